@@ -1,0 +1,176 @@
+"""May it be read, may it be stored, for how long? Outcomes are types that carry their reason.
+
+Times are seconds of `ports.Clock`: Unix time that never jumps while the process runs. Ages and lifetimes are seconds.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+from sentinel_gateway.core.chat import ENDINGS_WITH_TOOLS, Answer, ChatRequest, says_something
+
+DAY: Final = 86_400.0
+HOUR: Final = 3_600.0
+YEAR: Final = 365 * DAY
+CREATIVE_ABOVE: Final = 0.7
+"""Above this temperature an answer is one of many: it is kept an hour instead of a day (seed 000)."""
+DEFAULT_TEMPERATURE: Final = 1.0
+"""What OpenAI's dialect means by no temperature at all."""
+MAX_JITTER: Final = 0.1
+"""Entries written together must not expire together: lifetimes are shortened by up to a tenth, never lengthened."""
+
+Tier = Literal["memory", "disk", "redis"]
+Forward = Literal["uri-miss", "stale", "request", "bypass", "miss"]
+"""Why a tier passed the request on, in RFC 9211's words."""
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What the caller's headers ask of the cache (contract section 4)."""
+
+    read: bool = True
+    write: bool = True
+    bypass: bool = False
+    """`x-bypass-cache: true`: neither read nor written, and said so."""
+    only_if_cached: bool = False
+    max_age: float | None = None
+    min_fresh: float | None = None
+    ttl: float | None = None
+    namespace: str = ""
+    tags: tuple[str, ...] = ()
+    explain: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One stored answer. Immutable: a new answer to the same request is a new entry under the same key."""
+
+    key: str
+    body: bytes
+    """The answer as JSON object members, without `id` and `created`: each hit gets fresh ones."""
+    model: str
+    """The target that answered, `provider/model`."""
+    created: float
+    expires: float
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    tenant: str = ""
+    namespace: str = ""
+    writer: str = ""
+    tags: tuple[str, ...] = ()
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """`entry` answers the request; `tier` held it."""
+
+    entry: Entry
+    tier: Tier
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Why one tier did not answer."""
+
+    tier: Tier
+    forward: Forward
+    detail: str | None = None
+
+
+class Miss(msgspec.Struct, frozen=True):
+    """No tier answered. `steps` go from the farthest tier to the nearest, as Cache-Status lists them."""
+
+    steps: tuple[Step, ...]
+
+
+class Store(msgspec.Struct, frozen=True):
+    """The answer may be kept for `ttl` seconds."""
+
+    ttl: float
+
+
+class NotStorable(msgspec.Struct, frozen=True):
+    """The answer must not be kept; `why` completes `uncacheable-<why>`."""
+
+    why: str
+
+
+class TtlRules(msgspec.Struct, frozen=True):
+    """The operator's lifetimes, in seconds. `per_model` is by public model name."""
+
+    fixed: float | None = None
+    per_model: dict[str, float] = {}
+
+
+def judge(entry: Entry | None, wish: Wish, tier: Tier, now: float) -> Hit | Step:
+    """Does what this tier found answer the caller, as the caller wishes?"""
+    if entry is None:
+        return Step(tier, "uri-miss")
+    if entry.expires <= now:
+        return Step(tier, "stale")
+    if wish.max_age is not None and now - entry.created > wish.max_age:
+        return Step(tier, "request")
+    if wish.min_fresh is not None and entry.expires - now < wish.min_fresh:
+        return Step(tier, "request")
+    return Hit(entry, tier)
+
+
+def lifetime(request: ChatRequest, wish: Wish, rules: TtlRules, *, jitter: float) -> float:
+    """Seconds to keep an answer: the header, else the model's, else the fixed one, else by temperature. `jitter` is 0..1."""
+    base = wish.ttl
+    if base is None:
+        base = rules.per_model.get(request.model)
+    if base is None:
+        base = rules.fixed
+    if base is None:
+        temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
+        base = HOUR if temperature > CREATIVE_ABOVE else DAY
+    return base * (1.0 - MAX_JITTER * jitter)
+
+
+def storable(request: ChatRequest, answer: Answer, wish: Wish, *, ttl: float, max_bytes: int, size: int) -> Store | NotStorable:
+    """May this answer be kept? `size` is its length in bytes. A stream is judged by its folded answer, once its end is proven."""
+    if not wish.write:
+        return NotStorable("bypass" if wish.bypass else "no-store")
+    if ttl <= 0:
+        return NotStorable("ttl-0")
+    if size > max_bytes:
+        return NotStorable("too-large")
+    for reason in answer.finish_reasons:
+        if (why := _unfit(reason, request)) is not None:
+            return NotStorable(why)
+    if not says_something(answer):
+        return NotStorable("empty")
+    return Store(ttl)
+
+
+def _unfit(reason: str | None, request: ChatRequest) -> str | None:
+    if reason == "stop" or reason in ENDINGS_WITH_TOOLS:
+        return None
+    if reason == "length":
+        return None if request.token_limit is not None else "length"
+    if reason is None:
+        return "unfinished"
+    return "content-filter" if reason == "content_filter" else "unknown-finish"
+
+
+class Selector(msgspec.Struct, frozen=True):
+    """Which entries a clear is about; a member that is None selects all."""
+
+    namespace: str | None = None
+    model: str | None = None
+    tag: str | None = None
+    writer: str | None = None
+    older_than: float | None = None
+    """Entries made more than so many seconds ago."""
+
+    def matches(self, entry: Entry, now: float) -> bool:
+        """The meaning of a selector, which every store's own query must agree with."""
+        return (
+            (self.namespace is None or entry.namespace == self.namespace)
+            and (self.model is None or entry.model == self.model)
+            and (self.tag is None or self.tag in entry.tags)
+            and (self.writer is None or entry.writer == self.writer)
+            and (self.older_than is None or now - entry.created > self.older_than)
+        )
+
+    @property
+    def everything(self) -> bool:
+        """True if nothing is left out."""
+        return self == Selector()

@@ -1,0 +1,97 @@
+"""The dialect that all others are translated to and from: OpenAI's chat shape, parsed once.
+
+What a field means stands in typed members; everything else stays in `fields`, the whole parse, so that a field which
+a provider adds next month is part of the cache key and reaches the provider unread.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+Fields = dict[str, Any]
+
+ENDINGS_WITH_TOOLS: Final = frozenset({"tool_calls", "function_call"})
+SPEECH: Final = ("content", "tool_calls", "refusal", "function_call", "audio")
+"""Members of a message that say something to the caller."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the provider reports them. `prompt_tokens` includes cached ones, as in OpenAI's count."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """One request. `fields` is the caller's whole body, never changed; the members are what our rules read."""
+
+    fields: Fields
+    model: str
+    stream: bool = False
+    include_usage: bool = False
+    """The caller asked for the usage chunk (`stream_options.include_usage`)."""
+    temperature: float | None = None
+    token_limit: int | None = None
+    """`max_completion_tokens`, else `max_tokens`."""
+    choices: int = 1
+    """`n`: how many answers are asked for."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One complete answer, a `chat.completion`. `fields` is the provider's whole object."""
+
+    fields: Fields
+    finish_reasons: tuple[str | None, ...]
+    usage: Usage | None
+
+    @property
+    def model(self) -> str:
+        """The model that the provider says answered."""
+        model = self.fields.get("model")
+        return model if isinstance(model, str) else ""
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """One `chat.completion.chunk`: the provider's bytes, and the same parsed."""
+
+    raw: bytes
+    fields: Fields
+
+
+def read_usage(value: Any) -> Usage | None:
+    """OpenAI's `usage` object as counts; None if absent or not counts. Explicit zeros are kept."""
+    if not isinstance(value, dict):
+        return None
+    prompt, completion = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
+    if prompt is None or completion is None:
+        return None
+    total = _count(value.get("total_tokens"))
+    return Usage(prompt, completion, prompt + completion if total is None else total)
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def read_answer(fields: Any) -> Answer | None:
+    """A provider's decoded body as an answer; None if it is not one (no choices, or one without a message)."""
+    if not isinstance(fields, dict) or fields.get("error"):
+        return None
+    choices = fields.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return None
+    for choice in choices:
+        if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+            return None
+    reasons = tuple(_reason(choice.get("finish_reason")) for choice in choices)
+    return Answer(fields, reasons, read_usage(fields.get("usage")))
+
+
+def _reason(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def says_something(answer: Answer) -> bool:
+    """True if every choice holds something for the caller; reasoning alone does not count."""
+    return all(any(choice["message"].get(name) for name in SPEECH) for choice in answer.fields["choices"])

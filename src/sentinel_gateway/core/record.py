@@ -1,0 +1,34 @@
+"""What is known of one finished request: the line of the log, the row of the metrics, later the ledger's entry."""
+
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["exact", "semantic", "miss", "bypass", "none"]
+"""How the cache took part; `none` where it never was asked (errors before the look-up, other routes)."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One request, finished. Times in seconds; `at` is Unix time. Holds no prompt, answer, header or key."""
+
+    at: float
+    request_id: str
+    sentinel_id: str
+    route: str
+    method: str
+    status: int
+    seconds: float
+    outcome: Outcome = "none"
+    tier: str = ""
+    model: str = ""
+    """The public name as routed, for labels a closed set: unknown names are `other`."""
+    target: str = ""
+    stream: bool = False
+    stored: bool = False
+    upstream_seconds: float = 0.0
+    first_byte_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str = ""
+    """The error's code, if it ended in one."""
+    client: str = ""

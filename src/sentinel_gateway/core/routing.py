@@ -1,0 +1,96 @@
+"""Which targets serve a model name? Decided from the names alone, in four steps (docs/decisions/004)."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+NEAR_MATCHES: Final = 3
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A model at a provider; written `provider/model`."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a request goes: its targets in order of preference, never empty."""
+
+    targets: tuple[Target, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The targets as `provider/model`."""
+        return tuple(str(target) for target in self.targets)
+
+
+class NoRoute(msgspec.Struct, frozen=True):
+    """Nobody serves `name`; `why` is a sentence that names the fix, `near` are names that would work."""
+
+    name: str
+    why: str
+    near: tuple[str, ...] = ()
+
+
+class Directory(msgspec.Struct, frozen=True):
+    """What can be routed to.
+
+    `aliases` are the operator's `models:`; `providers` the enabled ones; `catalogues` the model names known for each;
+    `known` are presets that exist but are off, with the sentence that says how to switch each on; `simulated` providers
+    (the demo) are never somebody's only provider.
+    """
+
+    aliases: Mapping[str, tuple[Target, ...]]
+    providers: tuple[str, ...]
+    catalogues: Mapping[str, frozenset[str]]
+    known: Mapping[str, str]
+    simulated: frozenset[str] = frozenset()
+
+
+def resolve(name: str, directory: Directory) -> Route | NoRoute:
+    """(1) an alias, (2) `provider/model`, (3) a name in exactly one catalogue, (4) the only real provider there is."""
+    if name in directory.aliases:
+        return Route(directory.aliases[name])
+    provider, slash, rest = name.partition("/")
+    if slash and rest and provider in directory.providers:
+        return Route((Target(provider, rest),))
+    owners = [p for p in directory.providers if name in directory.catalogues.get(p, ())]
+    if len(owners) == 1:
+        return Route((Target(owners[0], name),))
+    if len(owners) > 1:
+        choices = tuple(f"{owner}/{name}" for owner in owners)
+        return NoRoute(name, f"several providers serve it: write one of {', '.join(choices)}.", choices)
+    if slash and rest and provider in directory.known:
+        return NoRoute(name, f"provider '{provider}' is off: {directory.known[provider]}", near(name, directory))
+    real = [p for p in directory.providers if p not in directory.simulated]
+    if len(real) == 1:
+        return Route((Target(real[0], name),))
+    return NoRoute(name, _unknown(real), near(name, directory))
+
+
+def _unknown(real: Sequence[str]) -> str:
+    if not real:
+        return "no provider is configured but the demo (model 'demo'): set a provider's key, such as OPENAI_API_KEY, and restart."
+    return f"no enabled provider lists it: write provider/model with one of {', '.join(real)}, or add it under models:."
+
+
+def names(directory: Directory) -> list[str]:
+    """Every name that a client may send: aliases first, then `provider/model` of each catalogue."""
+    listed = list(directory.aliases)
+    for provider in directory.providers:
+        catalogue = sorted(directory.catalogues.get(provider, ()))
+        listed += catalogue if provider in directory.simulated else [f"{provider}/{model}" for model in catalogue]
+    return listed
+
+
+def near(name: str, directory: Directory) -> tuple[str, ...]:
+    """Names that exist and look like `name`, the nearest first."""
+    known = {known.rsplit("/", 1)[-1]: known for known in reversed(names(directory))}
+    matches = difflib.get_close_matches(name.rsplit("/", 1)[-1], known, n=NEAR_MATCHES)
+    return tuple(known[match] for match in matches)

@@ -1,0 +1,201 @@
+"""A stream of chunks and a whole answer are two spellings of one thing; here each is turned into the other.
+
+`Fold` is the only mutable thing in `core`: it is fed by one stream and thrown away with it.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from sentinel_gateway.core.chat import Answer, ChatRequest, Fields, Usage, read_usage
+
+SAID_ONCE: Final = frozenset({"role", "id", "type", "name", "format"})
+"""Strings that a delta repeats or names once. All other strings in deltas are pieces, to be joined."""
+
+NOT_KEPT: Final = frozenset({"id", "object", "created", "choices", "usage", "obfuscation"})
+"""Members of a chunk that belong to that chunk alone."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Text:
+    """Pieces of one string. Joined once at the end: adding strings up would cost the square of a long answer."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, piece: str) -> None:
+        self.pieces = [piece]
+
+    def whole(self) -> str:
+        return "".join(self.pieces)
+
+
+class _Choice:
+    __slots__ = ("extra", "finish_reason", "logprobs", "message")
+
+    def __init__(self) -> None:
+        self.message: Fields = {}
+        self.logprobs: Fields | None = None
+        self.finish_reason: str | None = None
+        self.extra: Fields = {}
+
+
+class Fold:
+    """Chunks in, one answer out. Past `max_bytes` of raw chunks it keeps only how the stream ended and its usage."""
+
+    def __init__(self, *, expected: int, max_bytes: int) -> None:
+        self._expected = expected
+        self._room = max_bytes
+        self._choices: dict[int, _Choice] = {}
+        self._extra: Fields = {}
+        self._first: Fields | None = None
+        self.usage: Usage | None = None
+        self._usage: Fields | None = None
+
+    def __repr__(self) -> str:
+        ended = sum(choice.finish_reason is not None for choice in self._choices.values())
+        return f"<Fold {ended}/{self._expected} choices ended, {'overflown' if self.overflown else 'complete'}>"
+
+    @property
+    def overflown(self) -> bool:
+        """The answer is too large to keep."""
+        return self._room < 0
+
+    @property
+    def finished(self) -> bool:
+        """Every expected choice has said why it ended."""
+        ended = [choice for choice in self._choices.values() if choice.finish_reason is not None]
+        return len(ended) == len(self._choices) >= self._expected
+
+    def add(self, fields: Fields, size: int) -> None:
+        """Take the next chunk; `size` is its length on the wire."""
+        self._room -= size
+        if self._first is None:
+            self._first = {"id": fields.get("id"), "created": fields.get("created")}
+        if (usage := fields.get("usage")) is not None and (counts := read_usage(usage)) is not None:
+            self.usage, self._usage = counts, usage
+        self._extra.update((name, value) for name, value in fields.items() if name not in NOT_KEPT)
+        for choice in _dicts(fields.get("choices")):
+            self._add_choice(choice)
+
+    def _add_choice(self, chunk: Fields) -> None:
+        index = chunk.get("index")
+        choice = self._choices.setdefault(index if type(index) is int else 0, _Choice())
+        for name, value in chunk.items():
+            if name == "finish_reason":
+                choice.finish_reason = value if isinstance(value, str) else choice.finish_reason
+            elif self.overflown or name == "index":
+                continue
+            elif name == "delta":
+                _join(choice.message, value)
+            elif name == "logprobs" and isinstance(value, dict):
+                choice.logprobs = choice.logprobs or {}
+                _join(choice.logprobs, value)
+            else:
+                choice.extra[name] = value
+
+    def answer(self) -> Answer:
+        """The stream so far as a `chat.completion`. Meaningless once `overflown`."""
+        choices = [_whole_choice(index, choice) for index, choice in sorted(self._choices.items())]
+        fields = {**(self._first or {}), "object": "chat.completion", **self._extra, "choices": choices}
+        if self._usage is not None:
+            fields["usage"] = self._usage
+        reasons = tuple(choice["finish_reason"] for choice in choices)
+        return Answer(fields, reasons, self.usage)
+
+
+def _whole_choice(index: int, choice: _Choice) -> Fields:
+    message = {"role": "assistant", "content": None, **_settle(choice.message)}
+    for call in _dicts(message.get("tool_calls")):
+        call.pop("index", None)
+    return {
+        **choice.extra,
+        "index": index,
+        "message": message,
+        "logprobs": _settle(choice.logprobs),
+        "finish_reason": choice.finish_reason,
+    }
+
+
+def _dicts(value: Any) -> Iterator[Fields]:
+    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
+
+
+def _join(into: Fields, delta: Any) -> None:
+    """Add a delta to what was said so far: strings are pieces, lists go on, numbered items are joined by number."""
+    if not isinstance(delta, dict):
+        return
+    for name, value in delta.items():
+        old = into.get(name)
+        if value is None:
+            into.setdefault(name, None)
+        elif isinstance(value, str) and name not in SAID_ONCE:
+            if isinstance(old, _Text):
+                old.pieces.append(value)
+            else:
+                into[name] = _Text(value)
+        elif isinstance(value, dict):
+            joined = into[name] = old if isinstance(old, dict) else {}
+            _join(joined, value)
+        elif isinstance(value, list):
+            items = into[name] = old if isinstance(old, list) else []
+            _join_items(items, value)
+        elif not old:
+            into[name] = value
+
+
+def _join_items(items: list[Any], more: list[Any]) -> None:
+    for item in more:
+        number = item.get("index") if isinstance(item, dict) else None
+        if type(number) is not int:
+            items.append(item)
+            continue
+        known = next((held for held in items if isinstance(held, dict) and held.get("index") == number), None)
+        if known is None:
+            known = {"index": number}
+            items.append(known)
+        _join(known, item)
+
+
+def _settle(value: Any) -> Any:
+    if isinstance(value, _Text):
+        return value.whole()
+    if isinstance(value, dict):
+        return {name: _settle(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_settle(item) for item in value]
+    return value
+
+
+def stored_body(answer: Answer) -> bytes:
+    """An answer as `caching.Entry.body`: its members as JSON without `id`, `created` and the opening brace."""
+    return _encode({name: value for name, value in answer.fields.items() if name not in {"id", "created"}})[1:]
+
+
+def whole_body(body: bytes, *, answer_id: str, created: int) -> bytes:
+    """A stored body as a `chat.completion` with an id of its own."""
+    return b'{"id":"%b","created":%d,%b' % (answer_id.encode(), created, body)
+
+
+def replayed_chunks(body: bytes, request: ChatRequest, *, answer_id: str, created: int) -> list[bytes]:
+    """A stored body as the chunks of a stream: for each choice its role, what it says, and why it ended; then the usage."""
+    fields: Fields = msgspec.json.decode(b"{" + body)
+    choices, usage = fields.pop("choices"), fields.pop("usage", None)
+    head = {"id": answer_id, "created": created, **fields, "object": "chat.completion.chunk"}
+    tail: Fields = {"usage": None} if request.include_usage else {}
+    chunks = [_encode({**head, "choices": [delta], **tail}) for choice in choices for delta in _deltas(choice)]
+    if request.include_usage:
+        chunks.append(_encode({**head, "choices": [], "usage": usage}))
+    return chunks
+
+
+def _deltas(choice: Fields) -> Iterable[Fields]:
+    message, index = choice["message"], choice.get("index", 0)
+    said = {name: value for name, value in message.items() if name != "role" and value is not None}
+    if "tool_calls" in said:
+        said["tool_calls"] = [{"index": number, **call} for number, call in enumerate(_dicts(said["tool_calls"]))]
+    yield {"index": index, "delta": {"role": message.get("role", "assistant"), "content": ""}, "finish_reason": None}
+    if said:
+        yield {"index": index, "delta": said, "logprobs": choice.get("logprobs"), "finish_reason": None}
+    yield {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}

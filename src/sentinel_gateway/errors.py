@@ -1,0 +1,219 @@
+"""Every error Sentinel answers with, drawn once.
+
+    SentinelError
+    ├── ConfigurationError          the settings are wrong (start, check, reload)
+    ├── StoreDown                   a cache tier did not answer in time (never shown: it becomes a miss)
+    └── RequestError                answered to the caller, in the caller's dialect
+        ├── BadRequest          400 the request can't be understood
+        │   ├── InvalidBody         not JSON, not UTF-8, too deep, duplicate keys
+        │   ├── InvalidField        one field is wrong: `param` is its dotted path
+        │   └── InvalidHeader       one header is wrong: `param` is its name
+        ├── InvalidKey          401 no key, or a wrong one
+        ├── ModelNotFound       404 no provider serves this model
+        ├── RouteNotFound       404
+        ├── MethodNotAllowed    405
+        ├── RequestTimeout      408 the sender was too slow
+        ├── BodyTooLarge        413
+        ├── LoopDetected        508 the request came back to us
+        ├── NotCached           504 `only-if-cached` and nothing stored
+        ├── InternalError       500 a fault of ours
+        ├── Overloaded          503 too many requests in flight
+        ├── ClientLeft          499 the caller hung up: recorded, never sent
+        └── UpstreamError       502 the provider failed us
+            ├── UpstreamUnreachable 502 no connection
+            ├── UpstreamUnauthorized 502 the provider refused *our* key
+            ├── UpstreamBroken      502 5xx, a body that isn't an answer, a stream cut short
+            ├── UpstreamTimeout     504 connect, first byte, idle or total time ran out
+            ├── UpstreamLimited     429 the provider's rate limit
+            └── UpstreamRefused     4xx the provider says that the request itself is wrong
+
+What belongs to an error stands on its class: `status`, `type` and `code` (OpenAI's vocabulary), `retry`
+(may the same request succeed a moment later? answered as `x-should-retry`), `next_target` (may another target
+serve it?). The message is always safe to show: it names the fix and holds no key, no prompt and no stack.
+"""
+
+from typing import ClassVar
+
+
+class SentinelError(Exception):
+    """Root of the tree."""
+
+
+class ConfigurationError(SentinelError):
+    """All faults of a configuration together.
+
+    `faults` are (place, sentence) pairs: where it stands (`sentinel.yaml:7 server.port`, `env PORT`) and what would be right.
+    """
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(f"{place}: {sentence}" for place, sentence in faults))
+
+
+class StoreDown(SentinelError):
+    """A store did not answer in time or failed; the caller treats it as a miss."""
+
+
+class RequestError(SentinelError):
+    """An error that is answered to the caller.
+
+    `param` is the dotted path of the field, or the header's name. `retry_after` is in seconds.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "api_error"
+    code: ClassVar[str | None] = None
+    retry: ClassVar[bool] = False
+    next_target: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+    @property
+    def http_status(self) -> int:
+        """The status to answer with; the class's, unless an instance knows better."""
+        return self.status
+
+    @property
+    def shown_code(self) -> str | None:
+        """The code to answer with; the class's, unless an instance knows better."""
+        return self.code
+
+
+class BadRequest(RequestError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class InvalidBody(BadRequest):
+    code = "invalid_body"
+
+
+class InvalidField(BadRequest):
+    code = "invalid_value"
+
+
+class InvalidHeader(BadRequest):
+    code = "invalid_header"
+
+
+class InvalidKey(RequestError):
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class ModelNotFound(RequestError):
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class RouteNotFound(RequestError):
+    status = 404
+    type = "invalid_request_error"
+    code = "unknown_url"
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class RequestTimeout(RequestError):
+    status = 408
+    type = "timeout_error"
+    code = "request_timeout"
+    retry = True
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class LoopDetected(RequestError):
+    status = 508
+    code = "loop_detected"
+
+
+class NotCached(RequestError):
+    status = 504
+    code = "cache_miss"
+
+
+class InternalError(RequestError):
+    code = "internal_error"
+
+
+class Overloaded(RequestError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "server_is_overloaded"
+    retry = True
+
+
+class ClientLeft(RequestError):
+    status = 499
+    code = "client_left"
+
+
+class UpstreamError(RequestError):
+    status = 502
+    code = "upstream_error"
+    next_target = True
+
+
+class UpstreamUnreachable(UpstreamError):
+    retry = True
+
+
+class UpstreamUnauthorized(UpstreamError):
+    """The caller's key is fine, ours is not: never a 401, and no retry mends it."""
+
+    code = "upstream_unauthorized"
+
+
+class UpstreamBroken(UpstreamError):
+    retry = True
+
+
+class UpstreamTimeout(UpstreamError):
+    status = 504
+    type = "timeout_error"
+    code = "upstream_timeout"
+    retry = True
+
+
+class UpstreamLimited(UpstreamError):
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+    retry = True
+
+
+class UpstreamRefused(UpstreamError):
+    """The provider's own 4xx, passed on with its status, code and message."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "upstream_refused"
+    next_target = False
+
+    def __init__(self, message: str, *, upstream_status: int, upstream_code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.upstream_status = upstream_status
+        self.upstream_code = upstream_code
+
+    @property
+    def http_status(self) -> int:
+        return self.upstream_status
+
+    @property
+    def shown_code(self) -> str | None:
+        return self.upstream_code or self.code
