@@ -1,0 +1,84 @@
+"""Admission: how many requests may be under way, and how many may wait a moment for a place.
+
+Everything above is refused at once, before its body is read: under overload the cheapest answer is an early one. The wait
+is short and bounded, because a queue that grows serves only callers who have already given up.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+import msgspec
+
+from sentinel_gateway.errors import Overloaded
+
+RETRY_AFTER: Final = (1.0, 3.0)
+"""Seconds; drawn between these, so that refused callers do not all come back together."""
+
+
+class Capacity(msgspec.Struct, frozen=True):
+    """`in_flight` requests at a time, `queue` more waiting at most `queue_wait` seconds."""
+
+    in_flight: int
+    queue: int
+    queue_wait: float
+
+
+class Admission:
+    """`async with admission:` is one request's place. Entering raises `Overloaded`; leaving gives the place on."""
+
+    def __init__(self, capacity: Capacity, chance: Callable[[], float]) -> None:
+        self._capacity = capacity
+        self._chance = chance
+        self._running = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Admission {self._running}/{self._capacity.in_flight} in flight, {len(self._waiting)} waiting>"
+
+    @property
+    def running(self) -> int:
+        """Requests that hold a place now."""
+        return self._running
+
+    async def __aenter__(self) -> None:
+        if self._running < self._capacity.in_flight:
+            self._running += 1
+            return
+        if len(self._waiting) >= self._capacity.queue:
+            raise self._refusal()
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(self._capacity.queue_wait):
+                await place
+        except BaseException as error:
+            self._give_up(place)
+            if isinstance(error, TimeoutError):
+                raise self._refusal() from error
+            raise
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)  # the place changes hands, so the count stays
+                return
+        self._running -= 1
+
+    def _give_up(self, place: asyncio.Future[None]) -> None:
+        """A waiter leaves. Its place may have been handed to it in the very same turn of the loop: then it goes on."""
+        if place.done() and not place.cancelled():
+            self._release()
+        elif place in self._waiting:
+            self._waiting.remove(place)
+
+    def _refusal(self) -> Overloaded:
+        low, high = RETRY_AFTER
+        wait = low + (high - low) * self._chance()
+        return Overloaded("The gateway has as many requests in flight as it may have: try again shortly.", retry_after=wait)

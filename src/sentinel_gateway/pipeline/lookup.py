@@ -1,0 +1,34 @@
+"""Is there an answer already? Memory, then the farther tier; or the reason why none was asked."""
+
+from sentinel_gateway.core.caching import Hit, Miss, Step, Wish
+from sentinel_gateway.errors import NotCached
+from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.pipeline.tiers import Tiers
+
+
+async def look_up(tiers: Tiers, plan: Plan, journey: Journey) -> Hit | Miss:
+    """Raises `NotCached` where the caller wants nothing but a stored answer."""
+    wish = journey.wish
+    journey.epoch = tiers.epoch
+    found = await _ask(tiers, plan.key, wish)
+    if isinstance(found, Hit):
+        entry = found.entry
+        journey.outcome, journey.hit_tier, journey.answered_by = "exact", found.tier, entry.model
+        journey.prompt_tokens, journey.completion_tokens = entry.prompt_tokens, entry.completion_tokens
+        return found
+    journey.outcome, journey.miss = "bypass" if wish.bypass else "miss", found
+    if wish.only_if_cached:
+        raise NotCached("Nothing stored answers this request, and 'Cache-Control: only-if-cached' forbids to ask a provider.")
+    return found
+
+
+async def _ask(tiers: Tiers, key: str, wish: Wish) -> Hit | Miss:
+    if wish.bypass:
+        return Miss((Step("memory", "bypass"),))
+    if not wish.read:
+        return Miss((Step("memory", "request"),))
+    near = tiers.look_near(key, wish)
+    if isinstance(near, Hit):
+        return near
+    return await tiers.look_far(key, wish, near)

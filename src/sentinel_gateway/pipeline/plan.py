@@ -1,0 +1,75 @@
+"""Decode, resolve, identify: from raw bytes to what is to be done. The same bytes are understood only once.
+
+The memo is the first of the two key levels: a body seen before, byte for byte, under the same policy needs no parse, no
+routing and no hash. It compares all bytes, so nothing can collide in it.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import cachebox
+import msgspec
+
+from sentinel_gateway.core.chat import ChatRequest
+from sentinel_gateway.core.identity import exact_key
+from sentinel_gateway.core.routing import Directory, NoRoute, Route, resolve
+from sentinel_gateway.errors import ModelNotFound
+
+MEMO_BYTES: Final = 16 * 1024 * 1024
+MEMO_BODY_BYTES: Final = 32 * 1024
+PARSED_WEIGHT: Final = 4
+"""A parsed body takes about so many times the memory of its bytes."""
+PLAN_OVERHEAD: Final = 1024
+"""Bytes that a memo entry takes whatever its body is."""
+
+Decode = Callable[[bytes], ChatRequest]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A request understood: where it goes, and the key under which its answer is kept."""
+
+    request: ChatRequest
+    route: Route
+    key: str
+
+
+def _weight(policy: tuple[str, str, bytes], _: Plan) -> int:
+    return len(policy[2]) * (1 + PARSED_WEIGHT) + PLAN_OVERHEAD
+
+
+class Planner:
+    """Makes plans for one face ("chat"), whose `decode` raises `BadRequest`s."""
+
+    def __init__(self, face: str, decode: Decode, directory: Callable[[], Directory]) -> None:
+        self._face = face
+        self._decode = decode
+        self._directory = directory
+        self._memo: cachebox.LRUCache[tuple[str, str, bytes], Plan] = cachebox.LRUCache(MEMO_BYTES, getsizeof=_weight)
+
+    def __repr__(self) -> str:
+        return f"<Planner {self._face} {len(self._memo)} plans, {self._memo.current_size()} bytes>"
+
+    def plan(self, raw: bytes, *, tenant: str, namespace: str) -> Plan:
+        """The plan for a body; `ModelNotFound` if nobody serves its model."""
+        policy = (tenant, namespace, raw)
+        known: Plan | None = self._memo.get(policy)
+        if known is not None:
+            return known
+        request = self._decode(raw)
+        route = resolve(request.model, self._directory())
+        if isinstance(route, NoRoute):
+            raise ModelNotFound(_explain(route), param="model")
+        key = exact_key(request.fields, face=self._face, targets=route.names, tenant=tenant, namespace=namespace)
+        plan = Plan(request, route, key)
+        if len(raw) <= MEMO_BODY_BYTES:
+            self._memo[policy] = plan
+        return plan
+
+    def forget(self) -> None:
+        """The directory has changed: routes must be resolved anew."""
+        self._memo.clear()
+
+
+def _explain(none: NoRoute) -> str:
+    near = f" Did you mean {' or '.join(repr(name) for name in none.near)}?" if none.near else ""
+    return f"The model '{none.name[:200]}' can't be served: {none.why}{near} GET /v1/models lists what can."

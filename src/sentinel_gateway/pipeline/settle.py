@@ -1,0 +1,64 @@
+"""The end of a request: may its answer be kept, and what is there to tell of it? Each exactly once."""
+
+from collections.abc import Callable
+
+from sentinel_gateway.core.caching import Entry, NotStorable, Store, TtlRules, lifetime, storable
+from sentinel_gateway.core.chat import Answer, Usage
+from sentinel_gateway.core.streaming import stored_body
+from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.pipeline.tiers import Tiers
+from sentinel_gateway.ports import Clock, Events
+
+
+class Settlement:
+    """Keeps answers and reports journeys. `chance` gives 0..1."""
+
+    def __init__(
+        self, tiers: Tiers, rules: TtlRules, *, max_bytes: int, clock: Clock, chance: Callable[[], float], events: Events
+    ) -> None:
+        self._tiers = tiers
+        self._rules = rules
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._chance = chance
+        self._events = events
+
+    def answered(self, plan: Plan, journey: Journey, answer: Answer | None, usage: Usage | None) -> None:
+        """Count the tokens and keep the answer if it may be kept; None = a stream without a proven, rememberable end."""
+        if usage is not None:
+            journey.prompt_tokens, journey.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        journey.kept = NotStorable("unproven-end") if answer is None else self._keep(plan, journey, answer)
+
+    def _keep(self, plan: Plan, journey: Journey, answer: Answer) -> Store | NotStorable:
+        ttl = lifetime(plan.request, journey.wish, self._rules, jitter=self._chance())
+        if not journey.wish.write or ttl <= 0:
+            return storable(plan.request, answer, journey.wish, ttl=ttl, max_bytes=self._max_bytes, size=0)
+        body = stored_body(answer)
+        verdict = storable(plan.request, answer, journey.wish, ttl=ttl, max_bytes=self._max_bytes, size=len(body))
+        if isinstance(verdict, Store) and not self._tiers.keep(
+            self._entry(plan, journey, answer, body, ttl), epoch=journey.epoch
+        ):
+            return NotStorable("cleared-meanwhile")
+        return verdict
+
+    def _entry(self, plan: Plan, journey: Journey, answer: Answer, body: bytes, ttl: float) -> Entry:
+        now = self._clock()
+        usage = answer.usage
+        return Entry(
+            key=plan.key,
+            body=body,
+            model=journey.answered_by,
+            created=now,
+            expires=now + ttl,
+            prompt_tokens=usage.prompt_tokens if usage else 0,
+            completion_tokens=usage.completion_tokens if usage else 0,
+            tenant=journey.tenant,
+            namespace=journey.wish.namespace,
+            writer=journey.writer,
+            tags=journey.wish.tags,
+        )
+
+    def ended(self, journey: Journey) -> None:
+        """The last word on a request."""
+        self._events.finished(journey.record(self._clock()))

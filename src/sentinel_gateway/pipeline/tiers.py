@@ -1,0 +1,83 @@
+"""The exact tiers as one: memory in front of the store on disk. A tier that is down or slow is a miss, never an error."""
+
+import asyncio
+
+import msgspec
+
+from sentinel_gateway.core.caching import Entry, Hit, Miss, Selector, Step, Wish, judge
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ports import Clock, NearStore, ReplyStore
+
+
+class Tiers:
+    """Looks up, keeps and clears. `near_ttl` is the longest time in seconds that memory holds an entry."""
+
+    def __init__(self, near: NearStore, far: ReplyStore | None, *, near_ttl: float, clock: Clock) -> None:
+        self._near = near
+        self._far = far
+        self._near_ttl = near_ttl
+        self._clock = clock
+        self.epoch = 0
+        """Counts the clears. What was under way when one happened must not bring cleared entries back."""
+
+    def __repr__(self) -> str:
+        return f"<Tiers {self._near!r} then {self._far!r}>"
+
+    def look_near(self, key: str, wish: Wish) -> Hit | Step:
+        """Ask memory; costs about a microsecond."""
+        return judge(self._near.get(key), wish, "memory", self._clock())
+
+    async def look_far(self, key: str, wish: Wish, near: Step) -> Hit | Miss:
+        """Ask the farther tier after memory's `near` answer; what it has is brought nearer."""
+        if self._far is None:
+            return Miss((near,))
+        epoch = self.epoch
+        try:
+            entry = await self._far.get(key)
+        except StoreDown:
+            return Miss((Step(self._far.tier, "miss", "tier-down"), near))
+        now = self._clock()
+        found = judge(entry, wish, self._far.tier, now)
+        if isinstance(found, Step):
+            return Miss((found, near))
+        if epoch == self.epoch:
+            self._near.put(self._brought_near(found.entry, now))
+        return found
+
+    def keep(self, entry: Entry, *, epoch: int) -> bool:
+        """Store in every tier; False if there was a clear since `epoch`."""
+        if epoch != self.epoch:
+            return False
+        self._near.put(self._brought_near(entry, self._clock()))
+        if self._far is not None:
+            self._far.put(entry)
+        return True
+
+    async def clear(self, selector: Selector) -> int:
+        """Remove from every tier; how many the fullest of them held. `StoreDown` if the farther one could not."""
+        self.epoch += 1
+        now = self._clock()
+        near = self._near.clear(selector, now)
+        if self._far is None:
+            return near
+        far = await self._far.clear(selector, now)
+        return max(near, far)
+
+    async def status(self) -> dict[str, str]:
+        """`up` or `down` of each farther tier, asked now."""
+        if self._far is None:
+            return {}
+        try:
+            async with asyncio.timeout(3):
+                await self._far.ping()
+        except (StoreDown, TimeoutError):
+            return {self._far.tier: "down"}
+        return {self._far.tier: "up"}
+
+    def size(self) -> tuple[int, int]:
+        """Entries and bytes in memory."""
+        return self._near.size()
+
+    def _brought_near(self, entry: Entry, now: float) -> Entry:
+        expires = min(entry.expires, now + self._near_ttl)
+        return entry if expires == entry.expires else msgspec.structs.replace(entry, expires=expires)
