@@ -1,0 +1,107 @@
+"""Administration: clearing the cache, its statistics, reloading the configuration. Always behind the admin key."""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Body, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from sentinel_gateway.core.caching import Selector
+from sentinel_gateway.errors import ConfigurationError, InvalidField, InvalidKey, RequestError, StoreDown
+from sentinel_gateway.pipeline.tiers import Tiers
+
+UNUSED: Final = {"redis": "disabled", "qdrant": "disabled", "embeddings": "disabled"}
+
+
+class ClearRequest(BaseModel):
+    """What to clear; nothing given clears everything. `older_than` in seconds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    namespace: str | None = None
+    model: str | None = None
+    tag: str | None = None
+    writer: str | None = None
+    older_than: Annotated[float, Field(ge=0)] | None = None
+    similar_to: str | None = None
+    min_similarity: float | None = None
+
+
+class ClearFailed(RequestError):
+    """A tier could not be cleared: the entries may still be there."""
+
+    status = 503
+    code = "cache_clear_failed"
+    retry = True
+
+
+class ReloadRejected(RequestError):
+    """The new configuration is wrong; the old one stays in force."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_configuration"
+
+
+class Admin:
+    """`key_hash` is the SHA-256 of the admin key, in hex; `counters` and `reload` come from the wiring."""
+
+    def __init__(
+        self,
+        tiers: Tiers,
+        key_hash: str,
+        *,
+        counters: Callable[[], Mapping[str, int | float]],
+        reload: Callable[[], Awaitable[list[str]]],
+    ) -> None:
+        self._tiers = tiers
+        self._key_hash = key_hash
+        self._counters = counters
+        self._reload = reload
+
+    def routes(self) -> APIRouter:
+        """The router of these endpoints, each behind the key."""
+        router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(self._authorize)])
+        router.add_api_route("/cache/clear", self.clear, methods=["POST"])
+        router.add_api_route("/stats", self.stats, methods=["GET", "HEAD"])
+        router.add_api_route("/reload", self.reload, methods=["POST"])
+        return router
+
+    async def _authorize(self, request: Request) -> None:
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        given = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        digest = hashlib.sha256(given.encode()).hexdigest()
+        if not given or not hmac.compare_digest(digest, self._key_hash):
+            raise InvalidKey("Send 'Authorization: Bearer ADMIN_KEY': the key shown at the first start, or SENTINEL_ADMIN_KEY.")
+
+    async def clear(self, what: Annotated[ClearRequest | None, Body()] = None) -> dict[str, Any]:
+        """Remove entries from every tier, of Sentinel's own only."""
+        asked = what or ClearRequest()
+        if asked.similar_to is not None or asked.min_similarity is not None:
+            raise InvalidField("'similar_to' needs the semantic tier, which this gateway does not run.", param="similar_to")
+        chosen = Selector(
+            namespace=asked.namespace, model=asked.model, tag=asked.tag, writer=asked.writer, older_than=asked.older_than
+        )
+        try:
+            cleared = await self._tiers.clear(chosen)
+        except StoreDown as exc:
+            raise ClearFailed(f"Failed to clear the store on disk: {exc}. Memory was cleared; try again.") from exc
+        return {
+            "status": "success",
+            "message": "Cache cleared" if chosen.everything else "Matching entries cleared",
+            "cleared": cleared,
+        }
+
+    async def stats(self) -> dict[str, Any]:
+        """Counters since start, and the state of each service."""
+        return {"cache_stats": dict(self._counters()), "services": {**UNUSED, **await self._tiers.status()}}
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the configuration again; a faulty one changes nothing."""
+        try:
+            notes = await self._reload()
+        except ConfigurationError as exc:
+            raise ReloadRejected(f"The new configuration is rejected, the old one stays in force. {exc}") from exc
+        return {"status": "success", "message": "Configuration reloaded", "notes": notes}

@@ -1,0 +1,121 @@
+"""`POST /v1/chat/completions`: bytes in, the pipeline's reply out, in OpenAI's dialect."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+
+from sentinel_gateway.api.exchange import Exchange, Sender
+from sentinel_gateway.api.wire.cache_headers import Header, explain_header, hit_headers, miss_headers, read_wish
+from sentinel_gateway.core.streaming import replayed_chunks, whole_body
+from sentinel_gateway.errors import LoopDetected, MethodNotAllowed
+from sentinel_gateway.pipeline.handle import Cached, Live, Pipeline, Reply, Whole
+from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.ports import Clock
+
+
+class ChatOptions(msgspec.Struct, frozen=True):
+    """`heartbeat` in seconds; `via` is how this gateway signs upstream requests."""
+
+    heartbeat: float
+    via: bytes
+
+
+class ChatCompletions:
+    """The endpoint. One instance serves all requests of a wiring."""
+
+    route: Final = "/v1/chat/completions"
+
+    def __init__(self, pipeline: Pipeline, options: ChatOptions, clock: Clock) -> None:
+        self._pipeline = pipeline
+        self._options = options
+        self._clock = clock
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request; raises `RequestError`s."""
+        headers, journey = exchange.headers, exchange.journey
+        if exchange.method != "POST":
+            raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed here: POST a chat completion request.")
+        if self._options.via in headers.get(b"via", b""):
+            raise LoopDetected("This request has passed through this gateway before: a provider's base URL points back at it.")
+        journey.wish = read_wish(headers)
+        heart = _Heart(exchange.sender, journey, self._options.heartbeat)
+
+        def waiting(plan: Plan) -> None:
+            exchange.caller.watch()
+            if plan.request.stream:
+                heart.start()
+
+        async with self._pipeline.admission, heart:
+            reply = await self._pipeline.handle(await exchange.caller.body(), journey, waiting=waiting)
+            await self._send(reply, journey, exchange.sender)
+
+    async def _send(self, reply: Reply, journey: Journey, sender: Sender) -> None:
+        match reply:
+            case Cached():
+                await self._send_cached(reply, journey, sender)
+            case Whole(plan, completion):
+                await sender.whole(200, completion.raw, self._miss_headers(journey, plan))
+            case Live():
+                try:
+                    await self._send_live(reply, journey, sender)
+                finally:
+                    await self._pipeline.close(reply, journey)
+
+    async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
+        now, request, body = self._clock(), reply.plan.request, reply.hit.entry.body
+        headers = hit_headers(reply.hit, now)
+        if journey.wish.explain:
+            headers.append(explain_header(journey, reply.plan.key, reply.hit, now))
+        answer_id, created = f"chatcmpl-{journey.sentinel_id}", int(now)
+        if not request.stream:
+            await sender.whole(200, whole_body(body, answer_id=answer_id, created=created), headers)
+            return
+        await sender.start_stream(headers)
+        await sender.events(replayed_chunks(body, request, answer_id=answer_id, created=created))
+        await sender.end_stream()
+
+    async def _send_live(self, live: Live, journey: Journey, sender: Sender) -> None:
+        headers = self._miss_headers(journey, live.plan)
+        async with aclosing(live.relay.payloads()) as batches:
+            async for payloads in batches:
+                if not journey.first_byte:
+                    journey.first_byte = self._clock()
+                    await sender.start_stream(headers)
+                await sender.events(payloads)
+        await sender.start_stream(headers)  # for a stream that held nothing the caller asked for
+        await sender.end_stream()
+
+    def _miss_headers(self, journey: Journey, plan: Plan) -> list[Header]:
+        headers = miss_headers(journey)
+        if journey.wish.explain:
+            headers.append(explain_header(journey, plan.key, None, self._clock()))
+        return headers
+
+
+class _Heart:
+    """Keeps a silent stream alive, from before its first word on. It may commit the 200 before a provider has answered."""
+
+    def __init__(self, sender: Sender, journey: Journey, interval: float) -> None:
+        self._sender = sender
+        self._journey = journey
+        self._interval = interval
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self._sender.start_stream(miss_headers(self._journey))
+            await self._sender.beat()
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,214 @@
+"""One HTTP exchange over ASGI: reading the caller's body, noticing that the caller left, sending whole answers and streams."""
+
+import asyncio
+import gzip
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sentinel_gateway.api.wire.openai import error_body
+from sentinel_gateway.errors import BodyTooLarge, ClientLeft, RequestError
+from sentinel_gateway.pipeline.journey import Journey
+
+Header = tuple[bytes, bytes]
+Scope = Any
+Receive = Any
+Send = Any
+
+COMPRESS_FROM: Final = 1024
+"""Bytes. Below this, compression costs more than it saves."""
+COMPRESS_LEVEL: Final = 4
+JSON: Final[Header] = (b"content-type", b"application/json")
+EVENT_STREAM: Final[tuple[Header, ...]] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"x-accel-buffering", b"no"),
+)
+SANE_ID: Final = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
+UNMATCHED: Final = "unmatched"
+"""The route of a request that no route matched: paths never become labels."""
+DONE: Final = b"data: [DONE]\n\n"
+HEARTBEAT: Final = b": keep-alive\n\n"
+
+
+def header_map(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
+    """Headers by lower-case name; those sent several times are joined by commas, as HTTP means them."""
+    joined = dict(headers)
+    if len(joined) != len(headers):
+        joined = {}
+        for name, value in headers:
+            joined[name] = joined[name] + b", " + value if name in joined else value
+    return joined
+
+
+class Caller:
+    """The caller's side: its body, and whether it is still there."""
+
+    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], *, max_body: int) -> None:
+        self._receive = receive
+        self._length = headers.get(b"content-length")
+        self._max_body = max_body
+        self._watch: asyncio.Task[None] | None = None
+        self.left = False
+
+    async def body(self) -> bytes:
+        """The whole body; `BodyTooLarge` as soon as it is known to be, `ClientLeft` if it never comes."""
+        if self._length is not None and self._length.isdigit() and int(self._length) > self._max_body:
+            raise self.too_large()
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            body: bytes = message.get("body", b"")
+            self._limit(body)
+            return body
+        pieces = bytearray()
+        while True:
+            if message["type"] == "http.disconnect":
+                self.left = True
+                raise ClientLeft("The caller left before its request was complete.")
+            pieces += message.get("body", b"")
+            self._limit(pieces)
+            if not message.get("more_body"):
+                return bytes(pieces)
+            message = await self._receive()
+
+    def _limit(self, body: bytes | bytearray) -> None:
+        if len(body) > self._max_body:
+            raise self.too_large()
+
+    def too_large(self) -> BodyTooLarge:
+        """The error for a body over the limit."""
+        return BodyTooLarge(f"The body is larger than the {self._max_body} bytes that this gateway takes.")
+
+    def watch(self) -> None:
+        """From now on, cancel the current task as soon as the caller leaves."""
+        task = asyncio.current_task()
+        if self._watch is None and task is not None:
+            self._watch = asyncio.create_task(self._cancel_when_left(task))
+
+    async def _cancel_when_left(self, task: asyncio.Task[Any]) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.left = True
+                task.cancel()
+                return
+
+    def unwatch(self) -> None:
+        """Stop watching."""
+        if self._watch is not None:
+            self._watch.cancel()
+
+
+class Sender:
+    """The answer's side. Sends one whole answer, or one stream; an error in whichever form is still possible."""
+
+    def __init__(self, send: Send, journey: Journey, headers: Mapping[bytes, bytes]) -> None:
+        self._send = send
+        self._journey = journey
+        self._accepts = headers.get(b"accept-encoding", b"")
+        self._started = False
+        self._busy = False
+
+    @property
+    def started(self) -> bool:
+        """The status is already on its way and can't be changed any more."""
+        return self._started
+
+    async def whole(self, status: int, body: bytes, headers: Iterable[Header]) -> None:
+        """A complete answer, compressed if it is long and the caller can read that."""
+        sent = [JSON, *headers, *self.ids()]
+        if len(body) >= COMPRESS_FROM and accepts_gzip(self._accepts):
+            body = gzip.compress(body, COMPRESS_LEVEL, mtime=0)
+            sent.append((b"content-encoding", b"gzip"))
+        sent.append((b"content-length", b"%d" % len(body)))
+        self._started, self._journey.status = True, status
+        await self._send({"type": "http.response.start", "status": status, "headers": sent})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start_stream(self, headers: Iterable[Header]) -> None:
+        """The head of a stream; nothing if it has been sent."""
+        if not self._started:
+            self._started, self._journey.status = True, 200
+            sent = [*EVENT_STREAM, *headers, *self.ids()]
+            await self._send({"type": "http.response.start", "status": 200, "headers": sent})
+
+    async def events(self, payloads: Iterable[bytes]) -> None:
+        """Events of a stream, in one write."""
+        body = b"".join([b"data: %b\n\n" % payload for payload in payloads])
+        self._busy = True
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def beat(self) -> None:
+        """A comment, if nothing was sent since the last beat: proxies cut connections that stay silent."""
+        if not self._busy:
+            await self._send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+        self._busy = False
+
+    async def end_stream(self, last: bytes = DONE) -> None:
+        """The end of a stream."""
+        await self._send({"type": "http.response.body", "body": last})
+
+    async def error(self, error: RequestError) -> None:
+        """An error: a status if none was sent yet, else the stream's last event, without `[DONE]`."""
+        self._journey.error = error.shown_code or error.type
+        if self._started:
+            await self.end_stream(b"data: %b\n\n" % error_body(error))
+        else:
+            await self.whole(error.http_status, error_body(error), error_headers(error))
+
+    def ids(self) -> list[Header]:
+        """The headers that every answer carries."""
+        return [
+            (b"x-request-id", self._journey.request_id.encode("ascii")),
+            (b"x-sentinel-id", self._journey.sentinel_id.encode("ascii")),
+        ]
+
+
+class Exchange:
+    """A request and its answer: headers, caller, sender, and the journey that is told of it. `max_body` in bytes."""
+
+    __slots__ = ("caller", "headers", "journey", "method", "path", "sender")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, max_body: int) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers = header_map(scope["headers"])
+        self.journey = _begin(scope, self.headers, now)
+        self.caller = Caller(receive, self.headers, max_body=max_body)
+        self.sender = Sender(send, self.journey, self.headers)
+
+
+def _begin(scope: Scope, headers: Mapping[bytes, bytes], now: float) -> Journey:
+    sentinel_id = os.urandom(16).hex()
+    asked = headers.get(b"x-request-id")
+    return Journey(
+        route=UNMATCHED,
+        method=scope["method"],
+        request_id=asked.decode("ascii") if asked and SANE_ID.fullmatch(asked) else f"req_{sentinel_id}",
+        sentinel_id=sentinel_id,
+        started=now,
+        client=scope["client"][0] if scope.get("client") else "",
+    )
+
+
+def error_headers(error: RequestError) -> list[Header]:
+    """Whether and when a retry may help, as the SDKs read it."""
+    headers: list[Header] = [(b"cache-control", b"private, no-store")]
+    if not error.retry:
+        headers.append((b"x-should-retry", b"false"))
+    if error.http_status in {429, 503}:
+        wait = 1.0 if error.retry_after is None else error.retry_after
+        headers += [(b"retry-after", b"%d" % math.ceil(wait)), (b"retry-after-ms", b"%d" % math.ceil(wait * 1000))]
+    return headers
+
+
+def accepts_gzip(accept_encoding: bytes) -> bool:
+    """Does this Accept-Encoding allow gzip? `q=0` forbids it."""
+    if b"gzip" not in accept_encoding:
+        return False
+    for coding in accept_encoding.split(b","):
+        name, _, quality = coding.partition(b";")
+        if name.strip() == b"gzip":
+            return quality.replace(b" ", b"").rstrip(b"0.") != b"q="
+    return False

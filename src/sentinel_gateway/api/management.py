@@ -1,0 +1,101 @@
+"""Everything off the data path: a FastAPI app of probes, metrics and administration; errors as problem documents."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+
+from sentinel_gateway.api.exchange import COMPRESS_FROM, COMPRESS_LEVEL, UNMATCHED, Exchange, Receive, Scope, Send, error_headers
+from sentinel_gateway.api.problems import PROBLEM, problem_body
+from sentinel_gateway.errors import InternalError, InvalidField, InvalidKey, MethodNotAllowed, RequestError, RouteNotFound
+from sentinel_gateway.ports import Clock, Events
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY: Final = 64 * 1024
+"""Bytes. Administrative requests are small."""
+
+
+def build_management(routers: Sequence[APIRouter]) -> App:
+    """The FastAPI app of these routers. No docs pages: their assets would come from a CDN."""
+    app = FastAPI(title="Sentinel", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    for router in routers:
+        app.include_router(router)
+    app.exception_handler(RequestError)(_request_error)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http_error)
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM, compresslevel=COMPRESS_LEVEL)
+    return app
+
+
+def _problem(error: RequestError, errors: list[dict[str, str]] | None = None) -> Response:
+    headers = {name.decode(): value.decode() for name, value in error_headers(error)}
+    if isinstance(error, InvalidKey):
+        headers["www-authenticate"] = 'Bearer realm="sentinel"'
+    return Response(problem_body(error, errors=errors), error.http_status, headers, PROBLEM)
+
+
+async def _request_error(_: Request, exc: RequestError) -> Response:
+    return _problem(exc)
+
+
+async def _invalid(_: Request, exc: RequestValidationError) -> Response:
+    errors = [{"field": ".".join(str(part) for part in fault["loc"][1:]), "message": str(fault["msg"])} for fault in exc.errors()]
+    first = errors[0]
+    return _problem(InvalidField(f"Invalid value for '{first['field']}': {first['message']}.", param=first["field"]), errors)
+
+
+async def _http_error(request: Request, exc: HTTPException) -> Response:
+    if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _problem(MethodNotAllowed(f"{request.method[:20]} is not allowed on this path."))
+    return _problem(RouteNotFound("Unknown path. GET /health and GET /v1/models are good places to start."))
+
+
+class Observed:
+    """An ASGI app whose requests are counted: it gives them ids, tells `events` how they ended, and answers our own faults."""
+
+    def __init__(self, app: App, *, clock: Clock, events: Events) -> None:
+        self._app = app
+        self._clock = clock
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send, now=self._clock(), max_body=MAX_BODY)
+        journey = exchange.journey
+
+        async def send_with_ids(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                journey.status = message["status"]
+                message["headers"] = [*message["headers"], *exchange.sender.ids()]
+            await send(message)
+
+        try:
+            await self._app(scope, _limited(exchange, receive), send_with_ids)
+        except Exception as exc:  # noqa: BLE001 - broad: a fault of ours must still be answered, without a stack
+            self._events.note("internal_error", error=type(exc).__name__, sentinel_id=journey.sentinel_id)
+            if not journey.status:
+                await _problem(InternalError(f"Sentinel failed on this request, see its log under {journey.sentinel_id}."))(
+                    scope, receive, send_with_ids
+                )
+        finally:
+            journey.route = getattr(scope.get("route"), "path", UNMATCHED)
+            self._events.finished(journey.record(self._clock()))
+
+
+def _limited(exchange: Exchange, receive: Receive) -> Receive:
+    """`receive`, refusing more than `MAX_BODY` bytes."""
+    seen = 0
+
+    async def limited() -> Any:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > MAX_BODY:
+            raise exchange.caller.too_large()
+        return message
+
+    return limited

@@ -1,0 +1,48 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`: what a client may send as `model`."""
+
+from collections.abc import Callable
+from typing import Final
+
+from sentinel_gateway.api.exchange import Exchange
+from sentinel_gateway.api.wire.cache_headers import PRIVATE
+from sentinel_gateway.api.wire.openai import encode, model_list, model_object
+from sentinel_gateway.core.routing import Directory, NoRoute, names, resolve
+from sentinel_gateway.errors import MethodNotAllowed, ModelNotFound
+
+ALIAS_OWNER: Final = "sentinel"
+
+
+class Models:
+    """Renders the directory. `created` is the Unix time that all models are given: when this gateway started."""
+
+    route: Final = "/v1/models"
+    route_of_one: Final = "/v1/models/{model}"
+
+    def __init__(self, directory: Callable[[], Directory], *, created: int) -> None:
+        self._directory = directory
+        self._created = created
+
+    async def handle(self, exchange: Exchange, name: str | None) -> None:
+        """Answer with one model, or with all; raises `RequestError`s."""
+        exchange.journey.route = self.route if name is None else self.route_of_one
+        if exchange.method not in {"GET", "HEAD"}:
+            raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed here: GET the models.")
+        await exchange.sender.whole(200, self.listed() if name is None else self.one(name), PRIVATE)
+
+    def listed(self) -> bytes:
+        """All names that can be served, as OpenAI's list."""
+        directory = self._directory()
+        return model_list(self._object(name, directory) for name in names(directory))
+
+    def one(self, name: str) -> bytes:
+        """One model, also by a name that is not listed but would be routed; `ModelNotFound` otherwise."""
+        directory = self._directory()
+        route = resolve(name, directory)
+        if isinstance(route, NoRoute):
+            raise ModelNotFound(f"The model '{name[:200]}' can't be served: {route.why}", param="model")
+        return encode(self._object(name, directory))
+
+    def _object(self, name: str, directory: Directory) -> dict[str, str | int]:
+        route = resolve(name, directory)
+        served_by = ALIAS_OWNER if name in directory.aliases or isinstance(route, NoRoute) else route.targets[0].provider
+        return model_object(name, owner=served_by, created=self._created)

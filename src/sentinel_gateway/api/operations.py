@@ -1,0 +1,94 @@
+"""Probes, health and metrics: what load balancers, Prometheus and operators ask."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter, Response
+
+from sentinel_gateway.pipeline.tiers import Tiers
+from sentinel_gateway.ports import Clock
+
+NOT_IN_USE: Final = ("redis", "qdrant", "embeddings")
+"""Services that `/health` always lists (seed 000), which this version does not use."""
+
+READ: Final = ["GET", "HEAD"]
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who answers: `service` and `version`; `started` in clock seconds."""
+
+    service: str
+    version: str
+    started: float
+
+
+class Operations:
+    """`ready` says why this node can't serve requests now, or None. `metrics` renders the exposition text."""
+
+    def __init__(
+        self,
+        tiers: Tiers,
+        identity: Identity,
+        *,
+        clock: Clock,
+        ready: Callable[[], str | None],
+        metrics: Callable[[], tuple[bytes, str]],
+    ) -> None:
+        self._tiers = tiers
+        self._identity = identity
+        self._clock = clock
+        self._ready = ready
+        self._metrics = metrics
+
+    def routes(self) -> APIRouter:
+        """The router of these endpoints."""
+        router = APIRouter(tags=["operations"])
+        for paths, endpoint in (
+            (("/livez", "/healthz"), self.livez),
+            (("/ready", "/readyz"), self.ready),
+            (("/health",), self.health),
+            (("/metrics",), self.metrics),
+        ):
+            for path in paths:
+                router.add_api_route(path, endpoint, methods=READ, operation_id=f"{endpoint.__name__}_{path[1:]}")
+        return router
+
+    async def livez(self) -> dict[str, str]:
+        """The process answers. Use it for liveness probes: an outage of a dependency restarts nothing."""
+        return {"status": "alive"}
+
+    async def ready(self) -> Response:
+        """200 if this node can serve a request; 503 while it drains or has no usable provider."""
+        why = self._ready()
+        body = {"status": "ready"} if why is None else {"status": "not ready", "error": why}
+        return _json(body, 200 if why is None else 503)
+
+    async def health(self) -> Response:
+        """Every dependency, probed now; 503 if one that is in use is down."""
+        services = {name: {"status": "disabled"} for name in NOT_IN_USE}
+        services.update((name, {"status": state}) for name, state in (await self._tiers.status()).items())
+        healthy = all(service["status"] != "down" for service in services.values())
+        now = self._clock()
+        body: dict[str, Any] = {
+            "status": "healthy" if healthy else "unhealthy",
+            "services": services,
+            "timestamp": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "version": self._identity.version,
+            "uptime_secs": int(now - self._identity.started),
+            "redis_connected": False,
+            "python_initialized": True,
+            "cache_size": self._tiers.size()[0],
+            "circuit_breakers": {},
+        }
+        return _json(body, 200 if healthy else 503)
+
+    async def metrics(self) -> Response:
+        """Prometheus text."""
+        body, content_type = self._metrics()
+        return Response(body, headers={"content-type": content_type})
+
+
+def _json(body: dict[str, Any], status: int) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json", headers={"cache-control": "no-store"})

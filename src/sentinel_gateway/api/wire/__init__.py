@@ -1,0 +1,1 @@
+"""The dialects that callers speak, as pure functions between bytes and `core`."""

@@ -1,0 +1,174 @@
+"""The cache in headers: what callers ask for (RFC 9111 and contract section 4), what they are told (RFC 9211). Pure."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from sentinel_gateway.core.caching import YEAR, Hit, NotStorable, Store, Wish
+from sentinel_gateway.errors import InvalidHeader
+from sentinel_gateway.pipeline.journey import Journey
+
+Header = tuple[bytes, bytes]
+
+MAX_TAGS: Final = 16
+_NAME: Final = re.compile(r"[\w.:/-]{1,128}", re.ASCII)
+_SECONDS: Final = re.compile(r"[0-9]{1,10}")
+_TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
+_DEFAULT: Final = Wish()
+
+ASKING: Final = frozenset(
+    {
+        b"x-bypass-cache",
+        b"x-cache-ttl",
+        b"x-cache-namespace",
+        b"x-cache-tags",
+        b"x-similarity-threshold",
+        b"x-cache-explain",
+        b"cache-control",
+    }
+)
+
+
+def read_wish(headers: Mapping[bytes, bytes]) -> Wish:
+    """What the caller asks of the cache; raises `InvalidHeader` naming the header and what would be right."""
+    if ASKING.isdisjoint(headers):
+        return _DEFAULT
+    _threshold(headers)
+    directives = _directives(headers)
+    bypass = _truth(headers, b"x-bypass-cache")
+    return Wish(
+        read=not (bypass or "no-cache" in directives),
+        write=not (bypass or "no-store" in directives),
+        bypass=bypass,
+        only_if_cached="only-if-cached" in directives,
+        max_age=_age(directives, "max-age"),
+        min_fresh=_age(directives, "min-fresh"),
+        ttl=_ttl(headers),
+        namespace=_name(headers, b"x-cache-namespace"),
+        tags=_tags(headers),
+        explain=_truth(headers, b"x-cache-explain"),
+    )
+
+
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1").strip()
+
+
+def _bad(name: bytes | str, expected: str) -> InvalidHeader:
+    label = name if isinstance(name, str) else name.decode()
+    return InvalidHeader(f"The header '{label}' is malformed: expected {expected}.", param=label)
+
+
+def _truth(headers: Mapping[bytes, bytes], name: bytes) -> bool:
+    text = _text(headers, name)
+    if text is None:
+        return False
+    if text.lower() not in _TRUTHS:
+        raise _bad(name, "true or false")
+    return _TRUTHS[text.lower()]
+
+
+def _ttl(headers: Mapping[bytes, bytes]) -> float | None:
+    text = _text(headers, b"x-cache-ttl")
+    if text is None:
+        return None
+    if not _SECONDS.fullmatch(text) or int(text) > YEAR:
+        raise _bad(b"x-cache-ttl", f"whole seconds from 0 (don't store) to {int(YEAR)} (a year)")
+    return float(text)
+
+
+def _name(headers: Mapping[bytes, bytes], name: bytes) -> str:
+    text = _text(headers, name)
+    if text is None:
+        return ""
+    if not _NAME.fullmatch(text):
+        raise _bad(name, "1 to 128 letters, digits or any of _ . : / -")
+    return text
+
+
+def _tags(headers: Mapping[bytes, bytes]) -> tuple[str, ...]:
+    text = _text(headers, b"x-cache-tags")
+    if text is None:
+        return ()
+    tags = [tag.strip() for tag in text.split(",")]
+    if len(tags) > MAX_TAGS or not all(_NAME.fullmatch(tag) for tag in tags):
+        raise _bad(
+            b"x-cache-tags", f"at most {MAX_TAGS} tags, comma separated, each of 1 to 128 letters, digits or any of _ . : / -"
+        )
+    return tuple(dict.fromkeys(tags))
+
+
+def _threshold(headers: Mapping[bytes, bytes]) -> None:
+    """Checked already, so that a client learns of its typing error now; it takes effect with the semantic tier."""
+    text = _text(headers, b"x-similarity-threshold")
+    if text is not None and not re.fullmatch(r"0(\.[0-9]{1,6})?|1(\.0{1,6})?", text):
+        raise _bad(b"x-similarity-threshold", "a number from 0 to 1, such as 0.95")
+
+
+def _directives(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Cache-Control's directives; unknown ones are left alone, as RFC 9111 asks."""
+    text = _text(headers, b"cache-control")
+    if not text:
+        return {}
+    pairs = (directive.strip().partition("=") for directive in text.split(","))
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+
+
+def _age(directives: Mapping[str, str], name: str) -> float | None:
+    text = directives.get(name)
+    if text is None:
+        return None
+    if not _SECONDS.fullmatch(text):
+        raise _bad("Cache-Control", f"{name}=SECONDS in whole seconds")
+    return float(text)
+
+
+PRIVATE: Final[tuple[Header, ...]] = ((b"cache-control", b"private, no-store"), (b"vary", b"Accept-Encoding, Authorization"))
+"""No front cache may keep an answer, and none may hand it to somebody else's key."""
+
+_EXACT: Final[Header] = (b"x-cache", b"exact")
+_MISS: Final[Header] = (b"x-cache", b"miss")
+_BYPASS: Final[Header] = (b"x-cache", b"bypass")
+
+
+def hit_headers(hit: Hit, now: float) -> list[Header]:
+    """Headers of an answer from the cache."""
+    entry = hit.entry
+    status = b"sentinel-%b;hit;ttl=%d" % (hit.tier.encode(), entry.expires - now)
+    return [_EXACT, (b"cache-status", status), (b"age", b"%d" % max(0.0, now - entry.created)), *PRIVATE]
+
+
+def miss_headers(journey: Journey) -> list[Header]:
+    """Headers of an answer from a provider: why each tier passed, and what became of the answer if that is known yet."""
+    return [_BYPASS if journey.wish.bypass else _MISS, (b"cache-status", cache_status(journey).encode()), *PRIVATE]
+
+
+def cache_status(journey: Journey) -> str:
+    """RFC 9211: one member a tier, the one nearest to the provider first."""
+    if journey.miss is None:
+        return "sentinel;fwd=bypass"
+    members = []
+    for step in journey.miss.steps:
+        detail = step.detail or (f"uncacheable-{journey.kept.why}" if isinstance(journey.kept, NotStorable) else None)
+        stored = ";stored" if isinstance(journey.kept, Store) else ""
+        members.append(f"sentinel-{step.tier};fwd={step.forward}{stored}{f';detail={_quoted(detail)}' if detail else ''}")
+    return ", ".join(members)
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def explain_header(journey: Journey, key: str, hit: Hit | None, now: float) -> Header:
+    """`x-cache-explain`, for a caller who asked: key, route and verdict in one line."""
+    parts = [f"key={key[:16]}", f"target={journey.answered_by}"]
+    if hit is not None:
+        parts.append(f"{hit.tier} hit, stored {now - hit.entry.created:.0f} s ago for another {hit.entry.expires - now:.0f} s")
+    elif isinstance(journey.kept, Store):
+        parts.append(f"stored for {journey.kept.ttl:.0f} s")
+    elif isinstance(journey.kept, NotStorable):
+        parts.append(f"not stored: {journey.kept.why}")
+    else:
+        parts.append("stored once the stream's end is proven")
+    return b"x-cache-explain", "; ".join(parts).encode("ascii", "replace")

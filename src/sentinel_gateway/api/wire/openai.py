@@ -1,0 +1,203 @@
+"""OpenAI's chat completions, inward: bytes to `ChatRequest`, errors and model lists to bytes.
+
+One parse serves policy, key and upstream (docs/decisions/002): the untyped tree is what is hashed and forwarded, and the typed
+view below is converted from that same tree, for the fields that OpenAI defines. Unknown fields are kept; a field of the wrong
+type is a 400 that names its path.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from sentinel_gateway.core.chat import ChatRequest, Fields
+from sentinel_gateway.errors import InvalidBody, InvalidField, RequestError
+
+MAX_CHOICES: Final = 128
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Body(msgspec.Struct):
+    """The types of OpenAI's fields; what a field means is left to the provider."""
+
+    model: str
+    messages: list[_Message]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stop: str | list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    seed: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    modalities: list[str] | None = None
+    audio: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+
+
+_KNOWN: Final = frozenset(_Body.__struct_fields__)
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
+
+
+def read_request(raw: bytes, *, max_depth: int) -> ChatRequest:
+    """A chat request from a body; raises `InvalidBody` or `InvalidField`."""
+    fields = _parse(raw)
+    _refuse_duplicates(raw, fields)
+    _refuse_depth(raw, fields, max_depth)
+    body = _typed(fields)
+    options = body.stream_options
+    limit = body.max_completion_tokens
+    return ChatRequest(
+        fields=fields,
+        model=body.model,
+        stream=bool(body.stream),
+        include_usage=bool(options and options.include_usage),
+        temperature=body.temperature,
+        token_limit=body.max_tokens if limit is None else limit,
+        choices=1 if body.n is None else body.n,
+    )
+
+
+def _parse(raw: bytes) -> Fields:
+    try:
+        fields = _decode(raw)
+    except RecursionError as exc:
+        raise InvalidBody("The body is nested too deeply.") from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidBody("The body is not UTF-8. Send JSON encoded as UTF-8.") from exc
+    except msgspec.MsgspecError as exc:
+        raise InvalidBody(_why_unreadable(raw, str(exc))) from exc
+    if not isinstance(fields, dict):
+        raise InvalidBody('The body must be a JSON object, such as {"model": "demo", "messages": [...]}.')
+    return fields
+
+
+def _why_unreadable(raw: bytes, complaint: str) -> str:
+    if not raw.strip():
+        return "The body is empty. Send a JSON object with 'model' and 'messages'."
+    try:
+        raw.decode()
+    except UnicodeDecodeError as exc:
+        return f"The body is not UTF-8 (byte {exc.start}). Send JSON encoded as UTF-8."
+    if "truncated" in complaint and b"\\u" in raw:
+        complaint = "it is cut short, or an escape such as \\ud800 is half of a surrogate pair"
+    return f"The body is not valid JSON: {complaint.removeprefix('JSON is malformed: ')}."
+
+
+def _refuse_duplicates(raw: bytes, fields: Fields) -> None:
+    """A key that stands twice means one thing to us and may mean another to the provider: it is refused.
+
+    A body that encodes to itself again has no such key, and that is how SDKs write theirs; any other is looked at
+    pair by pair.
+    """
+    if _encode(fields) != raw:
+        json.loads(raw, object_pairs_hook=_unique)
+    for name in fields:
+        if name not in _KNOWN and (meant := name.lower()) in _KNOWN:
+            raise InvalidField(f"Unknown field '{name}': field names are case-sensitive, write '{meant}'.", param=name)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Fields:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise InvalidField(f"The key '{name[:100]}' stands twice in one object: send it once.", param=name[:100])
+    return fields
+
+
+def _refuse_depth(raw: bytes, fields: Fields, max_depth: int) -> None:
+    if raw.count(b"[") + raw.count(b"{") <= max_depth:
+        return
+    level: list[Any] = [fields]
+    for _ in range(max_depth):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise InvalidBody(f"The body is nested more than {max_depth} levels deep.")
+
+
+def _typed(fields: Fields) -> _Body:
+    try:
+        body = msgspec.convert(fields, _Body)
+    except msgspec.ValidationError as exc:
+        raise _wrong_type(str(exc)) from exc
+    if not body.model:
+        raise InvalidField("'model' is empty. GET /v1/models lists the models that can be served.", param="model")
+    if not body.messages:
+        raise InvalidField("'messages' is empty: send at least one message.", param="messages")
+    if body.n is not None and not 1 <= body.n <= MAX_CHOICES:
+        raise InvalidField(f"'n' must be between 1 and {MAX_CHOICES}.", param="n")
+    for name, limit in (("max_tokens", body.max_tokens), ("max_completion_tokens", body.max_completion_tokens)):
+        if limit is not None and limit < 1:
+            raise InvalidField(f"'{name}' must be at least 1.", param=name)
+    return body
+
+
+def _wrong_type(complaint: str) -> InvalidField:
+    place = _PLACE.search(complaint)
+    path = place[1] if place else ""
+    what = complaint[: place.start()] if place else complaint
+    missing = re.match(r"Object missing required field `(\w+)`", what)
+    if missing:
+        path = f"{path}.{missing[1]}".lstrip(".")
+        return InvalidField(f"Missing required field '{path}'.", param=path)
+    return InvalidField(f"Invalid value for '{path}': {what[:1].lower()}{what[1:]}.", param=path or None)
+
+
+def error_body(error: RequestError) -> bytes:
+    """OpenAI's error object."""
+    return _encode({"error": error_members(error)})
+
+
+def error_members(error: RequestError) -> dict[str, str | None]:
+    """The members of OpenAI's error object."""
+    return {"message": error.message, "type": error.type, "param": error.param, "code": error.shown_code}
+
+
+def model_object(name: str, *, owner: str, created: int) -> dict[str, str | int]:
+    """OpenAI's model object."""
+    return {"id": name, "object": "model", "created": created, "owned_by": owner}
+
+
+def model_list(models: Iterable[dict[str, str | int]]) -> bytes:
+    """OpenAI's list of models."""
+    return _encode({"object": "list", "data": list(models)})
+
+
+def encode(value: Any) -> bytes:
+    """JSON."""
+    return _encode(value)
