@@ -32,7 +32,11 @@ What belongs to an error stands on its class: `status`, `type` and `code` (OpenA
 serve it?). The message is always safe to show: it names the fix and holds no key, no prompt and no stack.
 """
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
+
+SANE_CODE: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
+"""A provider's code is passed on only if it looks like one: it reaches logs."""
 
 
 class SentinelError(Exception):
@@ -216,4 +220,4 @@ class UpstreamRefused(UpstreamError):
 
     @property
     def shown_code(self) -> str | None:
-        return self.upstream_code or self.code
+        return self.upstream_code if self.upstream_code and SANE_CODE.fullmatch(self.upstream_code) else self.code

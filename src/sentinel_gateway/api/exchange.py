@@ -5,6 +5,7 @@ import gzip
 import math
 import os
 import re
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -190,6 +191,12 @@ def _begin(scope: Scope, headers: Mapping[bytes, bytes], now: float) -> Journey:
         started=now,
         client=scope["client"][0] if scope.get("client") else "",
     )
+
+
+def where_raised(exc: BaseException) -> str:
+    """The innermost place of a fault of ours, `file:line`, for the log."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
 
 
 def error_headers(error: RequestError) -> list[Header]:

@@ -9,7 +9,17 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
-from sentinel_gateway.api.exchange import COMPRESS_FROM, COMPRESS_LEVEL, UNMATCHED, Exchange, Receive, Scope, Send, error_headers
+from sentinel_gateway.api.exchange import (
+    COMPRESS_FROM,
+    COMPRESS_LEVEL,
+    UNMATCHED,
+    Exchange,
+    Receive,
+    Scope,
+    Send,
+    error_headers,
+    where_raised,
+)
 from sentinel_gateway.api.problems import PROBLEM, problem_body
 from sentinel_gateway.errors import InternalError, InvalidField, InvalidKey, MethodNotAllowed, RequestError, RouteNotFound
 from sentinel_gateway.ports import Clock, Events
@@ -76,7 +86,7 @@ class Observed:
         try:
             await self._app(scope, _limited(exchange, receive), send_with_ids)
         except Exception as exc:  # noqa: BLE001 - broad: a fault of ours must still be answered, without a stack
-            self._events.note("internal_error", error=type(exc).__name__, sentinel_id=journey.sentinel_id)
+            self._events.note("internal_error", error=type(exc).__name__, at=where_raised(exc), sentinel_id=journey.sentinel_id)
             if not journey.status:
                 await _problem(InternalError(f"Sentinel failed on this request, see its log under {journey.sentinel_id}."))(
                     scope, receive, send_with_ids

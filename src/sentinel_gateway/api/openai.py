@@ -7,7 +7,7 @@ import asyncio
 from typing import Final
 
 from sentinel_gateway.api.chat import ChatCompletions
-from sentinel_gateway.api.exchange import Exchange, Receive, Scope, Send
+from sentinel_gateway.api.exchange import Exchange, Receive, Scope, Send, where_raised
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.errors import ClientLeft, InternalError, RequestError, RouteNotFound
 from sentinel_gateway.ports import Clock, Events
@@ -69,7 +69,7 @@ class OpenAIFace:
 
     async def _own_fault(self, exchange: Exchange, exc: Exception) -> None:
         sentinel_id = exchange.journey.sentinel_id
-        self._events.note("internal_error", error=type(exc).__name__, sentinel_id=sentinel_id)
+        self._events.note("internal_error", error=type(exc).__name__, at=where_raised(exc), sentinel_id=sentinel_id)
         await exchange.sender.error(InternalError(f"The gateway failed on this request. Its log says more under {sentinel_id}."))
 
 

@@ -11,6 +11,8 @@ import msgspec
 Fields = dict[str, Any]
 
 ENDINGS_WITH_TOOLS: Final = frozenset({"tool_calls", "function_call"})
+MAX_TOKENS: Final = 2**53
+"""A provider that reports more tells nonsense, and other places could not hold it."""
 SPEECH: Final = ("content", "tool_calls", "refusal", "function_call", "audio")
 """Members of a message that say something to the caller."""
 
@@ -71,7 +73,7 @@ def read_usage(value: Any) -> Usage | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
 
 
 def read_answer(fields: Any) -> Answer | None:

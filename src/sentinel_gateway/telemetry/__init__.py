@@ -1,0 +1,1 @@
+"""What is seen of the gateway: metrics and the log. Adapters of `ports.Events`."""

@@ -1,0 +1,29 @@
+"""The port `Events`: what the path tells goes to the metrics and to the log."""
+
+from sentinel_gateway.core.record import Record
+from sentinel_gateway.telemetry.logs import LogWriter
+from sentinel_gateway.telemetry.metrics import Metrics
+
+
+class Telemetry:
+    """Counts and logs. `finished` belongs to the event loop's thread, `note` may be called from any."""
+
+    def __init__(self, metrics: Metrics, log: LogWriter) -> None:
+        self._metrics = metrics
+        self._log = log
+
+    def __repr__(self) -> str:
+        return f"<Telemetry {self._metrics!r} {self._log!r}>"
+
+    def finished(self, record: Record) -> None:
+        """Count and log a request."""
+        self._metrics.observe(record)
+        self._log.request(record)
+
+    def note(self, event: str, **fields: str | float | bool | None) -> None:
+        """Count and log a change of state; one that names an `error` is a warning."""
+        self._metrics.event(event)
+        error = fields.get("error")
+        if event == "target_failed" and isinstance(error, str):
+            self._metrics.upstream_failed(error)
+        self._log.event(event, fields, level="warning" if error else "info")

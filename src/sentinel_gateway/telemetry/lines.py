@@ -1,0 +1,157 @@
+"""What is logged, as one line of bytes: JSON for machines, aligned text for people.
+
+A line is built from a `Record` or from the few fields of an event, so prompts, answers, headers and keys can't get in. Whatever
+text a caller chose (model, method, ids) is cut, and every character that a terminal or a parser could take for more than
+itself is escaped visibly: no request can forge a second line or a colour, in either format.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import msgspec
+
+from sentinel_gateway.core.record import Record
+from sentinel_gateway.errors import ClientLeft, InternalError
+
+Level = Literal["trace", "debug", "info", "warning", "error"]
+Value = str | float | bool | None
+LEVELS: Final[dict[Level, int]] = {"trace": 5, "debug": 10, "info": 20, "warning": 30, "error": 40}
+"""By rank, on the scale of the standard library's `logging`."""
+
+MAX_TEXT: Final = 200
+MAX_TRACE: Final = 8000
+"""Characters of a traceback; its end says most."""
+MAX_COUNT: Final = 2**53
+SERVER_ERROR: Final = 500
+OK: Final = 200
+PROBES: Final = frozenset({"/livez", "/healthz", "/ready", "/readyz", "/health", "/metrics"})
+"""Asked every few seconds for ever: their lines are for debugging only."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something other than a request. `at` is Unix time; `trace` a traceback, or nothing."""
+
+    at: float
+    level: Level
+    name: str
+    fields: Mapping[str, Value]
+    trace: str = ""
+
+
+Item = Record | Event
+Format = Callable[[Item], bytes]
+"""An item as one line, without its end."""
+
+
+def level_of(item: Item) -> Level:
+    """How much an item matters: our own faults are errors; others' faults, and being overloaded, are warnings."""
+    if isinstance(item, Event):
+        return item.level
+    if item.status == SERVER_ERROR or item.error == InternalError.code:
+        return "error"
+    if item.status > SERVER_ERROR or (item.status == OK and item.error not in {"", ClientLeft.code}):
+        return "warning"
+    return "debug" if item.route in PROBES and item.status == OK else "info"
+
+
+def json_line(item: Item) -> bytes:
+    """A JSON object."""
+    return _encode(_request(item) if isinstance(item, Record) else _event(item))
+
+
+def text_line(item: Item) -> bytes:
+    """Aligned columns for requests, `name key=value` for events."""
+    return (_request_text(item) if isinstance(item, Record) else _event_text(item)).encode()
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def clean(text: str, limit: int = MAX_TEXT) -> str:
+    """`text` on one line and inert, at most `limit` characters; what was cut off shows as an ellipsis."""
+    if len(text) <= limit and text.isprintable():
+        return text
+    shown = "".join(_escape(char) for char in text[:limit])
+    return shown if len(shown) <= limit and len(text) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _escape(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _request(record: Record) -> dict[str, object]:
+    """In the order of the line. A request is logged when it has ended, so that is its time: lines stay in order."""
+    return {
+        "timestamp": _moment(record.at + record.seconds),
+        "level": level_of(record),
+        "event": "request",
+        "request_id": clean(record.request_id),
+        "sentinel_id": clean(record.sentinel_id),
+        "route": clean(record.route),
+        "method": clean(record.method),
+        "status": record.status,
+        "outcome": record.outcome,
+        "tier": clean(record.tier),
+        "model": clean(record.model),
+        "target": clean(record.target),
+        "stream": record.stream,
+        "seconds": round(record.seconds, 6),
+        "upstream_seconds": round(record.upstream_seconds, 6),
+        "first_byte_seconds": round(record.first_byte_seconds, 6),
+        "prompt_tokens": min(record.prompt_tokens, MAX_COUNT),
+        "completion_tokens": min(record.completion_tokens, MAX_COUNT),
+        "stored": record.stored,
+        "error": clean(record.error),
+        "client": clean(record.client),
+    }
+
+
+def _event(event: Event) -> dict[str, object]:
+    head = {"timestamp": _moment(event.at), "level": event.level, "event": clean(event.name)}
+    return head | _shown(event) | head  # no field can pass for another event
+
+
+def _shown(event: Event) -> dict[str, object]:
+    """An event's fields, made harmless."""
+    shown: dict[str, object] = {name: clean(value) if isinstance(value, str) else value for name, value in event.fields.items()}
+    if event.trace:
+        shown["trace"] = clean(event.trace[-MAX_TRACE:], MAX_TRACE)
+    return shown
+
+
+def _request_text(record: Record) -> str:
+    cache = f"{record.outcome}/{record.tier}" if record.tier else record.outcome
+    asked = f"{record.status:>3} {clean(record.method):<4} {clean(record.route):<22}"
+    cost = f"{clean(cache):<12} {record.seconds * 1000:>9.1f} ms"
+    tokens = min(record.prompt_tokens + record.completion_tokens, MAX_COUNT)
+    details: dict[str, object] = {
+        "target": clean(record.target),
+        "tokens": tokens or "",
+        "stored": "yes" if record.stored else "",
+        "error": clean(record.error),
+        "id": clean(record.sentinel_id),
+        "request": "" if record.request_id.endswith(record.sentinel_id) else clean(record.request_id),
+    }
+    return f"{_stamp(record.at + record.seconds, level_of(record))} {asked} {cost}  {_pairs(details)}"
+
+
+def _event_text(event: Event) -> str:
+    return f"{_stamp(event.at, event.level)} {clean(event.name)}  {_pairs(_shown(event))}".rstrip()
+
+
+def _stamp(at: float, level: Level) -> str:
+    return f"{_moment(at):%Y-%m-%d %H:%M:%S}.{int(at % 1 * 1000):03} {level.upper():<7}"
+
+
+def _pairs(fields: Mapping[str, object]) -> str:
+    """`name=value`, quoted where a value holds spaces or quotes; empty ones are left out."""
+    return " ".join(f"{name}={_quoted(str(value))}" for name, value in fields.items() if value not in {"", None})
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace('"', '\\"') + '"' if " " in value or '"' in value else value

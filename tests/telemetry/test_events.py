@@ -1,0 +1,41 @@
+"""One word from the path reaches both the metrics and the log."""
+
+from collections.abc import Callable
+
+from sentinel_gateway.core.record import Record
+from sentinel_gateway.telemetry.events import Telemetry
+from sentinel_gateway.telemetry.logs import LogWriter
+from sentinel_gateway.telemetry.metrics import Metrics
+from tests.telemetry.conftest import Output, decoded
+
+Make = Callable[..., Record]
+Open = Callable[..., LogWriter]
+
+
+def test_a_request_is_counted_and_logged(output: Output, open_log: Open, make_record: Make) -> None:
+    metrics, log = Metrics("1"), open_log()
+    telemetry = Telemetry(metrics, log)
+    telemetry.finished(make_record())
+    log.close()
+    assert metrics.totals().exact_hits == 1
+    assert decoded(output.rest().splitlines())[0]["status"] == 200
+
+
+def test_a_change_of_state_is_counted_and_logged(output: Output, open_log: Open) -> None:
+    metrics, log = Metrics("1"), open_log()
+    telemetry = Telemetry(metrics, log)
+    telemetry.note("entry_dropped", queue=5.0, full=True)
+    telemetry.note("store_down", tier="disk", error="OSError")
+    log.close()
+    dropped, down = decoded(output.rest().splitlines())
+    assert (dropped["level"], dropped["event"], dropped["queue"], dropped["full"]) == ("info", "entry_dropped", 5.0, True)
+    assert (down["level"], down["event"], down["tier"], down["error"]) == ("warning", "store_down", "disk", "OSError")
+    assert b'sentinel_events_total{event="store_down"} 1.0' in metrics.render()
+
+
+def test_a_target_that_another_stood_in_for_has_failed_all_the_same(output: Output, open_log: Open, make_record: Make) -> None:
+    metrics = Metrics("1")
+    telemetry = Telemetry(metrics, open_log())
+    telemetry.note("target_failed", target="a/b", error="upstream_timeout")
+    telemetry.finished(make_record(outcome="miss", tier="", target="c/d"))
+    assert b'upstream_errors_total{error_type="upstream_timeout"} 1.0' in metrics.render()

@@ -1,0 +1,74 @@
+"""What uvicorn, aiohttp and asyncio log comes out as one-line events."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from sentinel_gateway.telemetry.libraries import LOGGERS, LibraryLogs
+from sentinel_gateway.telemetry.logs import LogWriter
+from tests.telemetry.conftest import Output, decoded
+
+Open = Callable[..., LogWriter]
+
+
+def crash() -> None:
+    raise ValueError("secret\nsecond line")
+
+
+def fail(name: str) -> None:
+    try:
+        crash()
+    except ValueError:
+        logging.getLogger(name).exception("Exception in %s", "ASGI\napplication")
+
+
+def test_warnings_and_up_without_traceback(output: Output, open_log: Open) -> None:
+    log = open_log()
+    with LibraryLogs(log):
+        logging.getLogger("uvicorn.error").info("Started server process")
+        logging.getLogger("aiohttp.client").warning("odd %s", "thing")
+        fail("uvicorn.error")
+    log.close()
+    warning, error = decoded(output.rest().splitlines())
+    assert warning | {"timestamp": ""} == {
+        "timestamp": "", "level": "warning", "event": "library", "logger": "aiohttp.client", "message": "odd thing",
+    }  # fmt: skip
+    assert error["level"] == "error"
+    assert error["message"] == r"Exception in ASGI\napplication"
+    assert error["error"] == "ValueError"
+    assert "trace" not in error
+
+
+def test_debug_level_shows_all_and_the_traceback_in_one_field(output: Output, open_log: Open) -> None:
+    log = open_log("debug")
+    with LibraryLogs(log):
+        logging.getLogger("asyncio").debug("Using selector")
+        fail("asyncio")
+    log.close()
+    debug, error = decoded(output.rest().splitlines())
+    assert (debug["level"], debug["message"]) == ("debug", "Using selector")
+    assert "in crash" in error["trace"]
+    assert "\n" not in error["trace"]
+
+
+def test_arguments_that_do_not_fit_are_no_reason_to_fail(
+    output: Output, open_log: Open, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = open_log()
+    with LibraryLogs(log):
+        logging.getLogger("asyncio").warning("%d apples", "no")
+        logging.getLogger("asyncio").warning("%(a)s and %(b)s", {"a": 1})
+    log.close()
+    assert [line["message"] for line in decoded(output.rest().splitlines())] == ["%d apples", "%(a)s and %(b)s"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_loggers_are_as_before_afterwards(open_log: Open) -> None:
+    def state() -> list[object]:
+        return [(list(logger.handlers), logger.propagate, logger.level) for logger in map(logging.getLogger, LOGGERS)]
+
+    before = state()
+    with LibraryLogs(open_log()):
+        assert state() != before
+    assert state() == before
