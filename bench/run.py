@@ -1,0 +1,247 @@
+"""The bench: mock upstream and gateway as processes of their own, the load generator in this one, one report.
+
+CPU time is read from the kernel's clock of the gateway's process around each slice of load, its work behind the answers
+included. Rounds are interleaved, so that a slow minute of the machine falls on all workloads alike.
+"""
+
+import argparse
+import importlib.metadata
+import itertools
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import uvloop
+
+from bench.load import Clients, closed_loop
+from bench.processes import Cores, Process, free_port, get, share_out
+from bench.report import Figure, Machine, Results, Slice, markdown
+from bench.workloads import MOCK, WORKLOADS, Numbers, Workload
+
+ROOT: Final = Path(__file__).parent.parent
+RESULTS: Final = ROOT / "bench" / "results"
+
+# The bars of docs/design.md section 4.
+CPU_BARS: Final = {"exact hit": 60.0, "exact hit, respelled": 60.0, "miss": 220.0, "miss, bypassed": 220.0, "stream": 40.0}
+"""Microseconds of the gateway's CPU time; of a stream for each content chunk, the request's own share included."""
+FIRST_BYTE_BAR: Final = 1.0
+MEMORY_BAR: Final = 130.0
+START_BAR: Final = 1.5
+
+LIBRARIES: Final = ("sentinel-gateway", "uvicorn", "uvloop", "httptools", "aiohttp", "msgspec", "cachebox")
+GATEWAY: Final = (str(Path(sys.executable).with_name("sentinel")), "serve")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How often each workload is measured, for how many seconds after how many to warm up; what is started, and how often."""
+
+    rounds: int
+    seconds: float
+    warm_up: float = 0.3
+    starts: int = 3
+    gateway: tuple[str, ...] = GATEWAY
+
+
+FULL: Final = Plan(rounds=5, seconds=2.0)
+QUICK: Final = Plan(rounds=1, seconds=0.5)
+
+
+class Gateway(NamedTuple):
+    """A running gateway, and how many seconds it took to be ready."""
+
+    process: Process
+    port: int
+    ready_after: float
+
+
+class Bench:
+    """The running mock, and what is measured with it."""
+
+    def __init__(self, plan: Plan, cores: Cores, directory: Path, mock: Process) -> None:
+        self._plan = plan
+        self._cores = cores
+        self._directory = directory
+        self._mock = mock
+        self._mock_port = urlsplit(mock.wait_for_line()).port
+        self._numbers: Numbers = itertools.count()
+
+    @contextmanager
+    def gateway(self, name: str) -> Iterator[Gateway]:
+        """A gateway that knows the mock's address and a key, and has nothing else but an empty directory."""
+        directory = self._directory / name
+        home = directory / "home"
+        home.mkdir(parents=True)
+        port = free_port()
+        environment = {
+            "HOME": str(home),
+            "PORT": str(port),
+            "SENTINEL_DATA_DIR": str(directory / "data"),
+            "OPENAI_API_KEY": "sk-bench",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{self._mock_port}/{MOCK}/v1",
+        }
+        start = time.perf_counter()
+        command, core = self._plan.gateway, self._cores.gateway
+        with Process(name, command, environment=environment, directory=directory, core=core) as process:
+            process.wait_until_ready(port)
+            yield Gateway(process, port, time.perf_counter() - start)
+
+    def measure(self, workload: Workload, round_: int, gateway: Gateway) -> Slice:
+        """One slice of load."""
+        if workload.target == "mock":
+            server, base = self._mock, f"{self._mock_port}/{MOCK}"
+        else:
+            server, base = gateway.process, str(gateway.port)
+        url = f"http://127.0.0.1:{base}/v1/chat/completions"
+        make, clients = workload.make(self._numbers), workload.clients
+        uvloop.run(closed_loop(url, make, Clients(1), requests=1))
+        uvloop.run(closed_loop(url, make, clients, seconds=self._plan.warm_up))
+        server.wait_until_quiet()
+        calls, cpu = self._upstream_calls(), server.cpu_seconds()
+        report = uvloop.run(closed_loop(url, make, clients, seconds=self._plan.seconds))
+        server.wait_until_quiet()
+        calls, cpu = self._upstream_calls() - calls, server.cpu_seconds() - cpu
+        return Slice(
+            workload=workload.name,
+            round=round_,
+            requests=report.requests,
+            good=report.good,
+            problems=report.problems,
+            rate=report.rate,
+            latency_p50=report.latency.p50,
+            latency_p99=report.latency.p99,
+            first_byte_p50=report.first_byte.p50,
+            per_event_p50=report.per_event.p50,
+            cpu_per_unit=cpu / max(1, report.good * workload.units),
+            upstream_calls=calls / max(1, report.requests),
+            expected_upstream_calls=workload.upstream_calls,
+        )
+
+    def _upstream_calls(self) -> int:
+        calls: int = msgspec.json.decode(get(self._mock_port or 0, "/__calls?last=0")[1])["calls"]
+        return calls
+
+
+def run(plan: Plan) -> tuple[list[Figure], list[Slice]]:
+    """Start everything, measure everything, stop everything. Raises ProcessFailed."""
+    available = os.sched_getaffinity(0)
+    cores = share_out(sorted(available))
+    command = (sys.executable, "-m", "bench.chaos", "--keep-calls", "0")
+    environment = {"PYTHONPATH": str(ROOT)}
+    os.sched_setaffinity(0, {cores.load})
+    try:
+        with tempfile.TemporaryDirectory(prefix="sentinel-bench-") as name:
+            directory = Path(name)
+            with Process("mock", command, environment=environment, directory=directory, core=cores.mock) as mock:
+                return _measure_all(plan, Bench(plan, cores, directory, mock))
+    finally:
+        os.sched_setaffinity(0, available)
+
+
+def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
+    starts, slices = [], []
+    for number in range(1, plan.starts):
+        with bench.gateway(f"start-{number}") as gateway:
+            starts.append(gateway.ready_after)
+    with bench.gateway("gateway") as gateway:
+        starts.append(gateway.ready_after)
+        gateway.process.wait_until_quiet()
+        idle = gateway.process.resident_bytes()
+        for round_ in range(plan.rounds):
+            for workload in WORKLOADS if round_ % 2 == 0 else WORKLOADS[::-1]:
+                slices.append(bench.measure(workload, round_, gateway))
+                print(_progress(slices[-1]), file=sys.stderr)
+        loaded = gateway.process.resident_bytes()
+    process = [
+        Figure("start to ready", "s", starts, START_BAR),
+        Figure("memory, idle", "MB", [idle / 1e6], MEMORY_BAR),
+        Figure("memory, after the load", "MB", [loaded / 1e6]),
+    ]
+    return figures(slices) + process, slices
+
+
+def _progress(slice_: Slice) -> str:
+    cpu = f"{slice_.cpu_per_unit * 1e6:8.1f} us"
+    return f"round {slice_.round}  {slice_.workload:22}{slice_.rate:8.0f}/s  {cpu}  {slice_.problems or ''}"
+
+
+def figures(slices: list[Slice]) -> list[Figure]:
+    """CPU time of each workload, and what the gateway adds to the first byte of a stream."""
+    by_workload = {workload.name: [slice_ for slice_ in slices if slice_.workload == workload.name] for workload in WORKLOADS}
+    found = []
+    for workload in WORKLOADS:
+        if workload.target == "gateway":
+            unit = "us CPU a chunk" if workload.units > 1 else "us CPU"
+            values = [slice_.cpu_per_unit * 1e6 for slice_ in by_workload[workload.name]]
+            found.append(Figure(workload.name, unit, values, CPU_BARS.get(workload.name)))
+    pairs = zip(by_workload["stream"], by_workload["direct stream"], strict=True)
+    added = [(through.first_byte_p50 - direct.first_byte_p50) * 1000 for through, direct in pairs]
+    return [*found, Figure("stream, first byte added", "ms, p50", added, FIRST_BYTE_BAR)]
+
+
+def describe_machine() -> Machine:
+    """This machine and what runs on it."""
+    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "unknown CPU")
+    return Machine(
+        cpu=cpu.partition(":")[2].strip() or cpu,
+        cores=os.cpu_count() or 1,
+        kernel=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        versions={name: importlib.metadata.version(name) for name in LIBRARIES},
+        load_average=os.getloadavg()[0],
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description="Measure the gateway against the mock upstream.")
+    parser.add_argument("--quick", action="store_true", help="one round of half a second: does it work? No figures to quote")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the report (default bench/results)")
+    parser.add_argument("--name", help="in the report's file name (default bench, or quick)")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed or a request failed")
+    parser.add_argument("--gateway", type=shlex.split, default=GATEWAY, help="another command to measure; it is given PORT")
+    return parser.parse_args()
+
+
+def bench(plan: Plan) -> Results:
+    """A whole run, described. Raises ProcessFailed."""
+    machine = describe_machine()
+    measured, slices = run(plan)
+    return Results(
+        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        command=shlex.join(["python", "-m", "bench.run", *sys.argv[1:]]),
+        conditions=f"{plan.rounds} interleaved rounds, {plan.seconds:g} s a slice.",
+        machine=machine,
+        figures=measured,
+        slices=slices,
+    )
+
+
+def write(results: Results, directory: Path, name: str) -> None:
+    """The report as `DATE-NAME.md` and `.json`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    stem = f"{results.date.split()[0]}-{name}"
+    (directory / f"{stem}.md").write_text(markdown(results))
+    (directory / f"{stem}.json").write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
+
+
+def main() -> int:
+    """Measure, write, print; the exit code."""
+    arguments = _arguments()
+    plan = msgspec.structs.replace(QUICK if arguments.quick else FULL, gateway=tuple(arguments.gateway))
+    results = bench(plan)
+    write(results, arguments.out, arguments.name or ("quick" if arguments.quick else "bench"))
+    print(markdown(results))
+    return int(arguments.check and not results.holds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
