@@ -1,0 +1,196 @@
+"""How the failures of an upstream become our errors: what its connection did, and what it answered.
+
+`TransportErrors` maps the first, `read_error` the second, and nothing else in `providers` knows a status. Of a provider's
+own words only those about the request itself are passed on, cleaned and cut (`UpstreamRefused`): the others speak of its
+inside or of the operator's account, and a caller can do nothing about either.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from email.utils import mktime_tz, parsedate_tz
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from sentinel_gateway.errors import (
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamLimited,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnauthorized,
+    UpstreamUnreachable,
+)
+from sentinel_gateway.providers._deadlines import Timeouts
+
+MAX_MESSAGE: Final = 500
+MAX_READ: Final = 64 * 1024
+"""An error body beyond this many bytes isn't read for its reason."""
+MAX_WAIT: Final = 30.0
+"""Seconds that a provider's Retry-After may ask for; some ask for hours."""
+
+_PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422})
+_NOT_OUR_KEY: Final = frozenset({401, 403})
+_REDIRECTS: Final = range(300, 400)
+_FAILURES: Final = range(400, 600)
+_NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+"""Codes of a 429 that no waiting mends."""
+
+_KEY_LIKE: Final = re.compile(
+    r"\bBearer\s+\S+|\b(?:sk|pk|gsk|xai|csk|hf|fw|tgp|pplx|nvapi)[-_][\w*-]{8,}|\bAIza[\w-]{16,}", re.IGNORECASE
+)
+_STATUS: Final = re.compile(r"[45]\d\d", re.ASCII)
+_LONG_QUOTE: Final = re.compile(r"""(["'`])[^"'`]{80,}\1""")
+"""What is quoted at such a length is the prompt."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Who answered, as messages speak of it. `key_name` is where its key is configured, such as GROQ_API_KEY."""
+
+    name: str
+    key_name: str = ""
+    secrets: tuple[str, ...] = ()
+    """Never shown, should the provider repeat them."""
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    """What an error body says; the dialects differ, and some servers send a page of HTML."""
+
+    message: str = ""
+    param: str = ""
+    code: str = ""
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes, *, source: Source, now: float) -> UpstreamError:
+    """The meaning of an answer that isn't a 200. `headers` in lower case or any; `now` in Unix seconds, for dates."""
+    problem, name = _read_problem(body), source.name
+    wait = read_retry_after(headers, now)
+    if status in _PASSED_ON:
+        said = clean(problem.message, source.secrets) or f"{name} refused the request ({status}) and did not say why."
+        param, code = clean(problem.param, source.secrets), clean(problem.code, source.secrets)
+        return UpstreamRefused(said, upstream_status=status, upstream_code=code or None, param=param or None)
+    if status in _NOT_OUR_KEY:
+        return UpstreamUnauthorized(f"{name} refused our key ({status}): check {source.key_name or 'its API key'}.")
+    if status == HTTPStatus.PAYMENT_REQUIRED or (status == HTTPStatus.TOO_MANY_REQUESTS and problem.code in _NO_CREDIT):
+        return UpstreamUnauthorized(
+            f"{name} says that our account has no credit left ({status}): top it up, or use another provider."
+        )
+    if status == HTTPStatus.REQUEST_TIMEOUT:
+        return UpstreamTimeout(f"{name} gave up waiting for the request ({status}).", retry_after=wait)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return UpstreamLimited(f"{name}'s rate limit is reached ({status}).", retry_after=wait)
+    if status in _REDIRECTS:
+        return UpstreamBroken(f"{name} redirects ({status}), which is never followed: check base_url.")
+    return UpstreamBroken(f"{name} failed ({status}).", retry_after=wait)
+
+
+def read_reported_error(error: Any, *, source: Source, now: float) -> UpstreamError:
+    """The meaning of an `error` member in a 200 or in the middle of a stream. A code that looks like a status is one."""
+    if isinstance(error, dict):
+        for name in ("code", "status", "status_code"):
+            value = error.get(name)
+            status = int(value) if isinstance(value, str) and _STATUS.fullmatch(value) else value
+            if type(status) is int and status in _FAILURES:
+                return read_error(status, {}, msgspec.json.encode({"error": error}), source=source, now=now)
+    return UpstreamBroken(f"{source.name} reported an error in place of an answer.")
+
+
+def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait, 0 to `MAX_WAIT`; None if the provider doesn't say. Read as the OpenAI SDKs read it."""
+    milliseconds, text = _number(headers.get("retry-after-ms")), headers.get("retry-after")
+    seconds = _number(text) if milliseconds is None else milliseconds / 1000
+    if seconds is None and text is not None and (date := parsedate_tz(text)) is not None:
+        try:
+            seconds = mktime_tz(date) - now
+        except (ValueError, OverflowError):
+            return None
+    return None if seconds is None else min(max(seconds, 0.0), MAX_WAIT)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return None if math.isnan(number) else number
+
+
+def clean(text: str, secrets: tuple[str, ...]) -> str:
+    """Somebody else's words, fit to be shown: one line, no key, no prompt, not too long."""
+    for secret in secrets:
+        text = text.replace(secret, "[key]")
+    text = _LONG_QUOTE.sub(r"\1[...]\1", _KEY_LIKE.sub("[key]", text))
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 3]}..."
+
+
+def _read_problem(body: bytes) -> _Problem:
+    try:
+        value = msgspec.json.decode(body) if len(body) <= MAX_READ else None
+    except (ValueError, RecursionError):
+        return _Problem()
+    value = value[0] if isinstance(value, list) and value else value
+    error = value.get("error") or value if isinstance(value, dict) else value
+    if not isinstance(error, dict):
+        return _Problem(_words(error))
+    return _Problem(_words(error), *(word if isinstance(word := error.get(name), str) else "" for name in ("param", "code")))
+
+
+def _words(value: Any, depth: int = 4) -> str:
+    """The sentences in an error object: OpenAI's `message`, FastAPI's `detail`, pydantic's list of `msg`."""
+    if isinstance(value, str):
+        return value
+    if depth and isinstance(value, list):
+        return "; ".join(filter(None, (_words(item, depth - 1) for item in value)))
+    if depth and isinstance(value, dict):
+        return next(filter(None, (_words(value.get(name), depth - 1) for name in ("message", "msg", "detail"))), "")
+    return ""
+
+
+_MEANINGS: Final[tuple[tuple[type[Exception], type[UpstreamError], str], ...]] = (
+    (aiohttp.ClientConnectorCertificateError, UpstreamUnreachable, "can't be reached: its TLS certificate isn't valid."),
+    (aiohttp.ClientConnectorSSLError, UpstreamUnreachable, "can't be reached: the TLS handshake failed."),
+    (aiohttp.ClientConnectorDNSError, UpstreamUnreachable, "can't be reached: no address for its host. Check base_url."),
+    (aiohttp.ClientConnectorError, UpstreamUnreachable, "can't be reached: no connection. Check base_url and the network."),
+    (aiohttp.InvalidURL, UpstreamUnreachable, "can't be reached: its base_url isn't a URL."),
+    (aiohttp.NonHttpUrlClientError, UpstreamUnreachable, "can't be reached: its base_url isn't an HTTP URL."),
+    (UnicodeError, UpstreamUnreachable, "can't be reached: the host in its base_url isn't a name."),
+    (aiohttp.ServerDisconnectedError, UpstreamBroken, "closed the connection before it answered."),
+    (aiohttp.ClientPayloadError, UpstreamBroken, "broke off in the middle of its answer."),
+    (aiohttp.ClientResponseError, UpstreamBroken, "didn't answer in valid HTTP."),
+)
+"""What a failure of the library below means; the first class that fits, so the narrower stand before the wider.
+
+`UpstreamUnreachable` is kept for failures before anything was sent: such a request was certainly not processed.
+"""
+
+
+class TransportErrors:
+    """A context in which the library's exceptions become ours."""
+
+    __slots__ = ("_provider", "_timeouts")
+
+    def __init__(self, provider: str, timeouts: Timeouts) -> None:
+        self._provider = provider
+        self._timeouts = timeouts
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, aiohttp.ClientError | OSError | UnicodeError):
+            raise self._mapped(error) from error
+
+    def _mapped(self, error: Exception) -> UpstreamError:
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return self._timeouts.exceeded(self._provider, "connect")
+        if isinstance(error, TimeoutError):
+            return self._timeouts.exceeded(self._provider, self._timeouts.answer[0])
+        for kind, ours, sentence in _MEANINGS:
+            if isinstance(error, kind):
+                return ours(f"{self._provider} {sentence}")
+        return UpstreamBroken(f"{self._provider} broke the connection.")

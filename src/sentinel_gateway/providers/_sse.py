@@ -1,0 +1,108 @@
+"""Server-sent events, read from bytes as they arrive. No I/O and no JSON: bytes in, the data of whole events out.
+
+Only what a chat stream uses is kept: an event's `data`. Comments and the fields `event`, `id` and `retry` are skipped, and
+so are events whose data is empty, which some servers send as a sign of life. Data stays bytes, so a character may be cut
+anywhere. Follows the event stream chapter of the HTML standard: lines end in CRLF, LF or CR, and an event in an empty line.
+"""
+
+from typing import Final
+
+MAX_EVENT_BYTES: Final = 1024 * 1024
+"""A line, and the data of one event, may be so long; more is a provider out of its mind, or an attack on our memory."""
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+
+class EventTooLong(ValueError):
+    """A line or an event without end."""
+
+
+class SseReader:
+    """Reads one stream. `feed` raises `EventTooLong`; the reader is useless from then on."""
+
+    __slots__ = ("_after_cr", "_data", "_data_size", "_line", "_line_size", "_max", "_started")
+
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max = max_event_bytes
+        self._line: list[bytes] = []
+        """Pieces of a line whose end hasn't come yet; joined once, as adding up would cost the square of a trickled line."""
+        self._line_size = 0
+        self._data: list[bytes] = []
+        """The data lines of an event whose end hasn't come yet."""
+        self._data_size = 0
+        self._after_cr = False
+        self._started = False
+
+    def __repr__(self) -> str:
+        return f"<SseReader holds {self._line_size + self._data_size} bytes>"
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The data of the events that these bytes complete, in order."""
+        if data[:6] == b"data: " and data[-2:] == b"\n\n" and not self._line and not self._data and not self._after_cr:
+            # As nearly all servers send it: whole events of one data line each. Every event must account for exactly two
+            # line feeds, else something else stands between them.
+            events = data[6:-2].split(b"\n\ndata: ")
+            if data.count(b"\n") == 2 * len(events) and b"\r" not in data and b"" not in events and len(data) <= self._max:
+                self._started = True
+                return events
+        return self._read(data)
+
+    def rest(self) -> bytes:
+        """The data of an event that the stream's end left open. The standard drops it; some servers end `[DONE]` so."""
+        last = _data_of(b"".join(self._line))
+        return b"\n".join(self._data if last is None else [*self._data, last])
+
+    def _read(self, data: bytes) -> list[bytes]:
+        if self._after_cr and data:
+            self._after_cr = False
+            data = data.removeprefix(b"\n")
+        if b"\n" not in data and b"\r" not in data:
+            self._hold(data)
+            return []
+        self._after_cr = data.endswith(b"\r")
+        data = b"".join([*self._line, data])
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        self._line.clear()
+        self._line_size = 0
+        *lines, unfinished = data.split(b"\n")
+        events = self._events(lines)
+        self._hold(unfinished)
+        return events
+
+    def _events(self, lines: list[bytes]) -> list[bytes]:
+        if not self._started:
+            self._started = True
+            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
+        events = []
+        for line in lines:
+            if line:
+                self._take(line)
+            else:
+                if event := b"\n".join(self._data):
+                    events.append(event)
+                self._data.clear()
+                self._data_size = 0
+        return events
+
+    def _take(self, line: bytes) -> None:
+        if (value := _data_of(line)) is not None:
+            self._data.append(value)
+            self._data_size += len(value) + 1
+            self._check()
+
+    def _hold(self, piece: bytes) -> None:
+        if piece:
+            self._line.append(piece)
+            self._line_size += len(piece)
+            self._check()
+
+    def _check(self) -> None:
+        if self._line_size + self._data_size > self._max:
+            raise EventTooLong(f"an event of more than {self._max} bytes")
+
+
+def _data_of(line: bytes) -> bytes | None:
+    if line[:5] == b"data:":
+        return line[6:] if line[5:6] == b" " else line[5:]
+    return b"" if line == b"data" else None

@@ -1,0 +1,315 @@
+"""What every provider owes to the path: `ports.Provider` and `ports.ChunkStream`, on each adapter there is."""
+
+import asyncio
+import copy
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.chaos import ChaosUpstream
+from sentinel_gateway.core.chat import Chunk, says_something
+from sentinel_gateway.core.streaming import Fold
+from sentinel_gateway.errors import UpstreamError
+from sentinel_gateway.ports import Provider, UpstreamCall
+from sentinel_gateway.providers._http import HttpClient
+from sentinel_gateway.providers.demo import DemoProvider, Pace
+from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig
+
+pytestmark = pytest.mark.anyio
+
+FIELDS = {"model": "what-the-caller-wrote", "messages": [{"role": "user", "content": "Where does the Danube rise?"}]}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "parameters": {"type": "object", "properties": {"river": {"type": "string"}}, "required": ["river"]},
+    },
+}
+
+
+class World:
+    """One provider, and what can be made to happen behind it."""
+
+    provider: Provider
+    model: str
+
+    def failing(self, status: int) -> str:
+        """A model whose next call fails so."""
+        raise NotImplementedError
+
+    def hanging(self) -> str:
+        """A model whose next call says a word if it is a stream, then nothing for longer than the test waits."""
+        raise NotImplementedError
+
+    def cut(self) -> str:
+        """A model whose next stream breaks off."""
+        raise NotImplementedError
+
+    async def closed(self) -> None:
+        """Returns when no upstream call is open."""
+
+
+@dataclass
+class ChaosWorld(World):
+    upstream: ChaosUpstream
+    provider: Provider
+    model: str = "mock-model"
+
+    def failing(self, status: int) -> str:
+        self.upstream.script(f"err={status};retry_after=1")
+        return self.model
+
+    def hanging(self) -> str:
+        self.upstream.script("stall_after=1")
+        return self.model
+
+    def cut(self) -> str:
+        self.upstream.script("cut_after=2")
+        return self.model
+
+    async def closed(self) -> None:
+        await self.upstream.settle()
+        call = self.upstream.calls[-1]
+        assert not call.completed
+        assert call.closed_by_peer_at is not None
+
+
+class DemoWorld(World):
+    model = "demo"
+
+    def __init__(self) -> None:
+        self.provider = DemoProvider(lambda: 1_700_000_000.0, slow=Pace(first=0.01, each=30))
+
+    def failing(self, status: int) -> str:
+        return f"demo-fail-{status}"
+
+    def hanging(self) -> str:
+        return "demo-slow"
+
+    def cut(self) -> str:
+        return "demo-cut"
+
+
+@asynccontextmanager
+async def chaos() -> AsyncIterator[World]:
+    async with ChaosUpstream() as upstream, HttpClient(node="n1", version="1") as http:
+        yield ChaosWorld(upstream, OpenAIProvider(ProviderConfig("mock", upstream.base_url), http))
+
+
+@asynccontextmanager
+async def demo() -> AsyncIterator[World]:
+    yield DemoWorld()
+
+
+@pytest.fixture(params=[chaos, demo])
+async def world(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[World]:
+    async with request.param() as opened:
+        yield opened
+
+
+def call(world: World, model: str = "", **fields: Any) -> UpstreamCall:
+    return UpstreamCall({**FIELDS, **fields}, model or world.model, "sentinel-1")
+
+
+async def whole_stream(world: World, asked: UpstreamCall) -> tuple[list[Chunk], bool]:
+    async with await world.provider.open_stream(asked) as stream:
+        chunks = [chunk async for batch in stream for chunk in batch]
+        return chunks, stream.finished
+
+
+def folded(chunks: list[Chunk], expected: int = 1) -> Fold:
+    fold = Fold(expected=expected, max_bytes=1_000_000)
+    for chunk in chunks:
+        fold.add(chunk.fields, len(chunk.raw))
+    return fold
+
+
+async def test_a_whole_answer_is_the_providers_bytes_and_the_same_parsed(world: World):
+    completion = await world.provider.complete(call(world))
+    assert msgspec.json.decode(completion.raw) == completion.answer.fields
+    assert completion.answer.finish_reasons == ("stop",)
+    assert completion.answer.model == world.model
+    assert says_something(completion.answer)
+    usage = completion.answer.usage
+    assert usage is not None
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > 0
+
+
+async def test_a_stream_says_the_same_as_the_whole_answer(world: World):
+    completion = await world.provider.complete(call(world))
+    chunks, finished = await whole_stream(world, call(world))
+    assert finished
+    assert len(chunks) > 3
+    assert all(msgspec.json.decode(chunk.raw) == chunk.fields for chunk in chunks)
+    assert all(chunk.fields["object"] == "chat.completion.chunk" for chunk in chunks)
+    assert chunks[0].fields["choices"][0]["delta"]["role"] == "assistant"
+    answer = folded(chunks).answer()
+    assert answer.fields["choices"][0]["message"]["content"] == completion.answer.fields["choices"][0]["message"]["content"]
+    assert answer.finish_reasons == completion.answer.finish_reasons
+
+
+async def test_a_stream_always_reports_usage(world: World):
+    chunks, _ = await whole_stream(world, call(world, stream=True))
+    assert folded(chunks).usage == (await world.provider.complete(call(world))).answer.usage
+
+
+async def test_several_choices(world: World):
+    completion = await world.provider.complete(call(world, n=3))
+    texts = [choice["message"]["content"] for choice in completion.answer.fields["choices"]]
+    assert len(set(texts)) == 3
+    chunks, finished = await whole_stream(world, call(world, n=3))
+    fold = folded(chunks, expected=3)
+    assert finished
+    assert fold.finished
+    assert [choice["message"]["content"] for choice in fold.answer().fields["choices"]] == texts
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_demanded_tool_is_called_with_valid_arguments(world: World, streamed):
+    asked = call(world, tools=[TOOL], tool_choice={"type": "function", "function": {"name": "look_up"}})
+    chunks = (await whole_stream(world, asked))[0] if streamed else []
+    answer = folded(chunks).answer() if streamed else (await world.provider.complete(asked)).answer
+    (tool_call,) = answer.fields["choices"][0]["message"]["tool_calls"]
+    assert tool_call["function"]["name"] == "look_up"
+    assert isinstance(msgspec.json.decode(tool_call["function"]["arguments"])["river"], str)
+    assert answer.finish_reasons == ("tool_calls",)
+
+
+async def test_a_schema_is_answered_with_an_instance(world: World):
+    schema = {"type": "object", "properties": {"river": {"type": "string"}}, "required": ["river"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "rivers", "schema": schema}}
+    completion = await world.provider.complete(call(world, response_format=wanted))
+    content = completion.answer.fields["choices"][0]["message"]["content"]
+    assert isinstance(msgspec.json.decode(content)["river"], str)
+
+
+STATUSES = {
+    400: ("UpstreamRefused", 400),
+    401: ("UpstreamUnauthorized", 502),
+    402: ("UpstreamUnauthorized", 502),
+    403: ("UpstreamUnauthorized", 502),
+    404: ("UpstreamRefused", 404),
+    408: ("UpstreamTimeout", 504),
+    409: ("UpstreamRefused", 409),
+    413: ("UpstreamRefused", 413),
+    415: ("UpstreamRefused", 415),
+    418: ("UpstreamBroken", 502),
+    422: ("UpstreamRefused", 422),
+    429: ("UpstreamLimited", 429),
+    500: ("UpstreamBroken", 502),
+    503: ("UpstreamBroken", 502),
+    529: ("UpstreamBroken", 502),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("status", STATUSES)
+async def test_each_failure_is_the_documented_error(world: World, status, streamed):
+    asked = call(world, world.failing(status))
+    with pytest.raises(UpstreamError) as caught:
+        await (world.provider.open_stream(asked) if streamed else world.provider.complete(asked))
+    assert (type(caught.value).__name__, caught.value.http_status) == STATUSES[status]
+    assert caught.value.message
+    assert "Danube" not in caught.value.message
+    if status in {429, 503}:
+        assert caught.value.retry_after == 1.0
+
+
+async def test_a_stream_that_breaks_off_is_not_finished(world: World):
+    chunks, finished = await whole_stream(world, call(world, world.cut()))
+    assert chunks
+    assert not finished
+    assert not folded(chunks).finished
+
+
+async def test_leaving_a_stream_early_closes_the_upstream_call(world: World):
+    async with asyncio.timeout(5):
+        async with await world.provider.open_stream(call(world, world.hanging())) as stream:
+            assert await anext(aiter(stream))
+            left = time.monotonic()
+        assert not stream.finished
+        await world.closed()
+    assert time.monotonic() - left < 1
+
+
+async def test_cancelling_a_reader_closes_the_upstream_call(world: World):
+    reading = asyncio.Event()
+
+    async def read() -> None:
+        async with await world.provider.open_stream(call(world, world.hanging())) as stream:
+            async for _ in stream:
+                reading.set()
+
+    async with asyncio.timeout(5):
+        await cancelled(read(), reading)
+        await world.closed()
+
+
+async def test_cancelling_a_call_closes_the_upstream_call(world: World):
+    started = asyncio.Event()
+    model = world.hanging()
+
+    async def ask() -> None:
+        started.set()
+        await world.provider.complete(call(world, model))
+
+    if isinstance(world, DemoWorld):
+        world.provider = DemoProvider(lambda: 0.0, slow=Pace(first=30))
+    async with asyncio.timeout(5):
+        await cancelled(ask(), started)
+        await world.closed()
+
+
+async def cancelled(work: Any, when: asyncio.Event) -> None:
+    """Run it until the event and a moment longer, cancel it, and see it gone within a second."""
+    task = asyncio.create_task(work)
+    await when.wait()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=1)
+    assert done
+    assert task.cancelled()
+
+
+async def test_the_callers_fields_are_never_changed(world: World):
+    asked = call(world, stream=True, stream_options={"include_usage": False})
+    before = copy.deepcopy(asked.fields)
+    await world.provider.complete(asked)
+    await whole_stream(world, asked)
+    assert asked.fields == before
+
+
+async def test_calls_side_by_side_get_their_own_answers(world: World):
+    questions = [f"question number {number}?" for number in range(40)]
+    asked = [call(world, messages=[{"role": "user", "content": question}]) for question in questions]
+    whole = await asyncio.gather(*map(world.provider.complete, asked))
+    streamed = await asyncio.gather(*(whole_stream(world, one) for one in asked))
+    for question, completion, (chunks, _) in zip(questions, whole, streamed, strict=True):
+        assert question in completion.answer.fields["choices"][0]["message"]["content"]
+        assert question in folded(chunks).answer().fields["choices"][0]["message"]["content"]
+
+
+async def test_the_same_question_gets_the_same_answer(world: World):
+    first, second = [(await world.provider.complete(call(world))).answer.fields["choices"] for _ in range(2)]
+    assert first == second
+
+
+async def test_models_are_listed(world: World):
+    assert world.model in await world.provider.list_models()
+    assert world.provider.name in {"mock", "demo"}
+
+
+async def test_state_shows_in_the_repr(world: World):
+    stream = await world.provider.open_stream(call(world))
+    assert "open" in repr(stream)
+    async with stream:
+        async for _ in stream:
+            pass
+    assert "finished" in repr(stream)
+    assert "Provider" in repr(world.provider)

@@ -1,0 +1,483 @@
+"""The shared client: what it sends, what it refuses, how it uses connections, and when it gives up."""
+
+import asyncio
+import os
+import socket
+import ssl
+import time
+
+import pytest
+from yarl import URL
+
+from sentinel_gateway.errors import (
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from sentinel_gateway.providers._deadlines import Timeouts
+from sentinel_gateway.providers._http import MAX_REPLY_BYTES, MAX_STREAM_BYTES, Endpoint, HttpClient, verifying_tls
+from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig, list_timeouts
+
+pytestmark = pytest.mark.anyio
+
+QUICK = Timeouts(connect=0.2, first_byte=0.2, idle=0.2, total=5)
+
+
+async def read_all(provider, asked):
+    async with await provider.open_stream(asked) as stream:
+        return [chunk async for batch in stream for chunk in batch], stream.finished
+
+
+async def closed_by_us(upstream):
+    """The last upstream call was hung up on, at once."""
+    await upstream.settle()
+    assert upstream.calls[-1].closed_by_peer_at is not None
+    assert not upstream.calls[-1].completed
+
+
+# what is sent
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_only_our_own_headers_are_sent(provider, upstream, call, streamed):
+    groq = provider(upstream.base_url, query={"api-version": "1"})
+    await (read_all(groq, call()) if streamed else groq.complete(call()))
+    (seen,) = upstream.calls
+    assert seen.path == "/v1/chat/completions?api-version=1"
+    assert len(seen.raw_headers) == len(seen.headers)
+    assert seen.headers == {
+        "host": upstream.base_url.split("/")[2],
+        "via": "1.1 sentinel-n1",
+        "user-agent": "sentinel/9.9",
+        "accept-encoding": "identity",
+        "accept": "text/event-stream" if streamed else "application/json",
+        "authorization": "Bearer sk-live-0123456789abcdef",
+        "content-type": "application/json",
+        "content-length": str(len(seen.raw_body)),
+        "x-request-id": "sentinel-1",
+    }
+
+
+async def test_no_cookie_is_kept(provider, raw_server, call, answered):
+    async def handle(server, reader, writer):
+        while True:
+            await server.read_request(reader)
+            writer.write(answered(headers="set-cookie: session=abc; Path=/\r\n"))
+
+    async with raw_server(handle) as server:
+        groq = provider(server.base_url)
+        await groq.complete(call())
+        await groq.complete(call())
+    assert len(server.heads) == 2
+    assert b"cookie" not in server.heads[1].lower()
+
+
+async def test_proxies_of_the_environment_are_not_used(provider, upstream, call, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
+    assert os.environ["http_proxy"]
+    await provider(upstream.base_url).complete(call())
+    assert upstream.count == 1
+
+
+async def test_a_large_body_arrives_whole(provider, upstream, call):
+    asked = call(messages=[{"role": "user", "content": "x" * 3_500_000}])
+    await provider(upstream.base_url).complete(asked)
+    assert upstream.calls[0].body["messages"] == asked.fields["messages"]
+
+
+# what is refused
+
+
+async def test_a_redirect_is_never_followed(provider, raw_server, call, answered):
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(answered("307 Temporary Redirect", f"location: {server.base_url}/elsewhere\r\n", b""))
+
+    async with raw_server(handle) as server:
+        for ask in (provider(server.base_url).complete, provider(server.base_url).open_stream):
+            with pytest.raises(UpstreamBroken, match="redirects"):
+                await ask(call())
+    assert len(server.heads) == 2
+    assert all(head.startswith(b"POST /v1/chat/completions ") for head in server.heads)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "BR", "identity, gzip"])
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_compressed_answer_is_refused_unread(provider, raw_server, call, encoding, streamed):
+    closed = asyncio.Event()
+
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-encoding: {encoding}\r\ncontent-length: 100\r\n\r\n".encode())
+        assert await reader.read() == b""
+        closed.set()
+
+    async with raw_server(handle) as server:
+        groq = provider(server.base_url)
+        with pytest.raises(UpstreamBroken, match="compressed"):
+            await (groq.open_stream(call()) if streamed else groq.complete(call()))
+        async with asyncio.timeout(1):
+            await closed.wait()
+
+
+async def test_an_answer_over_the_cap_is_cut_off(provider, upstream, call):
+    upstream.script(f"huge={4 * MAX_REPLY_BYTES}")
+    with pytest.raises(UpstreamBroken, match="more than 32 MiB"):
+        await provider(upstream.base_url).complete(call())
+    await closed_by_us(upstream)
+
+
+async def test_an_answer_announced_over_the_cap_is_not_read(provider, raw_server, call):
+    closed = asyncio.Event()
+
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {MAX_REPLY_BYTES + 1}\r\n\r\n".encode())
+        assert await reader.read() == b""
+        closed.set()
+
+    async with raw_server(handle) as server:
+        with pytest.raises(UpstreamBroken, match="more than 32 MiB"):
+            await provider(server.base_url).complete(call())
+        async with asyncio.timeout(1):
+            await closed.wait()
+
+
+async def test_an_endless_event_is_cut_off(provider, upstream, call):
+    upstream.script("huge=40000000;chunks=1")
+    with pytest.raises(UpstreamBroken, match="endless"):
+        await read_all(provider(upstream.base_url), call())
+    await closed_by_us(upstream)
+
+
+async def test_a_stream_over_the_cap_is_cut_off(http, upstream):
+    upstream.script(f"huge={2 * MAX_STREAM_BYTES};chunks=5000")
+    endpoint = Endpoint("groq", URL(upstream.base_url) / "chat/completions", {}, Timeouts())
+    stream = await http.stream(endpoint, b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}')
+    assert repr(stream) == "<ByteStream groq 200 open>"
+    size = 0
+    with pytest.raises(UpstreamBroken, match="more than 256 MiB in one stream"):
+        while data := await stream.read():
+            size += len(data)
+    assert MAX_STREAM_BYTES - size < 1_000_000
+    stream.close()
+    await closed_by_us(upstream)
+
+
+ODD = {
+    "not HTTP": b"220 mail ready\r\n",
+    "a bad status": b"HTTP/1.1 20x OK\r\n\r\n",
+    "an endless header": b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000,
+    "endless headers": b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: y\r\n" % number for number in range(100_000)) + b"\r\n",
+    "a bad chunk": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    "too short a body": b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{",
+    "no body": b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+    "an odd success": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "not UTF-8": b'HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"\xff"',
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("said", ODD.values(), ids=ODD)
+async def test_what_is_not_a_sound_answer_is_broken(provider, raw_server, call, said, streamed):
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(said)
+        await writer.drain()
+
+    async with raw_server(handle) as server:
+        groq = provider(server.base_url)
+        with pytest.raises(UpstreamBroken):
+            await (read_all(groq, call()) if streamed else groq.complete(call()))
+    assert len(server.heads) == 1
+
+
+async def test_a_refusal_before_the_body_was_read_is_heard(provider, raw_server, call, answered):
+    async def handle(server, reader, writer):
+        server.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answered("413 Payload Too Large", "connection: close\r\n", b'{"error":{"message":"too large for us"}}'))
+        await writer.drain()
+        await reader.read()
+
+    async with raw_server(handle) as server:
+        with pytest.raises(UpstreamRefused, match="too large for us"):
+            await provider(server.base_url).complete(call(messages=[{"role": "user", "content": "x" * 4_000_000}]))
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "http://169.254.169.254/v1",
+        "http://[::ffff:169.254.169.254]/v1",
+        "http://[fe80::1%25lo]/v1",
+        "http://[fd00:ec2::254]/v1",
+        "http://100.100.100.200/v1",
+        "http://127.0.0.1:1/v1",
+        "http://a..b/v1",
+        "ftp://localhost/v1",
+        "/v1",
+    ],
+)
+async def test_what_cannot_or_must_not_be_reached(provider, call, base_url):
+    with pytest.raises(UpstreamUnreachable, match="can't be reached"):
+        await provider(base_url, timeouts=QUICK).complete(call())
+
+
+async def test_a_certificate_that_nobody_vouches_for(provider, raw_server, call, self_signed):
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(self_signed)
+    async with raw_server(handle, ssl=tls) as server:
+        with pytest.raises(UpstreamUnreachable, match="certificate"):
+            await provider(server.base_url).complete(call())
+    assert server.heads == []
+
+
+def test_tls_is_verified_and_no_older_than_1_2():
+    tls = verifying_tls()
+    assert tls.minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert tls.verify_mode is ssl.CERT_REQUIRED
+    assert tls.check_hostname
+
+
+async def test_trusted_tls_works_and_leaving_a_stream_closes_it(raw_server, call, self_signed, monkeypatch):
+    # The system's list of authorities is an environment variable away, as operators set it too.
+    monkeypatch.setenv("SSL_CERT_FILE", str(self_signed))
+    closed = asyncio.Event()
+
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n")
+        event = b'data: {"choices":[]}\n\n'
+        try:
+            while not reader.at_eof():
+                writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        finally:
+            closed.set()
+
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(self_signed)
+    async with HttpClient(node="n", version="1") as http, raw_server(handle, ssl=tls) as server:
+        async with await OpenAIProvider(ProviderConfig("p", server.base_url), http).open_stream(call()) as stream:
+            assert await anext(stream)
+        async with asyncio.timeout(1):
+            await closed.wait()
+
+
+# connections
+
+
+async def test_connections_are_used_again(provider, upstream, call):
+    groq = provider(upstream.base_url)
+    for _ in range(3):
+        await groq.complete(call())
+        assert (await read_all(groq, call()))[1]
+        with pytest.raises(UpstreamError):
+            upstream.script("err=429")
+            await groq.open_stream(call())
+    assert upstream.count == 9
+    assert upstream.open_connections == 1
+
+
+async def test_a_body_that_ends_a_moment_after_done_still_frees_its_connection(provider, raw_server, call):
+    async def handle(server, reader, writer):
+        while True:
+            await server.read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            writer.write(b"e\r\ndata: [DONE]\n\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+            writer.write(b"0\r\n\r\n")
+
+    async with raw_server(handle) as server:
+        groq = provider(server.base_url)
+        for _ in range(3):
+            assert await read_all(groq, call()) == ([], True)
+        assert (len(server.heads), server.connections) == (3, 1)
+
+
+async def test_a_body_that_never_ends_after_done_is_not_waited_for(provider, raw_server, call):
+    closed = asyncio.Event()
+
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\ne\r\ndata: [DONE]\n\n\r\n")
+        assert await reader.read() == b""
+        closed.set()
+
+    async with raw_server(handle) as server:
+        started = time.monotonic()
+        assert await read_all(provider(server.base_url), call()) == ([], True)
+        async with asyncio.timeout(1):
+            await closed.wait()
+    assert time.monotonic() - started < 0.5
+
+
+async def test_a_half_read_connection_is_never_used_again(provider, upstream, call):
+    groq = provider(upstream.base_url)
+    upstream.script("stall_after=1")
+    async with await groq.open_stream(call()) as stream:
+        await anext(stream)
+    await closed_by_us(upstream)
+    assert (await groq.complete(call())).answer.finish_reasons == ("stop",)
+
+
+def dies_on_second_request(answered, *, after=0.0):
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(answered())
+        await server.read_request(reader)
+        await asyncio.sleep(after)
+
+    return handle
+
+
+async def test_a_pooled_connection_that_was_just_closed_is_replaced_once(provider, raw_server, call, answered):
+    async with raw_server(dies_on_second_request(answered)) as server:
+        groq = provider(server.base_url)
+        await groq.complete(call())
+        assert (await groq.complete(call())).answer.finish_reasons == ("stop",)
+        assert (len(server.heads), server.connections) == (3, 2)
+
+
+async def test_a_pooled_connection_that_dies_at_work_is_not_replaced(provider, raw_server, call, answered):
+    async with raw_server(dies_on_second_request(answered, after=1.1)) as server:
+        groq = provider(server.base_url)
+        await groq.complete(call())
+        with pytest.raises(UpstreamBroken, match="before it answered"):
+            await groq.complete(call())
+        assert len(server.heads) == 2
+
+
+async def test_a_new_connection_that_dies_is_not_replaced(provider, raw_server, call):
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+
+    async with raw_server(handle) as server:
+        with pytest.raises(UpstreamBroken, match="before it answered"):
+            await provider(server.base_url).complete(call())
+        assert len(server.heads) == 1
+
+
+async def test_closing_the_client_closes_every_connection(upstream, call):
+    http = HttpClient(node="n2", version="1")
+    mock = OpenAIProvider(ProviderConfig("mock", upstream.base_url), http)
+    assert repr(http) == "<HttpClient '1.1 sentinel-n2' closed>"
+    async with http:
+        assert "open" in repr(http)
+        await mock.complete(call())
+        assert upstream.open_connections == 1
+    await asyncio.sleep(0.05)
+    assert upstream.open_connections == 0
+    with pytest.raises(UpstreamUnreachable, match="stopping"):
+        await mock.complete(call())
+
+
+async def test_a_storm_of_cancelled_calls_leaves_nothing_behind(provider, upstream, call):
+    tasks_before = len(asyncio.all_tasks())
+    slow, fast = provider(upstream.url_with("latency_ms=5000")), provider(upstream.url_with("chunk_ms=100;tokens=1000"))
+    waiting = [asyncio.create_task(slow.complete(call()) if n % 2 else read_all(fast, call())) for n in range(150)]
+    async with asyncio.timeout(10):
+        while upstream.count < len(waiting):  # noqa: ASYNC110  # the mock counts; it doesn't tell
+            await asyncio.sleep(0.01)
+    connecting = [asyncio.create_task(slow.complete(call())) for _ in range(50)]
+    for index, task in enumerate([*waiting, *connecting]):
+        task.cancel()
+        if index % 10 == 0:
+            await asyncio.sleep(0)
+    results = await asyncio.gather(*waiting, *connecting, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    await upstream.settle()
+    assert sum(seen.closed_by_peer_at is not None for seen in upstream.calls) == upstream.count >= len(waiting)
+    assert len(asyncio.all_tasks()) == tasks_before
+    mock = provider(upstream.base_url)
+    assert len(await asyncio.gather(*(mock.complete(call()) for _ in range(50)))) == 50
+
+
+# time
+
+
+async def timed_out(work, limit):
+    started = time.monotonic()
+    with pytest.raises(UpstreamTimeout, match=rf"timeouts\.{limit}"):
+        await work
+    assert time.monotonic() - started < 1.2
+
+
+async def test_no_connection_in_time(provider, call):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(address)
+        groq = provider(f"http://127.0.0.1:{address[1]}/v1", timeouts=Timeouts(connect=0.2))
+        await timed_out(groq.complete(call()), "connect")
+        for one in waiting:
+            one.close()
+
+
+@pytest.mark.parametrize("fault", ["latency_ms=5000", "stall_after=-1", "stall_after=0", "stall_after=1"])
+async def test_no_whole_answer_in_time(provider, upstream, call, fault):
+    upstream.script(fault)
+    await timed_out(provider(upstream.base_url, timeouts=QUICK).complete(call()), "first_byte")
+    await closed_by_us(upstream)
+
+
+@pytest.mark.parametrize("fault", ["latency_ms=5000", "stall_after=-1", "stall_after=0", "first_token_ms=5000"])
+async def test_no_first_byte_of_a_stream_in_time(provider, upstream, call, fault):
+    upstream.script(fault)
+    await timed_out(read_all(provider(upstream.base_url, timeouts=QUICK), call()), "first_byte")
+    await closed_by_us(upstream)
+
+
+@pytest.mark.parametrize("first_byte", [0.1, 0.2, 4.0])
+async def test_a_stream_that_falls_silent(provider, upstream, call, first_byte):
+    upstream.script("stall_after=3")
+    heard = []
+
+    async def read():
+        async with await provider(upstream.base_url, timeouts=Timeouts(1, first_byte, 0.2, 5)).open_stream(call()) as stream:
+            async for batch in stream:
+                heard.extend(batch)
+
+    await timed_out(read(), "idle")
+    assert len(heard) == 4
+    await closed_by_us(upstream)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_call_that_takes_too_long_in_all(provider, upstream, call, streamed):
+    upstream.script("chunk_ms=20;tokens=1000" if streamed else "latency_ms=5000")
+    groq = provider(upstream.base_url, timeouts=Timeouts(1, 1, 0.2, 0.4))
+    await timed_out(read_all(groq, call()) if streamed else groq.complete(call()), "total")
+    await closed_by_us(upstream)
+
+
+async def test_chunks_that_keep_coming_never_time_out(provider, upstream, call):
+    upstream.script("chunk_ms=20;chunks=20")
+    chunks, finished = await read_all(provider(upstream.base_url, timeouts=QUICK), call())
+    assert finished
+    assert len(chunks) >= 20
+
+
+async def test_a_slow_reader_is_not_the_providers_fault(provider, upstream, call):
+    upstream.script("chunk_ms=1;chunks=4")
+    async with await provider(upstream.base_url, timeouts=QUICK).open_stream(call()) as stream:
+        async for _ in stream:
+            await asyncio.sleep(0.3)
+    assert stream.finished
+
+
+async def test_listing_models_waits_for_five_seconds_at_most(provider, upstream):
+    assert list_timeouts(Timeouts()).first_byte == 5
+    groq = provider(upstream.url_with("stall_after=-1"), timeouts=QUICK)
+    await timed_out(groq.list_models(), "first_byte")

@@ -1,0 +1,83 @@
+"""What is sent to a provider of the OpenAI dialect, to the letter."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentinel_gateway.ports import UpstreamCall
+from sentinel_gateway.providers.openai import ProviderConfig, _secrets, build_body, read_model_names
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=12,
+)
+OURS = {"model", "stream", "stream_options"}
+bodies = st.dictionaries(st.text(max_size=8).filter(lambda name: name not in OURS), json_values, max_size=6)
+
+GOLDEN = [
+    (
+        {"model": "fast", "messages": [], "temperature": 0.0},
+        b'{"model":"llama","messages":[],"temperature":0.0}',
+        b'{"model":"llama","messages":[],"temperature":0.0,"stream":true,"stream_options":{"include_usage":true}}',
+    ),
+    (
+        {"stream": True, "model": "fast", "stream_options": {"include_usage": False, "include_obfuscation": False}},
+        b'{"model":"llama"}',
+        b'{"stream":true,"model":"llama","stream_options":{"include_usage":true,"include_obfuscation":false}}',
+    ),
+    (
+        {"model": "fast", "stream_options": None, "user": None, "new_field": {"x": [1, 2.5, "\u00fc"]}},
+        b'{"model":"llama","user":null,"new_field":{"x":[1,2.5,"\xc3\xbc"]}}',
+        b'{"model":"llama","stream_options":{"include_usage":true},"user":null,"new_field":{"x":[1,2.5,"\xc3\xbc"]},"stream":true}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "whole", "streamed"), GOLDEN)
+def test_golden(fields, whole, streamed):
+    call = UpstreamCall(fields, "llama", "id")
+    assert build_body(call, stream=False) == whole
+    assert build_body(call, stream=True) == streamed
+
+
+@given(bodies, st.booleans())
+def test_whatever_nothing_reads_goes_out_as_it_came_in(fields, stream):
+    sent = msgspec.json.decode(build_body(UpstreamCall(fields, "m", "id"), stream=stream))
+    assert {name: value for name, value in sent.items() if name not in OURS} == fields
+    assert sent["model"] == "m"
+
+
+def test_raw_values_pass_byte_for_byte():
+    odd = b'{"b" : 1e3,"a":[1.0, 10000000000000000000000],"\\u00e9":"\\/"}'
+    body = build_body(UpstreamCall({"model": "m", "odd": msgspec.Raw(odd)}, "m", "id"), stream=False)
+    assert body == b'{"model":"m","odd":' + odd + b"}"
+
+
+@pytest.mark.parametrize(
+    ("listing", "names"),
+    [
+        ({"object": "list", "data": [{"id": "a"}, {"id": "b", "object": "model"}]}, {"a", "b"}),
+        ({"models": [{"name": "llama3:8b", "model": "llama3:8b"}]}, {"llama3:8b"}),
+        ([{"id": "meta/llama", "type": "chat"}], {"meta/llama"}),
+        ({"data": [{"id": "models/gemini-2.5-pro"}]}, {"gemini-2.5-pro"}),
+        ({"data": ["plain", {"id": 5}, {}, None, {"id": ""}]}, {"plain"}),
+        ({"data": []}, set()),
+        ({"data": None}, set()),
+        ("nonsense", set()),
+        (None, set()),
+    ],
+)
+def test_model_lists_in_all_spellings(listing, names):
+    assert read_model_names(listing) == names
+
+
+def test_what_counts_as_a_secret():
+    headers = {"Authorization": "Bearer abcdefgh", "api-key": "12345678", "X-Title": "sentinel", "x-token": "none"}
+    config = ProviderConfig("p", "http://x", headers, {"api-version": "2024-10-21", "key": "querykey"})
+    assert set(_secrets(config)) == {"Bearer abcdefgh", "abcdefgh", "12345678", "querykey"}
