@@ -1,0 +1,99 @@
+# The one door for developers, and CI's. It needs Python 3.11 or newer, git and make; the rest it fetches from PyPI, by hash.
+
+PYTHON ?= python3
+PORT ?= 8080
+
+# Debian packages that parts of the suite need. None so far: what `make test` runs comes from PyPI.
+TEST_PACKAGES :=
+
+BIN := .venv/bin
+HASHED := --quiet --require-hashes
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+UV := $(BIN)/uv pip install --system-certs --python $(BIN)/python
+COMPILE := $(BIN)/uv pip compile --system-certs --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test test-long test-deps test-health test-metrics check fmt coverage bench build lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+run: .venv/runtime.stamp ## start the gateway on 127.0.0.1:8080 (PORT=...), its data in ./data
+	@SENTINEL_DATA_DIR="$${SENTINEL_DATA_DIR:-data}" $(BIN)/sentinel serve
+
+test: .venv/dev.stamp ## the whole suite: rules, contracts, faults, import rules, shape of the code
+	@$(BIN)/python -m pytest
+
+test-long: .venv/dev.stamp ## what has a bar on time, statistics or memory, and takes its time
+	@$(BIN)/python -m pytest -m long
+
+test-deps: ## install the Debian packages that parts of the suite need (none so far)
+	@if [ -n "$(TEST_PACKAGES)" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES); \
+	else echo "The suite needs no Debian packages."; fi
+
+test-health: ## is a gateway running on PORT, and healthy?
+	@$(PYTHON) scripts/get.py http://127.0.0.1:$(PORT)/health
+
+test-metrics: ## does the gateway on PORT serve the metrics it promises?
+	@scripts/test_metrics.sh $(PORT)
+
+check: .venv/dev.stamp ## format, lint, types, import rules: what needs no run
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: .venv/dev.stamp ## format, and mend what can be mended
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+coverage: .venv/dev.stamp ## the suite with branch coverage; the rules and the path must be at 100 %
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+	@$(BIN)/coverage report --include='src/sentinel_gateway/core/*,src/sentinel_gateway/pipeline/*' --fail-under=100
+
+bench: .venv/dev.stamp ## CPU, latency and memory against our own upstream
+	@$(BIN)/python -m bench.run
+
+build: .venv/dev.stamp ## wheel and source archive into dist/
+	@rm -rf dist
+	@$(BIN)/hatchling build
+
+lock: .venv/dev.stamp ## bring requirements/*.lock in step with pyproject.toml (UPGRADE=1: newest versions)
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --output-file requirements/dev.lock
+	@$(COMPILE) --constraint requirements/dev.lock pyproject.toml --output-file requirements/runtime.lock
+	@$(COMPILE) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
+
+clean: ## remove what these targets made; ./data stays
+	rm -rf .venv dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# dev.lock holds all of runtime.lock at the same versions, so one environment serves both.
+.venv/runtime.stamp: requirements/runtime.lock pyproject.toml | .venv/build.stamp
+	$(call install,runtime)
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.lock pyproject.toml | .venv/build.stamp
+	$(call install,dev)
+	@touch .venv/runtime.stamp $@
+
+.venv/build.stamp: requirements/build.lock | $(BIN)/python
+	@$(PIP) $(HASHED) -r requirements/build.lock
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo "Sentinel needs Python 3.11 or newer, and '$(PYTHON)' is not: name one with 'make PYTHON=/path/to/python3.11 ...'." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo "'$(PYTHON)' can't make virtual environments: install its venv module (on Debian: apt-get install python3-venv)." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+# uv knows nothing of a mirror in pip's own configuration: where it fails, pip gets its turn.
+define install
+@echo "Installing requirements/$(1).lock into .venv"
+@$(UV) $(HASHED) -r requirements/$(1).lock || { echo "Trying pip instead."; $(PIP) $(HASHED) -r requirements/$(1).lock; }
+@$(PIP) --quiet --no-deps --no-build-isolation --editable .
+endef

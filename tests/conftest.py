@@ -1,0 +1,63 @@
+"""What every test may use, and what holds for the whole run."""
+
+import faulthandler
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import hypothesis
+import pytest
+
+from sentinel_gateway.settings.variables import FILE, LATER, PREFIX, VARIABLES
+
+REQUIRE = "SENTINEL_TEST_REQUIRE"
+LAST_WAIT = 30
+"""Seconds between the last line of the report and the end of the process."""
+
+
+def pytest_configure() -> None:
+    """No test may see, use or bill the developer's own providers, nor be changed by their settings, nor by a busy machine."""
+    known = {variable.name for variable in VARIABLES} | LATER.keys()
+    for name in list(os.environ):
+        ours = name.startswith(PREFIX) and not name.startswith("SENTINEL_TEST_")
+        if ours or name.removesuffix(FILE) in known or name.endswith(("_API_KEY", "_BASE_URL")):
+            del os.environ[name]
+    hypothesis.settings.register_profile("sentinel", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.load_profile("sentinel")
+
+
+def pytest_unconfigure() -> None:
+    """A thread that a test left waiting must not hold up the end of the program for ever."""
+    faulthandler.dump_traceback_later(LAST_WAIT, exit=True)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Async tests run on the loop that the product runs on."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+def absent() -> Callable[[str], NoReturn]:
+    """To be called with what the test needs and this machine lacks: the test is left out, and listed at the end of the run.
+
+    Where SENTINEL_TEST_REQUIRE is `all`, as in CI, it fails instead.
+    """
+
+    def leave_out(what: str) -> NoReturn:
+        if os.environ.get(REQUIRE) == "all":
+            pytest.fail(f"This machine lacks {what}, and {REQUIRE} asks for all.")
+        pytest.skip(f"this machine lacks {what}")
+
+    return leave_out
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_outlives_the_run() -> Iterator[None]:
+    """A test ends the threads, and ends and reaps the processes, that it started."""
+    yield
+    waiting = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    assert waiting == []
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
