@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -41,16 +42,23 @@ class ChatCompletions:
         if self._options.via in headers.get(b"via", b""):
             raise LoopDetected("This request has passed through this gateway before: a provider's base URL points back at it.")
         journey.wish = read_wish(headers)
-        heart = _Heart(exchange.sender, journey, self._options.heartbeat)
-
-        def waiting(plan: Plan) -> None:
-            exchange.caller.watch()
-            if plan.request.stream:
-                heart.start()
-
-        async with self._pipeline.admission, heart:
+        waiting = partial(self._wait, exchange)
+        async with self._pipeline.admission:
             reply = await self._pipeline.handle(await exchange.caller.body(), journey, waiting=waiting)
             await self._send(reply, journey, exchange.sender)
+
+    def _wait(self, exchange: Exchange, plan: Plan) -> None:
+        """The answer may take long: notice a caller that leaves, and keep a stream's connection from looking dead."""
+        exchange.run_beside(exchange.caller.cancel_when_gone(asyncio.current_task()))
+        if plan.request.stream:
+            exchange.run_beside(self._keep_alive(exchange))
+
+    async def _keep_alive(self, exchange: Exchange) -> None:
+        """May commit the 200 before a provider has answered; an error is then the stream's last event."""
+        while True:
+            await asyncio.sleep(self._options.heartbeat)
+            await exchange.sender.start_stream(miss_headers(exchange.journey))
+            await exchange.sender.beat()
 
     async def _send(self, reply: Reply, journey: Journey, sender: Sender) -> None:
         match reply:
@@ -93,29 +101,3 @@ class ChatCompletions:
         if journey.wish.explain:
             headers.append(explain_header(journey, plan.key, None, self._clock()))
         return headers
-
-
-class _Heart:
-    """Keeps a silent stream alive, from before its first word on. It may commit the 200 before a provider has answered."""
-
-    def __init__(self, sender: Sender, journey: Journey, interval: float) -> None:
-        self._sender = sender
-        self._journey = journey
-        self._interval = interval
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            await self._sender.start_stream(miss_headers(self._journey))
-            await self._sender.beat()
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sentinel_gateway.api.wire.openai import error_body
@@ -50,7 +50,6 @@ class Caller:
         self._receive = receive
         self._length = headers.get(b"content-length")
         self._max_body = max_body
-        self._watch: asyncio.Task[None] | None = None
         self.left = False
 
     async def body(self) -> bytes:
@@ -81,24 +80,13 @@ class Caller:
         """The error for a body over the limit."""
         return BodyTooLarge(f"The body is larger than the {self._max_body} bytes that this gateway takes.")
 
-    def watch(self) -> None:
-        """From now on, cancel the current task as soon as the caller leaves."""
-        task = asyncio.current_task()
-        if self._watch is None and task is not None:
-            self._watch = asyncio.create_task(self._cancel_when_left(task))
-
-    async def _cancel_when_left(self, task: asyncio.Task[Any]) -> None:
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.left = True
-                task.cancel()
-                return
-
-    def unwatch(self) -> None:
-        """Stop watching."""
-        if self._watch is not None:
-            self._watch.cancel()
+    async def cancel_when_gone(self, task: asyncio.Task[Any] | None) -> None:
+        """Cancel the task that answers, once nobody waits for the answer. Runs until then."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        if task is not None:
+            task.cancel()
 
 
 class Sender:
@@ -169,7 +157,7 @@ class Sender:
 class Exchange:
     """A request and its answer: headers, caller, sender, and the journey that is told of it. `max_body` in bytes."""
 
-    __slots__ = ("caller", "headers", "journey", "method", "path", "sender")
+    __slots__ = ("_beside", "caller", "headers", "journey", "method", "path", "sender")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, max_body: int) -> None:
         self.method: str = scope["method"]
@@ -178,6 +166,16 @@ class Exchange:
         self.journey = _begin(scope, self.headers, now)
         self.caller = Caller(receive, self.headers, max_body=max_body)
         self.sender = Sender(send, self.journey, self.headers)
+        self._beside: list[asyncio.Task[None]] = []
+
+    def run_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something until the exchange ends."""
+        self._beside.append(asyncio.create_task(work))
+
+    def end(self) -> None:
+        """Stop what runs beside."""
+        for task in self._beside:
+            task.cancel()
 
 
 def _begin(scope: Scope, headers: Mapping[bytes, bytes], now: float) -> Journey:

@@ -50,7 +50,7 @@ class OpenAIFace:
         except Exception as exc:  # noqa: BLE001 - broad: a fault of ours must still be answered in the caller's dialect, without a stack
             await self._own_fault(exchange, exc)
         finally:
-            exchange.caller.unwatch()
+            exchange.end()
             self._events.finished(exchange.journey.record(self._clock()))
 
     async def _route(self, exchange: Exchange) -> None:

@@ -16,6 +16,9 @@ SAID_ONCE: Final = frozenset({"role", "id", "type", "name", "format"})
 NOT_KEPT: Final = frozenset({"id", "object", "created", "choices", "usage", "obfuscation"})
 """Members of a chunk that belong to that chunk alone."""
 
+OWN_MEMBERS: Final = frozenset({"index", "message", "logprobs", "finish_reason"})
+"""Members of a choice that have a place of their own in a replayed stream; others go with its last chunk."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -75,7 +78,8 @@ class Fold:
             self._first = {"id": fields.get("id"), "created": fields.get("created")}
         if (usage := fields.get("usage")) is not None and (counts := read_usage(usage)) is not None:
             self.usage, self._usage = counts, usage
-        self._extra.update((name, value) for name, value in fields.items() if name not in NOT_KEPT)
+        if not self.overflown:
+            self._extra.update((name, value) for name, value in fields.items() if name not in NOT_KEPT)
         for choice in _dicts(fields.get("choices")):
             self._add_choice(choice)
 
@@ -84,7 +88,7 @@ class Fold:
         choice = self._choices.setdefault(index if type(index) is int else 0, _Choice())
         for name, value in chunk.items():
             if name == "finish_reason":
-                choice.finish_reason = value if isinstance(value, str) else choice.finish_reason
+                choice.finish_reason = value if value and isinstance(value, str) else choice.finish_reason
             elif self.overflown or name == "index":
                 continue
             elif name == "delta":
@@ -184,18 +188,21 @@ def replayed_chunks(body: bytes, request: ChatRequest, *, answer_id: str, create
     choices, usage = fields.pop("choices"), fields.pop("usage", None)
     head = {"id": answer_id, "created": created, **fields, "object": "chat.completion.chunk"}
     tail: Fields = {"usage": None} if request.include_usage else {}
-    chunks = [_encode({**head, "choices": [delta], **tail}) for choice in choices for delta in _deltas(choice)]
+    deltas = (delta for place, choice in enumerate(choices) for delta in _deltas(choice, place))
+    chunks = [_encode({**head, "choices": [delta], **tail}) for delta in deltas]
     if request.include_usage:
         chunks.append(_encode({**head, "choices": [], "usage": usage}))
     return chunks
 
 
-def _deltas(choice: Fields) -> Iterable[Fields]:
-    message, index = choice["message"], choice.get("index", 0)
+def _deltas(choice: Fields, place: int) -> Iterable[Fields]:
+    message, index = choice["message"], choice.get("index", place)
+    extra = {name: value for name, value in choice.items() if name not in OWN_MEMBERS}
+    content = None if message.get("content") is None else ""
     said = {name: value for name, value in message.items() if name != "role" and value is not None}
     if "tool_calls" in said:
-        said["tool_calls"] = [{"index": number, **call} for number, call in enumerate(_dicts(said["tool_calls"]))]
-    yield {"index": index, "delta": {"role": message.get("role", "assistant"), "content": ""}, "finish_reason": None}
+        said["tool_calls"] = [{**call, "index": number} for number, call in enumerate(_dicts(said["tool_calls"]))]
+    yield {"index": index, "delta": {"role": message.get("role", "assistant"), "content": content}, "finish_reason": None}
     if said:
         yield {"index": index, "delta": said, "logprobs": choice.get("logprobs"), "finish_reason": None}
-    yield {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
+    yield {**extra, "index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}

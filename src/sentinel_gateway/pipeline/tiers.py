@@ -55,13 +55,18 @@ class Tiers:
 
     async def clear(self, selector: Selector) -> int:
         """Remove from every tier; how many the fullest of them held. `StoreDown` if the farther one could not."""
-        self.epoch += 1
-        now = self._clock()
-        near = self._near.clear(selector, now)
+        near = self._clear_near(selector)
         if self._far is None:
             return near
-        far = await self._far.clear(selector, now)
+        try:
+            far = await self._far.clear(selector, self._clock())
+        finally:
+            self._clear_near(selector)  # a look-up may have brought back what the farther tier had not removed yet
         return max(near, far)
+
+    def _clear_near(self, selector: Selector) -> int:
+        self.epoch += 1
+        return self._near.clear(selector, self._clock())
 
     async def status(self) -> dict[str, str]:
         """`up` or `down` of each farther tier, asked now."""

@@ -12,6 +12,7 @@ Header = tuple[bytes, bytes]
 
 MAX_TAGS: Final = 16
 _NAME: Final = re.compile(r"[\w.:/-]{1,128}", re.ASCII)
+_UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _SECONDS: Final = re.compile(r"[0-9]{1,10}")
 _TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
 _DEFAULT: Final = Wish()
@@ -171,4 +172,4 @@ def explain_header(journey: Journey, key: str, hit: Hit | None, now: float) -> H
         parts.append(f"not stored: {journey.kept.why}")
     else:
         parts.append("stored once the stream's end is proven")
-    return b"x-cache-explain", "; ".join(parts).encode("ascii", "replace")
+    return b"x-cache-explain", _UNPRINTABLE.sub("?", "; ".join(parts)).encode()  # a model's name is the caller's word

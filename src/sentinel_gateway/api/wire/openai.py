@@ -65,6 +65,7 @@ class _Body(msgspec.Struct):
 _KNOWN: Final = frozenset(_Body.__struct_fields__)
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_TOO_DEEP: Final = "The body is nested too deeply."
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -91,7 +92,7 @@ def _parse(raw: bytes) -> Fields:
     try:
         fields = _decode(raw)
     except RecursionError as exc:
-        raise InvalidBody("The body is nested too deeply.") from exc
+        raise InvalidBody(_TOO_DEEP) from exc
     except UnicodeDecodeError as exc:
         raise InvalidBody("The body is not UTF-8. Send JSON encoded as UTF-8.") from exc
     except msgspec.MsgspecError as exc:
@@ -120,9 +121,12 @@ def _refuse_duplicates(raw: bytes, fields: Fields) -> None:
     pair by pair.
     """
     if _encode(fields) != raw:
-        json.loads(raw, object_pairs_hook=_unique)
+        try:
+            json.loads(raw, object_pairs_hook=_unique)
+        except RecursionError as exc:  # this parser gives up a little earlier
+            raise InvalidBody(_TOO_DEEP) from exc
     for name in fields:
-        if name not in _KNOWN and (meant := name.lower()) in _KNOWN:
+        if name not in _KNOWN and (meant := name.casefold()) in _KNOWN:
             raise InvalidField(f"Unknown field '{name}': field names are case-sensitive, write '{meant}'.", param=name)
 
 

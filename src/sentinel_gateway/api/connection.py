@@ -1,0 +1,356 @@
+"""One connection, below ASGI: its deadlines, the limits of what may come on it, and whose turn it is.
+
+It is our own because uvicorn sets no deadline for a head, a body or a reader, and an ASGI app never sees a head that isn't
+finished. What a sane head is stands in `head.py`; what a request means is not known here.
+"""
+
+import asyncio
+import math
+import os
+from typing import Any, Final, Literal, Protocol
+
+import httptools
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from sentinel_gateway.api.cycle import Cycle, render
+from sentinel_gateway.api.head import HeadTooLarge, check_fields, check_line, head_size, parse_target
+from sentinel_gateway.errors import BadRequest, Overloaded, RequestError, RequestTimeout
+from sentinel_gateway.pipeline.admit import RETRY_AFTER
+
+NEVER: Final = math.inf
+TICK: Final = 0.001
+"""Seconds. The loop's clock counts milliseconds, so a timer may fire this much early."""
+LINGER: Final = 0.5
+"""Seconds for which a closing connection still reads: closing on unread bytes resets it, and the answer may be lost with it."""
+PIPELINED: Final = 32
+"""Requests that may wait on one connection for the answers before theirs."""
+
+Stage = Literal["idle", "head", "body", "dropping"]
+"""What is being read: nothing yet, a request's head, its body; or what comes is thrown away."""
+
+
+class ServerLimits(msgspec.Struct, frozen=True):
+    """Seconds, bytes, numbers. A time runs from the start of what it limits and is not moved along by single bytes.
+
+    In `write_timeout` a reader that we wait for has to take 64 KiB, or all there is.
+    """
+
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    write_timeout: float = 30.0
+    keep_alive: float = 75.0
+    head_bytes: int = 65536
+    header_count: int = 100
+    max_connections: int = 10_000
+
+
+class ConnectionGauge(Protocol):
+    """Told of every connection, whether or not it ever carries a request."""
+
+    def opened(self) -> None: ...
+
+    def closed(self) -> None: ...
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One connection. One timer serves all its deadlines: they are only written down, and looked at when it fires."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        *,
+        limits: ServerLimits,
+        gauge: ConnectionGauge,
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self._limits = limits
+        self._gauge = gauge
+        self._turn: RequestResponseCycle | None = None  # being answered, or answered last; `cycle` is the one read last
+        self._refusal = b""  # to be sent once the turn comes
+        self.headers = []
+        self._stage: Stage = "idle"
+        self._segment = 0  # bytes that came last
+        self._unparsed = 0  # bytes that came before them and have led to nothing yet
+        self._progress = False
+        self._unread = 0  # bytes that the reader had not taken when we began to wait for it
+        self._read_due = NEVER
+        self._write_due = NEVER
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = NEVER
+
+    def __repr__(self) -> str:
+        turn = "answering" if self._is_answering() else "waiting"
+        return f"<GatewayProtocol {self.client} {turn}, reads {self._stage}, {len(self.pipeline)} pipelined>"
+
+    def _is_answering(self) -> bool:
+        return self._turn is not None and not self._turn.response_complete
+
+    # --- opening and closing ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
+        super().connection_made(transport)
+        self._gauge.opened()
+        if len(self.connections) > self._limits.max_connections:
+            self.connections.discard(self)
+            low, high = RETRY_AFTER
+            wait = low + (high - low) * os.urandom(1)[0] / 255
+            self._refuse(Overloaded("The gateway has as many connections as it may have: try again shortly.", retry_after=wait))
+        else:
+            # Who connects has something to say: a connection that has never carried a request earns no keep-alive.
+            self._set_read_due(self._limits.header_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._turn is not None and not self._turn.response_complete:
+            self._turn.disconnected = True
+            self._turn.message_event.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._gauge.closed()
+
+    def shutdown(self) -> None:
+        """Close, after the requests under way if there are any."""
+        if self._is_answering():
+            self.cycle.keep_alive = False
+        else:
+            self.transport.close()
+
+    def linger(self) -> None:
+        """Close, but go on reading for a moment, so that the answer is not lost to a reset."""
+        self._stage = "dropping"
+        self.pipeline.clear()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self._set_read_due(LINGER)
+
+    # --- deadlines ---
+
+    def _set_read_due(self, seconds: float) -> None:
+        self._read_due = self.loop.time() + seconds
+        self._arm(self._read_due)
+
+    def _arm(self, when: float) -> None:
+        if when < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = when
+            self._timer = self.loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        """Cut what is overdue. Fires as long as the connection lives: a closing one whose last bytes nobody reads is found so."""
+        self._timer_at = NEVER
+        now = self.loop.time() + TICK
+        if self._write_due == NEVER and self.transport.is_closing():
+            self._wait_for_reader()
+        elif now >= self._write_due:
+            self._cut_reader()
+        elif now >= self._read_due:
+            self._read_due = NEVER
+            self._cut_sender()
+        self._arm(min(self._read_due, self._write_due, now + self._limits.write_timeout))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._write_due = NEVER
+
+    def _wait_for_reader(self) -> None:
+        self._unread = self.transport.get_write_buffer_size()
+        self._write_due = self.loop.time() + self._limits.write_timeout
+        self._arm(self._write_due)
+
+    def _cut_reader(self) -> None:
+        if self._unread - self.transport.get_write_buffer_size() >= HIGH_WATER_LIMIT:
+            self._wait_for_reader()
+        else:
+            self.transport.abort()
+
+    def _cut_sender(self) -> None:
+        limits = self._limits
+        match self._stage:
+            case "head" if self._is_answering():
+                self._set_read_due(limits.header_timeout)  # a pipelined request's time starts when its turn comes
+            case "head":
+                self._refuse(RequestTimeout(f"The request's head was not complete after {limits.header_timeout:g} s."))
+            case "body" if self.cycle.response_complete:
+                self.transport.close()
+            case "body" if self.pipeline or self.flow.read_paused or self.cycle.waiting_for_100_continue:
+                self._set_read_due(limits.body_timeout)  # it is the sender that waits, for us
+            case "body":
+                self._refuse(RequestTimeout(f"The request's body was not complete {limits.body_timeout:g} s after its head."))
+            case "idle" | "dropping":
+                self.transport.close()
+
+    # --- reading ---
+
+    def data_received(self, data: bytes) -> None:
+        if self._stage == "dropping":
+            return
+        self._segment = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self.data_received(data[upgrade.args[0] :])  # no upgrade is served: what follows is the next request
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._refuse(cause if isinstance(cause, RequestError) else BadRequest(f"This is not valid HTTP: {error}."))
+        else:
+            if self._stage != "idle":
+                self._read_on()
+
+    def _read_on(self) -> None:
+        """The request is not complete: its time runs, and what has led to nothing yet, as half a header, stays small."""
+        if self._read_due == NEVER:
+            self._set_read_due(self._limits.header_timeout if self._stage == "head" else self._limits.body_timeout)
+        self._unparsed = 0 if self._progress else self._unparsed + self._segment
+        self._progress = False
+        parsed = head_size(self.url, self.headers) if self._stage == "head" else 0
+        if max(parsed, self._unparsed) > self._limits.head_bytes:
+            self._refuse(self._too_large())
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self._stage = "head"
+        self._progress = True
+        self._read_due = NEVER
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+        if len(self.headers) > self._limits.header_count:
+            raise self._too_large()
+
+    def on_headers_complete(self) -> None:
+        limit = self._limits.head_bytes
+        in_pieces = self._read_due != NEVER
+        if (in_pieces or self._segment > limit) and head_size(self.url, self.headers) > limit:
+            raise self._too_large()
+        if len(self.pipeline) >= PIPELINED:
+            raise BadRequest(f"More than {PIPELINED} requests were sent without waiting for an answer.")
+        parser, headers = self.parser, self.headers
+        method, version = parser.get_method(), parser.get_http_version()
+        check_line(method, version)
+        self.expect_100_continue = check_fields(headers, version, upgrade=parser.should_upgrade())
+        target = parse_target(self.url)
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "method": method.decode("ascii"),
+            "root_path": "",
+            "path": target.path,
+            "raw_path": target.raw_path,
+            "query_string": target.query,
+            "headers": headers,
+            "state": {},
+        }
+        self.headers = []  # for trailers, which could pass for headers if they were kept
+        self._take(keep_alive=version == "1.1" and parser.should_keep_alive())
+
+    def _take(self, *, keep_alive: bool) -> None:
+        """Hand the request to the app, or queue it behind the one that is being answered."""
+        self.cycle = cycle = Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        self._stage = "body"
+        self._progress = True
+        self._read_due = NEVER
+        if self._is_answering():
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+        else:
+            self._turn = cycle
+            self._start_asgi_task(cycle, self.app)
+
+    def on_body(self, body: bytes) -> None:
+        self._progress = True
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        self._stage = "idle"
+        self._read_due = NEVER
+        cycle = self.cycle
+        if cycle.response_complete:
+            self._set_read_due(self._limits.keep_alive)
+        else:
+            cycle.more_body = False
+            cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._turn, app = self.pipeline.pop()
+            self._start_asgi_task(self._turn, app)
+        elif self._refusal:
+            self._write_refusal()
+        elif self._stage == "idle":
+            self._set_read_due(self._limits.keep_alive)
+
+    # --- refusing ---
+
+    def _too_large(self) -> HeadTooLarge:
+        size, count = self._limits.head_bytes, self._limits.header_count
+        return HeadTooLarge(f"The request's head is larger than {size} bytes or has more than {count} headers.")
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer what is being read with an error, then close. The answers owed to earlier requests come first."""
+        self.logger.debug("Refused a request of %s: %d %s", self.client, error.http_status, error)
+        stage, self._stage = self._stage, "dropping"
+        self._read_due = NEVER
+        headers, body = render(error, self.cycle.scope["headers"] if stage == "body" else self.headers)
+        lines = [b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *headers)]
+        self._refusal = b"".join((STATUS_LINE[error.http_status], *lines, b"\r\n", body))
+        if stage == "body" and self.cycle is self._turn:
+            self._refuse_rest()
+        elif not self._is_answering():
+            self._write_refusal()
+        elif stage == "body":
+            self.pipeline.popleft()
+
+    def _refuse_rest(self) -> None:
+        """The app already has this request. It sees its caller leave."""
+        if self.cycle.response_complete:
+            self.linger()
+        elif self.cycle.response_started:
+            self.transport.abort()
+        else:
+            self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
+            self.cycle.message_event.set()
+            self._write_refusal()
+
+    def _write_refusal(self) -> None:
+        self.transport.write(self._refusal)
+        self.linger()

@@ -1,0 +1,371 @@
+"""The composition root: the only file that names concrete adapters. It opens them, wires them and closes them.
+
+Two lifetimes. A `Process` lasts as long as the program: its clock, connections, stores and log. A `Wiring` lasts as long as
+one configuration: providers, routes, limits, the path and the app around it. A reload builds a second wiring and swaps one
+reference; requests under way finish on the first.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from secrets import token_hex
+from typing import Final
+
+import msgspec
+
+from sentinel_gateway import __version__
+from sentinel_gateway.api.admin import Admin
+from sentinel_gateway.api.chat import ChatCompletions, ChatOptions
+from sentinel_gateway.api.exchange import Receive, Scope, Send
+from sentinel_gateway.api.gateway import App, CorsPolicy, build_gateway
+from sentinel_gateway.api.management import Observed, build_management
+from sentinel_gateway.api.models import Models
+from sentinel_gateway.api.openai import OpenAIFace
+from sentinel_gateway.api.operations import Identity, Operations
+from sentinel_gateway.api.wire.openai import read_request
+from sentinel_gateway.core.caching import TtlRules
+from sentinel_gateway.core.chat import ChatRequest
+from sentinel_gateway.core.routing import Directory, Target
+from sentinel_gateway.errors import ConfigurationError, UpstreamError
+from sentinel_gateway.pipeline.admit import Admission, Capacity
+from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.handle import Pipeline
+from sentinel_gateway.pipeline.plan import Planner
+from sentinel_gateway.pipeline.settle import Settlement
+from sentinel_gateway.pipeline.tiers import Tiers
+from sentinel_gateway.ports import Clock, NearStore, Provider, ReplyStore
+from sentinel_gateway.providers._deadlines import Timeouts
+from sentinel_gateway.providers._http import HttpClient
+from sentinel_gateway.providers.catalogue import Catalogue
+from sentinel_gateway.providers.demo import MODELS as DEMO_MODELS
+from sentinel_gateway.providers.demo import NAME as DEMO
+from sentinel_gateway.providers.demo import DemoProvider
+from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig
+from sentinel_gateway.settings.load import Loaded
+from sentinel_gateway.settings.model import ProviderSettings, Settings
+from sentinel_gateway.settings.presets import PRESETS
+from sentinel_gateway.stores.admin_key import admin_key
+from sentinel_gateway.stores.memory import MemoryStore
+from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
+from sentinel_gateway.telemetry.events import Telemetry
+from sentinel_gateway.telemetry.libraries import LibraryLogs
+from sentinel_gateway.telemetry.lines import json_line, text_line
+from sentinel_gateway.telemetry.logs import LogWriter
+from sentinel_gateway.telemetry.metrics import Metrics
+
+CATALOGUE_REFRESH: Final = 600.0
+"""Seconds between two looks at what the providers list."""
+STDOUT: Final = 1
+SERVER_LIMITS: Final = (
+    "header_timeout",
+    "body_timeout",
+    "write_timeout",
+    "keep_alive",
+    "max_connections",
+    "drain_notice",
+    "drain_timeout",
+)
+"""Settings of `server` that belong to the listening socket."""
+
+Load = Callable[[], Loaded]
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """What `sentinel doctor` learnt of one provider."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def steady_clock() -> Clock:
+    """The wall clock of now, carried on by the monotonic one."""
+    offset = time.time() - time.monotonic()
+    return lambda: time.monotonic() + offset
+
+
+class Outside(msgspec.Struct, frozen=True):
+    """What a process is opened with. `node` names it in `Via`."""
+
+    clock: Clock
+    node: str
+    http: HttpClient
+    metrics: Metrics
+    events: Telemetry
+
+
+class Process:
+    """What outlives a reload, and the wiring in force. It is the ASGI app that the server runs."""
+
+    def __init__(self, load: Load, settings: Settings, outside: Outside) -> None:
+        self.clock = outside.clock
+        self.node = outside.node
+        self.http = outside.http
+        self.metrics = outside.metrics
+        self.events = outside.events
+        self.started = self.clock()
+        self.draining = False
+        configured = settings.admin_key
+        self.admin = admin_key(settings.data_dir, configured.get_secret_value() if configured else None)
+        self._first = settings
+        self._near: NearStore = MemoryStore(max_entries=settings.cache.memory.entries, max_bytes=settings.cache.memory.bytes)
+        self._far: ReplyStore | None = None
+        self._load = load
+        self._wiring: Wiring | None = None
+        self._reloading: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Process {'draining' if self.draining else 'serving'} {self._wiring!r}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._wiring is not None:
+            await self._wiring.app(scope, receive, send)
+
+    async def open_disk(self, settings: Settings) -> None:
+        """Open the tier that survives restarts, if it is on."""
+        if settings.cache.disk.enabled:
+            limits = SqliteLimits(max_bytes=settings.cache.disk.bytes)
+            self._far = await SqliteStore.open(settings.data_dir, limits=limits, clock=self.clock, on_event=self.events.note)
+
+    def tiers(self, settings: Settings) -> Tiers:
+        """The cache tiers as a configuration wants them."""
+        return Tiers(self._near, self._far, near_ttl=settings.cache.memory.ttl, clock=self.clock)
+
+    def counters(self) -> Mapping[str, float]:
+        """Seed 000's cache statistics. `hit_rate` in per cent of the requests that the cache decided."""
+        totals = self.metrics.totals()
+        hits = totals.exact_hits + totals.semantic_hits
+        return {
+            "exact_hits": totals.exact_hits,
+            "semantic_hits": totals.semantic_hits,
+            "misses": totals.misses,
+            "total_requests": totals.total,
+            "hit_rate": round(100 * hits / totals.total, 2) if totals.total else 0.0,
+        }
+
+    async def use(self, settings: Settings) -> None:
+        """Put a configuration in force."""
+        wiring = Wiring(settings, self)
+        await wiring.start()
+        previous, self._wiring = self._wiring, wiring
+        if previous is not None:
+            await previous.stop()
+
+    async def reload(self) -> list[str]:
+        """Read the configuration again and use it; `ConfigurationError` if it is faulty, and then nothing has changed."""
+        loaded = await asyncio.to_thread(self._load)
+        await self.use(loaded.settings)
+        self.events.note("configuration_reloaded")
+        return [*loaded.notes, *_needing_restart(self._first, loaded.settings)]
+
+    def reload_soon(self) -> None:
+        """Reload beside everything else (SIGHUP); a faulty file is one log line."""
+        self._reloading = asyncio.create_task(self._reload_or_note())
+
+    async def _reload_or_note(self) -> None:
+        try:
+            await self.reload()
+        except ConfigurationError as exc:
+            self.events.note("configuration_rejected", faults=str(exc))
+
+    def drain(self) -> None:
+        """Not ready from now on."""
+        self.draining = True
+        self.events.note("draining")
+
+    async def close(self) -> None:
+        """Stop what runs in the background, and write what was taken for the disk."""
+        if self._wiring is not None:
+            await self._wiring.stop()
+        if self._far is not None:
+            await self._far.close()
+
+
+def _needing_restart(running: Settings, wanted: Settings) -> Iterator[str]:
+    """What a reload can't change, because it belongs to the process."""
+    pairs = {
+        "server.host": (running.server.host, wanted.server.host),
+        "server.port": (running.server.port, wanted.server.port),
+        "data_dir": (running.data_dir, wanted.data_dir),
+        "admin_key": (running.admin_key, wanted.admin_key),
+        "logging": (running.logging, wanted.logging),
+        "cache.memory.entries": (running.cache.memory.entries, wanted.cache.memory.entries),
+        "cache.memory.bytes": (running.cache.memory.bytes, wanted.cache.memory.bytes),
+        "cache.disk": (running.cache.disk, wanted.cache.disk),
+        **{f"server.{name}": (getattr(running.server, name), getattr(wanted.server, name)) for name in SERVER_LIMITS},
+    }
+    return (f"{name} has changed and takes effect at the next start" for name, (old, new) in pairs.items() if old != new)
+
+
+class Wiring:
+    """One configuration, wired."""
+
+    def __init__(self, settings: Settings, process: Process) -> None:
+        self._settings = settings
+        self._process = process
+        self._providers = dict(_providers(settings, process))
+        listed = {name: frozenset(provider.models) for name, provider in settings.providers.items() if provider.models}
+        real = [provider for name, provider in self._providers.items() if name != DEMO]
+        self._catalogue = Catalogue(real, listed=listed, events=process.events)
+        self._directory = self._list()
+        self._planner = Planner("chat", self._decode, self._current_directory)
+        self._refreshing: asyncio.Task[None] | None = None
+        self.app = self._build(process)
+
+    def __repr__(self) -> str:
+        return f"<Wiring {', '.join(self._providers)}>"
+
+    async def start(self) -> None:
+        """Learn the catalogue, and keep it fresh."""
+        if await self._catalogue.load():
+            self._relist()
+        self._refreshing = asyncio.create_task(self._keep_fresh())
+
+    async def stop(self) -> None:
+        """Stop refreshing. Requests under way go on."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._refreshing
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            if await self._catalogue.refresh():
+                self._relist()
+            await asyncio.sleep(CATALOGUE_REFRESH)
+
+    def _relist(self) -> None:
+        self._directory = self._list()
+        self._planner.forget()
+
+    def _current_directory(self) -> Directory:
+        return self._directory
+
+    def _list(self) -> Directory:
+        return Directory(
+            aliases={name: tuple(map(_target, model.targets)) for name, model in self._settings.models.items()},
+            providers=tuple(self._providers),
+            catalogues={name: DEMO_MODELS if name == DEMO else self._catalogue.names(name) for name in self._providers},
+            known={name: f"set {preset.switch}." for name, preset in PRESETS.items() if name not in self._providers},
+            simulated=frozenset({DEMO}),
+        )
+
+    def _decode(self, raw: bytes) -> ChatRequest:
+        return read_request(raw, max_depth=self._settings.server.max_depth)
+
+    def _build(self, process: Process) -> App:
+        settings, clock, events = self._settings, process.clock, process.events
+        tiers = process.tiers(settings)
+        server = settings.server
+        self._admission = Admission(Capacity(server.max_in_flight, server.queue, server.queue_wait), random.random)
+        pipeline = Pipeline(
+            admission=self._admission,
+            planner=self._planner,
+            tiers=tiers,
+            dispatch=Dispatch(self._providers, clock, events),
+            settlement=_settlement(settings, tiers, process),
+            max_bytes=settings.cache.max_answer_bytes,
+        )
+        chat = ChatCompletions(pipeline, ChatOptions(server.heartbeat, f"sentinel-{process.node}".encode()), clock)
+        models = Models(self._current_directory, created=int(process.started))
+        openai = OpenAIFace(chat, models, max_body=server.max_body_bytes, clock=clock, events=events)
+        management = build_management([self._operations(tiers).routes(), self._administration(tiers).routes()])
+        observed = Observed(management, clock=clock, events=events)
+        return build_gateway(openai, observed, _cors(settings))
+
+    def _operations(self, tiers: Tiers) -> Operations:
+        process, service = self._process, self._settings.service
+        identity = Identity(service.name, service.version, process.started)
+        return Operations(tiers, identity, clock=process.clock, ready=self._why_not_ready, metrics=self._render_metrics)
+
+    def _administration(self, tiers: Tiers) -> Admin:
+        process = self._process
+        return Admin(tiers, process.admin.digest, counters=process.counters, reload=process.reload)
+
+    def _why_not_ready(self) -> str | None:
+        if self._process.draining:
+            return "draining: this node is about to stop"
+        return None if self._providers else "no provider is usable: configure one, or set providers.demo.enabled to true"
+
+    def _render_metrics(self) -> tuple[bytes, str]:
+        metrics = self._process.metrics
+        metrics.update_in_flight(self._admission.running)
+        return metrics.render(), metrics.content_type
+
+
+def _providers(settings: Settings, process: Process) -> Iterator[tuple[str, Provider]]:
+    for name, provider in settings.providers.items():
+        if name != DEMO and provider.enabled:
+            yield name, OpenAIProvider(_provider_config(name, provider), process.http)
+    if settings.demo:
+        yield DEMO, DemoProvider(process.clock)
+
+
+def _provider_config(name: str, provider: ProviderSettings) -> ProviderConfig:
+    return ProviderConfig(
+        name=name,
+        base_url=provider.base_url,
+        headers={header: value.get_secret_value() for header, value in provider.headers.items()},
+        query=provider.query,
+        timeouts=Timeouts(**provider.timeouts.model_dump()),
+        key_name=provider.key_name,
+    )
+
+
+def _target(text: str) -> Target:
+    provider, _, model = text.partition("/")
+    return Target(provider, model)
+
+
+def _settlement(settings: Settings, tiers: Tiers, process: Process) -> Settlement:
+    per_model = {name: model.ttl for name, model in settings.models.items() if model.ttl is not None}
+    rules = TtlRules(settings.cache.ttl, per_model)
+    limit = settings.cache.max_answer_bytes
+    return Settlement(tiers, rules, max_bytes=limit, clock=process.clock, chance=random.random, events=process.events)
+
+
+def _cors(settings: Settings) -> CorsPolicy | None:
+    cors = settings.server.cors
+    return CorsPolicy(cors.origins, cors.credentials) if cors.origins else None
+
+
+@asynccontextmanager
+async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]:
+    """Everything opened in order, and closed in reverse: what was taken for the disk is written, the log is flushed."""
+    clock = steady_clock()
+    node = token_hex(4)
+    metrics = Metrics(settings.service.version)
+    async with AsyncExitStack() as closing:
+        line = text_line if settings.logging.format == "text" else json_line
+        level = settings.logging.level
+        log = LogWriter(STDOUT, line, level="warning" if level == "warn" else level, clock=clock)
+        closing.callback(log.close)
+        closing.enter_context(LibraryLogs(log))
+        events = Telemetry(metrics, log)
+        http = await closing.enter_async_context(HttpClient(node=node, version=__version__))
+        process = Process(load, settings, Outside(clock, node, http, metrics, events))
+        await process.open_disk(settings)
+        closing.push_async_callback(process.close)
+        await process.use(settings)
+        yield process
+
+
+async def probe_providers(settings: Settings) -> list[Probe]:
+    """Ask each enabled provider for its models, all at once: it costs nothing there, and tells whether the key is good."""
+    async with HttpClient(node="doctor", version=__version__) as http:
+        providers = [
+            OpenAIProvider(_provider_config(name, provider), http)
+            for name, provider in settings.providers.items()
+            if name != DEMO and provider.enabled
+        ]
+        return list(await asyncio.gather(*map(_probe, providers)))
+
+
+async def _probe(provider: Provider) -> Probe:
+    try:
+        models = await provider.list_models()
+    except UpstreamError as exc:
+        return Probe(provider.name, ok=False, detail=exc.message)
+    return Probe(provider.name, ok=True, detail=f"{len(models)} models")

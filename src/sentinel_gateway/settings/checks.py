@@ -1,0 +1,185 @@
+"""What settings must be together, and what is filled in: presets, keys among the headers, targets that exist.
+
+Each check reads settings of which every value is right by itself, and tells its faults to a `Report`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from sentinel_gateway.settings.faults import suggest
+from sentinel_gateway.settings.layers import Fault, Layer
+from sentinel_gateway.settings.model import Location, ModelSettings, ProviderSettings, Server, Settings
+from sentinel_gateway.settings.network import is_loopback, is_own_address
+from sentinel_gateway.settings.presets import PRESETS, Preset
+
+DEMO: Final = "demo"
+"""The built-in provider, and its public model. Its name is taken."""
+AUTHORIZATION: Final = "authorization"
+
+
+@dataclass(slots=True)
+class Report:
+    """Faults and notes so far. What depends on a value that is broken already is not reported again."""
+
+    layer: Layer
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def fault(self, location: Location, sentence: str) -> None:
+        if not self.is_broken(location):
+            self.faults.append(Fault(self.layer.place(location), sentence, location))
+
+    def is_broken(self, location: Location) -> bool:
+        """Has something at, around or below this place been reported?"""
+        return any(overlap(location, fault.location) for fault in self.faults if fault.location)
+
+
+def overlap(one: Location, other: Location) -> bool:
+    """Is one of them the other, or around it?"""
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
+
+
+def complete(settings: Settings, report: Report) -> Settings:
+    """The settings with every provider resolved; what is wrong goes to the report."""
+    providers = _providers(settings, report)
+    _check_aliases(settings.models, providers, report)
+    for name, model in settings.models.items():
+        _check_targets(name, model, providers, report)
+    return settings.model_copy(update={"providers": providers})
+
+
+def _providers(settings: Settings, report: Report) -> dict[str, ProviderSettings]:
+    resolved: dict[str, ProviderSettings] = {}
+    for name, written in settings.providers.items():
+        if name == DEMO:
+            _check_demo(written, report)
+            resolved[name] = written
+        elif not written.enabled:
+            resolved[name] = written
+        elif name in PRESETS and _is_only_aside(name, report.layer):
+            names = " and ".join(_variables_of(name, report.layer))
+            report.notes.append(f"{names} is set, but {PRESETS[name].switch} is not: {name} stays off")
+        elif (provider := _resolve(name, settings.providers, report)) is not None:
+            _check_address(name, provider, settings.server, report)
+            resolved[name] = provider
+    return resolved
+
+
+def _check_demo(written: ProviderSettings, report: Report) -> None:
+    if written.model_fields_set - {"enabled"}:
+        report.fault(("providers", DEMO), "is built in and can only be switched off, by 'enabled: false': choose another name")
+
+
+def _resolve(name: str, providers: Mapping[str, ProviderSettings], report: Report) -> ProviderSettings | None:
+    """The provider with what its preset knows; None if something is missing."""
+    written, here = providers[name], ("providers", name)
+    preset_name = written.preset or (name if name in PRESETS else None)
+    if preset_name is None:
+        return _resolve_own(name, written, report)
+    preset = PRESETS.get(preset_name)
+    if preset is None:
+        report.fault((*here, "preset"), f"'{preset_name}' is none of {', '.join(PRESETS)}{suggest(preset_name, PRESETS)}")
+        return None
+    # A provider under another name shares what is set for its preset's own name, such as GROQ_API_KEY.
+    namesake = providers.get(preset.name, written)
+    key = written.api_key or namesake.api_key
+    if preset.needs_key and not _text(key):
+        report.fault((*here, "api_key"), f"{name} needs a key: set {preset.key_env}, or api_key")
+        return None
+    base_url = written.base_url or namesake.base_url or preset.base_url
+    if not base_url:
+        report.fault(
+            (*here, "base_url"), f"every customer of {preset.name} has their own: set {preset.base_url_env}, or base_url"
+        )
+        return None
+    return _filled(written, base_url, key, preset=preset)
+
+
+def _resolve_own(name: str, written: ProviderSettings, report: Report) -> ProviderSettings | None:
+    here = ("providers", name)
+    if not written.base_url:
+        example = "such as http://127.0.0.1:9001/v1"
+        report.fault((*here, "base_url"), f"'{name}' is no preset, so it needs a base_url, {example}{suggest(name, PRESETS)}")
+    elif written.dialect is None:
+        report.fault((*here, "dialect"), f"'{name}' is no preset, so say what it speaks: dialect: openai")
+    else:
+        return _filled(written, written.base_url, written.api_key)
+    return None
+
+
+def _filled(written: ProviderSettings, base_url: str, key: SecretStr | None, *, preset: Preset | None = None) -> ProviderSettings:
+    header = preset.key_header if preset else AUTHORIZATION
+    text = _text(key)
+    auth = {header: SecretStr(f"Bearer {text}" if header == AUTHORIZATION else text)} if text else {}
+    return written.model_copy(
+        update={
+            "preset": preset.name if preset else None,
+            "dialect": "openai",
+            "base_url": base_url,
+            "api_key": key if text else None,
+            "headers": auth | written.headers,
+        }
+    )
+
+
+def _text(key: SecretStr | None) -> str:
+    return key.get_secret_value() if key else ""
+
+
+def _is_only_aside(name: str, layer: Layer) -> bool:
+    """Do only variables speak of this provider that don't switch it on, such as an OPENAI_BASE_URL meant for clients?"""
+    return all(origin.aside for location, origin in layer.origins.items() if location[:2] == ("providers", name))
+
+
+def _variables_of(name: str, layer: Layer) -> list[str]:
+    return sorted({origin.place.split()[-1] for location, origin in layer.origins.items() if location[:2] == ("providers", name)})
+
+
+def _check_address(name: str, provider: ProviderSettings, server: Server, report: Report) -> None:
+    location = ("providers", name, "base_url")
+    if is_own_address(provider.base_url, server.host, server.port):
+        report.fault(location, f"{provider.base_url} is Sentinel's own address: a request would go round in circles")
+    url = urlsplit(provider.base_url)
+    if url.scheme == "http" and provider.api_key and not is_loopback(url.hostname or ""):
+        report.notes.append(
+            f"the key of {name} travels unencrypted to {provider.base_url}: use https if the network is not yours alone"
+        )
+
+
+def _check_aliases(models: Mapping[str, ModelSettings], providers: Mapping[str, ProviderSettings], report: Report) -> None:
+    for alias in models:
+        provider, slash, _ = alias.partition("/")
+        if alias == DEMO:
+            report.fault(("models", alias), "is the model of the built-in demo provider: choose another name")
+        elif slash and provider in _enabled(providers):
+            report.fault(("models", alias), f"would hide what provider '{provider}' itself calls so: choose another name")
+
+
+def _check_targets(alias: str, model: ModelSettings, providers: Mapping[str, ProviderSettings], report: Report) -> None:
+    enabled = _enabled(providers)
+    for index, target in enumerate(model.targets):
+        location = ("models", alias, "targets", index)
+        name, _, rest = target.partition("/")
+        if not name or not rest:
+            report.fault(location, f"got '{target}', but a target is provider/model, such as groq/llama-3.3-70b-versatile")
+        elif name not in enabled and not report.is_broken(("providers", name)):
+            report.fault(location, f"got '{target}', but {_why_off(name, providers, enabled)}")
+
+
+def _enabled(providers: Mapping[str, ProviderSettings]) -> set[str]:
+    on = {name for name, provider in providers.items() if provider.enabled}
+    return on if DEMO in providers else on | {DEMO}
+
+
+def _why_off(name: str, providers: Mapping[str, ProviderSettings], enabled: set[str]) -> str:
+    if name in providers:
+        return f"provider '{name}' is switched off by 'enabled: false'"
+    near = suggest(name, sorted(enabled))
+    if name in PRESETS:
+        return f"provider '{name}' is off: set {PRESETS[name].switch}"
+    return f"there is no provider '{name}'" + (near or f": those on are {', '.join(sorted(enabled))}")

@@ -1,0 +1,197 @@
+"""From file, environment and flags to `Settings`, or to every fault at once. Flags > environment > .env > YAML > defaults.
+
+Values are written onto one layer, lowest first; the model reads the result; `checks.py` compares and completes it. Where a
+value is wrong the rest is still checked, so that nobody mends a configuration one fault a try.
+"""
+
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from sentinel_gateway.errors import ConfigurationError
+from sentinel_gateway.settings.checks import Report, complete, overlap
+from sentinel_gateway.settings.environment import DOTENV, Environment
+from sentinel_gateway.settings.faults import location_of, read_fault
+from sentinel_gateway.settings.layers import Fault, Layer, Origin
+from sentinel_gateway.settings.model import Location, Settings, is_key, is_secret
+from sentinel_gateway.settings.yaml_file import read_yaml_file
+
+DEFAULT_FILE: Final = "sentinel.yaml"
+"""Read from the working folder if no other file is named."""
+
+SHORTEST_SECRET: Final = 8
+"""Shorter texts would be cut out of ordinary words."""
+
+FLAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"host": ("server", "host"), "port": ("server", "port"), "log-level": ("logging", "level")}
+)
+"""Flags of the command line and the settings that they are."""
+
+NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings that hold, what the operator should know of them, and the files they came from."""
+
+    settings: Settings
+    notes: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def load(environ: Mapping[str, str], *, cwd: Path, config: Path | None = None, flags: Mapping[str, object] = NO_FLAGS) -> Loaded:
+    """The settings in force. `flags` are named as in `FLAGS`; one that is None is not given.
+
+    Raises ConfigurationError with every fault.
+    """
+    environment = Environment(environ, cwd)
+    file, faults = _find_file(config, environment, cwd)
+    layer = Layer()
+    if file is not None:
+        layer, more = read_yaml_file(file, _name(file, cwd), environment.lookup)
+        faults += more
+    environment.write_onto(layer)
+    _write_flags(flags, layer)
+    faults += environment.faults + _place_data(layer, environ, cwd)
+    report = Report(layer, faults)
+    settings = _read(layer, report)
+    if file is not None:
+        report.faults += _exposed_secrets(file, layer)
+    hide = _Hide(environment.hidden | _secrets(layer))
+    if report.faults:
+        raise ConfigurationError([(place, hide(sentence)) for place, sentence in _in_order(report.faults)])
+    files = ([_name(file, cwd)] if file else []) + ([DOTENV] if environment.has_dotenv else [])
+    notes = dict.fromkeys(hide(note) for note in environment.notes + report.notes)
+    return Loaded(settings, tuple(notes), tuple(files))
+
+
+def _find_file(config: Path | None, environment: Environment, cwd: Path) -> tuple[Path | None, list[Fault]]:
+    """The YAML file, if there is one. One that was asked for has to be there."""
+    if config is not None:
+        asked, place = config, "flag --config"
+    elif found := environment.find_config():
+        asked, place = Path(found.text), found.place
+    else:
+        default = cwd / DEFAULT_FILE
+        return (default if default.exists() else None), []
+    path = cwd / asked
+    return (path, []) if path.is_file() else (None, [Fault(place, f"there is no file {asked}", ())])
+
+
+def _name(file: Path, cwd: Path) -> str:
+    return str(file.relative_to(cwd)) if file.is_relative_to(cwd) else str(file)
+
+
+def _write_flags(flags: Mapping[str, object], layer: Layer) -> None:
+    for name, value in flags.items():
+        if value is not None:
+            layer.put(FLAGS[name], str(value), Origin(f"flag --{name}"))
+
+
+def _place_data(layer: Layer, environ: Mapping[str, str], cwd: Path) -> list[Fault]:
+    """Make the data folder absolute, or choose one as desktops do."""
+    written = layer.tree.get("data_dir")
+    home = environ.get("HOME", "")
+    if isinstance(written, str) and written:
+        if written.startswith("~/") and home:
+            written = home + written[1:]
+        layer.tree["data_dir"] = str(cwd / written)
+    elif written is None or written == "":
+        data_home = environ.get("XDG_DATA_HOME", "")
+        if not data_home.startswith("/"):
+            data_home = f"{home}/.local/share" if home else ""
+        if not data_home:
+            return [Fault("data_dir", "there is no HOME to put it in: set SENTINEL_DATA_DIR", ("data_dir",))]
+        layer.tree["data_dir"] = f"{data_home}/sentinel"
+    return []
+
+
+def _read(layer: Layer, report: Report) -> Settings:
+    """The settings as far as they are right. Without the file there is no telling how they fit together."""
+    settings, errors = _validate(layer.tree)
+    report.faults += [read_fault(error, layer) for error in errors if not report.is_broken(location_of(error))]
+    return settings if any(fault.location == () for fault in report.faults) else complete(settings, report)
+
+
+def _validate(tree: dict[str, Any]) -> tuple[Settings, list[ErrorDetails]]:
+    """The settings without the values that are wrong, and what is wrong with those."""
+    try:
+        return Settings.model_validate(tree), []
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False)
+    broken = [location_of(error) for error in errors]
+    settings, more = _validate(_without(tree, broken))
+    return settings, errors + [error for error in more if not any(overlap(location_of(error), location) for location in broken)]
+
+
+def _without(tree: dict[str, Any], locations: list[Location]) -> dict[str, Any]:
+    """A copy without the values at these places, or without the nearest thing around one that isn't there."""
+    copy = _copied(tree)
+    for location in locations:
+        around: dict[str, Any] = copy
+        key = str(location[0])
+        for deeper in location[1:]:
+            inner = around.get(key)
+            if not isinstance(inner, dict) or deeper not in inner:
+                break
+            around, key = inner, str(deeper)
+        around.pop(key, None)
+    return copy
+
+
+def _copied(tree: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in tree.items()}
+
+
+def _exposed_secrets(file: Path, layer: Layer) -> list[Fault]:
+    """Keys that stand in a file which every user of the machine can read."""
+    if not file.stat().st_mode & stat.S_IROTH:
+        return []
+    return [
+        Fault(layer.place(location), f"every user of this machine can read this key: chmod 600 {file.name}, or write ${{NAME}}")
+        for location, origin in layer.origins.items()
+        if origin.keyed and not origin.hidden and is_key(location) and isinstance(_at(layer.tree, location), str)
+    ]
+
+
+def _secrets(layer: Layer) -> set[str]:
+    values = (_at(layer.tree, location) for location in layer.origins if is_secret(location))
+    return {value for value in values if isinstance(value, str)}
+
+
+class _Hide:
+    """Takes out of a sentence what must not be shown, should a check have quoted it."""
+
+    def __init__(self, texts: set[str]) -> None:
+        self._texts = sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
+
+    def __repr__(self) -> str:
+        return f"<_Hide {len(self._texts)} texts>"
+
+    def __call__(self, sentence: str) -> str:
+        for text in self._texts:
+            sentence = sentence.replace(text, "***")
+        return sentence
+
+
+def _at(tree: Any, location: Location) -> Any:
+    for key in location:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _in_order(faults: list[Fault]) -> list[tuple[str, str]]:
+    """Each fault once, those of the file by line."""
+
+    def line(fault: Fault) -> tuple[str, int]:
+        source, _, rest = fault.place.partition(":")
+        number = rest.partition(" ")[0]
+        return (source, int(number)) if number.isdecimal() else (fault.place, 0)
+
+    return list(dict.fromkeys((fault.place, fault.sentence) for fault in sorted(faults, key=line)))

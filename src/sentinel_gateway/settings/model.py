@@ -1,0 +1,323 @@
+"""The settings as frozen values, one type a room: what may be written, its defaults, and what each value must be on its own.
+
+What several values must be together stands in `checks.py`. Sizes are bytes, times are seconds. A validator's sentence goes
+to the operator as it is, behind the place where the value stands: it says what would be right and never repeats a secret.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
+
+from sentinel_gateway import __version__
+from sentinel_gateway.settings.network import check_base_url, is_loopback
+from sentinel_gateway.settings.presets import PRESETS
+
+DAY: Final = 86_400
+YEAR: Final = 365 * DAY
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+MIN_ADMIN_KEY: Final = 16
+UNAVAILABLE: Final = "Not available in this version."
+
+Location = tuple[str | int, ...]
+"""Where a value stands: ("providers", "groq", "timeouts", "connect")."""
+
+_PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+_HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_KEY_WORDS: Final = ("auth", "cookie", "key", "secret", "token")
+_ORIGIN: Final = re.compile(r"https?://[^/\s?#@]+")
+_OURS: Final = frozenset(
+    {"accept-encoding", "connection", "content-length", "content-type", "host", "te", "transfer-encoding", "via"}
+)
+"""Headers that the provider's adapter writes itself."""
+
+
+def is_secret(location: Location) -> bool:
+    """May the value at this place never be shown?"""
+    if location[:1] == ("providers",):
+        return location[2:3] in {("api_key",), ("headers",)}
+    return location == ("admin_key",)
+
+
+def is_key(location: Location) -> bool:
+    """Is the value at this place a key, by its place or by the header's name?"""
+    return is_secret(location) and ("headers" not in location or any(word in str(location[-1]).lower() for word in _KEY_WORDS))
+
+
+def _split(value: Any) -> Any:
+    """A list, also as text: JSON or separated by commas, because a variable can hold nothing else."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError('must be a JSON list such as ["a", "b"], or names separated by commas') from None
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _check_host(host: str) -> str:
+    bare = host.removeprefix("[").removesuffix("]")
+    if not is_loopback(bare):
+        raise ValueError(
+            f"got '{host}', which others can reach, and this version has no client keys to tell them apart: "
+            "bind 127.0.0.1 and put an authenticating reverse proxy in front"
+        )
+    return bare
+
+
+def _check_origin(origin: str) -> str:
+    if origin != "*" and not _ORIGIN.fullmatch(origin):
+        raise ValueError(f"got '{origin}', but an origin is scheme, host and port, such as https://app.example.com, or '*'")
+    return origin
+
+
+def _check_provider(name: str) -> str:
+    if not _PROVIDER.fullmatch(name):
+        raise ValueError("a provider's name has lower-case letters, digits, '_' and '-', and starts with a letter or digit")
+    return name
+
+
+def _check_alias(name: str) -> str:
+    if not _ALIAS.fullmatch(name):
+        raise ValueError("a model's name has up to 128 letters, digits and . _ : / @ + -, and starts with a letter or digit")
+    return name
+
+
+def _refuse_weight(target: Any) -> Any:
+    if isinstance(target, dict):
+        # Not a TypeError: only a ValueError reaches the operator.
+        raise ValueError("weighted targets are not available in this version: list provider/model names in order of preference")  # noqa: TRY004
+    return target
+
+
+def _check_key(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if any(not "!" <= c <= "~" for c in text):
+        raise ValueError("holds white space or a character outside ASCII, which no key has: was it copied whole?")
+    return key
+
+
+def _check_admin_key(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < MIN_ADMIN_KEY:
+        raise ValueError(f"needs at least {MIN_ADMIN_KEY} characters; leave it out and one is made at the first start")
+    return _check_key(key)
+
+
+def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    lower = {name.lower(): value for name, value in headers.items()}
+    for name, value in lower.items():
+        if not _HEADER.fullmatch(name) or name in _OURS:
+            raise ValueError(f"'{name}' can't be set: it is no header's name, or one that Sentinel writes itself")
+        if any(not " " <= c <= "~" for c in value.get_secret_value()):
+            raise ValueError(f"the value of '{name}' holds a control character or one outside ASCII")
+    return lower
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _read_level(value: Any) -> Any:
+    return "warn" if _lower(value) == "warning" else _lower(value)
+
+
+def _unavailable(what: str) -> AfterValidator:
+    """For a switch that later versions have: it may be off."""
+
+    def check(on: bool) -> bool:  # noqa: FBT001 - pydantic calls it
+        if on:
+            raise ValueError(f"{what} not available in this version: set it to false or leave it out")
+        return on
+
+    return AfterValidator(check)
+
+
+Seconds = Annotated[float, Field(gt=0, le=YEAR)]
+Lifetime = Annotated[float, Field(ge=0, le=YEAR)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Size = Annotated[ByteSize, Field(ge=1)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Key = Annotated[SecretStr, AfterValidator(_check_key)]
+
+
+class Room(BaseModel):
+    """What all rooms share: frozen, closed, and null means the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        if data is None:
+            return {}
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if value is not None or name not in cls.model_fields}
+
+
+class Cors(Room):
+    origins: Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split)] = Field(
+        default=(), description="Origins whose pages may call from a browser, such as https://app.example.com; none: CORS is off."
+    )
+    credentials: bool = Field(default=False, description="May those pages send cookies and client certificates?")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Cors":
+        if self.credentials and "*" in self.origins:
+            raise ValueError(
+                "origins '*' with credentials lets every page act for its visitor: name the origins, or drop credentials"
+            )
+        return self
+
+
+class Server(Room):
+    host: Annotated[str, AfterValidator(_check_host)] = Field(
+        default="127.0.0.1", description="Address to listen on; this version takes loopback only."
+    )
+    port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")
+    max_in_flight: Count = Field(default=1024, description="Requests worked on at once.")
+    queue: int = Field(
+        default=256, ge=0, le=1_000_000, description="Requests that may wait for a place; more are refused with 503."
+    )
+    queue_wait: Seconds = Field(default=1.0, description="Seconds a request waits for a place.")
+    max_body_bytes: Size = Field(default=ByteSize(4 * MIB), description="Largest request body.")
+    max_depth: int = Field(default=64, ge=1, le=512, description="Deepest nesting of a JSON body.")
+    header_timeout: Seconds = Field(default=10.0, description="Seconds a sender has for the head of a request.")
+    body_timeout: Seconds = Field(default=30.0, description="Seconds a sender has for the body.")
+    write_timeout: Seconds = Field(default=30.0, description="Seconds a receiver may take none of the answer.")
+    keep_alive: Seconds = Field(default=75.0, description="Seconds an idle connection is kept.")
+    max_connections: Count = Field(default=10_000, description="Open connections, idle ones too.")
+    drain_notice: Lifetime = Field(default=0.5, description="Seconds between 'not ready' and the end of listening at a stop.")
+    drain_timeout: Lifetime = Field(default=30.0, description="Seconds that requests have to finish at a stop.")
+    heartbeat: Seconds = Field(
+        default=15.0, description="Seconds of silence after which a stream sends a comment, so that proxies keep it."
+    )
+    cors: Cors = Field(default=Cors(), description="Calls from web pages of other origins.")
+
+
+class Timeouts(Room):
+    connect: Seconds = Field(default=5.0, description="Seconds to open a connection.")
+    first_byte: Seconds = Field(
+        default=60.0, description="Seconds to the first byte; without streaming that is the whole answer."
+    )
+    idle: Seconds = Field(default=60.0, description="Seconds between two pieces of a stream.")
+    total: Seconds = Field(default=600.0, description="Seconds a call may take in all.")
+
+
+class ProviderSettings(Room):
+    """One provider. Once loaded, an enabled one is complete: dialect, base URL, and the key among its headers (`checks.py`)."""
+
+    preset: str | None = Field(default=None, description="A provider that Sentinel knows; needless where the name says it.")
+    dialect: Literal["openai"] | None = Field(default=None, description="What it speaks, for a provider without a preset.")
+    base_url: Annotated[str, AfterValidator(check_base_url)] = Field(default="", description="Where it is; a preset has its own.")
+    api_key: Key | None = Field(default=None, description="Its key: write ${NAME} and keep the key in the environment.")
+    headers: Annotated[dict[str, SecretStr], AfterValidator(_check_headers)] = Field(
+        default={}, description="Headers to send with every call."
+    )
+    query: dict[str, str] = Field(default={}, description="Query parameters to send with every call.")
+    models: Texts = Field(default=(), description="Model names that it has beyond those of the price library.")
+    timeouts: Timeouts = Field(default=Timeouts(), description="How long calls may take.")
+    enabled: bool = Field(default=True, description="False switches it off.")
+
+    @property
+    def key_name(self) -> str:
+        """Where its key is set, for messages."""
+        preset = PRESETS.get(self.preset or "")
+        return preset.key_env if preset else "api_key"
+
+
+class ModelSettings(Room):
+    """A public model name: its targets in order of preference."""
+
+    targets: Annotated[tuple[Annotated[str, BeforeValidator(_refuse_weight)], ...], BeforeValidator(_split)] = Field(
+        description="provider/model names; the next is asked when one fails."
+    )
+    ttl: Lifetime | None = Field(default=None, description="Seconds to keep its answers; 0: not at all.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread(cls, data: Any) -> Any:
+        return {"targets": data} if isinstance(data, str | list | tuple) else data
+
+    @model_validator(mode="after")
+    def _check(self) -> "ModelSettings":
+        if not self.targets:
+            raise ValueError("needs at least one target, such as groq/llama-3.3-70b-versatile")
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError("names the same target twice")
+        return self
+
+
+class MemoryTier(Room):
+    entries: Count = Field(default=10_000, description="Most answers kept in memory.")
+    bytes: Size = Field(default=ByteSize(256 * MIB), description="Most memory that they may take, such as 256MiB.")
+    ttl: Seconds = Field(default=300.0, description="Seconds an answer stays in memory at most.")
+
+
+class DiskTier(Room):
+    enabled: bool = Field(default=True, description="Keep answers on disk, where they survive a restart.")
+    bytes: Size = Field(default=ByteSize(GIB), description="Most disk space that they may take, such as 1GiB.")
+
+
+class Semantic(Room):
+    enabled: Annotated[bool, _unavailable("the semantic cache is")] = Field(default=False, description=UNAVAILABLE)
+
+
+class Cache(Room):
+    memory: MemoryTier = Field(default=MemoryTier(), description="The near tier.")
+    disk: DiskTier = Field(default=DiskTier(), description="The tier that survives restarts.")
+    ttl: Lifetime | None = Field(
+        default=None, description="Seconds to keep answers; unset: a day, an hour above temperature 0.7."
+    )
+    max_answer_bytes: Size = Field(default=ByteSize(MIB), description="Largest answer that is kept.")
+    semantic: Semantic = Field(default=Semantic(), description=UNAVAILABLE)
+
+
+class Keys(Room):
+    required: Annotated[bool, _unavailable("client keys are")] = Field(default=False, description=UNAVAILABLE)
+
+
+class Logging(Room):
+    level: Annotated[Literal["trace", "debug", "info", "warn", "error"], BeforeValidator(_read_level)] = Field(
+        default="info", description="Least important line to write: trace, debug, info, warn or error."
+    )
+    format: Annotated[Literal["json", "text"], BeforeValidator(_lower)] = Field(
+        default="json", description="json, or text for people."
+    )
+
+
+class Service(Room):
+    name: str = Field(default="sentinel", min_length=1, max_length=100, description="Name of this service in /health and logs.")
+    version: str = Field(default=__version__, min_length=1, max_length=100, description="Version of this service in /health.")
+
+
+ProviderName = Annotated[str, AfterValidator(_check_provider)]
+ModelName = Annotated[str, AfterValidator(_check_alias)]
+
+
+class Settings(Room):
+    """Everything, as the composition root gets it."""
+
+    server: Server = Field(default=Server(), description="Listening, limits, deadlines.")
+    providers: dict[ProviderName, ProviderSettings] = Field(default={}, description="Upstreams by name.")
+    models: dict[ModelName, ModelSettings] = Field(default={}, description="Public model names and what serves them.")
+    cache: Cache = Field(default=Cache(), description="What is kept, where and how long.")
+    keys: Keys = Field(default=Keys(), description="Client keys; not available in this version.")
+    logging: Logging = Field(default=Logging(), description="What is written, and how.")
+    service: Service = Field(default=Service(), description="Who this is.")
+    data_dir: Path = Field(default=Path("data"), description="Folder of all state on disk.")
+    admin_key: Annotated[SecretStr, AfterValidator(_check_admin_key)] | None = Field(
+        default=None, description="Key to /admin; unset: one is made at the first start and shown once."
+    )
+
+    @property
+    def demo(self) -> bool:
+        """Is the built-in demo provider on?"""
+        demo = self.providers.get("demo")
+        return demo is None or demo.enabled

@@ -1,0 +1,54 @@
+"""What the model's types say about a location: which keys may stand there, which are single values."""
+
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from sentinel_gateway.settings.model import Location, Settings
+
+
+def keys_at(location: Location) -> tuple[str, ...]:
+    """The keys that may stand in the room at `location`; none if it is no room, or one with free names."""
+    kind = _kind_at(location)
+    return tuple(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else ()
+
+
+def exists(location: Location) -> bool:
+    """Is there a setting at this place? Names of providers and models are free."""
+    return _kind_at(location) is not None
+
+
+def fixed_settings(
+    room: type[BaseModel] = Settings, location: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every single setting whose place has no free name in it, with its field."""
+    for name, field in room.model_fields.items():
+        kind = _plain(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from fixed_settings(kind, (*location, name))
+        elif get_origin(kind) is not dict:
+            yield (*location, name), field
+
+
+def _kind_at(location: Location) -> Any:
+    kind: Any = Settings
+    for key in location:
+        if get_origin(kind) is dict:
+            kind = _plain(get_args(kind)[1])
+        elif isinstance(kind, type) and issubclass(kind, BaseModel) and key in kind.model_fields:
+            kind = _plain(kind.model_fields[str(key)].annotation)
+        else:
+            return None
+    return kind
+
+
+def _plain(kind: Any) -> Any:
+    """The type without `| None` and without what is annotated to it."""
+    if hasattr(kind, "__metadata__"):
+        return _plain(kind.__origin__)
+    options = [option for option in get_args(kind) if option is not type(None)]
+    if type(None) in get_args(kind) and len(options) == 1:
+        return _plain(options[0])
+    return kind

@@ -1,0 +1,163 @@
+"""The YAML file: text, mappings and lists with the line of every key; `${NAME}` is filled in from the environment.
+
+Only the node tree of PyYAML is used, never its constructors: a plain scalar stays text (null apart), and a tag that asks for
+anything else is a fault, as is a key that stands twice.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from sentinel_gateway.settings.layers import Fault, Layer, Origin, dotted
+from sentinel_gateway.settings.model import Location
+
+Lookup = Callable[[str], str | None]
+"""The value of a variable, None if it isn't set."""
+
+NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+
+_REFERENCE: Final = re.compile(r"\$(?:\$|\{([^{}]*)\})?")
+_NAME: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)(.*))?", re.DOTALL)
+
+
+def read_yaml(text: str, name: str, lookup: Lookup) -> tuple[Layer, list[Fault]]:
+    """What the file says, and its faults. `name` is the file's name in places. A file that can't be parsed says nothing."""
+    reader = _Reader(name, lookup)
+    try:
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        place = f"{name}:{mark.line + 1}" if mark else name
+        return reader.layer, [Fault(place, f"is not YAML: {exc.problem or exc.context}", ())]
+    except yaml.YAMLError:
+        return reader.layer, [Fault(name, "is not YAML: it holds a character that YAML does not allow", ())]
+    value = reader.read(root, ()) if root is not None else None
+    if isinstance(value, dict):
+        reader.layer.tree = value
+    elif value is not None:
+        reader.faults.append(Fault(f"{name}:1", "must be a mapping of settings, such as 'server: {port: 8080}'", ()))
+    return reader.layer, reader.faults
+
+
+def read_yaml_file(path: Path, name: str, lookup: Lookup) -> tuple[Layer, list[Fault]]:
+    """As `read_yaml`; a file that can't be read is a fault."""
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        return Layer(), [Fault(name, "is not UTF-8 text", ())]
+    except OSError as exc:
+        return Layer(), [Fault(name, f"can't be read: {exc.strerror}", ())]
+    return read_yaml(text, name, lookup)
+
+
+def interpolate(text: str, lookup: Lookup) -> tuple[str, list[str]]:
+    """The text with its references filled in, and what is wrong with them.
+
+    `${A}` must be set; `${A:-b}` is `b` where A is unset or empty, `${A:?why}` a fault then; `$$` is a dollar sign.
+    """
+    wrong: list[str] = []
+
+    def fill(reference: re.Match[str]) -> str:
+        value = _fill(reference, lookup)
+        if isinstance(value, _Wrong):
+            wrong.append(value.sentence)
+            return ""
+        return value
+
+    return _REFERENCE.sub(fill, text), wrong
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    sentence: str
+
+
+def _fill(reference: re.Match[str], lookup: Lookup) -> str | _Wrong:
+    if reference[0] == "$$":
+        return "$"
+    parts = _NAME.fullmatch(reference[1]) if reference[1] is not None else None
+    if parts is None:
+        return _Wrong(
+            "a '$' starts ${NAME}, ${NAME:-default} or ${NAME:?message}, without one in another; a dollar sign is written $$"
+        )
+    name, operator, rest = parts.groups()
+    value = lookup(name)
+    if operator == ":-":
+        return value or rest
+    if operator == ":?" and not value:
+        return _Wrong(f"{name} is not set: {rest or 'it is needed here'}")
+    if value is None:
+        return _Wrong(f"{name} is not set: set it, or write a default as ${{{name}:-default}}")
+    return value
+
+
+class _Reader:
+    def __init__(self, name: str, lookup: Lookup) -> None:
+        self.layer = Layer()
+        self.faults: list[Fault] = []
+        self._name = name
+        self._lookup = lookup
+        self._open: list[yaml.Node] = []
+
+    def __repr__(self) -> str:
+        return f"<_Reader {self._name}, {len(self.faults)} faults>"
+
+    def read(self, node: yaml.Node, location: Location) -> Any:
+        if node in self._open:
+            self._fault(node, location, "holds itself, by an alias")
+            return None
+        self._open.append(node)
+        try:
+            return self._read(node, location)
+        finally:
+            self._open.pop()
+
+    def _read(self, node: yaml.Node, location: Location) -> Any:
+        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+            return self._mapping(node, location)
+        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+            return [self._item(item, (*location, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str":
+            return self._scalar(node, location)
+        self._fault(node, location, f"has the tag '{node.tag}': tags are not read, write the plain value")
+        return None
+
+    def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
+        lines: dict[str, int] = {}
+        mapping: dict[str, Any] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                self._fault(key, location, "has a key that is not a name")
+                continue
+            here = (*location, key.value)
+            if key.value in lines:
+                self._fault(key, here, f"stands twice, also in line {lines[key.value]}: keep one")
+                continue
+            lines[key.value] = line
+            self.layer.origins[here] = Origin(f"{self._name}:{line}", keyed=True)
+            mapping[key.value] = self.read(value, here)
+        return mapping
+
+    def _item(self, node: yaml.Node, location: Location) -> Any:
+        self.layer.origins[location] = Origin(f"{self._name}:{node.start_mark.line + 1}", keyed=True)
+        return self.read(node, location)
+
+    def _scalar(self, node: yaml.ScalarNode, location: Location) -> str | None:
+        if node.style is None and node.value in NULLS:
+            return None
+        text, wrong = interpolate(node.value, self._lookup)
+        for sentence in wrong:
+            self._fault(node, location, sentence)
+        if "${" in node.value.replace("$$", ""):
+            origin = self.layer.origins.get(location)
+            self.layer.origins[location] = Origin(origin.place if origin else self._name, keyed=True, hidden=True)
+        return text
+
+    def _fault(self, node: yaml.Node, location: Location, sentence: str) -> None:
+        place = f"{self._name}:{node.start_mark.line + 1} {dotted(location)}".rstrip()
+        self.faults.append(Fault(place, sentence, location))

@@ -1,0 +1,50 @@
+"""When to stop asking a store that does not answer.
+
+Without it a frozen disk or server would cost every request the whole deadline. Time is an argument: seconds of any clock that
+only goes forward.
+"""
+
+
+class Breaker:
+    """Opens after so many failures in a row; then lets one request through each `pause` seconds, until one succeeds.
+
+    A probe holds no slot, so one that is cancelled or never answers can't keep the breaker open for ever.
+    """
+
+    __slots__ = ("_failures", "_limit", "_pause", "_retry_at")
+
+    def __init__(self, *, failures: int, pause: float) -> None:
+        self._limit = failures
+        self._pause = pause
+        self._failures = 0
+        self._retry_at: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._retry_at is not None
+
+    def allows(self, now: float) -> bool:
+        """May this request go? True for all while closed, for one each pause while open."""
+        if self._retry_at is None:
+            return True
+        if now < self._retry_at:
+            return False
+        self._retry_at = now + self._pause
+        return True
+
+    def succeeded(self) -> bool:
+        """Count a success; True if it closed the breaker."""
+        self._failures = 0
+        was_open, self._retry_at = self.is_open, None
+        return was_open
+
+    def failed(self, now: float) -> bool:
+        """Count a failure; True if it opened the breaker."""
+        self._failures += 1
+        if self._failures < self._limit:
+            return False
+        was_open, self._retry_at = self.is_open, now + self._pause
+        return not was_open
+
+    def __repr__(self) -> str:
+        return f"<Breaker {'open' if self.is_open else 'closed'}, {self._failures} failures in a row>"

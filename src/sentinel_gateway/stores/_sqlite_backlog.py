@@ -1,0 +1,97 @@
+"""What stands before the disk tier's writer: entries to write and errands, in order, bounded by count and bytes.
+
+The event loop adds without a lock and never waits; the writer's thread takes in batches.
+"""
+
+import sqlite3
+import threading
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from sentinel_gateway.core.caching import Entry
+
+BATCH_ROWS: Final = 256
+BATCH_SECONDS: Final = 0.05
+"""An entry waits so long for others: a commit of one costs as much as that of fifty."""
+
+Job = Callable[[sqlite3.Connection], int]
+
+
+class Errand(NamedTuple):
+    """Something to do between the entries, and who waits for it."""
+
+    job: Job
+    future: Future[int] | None = None
+
+
+class Backlog:
+    """A queue from the event loop (and the reader's thread, for errands) to the writer's thread."""
+
+    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._queue: deque[Entry | Errand] = deque()
+        self._filled = threading.Event()
+        self._urgent = threading.Event()
+        self._bytes_in = 0  # counted by the event loop alone,
+        self._bytes_out = 0  # and this one by the writer alone: so neither needs a lock
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._queue) >= self._max_entries
+
+    def take(self, entry: Entry) -> bool:
+        """False if there is no room; then nothing was taken."""
+        size = len(entry.body)
+        if self.is_full or self._bytes_in - self._bytes_out + size > self._max_bytes:
+            return False
+        self._bytes_in += size
+        self._queue.append(entry)
+        if not self._filled.is_set():
+            self._filled.set()
+        elif len(self._queue) >= BATCH_ROWS:
+            self._urgent.set()
+        return True
+
+    def add(self, errand: Errand) -> None:
+        """Never refused; what stands before it is done at once."""
+        self._queue.append(errand)
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Don't wait for a batch to fill."""
+        self._urgent.set()
+        self._filled.set()
+
+    def wait(self, seconds: float) -> None:
+        """By the writer: until a batch is ready, at most so long if nothing comes at all."""
+        if self._filled.wait(seconds):
+            self._urgent.wait(BATCH_SECONDS)
+        # Cleared before the queue is read: what comes later sets them again.
+        self._filled.clear()
+        self._urgent.clear()
+
+    def drain(self) -> Iterator[list[Entry] | Errand]:
+        """By the writer: what stands there now, entries in batches."""
+        waiting = len(self._queue)
+        while waiting > 0:
+            first = self._queue.popleft()
+            if isinstance(first, Errand):
+                waiting -= 1
+                yield first
+            else:
+                batch = self._fill([first], min(waiting, BATCH_ROWS))
+                waiting -= len(batch)
+                yield batch
+
+    def _fill(self, batch: list[Entry], size: int) -> list[Entry]:
+        while len(batch) < size and isinstance(entry := self._queue[0], Entry):
+            self._queue.popleft()
+            batch.append(entry)
+        self._bytes_out += sum(len(entry.body) for entry in batch)
+        return batch

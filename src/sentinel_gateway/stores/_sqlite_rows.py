@@ -1,0 +1,145 @@
+"""Entries as rows, and every statement that changes them. Plain functions over the writer's connection."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from sentinel_gateway.core.caching import Entry, Selector
+from sentinel_gateway.stores._sealing import seal
+
+STEP_ROWS: Final = 500
+"""Rows deleted in one transaction: some 8 ms, so that nothing waits long behind it."""
+DUE_STEP: Final = 600.0
+"""Seconds. Expired rows leave up to so much later: with exact times each put would touch one more page (8 us)."""
+TAG_BYTES: Final = 16
+FREE_PAGES_KEPT: Final = 1024
+"""Free pages up to this (4 MiB) stay in the file for the next entries."""
+
+_Row = tuple[int, float, float, bytes, bytes, bytes, bytes, bytes]
+
+_PUT = """
+INSERT OR REPLACE INTO replies (hash, due, created, namespace, model, writer, tags, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_DELETE = "DELETE FROM replies WHERE id = ?"
+_DISCARD = "DELETE FROM replies WHERE id = ? AND CAST(sealed AS BLOB) IS ?"
+_DUE = "SELECT id FROM replies WHERE due < ? LIMIT ?"
+_OLDEST = "SELECT id FROM replies ORDER BY created LIMIT ?"
+_COUNT = "SELECT count(*) FROM replies"
+_PAGES = "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+# The same sentence as Selector.matches, sum for sum: rearranged, a float's rounding would decide.
+_SELECT = """
+SELECT id FROM replies INDEXED BY by_age
+WHERE (:namespace IS NULL OR namespace = :namespace)
+  AND (:model IS NULL OR model = :model)
+  AND (:tag IS NULL OR instr(tags, :tag) > 0)
+  AND (:writer IS NULL OR writer = :writer)
+  AND (:older_than IS NULL OR :now - created > :older_than)
+"""
+
+
+def hash_of(key: str) -> int:
+    """Where a key's row is found: a 64-bit digest, as SQLite's signed integer."""
+    return int.from_bytes(hashlib.blake2b(_octets(key), digest_size=8).digest(), signed=True)
+
+
+def put(database: sqlite3.Connection, entries: Iterable[Entry]) -> int:
+    """Write all or, if it raises, none. Returns how many could not be encoded and were left out."""
+    left_out: list[Entry] = []
+    database.execute("BEGIN IMMEDIATE")
+    database.executemany(_PUT, _rows(entries, left_out))
+    database.execute("COMMIT")
+    return len(left_out)
+
+
+def clear(database: sqlite3.Connection, selector: Selector, now: float) -> int:
+    """Delete what the selector matches, a step at a time; how many. All of it is gone when this returns."""
+    chosen = {
+        "namespace": _chosen(selector.namespace),
+        "model": _chosen(selector.model),
+        "tag": None if selector.tag is None else _tag(selector.tag),
+        "writer": _chosen(selector.writer),
+        "older_than": selector.older_than,
+        "now": now,
+    }
+    rows = [row for (row,) in database.execute(_SELECT, chosen)]
+    for start in range(0, len(rows), STEP_ROWS):
+        _delete(database, rows[start : start + STEP_ROWS])
+    return len(rows)
+
+
+def count(database: sqlite3.Connection) -> int:
+    return int(database.execute(_COUNT).fetchone()[0])
+
+
+def discard(database: sqlite3.Connection, row: int, sealed: bytes | None) -> int:
+    """Delete a row that can't be read, unless another has taken its place."""
+    return database.execute(_DISCARD, (row, sealed)).rowcount
+
+
+def sweep(database: sqlite3.Connection, now: float) -> bool:
+    """Delete a step of expired rows; True if more may be waiting."""
+    rows = [row for (row,) in database.execute(_DUE, (now // DUE_STEP, STEP_ROWS))]
+    _delete(database, rows)
+    return len(rows) == STEP_ROWS
+
+
+def shrink(database: sqlite3.Connection, max_bytes: int) -> bool:
+    """One step towards the bound: evict the oldest rows, else give free pages back. True if more is waiting.
+
+    What counts is pages in use, indexes and all. A row that needs more than one page makes this evict a little too much at most.
+    """
+    pages, free, page_bytes = database.execute(_PAGES).fetchone()
+    excess = pages - free - max_bytes // page_bytes
+    if excess > 0:
+        rows = [row for (row,) in database.execute(_OLDEST, (min(excess, STEP_ROWS),))]
+        _delete(database, rows)
+        return bool(rows)
+    if free <= FREE_PAGES_KEPT:
+        return False
+    database.executescript("PRAGMA incremental_vacuum(512)")  # execute() would take one step of it, a single page
+    database.execute("PRAGMA wal_checkpoint").fetchall()  # only now does the file itself become smaller
+    return True
+
+
+def _rows(entries: Iterable[Entry], left_out: list[Entry]) -> Iterator[_Row]:
+    """Lazily: SQLite lets go of the interpreter between the rows, so a batch never holds up the event loop."""
+    for entry in entries:
+        try:
+            yield _row(entry)
+        except (ValueError, OverflowError):
+            left_out.append(entry)
+
+
+def _row(entry: Entry) -> _Row:
+    return (
+        hash_of(entry.key),
+        entry.expires // DUE_STEP,
+        entry.created,
+        _octets(entry.namespace),
+        _octets(entry.model),
+        _octets(entry.writer),
+        b"".join(map(_tag, entry.tags)),
+        seal(entry),
+    )
+
+
+def _tag(tag: str) -> bytes:
+    """Tags are found in a row by their digests: exact, of one length, and no character means anything."""
+    return hashlib.blake2b(_octets(tag), digest_size=TAG_BYTES).digest()
+
+
+def _chosen(name: str | None) -> bytes | None:
+    return None if name is None else _octets(name)
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # a clear may name anything; what can't be stored just isn't found
+
+
+def _delete(database: sqlite3.Connection, rows: list[int]) -> None:
+    if not rows:
+        return
+    database.execute("BEGIN IMMEDIATE")
+    database.executemany(_DELETE, ((row,) for row in rows))
+    database.execute("COMMIT")
