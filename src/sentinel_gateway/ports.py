@@ -1,4 +1,4 @@
-"""What the path needs from the world, written for the caller. Each port has 1-6 methods and a contract suite in `tests/contract`."""
+"""What the path needs from the world, written for the caller. A port has 1-6 methods; `tests/contract` holds its adapters to them."""
 
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -49,7 +49,9 @@ class ChunkStream(Protocol):
 
     async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class Provider(Protocol):

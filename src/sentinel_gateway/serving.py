@@ -1,8 +1,10 @@
 """Running a process behind a listening socket: start, greet, serve, drain, end."""
 
-import asyncio
+import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
 
 import uvloop
 
@@ -12,6 +14,9 @@ from sentinel_gateway.api.server import Drain, GatewayServer, Hooks, build_serve
 from sentinel_gateway.app import Load, Process, open_process
 from sentinel_gateway.settings.load import Loaded
 from sentinel_gateway.settings.model import Settings
+
+COLLECT_AFTER: Final = (20_000, 20, 20)
+"""Net new objects before a collection, and how many of those before a deeper one. Requests make few cycles."""
 
 
 def serve(load: Load) -> int:
@@ -24,16 +29,12 @@ def serve(load: Load) -> int:
 async def _serve(load: Load, loaded: Loaded) -> None:
     settings = loaded.settings
     async with open_process(load, settings) as process:
-        server = gateway_server(process, settings)
-        announcing = asyncio.create_task(_announce(server, process, loaded))
-        try:
-            await server.serve()
-        finally:
-            announcing.cancel()
+        _spare_the_collector()
+        await gateway_server(process, settings, partial(_greet, process, loaded)).serve()
 
 
-def gateway_server(process: Process, settings: Settings) -> GatewayServer:
-    """The server of a process, not yet started."""
+def gateway_server(process: Process, settings: Settings, listening: Callable[[int], object] = bool) -> GatewayServer:
+    """The server of a process, not yet started. `listening` is told the port once it is open."""
     server = settings.server
     return build_server(
         process,
@@ -47,16 +48,22 @@ def gateway_server(process: Process, settings: Settings) -> GatewayServer:
             max_connections=server.max_connections,
         ),
         drain=Drain(server.drain_notice, server.drain_timeout),
-        hooks=Hooks(process.metrics, process.drain, process.reload_soon),
+        hooks=Hooks(process.metrics, process.drain, process.reload_soon, listening),
     )
 
 
-async def _announce(server: GatewayServer, process: Process, loaded: Loaded) -> None:
-    """Tell the operator where it listens, and what to try, once it does."""
-    while not server.started:
-        await asyncio.sleep(0.005)
-    host = f"[{server.config.host}]" if ":" in server.config.host else server.config.host
-    print(greeting(f"http://{host}:{server.port}", process.admin.fresh, loaded.notes), file=sys.stderr, flush=True)
+def _spare_the_collector() -> None:
+    """What was made at start stays to the end: don't look through it again for garbage, and look less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
+
+
+def _greet(process: Process, loaded: Loaded, port: int) -> None:
+    """Tell the operator where it listens, and what to try."""
+    host = loaded.settings.server.host
+    base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    print(greeting(base_url, process.admin.fresh, loaded.notes), file=sys.stderr, flush=True)
 
 
 def greeting(base_url: str, fresh_admin_key: str | None, notes: Iterable[str]) -> str:

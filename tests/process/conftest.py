@@ -48,10 +48,10 @@ class Program:
         with self.errors.open("wb") as errors, self.lines.open("wb") as lines:
             command = [sys.executable, "-m", "sentinel_gateway", "serve"]
             self.process = subprocess.Popen(command, cwd=home, env=environment, stdout=lines, stderr=errors)
-        self.base_url = self._greeting(r"answers on (http://\S+) ")
+        self.base_url = self.greeting(r"answers on (http://\S+) ")
         self.port = int(self.base_url.rpartition(":")[2])
 
-    def _greeting(self, pattern: str) -> str:
+    def greeting(self, pattern: str) -> str:
         end = time.monotonic() + DEADLINE
         while not (found := re.search(pattern, self.errors.read_text())):
             assert self.process.poll() is None, self.errors.read_text()

@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 from tests.process.conftest import DEADLINE
@@ -27,7 +29,7 @@ def test_hit_after_kill_9(serve) -> None:
 
 def test_the_admin_key_is_shown_once_and_holds_after_a_restart(serve, tmp_path) -> None:
     first = serve()
-    key = first._greeting(r"shown only this once: (\S+)")
+    key = first.greeting(r"shown only this once: (\S+)")
     assert first.request("GET", "/admin/stats", authorization=f"Bearer {key}").status == 200
     first.stop()
     second = serve()
@@ -101,9 +103,6 @@ def test_sighup_reloads_and_a_faulty_file_changes_nothing(serve, tmp_path) -> No
 
 def test_a_busy_port_is_one_sentence(serve) -> None:
     first = serve()
-    import subprocess
-    import sys
-
     second = subprocess.run(
         [sys.executable, "-m", "sentinel_gateway", "serve", "--port", str(first.port)],
         capture_output=True,

@@ -76,8 +76,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self.headers = []
         self._stage: Stage = "idle"
         self._segment = 0  # bytes that came last
-        self._unparsed = 0  # bytes that came before them and have led to nothing yet
-        self._progress = False
+        self._progress = False  # they completed something
+        self._unparsed = 0  # bytes that came since something was completed
         self._unread = 0  # bytes that the reader had not taken when we began to wait for it
         self._read_due = NEVER
         self._write_due = NEVER
@@ -198,6 +198,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._stage == "dropping":
             return
         self._segment = len(data)
+        self._progress = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -214,7 +215,6 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._read_due == NEVER:
             self._set_read_due(self._limits.header_timeout if self._stage == "head" else self._limits.body_timeout)
         self._unparsed = 0 if self._progress else self._unparsed + self._segment
-        self._progress = False
         parsed = head_size(self.url, self.headers) if self._stage == "head" else 0
         if max(parsed, self._unparsed) > self._limits.head_bytes:
             self._refuse(self._too_large())
@@ -223,7 +223,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._stage = "head"
-        self._progress = True
+        self._unparsed = 0
         self._read_due = NEVER
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -297,6 +297,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._stage = "idle"
+        self._progress = True
         self._read_due = NEVER
         cycle = self.cycle
         if cycle.response_complete:

@@ -15,6 +15,8 @@ from sentinel_gateway.api.exchange import JSON, SANE_ID, Header, error_headers
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.errors import InternalError, RequestError
 
+BODILESS: Final = frozenset({204, 304})
+"""Statuses whose answer ends with its head, whatever the head says."""
 SHORT_BODY: Final = 65536
 """Bytes. A body of this length is read to its end even if nobody wants it; after a longer one the connection is closed."""
 
@@ -27,6 +29,7 @@ class Cycle(RequestResponseCycle):
     """
 
     _head = b""
+    _bodiless = False
 
     async def send(self, message: Any) -> None:
         if self.flow.write_paused and not self.disconnected:
@@ -51,13 +54,14 @@ class Cycle(RequestResponseCycle):
                 self.keep_alive = self.keep_alive and value != b"close"
                 continue
             lines.append(b"%b: %b\r\n" % (name, value))
-        if self.chunked_encoding is None and self.scope["method"] != "HEAD":
+        self._bodiless = self.scope["method"] == "HEAD" or status in BODILESS
+        if self.chunked_encoding is None and not self._bodiless:
             self._frame(lines)
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
         self._head = b"".join(lines)
-        if self._head.count(b"\n") != len(lines) or b"\0" in self._head:
+        if not self._head.count(b"\n") == self._head.count(b"\r") == len(lines) or b"\0" in self._head:
             raise RuntimeError("a header of the answer holds a line break or a NUL")
 
     def _frame(self, lines: list[bytes]) -> None:
@@ -69,7 +73,7 @@ class Cycle(RequestResponseCycle):
             lines.append(b"transfer-encoding: chunked\r\n")
 
     def _send_body(self, body: bytes, *, last: bool) -> None:
-        if self.scope["method"] == "HEAD":
+        if self._bodiless:
             body = b""
         elif self.chunked_encoding:
             body = b"%b%b" % (b"%x\r\n%b\r\n" % (len(body), body) if body else b"", b"0\r\n\r\n" if last else b"")

@@ -36,6 +36,8 @@ class Hooks(msgspec.Struct, frozen=True):
     connections: ConnectionGauge
     drain: Callable[[], None]
     reload: Callable[[], None]
+    listening: Callable[[int], object] = bool
+    """Told the port once it is open."""
 
 
 class GatewayServer(uvicorn.Server):
@@ -72,6 +74,7 @@ class GatewayServer(uvicorn.Server):
             raise ConfigurationError([cannot_listen(config.host, config.port, exc)]) from exc
         self.servers = [server]
         self.started = True
+        self._hooks.listening(self.port)
 
     def _accept(self) -> GatewayProtocol:
         return GatewayProtocol(

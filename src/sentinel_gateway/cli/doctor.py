@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import http.client
-import asyncio
 import json
 import os
 import re

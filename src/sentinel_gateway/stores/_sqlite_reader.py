@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from sentinel_gateway.core.caching import Entry
 from sentinel_gateway.stores._inbox import Inbox
@@ -22,7 +23,7 @@ from sentinel_gateway.stores._sqlite_writer import Writer
 # Cast, since a flipped bit in a row's head makes a number or a text of a blob.
 _FIND = "SELECT id, CAST(sealed AS BLOB) FROM replies WHERE hash = ?"
 
-BUSY_SECONDS = 0.05
+BUSY_SECONDS: Final = 0.05
 """How long it waits where the writer is just opening or closing the file."""
 
 Lookup = asyncio.Future[Entry | None]
@@ -64,18 +65,13 @@ class Reader:
             if lookup.done():  # given up: after a freeze the queue is full of these
                 continue
             try:
-                entry = self._find(key)
+                self._inbox.send(self._answered, lookup, self._find(key))
             except sqlite3.Error as exc:
-                self._inbox.send(self._failed, lookup, str(exc))
-                self._recover(exc)
-            else:
-                self._inbox.send(self._answered, lookup, entry)
+                self._recover(lookup, exc)
         self._close()
         self._inbox.send(self.ended.set)
 
     def _find(self, key: str) -> Entry | None:
-        if self._writer.renewing:
-            return None
         found = self._connection().execute(_FIND, (hash_of(key),)).fetchone()
         if found is None:
             return None
@@ -91,12 +87,16 @@ class Reader:
             raise sqlite3.OperationalError("the cache file is not open")
         if self._database is None or current != self._generation:
             self._close()
-            self._database = sqlite3.connect(self._address, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
             self._generation = current
+            self._database = sqlite3.connect(self._address, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
         return self._database
 
-    def _recover(self, error: sqlite3.Error) -> None:
+    def _recover(self, lookup: Lookup, error: sqlite3.Error) -> None:
         self._close()
+        if self._writer.renewing or self._writer.generation not in {0, self._generation}:
+            self._inbox.send(self._answered, lookup, None)  # the file was replaced under our hands, by an empty one
+            return
+        self._inbox.send(self._failed, lookup, str(error))
         if is_broken(error):
             self._writer.distrust(self._generation, str(error))
 

@@ -31,7 +31,7 @@ class Writer:
     """Keeps the file: opens it, writes what the backlog holds, bounds it, replaces it when it is broken or gone.
 
     `note` is called on the event loop, once for each change of state. `generation` counts the files opened; 0 means none is open.
-    While `renewing`, all entries are being cleared: none is to be found.
+    While `renewing`, all entries are being cleared, and a look-up that fails has just met that.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class Writer:
 
     def _work_off(self) -> None:
         for work in self._backlog.drain():
+            self._hold()  # again: what was done before may have cost the file
             if isinstance(work, Errand):
                 self._run_errand(work)
             else:
