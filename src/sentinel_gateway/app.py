@@ -323,7 +323,7 @@ def _settlement(settings: Settings, tiers: Tiers, process: Process) -> Settlemen
     per_model = {name: model.ttl for name, model in settings.models.items() if model.ttl is not None}
     rules = TtlRules(settings.cache.ttl, per_model)
     limit = settings.cache.max_answer_bytes
-    return Settlement(tiers, rules, max_bytes=limit, clock=process.clock, chance=random.random, events=process.events)
+    return Settlement(tiers, rules, max_bytes=limit, clock=process.clock, chance=random.random)
 
 
 def _cors(settings: Settings) -> CorsPolicy | None:

@@ -1,4 +1,4 @@
-"""What the path needs from the world, written for the caller. A port has 1-6 methods; `tests/contract` holds its adapters to them."""
+"""What the path needs from the world, written for the caller; `tests/contract` holds the adapters to it."""
 
 from collections.abc import AsyncIterator
 from types import TracebackType

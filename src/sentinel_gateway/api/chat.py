@@ -70,7 +70,7 @@ class ChatCompletions:
                 try:
                     await self._send_live(reply, journey, sender)
                 finally:
-                    await self._pipeline.close(reply, journey)
+                    await self._pipeline.close(reply)
 
     async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
         now, request, body = self._clock(), reply.plan.request, reply.hit.entry.body
@@ -87,12 +87,15 @@ class ChatCompletions:
 
     async def _send_live(self, live: Live, journey: Journey, sender: Sender) -> None:
         headers = self._miss_headers(journey, live.plan)
-        async with aclosing(live.relay.payloads()) as batches:
-            async for payloads in batches:
-                if not journey.first_byte:
-                    journey.first_byte = self._clock()
-                    await sender.start_stream(headers)
-                await sender.events(payloads)
+        try:
+            async with aclosing(live.relay.payloads()) as batches:
+                async for payloads in batches:
+                    if not journey.first_byte:
+                        journey.first_byte = self._clock()
+                        await sender.start_stream(headers)
+                    await sender.events(payloads)
+        finally:
+            self._pipeline.settle(live, journey)
         await sender.start_stream(headers)  # for a stream that held nothing the caller asked for
         await sender.end_stream()
 

@@ -177,20 +177,21 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _cut_sender(self) -> None:
-        limits = self._limits
+        seconds = self._limits.header_timeout if self._stage == "head" else self._limits.body_timeout
         match self._stage:
-            case "head" if self._is_answering():
-                self._set_read_due(limits.header_timeout)  # a pipelined request's time starts when its turn comes
-            case "head":
-                self._refuse(RequestTimeout(f"The request's head was not complete after {limits.header_timeout:g} s."))
-            case "body" if self.cycle.response_complete:
-                self.transport.close()
-            case "body" if self.pipeline or self.flow.read_paused or self.cycle.waiting_for_100_continue:
-                self._set_read_due(limits.body_timeout)  # it is the sender that waits, for us
-            case "body":
-                self._refuse(RequestTimeout(f"The request's body was not complete {limits.body_timeout:g} s after its head."))
             case "idle" | "dropping":
                 self.transport.close()
+            case "body" if self.cycle.response_complete:
+                self.transport.close()
+            case "head" | "body" if self._keeps_sender_waiting():
+                self._set_read_due(seconds)
+            case "head":
+                self._refuse(RequestTimeout(f"The request's head was not complete after {seconds:g} s."))
+            case "body":
+                self._refuse(RequestTimeout(f"The request's body was not complete {seconds:g} s after its head."))
+
+    def _keeps_sender_waiting(self) -> bool:
+        return self.flow.read_paused or (self._stage == "body" and self.cycle.waiting_for_100_continue)
 
     # --- reading ---
 

@@ -51,6 +51,8 @@ class Caller:
         self._length = headers.get(b"content-length")
         self._max_body = max_body
         self.left = False
+        self.served = False
+        """The whole answer is on its way: that the connection ends now means nothing."""
 
     async def body(self) -> bytes:
         """The whole body; `BodyTooLarge` as soon as it is known to be, `ClientLeft` if it never comes."""
@@ -84,17 +86,18 @@ class Caller:
         """Cancel the task that answers, once nobody waits for the answer. Runs until then."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.left = True
-        if task is not None:
+        if task is not None and not self.served:
+            self.left = True
             task.cancel()
 
 
 class Sender:
     """The answer's side. Sends one whole answer, or one stream; an error in whichever form is still possible."""
 
-    def __init__(self, send: Send, journey: Journey, headers: Mapping[bytes, bytes]) -> None:
+    def __init__(self, send: Send, journey: Journey, caller: Caller, headers: Mapping[bytes, bytes]) -> None:
         self._send = send
         self._journey = journey
+        self._caller = caller
         self._accepts = headers.get(b"accept-encoding", b"")
         self._started = False
         self._busy = False
@@ -112,6 +115,7 @@ class Sender:
             sent.append((b"content-encoding", b"gzip"))
         sent.append((b"content-length", b"%d" % len(body)))
         self._started, self._journey.status = True, status
+        self._caller.served = True
         await self._send({"type": "http.response.start", "status": status, "headers": sent})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -130,12 +134,13 @@ class Sender:
 
     async def beat(self) -> None:
         """A comment, if nothing was sent since the last beat: proxies cut connections that stay silent."""
-        if not self._busy:
+        if not self._busy and not self._caller.served:
             await self._send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
         self._busy = False
 
     async def end_stream(self, last: bytes = DONE) -> None:
         """The end of a stream."""
+        self._caller.served = True
         await self._send({"type": "http.response.body", "body": last})
 
     async def error(self, error: RequestError) -> None:
@@ -165,7 +170,7 @@ class Exchange:
         self.headers = header_map(scope["headers"])
         self.journey = _begin(scope, self.headers, now)
         self.caller = Caller(receive, self.headers, max_body=max_body)
-        self.sender = Sender(send, self.journey, self.headers)
+        self.sender = Sender(send, self.journey, self.caller, self.headers)
         self._beside: list[asyncio.Task[None]] = []
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> None:

@@ -42,7 +42,7 @@ class Whole(msgspec.Struct, frozen=True):
 
 
 class Live(msgspec.Struct, frozen=True):
-    """Being answered by a provider. Whoever holds this must end it with `Pipeline.close`."""
+    """Being answered by a provider. Whoever holds this must call `Pipeline.settle` once, and `Pipeline.close` in the end."""
 
     plan: Plan
     relay: Relay
@@ -82,13 +82,10 @@ class Pipeline:
         self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
         return Whole(plan, completion)
 
-    async def close(self, live: Live, journey: Journey) -> None:
-        """End a live answer, however far it came: let go of the upstream, then settle."""
-        try:
-            await live.relay.close()
-        finally:
-            self._settlement.answered(live.plan, journey, live.relay.proven(), live.relay.fold.usage)
+    def settle(self, live: Live, journey: Journey) -> None:
+        """A live answer has come as far as it will: once, and before its caller knows, so that the next to ask finds it."""
+        self._settlement.answered(live.plan, journey, live.relay.proven(), live.relay.fold.usage)
 
-    def ended(self, journey: Journey) -> None:
-        """Report a request; the last call about it."""
-        self._settlement.ended(journey)
+    async def close(self, live: Live) -> None:
+        """Let go of a live answer's upstream."""
+        await live.relay.close()

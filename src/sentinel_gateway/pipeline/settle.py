@@ -8,21 +8,18 @@ from sentinel_gateway.core.streaming import stored_body
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import Clock, Events
+from sentinel_gateway.ports import Clock
 
 
 class Settlement:
-    """Keeps answers and reports journeys. `chance` gives 0..1."""
+    """Counts and keeps answers. `chance` gives 0..1."""
 
-    def __init__(
-        self, tiers: Tiers, rules: TtlRules, *, max_bytes: int, clock: Clock, chance: Callable[[], float], events: Events
-    ) -> None:
+    def __init__(self, tiers: Tiers, rules: TtlRules, *, max_bytes: int, clock: Clock, chance: Callable[[], float]) -> None:
         self._tiers = tiers
         self._rules = rules
         self._max_bytes = max_bytes
         self._clock = clock
         self._chance = chance
-        self._events = events
 
     def answered(self, plan: Plan, journey: Journey, answer: Answer | None, usage: Usage | None) -> None:
         """Count the tokens and keep the answer if it may be kept; None = a stream without a proven, rememberable end."""
@@ -58,7 +55,3 @@ class Settlement:
             writer=journey.writer,
             tags=journey.wish.tags,
         )
-
-    def ended(self, journey: Journey) -> None:
-        """The last word on a request."""
-        self._events.finished(journey.record(self._clock()))

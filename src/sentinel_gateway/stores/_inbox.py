@@ -20,8 +20,16 @@ class Inbox:
 
     def send(self, call: Callable[..., None], *arguments: Any) -> None:
         """From any thread: have `call(*arguments)` made on the loop, soon."""
+        self.hold(call, *arguments)
+        self.announce()
+
+    def hold(self, call: Callable[..., None], *arguments: Any) -> None:
+        """As `send`, but it waits for `announce`."""
         self._calls.append((call, arguments))
-        # Appended first, looked at second, and drain() does the reverse: a call is never left without a wake-up.
+
+    def announce(self) -> None:
+        """From any thread: wake the loop for the calls that it holds."""
+        # They were added before this is looked at, and drain() does the reverse: no call is left without a wake-up.
         if not self._announced:
             self._announced = True
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

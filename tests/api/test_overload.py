@@ -1,0 +1,148 @@
+"""More requests than places: a few wait a moment, the others are told so at once, before their body is read."""
+
+import asyncio
+import time
+
+import pytest
+
+from tests.gateway import CHAT, chat, one_provider, post, running_gateway, until
+
+pytestmark = pytest.mark.anyio
+
+PLACES = 2
+WAIT = 1.0
+
+
+@pytest.fixture(scope="module")
+async def gateway(chaos, tmp_path_factory):
+    """Two places, and one may wait a second for one."""
+    environ = {
+        "SENTINEL_SERVER__MAX_IN_FLIGHT": str(PLACES),
+        "SENTINEL_SERVER__QUEUE": "1",
+        "SENTINEL_SERVER__QUEUE_WAIT": str(WAIT),
+    }
+    config = one_provider(chaos.base_url)
+    async with running_gateway(tmp_path_factory.mktemp("gateway"), environ=environ, config=config) as gateway:
+        yield gateway
+
+
+async def fill(gateway, upstream, text, milliseconds) -> list[asyncio.Task]:
+    """Take every place for a while."""
+    upstream.script(f"latency_ms={milliseconds}", times=PLACES)
+    tasks = [asyncio.create_task(gateway.ask(chat(f"{number} {text}"))) for number in range(PLACES)]
+    await until(lambda: upstream.count == PLACES)
+    assert gateway.places() == PLACES
+    return tasks
+
+
+def check_refusal(answer) -> None:
+    assert answer.status == 503
+    assert (answer.error["type"], answer.error["code"]) == ("service_unavailable_error", "server_is_overloaded")
+    milliseconds = int(answer.headers["retry-after-ms"])
+    assert 1000 <= milliseconds <= 3000
+    assert int(answer.headers["retry-after"]) == -(-milliseconds // 1000)
+    assert "x-should-retry" not in answer.headers
+    assert {"x-request-id", "x-sentinel-id"} <= answer.headers.keys()
+
+
+async def check_room(gateway, upstream, text) -> None:
+    """It has recovered: there is room again."""
+    await until(lambda: gateway.places() == 0)
+    answers = await asyncio.gather(*(gateway.ask(chat(f"room {number} {text}")) for number in range(PLACES)))
+    assert [answer.status for answer in answers] == [200] * PLACES
+
+
+async def test_the_third_waits_and_the_fourth_is_refused_before_its_body(gateway, upstream, text):
+    running = await fill(gateway, upstream, text, 400)
+    third = asyncio.create_task(gateway.ask(chat(f"third {text}")))
+    await asyncio.sleep(0.05)
+    assert not third.done()
+
+    body = b'{"model": "mock-model", "messages": '
+    wire = await gateway.connect()
+    start = time.monotonic()
+    wire.send(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" % CHAT.encode() + body)
+    answer = await wire.answer()
+    assert time.monotonic() - start < 0.3, "while the others still run"
+    assert not any(task.done() for task in running)
+    check_refusal(answer)
+    await wire.close()
+
+    answers = [await task for task in (*running, third)]
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert upstream.count == 3
+    await check_room(gateway, upstream, text)
+
+
+async def test_who_waited_too_long_is_refused(gateway, upstream, text):
+    running = await fill(gateway, upstream, text, 1000 * WAIT + 700)
+    start = time.monotonic()
+    check_refusal(await gateway.ask(chat(f"third {text}")))
+    assert time.monotonic() - start > 0.9 * WAIT
+    assert not any(task.done() for task in running)
+    await asyncio.gather(*running)
+    assert upstream.count == PLACES
+    await check_room(gateway, upstream, text)
+
+
+async def test_a_hit_needs_a_place_too(gateway, upstream, text):
+    await gateway.ask(chat(f"hit {text}"))
+    upstream.reset()
+    running = await fill(gateway, upstream, text, 300)
+    waiting = [asyncio.create_task(gateway.ask(chat(f"hit {text}"))) for _ in range(3)]
+    answers = await asyncio.gather(*waiting)
+    assert sorted(answer.status for answer in answers) == [200, 503, 503]
+    assert [answer.cache for answer in answers if answer.status == 200] == ["exact"]
+    await asyncio.gather(*running)
+    await check_room(gateway, upstream, text)
+
+
+async def test_who_leaves_the_queue_makes_room_in_it(gateway, upstream, text):
+    running = await fill(gateway, upstream, text, 300)
+    wire = await gateway.connect()
+    wire.send(post(chat(f"leaving {text}")))
+    await asyncio.sleep(0.05)
+    check_refusal(await gateway.ask(chat(f"refused {text}")))
+    wire.abort()
+    await asyncio.gather(*running)
+    await check_room(gateway, upstream, text)
+    assert not any(call.body["messages"][0]["content"].startswith("leaving") for call in upstream.calls)
+
+
+async def test_a_flood_loses_nobody_a_place(gateway, upstream, text):
+    """However many come and are refused, the places are all there afterwards."""
+    upstream.script("latency_ms=30", times=200)
+    answers = await asyncio.gather(*(gateway.ask(chat(f"{number} {text}", stream=number % 2 == 0)) for number in range(60)))
+    statuses = [answer.status for answer in answers]
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) == upstream.count
+    upstream.reset()
+    await check_room(gateway, upstream, text)
+
+
+async def test_probes_and_models_need_no_place(gateway, upstream, text):
+    running = await fill(gateway, upstream, text, 200)
+    for path in ("/livez", "/ready", "/health", "/metrics", "/v1/models"):
+        assert (await gateway.get(path)).status == 200
+    assert (await gateway.get("/admin/stats", headers=gateway.admin)).status == 200
+    assert not any(task.done() for task in running)
+    await asyncio.gather(*running)
+
+
+async def test_more_connections_than_allowed(chaos, upstream, text, tmp_path):
+    environ = {"SENTINEL_SERVER__MAX_CONNECTIONS": "3"}
+    async with running_gateway(tmp_path, environ=environ, config=one_provider(chaos.base_url)) as gateway:
+        wires = [await gateway.connect() for _ in range(3)]
+        await until(lambda: gateway.metric("active_connections") == 3)
+        refused = await gateway.connect()
+        answer = await refused.answer("GET")
+        assert (answer.status, answer.error["code"]) == (503, "server_is_overloaded")
+        assert {"retry-after", "retry-after-ms", "x-request-id"} <= answer.headers.keys()
+        assert await refused.ended()
+        await refused.close()
+        wires[0].send(post(chat(text)))
+        assert (await wires[0].answer()).status == 200
+        for wire in wires:
+            await wire.close()
+        await until(lambda: gateway.metric("active_connections") == 0)
+        assert (await gateway.ask(chat(text))).cache == "exact"

@@ -1,0 +1,185 @@
+"""`sentinel doctor` tells each thing that is wrong, with the remedy, and leaves everything as it was."""
+
+import contextlib
+import http.server
+import json
+import socket
+import sqlite3
+import threading
+
+import pytest
+
+from sentinel_gateway.cli.doctor import Finding, check_databases, check_folder, check_port, check_versions
+from sentinel_gateway.settings.model import Server
+
+
+@contextlib.contextmanager
+def answering(headers, family=socket.AF_INET):
+    """A server on a free port that answers every GET with these headers; its port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    class V(http.server.ThreadingHTTPServer):
+        address_family = family
+
+    with V(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def database(path, *, journal="wal"):
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA journal_mode={journal}")
+    connection.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, body BLOB)")
+    connection.executemany("INSERT INTO entries VALUES (?, ?)", [(str(n), b"x" * 500) for n in range(200)])
+    connection.commit()
+    return connection
+
+
+def test_versions_meet_their_floors():
+    findings = list(check_versions())
+    assert [finding.name for finding in findings] == ["Python", "SQLite", "aiohttp", "h11", "starlette"]
+    assert all(finding.ok for finding in findings)
+
+
+def test_a_free_port(free_port):
+    finding = check_port(Server(port=free_port))
+    assert finding == Finding(f"port {free_port}", ok=True, detail="free on 127.0.0.1")
+    assert check_port(Server(port=0)).ok
+
+
+def test_a_port_with_a_running_sentinel():
+    with answering({"x-sentinel-id": "1"}) as port:
+        finding = check_port(Server(port=port))
+    assert (finding.ok, finding.detail) == (True, "a running Sentinel answers on 127.0.0.1")
+
+
+def test_a_port_with_a_running_sentinel_on_ipv6():
+    try:
+        with answering({"x-sentinel-id": "1"}, socket.AF_INET6) as port:
+            assert check_port(Server(host="::1", port=port)).ok
+    except OSError as error:
+        pytest.skip(f"no IPv6 loopback here: {error}")
+
+
+def test_a_port_that_another_program_has():
+    with answering({}) as port:
+        finding = check_port(Server(port=port))
+    assert not finding.ok
+    assert finding.detail == "another program has it on 127.0.0.1: stop that one, or choose another with PORT"
+
+
+def test_a_port_whose_owner_speaks_no_http():
+    def greet_otherwise(server):
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"220 mail\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        thread = threading.Thread(target=greet_otherwise, args=[server])
+        thread.start()
+        assert not check_port(Server(port=server.getsockname()[1])).ok
+        thread.join()
+
+
+def test_a_host_that_is_none():
+    finding = check_port(Server.model_construct(host="192.0.2.1", port=80))
+    assert not finding.ok
+    assert "choose another with PORT" in finding.detail
+
+
+def test_the_data_folder(tmp_path):
+    assert check_folder(tmp_path).detail == f"{tmp_path} can be written"
+    assert check_folder(tmp_path / "a" / "b").detail == f"{tmp_path}/a/b will be made at the first start"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "inner"):
+        finding = check_folder(folder)
+        assert not finding.ok
+        assert "choose another with SENTINEL_DATA_DIR" in finding.detail
+
+
+def test_whole_databases(tmp_path):
+    database(tmp_path / "closed.sqlite3").close()
+    (tmp_path / "notes.txt").write_text("no database")
+    (tmp_path / "folder").mkdir()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    findings = list(check_databases(tmp_path))
+    assert findings == [Finding("closed.sqlite3", ok=True, detail="whole")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_database_in_use_is_read_with_its_log(tmp_path):
+    with contextlib.closing(database(tmp_path / "open.sqlite3")):
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        [finding] = check_databases(tmp_path)
+        assert finding.ok
+        after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        assert after.keys() == before.keys() == {"open.sqlite3", "open.sqlite3-wal", "open.sqlite3-shm"}
+        assert after["open.sqlite3"] == before["open.sqlite3"]
+
+
+def test_a_damaged_database(tmp_path):
+    path = tmp_path / "cache.sqlite3"
+    database(path, journal="delete").close()
+    body = bytearray(path.read_bytes())
+    body[4096:] = b"\xff" * (len(body) - 4096)
+    path.write_bytes(body)
+    [finding] = check_databases(tmp_path)
+    assert (finding.name, finding.ok) == ("cache.sqlite3", False)
+    assert "stop Sentinel and move the file away" in finding.detail
+
+
+def test_no_folder_has_no_databases(tmp_path):
+    assert list(check_databases(tmp_path / "nowhere")) == []
+
+
+def test_all_is_well(sentinel, free_port, tmp_path):
+    result = sentinel("doctor", PORT=str(free_port), REDIS_URL="x")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("ok    Python: 3.")
+    assert f"ok    port {free_port}: free on 127.0.0.1" in lines
+    assert lines[-1] == "note  REDIS_URL is set, but this version has no Redis tier: it has no effect"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_provider_that_does_not_answer(sentinel, free_port):
+    result = sentinel("doctor", "--json", PORT="0", VLLM_BASE_URL=f"http://127.0.0.1:{free_port}/v1")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert not told["ok"]
+    [failed] = [finding for finding in told["findings"] if not finding["ok"]]
+    assert failed["name"] == "provider vllm"
+    assert failed["detail"]
+
+
+def test_what_fails_is_marked(sentinel):
+    with answering({}) as port:
+        result = sentinel("doctor", PORT=str(port))
+    assert result.exit_code == 1
+    assert f"FAIL  port {port}: another program has it" in result.stdout

@@ -1,0 +1,117 @@
+"""The stores under test, all in the shape of a `ReplyStore`, and what was told of them."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+import msgspec
+import pytest
+
+from sentinel_gateway.core.caching import Entry, Selector, Tier
+from sentinel_gateway.ports import ReplyStore
+from sentinel_gateway.stores.memory import MemoryStore
+from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
+
+NOW = 1_800_000_300.0
+"""In the middle of a sweep's step, so that a second more or less is the same step."""
+PATIENT = SqliteLimits(deadline=5.0)
+"""For tests that are about something else than deadlines, on machines that are busy."""
+
+
+class Store(ReplyStore, Protocol):
+    async def flush(self) -> None:
+        """Returns once all that was put is found."""
+        ...
+
+
+class MemoryReplies:
+    """The memory tier behind the farther tiers' port."""
+
+    tier: Tier = "memory"
+
+    def __init__(self) -> None:
+        self._near = MemoryStore(max_entries=10_000, max_bytes=64 << 20)
+
+    async def get(self, key: str) -> Entry | None:
+        return self._near.get(key)
+
+    def put(self, entry: Entry) -> None:
+        self._near.put(entry)
+
+    async def clear(self, selector: Selector, now: float) -> int:
+        return self._near.clear(selector, now)
+
+    async def count(self) -> int:
+        return self._near.size()[0]
+
+    async def ping(self) -> None: ...
+    async def flush(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Told:
+    """The events of a store, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, str | float | bool | None]]] = []
+
+    def __call__(self, event: str, **fields: str | float | bool | None) -> None:
+        self.events.append((event, fields))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.events]
+
+    def fields(self, event: str) -> dict[str, str | float | bool | None]:
+        return next(fields for name, fields in self.events if name == event)
+
+
+def make_entry(key: str, **changes) -> Entry:
+    """An entry that tells by its body whose it is."""
+    entry = Entry(key=key, body=f'{{"answer":"{key!a}"}}'.encode(), model="openai/gpt", created=NOW, expires=NOW + 3600)
+    return msgspec.structs.replace(entry, **changes)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something that happens by itself."""
+    with anyio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens on disk or in a thread
+            await anyio.sleep(0.005)
+
+
+async def open_sqlite(folder: Path, told: Callable[..., None], *, limits=PATIENT, clock=lambda: NOW) -> SqliteStore:
+    return await SqliteStore.open(folder, limits=limits, clock=clock, on_event=told)
+
+
+ADAPTERS = ("memory", "sqlite")
+
+
+async def open_adapter(name: str, folder: Path, told: Callable[..., None]) -> Store:
+    return MemoryReplies() if name == "memory" else await open_sqlite(folder, told)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture(params=ADAPTERS)
+async def store(request, tmp_path, told, anyio_backend) -> AsyncIterator[Store]:
+    store = await open_adapter(request.param, tmp_path, told)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def sqlite(tmp_path, told, anyio_backend) -> AsyncIterator[SqliteStore]:
+    store = await open_sqlite(tmp_path, told)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def elapsed() -> Callable[[], float]:
+    start = time.monotonic()
+    return lambda: time.monotonic() - start

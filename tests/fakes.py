@@ -1,0 +1,230 @@
+"""The path's ports as small fakes in memory. Each notes what it was asked and can be told to fail or to wait."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Self
+
+import msgspec
+
+from sentinel_gateway.core.caching import Entry, Selector, Tier
+from sentinel_gateway.core.chat import Chunk, read_answer
+from sentinel_gateway.core.record import Record
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ports import ChunkStream, Completion, UpstreamCall
+
+START = 1_800_000_000.0
+USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+
+
+class FakeClock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class HandMovedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is moved by hand: what should take seconds takes none, and what falls together is decided."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+async def turns(count: int = 10) -> None:
+    """Let everything that is ready run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class FakeNear:
+    """A memory tier without bounds."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.asked: list[str] = []
+        self.puts = 0
+
+    def get(self, key: str) -> Entry | None:
+        self.asked.append(key)
+        return self.entries.get(key)
+
+    def put(self, entry: Entry) -> None:
+        self.puts += 1
+        self.entries[entry.key] = entry
+
+    def clear(self, selector: Selector, now: float) -> int:
+        return _remove(self.entries, selector, now)
+
+    def size(self) -> tuple[int, int]:
+        return len(self.entries), sum(len(entry.body) for entry in self.entries.values())
+
+
+class FakeFar:
+    """A farther tier. While `down` it fails; `hold` makes it wait in the middle of an operation, until the event is set."""
+
+    tier: Tier = "disk"
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.asked: list[str] = []
+        self.puts = 0
+        self.down = False
+        self.hold: asyncio.Event | None = None
+        self.reached = asyncio.Event()
+
+    async def _pass(self) -> None:
+        self.reached.set()
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.down:
+            raise StoreDown("told to fail")
+
+    async def get(self, key: str) -> Entry | None:
+        self.asked.append(key)
+        found = self.entries.get(key)
+        await self._pass()
+        return found
+
+    def put(self, entry: Entry) -> None:
+        self.puts += 1
+        self.entries[entry.key] = entry
+
+    async def clear(self, selector: Selector, now: float) -> int:
+        await self._pass()
+        return _remove(self.entries, selector, now)
+
+    async def count(self) -> int:
+        return len(self.entries)
+
+    async def ping(self) -> None:
+        await self._pass()
+
+    async def close(self) -> None: ...
+
+
+def _remove(entries: dict[str, Entry], selector: Selector, now: float) -> int:
+    doomed = [key for key, entry in entries.items() if selector.matches(entry, now)]
+    for key in doomed:
+        del entries[key]
+    return len(doomed)
+
+
+Step = list[Chunk] | Exception | asyncio.Event
+"""What a stream does next: bring a batch, fail, or wait."""
+
+
+class FakeStream:
+    """A stream that follows a script. `done`: at the end the provider says so."""
+
+    def __init__(self, *script: Step, done: bool = True) -> None:
+        self._script = script
+        self._done = done
+        self.finished = False
+        self.opened = 0
+        self.closed = 0
+
+    async def __aiter__(self) -> AsyncIterator[list[Chunk]]:
+        for step in self._script:
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, Exception):
+                raise step
+            else:
+                yield step
+        self.finished = self._done
+
+    async def __aenter__(self) -> Self:
+        self.opened += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.closed += 1
+
+
+Reply = Completion | FakeStream | Exception | asyncio.Event
+
+
+class FakeProvider:
+    """Gives `replies` in their order, one a call; an event is waited for, then the next reply is given."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.replies: deque[Reply] = deque()
+        self.calls: list[UpstreamCall] = []
+        self.reached = asyncio.Event()
+
+    async def _next(self, call: UpstreamCall) -> Completion | FakeStream:
+        self.calls.append(call)
+        self.reached.set()
+        while isinstance(reply := self.replies.popleft(), asyncio.Event):
+            await reply.wait()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def complete(self, call: UpstreamCall) -> Completion:
+        reply = await self._next(call)
+        assert isinstance(reply, Completion)
+        return reply
+
+    async def open_stream(self, call: UpstreamCall) -> ChunkStream:
+        reply = await self._next(call)
+        assert isinstance(reply, FakeStream)
+        return reply
+
+    async def list_models(self) -> frozenset[str]:
+        return frozenset()
+
+
+class FakeEvents:
+    """What was told."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.notes: list[tuple[str, dict[str, str | float | bool | None]]] = []
+
+    def finished(self, record: Record) -> None:
+        self.records.append(record)
+
+    def note(self, event: str, **fields: str | float | bool | None) -> None:
+        self.notes.append((event, fields))
+
+
+def completion(content: str | None = "Paris.", *, finish: str | None = "stop", **message: Any) -> Completion:
+    """A provider's whole answer with one choice."""
+    return completion_of({"message": {"role": "assistant", "content": content, **message}, "finish_reason": finish})
+
+
+def completion_of(*choices: dict[str, Any]) -> Completion:
+    """A provider's whole answer with these choices."""
+    numbered = [{"index": index, **choice} for index, choice in enumerate(choices)]
+    fields = {"id": "x", "object": "chat.completion", "created": 1, "model": "m-1", "choices": numbered, "usage": USAGE}
+    answer = read_answer(fields)
+    assert answer is not None
+    return Completion(msgspec.json.encode(fields), answer)
+
+
+def chunk(*choices: dict[str, Any], **fields: Any) -> Chunk:
+    """One chunk with these choices."""
+    whole = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m-1", "choices": list(choices), **fields}
+    return Chunk(msgspec.json.encode(whole), whole)
+
+
+def delta(finish: str | None = None, index: int = 0, **members: Any) -> dict[str, Any]:
+    """One choice of a chunk."""
+    return {"index": index, "delta": members, "finish_reason": finish}
+
+
+def spoken(*pieces: str, finish: str | None = "stop") -> Iterable[list[Chunk]]:
+    """Batches of a usual stream: the role, each piece, the end, the usage."""
+    yield [chunk(delta(role="assistant", content=""))]
+    for piece in pieces:
+        yield [chunk(delta(content=piece))]
+    yield [chunk(delta(finish=finish))]
+    yield [chunk(usage=USAGE)]

@@ -1,0 +1,372 @@
+"""A whole gateway inside a test: the real wiring behind the real server, on the test's own loop, on a free port.
+
+    async with ChaosUpstream() as upstream, running_gateway(tmp_path, config=provider("mock", upstream.base_url)) as gateway:
+        answer = await gateway.ask(chat("Hello"))
+
+When it stops, nothing may be left: no task, thread, connection or file, no fault of ours, and no complaint of a library.
+"""
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import h11
+import http_sf
+
+from sentinel_gateway.app import Process, open_process
+from sentinel_gateway.serving import gateway_server
+from sentinel_gateway.settings.load import load
+
+ADMIN_KEY = "sk-sn-admin-of-the-tests"
+DEADLINE = 10.0
+"""Seconds after which a test fails instead of waiting on."""
+CHAT = "/v1/chat/completions"
+MODELS = ("mock-model", "mock-small", "mock-large")
+
+
+def provider(name: str, base_url: str, *, more: str = "") -> str:
+    """One provider as YAML below `providers:`. Its models are listed, so that it is never asked for them."""
+    return f"  {name}: {{dialect: openai, base_url: '{base_url}', api_key: key-of-{name}, models: [{', '.join(MODELS)}]{more}}}\n"
+
+
+def one_provider(base_url: str, *, more: str = "") -> str:
+    """A configuration with the provider `mock` alone."""
+    return f"providers:\n{provider('mock', base_url, more=more)}"
+
+
+def chat(text: str, /, model: str = "mock-model", **fields: Any) -> dict[str, Any]:
+    """A chat request."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+
+
+async def until(condition: Callable[[], object], seconds: float = DEADLINE) -> float:
+    """Wait for something that happens elsewhere on this loop; seconds that it took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() < start + seconds, f"it did not happen within {seconds:g} s"
+        await asyncio.sleep(0.002)
+    return time.monotonic() - start
+
+
+@dataclass
+class Sse:
+    """A stream of server-sent events, read strictly: one `data:` line an event, comments in between."""
+
+    chunks: list[Any] = field(default_factory=list)
+    comments: int = 0
+    done: bool = False
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        stream = cls()
+        assert body.endswith(b"\n\n"), f"the last event is not complete: {body[-80:]!r}"
+        for block in body.removesuffix(b"\n\n").split(b"\n\n"):
+            assert not stream.done, f"something after [DONE]: {block!r}"
+            assert b"\n" not in block, block
+            if block.startswith(b":"):
+                stream.comments += 1
+            elif block == b"data: [DONE]":
+                stream.done = True
+            else:
+                assert block.startswith(b"data: "), block
+                stream.chunks.append(json.loads(block.removeprefix(b"data: ")))
+        return stream
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The error event that ends it."""
+        *others, last = self.chunks
+        assert not any("error" in chunk for chunk in others), "an error stands before the end"
+        return last.get("error")
+
+    @property
+    def usages(self) -> list[dict[str, Any]]:
+        """The usage chunks."""
+        return [chunk["usage"] for chunk in self.chunks if chunk["choices"] == []]
+
+    def text(self, choice: int = 0) -> str:
+        """What the deltas of one choice say, joined."""
+        deltas = [c["delta"] for chunk in self.chunks for c in chunk.get("choices", ()) if c["index"] == choice]
+        return "".join(delta.get("content") or "" for delta in deltas)
+
+
+@dataclass
+class Answer:
+    """One answer. Header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def sse(self) -> Sse:
+        assert self.headers["content-type"] == "text/event-stream; charset=utf-8", (self.status, self.body[:200])
+        return Sse.read(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The members of OpenAI's error object; there are always these four, and nothing beside it."""
+        document = self.json
+        assert document.keys() == {"error"}, document
+        error: dict[str, Any] = document["error"]
+        assert error.keys() == {"message", "type", "param", "code"}, error
+        assert isinstance(error["message"], str)
+        assert error["message"]
+        assert isinstance(error["type"], str)
+        return error
+
+    @property
+    def tiers(self) -> dict[str, dict[str, Any]]:
+        """Cache-Status, as RFC 9211 has it parsed: the parameters of each member by its name, in order."""
+        members = http_sf.parse(self.headers["cache-status"].encode("ascii"), tltype="list")
+        return {str(name): {key: _plain(value) for key, value in params.items()} for name, params in members}
+
+    @property
+    def cache(self) -> str:
+        return self.headers["x-cache"]
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, http_sf.Token) else value
+
+
+class Wire:
+    """A connection that sends exactly what it is given; answers are read by h11, which shares no code with the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._unread = b""
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def read(self) -> bytes:
+        """What came; nothing at the end."""
+        async with asyncio.timeout(DEADLINE):
+            try:
+                return await self.reader.read(1 << 18)
+            except ConnectionResetError:
+                return b""
+
+    async def read_until(self, mark: bytes) -> bytes:
+        async with asyncio.timeout(DEADLINE):
+            return await self.reader.readuntil(mark)
+
+    async def answer(self, method: str = "POST") -> Answer:
+        """The next answer."""
+        client = h11.Connection(h11.CLIENT)
+        client.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
+        client.send(h11.EndOfMessage())
+        if self._unread:
+            client.receive_data(self._unread)
+        head, body = None, b""
+        while True:
+            event = client.next_event()
+            if event is h11.NEED_DATA:
+                client.receive_data(await self.read())
+            elif isinstance(event, h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                break
+        self._unread = client.trailing_data[0]
+        assert head is not None
+        return Answer(head.status_code, {name.decode(): value.decode("latin-1") for name, value in head.headers}, body)
+
+    async def ended(self) -> bool:
+        """The server closes the connection, and says nothing more."""
+        return await self.read() == b""
+
+    async def close(self) -> None:
+        self.writer.close()
+        with suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+    def abort(self) -> None:
+        """Leave without a goodbye."""
+        self.writer.transport.abort()
+
+
+def post(body: bytes | dict[str, Any], path: str = CHAT, *, headers: str = "") -> bytes:
+    """A POST as it goes over the wire. `headers` as lines that end in CRLF."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(raw)}\r\n\r\n"
+    return head.encode("latin-1") + raw
+
+
+@dataclass
+class Gateway:
+    """A running gateway and a client for it."""
+
+    process: Process
+    port: int
+    config: Path
+    session: aiohttp.ClientSession
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def admin(self) -> dict[str, str]:
+        """The headers of an administrator."""
+        return {"authorization": f"Bearer {ADMIN_KEY}"}
+
+    async def request(self, method: str, path: str, **how: Any) -> Answer:
+        """Any request; `how` as aiohttp has it."""
+        async with asyncio.timeout(DEADLINE), self.session.request(method, path, **how) as response:
+            body = await response.read()
+        headers: dict[str, str] = {}
+        for name, value in response.headers.items():
+            assert name.lower() not in headers, f"the header {name} came twice"
+            headers[name.lower()] = value
+        return Answer(response.status, headers, body)
+
+    async def get(self, path: str, **how: Any) -> Answer:
+        return await self.request("GET", path, **how)
+
+    async def ask(self, body: dict[str, Any] | bytes, path: str = CHAT, /, **headers: str) -> Answer:
+        """POST a body. `x_cache_ttl="0"` sends that header."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {"content-type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.request("POST", path, data=raw, headers=sent)
+
+    async def connect(self) -> Wire:
+        return Wire(*await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 22))
+
+    async def reload(self, config: str | None = None) -> Answer:
+        """Reload, with another configuration if there is one."""
+        if config is not None:
+            self.config.write_text(config)
+        return await self.request("POST", "/admin/reload", headers=self.admin)
+
+    async def stored(self) -> int:
+        """Answers kept, in whichever tier holds more; clears them."""
+        answer = await self.request("POST", "/admin/cache/clear", headers=self.admin)
+        assert answer.status == 200, answer.body
+        cleared: int = answer.json["cleared"]
+        return cleared
+
+    def places(self) -> float:
+        """Requests that hold a place of admission now."""
+        return self.metric("sentinel_in_flight")
+
+    def metric(self, sample: str) -> float:
+        """One sample of the exposition text, written as there; 0 if there is none."""
+        text = self.process._wiring._render_metrics()[0].decode()  # noqa: SLF001 - a request for it would change it
+        values = [line.rpartition(" ")[2] for line in text.splitlines() if line.rpartition(" ")[0] == sample]
+        return float(values[0]) if values else 0.0
+
+
+class _Complaints(logging.Handler):
+    """What libraries say that nobody should have to read."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+def running_tasks() -> frozenset[Any]:
+    """Tasks of this loop, but for those of the tests' runner."""
+    return frozenset(task for task in asyncio.all_tasks() if not task.get_coro().__qualname__.startswith("TestRunner."))
+
+
+@asynccontextmanager
+async def running_gateway(folder: Path, *, environ: Mapping[str, str] | None = None, config: str = "") -> AsyncIterator[Gateway]:
+    """Start a gateway whose state lives in `folder`, and stop it. `config` is the text of its YAML file."""
+    file = folder / "sentinel.yaml"
+    file.touch(mode=0o600)
+    file.write_text(config)
+    variables = {
+        "SENTINEL_DATA_DIR": str(folder / "data"),
+        "SENTINEL_ADMIN_KEY": ADMIN_KEY,
+        "LOG_LEVEL": "error",
+        "PORT": "0",
+        "SENTINEL_SERVER__DRAIN_NOTICE": "0",
+        **(environ or {}),
+    }
+    reading = partial(load, variables, cwd=folder, config=file)
+    loaded = reading()
+    before = _Held.now()
+    complaints = _Complaints()
+    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "aiohttp.client", "asyncio")]
+    async with open_process(reading, loaded.settings) as process:
+        for logger in loggers:
+            logger.addHandler(complaints)
+        server = gateway_server(process, loaded.settings)
+        serving = asyncio.create_task(server.serve())
+        await until(lambda: server.started or serving.done())
+        session = aiohttp.ClientSession(f"http://127.0.0.1:{server.port}")
+        gateway = Gateway(process, server.port, file, session)
+        try:
+            yield gateway
+            faults = gateway.metric('sentinel_events_total{event="internal_error"}')
+        finally:
+            await session.close()
+            server.should_exit = True
+            async with asyncio.timeout(DEADLINE):
+                await serving
+            for logger in loggers:
+                logger.removeHandler(complaints)
+    assert faults == 0, "a fault of ours was answered"
+    assert complaints.lines == []
+    await before.wait_until_back()
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What the program holds."""
+
+    tasks: frozenset[Any]
+    threads: frozenset[str]
+    files: Mapping[str, str]
+
+    @classmethod
+    def now(cls) -> Self:
+        # The loop's own pool of threads stays for the next who needs it.
+        threads = frozenset(
+            thread.name for thread in threading.enumerate() if not thread.name.startswith(("asyncio_", "uvloop_"))
+        )
+        return cls(running_tasks(), threads, _open_files())
+
+    def left_over(self) -> list[str]:
+        now = _Held.now()
+        tasks = [repr(task) for task in now.tasks - self.tasks]
+        files = [f"{number}: {now.files[number]}" for number in now.files.keys() - self.files.keys()]
+        return [*tasks, *(now.threads - self.threads), *files]
+
+    async def wait_until_back(self) -> None:
+        with suppress(AssertionError):  # the one below says what is left
+            await until(lambda: not self.left_over())
+        assert self.left_over() == [], self.left_over()
+
+
+def _open_files() -> dict[str, str]:
+    files = {}
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing itself
+            files[link.name] = str(link.readlink())
+    return files
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> str:
+    """Headers as `post` takes them."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers)

@@ -1,0 +1,102 @@
+"""The whole path over fakes."""
+
+from collections.abc import Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+
+from sentinel_gateway.api.wire.openai import read_request
+from sentinel_gateway.core.caching import TtlRules, Wish
+from sentinel_gateway.core.routing import Directory, Target
+from sentinel_gateway.pipeline.admit import Admission, Capacity
+from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.handle import Live, Pipeline, Reply
+from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.plan import Plan, Planner
+from sentinel_gateway.pipeline.settle import Settlement
+from sentinel_gateway.pipeline.tiers import Tiers
+from tests.fakes import FakeClock, FakeEvents, FakeFar, FakeNear, FakeProvider
+
+NEAR_TTL = 300.0
+MAX_BYTES = 4096
+ALIASES = {"both": (Target("first", "m"), Target("second", "n")), "alias": (Target("first", "m"),)}
+
+
+class Path:
+    """A pipeline whose world is fake. `said` are the payloads of the last stream."""
+
+    def __init__(self, *, far: bool = True, rules: TtlRules | None = None) -> None:
+        self.clock, self.events = FakeClock(), FakeEvents()
+        self.near, self.far = FakeNear(), FakeFar()
+        self.first, self.second = FakeProvider("first"), FakeProvider("second")
+        self.chance = 0.0
+        self.waited: list[Plan] = []
+        self.said: list[bytes] = []
+        self.tiers = Tiers(self.near, self.far if far else None, near_ttl=NEAR_TTL, clock=self.clock)
+        self.pipeline = self._wire(rules or TtlRules())
+
+    def _wire(self, rules: TtlRules) -> Pipeline:
+        providers = {"first": self.first, "second": self.second}
+        directory = Directory(aliases=ALIASES, providers=tuple(providers), catalogues={}, known={})
+        return Pipeline(
+            admission=Admission(Capacity(8, 0, 0.0), self._draw),
+            planner=Planner("chat", partial(read_request, max_depth=64), lambda: directory),
+            tiers=self.tiers,
+            dispatch=Dispatch(providers, self.clock, self.events),
+            settlement=Settlement(self.tiers, rules, max_bytes=MAX_BYTES, clock=self.clock, chance=self._draw),
+            max_bytes=MAX_BYTES,
+        )
+
+    def _draw(self) -> float:
+        return self.chance
+
+    @property
+    def calls(self) -> int:
+        """How often a provider was asked."""
+        return len(self.first.calls) + len(self.second.calls)
+
+    def journey(self, *, tenant: str = "", **wish: Any) -> Journey:
+        journey = Journey(
+            route="/v1/chat/completions", method="POST", request_id="r", sentinel_id="s", started=self.clock(), client="c"
+        )
+        journey.tenant, journey.wish = tenant, Wish(**wish)
+        return journey
+
+    async def handle(self, body: dict[str, Any], journey: Journey) -> Reply:
+        """The reply as the inward side gets it: a live one is still to be read and closed."""
+        return await self.pipeline.handle(msgspec.json.encode(body), journey, waiting=self.waited.append)
+
+    async def ask(self, body: dict[str, Any], journey: Journey | None = None) -> tuple[Reply, Journey]:
+        """The reply, a live one read to its end, and what the request met."""
+        journey = journey or self.journey()
+        reply = await self.handle(body, journey)
+        if isinstance(reply, Live):
+            await self.read(reply, journey)
+        return reply, journey
+
+    async def read(self, live: Live, journey: Journey) -> None:
+        self.said = []
+        try:
+            async with aclosing(live.relay.payloads()) as batches:
+                async for payloads in batches:
+                    self.said += payloads
+        finally:
+            self.pipeline.settle(live, journey)
+            await self.pipeline.close(live)
+
+
+@pytest.fixture
+def path() -> Path:
+    return Path()
+
+
+@pytest.fixture
+def make_path() -> Callable[..., Path]:
+    return Path
+
+
+def question(text: str = "Capital of France?", /, model: str = "first/m", **fields: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], **fields}

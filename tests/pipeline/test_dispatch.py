@@ -1,0 +1,151 @@
+"""Who is asked, in which order, and when it is somebody else's turn."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from sentinel_gateway.errors import (
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamLimited,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnauthorized,
+    UpstreamUnreachable,
+)
+from sentinel_gateway.pipeline.handle import Live, Whole
+from tests.fakes import START, FakeStream, completion, spoken, turns
+from tests.pipeline.conftest import question
+
+pytestmark = pytest.mark.anyio
+
+REFUSED = UpstreamRefused("that field is wrong", upstream_status=422, upstream_code="bad_field", param="x")
+PASSED_ON = [
+    UpstreamError("x"),
+    UpstreamUnreachable("x"),
+    UpstreamUnauthorized("x"),
+    UpstreamBroken("x"),
+    UpstreamTimeout("x"),
+    UpstreamLimited("x"),
+]
+
+
+def reply(*, stream: bool) -> object:
+    return FakeStream(*spoken("Paris.")) if stream else completion()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_one_target_is_asked_once_with_what_the_caller_sent(path, stream):
+    path.first.replies.append(reply(stream=stream))
+    body = question(model="both", stream=stream, unknown={"kept": [1.5, None]})
+    got, journey = await path.ask(body)
+    assert isinstance(got, Live if stream else Whole)
+    (call,) = path.first.calls
+    assert (call.fields, call.model, call.sentinel_id) == (body, "m", "s")
+    assert (path.second.calls, path.events.notes, journey.answered_by) == ([], [], "first/m")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("error", PASSED_ON, ids=lambda error: type(error).__name__)
+async def test_the_next_target_is_asked(path, error, stream):
+    path.first.replies.append(error)
+    path.second.replies.append(reply(stream=stream))
+    got, journey = await path.ask(question(model="both", stream=stream))
+    assert [call.model for call in (*path.first.calls, *path.second.calls)] == ["m", "n"]
+    assert journey.answered_by == "second/n"
+    assert path.events.notes == [("target_failed", {"target": "first/m", "error": error.code})]
+    assert path.far.entries[got.plan.key].model == "second/n"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_that_is_wrong_is_wrong_everywhere(path, stream):
+    path.first.replies.append(REFUSED)
+    journey = path.journey()
+    with pytest.raises(UpstreamRefused) as caught:
+        await path.ask(question(model="both", stream=stream), journey)
+    assert (caught.value.http_status, caught.value.shown_code) == (422, "bad_field")
+    assert (path.second.calls, path.events.notes, journey.answered_by) == ([], [], "first/m")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("last", [UpstreamTimeout("last"), REFUSED])
+async def test_when_all_fail_the_last_error_is_the_answer(path, last, stream):
+    path.first.replies.append(UpstreamBroken("first"))
+    path.second.replies.append(last)
+    with pytest.raises(UpstreamError) as caught:
+        await path.ask(question(model="both", stream=stream))
+    assert caught.value is last
+    assert path.near.puts == path.far.puts == 0
+
+
+@pytest.mark.parametrize(
+    "broken", [FakeStream(), FakeStream(UpstreamTimeout("no first word")), FakeStream(done=False)], ids=["empty", "late", "cut"]
+)
+async def test_a_stream_that_never_began_is_closed_and_asked_for_elsewhere(path, broken):
+    path.first.replies.append(broken)
+    path.second.replies.append(FakeStream(*spoken("Paris.")))
+    _, journey = await path.ask(question(model="both", stream=True))
+    assert (broken.opened, broken.closed, journey.answered_by) == (1, 1, "second/n")
+    assert b"".join(path.said).count(b"Paris.") == 1
+
+
+async def test_a_stream_without_a_word_is_broken(path):
+    stream = FakeStream()
+    path.first.replies.append(stream)
+    with pytest.raises(UpstreamBroken, match="before its first word"):
+        await path.ask(question(stream=True))
+    assert stream.closed == 1
+
+
+async def test_nothing_goes_on_to_another_target_after_the_first_word(path):
+    first, *_ = spoken()
+    path.first.replies.append(FakeStream(first, UpstreamBroken("cut")))
+    with pytest.raises(UpstreamBroken):
+        await path.ask(question(model="both", stream=True))
+    assert path.second.calls == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_time_at_providers_spans_all_of_them(path, stream):
+    journey, holds = path.journey(), (asyncio.Event(), asyncio.Event())
+    path.first.replies += [holds[0], UpstreamBroken("x")]
+    path.second.replies += [holds[1], reply(stream=stream)]
+    asking = asyncio.create_task(path.ask(question(model="both", stream=stream), journey))
+    for hold in holds:
+        await turns()
+        path.clock.now += 2.0
+        hold.set()
+    await asking
+    assert (journey.upstream_started, journey.upstream_ended) == (START, START + 4.0)
+    assert journey.record(START + 5.0).upstream_seconds == 4.0
+
+
+async def test_a_failure_took_its_time_too(path):
+    path.first.replies.append(UpstreamBroken("x"))
+    journey = path.journey()
+    with pytest.raises(UpstreamBroken):
+        await path.ask(question(), journey)
+    assert journey.upstream_started == journey.upstream_ended == START
+
+
+async def test_a_caller_who_leaves_before_the_first_word_closes_the_upstream(path):
+    stream = FakeStream(asyncio.Event())
+    path.first.replies.append(stream)
+    asking = asyncio.create_task(path.ask(question(model="both", stream=True)))
+    await turns()
+    assert (stream.opened, stream.closed) == (1, 0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert stream.closed == 1
+    assert path.second.calls == []
+
+
+async def test_providers_are_asked_for_what_was_planned(path):
+    """The plan of a body that was seen before serves again, and what it holds was not changed by the first call."""
+    body = question(model="both")
+    path.first.replies += [completion("a"), completion("b")]
+    for _ in range(2):
+        await path.ask(body, path.journey(read=False))
+    assert [call.fields for call in path.first.calls] == [msgspec.json.decode(msgspec.json.encode(body))] * 2

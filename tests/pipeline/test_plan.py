@@ -1,0 +1,136 @@
+"""From bytes to a plan, once."""
+
+import json
+
+import pytest
+
+from sentinel_gateway.api.wire.openai import read_request
+from sentinel_gateway.core.chat import ChatRequest
+from sentinel_gateway.core.identity import exact_key
+from sentinel_gateway.core.routing import Directory, Route, Target
+from sentinel_gateway.errors import InvalidBody, ModelNotFound
+from sentinel_gateway.pipeline.plan import MEMO_BODY_BYTES, MEMO_BYTES, PLAN_OVERHEAD, Planner
+from tests.pipeline.conftest import question
+
+
+class Decoder:
+    """Counts what it decodes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, raw: bytes) -> ChatRequest:
+        self.count += 1
+        return read_request(raw, max_depth=64)
+
+
+class Switchboard:
+    """A directory that changes."""
+
+    def __init__(self) -> None:
+        self.to("one")
+
+    def to(self, *providers: str) -> None:
+        self.directory = Directory(aliases={}, providers=providers, catalogues={}, known={})
+
+    def __call__(self) -> Directory:
+        return self.directory
+
+
+@pytest.fixture
+def decode() -> Decoder:
+    return Decoder()
+
+
+@pytest.fixture
+def switchboard() -> Switchboard:
+    return Switchboard()
+
+
+@pytest.fixture
+def planner(decode, switchboard) -> Planner:
+    return Planner("chat", decode, switchboard)
+
+
+RAW = json.dumps(question(model="m")).encode()
+
+
+def test_a_plan_says_what_is_asked_of_whom_under_what_key(planner):
+    plan = planner.plan(RAW, tenant="t", namespace="n")
+    assert plan.request.fields == question(model="m")
+    assert plan.route == Route((Target("one", "m"),))
+    assert plan.key == exact_key(plan.request.fields, face="chat", targets=("one/m",), tenant="t", namespace="n")
+
+
+def test_the_same_bytes_are_understood_only_once(planner, decode):
+    plan = planner.plan(RAW, tenant="", namespace="")
+    assert planner.plan(bytes(bytearray(RAW)), tenant="", namespace="") is plan
+    assert decode.count == 1
+    assert repr(planner) == f"<Planner chat 1 plans, {len(RAW) * 5 + PLAN_OVERHEAD} bytes>"
+
+
+def test_what_was_understood_is_not_shared_between_policies(planner, decode):
+    policies = [("", ""), ("t", ""), ("", "t"), ("t", "n"), ("tn", "")]
+    keys = {planner.plan(RAW, tenant=tenant, namespace=namespace).key for tenant, namespace in policies}
+    assert len(keys) == decode.count == len(policies)
+    keys |= {planner.plan(RAW + b" ", tenant="", namespace="").key}
+    assert len(keys) == len(policies)
+    assert decode.count == len(policies) + 1
+
+
+def test_faces_have_keys_of_their_own(planner, decode, switchboard):
+    other = Planner("query", decode, switchboard)
+    assert planner.plan(RAW, tenant="", namespace="").key != other.plan(RAW, tenant="", namespace="").key
+
+
+def test_a_changed_directory_is_resolved_anew(planner, switchboard, decode):
+    first = planner.plan(RAW, tenant="", namespace="")
+    switchboard.to("two")
+    assert planner.plan(RAW, tenant="", namespace="") is first
+    planner.forget()
+    again = planner.plan(RAW, tenant="", namespace="")
+    assert (again.route.names, decode.count) == (("two/m",), 2)
+    assert again.key != first.key
+
+
+@pytest.mark.parametrize(("more", "times"), [(0, 1), (1, 2)])
+def test_long_bodies_are_understood_each_time(planner, decode, more, times):
+    raw = RAW.ljust(MEMO_BODY_BYTES + more)
+    assert planner.plan(raw, tenant="", namespace="") == planner.plan(raw, tenant="", namespace="")
+    assert decode.count == times
+
+
+def test_the_memory_for_plans_is_bounded(planner):
+    for number in range(200):
+        planner.plan(RAW.ljust(MEMO_BODY_BYTES - number), tenant="", namespace="")
+    plans, size = (int(word) for word in repr(planner).replace(">", "").split() if word.isdigit())
+    assert MEMO_BYTES - MEMO_BODY_BYTES * 6 < size <= MEMO_BYTES
+    assert 0 < plans < 200
+
+
+def test_what_cannot_be_understood_is_not_remembered(planner, decode):
+    for _ in range(2):
+        with pytest.raises(InvalidBody):
+            planner.plan(b"{", tenant="", namespace="")
+    assert decode.count == 2
+
+
+def test_a_model_that_nobody_serves_is_told_with_what_would_work(planner, switchboard):
+    switchboard.directory = Directory(
+        aliases={"fast": (Target("one", "m"),), "fest": (Target("one", "m"),)},
+        providers=("one", "two"),
+        catalogues={},
+        known={},
+    )
+    with pytest.raises(ModelNotFound) as caught:
+        planner.plan(json.dumps(question(model="fasst")).encode(), tenant="", namespace="")
+    assert caught.value.param == "model"
+    assert caught.value.message == (
+        "The model 'fasst' can't be served: no enabled provider lists it: write provider/model with one of one, two, "
+        "or add it under models:. Did you mean 'fast' or 'fest'? GET /v1/models lists what can."
+    )
+
+    with pytest.raises(ModelNotFound) as caught:
+        planner.plan(json.dumps(question(model="q" * 5000)).encode(), tenant="", namespace="")
+    assert "Did you mean" not in caught.value.message
+    assert f"'{'q' * 200}'" in caught.value.message
