@@ -119,10 +119,6 @@ async def test_a_disk_that_does_not_answer(chaos, upstream, text, tmp_path):
         assert miss.status == 200
         assert (miss.tiers["sentinel-disk"]["fwd"], miss.tiers["sentinel-disk"]["detail"]) == ("miss", "tier-down")
         assert (await gateway.ask(chat(text))).cache == "exact", "memory still answers"
-        refused = await gateway.request("POST", "/admin/cache/clear", headers=gateway.admin)
-        assert (refused.status, refused.json["code"]) == (503, "cache_clear_failed")
-        assert refused.json["error"].startswith("Failed to clear")
-        assert "retry-after" in refused.headers
 
         other.execute("ROLLBACK")
         other.close()
@@ -133,6 +129,20 @@ async def test_a_disk_that_does_not_answer(chaos, upstream, text, tmp_path):
             pytest.fail("it did not recover")
         after = await gateway.ask(chat(f"{text} after"))
         assert after.tiers["sentinel-disk"] == {"fwd": "uri-miss", "stored": True}
+
+
+async def test_a_disk_that_is_not_there(chaos, upstream, text, tmp_path):
+    """Its folder can't be made: the same, until it can."""
+    (tmp_path / "file").touch()
+    environ = {"SENTINEL_DATA_DIR": str(tmp_path / "file" / "data")}
+    async with running_gateway(tmp_path, environ=environ, config=one_provider(chaos.base_url)) as gateway:
+        assert (await gateway.get("/health")).status == 503
+        assert (await gateway.ask(chat(text))).status == 200
+        refused = await gateway.request("POST", "/admin/cache/clear", headers=gateway.admin)
+        assert (refused.status, refused.json["code"]) == (503, "cache_clear_failed")
+        assert refused.json["error"].startswith("Failed to clear")
+        assert {"retry-after", "retry-after-ms"} <= refused.headers.keys()
+        assert (await gateway.ask(chat(text))).cache == "miss", "memory was cleared"
 
 
 async def test_not_ready_while_draining(chaos, upstream, text, tmp_path):

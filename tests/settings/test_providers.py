@@ -129,7 +129,7 @@ def test_an_entry_without_a_body_is_filled_by_the_environment(configure):
 
 
 def test_an_entry_without_a_body_says_that_it_should_be_on(faults):
-    [(place, sentence)] = faults("providers:\n  openai:\n", env={"OPENAI_BASE_URL": "http://10.0.0.1/v1"})
+    [(_, sentence)] = faults("providers:\n  openai:\n", env={"OPENAI_BASE_URL": "http://10.0.0.1/v1"})
     assert "openai needs a key: set OPENAI_API_KEY" in sentence
 
 
