@@ -290,8 +290,13 @@ def running_tasks() -> frozenset[Any]:
 
 
 @asynccontextmanager
-async def running_gateway(folder: Path, *, environ: Mapping[str, str] | None = None, config: str = "") -> AsyncIterator[Gateway]:
-    """Start a gateway whose state lives in `folder`, and stop it. `config` is the text of its YAML file."""
+async def running_gateway(
+    folder: Path, *, environ: Mapping[str, str | None] | None = None, config: str = ""
+) -> AsyncIterator[Gateway]:
+    """Start a gateway whose state lives in `folder`, and stop it. `config` is the text of its YAML file.
+
+    A variable that is None in `environ` is not set.
+    """
     file = folder / "sentinel.yaml"
     file.touch(mode=0o600)
     file.write_text(config)
@@ -303,7 +308,8 @@ async def running_gateway(folder: Path, *, environ: Mapping[str, str] | None = N
         "SENTINEL_SERVER__DRAIN_NOTICE": "0",
         **(environ or {}),
     }
-    reading = partial(load, variables, cwd=folder, config=file)
+    given = {name: value for name, value in variables.items() if value is not None}
+    reading = partial(load, given, cwd=folder, config=file)
     loaded = reading()
     before = _Held.now()
     complaints = _Complaints()

@@ -20,6 +20,10 @@ class Process:
     def __init__(self, *, notice: float, timeout: float) -> None:
         command = [sys.executable, "-m", "tests.server.draining", str(notice), str(timeout)]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.port = 0
+
+    def listen(self) -> None:
+        """Wait until it does."""
         self.port = int(self.word())
 
     def word(self) -> str:
@@ -56,6 +60,7 @@ def launch() -> Iterator[Callable[..., Process]]:
 
     def run(*, notice: float = 0.0, timeout: float = 10.0) -> Process:
         launched.append(Process(notice=notice, timeout=timeout))
+        launched[-1].listen()
         return launched[-1]
 
     yield run
