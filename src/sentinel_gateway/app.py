@@ -112,9 +112,12 @@ class Process:
         self._first = settings
         self._near: NearStore = MemoryStore(max_entries=settings.cache.memory.entries, max_bytes=settings.cache.memory.bytes)
         self._far: ReplyStore | None = None
+        self.tiers = self._tiers(settings)
+        self.admission = Admission(_capacity(settings), random.random)
         self._load = load
         self._wiring: Wiring | None = None
         self._reloading: asyncio.Task[None] | None = None
+        self._one_reload = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Process {'draining' if self.draining else 'serving'} {self._wiring!r}>"
@@ -128,9 +131,9 @@ class Process:
         if settings.cache.disk.enabled:
             limits = SqliteLimits(max_bytes=settings.cache.disk.bytes)
             self._far = await SqliteStore.open(settings.data_dir, limits=limits, clock=self.clock, on_event=self.events.note)
+            self.tiers = self._tiers(settings)
 
-    def tiers(self, settings: Settings) -> Tiers:
-        """The cache tiers as a configuration wants them."""
+    def _tiers(self, settings: Settings) -> Tiers:
         return Tiers(self._near, self._far, near_ttl=settings.cache.memory.ttl, clock=self.clock)
 
     def counters(self) -> Mapping[str, float]:
@@ -149,24 +152,28 @@ class Process:
         """Put a configuration in force."""
         wiring = Wiring(settings, self)
         await wiring.start()
+        self.tiers.near_ttl = settings.cache.memory.ttl
+        self.admission.resize(_capacity(settings))
         previous, self._wiring = self._wiring, wiring
         if previous is not None:
             await previous.stop()
 
     async def reload(self) -> list[str]:
         """Read the configuration again and use it; `ConfigurationError` if it is faulty, and then nothing has changed."""
-        loaded = await asyncio.to_thread(self._load)
-        await self.use(loaded.settings)
+        async with self._one_reload:
+            loaded = await asyncio.to_thread(self._load)
+            await self.use(loaded.settings)
         self.events.note("configuration_reloaded")
         return [*loaded.notes, *_needing_restart(self._first, loaded.settings)]
 
     def reload_soon(self) -> None:
-        """Reload beside everything else (SIGHUP); a faulty file is one log line."""
-        self._reloading = asyncio.create_task(self._reload_or_note())
+        """Reload beside everything else (SIGHUP); what is to be said of it goes to the log."""
+        self._reloading = asyncio.create_task(self._reload_and_note())
 
-    async def _reload_or_note(self) -> None:
+    async def _reload_and_note(self) -> None:
         try:
-            await self.reload()
+            for note in await self.reload():
+                self.events.note("configuration_note", text=note)
         except ConfigurationError as exc:
             self.events.note("configuration_rejected", faults=str(exc))
 
@@ -257,11 +264,9 @@ class Wiring:
 
     def _build(self, process: Process) -> App:
         settings, clock, events = self._settings, process.clock, process.events
-        tiers = process.tiers(settings)
-        server = settings.server
-        self._admission = Admission(Capacity(server.max_in_flight, server.queue, server.queue_wait), random.random)
+        tiers, server = process.tiers, settings.server
         pipeline = Pipeline(
-            admission=self._admission,
+            admission=process.admission,
             planner=self._planner,
             tiers=tiers,
             dispatch=Dispatch(self._providers, clock, events),
@@ -291,7 +296,7 @@ class Wiring:
 
     def _render_metrics(self) -> tuple[bytes, str]:
         metrics = self._process.metrics
-        metrics.update_in_flight(self._admission.running)
+        metrics.update_in_flight(self._process.admission.running)
         return metrics.render(), metrics.content_type
 
 
@@ -319,6 +324,11 @@ def _target(text: str) -> Target:
     return Target(provider, model)
 
 
+def _capacity(settings: Settings) -> Capacity:
+    server = settings.server
+    return Capacity(server.max_in_flight, server.queue, server.queue_wait)
+
+
 def _settlement(settings: Settings, tiers: Tiers, process: Process) -> Settlement:
     per_model = {name: model.ttl for name, model in settings.models.items() if model.ttl is not None}
     rules = TtlRules(settings.cache.ttl, per_model)
@@ -336,7 +346,7 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
     """Everything opened in order, and closed in reverse: what was taken for the disk is written, the log is flushed."""
     clock = steady_clock()
     node = token_hex(4)
-    metrics = Metrics(settings.service.version)
+    metrics = Metrics(__version__)
     async with AsyncExitStack() as closing:
         line = text_line if settings.logging.format == "text" else json_line
         level = settings.logging.level

@@ -199,9 +199,9 @@ async def test_clear_takes_what_only_the_disk_holds(chaos, upstream, text, tmp_p
         ({"older_than": True}, "older_than"),
         ({"tag": ["a"]}, "tag"),
         ({"model": {}, "tag": 1}, "model"),
-        ([], ""),
-        ("everything", ""),
-        (7, ""),
+        ([], "body"),
+        ("everything", "body"),
+        (7, "body"),
     ],
     ids=str,
 )

@@ -1,11 +1,13 @@
 """Senders and readers that are too slow are cut at their deadline, those that are only slow are not."""
 
+import errno
 import socket
 import time
 from contextlib import ExitStack
 
 import pytest
 
+from sentinel_gateway.api.connection import GatewayProtocol
 from tests.server.conftest import GET, SHORT, Running, post, until
 
 DUE = SHORT.header_timeout
@@ -179,6 +181,17 @@ def slow_reader(server: Running) -> socket.socket:
     return reader
 
 
+def was_reset(reader: socket.socket) -> bool:
+    """Without reading what came before."""
+    return reader.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+
+
+def the_connection(server: Running) -> GatewayProtocol:
+    until(lambda: server.server.server_state.connections)
+    [connection] = server.server.server_state.connections
+    return connection
+
+
 def test_a_reader_that_does_not_read_is_reset_and_the_app_sees_it_leave(hurried: Running):
     hurried.app.left.clear()
     with slow_reader(hurried) as reader:
@@ -186,6 +199,7 @@ def test_a_reader_that_does_not_read_is_reset_and_the_app_sees_it_leave(hurried:
         reader.sendall(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n")
         until(lambda: hurried.app.left == ["http.disconnect"])
         took = time.monotonic() - start
+        until(lambda: was_reset(reader))
     assert DUE <= took < LATE
     until(lambda: quiet(hurried))
 
@@ -194,6 +208,8 @@ def test_a_reader_that_takes_too_little_is_reset(hurried: Running):
     """64 KiB are due in each period; this one takes 20."""
     hurried.app.left.clear()
     with slow_reader(hurried) as reader:
+        accepted = the_connection(hurried).transport.get_extra_info("socket")
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that little progress is seen as such
         reader.sendall(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n")
         end = time.monotonic() + 3 * DUE + 1
         while not hurried.app.left:
@@ -221,8 +237,7 @@ def test_a_slow_reader_that_goes_on_reading_gets_everything(hurried: Running, pa
 def test_a_closing_connection_whose_last_bytes_nobody_reads_is_reset(hurried: Running):
     """Below the high-water mark nothing tells that the reader is stuck. Closing waits for it, but not for ever."""
     with slow_reader(hurried) as reader:
-        until(lambda: hurried.server.server_state.connections)
-        [connection] = hurried.server.server_state.connections
+        connection = the_connection(hurried)
         hurried.do(lambda: connection.transport.set_write_buffer_limits(1 << 30))
         reader.sendall(b"GET /slab HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         until(connection.transport.is_closing)

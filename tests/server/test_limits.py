@@ -107,7 +107,7 @@ def test_a_connection_too_many_is_refused_until_another_one_ends(start):
             [answer] = third.answers()
             assert not third.was_reset
             first.socket.close()
-            until(lambda: len(server.server.server_state.connections) == 1)
+            until(lambda: server.gauge.open <= 2)
             assert server.ask(b"GET / HTTP/1.0\r\n\r\n")[0].status == 200, "the third takes no place while it is closing"
         second.send(GET)
         assert b"200 OK" in second.read_until(b"}")

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ class Process:
     def __init__(self, *, notice: float, timeout: float) -> None:
         command = [sys.executable, "-m", "tests.server.draining", str(notice), str(timeout)]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._overdue = threading.Timer(3 * DEADLINE, self._process.kill)  # ends every wait for a word that never comes
+        self._overdue.start()
         self.port = 0
 
     def listen(self) -> None:
@@ -38,6 +41,8 @@ class Process:
         return self._process.returncode, out.strip(), err
 
     def kill(self) -> None:
+        self._overdue.cancel()
+        self._overdue.join()
         self._process.kill()
         self._process.communicate()
 

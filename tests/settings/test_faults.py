@@ -227,6 +227,21 @@ def test_the_place_is_that_of_the_source_that_won(faults):
     assert faults(yaml, dotenv=dotenv, flags={"port": "z"}) == [("flag --port", "got 'z', but it must be a whole number")]
 
 
+def test_the_place_of_a_list_that_was_replaced(faults):
+    yaml = FREE + "models: {fast: [local/a, local/b]}"
+    [(place, _)] = faults(yaml, env={"SENTINEL_MODELS__FAST": "zzz/a"})
+    assert place == "env SENTINEL_MODELS__FAST"
+
+
+def test_a_room_is_judged_as_a_whole_although_a_part_of_it_is_wrong(faults):
+    found = faults("server: {cors: {origins: ['*'], credentials: true, orgins: []}}\nmodels: {fast: {targets: [{}], ttl: 1}}")
+    assert [place for place, _ in found] == [
+        "sentinel.yaml:1 server.cors.orgins",
+        "sentinel.yaml:1 server.cors",
+        "sentinel.yaml:2 models.fast.targets.0",
+    ]
+
+
 def test_files_that_are_not_there(faults, tmp_path, configure):
     [(place, sentence)] = faults(env={"SENTINEL_CONFIG": "other.yaml"})
     assert (place, sentence) == ("env SENTINEL_CONFIG", "there is no file other.yaml")

@@ -348,8 +348,10 @@ def test_one_long_string():
         ('"stream":false,"stream":true', "stream"),
     ],
 )
-def test_a_key_that_stands_twice_is_refused(member, name):
-    error = refusal(with_member(member), InvalidField)
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_key_that_stands_twice_is_refused(member, name, compact):
+    raw = with_member(member)
+    error = refusal(raw.replace(b" ", b"") if compact else raw, InvalidField)
     assert error.param == name
     assert f"'{name}' stands twice" in error.message
 

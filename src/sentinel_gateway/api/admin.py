@@ -5,8 +5,9 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import ConfigurationError, InvalidField, InvalidKey, RequestError, StoreDown
@@ -18,7 +19,7 @@ UNUSED: Final = {"redis": "disabled", "qdrant": "disabled", "embeddings": "disab
 class ClearRequest(BaseModel):
     """What to clear; nothing given clears everything. `older_than` in seconds."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     namespace: str | None = None
     model: str | None = None
@@ -27,6 +28,14 @@ class ClearRequest(BaseModel):
     older_than: Annotated[float, Field(ge=0)] | None = None
     similar_to: str | None = None
     min_similarity: float | None = None
+
+
+def _read(raw: bytes) -> ClearRequest:
+    """Read by hand: FastAPI would look at the body before it asks for the key."""
+    try:
+        return ClearRequest.model_validate_json(raw) if raw else ClearRequest()
+    except ValidationError as exc:
+        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in exc.errors()]) from exc
 
 
 class ClearFailed(RequestError):
@@ -76,9 +85,9 @@ class Admin:
         if not given or not hmac.compare_digest(digest, self._key_hash):
             raise InvalidKey("Send 'Authorization: Bearer ADMIN_KEY': the key shown at the first start, or SENTINEL_ADMIN_KEY.")
 
-    async def clear(self, what: Annotated[ClearRequest | None, Body()] = None) -> dict[str, Any]:
+    async def clear(self, request: Request) -> dict[str, Any]:
         """Remove entries from every tier, of Sentinel's own only."""
-        asked = what or ClearRequest()
+        asked = _read(await request.body())
         if asked.similar_to is not None or asked.min_similarity is not None:
             raise InvalidField("'similar_to' needs the semantic tier, which this gateway does not run.", param="similar_to")
         chosen = Selector(

@@ -51,13 +51,13 @@ class ChatCompletions:
         """The answer may take long: notice a caller that leaves, and keep a stream's connection from looking dead."""
         exchange.run_beside(exchange.caller.cancel_when_gone(asyncio.current_task()))
         if plan.request.stream:
-            exchange.run_beside(self._keep_alive(exchange))
+            exchange.run_beside(self._keep_alive(exchange, plan))
 
-    async def _keep_alive(self, exchange: Exchange) -> None:
+    async def _keep_alive(self, exchange: Exchange, plan: Plan) -> None:
         """May commit the 200 before a provider has answered; an error is then the stream's last event."""
         while True:
             await asyncio.sleep(self._options.heartbeat)
-            await exchange.sender.start_stream(miss_headers(exchange.journey))
+            await exchange.sender.start_stream(self._miss_headers(exchange.journey, plan))
             await exchange.sender.beat()
 
     async def _send(self, reply: Reply, journey: Journey, sender: Sender) -> None:

@@ -7,6 +7,8 @@ finished. What a sane head is stands in `head.py`; what a request means is not k
 import asyncio
 import math
 import os
+import socket
+import struct
 from typing import Any, Final, Literal, Protocol
 
 import httptools
@@ -26,6 +28,8 @@ TICK: Final = 0.001
 """Seconds. The loop's clock counts milliseconds, so a timer may fire this much early."""
 LINGER: Final = 0.5
 """Seconds for which a closing connection still reads: closing on unread bytes resets it, and the answer may be lost with it."""
+RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER: on, for no time."""
 PIPELINED: Final = 32
 """Requests that may wait on one connection for the answers before theirs."""
 
@@ -174,6 +178,8 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._unread - self.transport.get_write_buffer_size() >= HIGH_WATER_LIMIT:
             self._wait_for_reader()
         else:
+            # Reset, or the kernel would keep for minutes what it holds for a reader who never reads.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.transport.abort()
 
     def _cut_sender(self) -> None:

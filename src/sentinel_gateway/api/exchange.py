@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.errors import BodyTooLarge, ClientLeft, RequestError
 from sentinel_gateway.pipeline.journey import Journey
@@ -204,7 +205,7 @@ def where_raised(exc: BaseException) -> str:
 
 def error_headers(error: RequestError) -> list[Header]:
     """Whether and when a retry may help, as the SDKs read it."""
-    headers: list[Header] = [(b"cache-control", b"private, no-store")]
+    headers: list[Header] = [*PRIVATE]
     if not error.retry:
         headers.append((b"x-should-retry", b"false"))
     if error.http_status in {429, 503}:
@@ -215,9 +216,9 @@ def error_headers(error: RequestError) -> list[Header]:
 
 def accepts_gzip(accept_encoding: bytes) -> bool:
     """Does this Accept-Encoding allow gzip? `q=0` forbids it."""
-    if b"gzip" not in accept_encoding:
+    if not accept_encoding:
         return False
-    for coding in accept_encoding.split(b","):
+    for coding in accept_encoding.lower().split(b","):
         name, _, quality = coding.partition(b";")
         if name.strip() == b"gzip":
             return quality.replace(b" ", b"").rstrip(b"0.") != b"q="

@@ -17,11 +17,21 @@ from sentinel_gateway.api.exchange import (
     Receive,
     Scope,
     Send,
+    accepts_gzip,
     error_headers,
     where_raised,
 )
 from sentinel_gateway.api.problems import PROBLEM, problem_body
-from sentinel_gateway.errors import InternalError, InvalidField, InvalidKey, MethodNotAllowed, RequestError, RouteNotFound
+from sentinel_gateway.api.wire.cache_headers import PRIVATE
+from sentinel_gateway.errors import (
+    BadRequest,
+    InternalError,
+    InvalidField,
+    InvalidKey,
+    MethodNotAllowed,
+    RequestError,
+    RouteNotFound,
+)
 from sentinel_gateway.ports import Clock, Events
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -54,7 +64,10 @@ async def _request_error(_: Request, exc: RequestError) -> Response:
 
 
 async def _invalid(_: Request, exc: RequestValidationError) -> Response:
-    errors = [{"field": ".".join(str(part) for part in fault["loc"][1:]), "message": str(fault["msg"])} for fault in exc.errors()]
+    errors = [
+        {"field": ".".join(str(part) for part in fault["loc"][1:]) or "body", "message": str(fault["msg"])}
+        for fault in exc.errors()
+    ]
     first = errors[0]
     return _problem(InvalidField(f"Invalid value for '{first['field']}': {first['message']}.", param=first["field"]), errors)
 
@@ -62,6 +75,8 @@ async def _invalid(_: Request, exc: RequestValidationError) -> Response:
 async def _http_error(request: Request, exc: HTTPException) -> Response:
     if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return _problem(MethodNotAllowed(f"{request.method[:20]} is not allowed on this path."))
+    if exc.status_code != HTTPStatus.NOT_FOUND:
+        return _problem(BadRequest("The request can't be read."))
     return _problem(RouteNotFound("Unknown path. GET /health and GET /v1/models are good places to start."))
 
 
@@ -80,9 +95,13 @@ class Observed:
         async def send_with_ids(message: Any) -> None:
             if message["type"] == "http.response.start":
                 journey.status = message["status"]
-                message["headers"] = [*message["headers"], *exchange.sender.ids()]
+                said = {name for name, _ in message["headers"]}
+                private = [header for header in PRIVATE if header[0] not in said]
+                message["headers"] = [*message["headers"], *private, *exchange.sender.ids()]
             await send(message)
 
+        if not accepts_gzip(exchange.headers.get(b"accept-encoding", b"")):
+            scope["headers"] = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
         try:
             await self._app(scope, _limited(exchange, receive), send_with_ids)
         except Exception as exc:  # noqa: BLE001 - broad: a fault of ours must still be answered, without a stack

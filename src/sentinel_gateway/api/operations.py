@@ -72,6 +72,7 @@ class Operations:
         healthy = all(service["status"] != "down" for service in services.values())
         now = self._clock()
         body: dict[str, Any] = {
+            "service": self._identity.service,
             "status": "healthy" if healthy else "unhealthy",
             "services": services,
             "timestamp": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -38,6 +38,10 @@ class Admission:
     def __repr__(self) -> str:
         return f"<Admission {self._running}/{self._capacity.in_flight} in flight, {len(self._waiting)} waiting>"
 
+    def resize(self, capacity: Capacity) -> None:
+        """From now on; requests under way keep their places."""
+        self._capacity = capacity
+
     @property
     def running(self) -> int:
         """Requests that hold a place now."""

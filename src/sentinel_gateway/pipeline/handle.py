@@ -5,7 +5,7 @@
     look up   is there an answer already?            `Hit`, or `Miss` with its reasons   lookup.py
     dispatch  ask the providers                      `Completion` or an open stream      dispatch.py
     relay     pass a stream on, fold it beside       chunks as they come                 relay.py
-    settle    may it be kept, what is to be told?    once, however the request ended     settle.py
+    settle    may the answer be kept, how long?      `Store`, or `NotStorable` and why   settle.py
 
 Each step adds one concern and hands a typed value to the next; what a request has met stands in its `Journey`.
 The inward side (`api`) reads bytes, calls `Pipeline.handle` and renders what comes back.

@@ -1,4 +1,4 @@
-"""What one request has met so far. The steps write it down as they go; `settle` makes the record of it, once."""
+"""What one request has met so far. The steps write it down as they go; the inward face makes the record of it, once."""
 
 from sentinel_gateway.core.caching import Miss, NotStorable, Store, Tier, Wish
 from sentinel_gateway.core.record import Outcome, Record

@@ -1,4 +1,4 @@
-"""The end of a request: may its answer be kept, and what is there to tell of it? Each exactly once."""
+"""What becomes of a provider's answer: its tokens are counted, and it is kept if it may be. Once an answer."""
 
 from collections.abc import Callable
 

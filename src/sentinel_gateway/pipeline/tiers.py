@@ -15,7 +15,7 @@ class Tiers:
     def __init__(self, near: NearStore, far: ReplyStore | None, *, near_ttl: float, clock: Clock) -> None:
         self._near = near
         self._far = far
-        self._near_ttl = near_ttl
+        self.near_ttl = near_ttl
         self._clock = clock
         self.epoch = 0
         """Counts the clears. What was under way when one happened must not bring cleared entries back."""
@@ -84,5 +84,5 @@ class Tiers:
         return self._near.size()
 
     def _brought_near(self, entry: Entry, now: float) -> Entry:
-        expires = min(entry.expires, now + self._near_ttl)
+        expires = min(entry.expires, now + self.near_ttl)
         return entry if expires == entry.expires else msgspec.structs.replace(entry, expires=expires)

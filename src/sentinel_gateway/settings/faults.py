@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic_core import ErrorDetails
 
 from sentinel_gateway.settings.layers import Fault, Layer
-from sentinel_gateway.settings.model import Location, is_secret
+from sentinel_gateway.settings.model import Location
 from sentinel_gateway.settings.schema import keys_at
 
 LONGEST_SHOWN: Final = 60
@@ -86,7 +86,7 @@ def _sentence(error: ErrorDetails, location: Location, layer: Layer) -> str:
     wanted = WANTED[kind].format(**context) if kind in WANTED else error["msg"]
     origin = layer.origin(layer.as_written(location))
     # Text in the place of a mapping may be a key that slipped: `providers: {groq: gsk_...}`.
-    hidden = is_secret(location) or kind in {"dict_type", "model_type"} or (origin is not None and origin.hidden)
+    hidden = kind in {"dict_type", "model_type"} or (origin is not None and origin.hidden)
     given = "text" if hidden and isinstance(error["input"], str) else shown(error["input"])
     return f"got {given}, but it must be {wanted}"
 

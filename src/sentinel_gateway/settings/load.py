@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sentinel_gateway.errors import ConfigurationError
-from sentinel_gateway.settings.checks import Report, complete, overlap
+from sentinel_gateway.settings.checks import Report, complete
 from sentinel_gateway.settings.environment import DOTENV, Environment
 from sentinel_gateway.settings.faults import location_of, read_fault
 from sentinel_gateway.settings.layers import Fault, Layer, Origin
@@ -125,9 +125,9 @@ def _validate(tree: dict[str, Any]) -> tuple[Settings, list[ErrorDetails]]:
         return Settings.model_validate(tree), []
     except ValidationError as exc:
         errors = exc.errors(include_url=False)
-    broken = [location_of(error) for error in errors]
-    settings, more = _validate(_without(tree, broken))
-    return settings, errors + [error for error in more if not any(overlap(location_of(error), location) for location in broken)]
+    # What is missing now was taken away; a room can be judged as a whole only now.
+    settings, more = _validate(_without(tree, [location_of(error) for error in errors]))
+    return settings, errors + [error for error in more if error["type"] != "missing"]
 
 
 def _without(tree: dict[str, Any], locations: list[Location]) -> dict[str, Any]:

@@ -221,7 +221,9 @@ class ProviderSettings(Room):
         default={}, description="Headers to send with every call."
     )
     query: dict[str, str] = Field(default={}, description="Query parameters to send with every call.")
-    models: Texts = Field(default=(), description="Model names that it has beyond those of the price library.")
+    models: Texts = Field(
+        default=(), description="Model names that it serves; given, they stand in for the price library's and its own list."
+    )
     timeouts: Timeouts = Field(default=Timeouts(), description="How long calls may take.")
     enabled: bool = Field(default=True, description="False switches it off.")
 
@@ -293,7 +295,7 @@ class Logging(Room):
 
 
 class Service(Room):
-    name: str = Field(default="sentinel", min_length=1, max_length=100, description="Name of this service in /health and logs.")
+    name: str = Field(default="sentinel", min_length=1, max_length=100, description="Name of this service in /health.")
     version: str = Field(default=__version__, min_length=1, max_length=100, description="Version of this service in /health.")
 
 

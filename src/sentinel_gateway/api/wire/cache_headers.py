@@ -152,7 +152,7 @@ def cache_status(journey: Journey) -> str:
     members = []
     for step in journey.miss.steps:
         detail = step.detail or (f"uncacheable-{journey.kept.why}" if isinstance(journey.kept, NotStorable) else None)
-        stored = ";stored" if isinstance(journey.kept, Store) else ""
+        stored = ";stored" if isinstance(journey.kept, Store) and step.detail is None else ""
         members.append(f"sentinel-{step.tier};fwd={step.forward}{stored}{f';detail={_quoted(detail)}' if detail else ''}")
     return ", ".join(members)
 
