@@ -18,8 +18,8 @@ import msgspec
 from sentinel_gateway import __version__
 from sentinel_gateway.api.admin import Admin
 from sentinel_gateway.api.chat import ChatCompletions, ChatOptions
-from sentinel_gateway.api.exchange import Receive, Scope, Send
-from sentinel_gateway.api.gateway import App, CorsPolicy, build_gateway
+from sentinel_gateway.api.exchange import Pages, Receive, Scope, Send
+from sentinel_gateway.api.gateway import App, build_gateway
 from sentinel_gateway.api.management import Observed, build_management
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.api.openai import OpenAIFace
@@ -273,12 +273,13 @@ class Wiring:
             settlement=_settlement(settings, tiers, process),
             max_bytes=settings.cache.max_answer_bytes,
         )
+        pages = Pages(server.cors.origins, server.cors.credentials)
         chat = ChatCompletions(pipeline, ChatOptions(server.heartbeat, f"sentinel-{process.node}".encode()), clock)
         models = Models(self._current_directory, created=int(process.started))
-        openai = OpenAIFace(chat, models, max_body=server.max_body_bytes, clock=clock, events=events)
+        openai = OpenAIFace(chat, models, pages=pages, max_body=server.max_body_bytes, clock=clock, events=events)
         management = build_management([self._operations(tiers).routes(), self._administration(tiers).routes()])
-        observed = Observed(management, clock=clock, events=events)
-        return build_gateway(openai, observed, _cors(settings))
+        observed = Observed(management, pages=pages, clock=clock, events=events)
+        return build_gateway(openai, observed, pages)
 
     def _operations(self, tiers: Tiers) -> Operations:
         process, service = self._process, self._settings.service
@@ -334,11 +335,6 @@ def _settlement(settings: Settings, tiers: Tiers, process: Process) -> Settlemen
     rules = TtlRules(settings.cache.ttl, per_model)
     limit = settings.cache.max_answer_bytes
     return Settlement(tiers, rules, max_bytes=limit, clock=process.clock, chance=random.random)
-
-
-def _cors(settings: Settings) -> CorsPolicy | None:
-    cors = settings.server.cors
-    return CorsPolicy(cors.origins, cors.credentials) if cors.origins else None
 
 
 @asynccontextmanager

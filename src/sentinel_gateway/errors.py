@@ -9,6 +9,7 @@
         │   ├── InvalidField        one field is wrong: `param` is its dotted path
         │   └── InvalidHeader       one header is wrong: `param` is its name
         ├── InvalidKey          401 no key, or a wrong one
+        ├── PageRefused         403 a web page of another origin
         ├── ModelNotFound       404 no provider serves this model
         ├── RouteNotFound       404
         ├── MethodNotAllowed    405
@@ -108,6 +109,12 @@ class InvalidKey(RequestError):
     status = 401
     type = "invalid_request_error"
     code = "invalid_api_key"
+
+
+class PageRefused(RequestError):
+    status = 403
+    type = "invalid_request_error"
+    code = "origin_not_allowed"
 
 
 class ModelNotFound(RequestError):

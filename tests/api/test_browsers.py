@@ -81,7 +81,29 @@ async def test_errors_reach_the_page_too(gateway, upstream, text):
 
 async def test_another_page_is_told_nothing(gateway, upstream, text):
     answer = await gateway.ask(chat(text), origin=OTHER)
+    assert (answer.status, answer.error["code"]) == (403, "origin_not_allowed")
     assert "access-control-allow-origin" not in answer.headers
+    assert upstream.count == 0
+
+
+@pytest.mark.parametrize(
+    "origin", ["null", "http://evil.example:80", "http://localhost.evil.example", "http://127.0.0.1.evil.example"]
+)
+async def test_a_page_of_elsewhere_can_spend_nothing(gateway, upstream, text, origin):
+    """A simple POST needs no preflight, and a name that resolves to this machine makes a page same-origin."""
+    host = origin.removeprefix("http://")
+    headers = {"origin": origin, "host": host, "content-type": "text/plain"}
+    answer = await gateway.request("POST", CHAT, data=json.dumps(chat(text)).encode(), headers=headers)
+    assert answer.status == 403
+    assert upstream.count == 0
+    assert (
+        (await gateway.request("POST", "/admin/cache/clear", headers=headers)).json["error"].startswith("This gateway takes no")
+    )
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:8080", "https://[::1]:1"])
+async def test_a_page_of_this_machine_may_call(gateway, upstream, text, origin):
+    assert (await gateway.ask(chat(text), origin=origin)).status == 200
 
 
 async def test_who_is_no_page_sees_no_cors(gateway, upstream, text):
@@ -92,7 +114,7 @@ async def test_cors_is_off_by_default(chaos, upstream, text, tmp_path):
     async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as plain:
         for path in (CHAT, "/admin/cache/clear", "/health"):
             answer = await preflight(plain, path, "POST")
-            assert answer.status in {401, 405}
+            assert answer.status == 403
             assert cors_headers(answer) == set()
         assert cors_headers(await plain.ask(chat(text), origin=PAGE)) == set()
 

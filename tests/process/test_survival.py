@@ -114,3 +114,13 @@ def test_a_busy_port_is_one_sentence(serve) -> None:
     assert second.returncode == 2
     assert f"127.0.0.1:{first.port}" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_sighup_never_ends_it(serve) -> None:
+    """Not before it can reload, and not while it is writing what is left."""
+    program = serve()
+    for number in (signal.SIGTERM, *[signal.SIGHUP] * 200):
+        if program.process.poll() is None:
+            program.signal(number)
+        time.sleep(0.005)
+    assert program.wait() == 0

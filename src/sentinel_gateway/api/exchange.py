@@ -9,9 +9,11 @@ import traceback
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.openai import error_body
-from sentinel_gateway.errors import BodyTooLarge, ClientLeft, RequestError
+from sentinel_gateway.errors import BodyTooLarge, ClientLeft, PageRefused, RequestError
 from sentinel_gateway.pipeline.journey import Journey
 
 Header = tuple[bytes, bytes]
@@ -158,6 +160,27 @@ class Sender:
             (b"x-request-id", self._journey.request_id.encode("ascii")),
             (b"x-sentinel-id", self._journey.sentinel_id.encode("ascii")),
         ]
+
+
+_LOCAL: Final = re.compile(rb"https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+
+
+class Pages(msgspec.Struct, frozen=True):
+    """Which web pages may call: those of this machine, and of the operator's `origins` (`*`: all).
+
+    A browser lets any page send a simple POST anywhere, and a name that resolves to this machine makes it same-origin: what
+    tells such a call from a program's is its Origin header.
+    """
+
+    origins: tuple[str, ...] = ()
+    credentials: bool = False
+
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raises `PageRefused`."""
+        origin = headers.get(b"origin")
+        if origin is None or _LOCAL.fullmatch(origin) or "*" in self.origins or origin.decode("latin-1") in self.origins:
+            return
+        raise PageRefused("This gateway takes no calls from this page: its operator can add its origin to server.cors.origins.")
 
 
 class Exchange:

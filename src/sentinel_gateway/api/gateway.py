@@ -3,10 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import msgspec
 from starlette.middleware.cors import CORSMiddleware
 
-from sentinel_gateway.api.exchange import Receive, Scope, Send
+from sentinel_gateway.api.exchange import Pages, Receive, Scope, Send
 from sentinel_gateway.api.openai import is_openai
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -28,26 +27,19 @@ EXPOSED: Final = (
 """Our headers, which browsers show to scripts of other origins only if told to."""
 
 
-class CorsPolicy(msgspec.Struct, frozen=True):
-    """Origins that may call from a browser; `credentials` never together with `*`."""
-
-    origins: tuple[str, ...]
-    credentials: bool
-
-
-def build_gateway(openai: App, management: App, cors: CorsPolicy | None) -> App:
+def build_gateway(openai: App, management: App, pages: Pages) -> App:
     """The app that the server runs."""
 
     async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         await (openai if is_openai(scope["path"]) else management)(scope, receive, send)
 
-    if cors is None:
+    if not pages.origins:
         return gateway
     return CORSMiddleware(
         gateway,
-        allow_origins=cors.origins,
+        allow_origins=pages.origins,
         allow_methods=("GET", "HEAD", "POST"),
         allow_headers=("*",),
-        allow_credentials=cors.credentials,
+        allow_credentials=pages.credentials,
         expose_headers=EXPOSED,
     )

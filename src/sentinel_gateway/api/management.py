@@ -14,6 +14,7 @@ from sentinel_gateway.api.exchange import (
     COMPRESS_LEVEL,
     UNMATCHED,
     Exchange,
+    Pages,
     Receive,
     Scope,
     Send,
@@ -83,8 +84,9 @@ async def _http_error(request: Request, exc: HTTPException) -> Response:
 class Observed:
     """An ASGI app whose requests are counted: it gives them ids, tells `events` how they ended, and answers our own faults."""
 
-    def __init__(self, app: App, *, clock: Clock, events: Events) -> None:
+    def __init__(self, app: App, *, pages: Pages, clock: Clock, events: Events) -> None:
         self._app = app
+        self._pages = pages
         self._clock = clock
         self._events = events
 
@@ -103,7 +105,10 @@ class Observed:
         if not accepts_gzip(exchange.headers.get(b"accept-encoding", b"")):
             scope["headers"] = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
         try:
+            self._pages.check(exchange.headers)
             await self._app(scope, _limited(exchange, receive), send_with_ids)
+        except RequestError as error:
+            await _problem(error)(scope, receive, send_with_ids)
         except Exception as exc:  # noqa: BLE001 - broad: a fault of ours must still be answered, without a stack
             self._events.note("internal_error", error=type(exc).__name__, at=where_raised(exc), sentinel_id=journey.sentinel_id)
             if not journey.status:

@@ -7,7 +7,7 @@ import asyncio
 from typing import Final
 
 from sentinel_gateway.api.chat import ChatCompletions
-from sentinel_gateway.api.exchange import Exchange, Receive, Scope, Send, where_raised
+from sentinel_gateway.api.exchange import Exchange, Pages, Receive, Scope, Send, where_raised
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.errors import ClientLeft, InternalError, RequestError, RouteNotFound
 from sentinel_gateway.ports import Clock, Events
@@ -26,7 +26,10 @@ def is_openai(path: str) -> bool:
 class OpenAIFace:
     """`max_body` in bytes."""
 
-    def __init__(self, chat: ChatCompletions, models: Models, *, max_body: int, clock: Clock, events: Events) -> None:
+    def __init__(
+        self, chat: ChatCompletions, models: Models, *, pages: Pages, max_body: int, clock: Clock, events: Events
+    ) -> None:
+        self._pages = pages
         self._chat = chat
         self._models = models
         self._max_body = max_body
@@ -36,6 +39,7 @@ class OpenAIFace:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, now=self._clock(), max_body=self._max_body)
         try:
+            self._pages.check(exchange.headers)
             await self._route(exchange)
         except ClientLeft as left:
             _leave(exchange, left)

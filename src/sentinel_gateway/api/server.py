@@ -95,6 +95,8 @@ class GatewayServer(uvicorn.Server):
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
+            if handlers:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is being written at the end is not lost to a late reload
 
     def _leave(self) -> None:
         if self._leaving:

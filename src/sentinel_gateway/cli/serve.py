@@ -1,5 +1,7 @@
 """`sentinel serve`."""
 
+import signal
+import threading
 from typing import Annotated
 
 import typer
@@ -27,6 +29,8 @@ def serve(
       OPENAI_API_KEY=sk-... sentinel serve --port 9000
       sentinel serve --config /etc/sentinel/sentinel.yaml
     """  # noqa: D301 - click reads the \b, which keeps the lines apart
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     from sentinel_gateway import serving  # noqa: PLC0415 - the other commands start without it
 
     try:

@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 
 NEAR_MATCHES: Final = 3
+LONGEST: Final = 256
+"""Characters of a name that are compared: the search takes the square of them."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -92,5 +94,5 @@ def names(directory: Directory) -> list[str]:
 def near(name: str, directory: Directory) -> tuple[str, ...]:
     """Names that exist and look like `name`, the nearest first."""
     known = {known.rsplit("/", 1)[-1]: known for known in reversed(names(directory))}
-    matches = difflib.get_close_matches(name.rsplit("/", 1)[-1], known, n=NEAR_MATCHES)
+    matches = difflib.get_close_matches(name.rsplit("/", 1)[-1][:LONGEST], known, n=NEAR_MATCHES)
     return tuple(known[match] for match in matches)

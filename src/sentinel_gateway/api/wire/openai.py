@@ -17,6 +17,8 @@ from sentinel_gateway.core.chat import ChatRequest, Fields
 from sentinel_gateway.errors import InvalidBody, InvalidField, RequestError
 
 MAX_CHOICES: Final = 128
+MAX_MODEL: Final = 256
+"""Characters. The name goes into headers, logs and a search for near ones."""
 
 
 class _Message(msgspec.Struct):
@@ -161,6 +163,8 @@ def _typed(fields: Fields) -> _Body:
         raise _wrong_type(str(exc)) from exc
     if not body.model:
         raise InvalidField("'model' is empty. GET /v1/models lists the models that can be served.", param="model")
+    if len(body.model) > MAX_MODEL:
+        raise InvalidField(f"'model' is longer than {MAX_MODEL} characters.", param="model")
     if not body.messages:
         raise InvalidField("'messages' is empty: send at least one message.", param="messages")
     if body.n is not None and not 1 <= body.n <= MAX_CHOICES:
