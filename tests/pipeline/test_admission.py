@@ -27,7 +27,7 @@ class Crowd:
     """Requests that come, stay until told to leave, and say how they ended."""
 
     def __init__(self, *, places: int, queue: int) -> None:
-        self.places = places
+        self.places = self.most = places
         self.queue = queue
         self.admission = Admission(Capacity(places, queue, WAIT), chance=lambda: 0.5)
         self.inside: list[asyncio.Event] = []
@@ -61,11 +61,17 @@ class Crowd:
     def waiting(self) -> int:
         return len([task for task in self.tasks if not task.done()]) - len(self.inside)
 
+    def resize(self, places: int) -> None:
+        self.places = places
+        self.most = max(places, self.admission.running)
+        self.admission.resize(Capacity(places, self.queue, WAIT))
+
     def check(self) -> None:
         """Holds whenever nothing is ready to run."""
-        assert self.admission.running == len(self.inside) <= self.places
+        self.most = max(self.places, min(self.most, self.admission.running))
+        assert self.admission.running == len(self.inside) <= self.most
         assert self.waiting <= self.queue
-        assert self.waiting == 0 or len(self.inside) == self.places, "somebody waits beside a free place"
+        assert self.waiting == 0 or len(self.inside) >= self.places, "somebody waits beside a free place"
         expected = f"<Admission {len(self.inside)}/{self.places} in flight, {self.waiting} waiting>"
         assert repr(self.admission) == expected
 
@@ -118,6 +124,39 @@ def test_a_wait_is_bounded():
         await turns()
         assert waiter.result() == "refused"
         crowd.check()
+
+    run(main)
+
+
+def test_new_places_are_for_those_who_wait():
+    async def main(loop):
+        crowd = Crowd(places=1, queue=3)
+        tasks = [crowd.arrive() for _ in range(4)]
+        await turns()
+        tasks[1].cancel()  # in the turn of the change: its place is still in the queue
+        crowd.resize(3)
+        newcomer = crowd.arrive()
+        await turns()
+        assert [task.done() for task in tasks] == [False, True, False, False]
+        assert (len(crowd.inside), crowd.waiting, newcomer.done()) == (3, 1, False)
+        crowd.check()
+        await drain(crowd)
+
+    run(main)
+
+
+def test_places_taken_away_are_not_handed_on():
+    async def main(loop):
+        crowd = Crowd(places=3, queue=2)
+        for _ in range(5):
+            crowd.arrive()
+        await turns()
+        crowd.resize(1)
+        for inside, waiting in [(2, 2), (1, 2), (1, 1), (1, 0), (0, 0)]:
+            crowd.leave()
+            await turns()
+            assert (len(crowd.inside), crowd.waiting) == (inside, waiting)
+            crowd.check()
 
     run(main)
 
@@ -183,7 +222,9 @@ def test_a_place_given_back_in_the_turn_in_which_its_waiter_leaves_goes_on(end, 
 
 
 OPERATIONS = st.one_of(
-    st.just("arrive"), st.just("leave"), st.just("turn"), st.just("wait"), st.tuples(st.just("cancel"), st.integers(0, 30))
+    st.sampled_from(["arrive", "leave", "turn", "wait"]),
+    st.tuples(st.just("cancel"), st.integers(0, 30)),
+    st.tuples(st.just("resize"), st.integers(1, 4)),
 )
 
 
@@ -204,9 +245,11 @@ def test_the_count_never_drifts(places, queue, operations):
                     loop.now += WAIT * 0.6
                 case "turn":
                     await turns(1)
-                case (_, number) if number < len(crowd.tasks):
+                case ("resize", number):
+                    crowd.resize(number)
+                case ("cancel", number) if number < len(crowd.tasks):
                     crowd.tasks[number].cancel()
-            assert crowd.admission.running <= places
+            assert crowd.admission.running <= crowd.most
         await turns()
         crowd.check()
         for outcome in {"cancelled" if t.cancelled() else t.result() for t in crowd.tasks if t.done()}:

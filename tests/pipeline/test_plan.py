@@ -131,6 +131,6 @@ def test_a_model_that_nobody_serves_is_told_with_what_would_work(planner, switch
     )
 
     with pytest.raises(ModelNotFound) as caught:
-        planner.plan(json.dumps(question(model="q" * 5000)).encode(), tenant="", namespace="")
+        planner.plan(json.dumps(question(model="q" * 250)).encode(), tenant="", namespace="")
     assert "Did you mean" not in caught.value.message
     assert f"'{'q' * 200}'" in caught.value.message

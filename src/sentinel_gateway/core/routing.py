@@ -82,6 +82,12 @@ def _unknown(real: Sequence[str]) -> str:
     return f"no enabled provider lists it: write provider/model with one of {', '.join(real)}, or add it under models:."
 
 
+def explain(none: NoRoute) -> str:
+    """The sentence for whoever asked."""
+    near_ones = f" Did you mean {' or '.join(repr(name) for name in none.near)}?" if none.near else ""
+    return f"The model '{none.name[:200]}' can't be served: {none.why}{near_ones} GET /v1/models lists what can."
+
+
 def names(directory: Directory) -> list[str]:
     """Every name that a client may send: aliases first, then `provider/model` of each catalogue."""
     listed = list(directory.aliases)

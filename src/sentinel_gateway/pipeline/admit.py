@@ -39,8 +39,11 @@ class Admission:
         return f"<Admission {self._running}/{self._capacity.in_flight} in flight, {len(self._waiting)} waiting>"
 
     def resize(self, capacity: Capacity) -> None:
-        """From now on; requests under way keep their places."""
+        """From now on; requests under way keep their places, those who wait get the new ones."""
         self._capacity = capacity
+        while self._waiting and self._running < capacity.in_flight:
+            self._running += 1
+            self._release()
 
     @property
     def running(self) -> int:
@@ -68,7 +71,7 @@ class Admission:
         self._release()
 
     def _release(self) -> None:
-        while self._waiting:
+        while self._waiting and self._running <= self._capacity.in_flight:
             place = self._waiting.popleft()
             if not place.done():
                 place.set_result(None)  # the place changes hands, so the count stays

@@ -12,7 +12,7 @@ import msgspec
 
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.identity import exact_key
-from sentinel_gateway.core.routing import Directory, NoRoute, Route, resolve
+from sentinel_gateway.core.routing import Directory, NoRoute, Route, explain, resolve
 from sentinel_gateway.errors import ModelNotFound
 
 MEMO_BYTES: Final = 16 * 1024 * 1024
@@ -58,7 +58,7 @@ class Planner:
         request = self._decode(raw)
         route = resolve(request.model, self._directory())
         if isinstance(route, NoRoute):
-            raise ModelNotFound(_explain(route), param="model")
+            raise ModelNotFound(explain(route), param="model")
         key = exact_key(request.fields, face=self._face, targets=route.names, tenant=tenant, namespace=namespace)
         plan = Plan(request, route, key)
         if len(raw) <= MEMO_BODY_BYTES:
@@ -68,8 +68,3 @@ class Planner:
     def forget(self) -> None:
         """The directory has changed: routes must be resolved anew."""
         self._memo.clear()
-
-
-def _explain(none: NoRoute) -> str:
-    near = f" Did you mean {' or '.join(repr(name) for name in none.near)}?" if none.near else ""
-    return f"The model '{none.name[:200]}' can't be served: {none.why}{near} GET /v1/models lists what can."
