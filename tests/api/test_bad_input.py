@@ -257,10 +257,14 @@ async def test_a_model_s_name_never_becomes_a_header(gateway, upstream, text, mo
 
 
 async def test_a_model_s_name_is_quoted_safely(gateway, upstream):
-    """In an error it stands as a JSON string, cut to a reasonable length."""
-    answer = await gateway.ask(chat("Hello", "demo/" + "\r\n<script>" + "x" * 5000))
-    assert answer.status == 404
-    assert len(answer.error["message"]) < 600
+    """In an error it stands as a JSON string; it has a length."""
+    answer = await gateway.ask(chat("Hello", "demo/\r\n<script>" + "x" * 240))
+    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+    long = await gateway.ask(chat("Hello", "x" * 257))
+    assert (long.status, long.error["param"]) == (400, "model")
+    assert len(long.body) < 300
+    for path in ("x" * 5000, "%0d%0aset-cookie:a", "demo%2F%00"):
+        assert (await gateway.get(f"/v1/models/{path}")).status in {200, 404}
 
 
 # --- hosts and paths ---

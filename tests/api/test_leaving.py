@@ -58,13 +58,13 @@ async def leave_at_random(gateway, bodies, *, latest: float, polite: bool) -> di
 @pytest.mark.parametrize(
     ("how", "fault", "latest"),
     [
-        ({}, "latency_ms=8000", 0.15),
-        ({}, "stall_after=1", 0.15),
-        ({"stream": True}, "latency_ms=8000", 0.15),
-        ({"stream": True}, "first_token_ms=8000", 0.15),
-        ({"stream": True}, "chunk_ms=5;chunks=1000;tokens=1000", 0.3),
-        ({"stream": True}, "stall_after=3", 0.15),
-        ({"stream": True}, "chunks=3000;tokens=3000", 0.3),
+        ({}, "latency_ms=8000", 0.5),
+        ({}, "stall_after=1", 0.5),
+        ({"stream": True}, "latency_ms=8000", 0.5),
+        ({"stream": True}, "first_token_ms=8000", 0.5),
+        ({"stream": True}, "chunk_ms=5;chunks=1000;tokens=1000", 0.6),
+        ({"stream": True}, "stall_after=3", 0.5),
+        ({"stream": True}, "chunks=3000;tokens=3000", 0.6),
     ],
     ids=["whole", "half", "before the head", "before the first word", "mid-stream", "in a pause", "in a flood"],
 )

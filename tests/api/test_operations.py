@@ -127,7 +127,7 @@ async def test_a_disk_that_does_not_answer(chaos, upstream, text, tmp_path):
         async with asyncio.timeout(DEADLINE):
             while (await gateway.get("/health")).status != 200:  # noqa: ASYNC110 - it happens in a thread
                 await asyncio.sleep(0.02)
-        after = await gateway.ask(chat(f"{text} after"))
+        _, after = await gateway.ask_in_time(chat(f"{text} after"))
         assert after.tiers["sentinel-disk"] == {"fwd": "uri-miss", "stored": True}
 
 

@@ -29,8 +29,8 @@ class Town(BaseModel):
 
 @pytest.fixture(scope="module")
 async def gateway(chaos, tmp_path_factory):
-    """A provider that must answer within half a second."""
-    config = one_provider(chaos.base_url, more=", timeouts: {first_byte: 0.5, idle: 0.5}")
+    """A provider that must answer within a second."""
+    config = one_provider(chaos.base_url, more=", timeouts: {first_byte: 0.8}")
     async with running_gateway(tmp_path_factory.mktemp("gateway"), config=config) as gateway:
         yield gateway
 

@@ -83,6 +83,7 @@ OUTCOMES: dict[str, tuple[Ends, Ends]] = {
     "huge=1100000": (NOT_KEPT, NOT_KEPT),
     "gzip_bomb=1": (BROKEN, BROKEN),
 }
+SLOW = frozenset(fault for fault in OUTCOMES if "000" in fault or "stall" in fault or "chunk_ms" in fault) - {"huge=1100000"}
 
 
 @pytest.fixture(scope="module")
@@ -124,39 +125,53 @@ def check_answer(answer, ends: Ends, *, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("fault", OUTCOMES)
+@pytest.mark.parametrize("fault", OUTCOMES.keys() - SLOW)
 async def test_each_fault_has_one_answer(gateway, upstream, text, fault, stream):
     ends = OUTCOMES[fault][stream]
     body = chat(text, stream=stream)
     upstream.script(fault, times=2)  # a pooled connection that is closed at once is tried again, once
-    start = time.monotonic()
 
     answer = await gateway.ask(body)
 
-    assert time.monotonic() - start < LATEST
     check_answer(answer, ends, stream=stream)
     assert upstream.calls, "it was asked"
     assert {str(call.fault) for call in upstream.calls} == {fault}, "and failed as it was told to"
     assert upstream.count == 1 or fault in {"cut_after=-1", "rst_after=-1"}
     assert await is_kept(gateway, body) == ends.kept
-    if "stall" not in fault and "ms" not in fault:
-        await upstream.settle()
+    await upstream.settle()
     await until(lambda: gateway.places() == 0)
 
 
-async def test_whatever_ended_badly_is_let_go(gateway, upstream, text):
-    """An upstream that holds its connection open does not hold ours."""
-    for stream in (False, True):
-        upstream.script("stall_after=1")
-        await gateway.ask(chat(text, stream=stream))
-        await upstream.settle()
-        assert upstream.calls[-1].closed_by_peer_at is not None
+async def test_each_fault_that_takes_time_has_one_answer_in_time(gateway, upstream, text):
+    """All at once, so that the test takes no longer than the slowest of them."""
+
+    async def ask(fault: str, stream: bool) -> None:
+        start = time.monotonic()
+        body = chat(f"{fault} {stream} {text}", stream=stream)
+        answer = await gateway.ask(body)
+        assert time.monotonic() - start < LATEST
+        check_answer(answer, OUTCOMES[fault][stream], stream=stream)
+        assert await is_kept(gateway, body) == OUTCOMES[fault][stream].kept
+
+    asking = []
+    for fault in sorted(SLOW):
+        for stream in (False, True):
+            upstream.script(fault)
+            asking.append(asyncio.create_task(ask(fault, stream)))
+            await until(lambda: upstream.count == len(asking))
+            assert str(upstream.calls[-1].fault) == fault
+    await asyncio.gather(*asking)
+    await upstream.settle()
+    for call in upstream.calls:
+        if not call.completed:
+            assert call.closed_by_peer_at is not None, "an upstream that holds its connection open does not hold ours"
+    await until(lambda: gateway.places() == 0)
 
 
 async def test_nothing_is_kept_of_what_failed(chaos, upstream, text, tmp_path):
     """C3, over HTTP: after every fault there is not one entry in the store."""
     faults = [(fault, bool(stream)) for fault, both in OUTCOMES.items() for stream in (0, 1) if not both[stream].kept]
-    quick = [(fault, stream) for fault, stream in faults if "stall" not in fault and "_ms" not in fault]
+    quick = [(fault, stream) for fault, stream in faults if fault not in SLOW]
     assert len(quick) > 70
     async with running_gateway(tmp_path, config=one_provider(chaos.base_url, more=TIMEOUTS)) as gateway:
         for fault, stream in quick:
@@ -301,7 +316,7 @@ async def test_a_heart_that_beats_at_every_moment(chaos, upstream, text, tmp_pat
                 number % 6
             ]
             answer = await gateway.ask(chat(f"{number} {text}", stream=True), x_bypass_cache="true")
-            assert answer.status in {200, 502}
+            assert answer.status in {200, 502, 504}
             if answer.status == 200:
                 assert answer.sse.done or answer.sse.error
             upstream.script(fault)

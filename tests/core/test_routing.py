@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel_gateway.core.routing import NEAR_MATCHES, Directory, NoRoute, Route, Target, names, near, resolve
+from sentinel_gateway.core.routing import LONGEST, NEAR_MATCHES, Directory, NoRoute, Route, Target, names, near, resolve
 
 KNOWN = {"openai": "set OPENAI_API_KEY.", "groq": "set GROQ_API_KEY."}
 DEMO = {"catalogues": {"demo": frozenset({"demo"})}, "simulated": frozenset({"demo"})}
@@ -124,6 +124,11 @@ def test_only_a_few_near_matches():
     of = directory("groq", "x", catalogues={"groq": frozenset(f"model-{n}" for n in range(9))})
     assert len(near("model-", of)) == NEAR_MATCHES
     assert refusal("model-", of).near == near("model-", of)
+
+
+def test_a_very_long_name_is_compared_by_its_beginning():
+    of = directory("groq", catalogues={"groq": frozenset({"m" * LONGEST, "m" * (LONGEST - 60) + "x" * 60})})
+    assert near("m" * LONGEST + "x" * 1_000_000, of)[0] == "groq/" + "m" * LONGEST
 
 
 def test_every_name_in_order():

@@ -393,6 +393,12 @@ def test_a_message_that_says_nothing_is_its_role_and_its_ending():
     assert [one["choices"] for one in chunks] == [[delta({"role": "assistant", "content": None})], [delta({}, "stop")]]
 
 
+def test_log_probabilities_of_nothing_said():
+    logprobs = {"content": [{"token": "", "logprob": -1.0}]}
+    chunks = replayed(body_of({"message": {"content": None}, "logprobs": logprobs, "finish_reason": "stop"}))
+    assert [one["choices"][0].get("logprobs") for one in chunks] == [None, logprobs, None]
+
+
 def test_choices_without_numbers_are_counted():
     chunks = replayed(body_of({"message": {"content": "a"}}, {"message": {"content": "b"}}))
     assert [one["choices"][0]["index"] for one in chunks] == [0, 0, 0, 1, 1, 1]

@@ -81,6 +81,7 @@ def test_each_member(fields, member, value):
 
 
 RIGHT: dict[str, list[Any]] = {
+    "model": ["é" * 256],
     "messages": [
         [{"role": "user"}],
         [{"role": "user", "content": None}],
@@ -119,6 +120,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": None}, "model"),
     ({"model": ""}, "model"),
     ({"model": ["m"]}, "model"),
+    ({"model": "é" * 257}, "model"),
     ({"messages": None}, "messages"),
     ({"messages": "Hi"}, "messages"),
     ({"messages": {}}, "messages"),

@@ -203,6 +203,7 @@ def _deltas(choice: Fields, place: int) -> Iterable[Fields]:
     if "tool_calls" in said:
         said["tool_calls"] = [{**call, "index": number} for number, call in enumerate(_dicts(said["tool_calls"]))]
     yield {"index": index, "delta": {"role": message.get("role", "assistant"), "content": content}, "finish_reason": None}
-    if said:
-        yield {"index": index, "delta": said, "logprobs": choice.get("logprobs"), "finish_reason": None}
+    logprobs = choice.get("logprobs")
+    if said or logprobs is not None:
+        yield {"index": index, "delta": said, "logprobs": logprobs, "finish_reason": None}
     yield {**extra, "index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
