@@ -9,6 +9,7 @@ When it stops, nothing may be left: no task, thread, connection or file, no faul
 import asyncio
 import json
 import logging
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -329,6 +330,8 @@ async def running_gateway(
         server = gateway_server(process, loaded.settings)
         serving = asyncio.create_task(server.serve())
         await until(lambda: server.started or serving.done())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().remove_signal_handler(number)  # here they are meant for the run of the tests
         session = aiohttp.ClientSession(f"http://127.0.0.1:{server.port}")
         gateway = Gateway(process, server.port, file, session)
         try:

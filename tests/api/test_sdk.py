@@ -35,7 +35,7 @@ async def gateway(chaos, tmp_path_factory):
         yield gateway
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def client(gateway) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(base_url=f"{gateway.base_url}/v1", api_key="sk-of-the-client", max_retries=0) as client:
         yield client

@@ -65,7 +65,7 @@ def test_100_000_pairs():
     assert min(seen.values()) > PAIRS / 50
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False))
 def test_the_same_pairs_where_they_can_be_made_small(rng):
     base = ask(rng)
@@ -73,7 +73,7 @@ def test_the_same_pairs_where_they_can_be_made_small(rng):
     respelled(rng, base, base.key)
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(st.randoms(use_true_random=False))
 def test_all_changes_of_one_request_are_told_apart(rng):
     """Not only from the request that they were made from."""

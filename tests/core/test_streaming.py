@@ -60,7 +60,7 @@ def without_nulls(choices: list[Fields]) -> list[Fields]:
 # -- any answer, cut anywhere
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(RANDOMS)
 def test_any_answer_cut_anywhere_folds_back(rng):
     whole = answers.answer(rng)
@@ -78,7 +78,7 @@ def test_any_answer_cut_anywhere_folds_back(rng):
     assert chunks == before, "the caller's chunks were changed"
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(RANDOMS, st.booleans())
 def test_a_stored_answer_comes_back_whole_and_as_a_stream(rng, usage):
     whole = answers.answer(rng)
@@ -101,7 +101,7 @@ def test_a_stored_answer_comes_back_whole_and_as_a_stream(rng, usage):
         assert (one["id"], one["created"], one["object"], one["model"]) == ("new", 2, "chat.completion.chunk", "m-1")
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(RANDOMS)
 def test_stream_to_whole_to_stream_agrees(rng):
     """However often an answer changes its form, it says the same."""

@@ -228,7 +228,7 @@ OPERATIONS = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(places=st.integers(1, 3), queue=st.integers(0, 3), operations=st.lists(OPERATIONS, min_size=10, max_size=60))
 def test_the_count_never_drifts(places, queue, operations):
     """Whatever falls into one turn of the loop: operations between two `turn`s do."""

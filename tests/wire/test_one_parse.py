@@ -40,7 +40,7 @@ UNKNOWN = st.dictionaries(TEXT.map(lambda name: f"x_{name}"), JSON, max_size=4)
 MESSAGE = st.builds(lambda more, content: {"role": "user", "content": content, **more}, UNKNOWN, TEXT)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     more=UNKNOWN,
     messages=st.lists(MESSAGE, min_size=1, max_size=3),
@@ -95,7 +95,7 @@ def test_a_number_with_more_digits_than_a_double_is_the_same_double():
     assert again == Decimal("0.1")
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.binary(max_size=60) | st.text().map(str.encode) | JSON.map(msgspec.json.encode))
 def test_any_bytes_are_a_request_or_a_bad_request(raw):
     try:
@@ -105,7 +105,7 @@ def test_any_bytes_are_a_request_or_a_bad_request(raw):
         encode(error.message)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_body_with_a_few_bytes_changed_is_a_request_or_a_bad_request(data):
     raw = bytearray(json.dumps({**BASE, "stop": ["é", "x"], "n": 1, "x": {"a": [1.5, None]}}, ensure_ascii=False).encode())
