@@ -309,14 +309,14 @@ async def test_the_next_target_is_asked_behind_a_heartbeat(chaos, upstream, text
 async def test_a_heart_that_beats_at_every_moment(chaos, upstream, text, tmp_path):
     """However the beats fall, they stand between events, and none comes after the end."""
     environ = {"SENTINEL_SERVER__HEARTBEAT": "0.001"}
-    async with running_gateway(tmp_path, environ=environ, config=one_provider(chaos.base_url, more=TIMEOUTS)) as gateway:
+    async with running_gateway(tmp_path, environ=environ, config=one_provider(chaos.base_url)) as gateway:
 
         async def one(number: int) -> None:
             fault = ("latency_ms=5", "chunk_ms=2;chunks=5", "cut_after=2", "latency_ms=3;err=500", "no_done", "split_utf8")[
                 number % 6
             ]
             answer = await gateway.ask(chat(f"{number} {text}", stream=True), x_bypass_cache="true")
-            assert answer.status in {200, 502, 504}
+            assert answer.status in {200, 502}
             if answer.status == 200:
                 assert answer.sse.done or answer.sse.error
             upstream.script(fault)
