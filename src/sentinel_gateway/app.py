@@ -17,9 +17,10 @@ import msgspec
 
 from sentinel_gateway import __version__
 from sentinel_gateway.api.admin import Admin
+from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.chat import ChatCompletions, ChatOptions
-from sentinel_gateway.api.exchange import Pages, Receive, Scope, Send
-from sentinel_gateway.api.gateway import App, build_gateway
+from sentinel_gateway.api.exchange import Pages
+from sentinel_gateway.api.gateway import build_gateway
 from sentinel_gateway.api.management import Observed, build_management
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.api.openai import OpenAIFace

@@ -60,14 +60,17 @@ class Path:
 
     def journey(self, *, tenant: str = "", **wish: Any) -> Journey:
         journey = Journey(
-            route="/v1/chat/completions", method="POST", request_id="r", sentinel_id="s", started=self.clock(), client="c"
+            route="/v1/chat/completions", method="POST", request_id="r", sentinel_id="s", at=self.clock(), client="c"
         )
         journey.tenant, journey.wish = tenant, Wish(**wish)
         return journey
 
+    async def _wait(self, plan: Plan) -> None:
+        self.waited.append(plan)
+
     async def handle(self, body: dict[str, Any], journey: Journey) -> Reply:
         """The reply as the inward side gets it: a live one is still to be read and closed."""
-        return await self.pipeline.handle(msgspec.json.encode(body), journey, waiting=self.waited.append)
+        return await self.pipeline.handle(msgspec.json.encode(body), journey, waiting=self._wait)
 
     async def ask(self, body: dict[str, Any], journey: Journey | None = None) -> tuple[Reply, Journey]:
         """The reply, a live one read to its end, and what the request met."""

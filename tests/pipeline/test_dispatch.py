@@ -43,7 +43,7 @@ async def test_one_target_is_asked_once_with_what_the_caller_sent(path, stream):
     assert isinstance(got, Live if stream else Whole)
     (call,) = path.first.calls
     assert (call.fields, call.model, call.sentinel_id) == (body, "m", "s")
-    assert (path.second.calls, path.events.notes, journey.answered_by) == ([], [], "first/m")
+    assert (path.second.calls, path.events.notes, journey.target) == ([], [], "first/m")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -53,7 +53,7 @@ async def test_the_next_target_is_asked(path, error, stream):
     path.second.replies.append(reply(stream=stream))
     got, journey = await path.ask(question(model="both", stream=stream))
     assert [call.model for call in (*path.first.calls, *path.second.calls)] == ["m", "n"]
-    assert journey.answered_by == "second/n"
+    assert journey.target == "second/n"
     assert path.events.notes == [("target_failed", {"target": "first/m", "error": error.code})]
     assert path.far.entries[got.plan.key].model == "second/n"
 
@@ -65,7 +65,7 @@ async def test_a_request_that_is_wrong_is_wrong_everywhere(path, stream):
     with pytest.raises(UpstreamRefused) as caught:
         await path.ask(question(model="both", stream=stream), journey)
     assert (caught.value.http_status, caught.value.shown_code) == (422, "bad_field")
-    assert (path.second.calls, path.events.notes, journey.answered_by) == ([], [], "first/m")
+    assert (path.second.calls, path.events.notes, journey.target) == ([], [], "first/m")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -86,7 +86,7 @@ async def test_a_stream_that_never_began_is_closed_and_asked_for_elsewhere(path,
     path.first.replies.append(broken)
     path.second.replies.append(FakeStream(*spoken("Paris.")))
     _, journey = await path.ask(question(model="both", stream=True))
-    assert (broken.opened, broken.closed, journey.answered_by) == (1, 1, "second/n")
+    assert (broken.opened, broken.closed, journey.target) == (1, 1, "second/n")
     assert b"".join(path.said).count(b"Paris.") == 1
 
 
@@ -118,7 +118,8 @@ async def test_the_time_at_providers_spans_all_of_them(path, stream):
         hold.set()
     await asking
     assert (journey.upstream_started, journey.upstream_ended) == (START, START + 4.0)
-    assert journey.record(START + 5.0).upstream_seconds == 4.0
+    journey.end(START + 5.0)
+    assert journey.upstream_seconds == 4.0
 
 
 async def test_a_failure_took_its_time_too(path):

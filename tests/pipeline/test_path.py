@@ -38,8 +38,8 @@ async def test_a_miss_is_stored_and_the_next_is_a_hit(path):
 
     assert isinstance(again, Cached)
     assert content(again) == "Paris."
-    assert (journey.outcome, journey.hit_tier, journey.miss, journey.kept) == ("exact", "memory", None, None)
-    assert (journey.answered_by, journey.prompt_tokens, journey.completion_tokens) == ("first/m", 3, 5)
+    assert (journey.outcome, journey.tier, journey.miss, journey.kept) == ("exact", "memory", None, None)
+    assert (journey.target, journey.prompt_tokens, journey.completion_tokens) == ("first/m", 3, 5)
     assert path.calls == len(path.waited) == 1
     assert len(path.far.asked) == 1
 
@@ -94,11 +94,11 @@ async def test_a_hit_on_disk_fills_memory(path):
     path.near.entries.clear()
 
     _, journey = await path.ask(question())
-    assert (journey.outcome, journey.hit_tier) == ("exact", "disk")
+    assert (journey.outcome, journey.tier) == ("exact", "disk")
     assert path.near.entries[key].expires == START + NEAR_TTL
 
     _, journey = await path.ask(question())
-    assert (journey.outcome, journey.hit_tier) == ("exact", "memory")
+    assert (journey.outcome, journey.tier) == ("exact", "memory")
     assert path.far.asked == [key, key]
 
 
@@ -120,7 +120,7 @@ async def test_what_memory_has_let_go_is_still_on_disk_and_then_expires(path):
 
     path.clock.now += NEAR_TTL
     _, journey = await path.ask(question())
-    assert (journey.outcome, journey.hit_tier) == ("exact", "disk")
+    assert (journey.outcome, journey.tier) == ("exact", "disk")
 
     path.clock.now = START + HOUR
     _, journey = await path.ask(question())
@@ -173,7 +173,7 @@ async def test_memory_alone_is_enough(make_path):
     _, journey = await path.ask(question())
     assert journey.miss == Miss((Step("memory", "uri-miss"),))
     _, journey = await path.ask(question())
-    assert journey.hit_tier == "memory"
+    assert journey.tier == "memory"
     assert path.far.asked == []
     assert path.far.puts == 0
 
@@ -286,7 +286,9 @@ async def test_the_end_is_told_once_and_in_full(path):
     journey.status, journey.first_byte = 200, START + 0.75
     path.clock.now += 1.0
 
-    assert [journey.record(path.clock())] == [
+    journey.end(path.clock())
+    told = {name: getattr(journey, name) for name in Record.__struct_fields__}
+    assert told == msgspec.structs.asdict(
         Record(
             at=START,
             request_id="r",
@@ -305,7 +307,7 @@ async def test_the_end_is_told_once_and_in_full(path):
             completion_tokens=USAGE["completion_tokens"],
             client="c",
         )
-    ]
+    )
     assert repr(journey) == "<Journey s /v1/chat/completions miss status=200>"
 
 
@@ -313,6 +315,6 @@ async def test_a_journey_that_never_reached_a_provider_took_no_time_there(path):
     path.first.replies.append(completion())
     await path.ask(question())
     _, journey = await path.ask(question())
-    record = journey.record(START + 2.0)
-    assert (record.outcome, record.tier, record.stored) == ("exact", "memory", False)
-    assert (record.seconds, record.upstream_seconds, record.first_byte_seconds) == (2.0, 0.0, 0.0)
+    journey.end(START + 2.0)
+    assert (journey.outcome, journey.tier, journey.stored) == ("exact", "memory", False)
+    assert (journey.seconds, journey.upstream_seconds, journey.first_byte_seconds) == (2.0, 0.0, 0.0)

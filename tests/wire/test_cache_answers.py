@@ -16,11 +16,11 @@ FORWARDS = {"bypass", "method", "uri-miss", "vary-miss", "miss", "request", "sta
 
 
 def journey(*steps: Step, kept: Store | NotStorable | None = None, **wish: bool) -> Journey:
-    met = Journey(route="r", method="POST", request_id="r", sentinel_id="s", started=NOW, client="c")
+    met = Journey(route="r", method="POST", request_id="r", sentinel_id="s", at=NOW, client="c")
     met.wish = Wish(**wish)
     met.miss = Miss(steps) if steps else None
     met.kept = kept
-    met.answered_by = "groq/llama"
+    met.target = "groq/llama"
     return met
 
 
@@ -154,7 +154,7 @@ def test_an_explanation(kept, hit, said):
 @pytest.mark.parametrize("model", ["a\r\nset-cookie: b", "a\nb", "a\0b", "a\x7fb", "é", "\u2028", "🙂", "a\tb"])
 def test_a_models_name_is_no_way_into_the_headers(model):
     met = journey(MEMORY)
-    met.answered_by = f"groq/{model}"
+    met.target = f"groq/{model}"
     _, value = explain_header(met, KEY, None, NOW)
     assert value.startswith(b"key=0123456789abcdef; target=groq/")
     assert all(0x20 <= byte < 0x7F for byte in value)

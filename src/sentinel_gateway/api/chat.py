@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.api.wire.cache_headers import Header, explain_header, hit_headers, miss_headers, read_wish
 from sentinel_gateway.core.streaming import replayed_chunks, whole_body
@@ -47,9 +48,10 @@ class ChatCompletions:
             reply = await self._pipeline.handle(await exchange.caller.body(), journey, waiting=waiting)
             await self._send(reply, journey, exchange.sender)
 
-    def _wait(self, exchange: Exchange, plan: Plan) -> None:
+    async def _wait(self, exchange: Exchange, plan: Plan) -> None:
         """The answer may take long: notice a caller that leaves, and keep a stream's connection from looking dead."""
-        exchange.run_beside(exchange.caller.cancel_when_gone(asyncio.current_task()))
+        await own_task()
+        exchange.cancel_when_gone()
         if plan.request.stream:
             exchange.run_beside(self._keep_alive(exchange, plan))
 

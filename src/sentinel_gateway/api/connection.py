@@ -5,20 +5,25 @@ finished. What a sane head is stands in `head.py`; what a request means is not k
 """
 
 import asyncio
+import logging
 import math
 import os
 import socket
 import struct
-from typing import Any, Final, Literal, Protocol
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Literal, Protocol
 
 import httptools
 import msgspec
-import uvicorn
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from sentinel_gateway.api.asgi import App, Header
 from sentinel_gateway.api.cycle import Cycle, render
+from sentinel_gateway.api.eager import run_eagerly
 from sentinel_gateway.api.head import HeadTooLarge, check_fields, check_line, head_size, parse_target
 from sentinel_gateway.errors import BadRequest, Overloaded, RequestError, RequestTimeout
 from sentinel_gateway.pipeline.admit import RETRY_AFTER
@@ -28,6 +33,7 @@ TICK: Final = 0.001
 """Seconds. The loop's clock counts milliseconds, so a timer may fire this much early."""
 LINGER: Final = 0.5
 """Seconds for which a closing connection still reads: closing on unread bytes resets it, and the answer may be lost with it."""
+ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER: on, for no time."""
 PIPELINED: Final = 32
@@ -60,24 +66,28 @@ class ConnectionGauge(Protocol):
     def closed(self) -> None: ...
 
 
-class GatewayProtocol(HttpToolsProtocol):
+class GatewayProtocol(asyncio.Protocol):
     """One connection. One timer serves all its deadlines: they are only written down, and looked at when it fires."""
 
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        *,
-        limits: ServerLimits,
-        gauge: ConnectionGauge,
-    ) -> None:
-        super().__init__(config, server_state, app_state)
+    transport: asyncio.Transport
+    flow: FlowControl
+
+    def __init__(self, app: App, state: ServerState, *, limits: ServerLimits, gauge: ConnectionGauge) -> None:
+        self.logger = logging.getLogger("uvicorn.error")
+        self._app = app
+        self._state = state
         self._limits = limits
         self._gauge = gauge
-        self._turn: RequestResponseCycle | None = None  # being answered, or answered last; `cycle` is the one read last
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # it is thrown away, once the answer is out
+        self._url = b""
+        self._headers: list[Header] = []
+        self._reading: Cycle | None = None  # the request read last
+        self._turn: Cycle | None = None  # being answered, or answered last
+        self._queue: deque[Cycle] = deque()  # pipelined behind it
+        self._unstarted = False  # the turn was taken while its segment was still being read
         self._refusal = b""  # to be sent once the turn comes
-        self.headers = []
         self._stage: Stage = "idle"
         self._segment = 0  # bytes that came last
         self._progress = False  # they completed something
@@ -90,46 +100,52 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def __repr__(self) -> str:
         turn = "answering" if self._is_answering() else "waiting"
-        return f"<GatewayProtocol {self.client} {turn}, reads {self._stage}, {len(self.pipeline)} pipelined>"
+        return f"<GatewayProtocol {self.client} {turn}, reads {self._stage}, {len(self._queue)} pipelined>"
 
     def _is_answering(self) -> bool:
-        return self._turn is not None and not self._turn.response_complete
+        return self._turn is not None and not self._turn.complete
 
     # --- opening and closing ---
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # what a server is given
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server = get_local_addr(transport)
+        self.client = get_remote_addr(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
         self._gauge.opened()
-        if len(self.connections) > self._limits.max_connections:
-            self.connections.discard(self)
+        if len(self._state.connections) >= self._limits.max_connections:
             low, high = RETRY_AFTER
             wait = low + (high - low) * os.urandom(1)[0] / 255
             self._refuse(Overloaded("The gateway has as many connections as it may have: try again shortly.", retry_after=wait))
         else:
+            self._state.connections.add(self)  # type: ignore[arg-type] # all that is asked of it is `shutdown`
             # Who connects has something to say: a connection that has never carried a request earns no keep-alive.
             self._set_read_due(self._limits.header_timeout)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.pipeline.clear()
-        if self._turn is not None and not self._turn.response_complete:
-            self._turn.disconnected = True
-            self._turn.message_event.set()
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it was lost
+        self._state.connections.discard(self)
+        self._queue.clear()
+        for cycle in (self._turn, self._reading):
+            if cycle is not None and not cycle.complete:
+                cycle.disconnect()
+        self.flow.resume_writing()
         if self._timer is not None:
             self._timer.cancel()
+        del self._parser  # which holds us
         self._gauge.closed()
 
     def shutdown(self) -> None:
         """Close, after the requests under way if there are any."""
-        if self._is_answering():
-            self.cycle.keep_alive = False
+        if self._reading is not None and self._is_answering():
+            self._reading.keep_alive = False
         else:
             self.transport.close()
 
     def linger(self) -> None:
         """Close, but go on reading for a moment, so that the answer is not lost to a reset."""
         self._stage = "dropping"
-        self.pipeline.clear()
+        self._queue.clear()
         if not self.transport.is_closing():
             self.transport.write_eof()
             self.flow.resume_reading()
@@ -138,7 +154,7 @@ class GatewayProtocol(HttpToolsProtocol):
     # --- deadlines ---
 
     def _set_read_due(self, seconds: float) -> None:
-        self._read_due = self.loop.time() + seconds
+        self._read_due = self._loop.time() + seconds
         self._arm(self._read_due)
 
     def _arm(self, when: float) -> None:
@@ -146,12 +162,12 @@ class GatewayProtocol(HttpToolsProtocol):
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = when
-            self._timer = self.loop.call_at(when, self._look)
+            self._timer = self._loop.call_at(when, self._look)
 
     def _look(self) -> None:
         """Cut what is overdue. Fires as long as the connection lives: a closing one whose last bytes nobody reads is found so."""
         self._timer_at = NEVER
-        now = self.loop.time() + TICK
+        now = self._loop.time() + TICK
         if self._write_due == NEVER and self.transport.is_closing():
             self._wait_for_reader()
         elif now >= self._write_due:
@@ -162,16 +178,16 @@ class GatewayProtocol(HttpToolsProtocol):
         self._arm(min(self._read_due, self._write_due, now + self._limits.write_timeout))
 
     def pause_writing(self) -> None:
-        super().pause_writing()
+        self.flow.pause_writing()
         self._wait_for_reader()
 
     def resume_writing(self) -> None:
-        super().resume_writing()
+        self.flow.resume_writing()
         self._write_due = NEVER
 
     def _wait_for_reader(self) -> None:
         self._unread = self.transport.get_write_buffer_size()
-        self._write_due = self.loop.time() + self._limits.write_timeout
+        self._write_due = self._loop.time() + self._limits.write_timeout
         self._arm(self._write_due)
 
     def _cut_reader(self) -> None:
@@ -187,7 +203,7 @@ class GatewayProtocol(HttpToolsProtocol):
         match self._stage:
             case "idle" | "dropping":
                 self.transport.close()
-            case "body" if self.cycle.response_complete:
+            case "body" if self._reading is None or self._reading.complete:
                 self.transport.close()
             case "head" | "body" if self._keeps_sender_waiting():
                 self._set_read_due(seconds)
@@ -197,7 +213,9 @@ class GatewayProtocol(HttpToolsProtocol):
                 self._refuse(RequestTimeout(f"The request's body was not complete {seconds:g} s after its head."))
 
     def _keeps_sender_waiting(self) -> bool:
-        return self.flow.read_paused or (self._stage == "body" and self.cycle.waiting_for_100_continue)
+        if self.flow.read_paused:
+            return True
+        return self._stage == "body" and self._reading is not None and self._reading.waits_for_100
 
     # --- reading ---
 
@@ -207,7 +225,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._segment = len(data)
         self._progress = False
         try:
-            self.parser.feed_data(data)
+            self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.data_received(data[upgrade.args[0] :])  # no upgrade is served: what follows is the next request
         except httptools.HttpParserError as error:
@@ -216,47 +234,59 @@ class GatewayProtocol(HttpToolsProtocol):
         else:
             if self._stage != "idle":
                 self._read_on()
+        if self._unstarted and self._turn is not None:
+            self._unstarted = False
+            self._start(self._turn)
+
+    def _start(self, cycle: Cycle) -> None:
+        task = run_eagerly(cycle.run(self._app), self._loop)
+        if task is not None:
+            self._state.tasks.add(task)
+            task.add_done_callback(self._state.tasks.discard)
 
     def _read_on(self) -> None:
         """The request is not complete: its time runs, and what has led to nothing yet, as half a header, stays small."""
         if self._read_due == NEVER:
             self._set_read_due(self._limits.header_timeout if self._stage == "head" else self._limits.body_timeout)
         self._unparsed = 0 if self._progress else self._unparsed + self._segment
-        parsed = head_size(self.url, self.headers) if self._stage == "head" else 0
-        if max(parsed, self._unparsed) > self._limits.head_bytes:
+        parsed = head_size(self._url, self._headers) if self._stage == "head" else 0
+        too_many = len(self._headers) > self._limits.header_count  # trailers, perhaps
+        if too_many or max(parsed, self._unparsed) > self._limits.head_bytes:
             self._refuse(self._too_large())
 
     def on_message_begin(self) -> None:
-        self.url = b""
-        self.headers = []
+        self._url = b""
+        self._headers = []
         self._stage = "head"
         self._unparsed = 0
         self._read_due = NEVER
 
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
-        if len(self.headers) > self._limits.header_count:
-            raise self._too_large()
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        limit = self._limits.head_bytes
+        limit, parser, headers = self._limits.head_bytes, self._parser, self._headers
         in_pieces = self._read_due != NEVER
-        if (in_pieces or self._segment > limit) and head_size(self.url, self.headers) > limit:
+        if (in_pieces or self._segment > limit) and head_size(self._url, headers) > limit:
             raise self._too_large()
-        if len(self.pipeline) >= PIPELINED:
+        if len(headers) > self._limits.header_count:
+            raise self._too_large()
+        if len(self._queue) >= PIPELINED:
             raise BadRequest(f"More than {PIPELINED} requests were sent without waiting for an answer.")
-        parser, headers = self.parser, self.headers
         method, version = parser.get_method(), parser.get_http_version()
         check_line(method, version)
-        self.expect_100_continue = check_fields(headers, version, upgrade=parser.should_upgrade())
-        target = parse_target(self.url)
-        self.scope = {
+        waits_for_100 = check_fields(headers, version, upgrade=parser.should_upgrade())
+        target = parse_target(self._url)
+        scope = {
             "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "asgi": ASGI,
             "http_version": version,
             "server": self.server,
             "client": self.client,
-            "scheme": self.scheme or "http",
+            "scheme": self.scheme,
             "method": method.decode("ascii"),
             "root_path": "",
             "path": target.path,
@@ -265,62 +295,56 @@ class GatewayProtocol(HttpToolsProtocol):
             "headers": headers,
             "state": {},
         }
-        self.headers = []  # for trailers, which could pass for headers if they were kept
-        self._take(keep_alive=version == "1.1" and parser.should_keep_alive())
+        self._headers = []  # for trailers, which could pass for headers if they were kept
+        keep_alive = version == "1.1" and parser.should_keep_alive()
+        self._take(Cycle(scope, self, waits_for_100=waits_for_100, keep_alive=keep_alive))
 
-    def _take(self, *, keep_alive: bool) -> None:
-        """Hand the request to the app, or queue it behind the one that is being answered."""
-        self.cycle = cycle = Cycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=keep_alive,
-            on_response=self.on_response_complete,
-        )
+    def _take(self, cycle: Cycle) -> None:
+        """Make it this request's turn, or queue it behind the one that is being answered."""
+        self._reading = cycle
         self._stage = "body"
         self._progress = True
         self._read_due = NEVER
         if self._is_answering():
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
+            self._queue.append(cycle)
         else:
             self._turn = cycle
-            self._start_asgi_task(cycle, self.app)
+            self._unstarted = True
 
     def on_body(self, body: bytes) -> None:
         self._progress = True
-        cycle = self.cycle
-        if not cycle.response_complete:
-            cycle.body += body
+        cycle = self._reading
+        if cycle is not None and not cycle.complete:
+            cycle.add(body)
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
-            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         self._stage = "idle"
         self._progress = True
         self._read_due = NEVER
-        cycle = self.cycle
-        if cycle.response_complete:
-            self._set_read_due(self._limits.keep_alive)
+        if self._reading is not None and not self._reading.complete:
+            self._reading.end_body()
         else:
-            cycle.more_body = False
-            cycle.message_event.set()
+            self._set_read_due(self._limits.keep_alive)
 
-    def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
+    # --- answering ---
+
+    @property
+    def default_headers(self) -> Sequence[Header]:
+        """Headers of every answer: the date, as the server's clock has it."""
+        return self._state.default_headers
+
+    def answered(self) -> None:
+        """The turn's answer is complete: the next one's turn."""
+        self._state.total_requests += 1
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            self._turn, app = self.pipeline.pop()
-            self._start_asgi_task(self._turn, app)
+        if self._queue:
+            self._turn = self._queue.popleft()
+            self._loop.call_soon(self._start, self._turn)
         elif self._refusal:
             self._write_refusal()
         elif self._stage == "idle":
@@ -337,26 +361,26 @@ class GatewayProtocol(HttpToolsProtocol):
         self.logger.debug("Refused a request of %s: %d %s", self.client, error.http_status, error)
         stage, self._stage = self._stage, "dropping"
         self._read_due = NEVER
-        headers, body = render(error, self.cycle.scope["headers"] if stage == "body" else self.headers)
-        lines = [b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *headers)]
+        reading = self._reading if stage == "body" else None
+        headers, body = render(error, self._headers if reading is None else reading.scope["headers"])
+        lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *headers)]
         self._refusal = b"".join((STATUS_LINE[error.http_status], *lines, b"\r\n", body))
-        if stage == "body" and self.cycle is self._turn:
-            self._refuse_rest()
+        if reading is not None and reading is self._turn:
+            self._refuse_rest(reading)
         elif not self._is_answering():
             self._write_refusal()
-        elif stage == "body":
-            self.pipeline.popleft()
+        elif reading is not None:
+            self._queue.pop()
 
-    def _refuse_rest(self) -> None:
+    def _refuse_rest(self, cycle: Cycle) -> None:
         """The app already has this request. It sees its caller leave."""
-        if self.cycle.response_complete:
+        if cycle.complete:
             self.linger()
-        elif self.cycle.response_started:
+        elif cycle.started:
             self.transport.abort()
         else:
-            self.cycle.disconnected = True
-            self.cycle.waiting_for_100_continue = False
-            self.cycle.message_event.set()
+            cycle.disconnect()
+            cycle.waits_for_100 = False
             self._write_refusal()
 
     def _write_refusal(self) -> None:

@@ -1,111 +1,244 @@
-"""One request and its answer on a connection: uvicorn's, with the cases that it leaves open.
+"""One request and its answer on a connection, as an ASGI app is given them.
 
 An answer may come before the request's body has ended, an HTTP/1.0 caller can't read chunks, and what the app doesn't answer
 is answered here in the shape of every other error.
 """
 
 import asyncio
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from sentinel_gateway.api.exchange import JSON, SANE_ID, Header, error_headers
+from sentinel_gateway.api.asgi import WHEN_GONE, App, Header, Scope
+from sentinel_gateway.api.exchange import JSON, SANE_ID, error_headers
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.errors import InternalError, RequestError
 
 BODILESS: Final = frozenset({204, 304})
 """Statuses whose answer ends with its head, whatever the head says."""
+CLOSE: Final[Header] = (b"connection", b"close")
+CHUNKED: Final[Header] = (b"transfer-encoding", b"chunked")
 SHORT_BODY: Final = 65536
 """Bytes. A body of this length is read to its end even if nobody wants it; after a longer one the connection is closed."""
 
 
-class Cycle(RequestResponseCycle):
-    """One request and its answer.
+class Host(Protocol):
+    """What a cycle needs of its connection."""
 
-    `send` is written anew: the head waits for the first piece of the body and leaves with it in one write, which halves what
-    the kernel costs. An app here sends that piece at once, or the caller would wait for the head as well.
+    transport: asyncio.Transport
+    flow: FlowControl
+    logger: logging.Logger
+
+    @property
+    def default_headers(self) -> Sequence[Header]: ...
+
+    def answered(self) -> None:
+        """The answer is complete."""
+        ...
+
+
+class Cycle:
+    """One request and its answer, as an ASGI app sees them.
+
+    The head of an answer waits for the first piece of the body and leaves with it in one write, which halves what the kernel
+    costs. An app here sends that piece at once, or the caller would wait for the head as well.
     """
 
-    _head = b""
-    _bodiless = False
+    __slots__ = (
+        "_bodiless",
+        "_chunked",
+        "_head",
+        "_host",
+        "_left",
+        "_news",
+        "_on_gone",
+        "_transport",
+        "_waiter",
+        "body",
+        "complete",
+        "disconnected",
+        "keep_alive",
+        "more_body",
+        "scope",
+        "started",
+        "waits_for_100",
+    )
+
+    def __init__(self, scope: Scope, host: Host, *, waits_for_100: bool, keep_alive: bool) -> None:
+        self.scope = scope
+        self.waits_for_100 = waits_for_100
+        self.keep_alive = keep_alive
+        self.body = b""
+        """What came and was not handed out yet."""
+        self.more_body = True
+        self.disconnected = False
+        self.started = False
+        self.complete = False
+        self._host = host
+        self._transport = host.transport
+        self._head = b""
+        self._bodiless = False
+        self._chunked: bool | None = None
+        """None: the answer ends with the connection."""
+        self._left = 0
+        """Bytes that the answer still owes, if it said how many there are."""
+        self._news = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._on_gone: Callable[[], None] | None = None
+        scope["extensions"] = {WHEN_GONE: self._tell_when_gone}
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "started" if self.started else "unanswered"
+        return f"<Cycle {self.scope['method']} {self.scope['path']} {state}>"
+
+    async def run(self, app: App) -> None:
+        """Have `app` answer. What it leaves open is answered here."""
+        logger = self._host.logger
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Exception:  # broad: nobody above could answer
+            logger.exception("Exception in ASGI application")
+            await self._fail()
+        else:
+            if not self.complete and not self.disconnected:
+                logger.error("ASGI callable returned without completing response.")
+                await self._fail()
+        finally:
+            self._on_gone = None
+            del self.scope["extensions"]  # which holds us: no request may be garbage that only a collection finds
+
+    async def _fail(self) -> None:
+        if self.started:
+            self._transport.close()
+            return
+        error = InternalError("The gateway failed on this request.")
+        headers, body = render(error, self.scope["headers"])
+        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    # --- the request ---
+
+    def add(self, body: bytes) -> None:
+        """A piece of the body has come."""
+        self.body = self.body + body if self.body else body
+        self.wake()
+
+    def end_body(self) -> None:
+        """The body is whole."""
+        self.more_body = False
+        self.wake()
+
+    def disconnect(self) -> None:
+        """Nobody waits for the answer any more."""
+        self.disconnected = True
+        self.wake()
+        if self._on_gone is not None:
+            self._on_gone()
+
+    def _tell_when_gone(self, callback: Callable[[], None]) -> None:
+        """An extension of ASGI: what else takes a task that waits for `http.disconnect`."""
+        self._on_gone = callback
+        if self.disconnected:
+            callback()
+
+    def wake(self) -> None:
+        """Something happened that `receive` tells of."""
+        self._news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> Any:
+        """The next piece of the body, or that the caller left or has its answer. One at a time."""
+        if self.waits_for_100 and not self._transport.is_closing():
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waits_for_100 = False
+        if not self.disconnected and not self.complete:
+            self._host.flow.resume_reading()
+            if not self._news:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+            self._news = False
+        if self.disconnected or self.complete:
+            return {"type": "http.disconnect"}
+        body, self.body = self.body, b""
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    # --- the answer ---
 
     async def send(self, message: Any) -> None:
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected or self.response_complete:
+        """Take a message of the answer; waits while the caller reads too slowly."""
+        flow = self._host.flow
+        if flow.write_paused and not self.disconnected:
+            await flow.drain()
+        if self.disconnected or self.complete:
             return
-        if self.response_started:
+        if self.started:
             self._send_body(message.get("body", b""), last=not message.get("more_body", False))
         else:
             self._hold_head(message["status"], message["headers"])
 
-    def _hold_head(self, status: int, headers: Iterable[Header]) -> None:
+    def _hold_head(self, status: int, headers: Sequence[Header]) -> None:
         if self.more_body:
             self._answer_early()
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        lines = [STATUS_LINE[status]]
-        for name, value in (*self.default_headers, *headers):
-            if name == b"content-length":
-                self.chunked_encoding, self.expected_content_length = False, int(value)
-            elif name == b"connection":
-                self.keep_alive = self.keep_alive and value != b"close"
-                continue
-            lines.append(b"%b: %b\r\n" % (name, value))
-        self._bodiless = self.scope["method"] == "HEAD" or status in BODILESS
-        if self.chunked_encoding is None and not self._bodiless:
-            self._frame(lines)
+        self.started = True
+        self.waits_for_100 = False
+        fields = dict(headers)
+        sent = [*self._host.default_headers, *headers]
+        if b"connection" in fields:
+            self.keep_alive = self.keep_alive and fields[b"connection"] != b"close"
+            sent = [header for header in sent if header[0] != b"connection"]
+        self._bodiless = status in BODILESS or self.scope["method"] == "HEAD"
+        length = fields.get(b"content-length")
+        if length is not None:
+            self._chunked, self._left = False, int(length)
+        elif not self._bodiless:
+            sent += self._frame()
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
-        if not self._head.count(b"\n") == self._head.count(b"\r") == len(lines) or b"\0" in self._head:
+            sent.append(CLOSE)
+        self._head = b"%b%b\r\n\r\n" % (STATUS_LINE[status], b"\r\n".join([b": ".join(header) for header in sent]))
+        if not self._head.count(b"\n") == self._head.count(b"\r") == len(sent) + 2 or b"\0" in self._head:
             raise RuntimeError("a header of the answer holds a line break or a NUL")
 
-    def _frame(self, lines: list[bytes]) -> None:
+    def _frame(self) -> Sequence[Header]:
         """How a body without a given length ends: by chunks, or for HTTP/1.0, which knows none, by the connection's end."""
         if self.scope["http_version"] == "1.0":
             self.keep_alive = False
-        else:
-            self.chunked_encoding = True
-            lines.append(b"transfer-encoding: chunked\r\n")
+            return ()
+        self._chunked = True
+        return (CHUNKED,)
 
     def _send_body(self, body: bytes, *, last: bool) -> None:
         if self._bodiless:
             body = b""
-        elif self.chunked_encoding:
+        elif self._chunked:
             body = b"%b%b" % (b"%x\r\n%b\r\n" % (len(body), body) if body else b"", b"0\r\n\r\n" if last else b"")
-        elif self.chunked_encoding is not None:
+        elif self._chunked is not None:
             self._count(len(body), last=last)
         head, self._head = self._head, b""
-        self.transport.write(head + body if head else body)
+        self._transport.write(head + body if head else body)
         if last:
-            self.response_complete = True
-            self.message_event.set()
+            self.complete = True
+            self.wake()
             if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
+                self._transport.close()
+            self._host.answered()
 
     def _count(self, size: int, *, last: bool) -> None:
         """An answer that is not as long as its head says would run into the next one."""
-        self.expected_content_length -= size
-        if self.expected_content_length < 0 or (last and self.expected_content_length > 0):
+        self._left -= size
+        if self._left < 0 or (last and self._left > 0):
             raise RuntimeError("the answer is not as long as its Content-Length")
 
     def _answer_early(self) -> None:
         """The body has not ended. A caller that was never told to continue may even leave it out."""
         length = next((value for name, value in self.scope["headers"] if name == b"content-length"), None)
-        if self.waiting_for_100_continue or length is None or int(length) > SHORT_BODY:
+        if self.waits_for_100 or length is None or int(length) > SHORT_BODY:
             self.keep_alive = False
-        self.transport = _Lingering(self.transport)
-
-    async def send_500_response(self) -> None:
-        error = InternalError("The gateway failed on this request.")
-        headers, body = render(error, self.scope["headers"])
-        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
+        self._transport = _Lingering(self._transport)
 
 
 class _CanLinger(Protocol):

@@ -6,20 +6,17 @@ import math
 import os
 import re
 import traceback
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
+from sentinel_gateway.api.asgi import WHEN_GONE, Header, Receive, Scope, Send
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.errors import BodyTooLarge, ClientLeft, PageRefused, RequestError
 from sentinel_gateway.pipeline.journey import Journey
-
-Header = tuple[bytes, bytes]
-Scope = Any
-Receive = Any
-Send = Any
 
 COMPRESS_FROM: Final = 1024
 """Bytes. Below this, compression costs more than it saves."""
@@ -85,13 +82,10 @@ class Caller:
         """The error for a body over the limit."""
         return BodyTooLarge(f"The body is larger than the {self._max_body} bytes that this gateway takes.")
 
-    async def cancel_when_gone(self, task: asyncio.Task[Any] | None) -> None:
-        """Cancel the task that answers, once nobody waits for the answer. Runs until then."""
+    async def gone(self) -> None:
+        """Returns when nobody waits for the answer any more."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if task is not None and not self.served:
-            self.left = True
-            task.cancel()
 
 
 class Sender:
@@ -186,7 +180,7 @@ class Pages(msgspec.Struct, frozen=True):
 class Exchange:
     """A request and its answer: headers, caller, sender, and the journey that is told of it. `max_body` in bytes."""
 
-    __slots__ = ("_beside", "caller", "headers", "journey", "method", "path", "sender")
+    __slots__ = ("_beside", "_tell_when_gone", "caller", "headers", "journey", "method", "path", "sender")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, max_body: int) -> None:
         self.method: str = scope["method"]
@@ -195,7 +189,25 @@ class Exchange:
         self.journey = _begin(scope, self.headers, now)
         self.caller = Caller(receive, self.headers, max_body=max_body)
         self.sender = Sender(send, self.journey, self.caller, self.headers)
+        self._tell_when_gone: Callable[[Callable[[], None]], None] | None = scope.get("extensions", {}).get(WHEN_GONE)
         self._beside: list[asyncio.Task[None]] = []
+
+    def cancel_when_gone(self) -> None:
+        """From now on, cancel the current task once nobody waits for its answer."""
+        cancel = partial(self._cancel, asyncio.current_task())
+        if self._tell_when_gone is not None:
+            self._tell_when_gone(cancel)
+        else:  # another server
+            self.run_beside(self._call_when_gone(cancel))
+
+    async def _call_when_gone(self, callback: Callable[[], None]) -> None:
+        await self.caller.gone()
+        callback()
+
+    def _cancel(self, task: asyncio.Task[Any] | None) -> None:
+        if task is not None and not self.caller.served:
+            self.caller.left = True
+            task.cancel()
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something until the exchange ends."""
@@ -215,7 +227,7 @@ def _begin(scope: Scope, headers: Mapping[bytes, bytes], now: float) -> Journey:
         method=scope["method"],
         request_id=asked.decode("ascii") if asked and SANE_ID.fullmatch(asked) else f"req_{sentinel_id}",
         sentinel_id=sentinel_id,
-        started=now,
+        at=now,
         client=scope["client"][0] if scope.get("client") else "",
     )
 

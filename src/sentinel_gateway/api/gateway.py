@@ -1,14 +1,13 @@
 """The outermost ASGI app: the OpenAI face by its paths, everything else to management, CORS around both where it is on."""
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
 
-from sentinel_gateway.api.exchange import Pages, Receive, Scope, Send
+from sentinel_gateway.api.asgi import App, Receive, Scope, Send
+from sentinel_gateway.api.eager import own_task
+from sentinel_gateway.api.exchange import Pages
 from sentinel_gateway.api.openai import is_openai
-
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 EXPOSED: Final = (
     "x-request-id",
@@ -31,7 +30,11 @@ def build_gateway(openai: App, management: App, pages: Pages) -> App:
     """The app that the server runs."""
 
     async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
-        await (openai if is_openai(scope["path"]) else management)(scope, receive, send)
+        if is_openai(scope["path"]):
+            await openai(scope, receive, send)
+        else:
+            await own_task()  # its libraries ask for the current one
+            await management(scope, receive, send)
 
     if not pages.origins:
         return gateway

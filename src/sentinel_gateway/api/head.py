@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from sentinel_gateway.api.exchange import Header
+from sentinel_gateway.api.asgi import Header
 from sentinel_gateway.errors import BadRequest, InvalidHeader, MethodNotAllowed
 
 TARGET_BYTES: Final = 8192

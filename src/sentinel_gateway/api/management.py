@@ -1,6 +1,6 @@
 """Everything off the data path: a FastAPI app of probes, metrics and administration; errors as problem documents."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -9,15 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
+from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.exchange import (
     COMPRESS_FROM,
     COMPRESS_LEVEL,
     UNMATCHED,
     Exchange,
     Pages,
-    Receive,
-    Scope,
-    Send,
     accepts_gzip,
     error_headers,
     where_raised,
@@ -34,8 +32,6 @@ from sentinel_gateway.errors import (
     RouteNotFound,
 )
 from sentinel_gateway.ports import Clock, Events
-
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY: Final = 64 * 1024
 """Bytes. Administrative requests are small."""
@@ -117,7 +113,8 @@ class Observed:
                 )
         finally:
             journey.route = getattr(scope.get("route"), "path", UNMATCHED)
-            self._events.finished(journey.record(self._clock()))
+            journey.end(self._clock())
+            self._events.finished(journey)
 
 
 def _limited(exchange: Exchange, receive: Receive) -> Receive:

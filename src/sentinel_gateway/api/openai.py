@@ -6,8 +6,9 @@ No path is ever redirected: a redirected POST loses its body.
 import asyncio
 from typing import Final
 
+from sentinel_gateway.api.asgi import Receive, Scope, Send
 from sentinel_gateway.api.chat import ChatCompletions
-from sentinel_gateway.api.exchange import Exchange, Pages, Receive, Scope, Send, where_raised
+from sentinel_gateway.api.exchange import Exchange, Pages, where_raised
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.errors import ClientLeft, InternalError, RequestError, RouteNotFound
 from sentinel_gateway.ports import Clock, Events
@@ -55,7 +56,8 @@ class OpenAIFace:
             await self._own_fault(exchange, exc)
         finally:
             exchange.end()
-            self._events.finished(exchange.journey.record(self._clock()))
+            exchange.journey.end(self._clock())
+            self._events.finished(exchange.journey)
 
     async def _route(self, exchange: Exchange) -> None:
         path = exchange.path

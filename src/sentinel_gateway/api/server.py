@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 import uvicorn
 
+from sentinel_gateway.api.asgi import App
 from sentinel_gateway.api.connection import ConnectionGauge, GatewayProtocol, ServerLimits
-from sentinel_gateway.api.gateway import App
 from sentinel_gateway.errors import ConfigurationError
 
 BACKLOG: Final = 2048
@@ -77,9 +77,7 @@ class GatewayServer(uvicorn.Server):
         self._hooks.listening(self.port)
 
     def _accept(self) -> GatewayProtocol:
-        return GatewayProtocol(
-            self.config, self.server_state, self.lifespan.state, limits=self._limits, gauge=self._hooks.connections
-        )
+        return GatewayProtocol(self.config.loaded_app, self.server_state, limits=self._limits, gauge=self._hooks.connections)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -143,7 +141,7 @@ def build_server(app: App, *, host: str, port: int, limits: ServerLimits, drain:
         host=host,
         port=port,
         loop="uvloop",
-        http=GatewayProtocol,
+        http="httptools",
         ws="none",
         interface="asgi3",
         lifespan="off",

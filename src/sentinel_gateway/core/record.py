@@ -1,4 +1,4 @@
-"""What is known of one finished request: the line of the log, the row of the metrics, later the ledger's entry."""
+"""What is told of one request: the line of the log, the row of the metrics, later the ledger's entry."""
 
 from typing import Literal
 
@@ -8,16 +8,16 @@ Outcome = Literal["exact", "semantic", "miss", "bypass", "none"]
 """How the cache took part; `none` where it never was asked (errors before the look-up, other routes)."""
 
 
-class Record(msgspec.Struct, frozen=True):
-    """One request, finished. Times in seconds; `at` is Unix time. Holds no prompt, answer, header or key."""
+class Record(msgspec.Struct):
+    """One request. Times in seconds; `at` is when it began, in Unix time. Holds no prompt, answer, header or key."""
 
     at: float
     request_id: str
     sentinel_id: str
     route: str
     method: str
-    status: int
-    seconds: float
+    status: int = 0
+    seconds: float = 0.0
     outcome: Outcome = "none"
     tier: str = ""
     model: str = ""

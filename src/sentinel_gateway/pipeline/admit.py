@@ -59,13 +59,13 @@ class Admission:
         place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
-            async with asyncio.timeout(self._capacity.queue_wait):
-                await place
-        except BaseException as error:
+            await asyncio.wait([place], timeout=self._capacity.queue_wait)
+        except asyncio.CancelledError:
             self._give_up(place)
-            if isinstance(error, TimeoutError):
-                raise self._refusal() from error
             raise
+        if not place.done():
+            self._give_up(place)
+            raise self._refusal()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._release()

@@ -77,7 +77,7 @@ class Dispatch:
             journey.upstream_ended = self._clock()
 
     async def _attempt(self, attempt: Attempt[Answered], target: Target, plan: Plan, journey: Journey) -> Answered:
-        journey.answered_by = str(target)
+        journey.target = str(target)
         return await attempt(target, UpstreamCall(plan.request.fields, target.model, journey.sentinel_id))
 
     async def _complete(self, target: Target, call: UpstreamCall) -> Completion:

@@ -11,7 +11,7 @@ Each step adds one concern and hands a typed value to the next; what a request h
 The inward side (`api`) reads bytes, calls `Pipeline.handle` and renders what comes back.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -64,17 +64,17 @@ class Pipeline:
         self._dispatch = dispatch
         self._max_bytes = max_bytes
 
-    async def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], None]) -> Reply:
+    async def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], Awaitable[None]]) -> Reply:
         """The answer to a body; raises `RequestError`s. The caller holds a place of `admission`.
 
-        `waiting` is called before a provider is asked: from then on the answer may take long.
+        `waiting` is awaited before a provider is asked: from then on the answer may take long.
         """
         plan = self._planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
         journey.model, journey.stream = plan.request.model, plan.request.stream
         found = await look_up(self.tiers, plan, journey)
         if isinstance(found, Hit):
             return Cached(plan, found)
-        waiting(plan)
+        await waiting(plan)
         if plan.request.stream:
             opened = await self._dispatch.open_stream(plan, journey)
             return Live(plan, Relay(opened, plan.request, max_bytes=self._max_bytes))

@@ -14,7 +14,7 @@ async def look_up(tiers: Tiers, plan: Plan, journey: Journey) -> Hit | Miss:
     found = await _ask(tiers, plan.key, wish)
     if isinstance(found, Hit):
         entry = found.entry
-        journey.outcome, journey.hit_tier, journey.answered_by = "exact", found.tier, entry.model
+        journey.outcome, journey.tier, journey.target = "exact", found.tier, entry.model
         journey.prompt_tokens, journey.completion_tokens = entry.prompt_tokens, entry.completion_tokens
         return found
     journey.outcome, journey.miss = "bypass" if wish.bypass else "miss", found

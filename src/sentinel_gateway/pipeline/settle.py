@@ -45,7 +45,7 @@ class Settlement:
         return Entry(
             key=plan.key,
             body=body,
-            model=journey.answered_by,
+            model=journey.target,
             created=now,
             expires=now + ttl,
             prompt_tokens=usage.prompt_tokens if usage else 0,

@@ -163,7 +163,7 @@ def _quoted(text: str) -> str:
 
 def explain_header(journey: Journey, key: str, hit: Hit | None, now: float) -> Header:
     """`x-cache-explain`, for a caller who asked: key, route and verdict in one line."""
-    parts = [f"key={key[:16]}", f"target={journey.answered_by}"]
+    parts = [f"key={key[:16]}", f"target={journey.target}"]
     if hit is not None:
         parts.append(f"{hit.tier} hit, stored {now - hit.entry.created:.0f} s ago for another {hit.entry.expires - now:.0f} s")
     elif isinstance(journey.kept, Store):
