@@ -7,17 +7,26 @@ import msgspec
 
 Verdict = Literal["ok", "MISSED", ""]
 
+FLOOR: Final = (
+    "The bars were set on another machine. The floor is what uvicorn (and for misses and streams aiohttp) takes without any "
+    "gateway, in the same rounds; the bar by the floor is the bar, times what the floor takes here over what it took there."
+)
 TOLERANCE: Final = 0.01
 """By how much the upstream calls a request may differ from the expected number: calls of the moment when a slice ends."""
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One measured quantity, once a round. `bar` is the most it may be."""
+    """One measured quantity, once a round. `bar` is the most it may be on the machine that the bars were set on.
+
+    `floor` is what server and client alone took in the same rounds, and `floor_there` what they took on that machine.
+    """
 
     name: str
     unit: str
     values: list[float]
     bar: float | None = None
+    floor: list[float] | None = None
+    floor_there: float | None = None
 
     @property
     def median(self) -> float:
@@ -30,6 +39,25 @@ class Figure(msgspec.Struct, frozen=True):
         if self.bar is None:
             return ""
         return "ok" if self.median <= self.bar else "MISSED"
+
+    @property
+    def times_floor(self) -> float | None:
+        """How many floors it takes."""
+        return None if self.floor is None else self.median / statistics.median(self.floor)
+
+    @property
+    def bar_here(self) -> float | None:
+        """The bar, for a machine as much slower or faster as its floor is."""
+        if self.bar is None or self.floor is None or self.floor_there is None:
+            return None
+        return self.bar * statistics.median(self.floor) / self.floor_there
+
+    @property
+    def verdict_here(self) -> Verdict:
+        """Does the median hold the bar for this machine?"""
+        if self.bar_here is None:
+            return ""
+        return "ok" if self.median <= self.bar_here else "MISSED"
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -103,7 +131,7 @@ def markdown(results: Results) -> str:
         f"# Bench of {results.date}",
         f"`{results.command}`",
         f"{place}. Load average at the start {machine.load_average:.2f}. {results.conditions}",
-        "## Figures\n\n" + figures_table(results.figures),
+        "## Figures\n\n" + figures_table(results.figures) + "\n\n" + FLOOR,
         "## Workloads, medians\n\n" + workloads_table(results.slices),
     ]
     if results.failures:
@@ -112,14 +140,17 @@ def markdown(results: Results) -> str:
 
 
 def figures_table(figures: list[Figure]) -> str:
-    """Each figure beside its bar."""
-    return _table(["Figure", "Unit", "Median", "Low to high", "Bar", ""], [_figure_row(figure) for figure in figures])
+    """Each figure beside its bar, and where it has a floor beside the bar in terms of it."""
+    header = ["Figure", "Unit", "Median", "Low to high", "Bar", "", "Times the floor", "Bar by the floor", ""]
+    return _table(header, [_figure_row(figure) for figure in figures])
 
 
 def _figure_row(figure: Figure) -> list[str]:
     spread = f"{min(figure.values):.2f} to {max(figure.values):.2f}"
     bar = "" if figure.bar is None else f"<= {figure.bar:g}"
-    return [figure.name, figure.unit, f"{figure.median:.2f}", spread, bar, figure.verdict]
+    times = "" if figure.times_floor is None else f"{figure.times_floor:.2f}"
+    bar_here = "" if figure.bar_here is None else f"<= {figure.bar_here:.0f}"
+    return [figure.name, figure.unit, f"{figure.median:.2f}", spread, bar, figure.verdict, times, bar_here, figure.verdict_here]
 
 
 def workloads_table(slices: list[Slice]) -> str:

@@ -13,7 +13,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ import uvloop
 from bench.load import Clients, closed_loop
 from bench.processes import Cores, Process, free_port, get, share_out
 from bench.report import Figure, Machine, Results, Slice, markdown
-from bench.workloads import MOCK, WORKLOADS, Numbers, Workload
+from bench.workloads import MOCK, WORKLOADS, Numbers, Target, Workload
 
 ROOT: Final = Path(__file__).parent.parent
 RESULTS: Final = ROOT / "bench" / "results"
@@ -34,6 +34,8 @@ RESULTS: Final = ROOT / "bench" / "results"
 # The bars of docs/design.md section 4.
 CPU_BARS: Final = {"exact hit": 60.0, "exact hit, respelled": 60.0, "miss": 220.0, "miss, bypassed": 220.0, "stream": 40.0}
 """Microseconds of the gateway's CPU time; of a stream for each content chunk, the request's own share included."""
+FLOORS_THERE: Final = {"floor, answer": 39.4, "floor, relay": 142.5, "floor, stream": 31.0}
+"""Microseconds that the floors took on the machine on which those bars were set."""
 FIRST_BYTE_BAR: Final = 1.0
 MEMORY_BAR: Final = 130.0
 START_BAR: Final = 1.5
@@ -73,6 +75,7 @@ class Bench:
         self._directory = directory
         self._mock = mock
         self._mock_port = urlsplit(mock.wait_for_line()).port
+        self._upstream = f"http://127.0.0.1:{self._mock_port}/{MOCK}/v1"
         self._numbers: Numbers = itertools.count()
 
     @contextmanager
@@ -87,7 +90,7 @@ class Bench:
             "PORT": str(port),
             "SENTINEL_DATA_DIR": str(directory / "data"),
             "OPENAI_API_KEY": "sk-bench",
-            "OPENAI_BASE_URL": f"http://127.0.0.1:{self._mock_port}/{MOCK}/v1",
+            "OPENAI_BASE_URL": self._upstream,
         }
         start = time.perf_counter()
         command, core = self._plan.gateway, self._cores.gateway
@@ -95,13 +98,20 @@ class Bench:
             process.wait_until_ready(port)
             yield Gateway(process, port, time.perf_counter() - start)
 
-    def measure(self, workload: Workload, round_: int, gateway: Gateway) -> Slice:
+    @contextmanager
+    def floor(self) -> Iterator[Gateway]:
+        """Server and client without a gateway, where the gateway runs."""
+        port = free_port()
+        environment = {"PYTHONPATH": str(ROOT), "PORT": str(port)}
+        command, core = (sys.executable, "-m", "bench.floor", self._upstream), self._cores.gateway
+        with Process("floor", command, environment=environment, directory=self._directory, core=core) as process:
+            process.wait_until_ready(port)
+            yield Gateway(process, port, 0.0)
+
+    def measure(self, workload: Workload, round_: int, servers: Mapping[Target, Gateway]) -> Slice:
         """One slice of load."""
-        if workload.target == "mock":
-            server, base = self._mock, f"{self._mock_port}/{MOCK}"
-        else:
-            server, base = gateway.process, str(gateway.port)
-        url = f"http://127.0.0.1:{base}/v1/chat/completions"
+        server, port, _ = servers.get(workload.target) or Gateway(self._mock, self._mock_port or 0, 0.0)
+        url = f"http://127.0.0.1:{port}{f'/{MOCK}' if server is self._mock else ''}{workload.path}"
         make, clients = workload.make(self._numbers), workload.clients
         uvloop.run(closed_loop(url, make, Clients(1), requests=1))
         uvloop.run(closed_loop(url, make, clients, seconds=self._plan.warm_up))
@@ -152,13 +162,14 @@ def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
     for number in range(1, plan.starts):
         with bench.gateway(f"start-{number}") as gateway:
             starts.append(gateway.ready_after)
-    with bench.gateway("gateway") as gateway:
+    with bench.floor() as floor, bench.gateway("gateway") as gateway:
         starts.append(gateway.ready_after)
         gateway.process.wait_until_quiet()
+        servers: dict[Target, Gateway] = {"floor": floor, "gateway": gateway}
         idle = gateway.process.resident_bytes()
         for round_ in range(plan.rounds):
             for workload in WORKLOADS if round_ % 2 == 0 else WORKLOADS[::-1]:
-                slices.append(bench.measure(workload, round_, gateway))
+                slices.append(bench.measure(workload, round_, servers))
                 print(_progress(slices[-1]), file=sys.stderr)
         loaded = gateway.process.resident_bytes()
     process = [
@@ -181,11 +192,16 @@ def figures(slices: list[Slice]) -> list[Figure]:
     for workload in WORKLOADS:
         if workload.target == "gateway":
             unit = "us CPU a chunk" if workload.units > 1 else "us CPU"
-            values = [slice_.cpu_per_unit * 1e6 for slice_ in by_workload[workload.name]]
-            found.append(Figure(workload.name, unit, values, CPU_BARS.get(workload.name)))
+            floor = _cpu(by_workload[workload.floor]) if workload.floor else None
+            there = FLOORS_THERE.get(workload.floor)
+            found.append(Figure(workload.name, unit, _cpu(by_workload[workload.name]), CPU_BARS.get(workload.name), floor, there))
     pairs = zip(by_workload["stream"], by_workload["direct stream"], strict=True)
     added = [(through.first_byte_p50 - direct.first_byte_p50) * 1000 for through, direct in pairs]
     return [*found, Figure("stream, first byte added", "ms, p50", added, FIRST_BYTE_BAR)]
+
+
+def _cpu(slices: list[Slice]) -> list[float]:
+    return [slice_.cpu_per_unit * 1e6 for slice_ in slices]
 
 
 def describe_machine() -> Machine:

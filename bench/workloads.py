@@ -23,7 +23,7 @@ AT_ONCE: Final = Clients(32)
 STREAMING: Final = Clients(16, ramp=STREAM_SECONDS)
 BLANKS: Final = " \t\n\r"
 
-Target = Literal["mock", "gateway"]
+Target = Literal["mock", "gateway", "floor"]
 Numbers = Iterator[int]
 
 
@@ -35,8 +35,11 @@ class Workload(msgspec.Struct, frozen=True):
     """From numbers that never come twice in a run."""
     clients: Clients
     target: Target = "gateway"
+    path: str = "/v1/chat/completions"
     units: int = 1
     """CPU time is told for this fraction of a request: a stream's chunk."""
+    floor: str = ""
+    """The workload that shows what server and client alone cost here."""
     upstream_calls: int = 1
     """Upstream calls a request: whether a hit was a hit is asked of the mock, not of the gateway."""
 
@@ -95,10 +98,13 @@ def blanks(number: int) -> bytes:
 WORKLOADS: Final = (
     Workload("direct", unique(), AT_ONCE, target="mock"),
     Workload("direct stream", unique(stream=True), STREAMING, target="mock", units=CHUNKS),
-    Workload("exact hit", same("Which spade?"), AT_ONCE, upstream_calls=0),
-    Workload("exact hit, respelled", respelled("Which hoe?"), AT_ONCE, upstream_calls=0),
-    Workload("miss", unique(), AT_ONCE),
-    Workload("miss, bypassed", unique(("x-bypass-cache", "true")), AT_ONCE),
-    Workload("stream", unique(stream=True), STREAMING, units=CHUNKS),
+    Workload("floor, answer", same("Which spade?"), AT_ONCE, target="floor", path="/answer/1", upstream_calls=0),
+    Workload("floor, relay", unique(), AT_ONCE, target="floor"),
+    Workload("floor, stream", unique(stream=True), STREAMING, target="floor", units=CHUNKS),
+    Workload("exact hit", same("Which spade?"), AT_ONCE, floor="floor, answer", upstream_calls=0),
+    Workload("exact hit, respelled", respelled("Which hoe?"), AT_ONCE, floor="floor, answer", upstream_calls=0),
+    Workload("miss", unique(), AT_ONCE, floor="floor, relay"),
+    Workload("miss, bypassed", unique(("x-bypass-cache", "true")), AT_ONCE, floor="floor, relay"),
+    Workload("stream", unique(stream=True), STREAMING, units=CHUNKS, floor="floor, stream"),
     Workload("stream hit", same("Which rake?", stream=True), AT_ONCE, upstream_calls=0),
 )

@@ -33,9 +33,18 @@ def test_a_figure_holds_its_bar_with_the_median():
 def test_the_table_of_figures():
     rows = figures_table([Figure("hit", "us", [50.0, 70.0, 60.5], 60.0), Figure("memory", "MB", [10.0])]).splitlines()
     assert rows[2:] == [
-        "| hit | us | 60.50 | 50.00 to 70.00 | <= 60 | MISSED |",
-        "| memory | MB | 10.00 | 10.00 to 10.00 |  |  |",
+        "| hit | us | 60.50 | 50.00 to 70.00 | <= 60 | MISSED |  |  |  |",
+        "| memory | MB | 10.00 | 10.00 to 10.00 |  |  |  |  |  |",
     ]
+
+
+def test_a_bar_is_carried_over_to_this_machine_by_the_floor():
+    figure = Figure("miss", "us", [300.0, 330.0, 400.0], 220.0, floor=[200.0, 220.0, 500.0], floor_there=142.5)
+    assert (figure.times_floor, figure.bar_here) == (1.5, pytest.approx(339.65, abs=0.01))
+    assert (figure.verdict, figure.verdict_here) == ("MISSED", "ok")
+    assert msgspec.structs.replace(figure, values=[340.0]).verdict_here == "MISSED"
+    assert figures_table([figure]).endswith("| <= 220 | MISSED | 1.50 | <= 340 | ok |")
+    assert msgspec.structs.replace(figure, bar=None).bar_here is None
 
 
 @pytest.mark.parametrize(
