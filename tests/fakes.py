@@ -43,9 +43,10 @@ async def turns(count: int = 10) -> None:
 
 
 class FakeNear:
-    """A memory tier without bounds."""
+    """A memory tier without bounds. Unless it `takes` them, entries are dropped."""
 
     def __init__(self) -> None:
+        self.takes = True
         self.entries: dict[str, Entry] = {}
         self.asked: list[str] = []
         self.puts = 0
@@ -54,9 +55,11 @@ class FakeNear:
         self.asked.append(key)
         return self.entries.get(key)
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: Entry) -> bool:
         self.puts += 1
-        self.entries[entry.key] = entry
+        if self.takes:
+            self.entries[entry.key] = entry
+        return self.takes
 
     def clear(self, selector: Selector, now: float) -> int:
         return _remove(self.entries, selector, now)
@@ -66,7 +69,10 @@ class FakeNear:
 
 
 class FakeFar:
-    """A farther tier. While `down` it fails; `hold` makes it wait in the middle of an operation, until the event is set."""
+    """A farther tier. While `down` it fails; `hold` makes it wait in the middle of an operation, until the event is set.
+
+    Unless it `takes` them, entries are dropped.
+    """
 
     tier: Tier = "disk"
 
@@ -75,6 +81,7 @@ class FakeFar:
         self.asked: list[str] = []
         self.puts = 0
         self.down = False
+        self.takes = True
         self.hold: asyncio.Event | None = None
         self.reached = asyncio.Event()
 
@@ -91,9 +98,11 @@ class FakeFar:
         await self._pass()
         return found
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: Entry) -> bool:
         self.puts += 1
-        self.entries[entry.key] = entry
+        if self.takes:
+            self.entries[entry.key] = entry
+        return self.takes
 
     async def clear(self, selector: Selector, now: float) -> int:
         await self._pass()

@@ -206,8 +206,8 @@ class Wire:
 def post(body: bytes | dict[str, Any], path: str = CHAT, *, headers: str = "") -> bytes:
     """A POST as it goes over the wire. `headers` as lines that end in CRLF."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(raw)}\r\n\r\n"
-    return head.encode("latin-1") + raw
+    own = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(raw)}\r\n"
+    return f"POST {path} HTTP/1.1\r\n{headers}{own}\r\n".encode("latin-1") + raw
 
 
 @dataclass
@@ -323,7 +323,7 @@ async def running_gateway(
     loaded = reading()
     before = _Held.now()
     complaints = _Complaints()
-    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "aiohttp.client", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
     async with open_process(reading, loaded.settings) as process:
         for logger in loggers:
             logger.addHandler(complaints)

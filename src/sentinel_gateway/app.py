@@ -21,6 +21,7 @@ from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.chat import ChatCompletions, ChatOptions
 from sentinel_gateway.api.exchange import Pages
 from sentinel_gateway.api.gateway import build_gateway
+from sentinel_gateway.api.hosts import Hosts
 from sentinel_gateway.api.management import Observed, build_management
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.api.openai import OpenAIFace
@@ -275,11 +276,12 @@ class Wiring:
             max_bytes=settings.cache.max_answer_bytes,
         )
         pages = Pages(server.cors.origins, server.cors.credentials)
+        hosts = Hosts(server.allowed_hosts)
         chat = ChatCompletions(pipeline, ChatOptions(server.heartbeat, f"sentinel-{process.node}".encode()), clock)
         models = Models(self._current_directory, created=int(process.started))
-        openai = OpenAIFace(chat, models, pages=pages, max_body=server.max_body_bytes, clock=clock, events=events)
+        openai = OpenAIFace(chat, models, pages=pages, hosts=hosts, max_body=server.max_body_bytes, clock=clock, events=events)
         management = build_management([self._operations(tiers).routes(), self._administration(tiers).routes()])
-        observed = Observed(management, pages=pages, clock=clock, events=events)
+        observed = Observed(management, pages=pages, hosts=hosts, clock=clock, events=events)
         return build_gateway(openai, observed, pages)
 
     def _operations(self, tiers: Tiers) -> Operations:

@@ -7,7 +7,9 @@
         ├── BadRequest          400 the request can't be understood
         │   ├── InvalidBody         not JSON, not UTF-8, too deep, duplicate keys
         │   ├── InvalidField        one field is wrong: `param` is its dotted path
-        │   └── InvalidHeader       one header is wrong: `param` is its name
+        │   ├── InvalidHeader       one header is wrong: `param` is its name
+        │   ├── HeadTooLarge    431 the request line and the headers are too long, or too many
+        │   └── ReloadRejected      the new configuration is wrong; the old one stays in force
         ├── InvalidKey          401 no key, or a wrong one
         ├── PageRefused         403 a web page of another origin
         ├── ModelNotFound       404 no provider serves this model
@@ -15,10 +17,12 @@
         ├── MethodNotAllowed    405
         ├── RequestTimeout      408 the sender was too slow
         ├── BodyTooLarge        413
+        ├── HostRefused         421 a name that this gateway does not answer to
         ├── LoopDetected        508 the request came back to us
         ├── NotCached           504 `only-if-cached` and nothing stored
         ├── InternalError       500 a fault of ours
         ├── Overloaded          503 too many requests in flight
+        ├── ClearFailed         503 a tier could not be cleared: the entries may still be there
         ├── ClientLeft          499 the caller hung up: recorded, never sent
         └── UpstreamError       502 the provider failed us
             ├── UpstreamUnreachable 502 no connection
@@ -34,7 +38,10 @@ serve it?). The message is always safe to show: it names the fix and holds no ke
 """
 
 import re
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
+
+Failure = Literal["upstream_error", "io_error", "tls_error", "json_error"]
+"""What failed: the provider itself, the connection to it, the trust in it, or the JSON that it sent (seed 002's names)."""
 
 SANE_CODE: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 """A provider's code is passed on only if it looks like one: it reaches logs."""
@@ -87,6 +94,11 @@ class RequestError(SentinelError):
         """The code to answer with; the class's, unless an instance knows better."""
         return self.code
 
+    @property
+    def kind(self) -> str:
+        """What metrics and the log call it: the code, unless an instance knows better."""
+        return self.shown_code or self.type
+
 
 class BadRequest(RequestError):
     status = 400
@@ -103,6 +115,15 @@ class InvalidField(BadRequest):
 
 class InvalidHeader(BadRequest):
     code = "invalid_header"
+
+
+class HeadTooLarge(BadRequest):
+    status = 431
+    code = "request_header_fields_too_large"
+
+
+class ReloadRejected(BadRequest):
+    code = "invalid_configuration"
 
 
 class InvalidKey(RequestError):
@@ -130,9 +151,15 @@ class RouteNotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
+    """`allowed` are the methods that the same path does serve, as `Allow` names them."""
+
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.allowed = allowed
 
 
 class RequestTimeout(RequestError):
@@ -146,6 +173,12 @@ class BodyTooLarge(RequestError):
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class HostRefused(RequestError):
+    status = 421
+    type = "invalid_request_error"
+    code = "host_not_allowed"
 
 
 class LoopDetected(RequestError):
@@ -169,19 +202,40 @@ class Overloaded(RequestError):
     retry = True
 
 
+class ClearFailed(RequestError):
+    status = 503
+    code = "cache_clear_failed"
+    retry = True
+
+
 class ClientLeft(RequestError):
     status = 499
     code = "client_left"
 
 
 class UpstreamError(RequestError):
+    """`failure` tells operators more than the code tells callers."""
+
     status = 502
     code = "upstream_error"
     next_target = True
 
+    def __init__(
+        self, message: str, *, failure: Failure | None = None, param: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self._failure = failure
+
+    @property
+    def kind(self) -> str:
+        return self._failure or super().kind
+
 
 class UpstreamUnreachable(UpstreamError):
     retry = True
+
+    def __init__(self, message: str, *, failure: Failure = "io_error") -> None:
+        super().__init__(message, failure=failure)
 
 
 class UpstreamUnauthorized(UpstreamError):

@@ -80,7 +80,9 @@ class NearStore(Protocol):
         """The entry as stored, expired or not: expiry is judged by `core.caching`."""
         ...
 
-    def put(self, entry: Entry) -> None: ...
+    def put(self, entry: Entry) -> bool:
+        """Keep the entry, or drop it if it is too large; False if it was dropped."""
+        ...
 
     def clear(self, selector: Selector, now: float) -> int:
         """Remove what the selector matches; how many."""
@@ -99,8 +101,11 @@ class ReplyStore(Protocol):
 
     async def get(self, key: str) -> Entry | None: ...
 
-    def put(self, entry: Entry) -> None:
-        """Take the entry for writing soon; never blocks, never raises: under pressure it is dropped and counted."""
+    def put(self, entry: Entry) -> bool:
+        """Take the entry for writing soon; never blocks, never raises: under pressure it is dropped and counted.
+
+        False if it was dropped, or may be: the store does not work at present.
+        """
         ...
 
     async def clear(self, selector: Selector, now: float) -> int: ...

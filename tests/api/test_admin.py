@@ -91,7 +91,7 @@ async def test_both_styles_of_the_key(gateway, headers):
 async def test_two_keys_in_two_headers_are_not_mixed(gateway):
     wire = await gateway.connect()
     lines = f"Authorization: Bearer wrong\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
-    wire.send(f"GET /admin/stats HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode())
+    wire.send(f"GET /admin/stats HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode())
     assert (await wire.answer("GET")).status in {400, 401}
     await wire.close()
 
@@ -363,8 +363,14 @@ async def test_a_provider_may_come_and_go(reloading, chaos, upstream, text):
 
 
 async def test_reload_under_load(reloading, chaos, upstream, text):
-    """U2: good and bad ones in turn, and not one request notices."""
-    configs = [named(chaos, "first"), "cache: {ttl: -1}", named(chaos, "first", "mock-small"), "nonsense: 1"]
+    """U2: a hundred, good and bad ones in turn, and not one request notices."""
+    bad = [
+        ("cache: {ttl: -1}", ":1 cache.ttl"),
+        ("nonsense: 1", ":1 nonsense"),
+        (named(chaos, "first") + "\nserver:\n  queue: -1\n", ":8 server.queue"),
+        ("models:\n  first: [nobody/mock-model]", ":2 models.first"),
+        ("providers: [", ":1"),
+    ]
     numbers = count()
     stop = asyncio.Event()
     answers = []
@@ -374,11 +380,19 @@ async def test_reload_under_load(reloading, chaos, upstream, text):
             answers.append(await reloading.ask(chat(f"{next(numbers)} {text}", "first", stream=stream)))
 
     clients = [asyncio.create_task(load(number % 2 == 0)) for number in range(6)]
-    statuses = [(await reloading.reload(configs[number % 4])).status for number in range(20)]
+    for number in range(50):
+        model = ("mock-model", "mock-small")[number % 2]
+        assert (await reloading.reload(named(chaos, "first", model))).status == 200
+        faulty, place = bad[number % len(bad)]
+        rejected = await reloading.reload(faulty)
+        assert (rejected.status, rejected.json["code"]) == (400, "invalid_configuration")
+        assert f"sentinel.yaml{place}" in rejected.json["error"]
+        assert (await reloading.ask(chat(f"{number} {text}?", "first"))).json.get("model") == model, (
+            "the last good one stays in force"
+        )
     stop.set()
     await asyncio.gather(*clients)
-    assert statuses == [200, 400] * 10
-    assert len(answers) > 20
+    assert len(answers) > 100
     assert {answer.status for answer in answers} == {200}
     assert all(answer.sse.done for answer in answers if "event-stream" in answer.headers["content-type"])
     assert {call.body["model"] for call in upstream.calls} == {"mock-model", "mock-small"}, "both were in force"

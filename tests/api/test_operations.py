@@ -48,7 +48,7 @@ async def test_this_node_can_serve(gateway, path):
 async def test_head_works_on_every_get(gateway, path):
     wire = await gateway.connect()
     for method in ("HEAD", "GET"):
-        wire.send(f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        wire.send(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     head, whole = await wire.answer("HEAD"), await wire.answer("GET")
     await wire.close()
     assert (head.status, head.body) == (200, b"")
@@ -224,7 +224,7 @@ async def test_paths_never_become_labels(gateway):
 async def test_odd_methods_never_become_labels(gateway):
     wire = await gateway.connect()
     for method in ("PROPFIND", "LOCK", "REPORT"):
-        wire.send(f"{method} /livez HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        wire.send(f"{method} /livez HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert (await wire.answer("GET")).status == 405
     await wire.close()
     methods = {dict(labels)["method"] for labels in (await samples(gateway))["requests_total"]}
@@ -234,7 +234,7 @@ async def test_odd_methods_never_become_labels(gateway):
 async def test_active_connections_counts_idle_keepalive(gateway):
     wires = [await gateway.connect() for _ in range(5)]
     for wire in wires[:3]:
-        wire.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await wire.answer("GET")
     own = 1  # the one that asks
     await until(lambda: gateway.metric("active_connections") >= 5)
@@ -249,7 +249,7 @@ async def test_places_are_shown_while_they_are_held(gateway, upstream, text):
     upstream.script("latency_ms=200")
     wire = await gateway.connect()
     body = b'{"model":"mock-model","messages":[{"role":"user","content":"held?"}]}'
-    wire.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    wire.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     await until(lambda: upstream.count == 1)
     assert (await samples(gateway))["sentinel_in_flight"] == {(): 1.0}
     await wire.answer()
@@ -314,3 +314,13 @@ async def test_error_member_in_problem_json(gateway, method, path, status, code)
     assert problem["title"] in {"Not Found", "Method Not Allowed"}
     assert answer.headers["cache-control"] == "private, no-store"
     assert {"x-request-id", "x-sentinel-id"} <= answer.headers.keys()
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("POST", "/livez", "GET, HEAD"), ("DELETE", "/admin/stats", "GET, HEAD"), ("GET", "/admin/cache/clear", "POST")],
+)
+async def test_what_is_allowed_instead(gateway, method, path, allow):
+    answer = await gateway.request(method, path, headers=gateway.admin)
+    assert (answer.status, answer.headers["allow"]) == (405, allow)

@@ -67,7 +67,7 @@ async def test_the_third_waits_and_the_fourth_is_refused_before_its_body(gateway
     assert not third.done()
 
     wire = await gateway.connect()
-    wire.send(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" % CHAT.encode())
+    wire.send(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n" % CHAT.encode())
     wire.send(b'{"model": "mock-model", "messages": ')
     check_refusal(await wire.answer())
     assert not third.done()

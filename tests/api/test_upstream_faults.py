@@ -248,13 +248,13 @@ async def test_a_provider_that_is_not_there(upstream, text, tmp_path):
 
 
 async def test_failures_are_counted(gateway, upstream, text):
-    names = ("upstream_error", "rate_limit_exceeded", "upstream_timeout", "upstream_unauthorized", "upstream_refused")
+    names = ("upstream_error", "io_error", "rate_limit_exceeded", "upstream_timeout", "upstream_unauthorized", "upstream_refused")
     samples = [f'upstream_errors_total{{error_type="{name}"}}' for name in names]
     before = [gateway.metric(sample) for sample in samples]
     for fault in ("err=500", "cut_after=2", "err=429", "err=408", "err=401", "err=400"):
         upstream.script(fault)
         await gateway.ask(chat(f"{fault} {text}", stream=True))
-    assert [gateway.metric(sample) - was for sample, was in zip(samples, before, strict=True)] == [2, 1, 1, 1, 1]
+    assert [gateway.metric(sample) - was for sample, was in zip(samples, before, strict=True)] == [1, 1, 1, 1, 1, 1]
 
 
 # --- heartbeats ---

@@ -127,8 +127,8 @@ def test_the_longest_jitter_takes_a_tenth():
 # -- storable
 
 
-def verdict(asked: ChatRequest, given: Answer, wish: Wish | None = None, *, ttl: float = 60.0, size: int = 10):
-    return storable(asked, given, wish or Wish(), ttl=ttl, max_bytes=10, size=size)
+def verdict(asked: ChatRequest, given: Answer, wish: Wish | None = None, *, ttl: float = 60.0):
+    return storable(asked, given, wish or Wish(), ttl=ttl)
 
 
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call"])
@@ -192,17 +192,19 @@ def test_every_choice_must_say_something():
         (Wish(read=False, write=False, bypass=True), {}, "bypass"),
         (Wish(), {"ttl": 0.0}, "ttl-0"),
         (Wish(), {"ttl": -1.0}, "ttl-0"),
-        (Wish(), {"size": 11}, "too-large"),
-        (Wish(write=False), {"ttl": 0.0, "size": 11}, "no-store"),
-        (Wish(), {"ttl": 0.0, "size": 11}, "ttl-0"),
+        (Wish(write=False), {"ttl": 0.0}, "no-store"),
     ],
 )
 def test_what_is_not_kept_whatever_it_says(wish, options, why):
     assert verdict(request(), answer(), wish, **options) == NotStorable(why)
+    assert verdict(request(choices=2), answer("eos"), wish, **options) == NotStorable(why)
 
 
-def test_an_answer_as_large_as_allowed_is_kept():
-    assert verdict(request(), answer(), size=10) == Store(60.0)
+@pytest.mark.parametrize(("given", "kept"), [(1, False), (2, False), (3, True), (4, True)])
+def test_fewer_choices_than_were_asked_for_are_not_kept(given, kept):
+    """Whoever asks the same again would get as few, for as long as it is kept."""
+    expected = Store(60.0) if kept else NotStorable("too-few-choices")
+    assert verdict(request(choices=3), answer(*["stop"] * given)) == expected
 
 
 # -- Selector

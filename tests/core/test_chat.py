@@ -50,14 +50,7 @@ def test_an_answer():
     assert answer is not None
     assert answer.fields is fields
     assert answer.finish_reasons == ("stop", None, None, None)
-    assert (answer.usage, answer.model) == (Usage(1, 2, 3), "gpt-x")
-
-
-@pytest.mark.parametrize("model", [None, 7, {}])
-def test_an_answer_of_no_named_model(model):
-    answer = read_answer(whole({"message": MESSAGE}, model=model))
-    assert answer is not None
-    assert answer.model == ""
+    assert answer.usage == Usage(1, 2, 3)
 
 
 @pytest.mark.parametrize("error", [None, {}, "", False])

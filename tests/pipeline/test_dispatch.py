@@ -54,7 +54,7 @@ async def test_the_next_target_is_asked(path, error, stream):
     got, journey = await path.ask(question(model="both", stream=stream))
     assert [call.model for call in (*path.first.calls, *path.second.calls)] == ["m", "n"]
     assert journey.target == "second/n"
-    assert path.events.notes == [("target_failed", {"target": "first/m", "error": error.code})]
+    assert path.events.notes == [("target_failed", {"target": "first/m", "error": error.kind})]
     assert path.far.entries[got.plan.key].model == "second/n"
 
 

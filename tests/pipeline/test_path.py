@@ -31,7 +31,7 @@ async def test_a_miss_is_stored_and_the_next_is_a_hit(path):
     assert reply.completion is given
     assert journey.outcome == "miss"
     assert journey.miss == Miss((Step("disk", "uri-miss"), Step("memory", "uri-miss")))
-    assert journey.kept == Store(HOUR)
+    assert journey.kept == Store(HOUR, ("memory", "disk"))
     assert [plan.key for plan in path.waited] == [reply.plan.key]
 
     again, journey = await path.ask(question())
@@ -155,7 +155,7 @@ async def test_the_operators_lifetimes_hold(make_path, rules, fields, ttl):
     path = make_path(rules=rules)
     path.first.replies.append(completion())
     _, journey = await path.ask(question(**fields))
-    assert journey.kept == Store(ttl)
+    assert journey.kept == Store(ttl, ("memory", "disk"))
 
 
 async def test_a_tier_that_is_down_is_a_miss(path):
@@ -318,3 +318,26 @@ async def test_a_journey_that_never_reached_a_provider_took_no_time_there(path):
     journey.end(START + 2.0)
     assert (journey.outcome, journey.tier, journey.stored) == ("exact", "memory", False)
     assert (journey.seconds, journey.upstream_seconds, journey.first_byte_seconds) == (2.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("near", "far", "taken"), [(True, False, ("memory",)), (False, True, ("disk",))])
+async def test_only_the_tiers_that_took_an_answer_are_said_to_hold_it(path, near, far, taken):
+    path.near.takes, path.far.takes = near, far
+    path.first.replies.append(completion())
+    _, journey = await path.ask(question())
+    assert journey.kept == Store(HOUR, taken)
+    journey.end(path.clock())
+    assert journey.stored
+    assert (path.near.puts, path.far.puts) == (1, 1)
+
+
+@pytest.mark.parametrize("far", [True, False])
+async def test_an_answer_that_no_tier_took_is_not_said_to_be_stored(make_path, far):
+    path = make_path(far=far)
+    path.near.takes = path.far.takes = False
+    path.first.replies.append(completion())
+    _, journey = await path.ask(question())
+    assert journey.kept == NotStorable("not-taken")
+    journey.end(path.clock())
+    assert not journey.stored
+    assert (path.near.puts, path.far.puts) == (1, int(far))

@@ -102,8 +102,9 @@ async def test_a_cut_stream_is_an_error_and_not_kept(path, end):
     script = (ROLE, WORD, end) if end else (ROLE, WORD)
     upstream, journey = FakeStream(*script, done=False), path.journey()
     path.first.replies.append(upstream)
-    with pytest.raises(type(end) if end else UpstreamBroken):
+    with pytest.raises(type(end) if end else UpstreamBroken) as caught:
         await path.ask(question(stream=True), journey)
+    assert end or caught.value.kind == "io_error"
     assert path.said == raws(ROLE, WORD)
     assert journey.kept == NotStorable("unproven-end")
     assert path.near.puts == path.far.puts == 0

@@ -44,7 +44,8 @@ class Program:
     def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
         self.errors = home / f"stderr-{time.monotonic_ns()}"
         self.lines = home / f"stdout-{time.monotonic_ns()}"
-        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PORT": "0", **environ}
+        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
+        environment = kept | {"HOME": str(home), "PORT": "0", **environ}
         with self.errors.open("wb") as errors, self.lines.open("wb") as lines:
             command = [sys.executable, "-m", "sentinel_gateway", "serve"]
             self.process = subprocess.Popen(command, cwd=home, env=environment, stdout=lines, stderr=errors)

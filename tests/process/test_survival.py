@@ -45,7 +45,7 @@ def open_stream(program) -> socket.socket:
     """A stream that has begun."""
     body = json.dumps(DEMO).encode()
     stream = socket.create_connection(("127.0.0.1", program.port), DEADLINE)
-    stream.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    stream.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
     assert stream.recv(65536).startswith(b"HTTP/1.1 200 OK")
     return stream
 

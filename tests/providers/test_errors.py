@@ -1,6 +1,5 @@
 """What an upstream's failure means to the caller: golden cases, one table."""
 
-import aiohttp
 import msgspec
 import pytest
 from hypothesis import given
@@ -14,6 +13,16 @@ from sentinel_gateway.errors import (
     UpstreamTimeout,
     UpstreamUnauthorized,
     UpstreamUnreachable,
+)
+from sentinel_gateway.providers._connection import (
+    BrokenOff,
+    CertificateRefused,
+    ConnectFailed,
+    ConnectTimeout,
+    Disconnected,
+    HandshakeFailed,
+    NoAddress,
+    NotHttp,
 )
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._errors import (
@@ -211,17 +220,17 @@ def test_an_error_reported_within_an_answer(error, kind):
 @pytest.mark.parametrize(
     ("raised", "kind", "says"),
     [
-        (aiohttp.ConnectionTimeoutError("x"), UpstreamTimeout, "timeouts.connect"),
-        (TimeoutError(), UpstreamTimeout, "timeouts.first_byte"),
-        (aiohttp.ServerDisconnectedError(), UpstreamBroken, "closed the connection"),
-        (aiohttp.ClientPayloadError(), UpstreamBroken, "middle"),
-        (aiohttp.InvalidURL("x"), UpstreamUnreachable, "base_url"),
-        (aiohttp.ClientOSError(104, "reset"), UpstreamBroken, "broke the connection"),
-        (aiohttp.ClientError(), UpstreamBroken, "broke the connection"),
-        (OSError("disk"), UpstreamBroken, "broke the connection"),
+        (ConnectTimeout(), UpstreamTimeout, "timeouts.connect"),
+        (NoAddress(), UpstreamUnreachable, "no address"),
+        (ConnectFailed(), UpstreamUnreachable, "no connection"),
+        (CertificateRefused(), UpstreamUnreachable, "certificate"),
+        (HandshakeFailed(), UpstreamUnreachable, "handshake"),
+        (Disconnected(), UpstreamBroken, "closed the connection"),
+        (BrokenOff(), UpstreamBroken, "middle"),
+        (NotHttp(), UpstreamBroken, "valid HTTP"),
     ],
 )
-def test_the_librarys_errors_become_ours(raised, kind, says):
+def test_failures_of_a_connection_become_ours(raised, kind, says):
     with pytest.raises(UpstreamError) as caught, TransportErrors("groq", Timeouts()):
         raise raised
     assert type(caught.value) is kind
@@ -234,6 +243,6 @@ def test_other_errors_pass():
         raise KeyError
 
 
-def test_a_total_shorter_than_the_first_byte_is_named():
+def test_a_total_shorter_than_the_time_to_connect_is_named():
     with pytest.raises(UpstreamTimeout, match=r"timeouts\.total"), TransportErrors("groq", Timeouts(total=3)):
-        raise TimeoutError
+        raise ConnectTimeout

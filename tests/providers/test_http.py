@@ -7,7 +7,6 @@ import ssl
 import time
 
 import pytest
-from yarl import URL
 
 from sentinel_gateway.errors import (
     UpstreamBroken,
@@ -155,7 +154,7 @@ async def test_an_endless_event_is_cut_off(provider, upstream, call):
 
 async def test_a_stream_over_the_cap_is_cut_off(http, upstream):
     upstream.script(f"huge={2 * MAX_STREAM_BYTES};chunks=5000")
-    endpoint = Endpoint("groq", URL(upstream.base_url) / "chat/completions", {}, Timeouts())
+    endpoint = Endpoint("groq", f"{upstream.base_url}/chat/completions", {}, Timeouts())
     stream = await http.stream(endpoint, b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}')
     assert repr(stream) == "<ByteStream groq 200 open>"
     size = 0
@@ -223,8 +222,9 @@ async def test_a_refusal_before_the_body_was_read_is_heard(provider, raw_server,
     ],
 )
 async def test_what_cannot_or_must_not_be_reached(provider, call, base_url):
-    with pytest.raises(UpstreamUnreachable, match="can't be reached"):
+    with pytest.raises(UpstreamUnreachable, match="can't be reached") as caught:
         await provider(base_url, timeouts=QUICK).complete(call())
+    assert (caught.value.kind, caught.value.code) == ("io_error", "upstream_error")
 
 
 async def test_a_certificate_that_nobody_vouches_for(provider, raw_server, call, self_signed):
@@ -234,9 +234,21 @@ async def test_a_certificate_that_nobody_vouches_for(provider, raw_server, call,
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(self_signed)
     async with raw_server(handle, ssl=tls) as server:
-        with pytest.raises(UpstreamUnreachable, match="certificate"):
+        with pytest.raises(UpstreamUnreachable, match="certificate") as caught:
             await provider(server.base_url).complete(call())
+    assert (caught.value.kind, caught.value.code) == ("tls_error", "upstream_error")
     assert server.heads == []
+
+
+async def test_a_server_that_speaks_no_tls(provider, raw_server, call):
+    async def handle(server, reader, writer):
+        assert (await reader.read(1)) == b"\x16", "a TLS handshake"
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with raw_server(handle) as server:
+        with pytest.raises(UpstreamUnreachable, match="TLS handshake failed") as caught:
+            await provider(server.base_url.replace("http:", "https:")).complete(call())
+    assert caught.value.kind == "tls_error"
 
 
 def test_tls_is_verified_and_no_older_than_1_2():

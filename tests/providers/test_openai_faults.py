@@ -94,6 +94,29 @@ async def test_each_fault_has_one_outcome(provider, upstream, call, fault, strea
     await upstream.settle()
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("err=500", "upstream_error"),
+        ("gzip_bomb=4", "upstream_error"),
+        ("cut_after=-1", "io_error"),
+        ("rst_after=-1", "io_error"),
+        ("latency_ms=2000", "upstream_timeout"),
+        ("err=408", "upstream_timeout"),
+        ("err=401", "upstream_unauthorized"),
+        ("err=429", "rate_limit_exceeded"),
+    ],
+)
+async def test_what_operators_are_told_has_failed(provider, upstream, call, fault, kind, streamed):
+    asked = provider(upstream.base_url, timeouts=SHORT)
+    upstream.script(fault)
+    with pytest.raises(UpstreamError) as caught:
+        await (heard_to_the_end(asked, call()) if streamed else asked.complete(call()))
+    assert caught.value.kind == kind
+    await upstream.settle()
+
+
 @pytest.mark.parametrize("fault", ["err=404", "err=500", "latency_ms=2000", "cut_after=0"])
 async def test_models_that_cannot_be_listed_are_an_error_too(provider, upstream, fault):
     with pytest.raises(UpstreamError):

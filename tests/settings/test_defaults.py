@@ -43,7 +43,7 @@ def test_limits_and_deadlines(configure):
     assert (server.max_body_bytes, server.max_depth) == (4 * MIB, 64)
     assert (server.header_timeout, server.body_timeout, server.write_timeout, server.keep_alive) == (10, 30, 30, 75)
     assert (server.drain_notice, server.drain_timeout, server.heartbeat) == (0.5, 30, 15)
-    assert (server.cors.origins, server.cors.credentials) == ((), False)
+    assert (server.cors.origins, server.cors.credentials, server.allowed_hosts) == ((), False, ())
     timeouts = settings.providers["vllm"].timeouts
     assert (timeouts.connect, timeouts.first_byte, timeouts.idle, timeouts.total) == (5, 60, 60, 600)
     cache = settings.cache

@@ -43,6 +43,8 @@ ONE_BY_ONE = [
     ),
     ("server: {cors: {origins: [app.example.com]}}", "sentinel.yaml:1 server.cors.origins.0", "such as https://app.example.com"),
     ("server: {cors: {origins: ['https://a/b']}}", "sentinel.yaml:1 server.cors.origins.0", "scheme, host and port"),
+    ("server: {allowed_hosts: ['https://a']}", "sentinel.yaml:1 server.allowed_hosts.0", "without scheme and port"),
+    ("server: {allowed_hosts: 'a.example,b:80'}", "sentinel.yaml:1 server.allowed_hosts.1", "got 'b:80'"),
     ("server: {cors: {origins: [null]}}", "sentinel.yaml:1 server.cors.origins.0", "got nothing, but it must be text"),
     ("server: {cors: {origins: '[a'}}", "sentinel.yaml:1 server.cors.origins", "a JSON list"),
     (

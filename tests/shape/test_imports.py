@@ -22,7 +22,7 @@ VIOLATIONS = {
     "Rules have no clock, no chance, no I/O and no framework": [("core/planted.py", "def late():\n    from time import time")],
     "The path and its ports know no framework and no wire": [("pipeline/planted.py", "import starlette.requests")],
     "Only api and what is above it know the server": [("stores/planted.py", "import fastapi")],
-    "Only providers call out": [("api/planted.py", "import aiohttp")],
+    "Only providers call out": [("api/planted.py", "import aiohappyeyeballs")],
 }
 """For each rule, files that break it."""
 

@@ -1,4 +1,4 @@
-"""What uvicorn, aiohttp and asyncio log comes out as one-line events."""
+"""What uvicorn and asyncio log comes out as one-line events."""
 
 import logging
 from collections.abc import Callable
@@ -27,12 +27,12 @@ def test_warnings_and_up_without_traceback(output: Output, open_log: Open) -> No
     log = open_log()
     with LibraryLogs(log):
         logging.getLogger("uvicorn.error").info("Started server process")
-        logging.getLogger("aiohttp.client").warning("odd %s", "thing")
+        logging.getLogger("uvicorn.error").warning("odd %s", "thing")
         fail("uvicorn.error")
     log.close()
     warning, error = decoded(output.rest().splitlines())
     assert warning | {"timestamp": ""} == {
-        "timestamp": "", "level": "warning", "event": "library", "logger": "aiohttp.client", "message": "odd thing",
+        "timestamp": "", "level": "warning", "event": "library", "logger": "uvicorn.error", "message": "odd thing",
     }  # fmt: skip
     assert error["level"] == "error"
     assert error["message"] == r"Exception in ASGI\napplication"

@@ -152,6 +152,9 @@ def test_two_gateways_in_one_process_share_nothing(make_record: Make) -> None:
     [
         ({"error": "context_length_exceeded"}, "upstream_refused"),  # the provider's own code never becomes a label
         ({"error": "rate_limit_exceeded"}, "rate_limit_exceeded"),
+        ({"error": "io_error"}, "io_error"),
+        ({"error": "tls_error"}, "tls_error"),
+        ({"error": "json_error"}, "json_error"),
         ({"error": "client_left"}, None),
         ({"error": "internal_error"}, None),
         ({"error": "model_not_found", "target": ""}, None),  # no provider was asked
@@ -180,7 +183,7 @@ def test_totals_count_each_request_once(metrics: Metrics, make_record: Make) -> 
     ):
         metrics.observe(record)
     totals = metrics.totals()
-    assert totals == Totals(exact_hits=2, semantic_hits=1, misses=1, bypassed=1, errors=2, tokens_saved=63)
+    assert totals == Totals(exact_hits=2, semantic_hits=1, misses=1)
     assert totals.total == 4
 
 

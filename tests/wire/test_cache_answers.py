@@ -1,16 +1,19 @@
 """What callers are told of the cache: every outcome, read with another implementation of structured fields (RFC 8941, 9211)."""
 
+from typing import get_args
+
 import http_sf
 import msgspec
 import pytest
 
 from sentinel_gateway.api.wire.cache_headers import PRIVATE, Header, cache_status, explain_header, hit_headers, miss_headers
-from sentinel_gateway.core.caching import Entry, Hit, Miss, NotStorable, Step, Store, Wish
+from sentinel_gateway.core.caching import Entry, Hit, Miss, NotStorable, Step, Store, Tier, Why, Wish
 from sentinel_gateway.pipeline.journey import Journey
 
 NOW = 1_800_000_000.0
 ENTRY = Entry(key="k", body=b"}", model="groq/llama", created=NOW - 90.5, expires=NOW + 209.9)
 MEMORY, DISK = Step("memory", "uri-miss"), Step("disk", "uri-miss")
+BOTH: tuple[Tier, ...] = ("memory", "disk")
 FORWARDS = {"bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"}
 """The closed list of RFC 9211."""
 
@@ -55,16 +58,35 @@ def test_an_entry_of_a_clock_ahead_of_ours_has_no_age():
 
 OUTCOMES: dict[str, tuple[Journey, list[tuple[str, dict[str, object]]]]] = {
     "stored": (
-        journey(DISK, MEMORY, kept=Store(60)),
+        journey(DISK, MEMORY, kept=Store(60, BOTH)),
         [("sentinel-disk", {"fwd": "uri-miss", "stored": True}), ("sentinel-memory", {"fwd": "uri-miss", "stored": True})],
     ),
-    "memory alone": (journey(MEMORY, kept=Store(60)), [("sentinel-memory", {"fwd": "uri-miss", "stored": True})]),
+    "memory alone": (journey(MEMORY, kept=Store(60, ("memory",))), [("sentinel-memory", {"fwd": "uri-miss", "stored": True})]),
+    "taken by memory, not by the disk": (
+        journey(DISK, MEMORY, kept=Store(60, ("memory",))),
+        [("sentinel-disk", {"fwd": "uri-miss"}), ("sentinel-memory", {"fwd": "uri-miss", "stored": True})],
+    ),
+    "taken by the disk, not by memory": (
+        journey(DISK, MEMORY, kept=Store(60, ("disk",))),
+        [("sentinel-disk", {"fwd": "uri-miss", "stored": True}), ("sentinel-memory", {"fwd": "uri-miss"})],
+    ),
+    "no-cache, and not taken by memory": (
+        journey(Step("memory", "request"), kept=Store(60, ("disk",)), read=False),
+        [("sentinel-memory", {"fwd": "request"})],
+    ),
+    "tier down, then taken by it": (
+        journey(Step("disk", "miss", "tier-down"), MEMORY, kept=Store(60, BOTH)),
+        [
+            ("sentinel-disk", {"fwd": "miss", "stored": True, "detail": "tier-down"}),
+            ("sentinel-memory", {"fwd": "uri-miss", "stored": True}),
+        ],
+    ),
     "not known yet": (
         journey(DISK, MEMORY),
         [("sentinel-disk", {"fwd": "uri-miss"}), ("sentinel-memory", {"fwd": "uri-miss"})],
     ),
     "stale": (
-        journey(Step("disk", "stale"), Step("memory", "stale"), kept=Store(1)),
+        journey(Step("disk", "stale"), Step("memory", "stale"), kept=Store(1, BOTH)),
         [("sentinel-disk", {"fwd": "stale", "stored": True}), ("sentinel-memory", {"fwd": "stale", "stored": True})],
     ),
     "the caller's max-age": (
@@ -98,22 +120,7 @@ def test_every_miss_tells_its_reason(name):
     assert {said["fwd"] for _, said in expected} <= FORWARDS
 
 
-@pytest.mark.parametrize(
-    "why",
-    [
-        "no-store",
-        "bypass",
-        "ttl-0",
-        "too-large",
-        "length",
-        "content-filter",
-        "unfinished",
-        "unknown-finish",
-        "empty",
-        "unproven-end",
-        "cleared-meanwhile",
-    ],
-)
+@pytest.mark.parametrize("why", get_args(Why))
 def test_what_was_not_stored_says_why(why):
     status = members(cache_status(journey(MEMORY, kept=NotStorable(why))))
     assert status == [("sentinel-memory", {"fwd": "uri-miss", "detail": f"uncacheable-{why}"})]
@@ -141,7 +148,8 @@ KEY = "0123456789abcdef" * 4
     ("kept", "hit", "said"),
     [
         (None, Hit(ENTRY, "disk"), b"disk hit, stored 90 s ago for another 210 s"),
-        (Store(60.4), None, b"stored for 60 s"),
+        (Store(60.4, BOTH), None, b"stored for 60 s in memory and disk"),
+        (Store(60.4, ("disk",)), None, b"stored for 60 s in disk"),
         (NotStorable("empty"), None, b"not stored: empty"),
         (None, None, b"stored once the stream's end is proven"),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from sentinel_gateway.api.wire.json_body import MAX_PARTS
 from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.errors import BadRequest, InvalidBody, InvalidField
@@ -285,7 +286,7 @@ def test_brackets_in_strings_and_side_by_side_are_no_depth():
 @pytest.mark.parametrize("space", ["", " "])
 def test_any_greater_depth_is_refused(kind, space):
     """The parsers give up at different depths below a thousand, depending on the caller's: none may do so in its own way."""
-    for depth in (300, *range(800, 1030), 5_000, 100_000):
+    for depth in (300, *range(800, 1030), 5_000, 90_000):
         assert "nested" in refusal(nested(depth, kind, space=space)).message
 
 
@@ -304,7 +305,8 @@ def test_depth_that_a_second_key_hides(kind):
 # -- size
 
 
-MANY = 300_000
+MANY = 90_000
+TOO_MANY = f"more than {MAX_PARTS:,} keys and values"
 
 
 def test_many_keys_are_only_many():
@@ -319,7 +321,23 @@ def test_many_duplicates():
 
 
 def test_many_small_containers():
-    assert len(read(with_member('"x": [' + ",".join(["[]", "{}"] * 50_000) + "]")).fields["x"]) == 100_000
+    assert len(read(with_member('"x": [' + ",".join(["[]", "{}"] * 40_000) + "]")).fields["x"]) == 80_000
+
+
+@pytest.mark.parametrize("item", ["[]", "{}", "1", "1.5", "null", '"ab"', '{"a":1}', '["{",[{}]]', '"\\",{""":"["}'])
+def test_more_keys_and_values_than_any_sane_body_has(item):
+    """Millions of them, in 4 MiB, would hold up every other request for a second."""
+    raw = with_member('"x":[' + ",".join([item] * (4_000_000 // len(item))) + "]")
+    assert TOO_MANY in refusal(raw).message
+
+
+def test_a_million_keys():
+    assert TOO_MANY in refusal("{" + ",".join(f'"{number:x}":0' for number in range(1_000_000)) + "}").message
+
+
+def test_the_text_of_a_message_counts_for_nothing():
+    text = 'for (i = [0, 1], j = {"a": 2}; ) { f(i, j, "\\"); }\n' * 70_000
+    assert read_fields(x=text).fields["x"] == text
 
 
 def test_one_long_string():

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sentinel_gateway.api.operations import NOT_IN_USE
 from sentinel_gateway.core.caching import Selector
-from sentinel_gateway.errors import ConfigurationError, InvalidField, InvalidKey, RequestError, StoreDown
+from sentinel_gateway.errors import ClearFailed, ConfigurationError, InvalidField, InvalidKey, ReloadRejected, StoreDown
 from sentinel_gateway.pipeline.tiers import Tiers
 
-UNUSED: Final = {"redis": "disabled", "qdrant": "disabled", "embeddings": "disabled"}
+UNUSED: Final = dict.fromkeys(NOT_IN_USE, "disabled")
 
 
 class ClearRequest(BaseModel):
@@ -36,22 +37,6 @@ def _read(raw: bytes) -> ClearRequest:
         return ClearRequest.model_validate_json(raw) if raw else ClearRequest()
     except ValidationError as exc:
         raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in exc.errors()]) from exc
-
-
-class ClearFailed(RequestError):
-    """A tier could not be cleared: the entries may still be there."""
-
-    status = 503
-    code = "cache_clear_failed"
-    retry = True
-
-
-class ReloadRejected(RequestError):
-    """The new configuration is wrong; the old one stays in force."""
-
-    status = 400
-    type = "invalid_request_error"
-    code = "invalid_configuration"
 
 
 class Admin:

@@ -39,7 +39,7 @@ class ChatCompletions:
         """Answer one request; raises `RequestError`s."""
         headers, journey = exchange.headers, exchange.journey
         if exchange.method != "POST":
-            raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed here: POST a chat completion request.")
+            raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed: POST a chat completion request.", allowed=("POST",))
         if self._options.via in headers.get(b"via", b""):
             raise LoopDetected("This request has passed through this gateway before: a provider's base URL points back at it.")
         journey.wish = read_wish(headers)

@@ -24,8 +24,8 @@ from uvicorn.server import ServerState
 from sentinel_gateway.api.asgi import App, Header
 from sentinel_gateway.api.cycle import Cycle, render
 from sentinel_gateway.api.eager import run_eagerly
-from sentinel_gateway.api.head import HeadTooLarge, check_fields, check_line, head_size, parse_target
-from sentinel_gateway.errors import BadRequest, Overloaded, RequestError, RequestTimeout
+from sentinel_gateway.api.head import check_fields, check_line, head_size, parse_target
+from sentinel_gateway.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout
 from sentinel_gateway.pipeline.admit import RETRY_AFTER
 
 NEVER: Final = math.inf

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from sentinel_gateway.api.asgi import WHEN_GONE, App, Header, Scope
-from sentinel_gateway.api.exchange import JSON, SANE_ID, error_headers
+from sentinel_gateway.api.exchange import JSON, error_headers, request_id
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.errors import InternalError, RequestError
 
@@ -264,8 +264,8 @@ class _Lingering(asyncio.Transport):
 
 def render(error: RequestError, received: Iterable[Header]) -> tuple[list[Header], bytes]:
     """Headers and body of an error that the app does not answer, and after which the connection is closed."""
-    asked = next((value for name, value in received if name == b"x-request-id"), b"")
-    request_id = asked if SANE_ID.fullmatch(asked) else b"req_" + os.urandom(16).hex().encode("ascii")
+    asked = next((value for name, value in received if name == b"x-request-id"), None)
+    shown = request_id(asked, os.urandom(16).hex()).encode("ascii")
     body = error_body(error)
     length = (b"content-length", b"%d" % len(body))
-    return [JSON, length, (b"connection", b"close"), (b"x-request-id", request_id), *error_headers(error)], body
+    return [JSON, length, (b"connection", b"close"), (b"x-request-id", shown), *error_headers(error)], body

@@ -15,7 +15,7 @@ import msgspec
 from sentinel_gateway.api.asgi import WHEN_GONE, Header, Receive, Scope, Send
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.openai import error_body
-from sentinel_gateway.errors import BodyTooLarge, ClientLeft, PageRefused, RequestError
+from sentinel_gateway.errors import BodyTooLarge, ClientLeft, MethodNotAllowed, PageRefused, RequestError
 from sentinel_gateway.pipeline.journey import Journey
 
 COMPRESS_FROM: Final = 1024
@@ -142,7 +142,7 @@ class Sender:
 
     async def error(self, error: RequestError) -> None:
         """An error: a status if none was sent yet, else the stream's last event, without `[DONE]`."""
-        self._journey.error = error.shown_code or error.type
+        self._journey.error = error.kind
         if self._started:
             await self.end_stream(b"data: %b\n\n" % error_body(error))
         else:
@@ -219,13 +219,18 @@ class Exchange:
             task.cancel()
 
 
+def request_id(asked: bytes | None, drawn: str) -> str:
+    """The caller's id for its request if it is sane, else one of ours."""
+    return asked.decode("ascii") if asked and SANE_ID.fullmatch(asked) else f"req_{drawn}"
+
+
 def _begin(scope: Scope, headers: Mapping[bytes, bytes], now: float) -> Journey:
     sentinel_id = os.urandom(16).hex()
     asked = headers.get(b"x-request-id")
     return Journey(
         route=UNMATCHED,
         method=scope["method"],
-        request_id=asked.decode("ascii") if asked and SANE_ID.fullmatch(asked) else f"req_{sentinel_id}",
+        request_id=request_id(asked, sentinel_id),
         sentinel_id=sentinel_id,
         at=now,
         client=scope["client"][0] if scope.get("client") else "",
@@ -246,6 +251,8 @@ def error_headers(error: RequestError) -> list[Header]:
     if error.http_status in {429, 503}:
         wait = 1.0 if error.retry_after is None else error.retry_after
         headers += [(b"retry-after", b"%d" % math.ceil(wait)), (b"retry-after-ms", b"%d" % math.ceil(wait * 1000))]
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     return headers
 
 

@@ -20,13 +20,6 @@ HOST: Final = re.compile(rb"(?:[\w.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5}
 ABSOLUTE: Final = re.compile(rb"https?://[\w.:\[\]-]+(/[^?]*)?(?:\?(.*))?", re.ASCII | re.IGNORECASE)
 
 
-class HeadTooLarge(BadRequest):
-    """The request line and the headers are too long, or too many."""
-
-    status = 431
-    code = "request_header_fields_too_large"
-
-
 class Target(NamedTuple):
     """What is asked for: the path, decoded and as it came, and what follows the question mark."""
 
@@ -40,7 +33,7 @@ def check_line(method: bytes, version: str) -> None:
     if version not in ("1.1", "1.0"):
         raise BadRequest(f"HTTP/{version} is not served here: use HTTP/1.1.")
     if method in (b"CONNECT", b"TRACE"):
-        raise MethodNotAllowed(f"{method.decode('ascii')} is not allowed here.")
+        raise MethodNotAllowed(f"{method.decode('ascii')} is not allowed here.", allowed=("GET", "HEAD", "POST"))
 
 
 def check_fields(headers: Sequence[Header], version: str, *, upgrade: bool) -> bool:

@@ -20,6 +20,7 @@ from sentinel_gateway.api.exchange import (
     error_headers,
     where_raised,
 )
+from sentinel_gateway.api.hosts import LOCAL, Hosts
 from sentinel_gateway.api.problems import PROBLEM, problem_body
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.errors import (
@@ -71,7 +72,8 @@ async def _invalid(_: Request, exc: RequestValidationError) -> Response:
 
 async def _http_error(request: Request, exc: HTTPException) -> Response:
     if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return _problem(MethodNotAllowed(f"{request.method[:20]} is not allowed on this path."))
+        allowed = sorted((exc.headers or {}).get("Allow", "").split(", "))
+        return _problem(MethodNotAllowed(f"{request.method[:20]} is not allowed on this path.", allowed=tuple(allowed)))
     if exc.status_code != HTTPStatus.NOT_FOUND:
         return _problem(BadRequest("The request can't be read."))
     return _problem(RouteNotFound("Unknown path. GET /health and GET /v1/models are good places to start."))
@@ -80,9 +82,10 @@ async def _http_error(request: Request, exc: HTTPException) -> Response:
 class Observed:
     """An ASGI app whose requests are counted: it gives them ids, tells `events` how they ended, and answers our own faults."""
 
-    def __init__(self, app: App, *, pages: Pages, clock: Clock, events: Events) -> None:
+    def __init__(self, app: App, *, pages: Pages, clock: Clock, events: Events, hosts: Hosts = LOCAL) -> None:
         self._app = app
         self._pages = pages
+        self._hosts = hosts
         self._clock = clock
         self._events = events
 
@@ -102,6 +105,7 @@ class Observed:
             scope["headers"] = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
         try:
             self._pages.check(exchange.headers)
+            self._hosts.check(exchange.headers)
             await self._app(scope, _limited(exchange, receive), send_with_ids)
         except RequestError as error:
             await _problem(error)(scope, receive, send_with_ids)

@@ -26,7 +26,7 @@ class Models:
         """Answer with one model, or with all; raises `RequestError`s."""
         exchange.journey.route = self.route if name is None else self.route_of_one
         if exchange.method not in {"GET", "HEAD"}:
-            raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed here: GET the models.")
+            raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed here: GET the models.", allowed=("GET", "HEAD"))
         await exchange.sender.whole(200, self.listed() if name is None else self.one(name), PRIVATE)
 
     def listed(self) -> bytes:

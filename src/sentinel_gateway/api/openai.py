@@ -9,6 +9,7 @@ from typing import Final
 from sentinel_gateway.api.asgi import Receive, Scope, Send
 from sentinel_gateway.api.chat import ChatCompletions
 from sentinel_gateway.api.exchange import Exchange, Pages, where_raised
+from sentinel_gateway.api.hosts import Hosts
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.errors import ClientLeft, InternalError, RequestError, RouteNotFound
 from sentinel_gateway.ports import Clock, Events
@@ -28,9 +29,10 @@ class OpenAIFace:
     """`max_body` in bytes."""
 
     def __init__(
-        self, chat: ChatCompletions, models: Models, *, pages: Pages, max_body: int, clock: Clock, events: Events
+        self, chat: ChatCompletions, models: Models, *, pages: Pages, hosts: Hosts, max_body: int, clock: Clock, events: Events
     ) -> None:
         self._pages = pages
+        self._hosts = hosts
         self._chat = chat
         self._models = models
         self._max_body = max_body
@@ -41,6 +43,7 @@ class OpenAIFace:
         exchange = Exchange(scope, receive, send, now=self._clock(), max_body=self._max_body)
         try:
             self._pages.check(exchange.headers)
+            self._hosts.check(exchange.headers)
             await self._route(exchange)
         except ClientLeft as left:
             _leave(exchange, left)

@@ -11,7 +11,7 @@ from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock
 
 NOT_IN_USE: Final = ("redis", "qdrant", "embeddings")
-"""Services that `/health` always lists (seed 000), which this version does not use."""
+"""Services that `/health` and `/admin/stats` always list (seed 000), which this version does not use."""
 
 READ: Final = ["GET", "HEAD"]
 

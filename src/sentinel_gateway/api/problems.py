@@ -1,5 +1,6 @@
 """Errors outside the OpenAI routes: RFC 9457 problem documents that also carry the seeds' `error` string."""
 
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -8,24 +9,13 @@ from sentinel_gateway.errors import RequestError
 
 PROBLEM: Final = "application/problem+json"
 
-TITLES: Final = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    413: "Content Too Large",
-    500: "Internal Server Error",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-}
-
 
 def problem_body(error: RequestError, *, errors: list[dict[str, str]] | None = None) -> bytes:
     """The document; `errors` are `{field, message}` for each wrong field."""
     status = error.http_status
     document = {
         "type": "about:blank",
-        "title": TITLES.get(status, "Error"),
+        "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": error.message,
         "error": error.message,

@@ -22,6 +22,22 @@ MAX_JITTER: Final = 0.1
 Tier = Literal["memory", "disk", "redis"]
 Forward = Literal["uri-miss", "stale", "request", "bypass", "miss"]
 """Why a tier passed the request on, in RFC 9211's words."""
+Why = Literal[
+    "no-store",
+    "bypass",
+    "ttl-0",
+    "too-large",
+    "length",
+    "content-filter",
+    "unfinished",
+    "unknown-finish",
+    "too-few-choices",
+    "empty",
+    "unproven-end",
+    "cleared-meanwhile",
+    "not-taken",
+]
+"""Why an answer was not kept: a closed list, told in Cache-Status and explained in docs/cache.md."""
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -80,15 +96,16 @@ class Miss(msgspec.Struct, frozen=True):
 
 
 class Store(msgspec.Struct, frozen=True):
-    """The answer may be kept for `ttl` seconds."""
+    """The answer may be kept for `ttl` seconds. `tiers` took it, the nearest first, once they were asked."""
 
     ttl: float
+    tiers: tuple[Tier, ...] = ()
 
 
 class NotStorable(msgspec.Struct, frozen=True):
     """The answer must not be kept; `why` completes `uncacheable-<why>`."""
 
-    why: str
+    why: Why
 
 
 class TtlRules(msgspec.Struct, frozen=True):
@@ -124,14 +141,14 @@ def lifetime(request: ChatRequest, wish: Wish, rules: TtlRules, *, jitter: float
     return base * (1.0 - MAX_JITTER * jitter)
 
 
-def storable(request: ChatRequest, answer: Answer, wish: Wish, *, ttl: float, max_bytes: int, size: int) -> Store | NotStorable:
-    """May this answer be kept? `size` is its length in bytes. A stream is judged by its folded answer, once its end is proven."""
+def storable(request: ChatRequest, answer: Answer, wish: Wish, *, ttl: float) -> Store | NotStorable:
+    """May this answer be kept, whatever its size? A stream is judged by its folded answer, once its end is proven."""
     if not wish.write:
         return NotStorable("bypass" if wish.bypass else "no-store")
     if ttl <= 0:
         return NotStorable("ttl-0")
-    if size > max_bytes:
-        return NotStorable("too-large")
+    if len(answer.finish_reasons) < request.choices:
+        return NotStorable("too-few-choices")
     for reason in answer.finish_reasons:
         if (why := _unfit(reason, request)) is not None:
             return NotStorable(why)
@@ -140,7 +157,7 @@ def storable(request: ChatRequest, answer: Answer, wish: Wish, *, ttl: float, ma
     return Store(ttl)
 
 
-def _unfit(reason: str | None, request: ChatRequest) -> str | None:
+def _unfit(reason: str | None, request: ChatRequest) -> Why | None:
     if reason == "stop" or reason in ENDINGS_WITH_TOOLS:
         return None
     if reason == "length":

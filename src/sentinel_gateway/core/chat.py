@@ -47,12 +47,6 @@ class Answer(msgspec.Struct, frozen=True):
     finish_reasons: tuple[str | None, ...]
     usage: Usage | None
 
-    @property
-    def model(self) -> str:
-        """The model that the provider says answered."""
-        model = self.fields.get("model")
-        return model if isinstance(model, str) else ""
-
 
 class Chunk(msgspec.Struct, frozen=True):
     """One `chat.completion.chunk`: the provider's bytes, and the same parsed."""

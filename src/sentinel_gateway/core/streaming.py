@@ -34,6 +34,27 @@ class _Text:
         return "".join(self.pieces)
 
 
+class _Items:
+    """A list that goes on. `numbered` are its items that have a number, by which later pieces of them are joined."""
+
+    __slots__ = ("items", "numbered")
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.numbered: dict[int, Fields] = {}
+
+    def add(self, item: Any) -> None:
+        number = item.get("index") if isinstance(item, dict) else None
+        if type(number) is not int:
+            self.items.append(item)
+            return
+        known = self.numbered.get(number)
+        if known is None or _is_another(item, known):
+            known = self.numbered[number] = {"index": number}
+            self.items.append(known)
+        _join(known, item)
+
+
 class _Choice:
     __slots__ = ("extra", "finish_reason", "logprobs", "message")
 
@@ -143,23 +164,17 @@ def _join(into: Fields, delta: Any) -> None:
             joined = into[name] = old if isinstance(old, dict) else {}
             _join(joined, value)
         elif isinstance(value, list):
-            items = into[name] = old if isinstance(old, list) else []
-            _join_items(items, value)
+            items = into[name] = old if isinstance(old, _Items) else _Items()
+            for item in value:
+                items.add(item)
         elif not old:
             into[name] = value
 
 
-def _join_items(items: list[Any], more: list[Any]) -> None:
-    for item in more:
-        number = item.get("index") if isinstance(item, dict) else None
-        if type(number) is not int:
-            items.append(item)
-            continue
-        known = next((held for held in items if isinstance(held, dict) and held.get("index") == number), None)
-        if known is None:
-            known = {"index": number}
-            items.append(known)
-        _join(known, item)
+def _is_another(call: Fields, known: Fields) -> bool:
+    """Some providers give all their tool calls the number 0: one with another id and a name is another call."""
+    named = any(isinstance(member, dict) and member.get("name") for member in call.values())
+    return named and bool(known.get("id")) and bool(call.get("id")) and call["id"] != known["id"]
 
 
 def _settle(value: Any) -> Any:
@@ -167,8 +182,8 @@ def _settle(value: Any) -> Any:
         return value.whole()
     if isinstance(value, dict):
         return {name: _settle(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_settle(item) for item in value]
+    if isinstance(value, _Items):
+        return [_settle(item) for item in value.items]
     return value
 
 

@@ -71,7 +71,7 @@ class Dispatch:
                 except UpstreamError as error:
                     if not error.next_target:
                         raise
-                    self._events.note("target_failed", target=str(target), error=error.code)
+                    self._events.note("target_failed", target=str(target), error=error.kind)
             return await self._attempt(attempt, last, plan, journey)
         finally:
             journey.upstream_ended = self._clock()
@@ -90,5 +90,5 @@ class Dispatch:
             try:
                 first = await anext(batches)
             except StopAsyncIteration:
-                raise UpstreamBroken(f"{target.provider} closed the stream before its first word.") from None
+                raise UpstreamBroken(f"{target.provider} closed the stream before its first word.", failure="io_error") from None
             return OpenStream(stream, first, batches, closing.pop_all())

@@ -5,6 +5,7 @@ A stream owns its release: however it ends - done, cut, the caller gone - `close
 
 from collections.abc import AsyncGenerator
 
+from sentinel_gateway.core.caching import NotStorable
 from sentinel_gateway.core.chat import Answer, ChatRequest, Chunk
 from sentinel_gateway.core.streaming import Fold
 from sentinel_gateway.errors import UpstreamBroken
@@ -30,13 +31,13 @@ class Relay:
             if payloads:
                 yield payloads
         if not self._opened.finished and not self.fold.finished:
-            raise UpstreamBroken("The provider's stream was cut before its end: what came is incomplete.")
+            raise UpstreamBroken("The provider's stream was cut before its end: what came is incomplete.", failure="io_error")
 
-    def proven(self) -> Answer | None:
+    def proven(self) -> Answer | NotStorable:
         """The whole answer, if the provider said it was done, every choice has ended, and it was small enough to remember."""
-        if self._opened.finished and self.fold.finished and not self.fold.overflown:
-            return self.fold.answer()
-        return None
+        if not (self._opened.finished and self.fold.finished):
+            return NotStorable("unproven-end")
+        return NotStorable("too-large") if self.fold.overflown else self.fold.answer()
 
     async def close(self) -> None:
         """Let go of the upstream connection."""

@@ -21,23 +21,24 @@ class Settlement:
         self._clock = clock
         self._chance = chance
 
-    def answered(self, plan: Plan, journey: Journey, answer: Answer | None, usage: Usage | None) -> None:
-        """Count the tokens and keep the answer if it may be kept; None = a stream without a proven, rememberable end."""
+    def answered(self, plan: Plan, journey: Journey, answer: Answer | NotStorable, usage: Usage | None) -> None:
+        """Count the tokens and keep the answer if it may be kept; a stream may have shown already that it may not."""
         if usage is not None:
             journey.prompt_tokens, journey.completion_tokens = usage.prompt_tokens, usage.completion_tokens
-        journey.kept = NotStorable("unproven-end") if answer is None else self._keep(plan, journey, answer)
+        journey.kept = answer if isinstance(answer, NotStorable) else self._keep(plan, journey, answer)
 
     def _keep(self, plan: Plan, journey: Journey, answer: Answer) -> Store | NotStorable:
         ttl = lifetime(plan.request, journey.wish, self._rules, jitter=self._chance())
-        if not journey.wish.write or ttl <= 0:
-            return storable(plan.request, answer, journey.wish, ttl=ttl, max_bytes=self._max_bytes, size=0)
+        verdict = storable(plan.request, answer, journey.wish, ttl=ttl)
+        if isinstance(verdict, NotStorable):
+            return verdict
         body = stored_body(answer)
-        verdict = storable(plan.request, answer, journey.wish, ttl=ttl, max_bytes=self._max_bytes, size=len(body))
-        if isinstance(verdict, Store) and not self._tiers.keep(
-            self._entry(plan, journey, answer, body, ttl), epoch=journey.epoch
-        ):
+        if len(body) > self._max_bytes:
+            return NotStorable("too-large")
+        if self._tiers.epoch != journey.epoch:
             return NotStorable("cleared-meanwhile")
-        return verdict
+        tiers = self._tiers.keep(self._entry(plan, journey, answer, body, ttl))
+        return Store(ttl, tiers) if tiers else NotStorable("not-taken")
 
     def _entry(self, plan: Plan, journey: Journey, answer: Answer, body: bytes, ttl: float) -> Entry:
         now = self._clock()

@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 
-from sentinel_gateway.core.caching import Entry, Hit, Miss, Selector, Step, Wish, judge
+from sentinel_gateway.core.caching import Entry, Hit, Miss, Selector, Step, Tier, Wish, judge
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Clock, NearStore, ReplyStore
 
@@ -18,7 +18,7 @@ class Tiers:
         self.near_ttl = near_ttl
         self._clock = clock
         self.epoch = 0
-        """Counts the clears. What was under way when one happened must not bring cleared entries back."""
+        """Counts the clears. What was asked before one must not bring cleared entries back: whoever keeps it looks at this."""
 
     def __repr__(self) -> str:
         return f"<Tiers {self._near!r} then {self._far!r}>"
@@ -44,14 +44,12 @@ class Tiers:
             self._near.put(self._brought_near(found.entry, now))
         return found
 
-    def keep(self, entry: Entry, *, epoch: int) -> bool:
-        """Store in every tier; False if there was a clear since `epoch`."""
-        if epoch != self.epoch:
-            return False
-        self._near.put(self._brought_near(entry, self._clock()))
-        if self._far is not None:
-            self._far.put(entry)
-        return True
+    def keep(self, entry: Entry) -> tuple[Tier, ...]:
+        """Offer it to every tier; those that took it, the nearest first."""
+        taken: list[Tier] = ["memory"] if self._near.put(self._brought_near(entry, self._clock())) else []
+        if self._far is not None and self._far.put(entry):
+            taken.append(self._far.tier)
+        return tuple(taken)
 
     async def clear(self, selector: Selector) -> int:
         """Remove from every tier; how many the fullest of them held. `StoreDown` if the farther one could not."""

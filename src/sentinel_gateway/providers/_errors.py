@@ -13,10 +13,10 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final
 
-import aiohttp
 import msgspec
 
 from sentinel_gateway.errors import (
+    Failure,
     UpstreamBroken,
     UpstreamError,
     UpstreamLimited,
@@ -24,6 +24,17 @@ from sentinel_gateway.errors import (
     UpstreamTimeout,
     UpstreamUnauthorized,
     UpstreamUnreachable,
+)
+from sentinel_gateway.providers._connection import (
+    BrokenOff,
+    CertificateRefused,
+    ConnectFailed,
+    ConnectTimeout,
+    Disconnected,
+    HandshakeFailed,
+    NoAddress,
+    NotHttp,
+    TransportError,
 )
 from sentinel_gateway.providers._deadlines import Timeouts
 
@@ -151,26 +162,23 @@ def _words(value: Any, depth: int = 4) -> str:
     return ""
 
 
-_MEANINGS: Final[tuple[tuple[type[Exception], type[UpstreamError], str], ...]] = (
-    (aiohttp.ClientConnectorCertificateError, UpstreamUnreachable, "can't be reached: its TLS certificate isn't valid."),
-    (aiohttp.ClientConnectorSSLError, UpstreamUnreachable, "can't be reached: the TLS handshake failed."),
-    (aiohttp.ClientConnectorDNSError, UpstreamUnreachable, "can't be reached: no address for its host. Check base_url."),
-    (aiohttp.ClientConnectorError, UpstreamUnreachable, "can't be reached: no connection. Check base_url and the network."),
-    (aiohttp.InvalidURL, UpstreamUnreachable, "can't be reached: its base_url isn't a URL."),
-    (aiohttp.NonHttpUrlClientError, UpstreamUnreachable, "can't be reached: its base_url isn't an HTTP URL."),
-    (UnicodeError, UpstreamUnreachable, "can't be reached: the host in its base_url isn't a name."),
-    (aiohttp.ServerDisconnectedError, UpstreamBroken, "closed the connection before it answered."),
-    (aiohttp.ClientPayloadError, UpstreamBroken, "broke off in the middle of its answer."),
-    (aiohttp.ClientResponseError, UpstreamBroken, "didn't answer in valid HTTP."),
-)
-"""What a failure of the library below means; the first class that fits, so the narrower stand before the wider.
+_MEANINGS: Final[Mapping[type[TransportError], tuple[type[UpstreamUnreachable | UpstreamBroken], Failure, str]]] = {
+    NoAddress: (UpstreamUnreachable, "io_error", "can't be reached: no address for its host. Check base_url."),
+    ConnectFailed: (UpstreamUnreachable, "io_error", "can't be reached: no connection. Check base_url and the network."),
+    CertificateRefused: (UpstreamUnreachable, "tls_error", "can't be reached: its TLS certificate isn't valid."),
+    HandshakeFailed: (UpstreamUnreachable, "tls_error", "can't be reached: the TLS handshake failed."),
+    Disconnected: (UpstreamBroken, "io_error", "closed the connection before it answered."),
+    BrokenOff: (UpstreamBroken, "io_error", "broke off in the middle of its answer."),
+    NotHttp: (UpstreamBroken, "upstream_error", "didn't answer in valid HTTP."),
+}
+"""What a failure of the connection means.
 
 `UpstreamUnreachable` is kept for failures before anything was sent: such a request was certainly not processed.
 """
 
 
 class TransportErrors:
-    """A context in which the library's exceptions become ours."""
+    """A context in which the failures of a connection become errors of its provider."""
 
     __slots__ = ("_provider", "_timeouts")
 
@@ -182,15 +190,12 @@ class TransportErrors:
         return
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, aiohttp.ClientError | OSError | UnicodeError):
+        if isinstance(error, TransportError):
             raise self._mapped(error) from error
 
-    def _mapped(self, error: Exception) -> UpstreamError:
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return self._timeouts.exceeded(self._provider, "connect")
-        if isinstance(error, TimeoutError):
-            return self._timeouts.exceeded(self._provider, self._timeouts.answer[0])
-        for kind, ours, sentence in _MEANINGS:
-            if isinstance(error, kind):
-                return ours(f"{self._provider} {sentence}")
-        return UpstreamBroken(f"{self._provider} broke the connection.")
+    def _mapped(self, error: TransportError) -> UpstreamError:
+        if isinstance(error, ConnectTimeout):
+            limit, seconds = self._timeouts.answer
+            return self._timeouts.exceeded(self._provider, "connect" if self._timeouts.connect <= seconds else limit)
+        ours, failure, sentence = _MEANINGS[type(error)]
+        return ours(f"{self._provider} {sentence}", failure=failure)

@@ -1,28 +1,24 @@
 """The one HTTP client that all upstream calls go through: pooled, bounded in bytes and in time, and strict.
 
-Nothing above knows which library is below: `HttpClient` gives whole replies and byte streams and raises `UpstreamError`s.
-It never follows a redirect, keeps no cookie, asks for no compression and refuses it if it comes, reads no proxy settings from
-the environment, and sends only the headers that it is given plus its own three. What an answer *means* is read elsewhere.
+`HttpClient` gives whole replies and byte streams and raises `UpstreamError`s; nothing above knows what a connection is
+(`_connection.py`). It never follows a redirect, keeps no cookie, asks for no compression and refuses it if it comes, reads no
+proxy settings from the environment, and sends only the headers that it is given plus its own. What an answer *means* is read
+elsewhere.
 """
 
 import asyncio
-import errno
-import functools
-import io
-import ipaddress
-import socket
+import contextlib
+import re
 import ssl
-from collections.abc import Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
-import aiohttp
 import msgspec
-from aiohttp import hdrs
-from yarl import URL
 
 from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from sentinel_gateway.providers._connection import BrokenOff, Connection, Disconnected, Origin, TransportError, connect
 from sentinel_gateway.providers._deadlines import Limit, Timeouts, Watchdog
 from sentinel_gateway.providers._errors import TransportErrors
 
@@ -30,92 +26,105 @@ MIB: Final = 1024 * 1024
 MAX_REPLY_BYTES: Final = 32 * MIB
 MAX_STREAM_BYTES: Final = 256 * MIB
 """A stream is passed on, not kept, so it may be longer than a reply: a chunk carries some 200 bytes for each token."""
-MAX_HEADER_BYTES: Final = 16 * 1024
-"""Of one header; there may be `MAX_HEADERS` of them."""
-MAX_HEADERS: Final = 100
-READ_BYTES: Final = 64 * 1024
-"""Twice as much may wait unread for a slow caller before the provider is made to wait."""
-LARGE_BODY_BYTES: Final = MIB
-KEEP_ALIVE_SECONDS: Final = 15
-DNS_SECONDS: Final = 30
+KEEP_ALIVE_SECONDS: Final = 15.0
 STALE_SECONDS: Final = 1.0
 """A pooled connection that the provider had already closed fails within a round trip. One that fails later was at work."""
 DRAIN_SECONDS: Final = 0.05
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
-_METADATA_ADDRESSES: Final = frozenset({"fd00:ec2::254", "100.100.100.200", "192.0.0.192"})
-"""Cloud metadata services outside the link-local ranges."""
+_SAFE: Final = "/%:@!$&'()*+,;=~"
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Endpoint(msgspec.Struct, frozen=True):
-    """Where a provider takes one kind of request, and what every request there carries."""
+class Endpoint:
+    """Where a provider takes one kind of request, and what every request there carries. `url` as configured, good or bad."""
 
-    provider: str
-    url: URL
-    headers: Mapping[str, str]
-    timeouts: Timeouts
+    __slots__ = ("_heads", "headers", "host", "origin", "provider", "target", "timeouts")
+
+    def __init__(self, provider: str, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> None:
+        self.provider = provider
+        self.headers = headers
+        self.timeouts = timeouts
+        self.origin, self.host, self.target = _read_url(url)
+        self._heads: dict[tuple[str, str], bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.provider} {self.host}{self.target}>"
+
+    def head(self, method: str, accept: str, own: Mapping[str, str]) -> bytes:
+        """What all requests begin with, their blank line and their own headers still missing. `own`: the client's headers."""
+        known = self._heads.get((method, accept))
+        if known is None:
+            merged = {
+                name.lower(): (name, value)
+                for source in (own, {"Accept": accept}, self.headers)
+                for name, value in source.items()
+            }
+            lines = [f"{method} {self.target} HTTP/1.1", f"Host: {self.host}", *(": ".join(line) for line in merged.values())]
+            if any(_CONTROL.search(line) for line in lines):
+                raise UpstreamUnreachable(
+                    f"{self.provider} can't be asked: a configured header or its base_url holds a line break."
+                )
+            known = self._heads[method, accept] = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+        return known
+
+
+def endpoint_url(base_url: str, path: str, query: Mapping[str, str]) -> str:
+    """A path below a base URL, with a query."""
+    return f"{base_url.rstrip('/')}/{path}{f'?{urlencode(query)}' if query else ''}"
+
+
+def _read_url(url: str) -> tuple[Origin | None, str, str]:
+    """Whom to connect to, the Host header, the request's target. No origin: this is no HTTP URL."""
+    try:
+        parts = urlsplit(url)
+        host = unquote(parts.hostname or "").encode("ascii" if (parts.hostname or "").isascii() else "idna").decode("ascii")
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return None, "", ""
+    if not host or not port:
+        return None, "", ""
+    shown = f"[{host.partition('%')[0]}]" if ":" in host else host
+    if port != DEFAULT_PORTS[parts.scheme]:
+        shown = f"{shown}:{port}"
+    target = quote(parts.path or "/", safe=_SAFE) + (f"?{parts.query}" if parts.query else "")
+    return Origin(host, port, parts.scheme == "https"), shown, target
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A whole answer, whatever its status. Header names are found in any case."""
+    """A whole answer, whatever its status. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
-class _Attempt:
-    """What became known of an attempt while its connection was chosen."""
-
-    __slots__ = ("connected",)
-
-    def __init__(self) -> None:
-        self.connected = False
-        """It opened a connection of its own instead of using a pooled one."""
-
-
-_attempt: ContextVar[_Attempt] = ContextVar("attempt")
-
-
 class HttpClient:
     """The connections to all providers. `node` names this gateway in `Via`, so that a loop can be told."""
 
     def __init__(self, *, node: str, version: str) -> None:
-        self._headers = {
-            hdrs.VIA: f"1.1 sentinel-{node}",
-            hdrs.USER_AGENT: f"sentinel/{version}",
-            hdrs.ACCEPT_ENCODING: "identity",
-        }
-        self._session: aiohttp.ClientSession | None = None
+        self._own = {"Via": f"1.1 sentinel-{node}", "User-Agent": f"sentinel/{version}", "Accept-Encoding": "identity"}
+        self._tls: ssl.SSLContext | None = None
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._all: set[Connection] = set()
+        self._sweeping: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"<HttpClient {self._headers[hdrs.VIA]!r} {'closed' if self._session is None else 'open'}>"
+        state = "closed" if self._tls is None else f"open, {len(self._all)} connections"
+        return f"<HttpClient {self._own['Via']!r} {state}>"
 
     async def open(self) -> None:
         """Must be awaited on the loop that makes the calls."""
-        connector = aiohttp.TCPConnector(
-            ssl=await asyncio.to_thread(verifying_tls),
-            limit=0,  # the gateway bounds what is in flight where requests come in; a second queue here would hide it
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-            ttl_dns_cache=DNS_SECONDS,
-            socket_factory=_open_socket,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            headers=self._headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            read_bufsize=READ_BYTES,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADERS,
-        )
+        self._tls = await asyncio.to_thread(verifying_tls)
 
     async def close(self) -> None:
         """End every connection, at once."""
-        session, self._session = self._session, None
-        if session is not None and session.connector is not None:
-            await session.connector.close(abort_ssl=True)
+        self._tls = None
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for connection in list(self._all):
+            connection.abort()
+        await asyncio.sleep(0)  # the loop closes them in its next turn
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -126,77 +135,125 @@ class HttpClient:
 
     async def fetch(self, endpoint: Endpoint, body: bytes | None, *, request_id: str = "") -> Reply:
         """Send `body` (POST; GET if None) and read the whole answer, whatever its status."""
-        with TransportErrors(endpoint.provider, endpoint.timeouts):
-            async with asyncio.timeout(endpoint.timeouts.answer[1]):
-                response = await self._send(endpoint, body, request_id, accept="application/json")
-                try:
-                    raw = await _read_whole(response, endpoint.provider)
-                finally:
-                    _end(response)
-        return Reply(response.status, response.headers, raw)
+        stream = await self._send(endpoint, body, request_id, accept="application/json")
+        try:
+            whole = await stream.read_whole()
+        finally:
+            stream.close()
+        return Reply(stream.status, stream.headers, whole)
 
     async def stream(self, endpoint: Endpoint, body: bytes, *, request_id: str = "") -> "ByteStream":
         """Send `body`; returns when the status is known. The caller owns the stream and must close it."""
-        started = asyncio.get_running_loop().time()
-        with TransportErrors(endpoint.provider, endpoint.timeouts):
-            async with asyncio.timeout(endpoint.timeouts.answer[1]):
-                response = await self._send(endpoint, body, request_id, accept="text/event-stream")
-        return ByteStream(response, endpoint, started=started)
+        return await self._send(endpoint, body, request_id, accept="text/event-stream")
 
-    async def _send(self, endpoint: Endpoint, body: bytes | None, request_id: str, *, accept: str) -> aiohttp.ClientResponse:
-        headers = {hdrs.ACCEPT: accept, **endpoint.headers}
+    async def _send(self, endpoint: Endpoint, body: bytes | None, request_id: str, *, accept: str) -> "ByteStream":
+        head = endpoint.head("GET" if body is None else "POST", accept, self._own)
+        more = f"X-Request-Id: {request_id}\r\n" if request_id else ""
         if body is not None:
-            headers[hdrs.CONTENT_TYPE] = "application/json"
-        if request_id:
-            headers["x-request-id"] = request_id
-        response = await self._send_again_if_stale(endpoint, headers, body)
-        encoding = response.headers.get(hdrs.CONTENT_ENCODING, "identity")
+            more += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        request = b"%b%b\r\n" % (head, more.encode("latin-1"))
+        with TransportErrors(endpoint.provider, endpoint.timeouts):
+            stream = await self._exchange(endpoint, request, body or b"")
+        encoding = stream.headers.get("content-encoding", "identity")
         if encoding.lower() not in {"identity", ""}:
-            _end(response)
+            stream.close()
             raise UpstreamBroken(f"{endpoint.provider} compressed its answer, which it was asked not to do.")
-        return response
+        return stream
 
-    async def _send_again_if_stale(
-        self, endpoint: Endpoint, headers: Mapping[str, str], body: bytes | None
-    ) -> aiohttp.ClientResponse:
+    async def _exchange(self, endpoint: Endpoint, head: bytes, body: bytes) -> "ByteStream":
         """Providers close idle connections, sometimes just as we send; then the same request goes out once more.
 
         A completion isn't idempotent, so this needs reason to believe that the request was never read: the connection came
         from the pool, it ended before the first byte of an answer, and it did so within `STALE_SECONDS`.
         """
         loop = asyncio.get_running_loop()
-        started, attempt = loop.time(), _Attempt()
-        _attempt.set(attempt)
+        started = loop.time()
+        tls = self._opened(endpoint)
+        if endpoint.origin is None:
+            raise UpstreamUnreachable(f"{endpoint.provider} can't be reached: its base_url isn't an HTTP URL.")
+        pooled = self._take(endpoint.origin, started)
+        if pooled is not None:
+            try:
+                return await self._ask(pooled, endpoint, head, body, started=started)
+            except Disconnected:
+                if pooled.answered or loop.time() - started > STALE_SECONDS:
+                    raise
+        within = min(endpoint.timeouts.connect, endpoint.timeouts.answer[1])
+        connection = await connect(endpoint.origin, tls, self._forget, within=within)
+        if connection.is_open:
+            self._all.add(connection)
         try:
-            return await self._request(endpoint, headers, body)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            self._opened(endpoint)
+        except UpstreamUnreachable:
+            connection.abort()
             raise
-        except aiohttp.ClientConnectionError:
-            if attempt.connected or loop.time() - started > STALE_SECONDS:
-                raise
-        return await self._request(endpoint, headers, body)
+        return await self._ask(connection, endpoint, head, body, started=started)
 
-    async def _request(self, endpoint: Endpoint, headers: Mapping[str, str], body: bytes | None) -> aiohttp.ClientResponse:
-        if self._session is None:
+    async def _ask(self, connection: Connection, endpoint: Endpoint, head: bytes, body: bytes, *, started: float) -> "ByteStream":
+        stream = ByteStream(connection, endpoint, self._release, started=started)
+        try:
+            connection.ask(head, body)
+            stream.status, stream.headers = await connection.head()
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def _opened(self, endpoint: Endpoint) -> ssl.SSLContext:
+        if self._tls is None:
             raise UpstreamUnreachable(f"{endpoint.provider} can't be asked: the gateway is stopping.")
-        return await self._session.request(
-            hdrs.METH_GET if body is None else hdrs.METH_POST,
-            endpoint.url,
-            headers=headers,
-            data=io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body,
-            allow_redirects=False,
-            timeout=_connect_within(endpoint.timeouts.connect),
-        )
+        return self._tls
+
+    # --- the pool ---
+
+    def _take(self, origin: Origin, now: float) -> Connection | None:
+        idle = self._idle.get(origin, [])
+        while idle:
+            connection = idle.pop()
+            if connection.is_open and now < connection.idle_until:
+                return connection
+            connection.abort()
+        return None
+
+    def _release(self, connection: Connection) -> None:
+        """The exchange is over. The connection stays only if all of its answer was read."""
+        if not connection.reusable or not connection.at_end or self._tls is None:
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        connection.rest(loop.time() + KEEP_ALIVE_SECONDS)
+        self._idle.setdefault(connection.origin, []).append(connection)
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long: providers do so, too, and then without telling."""
+        now, self._sweeping = asyncio.get_running_loop().time(), None
+        for connection in [one for idle in self._idle.values() for one in idle]:
+            if now >= connection.idle_until:
+                connection.abort()
+        if any(self._idle.values()):
+            self._sweeping = asyncio.get_running_loop().call_later(KEEP_ALIVE_SECONDS, self._sweep)
+
+    def _forget(self, connection: Connection) -> None:
+        self._all.discard(connection)
+        idle = self._idle.get(connection.origin)
+        if idle is not None and connection in idle:
+            idle.remove(connection)
 
 
 class ByteStream:
     """An answer under way: status, headers, and bytes as they arrive. Ends itself when a limit of time has run out."""
 
-    __slots__ = ("_content", "_errors", "_provider", "_response", "_room", "_timeouts", "_watchdog")
+    __slots__ = ("_connection", "_errors", "_provider", "_release", "_room", "_timeouts", "_watchdog", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, endpoint: Endpoint, *, started: float) -> None:
-        self._response = response
-        self._content = response.content
+    def __init__(
+        self, connection: Connection, endpoint: Endpoint, release: Callable[[Connection], None], *, started: float
+    ) -> None:
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self._connection: Connection | None = connection
+        self._release = release
         self._provider = endpoint.provider
         self._room = MAX_STREAM_BYTES
         self._errors = TransportErrors(endpoint.provider, endpoint.timeouts)
@@ -204,24 +261,17 @@ class ByteStream:
         self._watchdog = Watchdog(endpoint.timeouts, started=started, expire=self._expire)
 
     def __repr__(self) -> str:
-        return f"<ByteStream {self._provider} {self.status} {'ended' if self._content.is_eof() else 'open'}>"
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._response.headers
+        state = "closed" if self._connection is None else "ended" if self._connection.at_end else "open"
+        return f"<ByteStream {self._provider} {self.status} {state}>"
 
     async def read(self) -> bytes:
         """The bytes that have arrived since; b"" at the end, be it a proper one or a broken connection."""
         self._watchdog.wait()
         try:
-            data = await self._content.readany()
-        except aiohttp.ClientPayloadError:
+            data = await self._read()
+        except BrokenOff:
             data = b""
-        except (aiohttp.ClientError, OSError):
+        except TransportError:
             with self._errors:  # entered only now: once a chunk would cost half a microsecond
                 raise
         self._watchdog.rest()
@@ -231,49 +281,42 @@ class ByteStream:
         return data
 
     async def read_whole(self) -> bytes:
-        """All of it, for an answer that turned out not to be a stream."""
-        self._watchdog.wait()
-        with self._errors:
-            return await _read_whole(self._response, self._provider)
+        """All of it, for an answer that is not a stream."""
+        pieces: list[bytes] = []
+        announced = self.headers.get("content-length", "")
+        room = MAX_REPLY_BYTES - (int(announced) if announced.isdecimal() else 0)
+        if room >= 0:
+            room = MAX_REPLY_BYTES
+            with self._errors:
+                while room >= 0 and (piece := await self._read()):
+                    pieces.append(piece)
+                    room -= len(piece)
+        if room < 0:
+            raise UpstreamBroken(f"{self._provider} sent an answer of more than {MAX_REPLY_BYTES // MIB} MiB.")
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def drain(self) -> None:
         """After the last word: wait a moment for the end of the body, so that the connection can be used again."""
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while await self._content.readany():
-                    pass
-        except (TimeoutError, aiohttp.ClientError, UpstreamTimeout):
+        if self._connection is None or self._connection.at_end:
             return
+        with contextlib.suppress(TimeoutError, TransportError, UpstreamTimeout):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while await self._read():
+                    pass
 
     def close(self) -> None:
         """End it. The connection is kept only if the body was read to its end; else it is closed at once."""
         self._watchdog.stop()
-        _end(self._response)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._release(connection)
+
+    async def _read(self) -> bytes:
+        return b"" if self._connection is None else await self._connection.read()
 
     def _expire(self, limit: Limit) -> None:
-        self._content.set_exception(self._timeouts.exceeded(self._provider, limit))
-        _end(self._response)
-
-
-async def _read_whole(response: aiohttp.ClientResponse, provider: str) -> bytes:
-    pieces: list[bytes] = []
-    room = MAX_REPLY_BYTES - (response.content_length or 0)
-    if room >= 0:
-        room = MAX_REPLY_BYTES
-        while room >= 0 and (piece := await response.content.readany()):
-            pieces.append(piece)
-            room -= len(piece)
-    if room < 0:
-        raise UpstreamBroken(f"{provider} sent an answer of more than {MAX_REPLY_BYTES // MIB} MiB.")
-    return b"".join(pieces)
-
-
-def _end(response: aiohttp.ClientResponse) -> None:
-    connection = response.connection
-    if connection is not None and connection.transport is not None and not response.content.is_eof():
-        # Not `close`: under TLS that says goodbye first, and waits for an answer from a side that is busy generating.
-        connection.transport.abort()
-    response.close()
+        if self._connection is not None:
+            self._connection.fail(self._timeouts.exceeded(self._provider, limit))
 
 
 def verifying_tls() -> ssl.SSLContext:
@@ -282,23 +325,3 @@ def verifying_tls() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-@functools.cache
-def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
-    """The only limit that the library keeps for us: it alone knows when it opens a connection.
-
-    `sock_connect` takes in the TLS handshake, and costs nothing where a pooled connection is used.
-    """
-    return aiohttp.ClientTimeout(total=None, sock_connect=seconds)
-
-
-def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Called for each address that is tried, after its name was resolved: a name may have moved since it was configured."""
-    family, kind, protocol, _, where = address
-    ip = ipaddress.ip_address(where[0].partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.is_link_local or str(ip) in _METADATA_ADDRESSES:
-        raise PermissionError(errno.EACCES, "link-local and cloud metadata addresses are refused")
-    _attempt.get().connected = True
-    return socket.socket(family, kind, protocol)

@@ -215,9 +215,7 @@ def _structured(fields: Fields) -> str | None:
 
 def _demanded_tools(fields: Fields) -> list[Fields]:
     """The tools that must be called: all if they may run in parallel and it was said so, else the first; or the named one."""
-    tools = [
-        tool for tool in fields.get("tools") or [] if isinstance(tool, dict) and isinstance(tool.get(tool.get("type")), dict)
-    ]
+    tools = [tool for tool in fields.get("tools") or [] if isinstance(tool, dict) and _is_tool(tool)]
     match fields.get("tool_choice"):
         case "required":
             demanded = tools if fields.get("parallel_tool_calls") is True else tools[:1]
@@ -228,6 +226,11 @@ def _demanded_tools(fields: Fields) -> list[Fields]:
     if not demanded:
         raise _refused("tool_choice demands a tool that isn't in tools.", "tool_choice")
     return demanded
+
+
+def _is_tool(tool: Fields) -> bool:
+    kind = tool.get("type")
+    return isinstance(kind, str) and isinstance(tool.get(kind), dict)
 
 
 def _call(tool: Fields, call_id: str, quote: str) -> Fields:

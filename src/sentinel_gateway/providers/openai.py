@@ -10,14 +10,13 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
-from yarl import URL
 
 from sentinel_gateway.core.chat import Chunk, read_answer
-from sentinel_gateway.errors import UpstreamBroken, UpstreamError
+from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
 from sentinel_gateway.ports import Completion, UpstreamCall
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._errors import Source, read_error, read_reported_error
-from sentinel_gateway.providers._http import ByteStream, Endpoint, HttpClient
+from sentinel_gateway.providers._http import ByteStream, Endpoint, HttpClient, endpoint_url
 from sentinel_gateway.providers._sse import EventTooLong, SseReader
 
 OK: Final = 200
@@ -54,9 +53,9 @@ class OpenAIProvider:
         self._config = config
         self._http = http
         self._source = Source(config.name, config.key_name, _secrets(config))
-        base = URL(config.base_url)
-        self._chat = Endpoint(config.name, _url(base, "chat/completions", config.query), config.headers, config.timeouts)
-        self._models = Endpoint(config.name, _url(base, "models", config.query), config.headers, list_timeouts(config.timeouts))
+        chat, models = (endpoint_url(config.base_url, path, config.query) for path in ("chat/completions", "models"))
+        self._chat = Endpoint(config.name, chat, config.headers, config.timeouts)
+        self._models = Endpoint(config.name, models, config.headers, list_timeouts(config.timeouts))
 
     def __repr__(self) -> str:
         return f"<OpenAIProvider {self.name} {self._config.base_url}>"
@@ -102,7 +101,8 @@ class OpenAIProvider:
     def _not_an_answer(self, fields: Any) -> UpstreamError:
         if isinstance(fields, dict) and (error := fields.get("error")):
             return read_reported_error(error, source=self._source, now=time.time())
-        return UpstreamBroken(f"{self.name} answered with something that isn't a chat completion.")
+        failure: Failure | None = "json_error" if fields is None else None
+        return UpstreamBroken(f"{self.name} answered with something that isn't a chat completion.", failure=failure)
 
 
 class OpenAIStream:
@@ -168,7 +168,7 @@ class OpenAIStream:
         try:
             fields = _decode(event)
         except (ValueError, RecursionError) as exc:
-            raise UpstreamBroken(f"{self._source.name} sent an event that isn't JSON.") from exc
+            raise UpstreamBroken(f"{self._source.name} sent an event that isn't JSON.", failure="json_error") from exc
         if not isinstance(fields, dict):
             raise UpstreamBroken(f"{self._source.name} sent an event that isn't a chunk.")
         if error := fields.get("error"):
@@ -179,7 +179,7 @@ class OpenAIStream:
         self._ended = True
         self._finished = self._reader.rest() == DONE
         if not self._heard and not self._finished:
-            raise UpstreamBroken(f"{self._source.name} ended its stream before it began.")
+            raise UpstreamBroken(f"{self._source.name} ended its stream before it began.", failure="io_error")
         return []
 
 
@@ -222,10 +222,6 @@ def _read_json(body: bytes) -> Any:
 
 def _is_json(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
-
-
-def _url(base: URL, path: str, query: Mapping[str, str]) -> URL:
-    return base.joinpath(*path.split("/")).update_query(query)
 
 
 def _secrets(config: ProviderConfig) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ _PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _KEY_WORDS: Final = ("auth", "cookie", "key", "secret", "token")
+_HOST_NAME: Final = re.compile(r"\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _ORIGIN: Final = re.compile(r"https?://[^/\s?#@]+")
 _OURS: Final = frozenset(
     {"accept-encoding", "connection", "content-length", "content-type", "host", "te", "transfer-encoding", "via"}
@@ -69,6 +70,12 @@ def _check_host(host: str) -> str:
             "bind 127.0.0.1 and put an authenticating reverse proxy in front"
         )
     return bare
+
+
+def _check_host_name(name: str) -> str:
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError(f"got '{name}', but a host's name stands without scheme and port, such as ai.example.com, or '*'")
+    return name.lower()
 
 
 def _check_origin(origin: str) -> str:
@@ -198,6 +205,9 @@ class Server(Room):
     heartbeat: Seconds = Field(
         default=15.0, description="Seconds of silence after which a stream sends a comment, so that proxies keep it."
     )
+    allowed_hosts: Annotated[tuple[Annotated[str, AfterValidator(_check_host_name)], ...], BeforeValidator(_split)] = Field(
+        default=(), description="Names that a Host header may have, beside those of this machine; '*' is any name."
+    )
     cors: Cors = Field(default=Cors(), description="Calls from web pages of other origins.")
 
 
@@ -313,7 +323,7 @@ class Settings(Room):
     keys: Keys = Field(default=Keys(), description="Client keys; not available in this version.")
     logging: Logging = Field(default=Logging(), description="What is written, and how.")
     service: Service = Field(default=Service(), description="Who this is.")
-    data_dir: Path = Field(default=Path("data"), description="Folder of all state on disk.")
+    data_dir: Path = Field(default=Path("~/.local/share/sentinel"), description="Folder of all state on disk.")
     admin_key: Annotated[SecretStr, AfterValidator(_check_admin_key)] | None = Field(
         default=None, description="Key to /admin; unset: one is made at the first start and shown once."
     )

@@ -82,7 +82,7 @@ _GENERAL: Final = (
     Variable("MEMORY_CACHE_TTL_SECS", ("cache", "memory", "ttl")),
     Variable("SENTINEL_DISK_CACHE_BYTES", ("cache", "disk", "bytes")),
     Variable("REDIS_CACHE_TTL_SECS", ("cache", "ttl"), sample="3600"),
-    Variable("SENTINEL_DATA_DIR", ("data_dir",), sample="~/.local/share/sentinel"),
+    Variable("SENTINEL_DATA_DIR", ("data_dir",)),
     Variable("SENTINEL_ADMIN_KEY", ("admin_key",), may_be_empty=True),
 )
 

@@ -48,6 +48,7 @@ class Writer:
         self._open_after = 0.0
         self._checked = False
         self._failed_at: float | None = None
+        self._refuses = False
         self._unconfirmed_losses = 0
         self._stopping = False
         self.generation = 0
@@ -57,6 +58,11 @@ class Writer:
         self.refusal: ConfigurationError | None = None
         self.ended = asyncio.Event()
         threading.Thread(target=self._run, name="sentinel-cache-writer", daemon=True).start()
+
+    @property
+    def works(self) -> bool:
+        """Is a file open, and did it take what was last given to it?"""
+        return self.generation > 0 and not self._refuses
 
     # Called on the event loop; each future is settled there, with StoreDown if it could not be done.
 
@@ -123,7 +129,7 @@ class Writer:
             self.refusal = exc if isinstance(exc, ConfigurationError) else None
             self._failed(exc)
         else:
-            self._checked = False
+            self._checked = self._refuses = False
             self._files_opened += 1
             self.generation = self._files_opened
 
@@ -213,6 +219,7 @@ class Writer:
             self._set_aside(error)
             return
         self._roll_back()
+        self._refuses = True
         if self._failed_at is None:
             self._tell("store_writes_failed", reason=str(error))
         self._failed_at = time.monotonic()
@@ -226,6 +233,7 @@ class Writer:
             self._database.execute("PRAGMA wal_checkpoint").fetchall()
 
     def _worked(self) -> None:
+        self._refuses = False
         if self._failed_at is not None and time.monotonic() - self._failed_at > self._limits.pause:
             self._failed_at = None
             self._tell("store_writes_resumed", lost=self.lost)

@@ -27,15 +27,16 @@ class MemoryStore:
     def get(self, key: str) -> Entry | None:
         return self._entries.get(key)
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: Entry) -> bool:
         """Keep the entry. One that is too large is not kept, and neither is the older answer that it replaces."""
         key = entry.key
         if _weight(key, entry) > self._largest:
             self._entries.pop(key, None)
-            return
+            return False
         self._entries.insert(key, entry)
         if len(self._entries) > self._max_entries:
             self._entries.popitem()
+        return self._max_entries > 0
 
     def clear(self, selector: Selector, now: float) -> int:
         if selector.everything:

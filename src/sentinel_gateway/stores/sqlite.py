@@ -68,7 +68,7 @@ class SqliteStore:
 
     @property
     def dropped(self) -> int:
-        """Entries that were put and not written: no room in the queue, or the disk would not take them."""
+        """Entries that were put and not written: too large, no room in the queue, or the disk would not take them."""
         return self._refused + self._writer.lost
 
     @property
@@ -82,13 +82,18 @@ class SqliteStore:
             raise StoreDown("the disk does not answer and is left alone for a while")
         return await self._look_up(key)
 
-    def put(self, entry: Entry) -> None:
-        """Committed within some 50 ms; not yet found until then."""
+    def put(self, entry: Entry) -> bool:
+        """Committed within some 50 ms, and not found until then. False too if it waits for a disk that may not come back."""
+        if len(entry.body) > self._limits.max_bytes:
+            self._refused += 1
+            return False
         if self._closed or not self._backlog.take(entry):
             self._refuse()
+            return False
+        return self._writer.works and not self._breaker.is_open
 
     async def clear(self, selector: Selector, now: float) -> int:
-        """Once it returns, no look-up finds what it removed. After StoreDown it may yet be carried out."""
+        """Once it returns, no look-up finds what it removed. After StoreDown it will be carried out when the disk is back."""
         return await self._request(lambda future: self._writer.clear(selector, now, future), self._limits.long_deadline)
 
     async def count(self) -> int:
@@ -140,6 +145,9 @@ class SqliteStore:
         request(future)
         try:
             async with asyncio.timeout(deadline):
+                await asyncio.wait([future], timeout=self._limits.short_deadline)
+                if not future.done():
+                    await self._look_up(NO_KEY)  # a disk that is busy answers this; one that is frozen is not waited for
                 return await future
         except TimeoutError as exc:
             raise StoreDown(f"the disk did not do it within {deadline:g} s") from exc

@@ -1,4 +1,4 @@
-"""What uvicorn, aiohttp and asyncio say through the standard library's `logging`, as events of our own log."""
+"""What uvicorn and asyncio say through the standard library's `logging`, as events of our own log."""
 
 import logging
 import traceback
@@ -8,7 +8,7 @@ from typing import Final, Self
 from sentinel_gateway.telemetry.lines import LEVELS, Level, Value
 from sentinel_gateway.telemetry.logs import LogWriter
 
-LOGGERS: Final = ("uvicorn", "aiohttp", "asyncio")
+LOGGERS: Final = ("uvicorn", "asyncio")
 
 
 class LibraryLogs(logging.Handler):

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from sentinel_gateway.core.chat import MAX_TOKENS
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import ClientLeft, InternalError
 
@@ -22,7 +23,6 @@ LEVELS: Final[dict[Level, int]] = {"trace": 5, "debug": 10, "info": 20, "warning
 MAX_TEXT: Final = 200
 MAX_TRACE: Final = 8000
 """Characters of a traceback; its end says most."""
-MAX_COUNT: Final = 2**53
 SERVER_ERROR: Final = 500
 OK: Final = 200
 PROBES: Final = frozenset({"/livez", "/healthz", "/ready", "/readyz", "/health", "/metrics"})
@@ -103,8 +103,8 @@ def _request(record: Record) -> dict[str, object]:
         "seconds": round(record.seconds, 6),
         "upstream_seconds": round(record.upstream_seconds, 6),
         "first_byte_seconds": round(record.first_byte_seconds, 6),
-        "prompt_tokens": min(record.prompt_tokens, MAX_COUNT),
-        "completion_tokens": min(record.completion_tokens, MAX_COUNT),
+        "prompt_tokens": min(record.prompt_tokens, MAX_TOKENS),
+        "completion_tokens": min(record.completion_tokens, MAX_TOKENS),
         "stored": record.stored,
         "error": clean(record.error),
         "client": clean(record.client),
@@ -128,7 +128,7 @@ def _request_text(record: Record) -> str:
     cache = f"{record.outcome}/{record.tier}" if record.tier else record.outcome
     asked = f"{record.status:>3} {clean(record.method):<4} {clean(record.route):<22}"
     cost = f"{clean(cache):<12} {record.seconds * 1000:>9.1f} ms"
-    tokens = min(record.prompt_tokens + record.completion_tokens, MAX_COUNT)
+    tokens = min(record.prompt_tokens + record.completion_tokens, MAX_TOKENS)
     details: dict[str, object] = {
         "target": clean(record.target),
         "tokens": tokens or "",

@@ -8,7 +8,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Gauge, Info, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -18,8 +18,8 @@ from prometheus_client.registry import Collector
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import (
     ClientLeft,
+    Failure,
     InternalError,
-    UpstreamError,
     UpstreamLimited,
     UpstreamRefused,
     UpstreamTimeout,
@@ -30,9 +30,10 @@ from sentinel_gateway.telemetry.tallies import HITS, LATENCY_BUCKETS, OTHER, Tal
 MAX_EVENTS: Final = 64
 BUCKET_LABELS: Final = (*map(str, LATENCY_BUCKETS), "+Inf")
 NO_TIER: Final = "none"
-UPSTREAM_CODES: Final = frozenset(
-    error.code for error in (UpstreamError, UpstreamLimited, UpstreamRefused, UpstreamTimeout, UpstreamUnauthorized)
-)
+UPSTREAM_KINDS: Final = frozenset(get_args(Failure)) | {
+    error.code for error in (UpstreamLimited, UpstreamRefused, UpstreamTimeout, UpstreamUnauthorized)
+}
+"""The error types of seed 002, and ours."""
 NOT_UPSTREAM: Final = frozenset({ClientLeft.code, InternalError.code})
 """How a request can end after a provider was asked without that being the provider's fault."""
 
@@ -68,9 +69,9 @@ class Metrics:
         if record.error and record.target and record.outcome not in HITS and record.error not in NOT_UPSTREAM:
             self.upstream_failed(record.error)
 
-    def upstream_failed(self, code: str) -> None:
-        """Count a provider's failure. `code` is the error's; one of the provider's own making counts as a refusal."""
-        known = code if code in UPSTREAM_CODES else str(UpstreamRefused.code)
+    def upstream_failed(self, kind: str) -> None:
+        """Count a provider's failure. `kind` is the error's; a code of the provider's own making counts as a refusal."""
+        known = kind if kind in UPSTREAM_KINDS else str(UpstreamRefused.code)
         with self._lock:
             self._upstream_errors[known,] += 1
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, get_args
 import msgspec
 
 from sentinel_gateway.core.caching import Tier
+from sentinel_gateway.core.chat import MAX_TOKENS
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import BadRequest
 
@@ -19,8 +20,6 @@ LATENCY_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 """Seconds, as seed 002 has them."""
 MAX_KINDS: Final = 800
 MAX_ROUTES: Final = 64
-MAX_TOKENS: Final = 2**53
-"""A provider that reports more for one request lies; a float holds whole numbers up to here."""
 
 OTHER: Final = "other"
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
@@ -30,19 +29,15 @@ FAILED_FROM: Final = BadRequest.status
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Counts since the start. Requests that failed, on whichever route, are in `errors` and nowhere else."""
+    """Counts since the start. Requests that failed, or were to bypass the cache, are in none of them."""
 
     exact_hits: int = 0
     semantic_hits: int = 0
     misses: int = 0
-    bypassed: int = 0
-    errors: int = 0
-    tokens_saved: int = 0
-    """Prompt and completion tokens of the answers that hits gave again."""
 
     @property
     def total(self) -> int:
-        """Requests that the cache decided: bypassed and failed ones are counted apart."""
+        """Requests that the cache decided."""
         return self.exact_hits + self.semantic_hits + self.misses
 
 
@@ -135,14 +130,6 @@ class Tallies:
         """The counts so far."""
         counts: Counter[str] = Counter()
         for tally in self.all():
-            counts["failed" if tally.kind.failed else tally.kind.outcome] += tally.requests
-            if tally.hit and not tally.kind.failed:
-                counts["saved"] += tally.prompt_tokens + tally.completion_tokens
-        return Totals(
-            exact_hits=counts["exact"],
-            semantic_hits=counts["semantic"],
-            misses=counts["miss"],
-            bypassed=counts["bypass"],
-            errors=counts["failed"],
-            tokens_saved=counts["saved"],
-        )
+            if not tally.kind.failed:
+                counts[tally.kind.outcome] += tally.requests
+        return Totals(exact_hits=counts["exact"], semantic_hits=counts["semantic"], misses=counts["miss"])

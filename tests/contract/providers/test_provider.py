@@ -133,7 +133,7 @@ async def test_a_whole_answer_is_the_providers_bytes_and_the_same_parsed(world: 
     completion = await world.provider.complete(call(world))
     assert msgspec.json.decode(completion.raw) == completion.answer.fields
     assert completion.answer.finish_reasons == ("stop",)
-    assert completion.answer.model == world.model
+    assert completion.answer.fields["model"] == world.model
     assert says_something(completion.answer)
     usage = completion.answer.usage
     assert usage is not None

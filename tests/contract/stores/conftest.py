@@ -37,8 +37,8 @@ class MemoryReplies:
     async def get(self, key: str) -> Entry | None:
         return self._near.get(key)
 
-    def put(self, entry: Entry) -> None:
-        self._near.put(entry)
+    def put(self, entry: Entry) -> bool:
+        return self._near.put(entry)
 
     async def clear(self, selector: Selector, now: float) -> int:
         return self._near.clear(selector, now)

@@ -113,14 +113,16 @@ async def comes_back(store: SqliteStore, told: Told) -> None:
     """New entries are kept again, and it was told."""
 
     async def kept() -> bool:
-        store.put(make_entry("again"))
+        nonlocal promised
+        promised = store.put(make_entry("again"))
         with contextlib.suppress(StoreDown):
             await store.flush()
             return await store.get("again") is not None
         return False
 
+    promised = False
     deadline = time.monotonic() + 10
-    while not await kept() or "store_writes_resumed" not in told.names:
+    while not await kept() or not promised or "store_writes_resumed" not in told.names:
         assert time.monotonic() < deadline, "it did not come back"
         await anyio.sleep(0.02)
 
@@ -135,6 +137,7 @@ async def test_a_full_disk_loses_new_entries_only(tmp_path, told, kind):
             await put_in_vain(store)
             await put_in_vain(store)
             assert store.dropped > 0
+            assert not store.put(make_entry("vain")), "it is tried, but not promised to stay"
             assert await store.get("before") == make_entry("before")
             assert await store.get("nothing") is None
             await store.ping()
@@ -187,7 +190,7 @@ async def test_a_folder_that_cannot_be_written(tmp_path, told, kind):
             folder.write_text("not a folder")
         store = await open_sqlite(folder, told, limits=CALM)
         for n in range(20):
-            store.put(make_entry(str(n)))
+            assert not store.put(make_entry(str(n)))
             with pytest.raises(StoreDown):
                 await store.get(str(n))
         with pytest.raises(StoreDown):
@@ -215,7 +218,7 @@ async def test_a_frozen_disk_costs_a_deadline_a_few_times_and_then_nothing(tmp_p
         assert told.events == [("store_down", {"tier": "disk", "reason": "no answer within 0.05 s"})]
         started = elapsed()
         for n in range(2000):
-            store.put(make_entry(f"frozen-{n}"))
+            assert not store.put(make_entry(f"frozen-{n}")), "it waits for a disk that may not come back"
             with pytest.raises(StoreDown):
                 await store.get("k")
         assert elapsed() - started < 2000 * HASTY.deadline / 4
@@ -231,6 +234,22 @@ async def test_a_frozen_disk_costs_a_deadline_a_few_times_and_then_nothing(tmp_p
     assert told.names == ["store_down", "store_up"]
     assert store.dropped == 0
     await until_found(store, "frozen-1999")
+    assert store.put(make_entry("after"))
+    await store.close()
+
+
+async def test_a_clear_does_not_wait_for_a_frozen_disk_and_happens_once_it_is_back(tmp_path, told, elapsed):
+    store = await open_sqlite(tmp_path, told, limits=HASTY)
+    store.put(make_entry("k"))
+    await store.flush()
+    with another_process_holds(tmp_path / "cache.db", "log"):
+        store.put(make_entry("frozen"))
+        started = elapsed()
+        with pytest.raises(StoreDown, match=r"no answer within 0\.05 s"):
+            await store.clear(Selector(model="openai/gpt"), NOW)
+        assert elapsed() - started < HASTY.long_deadline / 3
+    await until(lambda: "0 queued" in repr(store), 30)
+    assert await store.count() == 0
     await store.close()
 
 

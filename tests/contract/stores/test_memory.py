@@ -59,8 +59,8 @@ def test_a_clear_is_no_reading():
 
 def test_an_entry_too_large_is_dropped_without_pushing_anything_out():
     store = filled("abc", max_bytes=8 * WEIGHT)
-    store.put(make_entry("x", body=bytes(1000)))
-    store.put(make_entry("y", body=bytes(1001)))
+    assert store.put(make_entry("x", body=bytes(1000)))
+    assert not store.put(make_entry("y", body=bytes(1001)))
     assert held(store, "abcxy") == "abcx"
 
 
@@ -79,6 +79,8 @@ def test_tags_weigh():
 def test_no_room_at_all_keeps_nothing():
     assert filled("abc", max_bytes=0).size() == (0, 0)
     assert filled("abc", max_entries=0).size() == (0, 0)
+    assert not filled("", max_bytes=0).put(make_entry("a"))
+    assert not filled("", max_entries=0).put(make_entry("a"))
 
 
 def test_clear_gives_the_bytes_back():
@@ -98,12 +100,12 @@ def test_the_bounds_hold_whatever_is_put(puts):
     newest = {}
     for key, size in puts:
         newest[key] = make_entry(key, body=bytes(size))
-        store.put(newest[key])
+        taken = store.put(newest[key])
         entries, weight = store.size()
         assert entries <= 5
         assert weight <= 16_000
         assert store.get(key) in (newest[key], None)
-        assert (store.get(key) is None) == (size + 1 + OVERHEAD > 2000)
+        assert (store.get(key) is not None) == taken == (size + 1 + OVERHEAD <= 2000)
 
 
 def test_the_bytes_told_are_no_less_than_the_bytes_taken():

@@ -36,6 +36,15 @@ async def test_an_entry_comes_back_as_it_was(store):
     assert await store.get("k") == entry
 
 
+async def test_what_is_taken_is_found_and_what_is_not_is_not(store):
+    """The largest body is more than any of the stores has room for."""
+    entries = {str(size): make_entry(str(size), body=bytes(size)) for size in (0, 1, 1000, 1_000_000, 100_000_000)}
+    taken = {key: store.put(entry) for key, entry in entries.items()}
+    await store.flush()
+    found = {key: await store.get(key) is not None for key in entries}
+    assert taken == found == {"0": True, "1": True, "1000": True, "1000000": True, "100000000": False}
+
+
 @pytest.mark.parametrize("key", ODD)
 async def test_any_text_is_a_key(store, key):
     store.put(make_entry(key))

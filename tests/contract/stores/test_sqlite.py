@@ -312,3 +312,13 @@ async def test_it_tells_its_state(tmp_path, told):
     assert repr(store) == (f"<SqliteStore {tmp_path}/cache.db open, 0 queued, 0 dropped, <Breaker closed, 0 failures in a row>>")
     await store.close()
     assert "cache.db closed" in repr(store)
+
+
+async def test_an_entry_larger_than_all_of_the_file_pushes_nothing_out(tmp_path, told):
+    store = await open_sqlite(tmp_path, told, limits=SqliteLimits(deadline=5.0, max_bytes=100_000))
+    assert store.put(make_entry("small", body=bytes(1000)))
+    assert not store.put(make_entry("large", body=bytes(100_001)))
+    await store.flush()
+    assert await store.get("small") is not None
+    assert store.dropped == 1
+    await store.close()

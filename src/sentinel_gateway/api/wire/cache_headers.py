@@ -152,7 +152,7 @@ def cache_status(journey: Journey) -> str:
     members = []
     for step in journey.miss.steps:
         detail = step.detail or (f"uncacheable-{journey.kept.why}" if isinstance(journey.kept, NotStorable) else None)
-        stored = ";stored" if isinstance(journey.kept, Store) and step.detail is None else ""
+        stored = ";stored" if isinstance(journey.kept, Store) and step.tier in journey.kept.tiers else ""
         members.append(f"sentinel-{step.tier};fwd={step.forward}{stored}{f';detail={_quoted(detail)}' if detail else ''}")
     return ", ".join(members)
 
@@ -167,7 +167,7 @@ def explain_header(journey: Journey, key: str, hit: Hit | None, now: float) -> H
     if hit is not None:
         parts.append(f"{hit.tier} hit, stored {now - hit.entry.created:.0f} s ago for another {hit.entry.expires - now:.0f} s")
     elif isinstance(journey.kept, Store):
-        parts.append(f"stored for {journey.kept.ttl:.0f} s")
+        parts.append(f"stored for {journey.kept.ttl:.0f} s in {' and '.join(journey.kept.tiers)}")
     elif isinstance(journey.kept, NotStorable):
         parts.append(f"not stored: {journey.kept.why}")
     else:

@@ -5,16 +5,15 @@ view below is converted from that same tree, for the fields that OpenAI defines.
 type is a 400 that names its path.
 """
 
-import json
 import re
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
+from sentinel_gateway.api.wire.json_body import read_object
 from sentinel_gateway.core.chat import ChatRequest, Fields
-from sentinel_gateway.errors import InvalidBody, InvalidField, RequestError
+from sentinel_gateway.errors import InvalidField, RequestError
 
 MAX_CHOICES: Final = 128
 MAX_MODEL: Final = 256
@@ -65,17 +64,14 @@ class _Body(msgspec.Struct):
 
 
 _KNOWN: Final = frozenset(_Body.__struct_fields__)
-_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
-_TOO_DEEP: Final = "The body is nested too deeply."
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
 
 
 def read_request(raw: bytes, *, max_depth: int) -> ChatRequest:
     """A chat request from a body; raises `InvalidBody` or `InvalidField`."""
-    fields = _parse(raw)
-    _refuse_duplicates(raw, fields)
-    _refuse_depth(raw, fields, max_depth)
+    fields = read_object(raw, max_depth=max_depth)
+    _refuse_other_letters(fields)
     body = _typed(fields)
     options = body.stream_options
     limit = body.max_completion_tokens
@@ -90,70 +86,11 @@ def read_request(raw: bytes, *, max_depth: int) -> ChatRequest:
     )
 
 
-def _parse(raw: bytes) -> Fields:
-    try:
-        fields = _decode(raw)
-    except RecursionError as exc:
-        raise InvalidBody(_TOO_DEEP) from exc
-    except UnicodeDecodeError as exc:
-        raise InvalidBody("The body is not UTF-8. Send JSON encoded as UTF-8.") from exc
-    except msgspec.MsgspecError as exc:
-        raise InvalidBody(_why_unreadable(raw, str(exc))) from exc
-    if not isinstance(fields, dict):
-        raise InvalidBody('The body must be a JSON object, such as {"model": "demo", "messages": [...]}.')
-    return fields
-
-
-def _why_unreadable(raw: bytes, complaint: str) -> str:
-    if not raw.strip():
-        return "The body is empty. Send a JSON object with 'model' and 'messages'."
-    try:
-        raw.decode()
-    except UnicodeDecodeError as exc:
-        return f"The body is not UTF-8 (byte {exc.start}). Send JSON encoded as UTF-8."
-    if "truncated" in complaint and b"\\u" in raw:
-        complaint = "it is cut short, or an escape such as \\ud800 is half of a surrogate pair"
-    return f"The body is not valid JSON: {complaint.removeprefix('JSON is malformed: ')}."
-
-
-def _refuse_duplicates(raw: bytes, fields: Fields) -> None:
-    """A key that stands twice means one thing to us and may mean another to the provider: it is refused.
-
-    A body that encodes to itself again has no such key, and that is how SDKs write theirs; any other is looked at
-    pair by pair.
-    """
-    if _encode(fields) != raw:
-        try:
-            json.loads(raw, object_pairs_hook=_unique)
-        except RecursionError as exc:  # this parser gives up a little earlier
-            raise InvalidBody(_TOO_DEEP) from exc
+def _refuse_other_letters(fields: Fields) -> None:
+    """Some servers match names without regard to case: what we leave unread, they would obey."""
     for name in fields:
         if name not in _KNOWN and (meant := name.casefold()) in _KNOWN:
             raise InvalidField(f"Unknown field '{name}': field names are case-sensitive, write '{meant}'.", param=name)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Fields:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise InvalidField(f"The key '{name[:100]}' stands twice in one object: send it once.", param=name[:100])
-    return fields
-
-
-def _refuse_depth(raw: bytes, fields: Fields, max_depth: int) -> None:
-    if raw.count(b"[") + raw.count(b"{") <= max_depth:
-        return
-    level: list[Any] = [fields]
-    for _ in range(max_depth):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise InvalidBody(f"The body is nested more than {max_depth} levels deep.")
 
 
 def _typed(fields: Fields) -> _Body:

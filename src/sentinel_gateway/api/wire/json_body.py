@@ -1,0 +1,123 @@
+"""Bytes to one JSON object that means one thing, for every dialect. What its fields mean is not known here.
+
+The checks are exact and look at bytes, not at the tree, where that is cheaper. They lean on what holds for all JSON: a
+backslash stands only within strings, and outside of strings there is one colon for each key.
+"""
+
+import json
+from collections import Counter
+from typing import Any, Final
+
+import msgspec
+
+from sentinel_gateway.core.chat import Fields
+from sentinel_gateway.errors import InvalidBody, InvalidField
+
+MAX_PARTS: Final = 200_000
+"""Keys and values in one body. Each costs up to 0.5 us of the event loop: 4 MiB of nothing else would block it for a second."""
+
+_SIGNS: Final = b"{[:,"
+"""Outside of strings, as many as there are keys and values but for the body itself; an empty object or list counts twice."""
+_DULL: Final = bytes(sorted(set(range(256)) - set(_SIGNS + b'"')))
+_TOO_DEEP: Final = "The body is nested too deeply."
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_object(raw: bytes, *, max_depth: int) -> Fields:
+    """The object in a body; raises `InvalidBody`, or `InvalidField` for a key that stands twice."""
+    if has_more_parts(raw, MAX_PARTS):
+        raise InvalidBody(f"The body holds more than {MAX_PARTS:,} keys and values: send fewer. Text may stay as long as it is.")
+    fields = _parse(raw)
+    _refuse_depth(raw, fields, max_depth)
+    _refuse_duplicates(raw, fields)
+    return fields
+
+
+def has_more_parts(raw: bytes, most: int) -> bool:
+    """Has it more than `most` keys and values? Any answer will do for what is no JSON."""
+    if len(raw) <= most or len(raw) - len(raw.translate(None, _SIGNS)) <= most:
+        return False
+    bare = (
+        raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _DULL)
+    )  # only signs, and quotes that begin or end a string
+    if bare.count(b'"') > 2 * most + 2:
+        return True  # every string is a key or a value
+    return sum(map(len, bare.split(b'"')[::2])) > most
+
+
+def has_duplicates(raw: bytes, fields: Fields) -> bool:
+    """Does a key stand twice in one object of `raw`, whose parse is `fields`?
+
+    The parse has lost a pair then, and at least its colon; otherwise it has exactly the colons of the body.
+    """
+    again = _encode(fields)
+    return again != raw and again.count(b":") != raw.count(b":") + _escaped_colons(raw)
+
+
+def _escaped_colons(raw: bytes) -> int:
+    if rb"\u003" not in raw:
+        return 0
+    unpaired = raw.replace(rb"\\", b"")  # what looks like an escape after an escaped backslash is plain text
+    return unpaired.count(rb"\u003a") + unpaired.count(rb"\u003A")
+
+
+def _refuse_duplicates(raw: bytes, fields: Fields) -> None:
+    """A key that stands twice means one thing to us and may mean another to the provider."""
+    if not has_duplicates(raw, fields):
+        return
+    try:
+        json.loads(raw, object_pairs_hook=_unique)  # a slow parser, but one that shows each pair, so that the key can be named
+    except RecursionError as exc:  # deep in a value that the second key hides
+        raise InvalidBody(_TOO_DEEP) from exc
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Fields:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise InvalidField(f"The key '{name[:100]}' stands twice in one object: send it once.", param=name[:100])
+    return fields
+
+
+def _parse(raw: bytes) -> Fields:
+    try:
+        fields = _decode(raw)
+    except RecursionError as exc:
+        raise InvalidBody(_TOO_DEEP) from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidBody("The body is not UTF-8. Send JSON encoded as UTF-8.") from exc
+    except msgspec.MsgspecError as exc:
+        raise InvalidBody(_why_unreadable(raw, str(exc))) from exc
+    if not isinstance(fields, dict):
+        raise InvalidBody('The body must be a JSON object, such as {"model": "demo", "messages": [...]}.')
+    return fields
+
+
+def _why_unreadable(raw: bytes, complaint: str) -> str:
+    if not raw.strip():
+        return "The body is empty. Send a JSON object with 'model' and 'messages'."
+    try:
+        raw.decode()
+    except UnicodeDecodeError as exc:
+        return f"The body is not UTF-8 (byte {exc.start}). Send JSON encoded as UTF-8."
+    if "truncated" in complaint and b"\\u" in raw:
+        complaint = "it is cut short, or an escape such as \\ud800 is half of a surrogate pair"
+    return f"The body is not valid JSON: {complaint.removeprefix('JSON is malformed: ')}."
+
+
+def _refuse_depth(raw: bytes, fields: Fields, max_depth: int) -> None:
+    if raw.count(b"[") + raw.count(b"{") <= max_depth:
+        return
+    level: list[Any] = [fields]
+    for _ in range(max_depth):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise InvalidBody(f"The body is nested more than {max_depth} levels deep.")

@@ -1,0 +1,315 @@
+"""One HTTP/1.1 connection to a provider: how it is opened, and what comes on it. What an answer means is read elsewhere.
+
+A connection carries one exchange at a time: `ask`, `head`, `read` to the end, and then it may be asked again if `reusable`.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import httptools
+from aiohappyeyeballs import AddrInfoType, start_connection
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEADERS: Final = 100
+READ_AHEAD_BYTES: Final = 128 * 1024
+"""So much may wait unread for a slow caller before the provider is made to wait."""
+ONE_WRITE_BYTES: Final = 64 * 1024
+"""A body up to here is copied behind its head, to leave in one write."""
+EYEBALLS_DELAY: Final = 0.25
+"""Seconds after which the next address of a name is tried beside the one before (RFC 8305)."""
+BODILESS: Final = frozenset({204, 304})
+INTERIM: Final = range(100, 200)
+
+_METADATA_ADDRESSES: Final = frozenset({"fd00:ec2::254", "100.100.100.200", "192.0.0.192"})
+"""Cloud metadata services outside the link-local ranges."""
+
+
+class TransportError(Exception):
+    """The connection did not do what it should have done."""
+
+
+class NoAddress(TransportError):
+    """The host's name leads nowhere."""
+
+
+class ConnectFailed(TransportError):
+    """No address accepted a connection, or none may be used."""
+
+
+class ConnectTimeout(TransportError):
+    """No connection in time."""
+
+
+class CertificateRefused(TransportError):
+    """The provider's certificate is not valid for its name, or nobody vouches for it."""
+
+
+class HandshakeFailed(TransportError):
+    """TLS could not be agreed on."""
+
+
+class Disconnected(TransportError):
+    """The connection ended before the head of an answer was complete."""
+
+
+class BrokenOff(TransportError):
+    """The connection ended in the middle of an answer."""
+
+
+class NotHttp(TransportError):
+    """What came is not a sound HTTP answer."""
+
+
+class Origin(NamedTuple):
+    """Whom a connection leads to. `tls` as in https."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+class Connection(asyncio.Protocol):
+    """See the module. `on_lost` is told when the connection has ended, whatever it was doing."""
+
+    __slots__ = (
+        "_ended",
+        "_failure",
+        "_head_bytes",
+        "_headers",
+        "_loop",
+        "_on_lost",
+        "_parser",
+        "_paused",
+        "_pieces",
+        "_status",
+        "_transport",
+        "_unread",
+        "_until_close",
+        "_waiter",
+        "answered",
+        "busy",
+        "idle_until",
+        "origin",
+        "reusable",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, origin: Origin, on_lost: Callable[["Connection"], None]) -> None:
+        self.origin = origin
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self.idle_until = 0.0
+        """The loop's time; of a connection that is not in use."""
+        self._begin()
+        self.busy = False
+
+    def _begin(self) -> None:
+        self.busy = True
+        self.answered = False
+        """Something of the answer has come."""
+        self.reusable = False
+        """The answer has come to its end, and the connection may carry another."""
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._pieces: list[bytes] = []
+        self._unread = 0
+        self._paused = False
+        self._until_close = False
+        self._ended = False
+        self._failure: Exception | None = None
+
+    def __repr__(self) -> str:
+        state = "idle" if not self.busy else "ended" if self._ended else f"{self._status or 'waiting'}"
+        return f"<Connection {self.origin.host}:{self.origin.port} {state}>"
+
+    # --- one exchange ---
+
+    def ask(self, head: bytes, body: bytes) -> None:
+        """Send a request. Not before the exchange before it has ended."""
+        self._begin()
+        if self._transport.is_closing():
+            self._failure = Disconnected("it had ended before")
+        elif len(body) <= ONE_WRITE_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """Status and headers, names in lower case; raises `Disconnected`, `NotHttp`, or what `fail` was given."""
+        while not self._status:
+            if self._failure is not None:
+                raise self._failure
+            await self._wait()
+        return self._status, self._headers
+
+    async def read(self) -> bytes:
+        """What has come of the body since; b"" at its end. Raises `BrokenOff`, `NotHttp`, or what `fail` was given."""
+        while not self._pieces:
+            if self._ended:
+                return b""
+            if self._failure is not None:
+                raise self._failure
+            await self._wait()
+        pieces, self._pieces, self._unread = self._pieces, [], 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @property
+    def at_end(self) -> bool:
+        """The whole answer has come and was read."""
+        return self._ended and not self._pieces
+
+    def fail(self, error: Exception) -> None:
+        """End the exchange: who waits for it gets this error. The connection is closed."""
+        if self._failure is None and not self._ended:
+            self._failure = error
+            self._wake()
+        self.abort()
+
+    def rest(self, until: float) -> None:
+        """The exchange is over and the connection stays, for so long."""
+        self.busy = False
+        self.idle_until = until
+
+    @property
+    def is_open(self) -> bool:
+        return not self._transport.is_closing()
+
+    def abort(self) -> None:
+        """Close it, now. Under TLS without a goodbye: a provider that is busy generating would not answer it."""
+        self._transport.abort()
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --- what comes ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment] # a stream's transport reads and writes
+
+    def data_received(self, data: bytes) -> None:
+        if not self.busy or self._ended:
+            self.abort()  # nobody asked
+            return
+        self.answered = True
+        if not self._status:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.fail(NotHttp(str(error)))
+        if not self._status and self._head_bytes > MAX_HEAD_BYTES:
+            self.fail(NotHttp(f"a head of more than {MAX_HEAD_BYTES} bytes"))
+        if self._unread > READ_AHEAD_BYTES and not self._paused and not self._ended:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._until_close and exc is None:
+            self._ended = True
+        if self.busy and not self._ended and self._failure is None:
+            self._failure = BrokenOff(str(exc)) if self._status else Disconnected(str(exc))
+        self.reusable = False
+        self._wake()
+        del self._parser  # which holds us
+        self._on_lost(self)
+
+    def on_message_begin(self) -> None:
+        if self._ended:
+            raise NotHttp("a second answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+        if len(self._headers) > MAX_HEADERS:
+            raise NotHttp(f"more than {MAX_HEADERS} headers")
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status in INTERIM:
+            self._headers = {}
+            return
+        self._status = status
+        framed = "content-length" in self._headers or "transfer-encoding" in self._headers or status in BODILESS
+        self._until_close = not framed
+        self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        self._pieces.append(body)
+        self._unread += len(body)
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        if self._status:
+            self._ended = True
+            self.reusable = self._parser.should_keep_alive()
+            self._wake()
+
+
+async def connect(origin: Origin, tls: ssl.SSLContext, on_lost: Callable[[Connection], None], *, within: float) -> Connection:
+    """An open connection, its TLS handshake done; raises a `TransportError`. `within` in seconds."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(within):
+            sock = await _open(origin)
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: Connection(origin, on_lost),
+                    sock=sock,
+                    ssl=tls if origin.tls else None,
+                    server_hostname=origin.host if origin.tls else None,
+                )
+            except BaseException:
+                sock.close()
+                raise
+    except TimeoutError as exc:
+        raise ConnectTimeout from exc
+    except ssl.SSLCertVerificationError as exc:
+        raise CertificateRefused(str(exc)) from exc
+    except (ssl.SSLError, ConnectionError) as exc:
+        raise (HandshakeFailed if origin.tls else ConnectFailed)(str(exc)) from exc
+    return connection
+
+
+async def _open(origin: Origin) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        raise NoAddress(str(exc)) from exc
+    try:
+        return await start_connection(addresses, happy_eyeballs_delay=EYEBALLS_DELAY, socket_factory=_socket)
+    except OSError as exc:
+        raise ConnectFailed(str(exc)) from exc
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    """For each address that is tried, after its name was resolved: a name may have moved since it was configured."""
+    family, kind, protocol, _, where = address
+    ip = ipaddress.ip_address(str(where[0]).partition("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if ip.is_link_local or str(ip) in _METADATA_ADDRESSES:
+        raise PermissionError(errno.EACCES, "link-local and cloud metadata addresses are refused")
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock

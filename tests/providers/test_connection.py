@@ -1,0 +1,295 @@
+"""One connection, below the client: every way in which an answer may come, and h11's opinion of each."""
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentinel_gateway.providers._connection import (
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    READ_AHEAD_BYTES,
+    BrokenOff,
+    Connection,
+    Disconnected,
+    NotHttp,
+    Origin,
+    TransportError,
+)
+
+ORIGIN = Origin("provider", 80, tls=False)
+REQUEST = b"POST / HTTP/1.1\r\nHost: provider\r\nContent-Length: 0\r\n\r\n"
+
+
+class Transport(asyncio.Transport):
+    """Notes what is done with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.aborted = False
+        self.reading = True
+
+    def write(self, data):
+        self.written.append(bytes(data))
+
+    def abort(self):
+        self.aborted = True
+
+    def is_closing(self):
+        return self.aborted
+
+    def pause_reading(self):
+        self.reading = False
+
+    def resume_reading(self):
+        self.reading = True
+
+
+class Exchange:
+    """A connection that has been asked, on a transport that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.lost: list[Connection] = []
+        self.connection = Connection(ORIGIN, self.lost.append)
+        self.transport = Transport()
+        self.connection.connection_made(self.transport)
+        self.connection.ask(REQUEST, b"")
+
+    def end(self, error: Exception | None = None) -> None:
+        self.connection.connection_lost(error)
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """All of it; never waits for more than has come."""
+        async with asyncio.timeout(1):
+            status, headers = await self.connection.head()
+            body = b""
+            while piece := await self.connection.read():
+                body += piece
+        return status, headers, body
+
+
+def in_loop(test: Callable) -> Callable:
+    """Hypothesis and the plugin for async tests don't meet."""
+
+    def run(**arguments):
+        return asyncio.run(test(**arguments))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def by_h11(raw: bytes, *, closed: bool) -> tuple[int, dict[str, str], bytes] | None:
+    """The same, as h11 reads it; None if it finds a fault or no end."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="POST", target="/", headers=[("Host", "provider"), ("Content-Length", "0")]))
+    client.send(h11.EndOfMessage())
+    status, headers, body = 0, {}, b""
+    try:
+        client.receive_data(raw)
+        if closed:
+            client.receive_data(b"")
+        while True:
+            match client.next_event():
+                case h11.Response() as response:
+                    status = response.status_code
+                    for name, value in response.headers:
+                        key, text = name.decode(), value.decode("latin-1")
+                        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+                case h11.Data(data=data):
+                    body += bytes(data)
+                case h11.EndOfMessage():
+                    return status, headers, body
+                case h11.NEED_DATA | h11.PAUSED | h11.ConnectionClosed():
+                    return None
+    except h11.RemoteProtocolError:
+        return None
+
+
+bodies = st.binary(max_size=60)
+
+
+@st.composite
+def answers(draw) -> tuple[bytes, bool]:
+    """A sound answer as a server may write it, and whether the connection's end is its end."""
+    status = draw(st.sampled_from([200, 200, 200, 400, 429, 500, 204]))
+    lines = [f"HTTP/1.1 {status} Any Reason"]
+    lines += [f"{name}: {value}" for name, value in draw(st.lists(st.sampled_from([("x-a", "1"), ("X-A", "2"), ("y", "")])))]
+    pieces = draw(st.lists(bodies, max_size=4))
+    interim = draw(st.sampled_from([b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"]))
+    framing = "none" if status == 204 else draw(st.sampled_from(["length", "chunked", "close"]))
+    body = b""
+    if framing == "length":
+        body = b"".join(pieces)
+        lines.append(f"Content-Length: {len(body)}")
+    elif framing == "chunked":
+        lines.append("Transfer-Encoding: chunked")
+        body = b"".join(b"%x;e=1\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece) + b"0\r\nt: 1\r\n\r\n"
+    elif framing == "close":
+        lines.append("Connection: close")
+        body = b"".join(pieces)
+    return interim + "\r\n".join([*lines, "", ""]).encode() + body, framing == "close"
+
+
+@given(said=answers(), data=st.data())
+@in_loop
+async def test_an_answer_is_the_same_however_it_is_cut(said, data):
+    raw, closes = said
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(raw)), max_size=8)) | {0, len(raw)})
+    exchange = Exchange()
+    for start, end in pairwise(cuts):
+        exchange.connection.data_received(raw[start:end])
+    if closes:
+        exchange.end()
+    expected = by_h11(raw, closed=closes)
+    assert expected is not None, "the test made an answer that is not sound"
+    status, headers, body = await exchange.answer()
+    assert (status, body) == (expected[0], expected[2])
+    assert {name: text for name, text in headers.items() if name != "t"} == expected[1]
+    assert exchange.connection.reusable is (not closes)
+
+
+@given(said=answers(), data=st.data())
+@in_loop
+async def test_an_answer_that_ends_too_early_is_never_whole(said, data):
+    raw, closes = said
+    until = data.draw(st.integers(0, len(raw) - 1))
+    exchange = Exchange()
+    exchange.connection.data_received(raw[:until])
+    whole = by_h11(raw[:until], closed=True)
+    exchange.end()
+    if whole is None:
+        with pytest.raises((Disconnected, BrokenOff)):
+            await exchange.answer()
+    else:
+        assert closes, "only the connection's end can have ended it"
+        assert (await exchange.answer())[2] == whole[2]
+    assert not exchange.connection.reusable
+    assert exchange.lost == [exchange.connection]
+
+
+@given(noise=st.binary(min_size=1, max_size=200), said=answers(), place=st.integers(0, 400))
+@in_loop
+async def test_noise_is_a_fault_or_an_answer_and_never_anything_else(noise, said, place):
+    raw, _ = said
+    exchange = Exchange()
+    for data in (raw[: place % len(raw)], noise, raw[place % len(raw) :]):
+        if data and not exchange.transport.aborted:
+            exchange.connection.data_received(data)
+    exchange.end()
+    try:
+        await exchange.answer()
+    except TransportError:
+        assert not exchange.connection.reusable
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_request_leaves_in_one_write_unless_it_is_long():
+    exchange = Exchange()
+    assert exchange.transport.written == [REQUEST]
+    exchange = Exchange()
+    exchange.transport.written.clear()
+    exchange.connection.ask(b"head", b"x" * 100_000)
+    assert exchange.transport.written == [b"head", b"x" * 100_000]
+
+
+async def test_a_failure_reaches_who_waits_and_closes():
+    exchange = Exchange()
+    waiting = asyncio.ensure_future(exchange.connection.head())
+    await asyncio.sleep(0)
+    exchange.connection.fail(LookupError("late"))
+    with pytest.raises(LookupError):
+        await waiting
+    assert exchange.transport.aborted
+
+
+async def test_what_came_before_a_failure_is_read_first():
+    exchange = Exchange()
+    exchange.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+    exchange.end(ConnectionResetError())
+    assert await exchange.connection.head() == (200, {"content-length": "9"})
+    assert await exchange.connection.read() == b"abc"
+    with pytest.raises(BrokenOff):
+        await exchange.connection.read()
+
+
+async def test_a_slow_reader_makes_the_provider_wait():
+    exchange = Exchange()
+    exchange.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
+    for _ in range(3):
+        exchange.connection.data_received(b"x" * (READ_AHEAD_BYTES // 2))
+    assert not exchange.transport.reading
+    assert len(await exchange.connection.read()) == 3 * (READ_AHEAD_BYTES // 2)
+    assert exchange.transport.reading
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20_000,
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * MAX_HEAD_BYTES,
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: y\r\n" % number for number in range(MAX_HEADERS + 1)) + b"\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_what_no_sane_provider_says(said):
+    exchange = Exchange()
+    exchange.connection.data_received(said)
+    exchange.end()
+    with pytest.raises(NotHttp):
+        await exchange.connection.head()
+    assert exchange.transport.aborted
+
+
+async def test_an_endless_row_of_interim_answers_ends():
+    exchange = Exchange()
+    for _ in range(10_000):
+        if exchange.transport.aborted:
+            break
+        exchange.connection.data_received(b"HTTP/1.1 102 Processing\r\n\r\n")
+    with pytest.raises(NotHttp):
+        await exchange.connection.head()
+
+
+@pytest.mark.parametrize("when", ["idle", "behind an answer"])
+async def test_what_nobody_asked_for_closes_the_connection(when):
+    exchange = Exchange()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    if when == "idle":
+        exchange.connection.data_received(answer)
+        assert (await exchange.answer())[2] == b"ok"
+        exchange.connection.rest(until=1e9)
+        exchange.connection.data_received(answer)
+    else:
+        exchange.connection.data_received(answer + answer)
+        assert (await exchange.answer())[2] == b"ok"
+    assert exchange.transport.aborted
+    assert not exchange.connection.is_open
+
+
+async def test_a_connection_that_ended_in_the_pool_is_found_out_when_asked():
+    exchange = Exchange()
+    exchange.connection.abort()
+    exchange.connection.ask(REQUEST, b"")
+    with pytest.raises(Disconnected):
+        await exchange.connection.head()
+    assert not exchange.connection.answered
+
+
+async def test_states_are_told():
+    exchange = Exchange()
+    assert repr(exchange.connection) == "<Connection provider:80 waiting>"
+    exchange.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+    assert repr(exchange.connection) == "<Connection provider:80 200>"
+    exchange.connection.data_received(b"ok")
+    assert repr(exchange.connection) == "<Connection provider:80 ended>"
+    exchange.connection.rest(until=1.0)
+    assert repr(exchange.connection) == "<Connection provider:80 idle>"
