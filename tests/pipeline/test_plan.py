@@ -9,7 +9,7 @@ from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.identity import exact_key
 from sentinel_gateway.core.routing import Directory, Route, Target
 from sentinel_gateway.errors import InvalidBody, ModelNotFound
-from sentinel_gateway.pipeline.plan import MEMO_BODY_BYTES, MEMO_BYTES, PLAN_OVERHEAD, Planner
+from sentinel_gateway.pipeline.plan import MEMO_BODY_BYTES, MEMO_BYTES, PLAN_OVERHEAD, Plan, Planner
 from tests.pipeline.conftest import question
 
 
@@ -55,6 +55,13 @@ def planner(decode, switchboard) -> Planner:
 RAW = json.dumps(question(model="m")).encode()
 
 
+def hit(planner: Planner, raw: bytes, *, tenant: str = "", namespace: str = "") -> Plan:
+    """The plan for a body whose answer was found."""
+    plan = planner.plan(raw, tenant=tenant, namespace=namespace)
+    planner.remember(raw, plan, tenant=tenant, namespace=namespace)
+    return plan
+
+
 def test_a_plan_says_what_is_asked_of_whom_under_what_key(planner):
     plan = planner.plan(RAW, tenant="t", namespace="n")
     assert plan.request.fields == question(model="m")
@@ -62,16 +69,20 @@ def test_a_plan_says_what_is_asked_of_whom_under_what_key(planner):
     assert plan.key == exact_key(plan.request.fields, face="chat", targets=("one/m",), tenant="t", namespace="n")
 
 
-def test_the_same_bytes_are_understood_only_once(planner, decode):
-    plan = planner.plan(RAW, tenant="", namespace="")
+def test_bytes_that_hit_are_understood_only_once_more(planner, decode):
+    missed = planner.plan(RAW, tenant="", namespace="")
+    assert repr(planner) == "<Planner chat 0 plans, 0 bytes>", "most bodies come once"
+    plan = hit(planner, RAW)
+    assert (plan, decode.count) == (missed, 2)
+    assert hit(planner, bytes(bytearray(RAW))) is plan
     assert planner.plan(bytes(bytearray(RAW)), tenant="", namespace="") is plan
-    assert decode.count == 1
+    assert decode.count == 2
     assert repr(planner) == f"<Planner chat 1 plans, {len(RAW) * 5 + PLAN_OVERHEAD} bytes>"
 
 
 def test_what_was_understood_is_not_shared_between_policies(planner, decode):
     policies = [("", ""), ("t", ""), ("", "t"), ("t", "n"), ("tn", "")]
-    keys = {planner.plan(RAW, tenant=tenant, namespace=namespace).key for tenant, namespace in policies}
+    keys = {hit(planner, RAW, tenant=tenant, namespace=namespace).key for tenant, namespace in policies}
     assert len(keys) == decode.count == len(policies)
     keys |= {planner.plan(RAW + b" ", tenant="", namespace="").key}
     assert len(keys) == len(policies)
@@ -84,7 +95,7 @@ def test_faces_have_keys_of_their_own(planner, decode, switchboard):
 
 
 def test_a_changed_directory_is_resolved_anew(planner, switchboard, decode):
-    first = planner.plan(RAW, tenant="", namespace="")
+    first = hit(planner, RAW)
     switchboard.to("two")
     assert planner.plan(RAW, tenant="", namespace="") is first
     planner.forget()
@@ -96,13 +107,13 @@ def test_a_changed_directory_is_resolved_anew(planner, switchboard, decode):
 @pytest.mark.parametrize(("more", "times"), [(0, 1), (1, 2)])
 def test_long_bodies_are_understood_each_time(planner, decode, more, times):
     raw = RAW.ljust(MEMO_BODY_BYTES + more)
-    assert planner.plan(raw, tenant="", namespace="") == planner.plan(raw, tenant="", namespace="")
+    assert hit(planner, raw) == hit(planner, raw)
     assert decode.count == times
 
 
 def test_the_memory_for_plans_is_bounded(planner):
     for number in range(200):
-        planner.plan(RAW.ljust(MEMO_BODY_BYTES - number), tenant="", namespace="")
+        hit(planner, RAW.ljust(MEMO_BODY_BYTES - number))
     plans, size = (int(word) for word in repr(planner).replace(">", "").split() if word.isdigit())
     assert MEMO_BYTES - MEMO_BODY_BYTES * 6 < size <= MEMO_BYTES
     assert 0 < plans < 200

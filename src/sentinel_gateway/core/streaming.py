@@ -99,18 +99,28 @@ class Fold:
             self._first = {"id": fields.get("id"), "created": fields.get("created")}
         if (usage := fields.get("usage")) is not None and (counts := read_usage(usage)) is not None:
             self.usage, self._usage = counts, usage
-        if not self.overflown:
-            self._extra.update((name, value) for name, value in fields.items() if name not in NOT_KEPT)
-        for choice in _dicts(fields.get("choices")):
-            self._add_choice(choice)
+        keep = self._room >= 0
+        if keep:
+            extra = self._extra
+            for name, value in fields.items():
+                if name not in NOT_KEPT:
+                    extra[name] = value
+        choices = fields.get("choices")
+        if isinstance(choices, list):
+            for choice in choices:
+                if isinstance(choice, dict):
+                    self._add_choice(choice, keep=keep)
 
-    def _add_choice(self, chunk: Fields) -> None:
+    def _add_choice(self, chunk: Fields, *, keep: bool) -> None:
         index = chunk.get("index")
-        choice = self._choices.setdefault(index if type(index) is int else 0, _Choice())
+        number = index if type(index) is int else 0
+        choice = self._choices.get(number)
+        if choice is None:
+            choice = self._choices[number] = _Choice()
         for name, value in chunk.items():
             if name == "finish_reason":
                 choice.finish_reason = value if value and isinstance(value, str) else choice.finish_reason
-            elif self.overflown or name == "index":
+            elif not keep or name == "index":
                 continue
             elif name == "delta":
                 _join(choice.message, value)

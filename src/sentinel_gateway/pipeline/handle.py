@@ -73,6 +73,7 @@ class Pipeline:
         journey.model, journey.stream = plan.request.model, plan.request.stream
         found = await look_up(self.tiers, plan, journey)
         if isinstance(found, Hit):
+            self._planner.remember(raw, plan, tenant=journey.tenant, namespace=journey.wish.namespace)
             return Cached(plan, found)
         await waiting(plan)
         if plan.request.stream:

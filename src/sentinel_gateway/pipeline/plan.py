@@ -1,4 +1,4 @@
-"""Decode, resolve, identify: from raw bytes to what is to be done. The same bytes are understood only once.
+"""Decode, resolve, identify: from raw bytes to what is to be done. Bytes that have hit are not understood again.
 
 The memo is the first of the two key levels: a body seen before, byte for byte, under the same policy needs no parse, no
 routing and no hash. It compares all bytes, so nothing can collide in it.
@@ -60,10 +60,12 @@ class Planner:
         if isinstance(route, NoRoute):
             raise ModelNotFound(explain(route), param="model")
         key = exact_key(request.fields, face=self._face, targets=route.names, tenant=tenant, namespace=namespace)
-        plan = Plan(request, route, key)
+        return Plan(request, route, key)
+
+    def remember(self, raw: bytes, plan: Plan, *, tenant: str, namespace: str) -> None:
+        """This body has come before, and will again; most come once, and are not worth the room."""
         if len(raw) <= MEMO_BODY_BYTES:
-            self._memo[policy] = plan
-        return plan
+            self._memo.setdefault((tenant, namespace, raw), plan)
 
     def forget(self) -> None:
         """The directory has changed: routes must be resolved anew."""
