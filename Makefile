@@ -3,8 +3,8 @@
 PYTHON ?= python3
 PORT ?= 8080
 
-# Debian packages that parts of the suite need. None so far: what `make test` runs comes from PyPI.
-TEST_PACKAGES :=
+# Debian packages that parts of the suite need; all else that `make test` runs comes from PyPI.
+TEST_PACKAGES := nginx
 
 BIN := .venv/bin
 HASHED := --quiet --require-hashes
@@ -26,11 +26,10 @@ test: .venv/dev.stamp ## the whole suite: rules, contracts, faults, import rules
 	@$(BIN)/python -m pytest
 
 test-long: .venv/dev.stamp ## what has a bar on time, statistics or memory, and takes its time
-	@$(BIN)/python -m pytest -m long
+	@$(BIN)/python -m pytest -m long -rP
 
-test-deps: ## install the Debian packages that parts of the suite need (none so far)
-	@if [ -n "$(TEST_PACKAGES)" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES); \
-	else echo "The suite needs no Debian packages."; fi
+test-deps: ## install the Debian packages that parts of the suite need (nginx)
+	@scripts/test_deps.sh $(TEST_PACKAGES)
 
 test-health: ## is a gateway running on PORT, and healthy?
 	@$(PYTHON) scripts/get.py http://127.0.0.1:$(PORT)/health

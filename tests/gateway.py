@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import signal
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -256,8 +257,14 @@ class Gateway:
                 return asked, answer
         raise AssertionError("the disk is always late")
 
-    async def connect(self) -> Wire:
-        return Wire(*await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 22))
+    async def connect(self, *, receive_buffer: int | None = None) -> Wire:
+        """A connection; with a small buffer what is not read stays with the gateway."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        return Wire(*await asyncio.open_connection(sock=sock, limit=1 << 22 if receive_buffer is None else receive_buffer))
 
     async def reload(self, config: str | None = None) -> Answer:
         """Reload, with another configuration if there is one."""

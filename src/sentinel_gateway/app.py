@@ -18,10 +18,9 @@ import msgspec
 from sentinel_gateway import __version__
 from sentinel_gateway.api.admin import Admin
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
+from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
 from sentinel_gateway.api.chat import ChatCompletions, ChatOptions
-from sentinel_gateway.api.exchange import Pages
 from sentinel_gateway.api.gateway import build_gateway
-from sentinel_gateway.api.hosts import Hosts
 from sentinel_gateway.api.management import Observed, build_management
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.api.openai import OpenAIFace
@@ -276,12 +275,12 @@ class Wiring:
             max_bytes=settings.cache.max_answer_bytes,
         )
         pages = Pages(server.cors.origins, server.cors.credentials)
-        hosts = Hosts(server.allowed_hosts)
+        browsers = Browsers(pages, Hosts(server.allowed_hosts))
         chat = ChatCompletions(pipeline, ChatOptions(server.heartbeat, f"sentinel-{process.node}".encode()), clock)
         models = Models(self._current_directory, created=int(process.started))
-        openai = OpenAIFace(chat, models, pages=pages, hosts=hosts, max_body=server.max_body_bytes, clock=clock, events=events)
+        openai = OpenAIFace(chat, models, browsers=browsers, max_body=server.max_body_bytes, clock=clock, events=events)
         management = build_management([self._operations(tiers).routes(), self._administration(tiers).routes()])
-        observed = Observed(management, pages=pages, hosts=hosts, clock=clock, events=events)
+        observed = Observed(management, browsers=browsers, clock=clock, events=events)
         return build_gateway(openai, observed, pages)
 
     def _operations(self, tiers: Tiers) -> Operations:
@@ -352,7 +351,7 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
         log = LogWriter(STDOUT, line, level="warning" if level == "warn" else level, clock=clock)
         closing.callback(log.close)
         closing.enter_context(LibraryLogs(log))
-        events = Telemetry(metrics, log)
+        events = Telemetry(metrics, log, clock)
         http = await closing.enter_async_context(HttpClient(node=node, version=__version__))
         process = Process(load, settings, Outside(clock, node, http, metrics, events))
         await process.open_disk(settings)

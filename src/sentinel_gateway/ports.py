@@ -127,3 +127,15 @@ class Events(Protocol):
     def note(self, event: str, **fields: str | float | bool | None) -> None:
         """A change of state worth one log line: a store went down, an entry was dropped."""
         ...
+
+
+class ConnectionWatch(Protocol):
+    """Told of every connection, whether or not it ever carries a request, and of the requests that no app ever sees."""
+
+    def opened(self) -> None: ...
+
+    def closed(self) -> None: ...
+
+    def refused(self, record: Record) -> None:
+        """`record.at` is still to be set."""
+        ...

@@ -48,7 +48,7 @@ def gateway_server(process: Process, settings: Settings, listening: Callable[[in
             max_connections=server.max_connections,
         ),
         drain=Drain(server.drain_notice, server.drain_timeout),
-        hooks=Hooks(process.metrics, process.drain, process.reload_soon, listening),
+        hooks=Hooks(process.events, process.drain, process.reload_soon, listening),
     )
 
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from sentinel_gateway.api.exchange import BODIES_AT_ONCE
 from tests.gateway import CHAT, chat, one_provider, post, running_gateway, until
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +88,50 @@ async def test_who_waited_too_long_is_refused(gateway, upstream, text):
     await let_go(running)
     assert upstream.count == PLACES
     await check_room(gateway, upstream, text)
+
+
+async def test_a_slow_sender_keeps_no_place_from_others(gateway, upstream, text):
+    slow = [await gateway.connect() for _ in range(PLACES + 2)]
+    for wire in slow:
+        wire.send(post(chat(f"slow {text}"))[:-5])
+    await asyncio.sleep(0.05)
+    assert gateway.places() == 0
+    assert (await gateway.ask(chat(f"quick {text}"))).status == 200
+    for wire in slow:
+        wire.abort()
+
+
+async def test_a_slow_reader_of_a_hit_keeps_no_place_from_others(gateway, upstream, text):
+    """Its answer is longer than what the kernel holds for a connection."""
+    upstream.script("tokens=100000;chunks=10")
+    long = chat(f"long {text}", stream=True)
+    assert (await gateway.ask(long)).sse.done
+    slow = [await gateway.connect(receive_buffer=4096) for _ in range(PLACES + 2)]
+    for wire in slow:
+        wire.send(post(long) * 8)
+    await asyncio.sleep(0.2)
+    assert gateway.places() == 0
+    assert (await gateway.ask(chat(f"quick {text}"))).status == 200
+    for wire in slow:
+        wire.abort()
+
+
+async def test_bodies_that_are_kept_waiting_are_bounded_in_all(gateway):
+    """Each in good time and of an allowed size; together they would fill the memory."""
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n"
+    wires = [await gateway.connect() for _ in range(BODIES_AT_ONCE + 16)]
+    answers = [asyncio.create_task(wire.answer()) for wire in wires]
+    for wire in wires:
+        wire.send(head + b" " * 3_900_000)
+    await until(lambda: sum(answer.done() for answer in answers) >= 10)
+    for answer in filter(asyncio.Task.done, answers):
+        assert (answer.result().status, answer.result().error["code"]) == (503, "server_is_overloaded")
+        assert "retry-after" in answer.result().headers
+    assert (await gateway.ask(b" " * 100_000)).status == 400, "small ones still come in"
+    for answer, wire in zip(answers, wires, strict=True):
+        answer.cancel()
+        wire.abort()
+    await asyncio.wait(answers)
 
 
 async def test_a_hit_needs_a_place_too(gateway, upstream, text):

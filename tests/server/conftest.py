@@ -19,6 +19,7 @@ import uvloop
 
 from sentinel_gateway.api.connection import ServerLimits
 from sentinel_gateway.api.server import Drain, GatewayServer, Hooks, build_server
+from sentinel_gateway.core.record import Record
 
 DEADLINE = 10.0
 """Seconds after which a test fails instead of waiting on."""
@@ -138,6 +139,7 @@ async def whole(send, status: int, body: bytes) -> None:
 class Gauge:
     open: int = 0
     total: int = 0
+    refusals: list[int] = field(default_factory=list)
 
     def opened(self) -> None:
         self.open += 1
@@ -145,6 +147,9 @@ class Gauge:
 
     def closed(self) -> None:
         self.open -= 1
+
+    def refused(self, record: Record) -> None:
+        self.refusals.append(record.status)
 
 
 class Running:

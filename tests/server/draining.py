@@ -44,6 +44,8 @@ class App:
 
     def closed(self) -> None: ...
 
+    def refused(self, record: object) -> None: ...
+
 
 def tell(word: object) -> None:
     print(word, flush=True)

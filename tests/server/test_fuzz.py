@@ -1,102 +1,26 @@
-"""Random damage to good requests: every byte that comes back is sound HTTP, nothing is our fault, and the server goes on.
-
-SENTINEL_TEST_FUZZ_CASES sets how many; a failure names its case, which the seed makes again.
-"""
+"""Random damage to good requests: every byte that comes back is sound HTTP, nothing is our fault, and the server goes on."""
 
 import asyncio
-import os
-import random
 from collections import Counter
 
-import h11
 import pytest
 
-from tests.server.conftest import DEADLINE, SHORT, Running, parse, post, until
+from tests.server import damage
+from tests.server.conftest import SHORT, Running, until
 
-CASES = int(os.environ.get("SENTINEL_TEST_FUZZ_CASES", "3000"))
-AT_ONCE = 200
-LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-
-GOOD = [
-    b"GET /echo?q=1 HTTP/1.1\r\nHost: a:80\r\nAccept: */*\r\n\r\n",
-    b"GET http://a/stream HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n\r\n",
-    b"GET /old HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-    post(b'{"model": "demo"}', b"/v1/chat/completions", b"Authorization: Bearer sk-1\r\n"),
-    post(b"unread", b"/early"),
-    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n6\r\n world\r\n0\r\nT: t\r\n\r\n",
-    b"POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok",
-    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n\x81\x85\x37",
-]
-TOKENS = [
-    b"\r\n", b"\n", b"\r", b"\x00", b" ", b"\t", b":", b",", b";", b"/", b"%", b"%00", b"#", b"?", b"\xff", b"\xc3\xa9", b"\x7f",
-    b"0", b"-1", b"99999999999999999999", b"chunked", b"identity", b"close", b"keep-alive", b"upgrade", b"HTTP/1.1", b"HTTP/2.0",
-    b"Host: b\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: upgrade\r\n", b"Upgrade: h2c\r\n",
-    b"Expect: 100-continue\r\n", b"X: " + b"a" * 5000, b"0\r\n\r\n", b"5\r\nhello\r\n", b"CONNECT", b"OPTIONS *", b"http://",
-]  # fmt: skip
-
-
-def damaged(number: int) -> bytes:
-    chance = random.Random(number)
-    data = bytearray(chance.choice(GOOD))
-    if chance.random() < 0.3:
-        data += chance.choice(GOOD)
-    for _ in range(chance.choice((1, 1, 1, 2, 6))):
-        at, end = sorted((chance.randrange(len(data) + 1), chance.randrange(len(data) + 1)))
-        match chance.randrange(6):
-            case 0 if data:
-                data[at % len(data)] = chance.randrange(256)
-            case 1:
-                data[at:at] = chance.choice(TOKENS)
-            case 2:
-                del data[at : min(end, at + 8)]
-            case 3:
-                data[at:at] = data[at : min(end, at + 40)]
-            case 4:
-                data[at:at] = chance.randbytes(chance.randrange(1, 6))
-            case _:
-                data[at : at + 1] = chance.choice(TOKENS)
-    return bytes(data) + LAST if chance.random() < 0.9 else bytes(data[: chance.randrange(len(data) + 1)])
-
-
-async def exchange(port: int, sent: bytes, places: asyncio.Semaphore) -> bytes:
-    async with places, asyncio.timeout(DEADLINE):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            half = len(sent) // 2
-            writer.write(sent[:half])
-            await asyncio.sleep(0)
-            writer.write(sent[half:])
-            return await reader.read()
-        except ConnectionError:
-            return b""
-        finally:
-            writer.transport.abort()
-
-
-def statuses_of(number: int, data: bytes) -> list[int]:
-    try:
-        answers = parse(data)
-    except h11.RemoteProtocolError as error:
-        pytest.fail(f"case {number}: {error}: {data!r}")
-    found = [answer.status for answer in answers]
-    assert set(found[:-1]) <= {200, 413}, f"case {number}: a refusal is the last answer: {found}"
-    assert set(found) <= {200, 400, 405, 408, 413, 431}, f"case {number}: {found}"
-    assert all(answer.complete for answer in answers), f"case {number}"
-    return found
+CASES = 3000
 
 
 @pytest.mark.anyio
 async def test_damaged_requests(start, caplog: pytest.LogCaptureFixture):
     server: Running = start(SHORT)
-    places = asyncio.Semaphore(AT_ONCE)
     statuses: Counter[int] = Counter()
-    for first in range(0, CASES, 5 * AT_ONCE):
-        numbers = range(first, min(first + 5 * AT_ONCE, CASES))
-        came = await asyncio.gather(*[exchange(server.port, damaged(number), places) for number in numbers])
-        for number, data in zip(numbers, came, strict=True):
-            statuses.update(statuses_of(number, data))
+    for number, found in enumerate(await damage.ask(server.port, range(CASES))):
+        assert set(found[:-1]) <= {200, 413}, f"case {number}: a refusal is the last answer: {found}"
+        assert set(found) <= {200, 400, 405, 408, 413, 431}, f"case {number}: {found}"
+        statuses.update(found)
     assert {200, 400, 408, 413} <= statuses.keys(), f"the damage did too little: {statuses}"
     assert statuses.total() > CASES * 0.8
-    assert server.ask(LAST)[0].status == 200
+    assert server.ask(damage.LAST)[0].status == 200
     await asyncio.to_thread(until, lambda: server.gauge.open == 0)
     assert [record.getMessage() for record in caplog.records if record.levelname not in {"DEBUG", "INFO"}] == []

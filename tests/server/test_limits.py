@@ -15,11 +15,13 @@ def get(*headers: bytes, target: bytes = b"/echo") -> bytes:
 
 
 def refused(server: Running, *sent: bytes, status: int = 431) -> None:
-    before = len(server.app.seen)
+    before, told = len(server.app.seen), len(server.gauge.refusals)
     [answer] = server.ask(*sent)
     assert (answer.status, answer.headers["connection"]) == (status, "close")
     assert answer.error["type"] == "invalid_request_error"
+    assert {"x-request-id", "x-sentinel-id"} <= answer.headers.keys()
     assert len(server.app.seen) == before, "the app never saw it"
+    assert server.gauge.refusals[told:] == [status], "somebody else did"
 
 
 def test_the_largest_allowed_head_is_served(patient: Running):

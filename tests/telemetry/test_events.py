@@ -14,7 +14,7 @@ Open = Callable[..., LogWriter]
 
 def test_a_request_is_counted_and_logged(output: Output, open_log: Open, make_record: Make) -> None:
     metrics, log = Metrics("1"), open_log()
-    telemetry = Telemetry(metrics, log)
+    telemetry = Telemetry(metrics, log, lambda: 7.0)
     telemetry.finished(make_record())
     log.close()
     assert metrics.totals().exact_hits == 1
@@ -23,7 +23,7 @@ def test_a_request_is_counted_and_logged(output: Output, open_log: Open, make_re
 
 def test_a_change_of_state_is_counted_and_logged(output: Output, open_log: Open) -> None:
     metrics, log = Metrics("1"), open_log()
-    telemetry = Telemetry(metrics, log)
+    telemetry = Telemetry(metrics, log, lambda: 7.0)
     telemetry.note("entry_dropped", queue=5.0, full=True)
     telemetry.note("store_down", tier="disk", error="OSError")
     log.close()
@@ -35,7 +35,21 @@ def test_a_change_of_state_is_counted_and_logged(output: Output, open_log: Open)
 
 def test_a_target_that_another_stood_in_for_has_failed_all_the_same(output: Output, open_log: Open, make_record: Make) -> None:
     metrics = Metrics("1")
-    telemetry = Telemetry(metrics, open_log())
+    telemetry = Telemetry(metrics, open_log(), lambda: 7.0)
     telemetry.note("target_failed", target="a/b", error="upstream_timeout")
     telemetry.finished(make_record(outcome="miss", tier="", target="c/d"))
     assert b'upstream_errors_total{error_type="upstream_timeout"} 1.0' in metrics.render()
+
+
+def test_a_refused_request_is_counted_and_logged_as_of_now(output: Output, open_log: Open) -> None:
+    metrics, log = Metrics("1"), open_log()
+    telemetry = Telemetry(metrics, log, lambda: 7.0)
+    telemetry.opened()
+    telemetry.refused(Record(0.0, "r", "s", "unmatched", "", status=431, error="request_header_fields_too_large"))
+    log.close()
+    (line,) = decoded(output.rest().splitlines())
+    assert (line["status"], line["error"], line["timestamp"]) == (431, "request_header_fields_too_large", "1970-01-01T00:00:07Z")
+    assert b'requests_total{method="other",route="unmatched",status="431"} 1.0' in metrics.render()
+    assert b"active_connections 1.0" in metrics.render()
+    telemetry.closed()
+    assert b"active_connections 0.0" in metrics.render()

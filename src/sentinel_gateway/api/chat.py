@@ -12,7 +12,7 @@ from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.api.wire.cache_headers import Header, explain_header, hit_headers, miss_headers, read_wish
 from sentinel_gateway.core.streaming import replayed_chunks, whole_body
 from sentinel_gateway.errors import LoopDetected, MethodNotAllowed
-from sentinel_gateway.pipeline.handle import Cached, Live, Pipeline, Reply, Whole
+from sentinel_gateway.pipeline.handle import Cached, Live, Pipeline, Whole
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import Clock
@@ -44,9 +44,14 @@ class ChatCompletions:
             raise LoopDetected("This request has passed through this gateway before: a provider's base URL points back at it.")
         journey.wish = read_wish(headers)
         waiting = partial(self._wait, exchange)
+        self._pipeline.admission.check()
+        body = await exchange.caller.body()
         async with self._pipeline.admission:
-            reply = await self._pipeline.handle(await exchange.caller.body(), journey, waiting=waiting)
-            await self._send(reply, journey, exchange.sender)
+            reply = await self._pipeline.handle(body, journey, waiting=waiting)
+            if not isinstance(reply, Cached):
+                await self._send(reply, journey, exchange.sender)
+                return
+        await self._send_cached(reply, journey, exchange.sender)  # who reads it slowly keeps no place from others
 
     async def _wait(self, exchange: Exchange, plan: Plan) -> None:
         """The answer may take long: notice a caller that leaves, and keep a stream's connection from looking dead."""
@@ -62,10 +67,8 @@ class ChatCompletions:
             await exchange.sender.start_stream(self._miss_headers(exchange.journey, plan))
             await exchange.sender.beat()
 
-    async def _send(self, reply: Reply, journey: Journey, sender: Sender) -> None:
+    async def _send(self, reply: Whole | Live, journey: Journey, sender: Sender) -> None:
         match reply:
-            case Cached():
-                await self._send_cached(reply, journey, sender)
             case Whole(plan, completion):
                 await sender.whole(200, completion.raw, self._miss_headers(journey, plan))
             case Live():

@@ -8,11 +8,12 @@ import asyncio
 import logging
 import math
 import os
+import random
 import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import httptools
 import msgspec
@@ -24,9 +25,12 @@ from uvicorn.server import ServerState
 from sentinel_gateway.api.asgi import App, Header
 from sentinel_gateway.api.cycle import Cycle, render
 from sentinel_gateway.api.eager import run_eagerly
+from sentinel_gateway.api.exchange import UNMATCHED, request_id
 from sentinel_gateway.api.head import check_fields, check_line, head_size, parse_target
+from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout
-from sentinel_gateway.pipeline.admit import RETRY_AFTER
+from sentinel_gateway.pipeline.admit import retry_wait
+from sentinel_gateway.ports import ConnectionWatch
 
 NEVER: Final = math.inf
 TICK: Final = 0.001
@@ -58,26 +62,18 @@ class ServerLimits(msgspec.Struct, frozen=True):
     max_connections: int = 10_000
 
 
-class ConnectionGauge(Protocol):
-    """Told of every connection, whether or not it ever carries a request."""
-
-    def opened(self) -> None: ...
-
-    def closed(self) -> None: ...
-
-
 class GatewayProtocol(asyncio.Protocol):
     """One connection. One timer serves all its deadlines: they are only written down, and looked at when it fires."""
 
     transport: asyncio.Transport
     flow: FlowControl
 
-    def __init__(self, app: App, state: ServerState, *, limits: ServerLimits, gauge: ConnectionGauge) -> None:
+    def __init__(self, app: App, state: ServerState, *, limits: ServerLimits, watch: ConnectionWatch) -> None:
         self.logger = logging.getLogger("uvicorn.error")
         self._app = app
         self._state = state
         self._limits = limits
-        self._gauge = gauge
+        self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # it is thrown away, once the answer is out
@@ -113,10 +109,9 @@ class GatewayProtocol(asyncio.Protocol):
         self.server = get_local_addr(transport)
         self.client = get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
-        self._gauge.opened()
+        self._watch.opened()
         if len(self._state.connections) >= self._limits.max_connections:
-            low, high = RETRY_AFTER
-            wait = low + (high - low) * os.urandom(1)[0] / 255
+            wait = retry_wait(random.random())  # noqa: S311 - no secret
             self._refuse(Overloaded("The gateway has as many connections as it may have: try again shortly.", retry_after=wait))
         else:
             self._state.connections.add(self)  # type: ignore[arg-type] # all that is asked of it is `shutdown`
@@ -133,7 +128,7 @@ class GatewayProtocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         del self._parser  # which holds us
-        self._gauge.closed()
+        self._watch.closed()
 
     def shutdown(self) -> None:
         """Close, after the requests under way if there are any."""
@@ -362,12 +357,20 @@ class GatewayProtocol(asyncio.Protocol):
         stage, self._stage = self._stage, "dropping"
         self._read_due = NEVER
         reading = self._reading if stage == "body" else None
-        headers, body = render(error, self._headers if reading is None else reading.scope["headers"])
+        sentinel_id = os.urandom(16).hex()
+        asked = dict(self._headers if reading is None else reading.scope["headers"]).get(b"x-request-id")
+        record = Record(
+            0.0, request_id(asked, sentinel_id), sentinel_id, UNMATCHED, "", status=error.http_status, error=error.kind
+        )
+        headers, body = render(error, record)
         lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *headers)]
         self._refusal = b"".join((STATUS_LINE[error.http_status], *lines, b"\r\n", body))
         if reading is not None and reading is self._turn:
             self._refuse_rest(reading)
-        elif not self._is_answering():
+            return
+        record.client = self.client[0] if self.client else ""
+        self._watch.refused(record)
+        if not self._is_answering():
             self._write_refusal()
         elif reading is not None:
             self._queue.pop()

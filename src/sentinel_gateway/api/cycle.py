@@ -7,15 +7,16 @@ is answered here in the shape of every other error.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from sentinel_gateway.api.asgi import WHEN_GONE, App, Header, Scope
-from sentinel_gateway.api.exchange import JSON, error_headers, request_id
+from sentinel_gateway.api.exchange import JSON, error_headers, id_headers, request_id
 from sentinel_gateway.api.wire.openai import error_body
+from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import InternalError, RequestError
 
 BODILESS: Final = frozenset({204, 304})
@@ -116,7 +117,9 @@ class Cycle:
             self._transport.close()
             return
         error = InternalError("The gateway failed on this request.")
-        headers, body = render(error, self.scope["headers"])
+        sentinel_id = os.urandom(16).hex()
+        asked = dict(self.scope["headers"]).get(b"x-request-id")
+        headers, body = render(error, Record(0.0, request_id(asked, sentinel_id), sentinel_id, "", ""))
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
@@ -262,10 +265,8 @@ class _Lingering(asyncio.Transport):
         cast("_CanLinger", self._transport.get_protocol()).linger()
 
 
-def render(error: RequestError, received: Iterable[Header]) -> tuple[list[Header], bytes]:
+def render(error: RequestError, record: Record) -> tuple[list[Header], bytes]:
     """Headers and body of an error that the app does not answer, and after which the connection is closed."""
-    asked = next((value for name, value in received if name == b"x-request-id"), None)
-    shown = request_id(asked, os.urandom(16).hex()).encode("ascii")
     body = error_body(error)
     length = (b"content-length", b"%d" % len(body))
-    return [JSON, length, (b"connection", b"close"), (b"x-request-id", shown), *error_headers(error)], body
+    return [JSON, length, CLOSE, *id_headers(record), *error_headers(error)], body

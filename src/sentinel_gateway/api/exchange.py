@@ -1,26 +1,26 @@
 """One HTTP exchange over ASGI: reading the caller's body, noticing that the caller left, sending whole answers and streams."""
 
 import asyncio
-import gzip
 import math
 import os
+import random
 import re
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-import msgspec
-
 from sentinel_gateway.api.asgi import WHEN_GONE, Header, Receive, Scope, Send
+from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.openai import error_body
-from sentinel_gateway.errors import BodyTooLarge, ClientLeft, MethodNotAllowed, PageRefused, RequestError
+from sentinel_gateway.core.record import Record
+from sentinel_gateway.errors import BodyTooLarge, ClientLeft, MethodNotAllowed, Overloaded, RequestError
+from sentinel_gateway.pipeline.admit import retry_wait
 from sentinel_gateway.pipeline.journey import Journey
 
-COMPRESS_FROM: Final = 1024
-"""Bytes. Below this, compression costs more than it saves."""
-COMPRESS_LEVEL: Final = 4
+BODIES_AT_ONCE: Final = 64
+"""Of the largest size. Ordinary ones are a thousandth of that, and come in one piece."""
 JSON: Final[Header] = (b"content-type", b"application/json")
 EVENT_STREAM: Final[tuple[Header, ...]] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -43,13 +43,36 @@ def header_map(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
     return joined
 
 
+class Intake:
+    """The bodies that are coming in, and how many bytes they may take together: each sender may keep a whole one waiting."""
+
+    def __init__(self, *, max_body: int) -> None:
+        self.max_body = max_body
+        self._room = max_body * BODIES_AT_ONCE
+
+    def __repr__(self) -> str:
+        return f"<Intake {self._room} bytes of room>"
+
+    def take(self, size: int) -> None:
+        """So much has come; raises `Overloaded` if it can't be held."""
+        if size > self._room:
+            wait = retry_wait(random.random())  # noqa: S311 - no secret
+            raise Overloaded("The gateway is taking in as many bodies as it may: try again shortly.", retry_after=wait)
+        self._room -= size
+
+    def give_back(self, size: int) -> None:
+        """So much is held no longer."""
+        self._room += size
+
+
 class Caller:
     """The caller's side: its body, and whether it is still there."""
 
-    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], *, max_body: int) -> None:
+    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], intake: Intake) -> None:
         self._receive = receive
         self._length = headers.get(b"content-length")
-        self._max_body = max_body
+        self._intake = intake
+        self._max_body = intake.max_body
         self.left = False
         self.served = False
         """The whole answer is on its way: that the connection ends now means nothing."""
@@ -64,15 +87,20 @@ class Caller:
             self._limit(body)
             return body
         pieces = bytearray()
-        while True:
-            if message["type"] == "http.disconnect":
-                self.left = True
-                raise ClientLeft("The caller left before its request was complete.")
-            pieces += message.get("body", b"")
-            self._limit(pieces)
-            if not message.get("more_body"):
-                return bytes(pieces)
-            message = await self._receive()
+        try:
+            while True:
+                if message["type"] == "http.disconnect":
+                    self.left = True
+                    raise ClientLeft("The caller left before its request was complete.")
+                piece = message.get("body", b"")
+                self._intake.take(len(piece))
+                pieces += piece
+                self._limit(pieces)
+                if not message.get("more_body"):
+                    return bytes(pieces)
+                message = await self._receive()
+        finally:
+            self._intake.give_back(len(pieces))
 
     def _limit(self, body: bytes | bytearray) -> None:
         if len(body) > self._max_body:
@@ -107,9 +135,9 @@ class Sender:
     async def whole(self, status: int, body: bytes, headers: Iterable[Header]) -> None:
         """A complete answer, compressed if it is long and the caller can read that."""
         sent = [JSON, *headers, *self.ids()]
-        if len(body) >= COMPRESS_FROM and accepts_gzip(self._accepts):
-            body = gzip.compress(body, COMPRESS_LEVEL, mtime=0)
-            sent.append((b"content-encoding", b"gzip"))
+        if len(body) >= COMPRESS_FROM and (coding := choose(self._accepts)) is not None:
+            body = await compress(coding, body)
+            sent.append((b"content-encoding", coding.name))
         sent.append((b"content-length", b"%d" % len(body)))
         self._started, self._journey.status = True, status
         self._caller.served = True
@@ -150,44 +178,20 @@ class Sender:
 
     def ids(self) -> list[Header]:
         """The headers that every answer carries."""
-        return [
-            (b"x-request-id", self._journey.request_id.encode("ascii")),
-            (b"x-sentinel-id", self._journey.sentinel_id.encode("ascii")),
-        ]
-
-
-_LOCAL: Final = re.compile(rb"https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
-
-
-class Pages(msgspec.Struct, frozen=True):
-    """Which web pages may call: those of this machine, and of the operator's `origins` (`*`: all).
-
-    A browser lets any page send a simple POST anywhere, and a name that resolves to this machine makes it same-origin: what
-    tells such a call from a program's is its Origin header.
-    """
-
-    origins: tuple[str, ...] = ()
-    credentials: bool = False
-
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raises `PageRefused`."""
-        origin = headers.get(b"origin")
-        if origin is None or _LOCAL.fullmatch(origin) or "*" in self.origins or origin.decode("latin-1") in self.origins:
-            return
-        raise PageRefused("This gateway takes no calls from this page: its operator can add its origin to server.cors.origins.")
+        return id_headers(self._journey)
 
 
 class Exchange:
-    """A request and its answer: headers, caller, sender, and the journey that is told of it. `max_body` in bytes."""
+    """A request and its answer: headers, caller, sender, and the journey that is told of it."""
 
     __slots__ = ("_beside", "_tell_when_gone", "caller", "headers", "journey", "method", "path", "sender")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, max_body: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, intake: Intake) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers = header_map(scope["headers"])
         self.journey = _begin(scope, self.headers, now)
-        self.caller = Caller(receive, self.headers, max_body=max_body)
+        self.caller = Caller(receive, self.headers, intake)
         self.sender = Sender(send, self.journey, self.caller, self.headers)
         self._tell_when_gone: Callable[[Callable[[], None]], None] | None = scope.get("extensions", {}).get(WHEN_GONE)
         self._beside: list[asyncio.Task[None]] = []
@@ -217,6 +221,11 @@ class Exchange:
         """Stop what runs beside."""
         for task in self._beside:
             task.cancel()
+
+
+def id_headers(record: Record) -> list[Header]:
+    """The headers that every answer carries."""
+    return [(b"x-request-id", record.request_id.encode("ascii")), (b"x-sentinel-id", record.sentinel_id.encode("ascii"))]
 
 
 def request_id(asked: bytes | None, drawn: str) -> str:
@@ -254,14 +263,3 @@ def error_headers(error: RequestError) -> list[Header]:
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     return headers
-
-
-def accepts_gzip(accept_encoding: bytes) -> bool:
-    """Does this Accept-Encoding allow gzip? `q=0` forbids it."""
-    if not accept_encoding:
-        return False
-    for coding in accept_encoding.lower().split(b","):
-        name, _, quality = coding.partition(b";")
-        if name.strip() == b"gzip":
-            return quality.replace(b" ", b"").rstrip(b"0.") != b"q="
-    return False

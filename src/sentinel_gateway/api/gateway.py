@@ -5,8 +5,8 @@ from typing import Final
 from starlette.middleware.cors import CORSMiddleware
 
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
+from sentinel_gateway.api.browsers import Pages
 from sentinel_gateway.api.eager import own_task
-from sentinel_gateway.api.exchange import Pages
 from sentinel_gateway.api.openai import is_openai
 
 EXPOSED: Final = (

@@ -10,17 +10,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
+from sentinel_gateway.api.browsers import Browsers
+from sentinel_gateway.api.compression import COMPRESS_FROM, COMPRESS_LEVEL, accepts
 from sentinel_gateway.api.exchange import (
-    COMPRESS_FROM,
-    COMPRESS_LEVEL,
     UNMATCHED,
     Exchange,
-    Pages,
-    accepts_gzip,
+    Intake,
     error_headers,
     where_raised,
 )
-from sentinel_gateway.api.hosts import LOCAL, Hosts
 from sentinel_gateway.api.problems import PROBLEM, problem_body
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.errors import (
@@ -82,15 +80,15 @@ async def _http_error(request: Request, exc: HTTPException) -> Response:
 class Observed:
     """An ASGI app whose requests are counted: it gives them ids, tells `events` how they ended, and answers our own faults."""
 
-    def __init__(self, app: App, *, pages: Pages, clock: Clock, events: Events, hosts: Hosts = LOCAL) -> None:
+    def __init__(self, app: App, *, browsers: Browsers, clock: Clock, events: Events) -> None:
         self._app = app
-        self._pages = pages
-        self._hosts = hosts
+        self._browsers = browsers
         self._clock = clock
+        self._intake = Intake(max_body=MAX_BODY)
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, now=self._clock(), max_body=MAX_BODY)
+        exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake)
         journey = exchange.journey
 
         async def send_with_ids(message: Any) -> None:
@@ -101,11 +99,10 @@ class Observed:
                 message["headers"] = [*message["headers"], *private, *exchange.sender.ids()]
             await send(message)
 
-        if not accepts_gzip(exchange.headers.get(b"accept-encoding", b"")):
+        if not accepts(exchange.headers.get(b"accept-encoding", b""), b"gzip"):  # which the middleware does not read well
             scope["headers"] = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
         try:
-            self._pages.check(exchange.headers)
-            self._hosts.check(exchange.headers)
+            self._browsers.check(exchange.headers)
             await self._app(scope, _limited(exchange, receive), send_with_ids)
         except RequestError as error:
             await _problem(error)(scope, receive, send_with_ids)

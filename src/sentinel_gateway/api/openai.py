@@ -7,9 +7,9 @@ import asyncio
 from typing import Final
 
 from sentinel_gateway.api.asgi import Receive, Scope, Send
+from sentinel_gateway.api.browsers import Browsers
 from sentinel_gateway.api.chat import ChatCompletions
-from sentinel_gateway.api.exchange import Exchange, Pages, where_raised
-from sentinel_gateway.api.hosts import Hosts
+from sentinel_gateway.api.exchange import Exchange, Intake, where_raised
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.errors import ClientLeft, InternalError, RequestError, RouteNotFound
 from sentinel_gateway.ports import Clock, Events
@@ -26,24 +26,22 @@ def is_openai(path: str) -> bool:
 
 
 class OpenAIFace:
-    """`max_body` in bytes."""
+    """`max_body` in bytes, of one request."""
 
     def __init__(
-        self, chat: ChatCompletions, models: Models, *, pages: Pages, hosts: Hosts, max_body: int, clock: Clock, events: Events
+        self, chat: ChatCompletions, models: Models, *, browsers: Browsers, max_body: int, clock: Clock, events: Events
     ) -> None:
-        self._pages = pages
-        self._hosts = hosts
+        self._browsers = browsers
         self._chat = chat
         self._models = models
-        self._max_body = max_body
+        self._intake = Intake(max_body=max_body)
         self._clock = clock
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, now=self._clock(), max_body=self._max_body)
+        exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake)
         try:
-            self._pages.check(exchange.headers)
-            self._hosts.check(exchange.headers)
+            self._browsers.check(exchange.headers)
             await self._route(exchange)
         except ClientLeft as left:
             _leave(exchange, left)

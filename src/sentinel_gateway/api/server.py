@@ -14,8 +14,9 @@ import msgspec
 import uvicorn
 
 from sentinel_gateway.api.asgi import App
-from sentinel_gateway.api.connection import ConnectionGauge, GatewayProtocol, ServerLimits
+from sentinel_gateway.api.connection import GatewayProtocol, ServerLimits
 from sentinel_gateway.errors import ConfigurationError
+from sentinel_gateway.ports import ConnectionWatch
 
 BACKLOG: Final = 2048
 
@@ -33,7 +34,7 @@ class Drain(msgspec.Struct, frozen=True):
 class Hooks(msgspec.Struct, frozen=True):
     """Whom the server tells: of connections, that it is about to leave, that it was asked to reload."""
 
-    connections: ConnectionGauge
+    connections: ConnectionWatch
     drain: Callable[[], None]
     reload: Callable[[], None]
     listening: Callable[[int], object] = bool
@@ -77,7 +78,7 @@ class GatewayServer(uvicorn.Server):
         self._hooks.listening(self.port)
 
     def _accept(self) -> GatewayProtocol:
-        return GatewayProtocol(self.config.loaded_app, self.server_state, limits=self._limits, gauge=self._hooks.connections)
+        return GatewayProtocol(self.config.loaded_app, self.server_state, limits=self._limits, watch=self._hooks.connections)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

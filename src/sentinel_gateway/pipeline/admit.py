@@ -18,6 +18,12 @@ RETRY_AFTER: Final = (1.0, 3.0)
 """Seconds; drawn between these, so that refused callers do not all come back together."""
 
 
+def retry_wait(chance: float) -> float:
+    """Seconds until a refused caller should come again; `chance` from 0 to 1."""
+    low, high = RETRY_AFTER
+    return low + (high - low) * chance
+
+
 class Capacity(msgspec.Struct, frozen=True):
     """`in_flight` requests at a time, `queue` more waiting at most `queue_wait` seconds."""
 
@@ -50,12 +56,16 @@ class Admission:
         """Requests that hold a place now."""
         return self._running
 
+    def check(self) -> None:
+        """Raise `Overloaded` if there is no room at all now. Takes no place: a slow sender would keep it from others."""
+        if self._running >= self._capacity.in_flight and len(self._waiting) >= self._capacity.queue:
+            raise self._refusal()
+
     async def __aenter__(self) -> None:
         if self._running < self._capacity.in_flight:
             self._running += 1
             return
-        if len(self._waiting) >= self._capacity.queue:
-            raise self._refusal()
+        self.check()
         place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
@@ -86,6 +96,5 @@ class Admission:
             self._waiting.remove(place)
 
     def _refusal(self) -> Overloaded:
-        low, high = RETRY_AFTER
-        wait = low + (high - low) * self._chance()
+        wait = retry_wait(self._chance())
         return Overloaded("The gateway has as many requests in flight as it may have: try again shortly.", retry_after=wait)

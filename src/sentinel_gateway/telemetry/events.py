@@ -1,4 +1,6 @@
-"""The port `Events`: what the path tells goes to the metrics and to the log."""
+"""The port `Events`: what the path tells goes to the metrics and to the log. What the server tells goes there, too."""
+
+from collections.abc import Callable
 
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.telemetry.logs import LogWriter
@@ -8,9 +10,10 @@ from sentinel_gateway.telemetry.metrics import Metrics
 class Telemetry:
     """Counts and logs. `finished` belongs to the event loop's thread, `note` may be called from any."""
 
-    def __init__(self, metrics: Metrics, log: LogWriter) -> None:
+    def __init__(self, metrics: Metrics, log: LogWriter, clock: Callable[[], float]) -> None:
         self._metrics = metrics
         self._log = log
+        self._clock = clock
 
     def __repr__(self) -> str:
         return f"<Telemetry {self._metrics!r} {self._log!r}>"
@@ -19,6 +22,19 @@ class Telemetry:
         """Count and log a request."""
         self._metrics.observe(record)
         self._log.request(record)
+
+    def opened(self) -> None:
+        """A client has connected."""
+        self._metrics.opened()
+
+    def closed(self) -> None:
+        """A client's connection has ended."""
+        self._metrics.closed()
+
+    def refused(self, record: Record) -> None:
+        """Count and log a request that was refused as it came in, now."""
+        record.at = self._clock()
+        self.finished(record)
 
     def note(self, event: str, **fields: str | float | bool | None) -> None:
         """Count and log a change of state; one that names an `error` is a warning."""

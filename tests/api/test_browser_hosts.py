@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentinel_gateway.api.hosts import LOCAL, Hosts
+from sentinel_gateway.api.browsers import Hosts
 from sentinel_gateway.errors import HostRefused
 
 OURS = ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:8080", "127.255.3.4:1", "[::1]", "[::1]:8080"]
@@ -35,13 +35,13 @@ def admits(hosts: Hosts, name: str) -> bool:
 
 @pytest.mark.parametrize("name", OURS)
 def test_the_names_of_this_machine(name):
-    assert admits(LOCAL, name)
+    assert admits(Hosts(), name)
     assert admits(Hosts(("ai.example.com",)), name)
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_all_others_are_refused_unless_all_are_allowed(name):
-    assert not admits(LOCAL, name)
+    assert not admits(Hosts(), name)
     assert admits(Hosts(("*",)), name)
 
 
@@ -62,7 +62,7 @@ def test_a_name_of_the_operators(name, admitted):
 
 
 def test_who_sends_no_host_is_no_browser():
-    LOCAL.check({})
+    Hosts().check({})
 
 
 @pytest.mark.anyio
