@@ -117,7 +117,7 @@ class Process:
         self.admission = Admission(_capacity(settings), random.random)
         self._load = load
         self._wiring: Wiring | None = None
-        self._reloading: asyncio.Task[None] | None = None
+        self._reloading: set[asyncio.Task[None]] = set()
         self._one_reload = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -169,13 +169,15 @@ class Process:
 
     def reload_soon(self) -> None:
         """Reload beside everything else (SIGHUP); what is to be said of it goes to the log."""
-        self._reloading = asyncio.create_task(self._reload_and_note())
+        task = asyncio.create_task(self._reload_and_note())
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
 
     async def _reload_and_note(self) -> None:
         try:
             for note in await self.reload():
                 self.events.note("configuration_note", text=note)
-        except ConfigurationError as exc:
+        except (ConfigurationError, OSError) as exc:
             self.events.note("configuration_rejected", faults=str(exc))
 
     def drain(self) -> None:
@@ -185,6 +187,9 @@ class Process:
 
     async def close(self) -> None:
         """Stop what runs in the background, and write what was taken for the disk."""
+        for task in list(self._reloading):
+            task.cancel()
+        await asyncio.gather(*self._reloading, return_exceptions=True)
         if self._wiring is not None:
             await self._wiring.stop()
         if self._far is not None:

@@ -33,7 +33,7 @@ async def _serve(load: Load, loaded: Loaded) -> None:
         await gateway_server(process, settings, partial(_greet, process, loaded)).serve()
 
 
-def gateway_server(process: Process, settings: Settings, listening: Callable[[int], object] = bool) -> GatewayServer:
+def gateway_server(process: Process, settings: Settings, listening: Callable[[int], None] | None = None) -> GatewayServer:
     """The server of a process, not yet started. `listening` is told the port once it is open."""
     server = settings.server
     return build_server(

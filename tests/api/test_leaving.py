@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.chaos.call import Call
-from tests.gateway import chat, post, running_tasks, until
+from tests.gateway import chat, header_lines, post, running_tasks, until
 
 pytestmark = pytest.mark.anyio
 
@@ -175,3 +175,32 @@ async def test_the_provider_is_made_to_wait_for_a_client_that_does_not_read(gate
     wire.abort()
     await upstream.settle()
     await check_back(gateway, upstream, before)
+
+
+async def test_a_client_that_leaves_in_the_body_of_an_administrative_request(gateway):
+    path = "/admin/cache/clear"
+    left = f'requests_total{{method="POST",route="{path}",status="499"}}'
+    before = gateway.metric(left)
+    wire = await gateway.connect()
+    headers = header_lines(gateway.admin.items())
+    wire.send(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: 100\r\n\r\n{{".encode())
+    await asyncio.sleep(0.05)
+    wire.abort()
+    await until(lambda: gateway.metric(left) == before + 1)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/admin/cache/clear"])
+async def test_a_body_that_makes_no_sense_is_recorded_as_what_was_answered(gateway, path):
+    refused = f'requests_total{{method="POST",route="{path}",status="400"}}'
+    before = gateway.metric(refused)
+    wire = await gateway.connect()
+    headers = header_lines(gateway.admin.items())
+    wire.send(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Transfer-Encoding: chunked\r\n\r\n".encode())
+    await asyncio.sleep(0.02)
+    wire.send(b"zz\r\n")
+    answer = await wire.answer()
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert {"x-request-id", "x-sentinel-id"} <= answer.headers.keys()
+    assert await wire.ended()
+    await wire.close()
+    await until(lambda: gateway.metric(refused) == before + 1)

@@ -58,7 +58,7 @@ def database(path, *, journal="wal"):
 
 def test_versions_meet_their_floors():
     findings = list(check_versions())
-    assert [finding.name for finding in findings] == ["Python", "SQLite", "h11", "starlette"]
+    assert [finding.name for finding in findings] == ["Python", "SQLite", "httptools", "starlette"]
     assert all(finding.ok for finding in findings)
 
 

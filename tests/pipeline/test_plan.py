@@ -104,6 +104,15 @@ def test_a_changed_directory_is_resolved_anew(planner, switchboard, decode):
     assert again.key != first.key
 
 
+def test_what_was_resolved_in_an_old_directory_is_not_remembered(planner, switchboard):
+    """The look-up takes its time; meanwhile the directory changes."""
+    old = planner.plan(RAW, tenant="", namespace="")
+    switchboard.to("two")
+    planner.forget()
+    planner.remember(RAW, old, tenant="", namespace="")
+    assert planner.plan(RAW, tenant="", namespace="").route.names == ("two/m",)
+
+
 @pytest.mark.parametrize(("more", "times"), [(0, 1), (1, 2)])
 def test_long_bodies_are_understood_each_time(planner, decode, more, times):
     raw = RAW.ljust(MEMO_BODY_BYTES + more)

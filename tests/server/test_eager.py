@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from sentinel_gateway.api.asgi import WHEN_GONE
+from sentinel_gateway.api.cycle import Cycle
 from sentinel_gateway.api.eager import own_task, run_eagerly
 from tests.fakes import turns
 
@@ -112,3 +114,26 @@ async def test_its_own_task_is_a_wait_away():
     loop.call_soon(lambda: tasks.append(run_eagerly(look(), loop)))
     await turns()
     assert seen == [None, tasks[0]]
+
+
+class Carrier:
+    """A connection that a cycle can be put on."""
+
+    transport = flow = logger = None
+    default_headers = ()
+
+    def answered(self) -> None: ...
+
+    def linger(self) -> None: ...
+
+
+async def test_who_wants_to_know_is_told_once_that_the_caller_left():
+    scope: dict = {"headers": []}
+    cycle = Cycle(scope, Carrier(), waits_for_100=False, keep_alive=True)
+    told: list[str] = []
+    scope["extensions"][WHEN_GONE](lambda: told.append("gone"))
+    cycle.disconnect()
+    cycle.disconnect()
+    assert told == ["gone"]
+    scope["extensions"][WHEN_GONE](lambda: told.append("late"))
+    assert told == ["gone", "late"]

@@ -7,7 +7,6 @@ finished. What a sane head is stands in `head.py`; what a request means is not k
 import asyncio
 import logging
 import math
-import os
 import random
 import socket
 import struct
@@ -23,11 +22,9 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from sentinel_gateway.api.asgi import App, Header
-from sentinel_gateway.api.cycle import Cycle, render
+from sentinel_gateway.api.cycle import Cycle, refusal_record, render
 from sentinel_gateway.api.eager import run_eagerly
-from sentinel_gateway.api.exchange import UNMATCHED, request_id
 from sentinel_gateway.api.head import check_fields, check_line, head_size, parse_target
-from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout
 from sentinel_gateway.pipeline.admit import retry_wait
 from sentinel_gateway.ports import ConnectionWatch
@@ -357,34 +354,28 @@ class GatewayProtocol(asyncio.Protocol):
         stage, self._stage = self._stage, "dropping"
         self._read_due = NEVER
         reading = self._reading if stage == "body" else None
-        sentinel_id = os.urandom(16).hex()
-        asked = dict(self._headers if reading is None else reading.scope["headers"]).get(b"x-request-id")
-        record = Record(
-            0.0, request_id(asked, sentinel_id), sentinel_id, UNMATCHED, "", status=error.http_status, error=error.kind
-        )
+        if reading is not None and reading is self._turn:
+            self._refuse_rest(reading, error)
+            return
+        record = refusal_record(error, self._headers if reading is None else reading.scope["headers"])
+        record.client = self.client[0] if self.client else ""
+        self._watch.refused(record)
         headers, body = render(error, record)
         lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *headers)]
         self._refusal = b"".join((STATUS_LINE[error.http_status], *lines, b"\r\n", body))
-        if reading is not None and reading is self._turn:
-            self._refuse_rest(reading)
-            return
-        record.client = self.client[0] if self.client else ""
-        self._watch.refused(record)
         if not self._is_answering():
             self._write_refusal()
         elif reading is not None:
             self._queue.pop()
 
-    def _refuse_rest(self, cycle: Cycle) -> None:
-        """The app already has this request. It sees its caller leave."""
+    def _refuse_rest(self, cycle: Cycle, error: RequestError) -> None:
+        """The app already has this request."""
         if cycle.complete:
             self.linger()
         elif cycle.started:
             self.transport.abort()
         else:
-            cycle.disconnect()
-            cycle.waits_for_100 = False
-            self._write_refusal()
+            cycle.refuse(error)
 
     def _write_refusal(self) -> None:
         self.transport.write(self._refusal)

@@ -8,13 +8,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from sentinel_gateway.api.asgi import WHEN_GONE, App, Header, Scope
-from sentinel_gateway.api.exchange import JSON, error_headers, id_headers, request_id
+from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, App, Header, Scope
+from sentinel_gateway.api.exchange import JSON, UNMATCHED, error_headers, id_headers, request_id
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import InternalError, RequestError
@@ -27,7 +27,7 @@ SHORT_BODY: Final = 65536
 """Bytes. A body of this length is read to its end even if nobody wants it; after a longer one the connection is closed."""
 
 
-class Host(Protocol):
+class Carrier(Protocol):
     """What a cycle needs of its connection."""
 
     transport: asyncio.Transport
@@ -41,6 +41,10 @@ class Host(Protocol):
         """The answer is complete."""
         ...
 
+    def linger(self) -> None:
+        """Close, but go on reading for a moment."""
+        ...
+
 
 class Cycle:
     """One request and its answer, as an ASGI app sees them.
@@ -51,10 +55,11 @@ class Cycle:
 
     __slots__ = (
         "_bodiless",
+        "_carrier",
         "_chunked",
         "_head",
-        "_host",
         "_left",
+        "_lingers",
         "_news",
         "_on_gone",
         "_transport",
@@ -64,12 +69,13 @@ class Cycle:
         "disconnected",
         "keep_alive",
         "more_body",
+        "refused",
         "scope",
         "started",
         "waits_for_100",
     )
 
-    def __init__(self, scope: Scope, host: Host, *, waits_for_100: bool, keep_alive: bool) -> None:
+    def __init__(self, scope: Scope, carrier: Carrier, *, waits_for_100: bool, keep_alive: bool) -> None:
         self.scope = scope
         self.waits_for_100 = waits_for_100
         self.keep_alive = keep_alive
@@ -77,12 +83,16 @@ class Cycle:
         """What came and was not handed out yet."""
         self.more_body = True
         self.disconnected = False
+        self.refused: RequestError | None = None
+        """Why the rest of the body is not read, if it was given up."""
         self.started = False
         self.complete = False
-        self._host = host
-        self._transport = host.transport
+        self._carrier = carrier
+        self._transport = carrier.transport
         self._head = b""
         self._bodiless = False
+        self._lingers = False
+        """The answer is earlier than the end of the body, which is still to be read."""
         self._chunked: bool | None = None
         """None: the answer ends with the connection."""
         self._left = 0
@@ -98,7 +108,7 @@ class Cycle:
 
     async def run(self, app: App) -> None:
         """Have `app` answer. What it leaves open is answered here."""
-        logger = self._host.logger
+        logger = self._carrier.logger
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:  # broad: nobody above could answer
@@ -106,7 +116,8 @@ class Cycle:
             await self._fail()
         else:
             if not self.complete and not self.disconnected:
-                logger.error("ASGI callable returned without completing response.")
+                if self.refused is None:
+                    logger.error("ASGI callable returned without completing response.")
                 await self._fail()
         finally:
             self._on_gone = None
@@ -114,12 +125,10 @@ class Cycle:
 
     async def _fail(self) -> None:
         if self.started:
-            self._transport.close()
+            self._close()
             return
-        error = InternalError("The gateway failed on this request.")
-        sentinel_id = os.urandom(16).hex()
-        asked = dict(self.scope["headers"]).get(b"x-request-id")
-        headers, body = render(error, Record(0.0, request_id(asked, sentinel_id), sentinel_id, "", ""))
+        error = self.refused or InternalError("The gateway failed on this request.")
+        headers, body = render(error, refusal_record(error, self.scope["headers"]))
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
@@ -137,10 +146,18 @@ class Cycle:
 
     def disconnect(self) -> None:
         """Nobody waits for the answer any more."""
+        if self.disconnected:
+            return
         self.disconnected = True
         self.wake()
         if self._on_gone is not None:
             self._on_gone()
+
+    def refuse(self, error: RequestError) -> None:
+        """The rest of the body is not read; the app is told why, and answers."""
+        self.refused = error
+        self.keep_alive = self.waits_for_100 = False
+        self.wake()
 
     def _tell_when_gone(self, callback: Callable[[], None]) -> None:
         """An extension of ASGI: what else takes a task that waits for `http.disconnect`."""
@@ -159,22 +176,25 @@ class Cycle:
         if self.waits_for_100 and not self._transport.is_closing():
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.waits_for_100 = False
-        if not self.disconnected and not self.complete:
-            self._host.flow.resume_reading()
+        if not self._has_ended():
+            self._carrier.flow.resume_reading()
             if not self._news:
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
             self._news = False
-        if self.disconnected or self.complete:
-            return {"type": "http.disconnect"}
+        if self._has_ended():
+            return {"type": "http.disconnect", REFUSED: self.refused}
         body, self.body = self.body, b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    def _has_ended(self) -> bool:
+        return self.disconnected or self.complete or self.refused is not None
 
     # --- the answer ---
 
     async def send(self, message: Any) -> None:
         """Take a message of the answer; waits while the caller reads too slowly."""
-        flow = self._host.flow
+        flow = self._carrier.flow
         if flow.write_paused and not self.disconnected:
             await flow.drain()
         if self.disconnected or self.complete:
@@ -190,7 +210,7 @@ class Cycle:
         self.started = True
         self.waits_for_100 = False
         fields = dict(headers)
-        sent = [*self._host.default_headers, *headers]
+        sent = [*self._carrier.default_headers, *headers]
         if b"connection" in fields:
             self.keep_alive = self.keep_alive and fields[b"connection"] != b"close"
             sent = [header for header in sent if header[0] != b"connection"]
@@ -227,8 +247,8 @@ class Cycle:
             self.complete = True
             self.wake()
             if not self.keep_alive:
-                self._transport.close()
-            self._host.answered()
+                self._close()
+            self._carrier.answered()
 
     def _count(self, size: int, *, last: bool) -> None:
         """An answer that is not as long as its head says would run into the next one."""
@@ -241,28 +261,22 @@ class Cycle:
         length = next((value for name, value in self.scope["headers"] if name == b"content-length"), None)
         if self.waits_for_100 or length is None or int(length) > SHORT_BODY:
             self.keep_alive = False
-        self._transport = _Lingering(self._transport)
+        self._lingers = True
+
+    def _close(self) -> None:
+        if self._lingers:
+            self._carrier.linger()
+        else:
+            self._transport.close()
 
 
-class _CanLinger(Protocol):
-    def linger(self) -> None: ...
-
-
-class _Lingering(asyncio.Transport):
-    """The transport of an early answer: closing it is left to the connection, which still has to read."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__()
-        self._transport = transport
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._transport.write(data)
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        cast("_CanLinger", self._transport.get_protocol()).linger()
+def refusal_record(error: RequestError, received: Sequence[Header]) -> Record:
+    """What is told of a request that no app has answered."""
+    sentinel_id = os.urandom(16).hex()
+    shown = request_id(dict(received).get(b"x-request-id"), sentinel_id)
+    return Record(
+        at=0.0, request_id=shown, sentinel_id=sentinel_id, route=UNMATCHED, method="", status=error.http_status, error=error.kind
+    )
 
 
 def render(error: RequestError, record: Record) -> tuple[list[Header], bytes]:

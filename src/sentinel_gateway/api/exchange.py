@@ -10,14 +10,15 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from sentinel_gateway.api.asgi import WHEN_GONE, Header, Receive, Scope, Send
+from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, Header, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.core.record import Record
-from sentinel_gateway.errors import BodyTooLarge, ClientLeft, MethodNotAllowed, Overloaded, RequestError
+from sentinel_gateway.errors import BodyTooLarge, ClientLeft, InternalError, MethodNotAllowed, Overloaded, RequestError
 from sentinel_gateway.pipeline.admit import retry_wait
 from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.ports import Events
 
 BODIES_AT_ONCE: Final = 64
 """Of the largest size. Ordinary ones are a thousandth of that, and come in one piece."""
@@ -44,7 +45,10 @@ def header_map(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
 
 
 class Intake:
-    """The bodies that are coming in, and how many bytes they may take together: each sender may keep a whole one waiting."""
+    """The bodies that are coming in, and how many bytes they may take together: each sender may keep a whole one waiting.
+
+    One that is here counts no more: what becomes of it is bounded by the places of admission.
+    """
 
     def __init__(self, *, max_body: int) -> None:
         self.max_body = max_body
@@ -90,8 +94,7 @@ class Caller:
         try:
             while True:
                 if message["type"] == "http.disconnect":
-                    self.left = True
-                    raise ClientLeft("The caller left before its request was complete.")
+                    raise self.broken_off(message)
                 piece = message.get("body", b"")
                 self._intake.take(len(piece))
                 pieces += piece
@@ -105,6 +108,14 @@ class Caller:
     def _limit(self, body: bytes | bytearray) -> None:
         if len(body) > self._max_body:
             raise self.too_large()
+
+    def broken_off(self, message: Mapping[str, Any]) -> RequestError:
+        """Why the body does not come to its end: the server refused the rest of it, or the caller left."""
+        refused: RequestError | None = message.get(REFUSED)
+        if refused is not None:
+            return refused
+        self.left = True
+        return ClientLeft("The caller left before its request was complete.")
 
     def too_large(self) -> BodyTooLarge:
         """The error for a body over the limit."""
@@ -125,22 +136,17 @@ class Sender:
         self._caller = caller
         self._accepts = headers.get(b"accept-encoding", b"")
         self._started = False
-        self._busy = False
-
-    @property
-    def started(self) -> bool:
-        """The status is already on its way and can't be changed any more."""
-        return self._started
+        self._sent_since_beat = False
 
     async def whole(self, status: int, body: bytes, headers: Iterable[Header]) -> None:
         """A complete answer, compressed if it is long and the caller can read that."""
+        self._started, self._journey.status = True, status
+        self._caller.served = True
         sent = [JSON, *headers, *self.ids()]
         if len(body) >= COMPRESS_FROM and (coding := choose(self._accepts)) is not None:
             body = await compress(coding, body)
             sent.append((b"content-encoding", coding.name))
         sent.append((b"content-length", b"%d" % len(body)))
-        self._started, self._journey.status = True, status
-        self._caller.served = True
         await self._send({"type": "http.response.start", "status": status, "headers": sent})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -154,14 +160,14 @@ class Sender:
     async def events(self, payloads: Iterable[bytes]) -> None:
         """Events of a stream, in one write."""
         body = b"".join([b"data: %b\n\n" % payload for payload in payloads])
-        self._busy = True
+        self._sent_since_beat = True
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def beat(self) -> None:
         """A comment, if nothing was sent since the last beat: proxies cut connections that stay silent."""
-        if not self._busy and not self._caller.served:
+        if not self._sent_since_beat and not self._caller.served:
             await self._send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
-        self._busy = False
+        self._sent_since_beat = False
 
     async def end_stream(self, last: bytes = DONE) -> None:
         """The end of a stream."""
@@ -246,10 +252,12 @@ def _begin(scope: Scope, headers: Mapping[bytes, bytes], now: float) -> Journey:
     )
 
 
-def where_raised(exc: BaseException) -> str:
-    """The innermost place of a fault of ours, `file:line`, for the log."""
+def own_fault(exc: BaseException, journey: Journey, events: Events) -> InternalError:
+    """A fault of ours, told to the operator with its place; what the caller is told names the line of the log."""
     frames = traceback.extract_tb(exc.__traceback__)
-    return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    at = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    events.note("internal_error", error=type(exc).__name__, at=at, sentinel_id=journey.sentinel_id)
+    return InternalError(f"The gateway failed on this request. Its log says more under {journey.sentinel_id}.")
 
 
 def error_headers(error: RequestError) -> list[Header]:

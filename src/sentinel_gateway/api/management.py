@@ -17,13 +17,13 @@ from sentinel_gateway.api.exchange import (
     Exchange,
     Intake,
     error_headers,
-    where_raised,
+    own_fault,
 )
 from sentinel_gateway.api.problems import PROBLEM, problem_body
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.errors import (
     BadRequest,
-    InternalError,
+    ClientLeft,
     InvalidField,
     InvalidKey,
     MethodNotAllowed,
@@ -56,6 +56,8 @@ def _problem(error: RequestError, errors: list[dict[str, str]] | None = None) ->
 
 
 async def _request_error(_: Request, exc: RequestError) -> Response:
+    if isinstance(exc, ClientLeft):
+        raise exc
     return _problem(exc)
 
 
@@ -104,14 +106,14 @@ class Observed:
         try:
             self._browsers.check(exchange.headers)
             await self._app(scope, _limited(exchange, receive), send_with_ids)
+        except ClientLeft as left:
+            journey.status, journey.error = left.status, left.kind
         except RequestError as error:
             await _problem(error)(scope, receive, send_with_ids)
         except Exception as exc:  # noqa: BLE001 - broad: a fault of ours must still be answered, without a stack
-            self._events.note("internal_error", error=type(exc).__name__, at=where_raised(exc), sentinel_id=journey.sentinel_id)
+            fault = own_fault(exc, journey, self._events)
             if not journey.status:
-                await _problem(InternalError(f"Sentinel failed on this request, see its log under {journey.sentinel_id}."))(
-                    scope, receive, send_with_ids
-                )
+                await _problem(fault)(scope, receive, send_with_ids)
         finally:
             journey.route = getattr(scope.get("route"), "path", UNMATCHED)
             journey.end(self._clock())
@@ -119,13 +121,16 @@ class Observed:
 
 
 def _limited(exchange: Exchange, receive: Receive) -> Receive:
-    """`receive`, refusing more than `MAX_BODY` bytes."""
-    seen = 0
+    """`receive`, refusing more than `MAX_BODY` bytes, and a body that does not come to its end."""
+    seen, whole = 0, False
 
     async def limited() -> Any:
-        nonlocal seen
+        nonlocal seen, whole
         message = await receive()
+        if message["type"] == "http.disconnect" and not whole:
+            raise exchange.caller.broken_off(message)
         seen += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
         if seen > MAX_BODY:
             raise exchange.caller.too_large()
         return message

@@ -9,9 +9,9 @@ from typing import Final
 from sentinel_gateway.api.asgi import Receive, Scope, Send
 from sentinel_gateway.api.browsers import Browsers
 from sentinel_gateway.api.chat import ChatCompletions
-from sentinel_gateway.api.exchange import Exchange, Intake, where_raised
+from sentinel_gateway.api.exchange import Exchange, Intake, own_fault
 from sentinel_gateway.api.models import Models
-from sentinel_gateway.errors import ClientLeft, InternalError, RequestError, RouteNotFound
+from sentinel_gateway.errors import ClientLeft, RequestError, RouteNotFound
 from sentinel_gateway.ports import Clock, Events
 
 CHAT: Final = frozenset({"/v1/chat/completions", "/chat/completions", "/v1/chat/completions/", "/chat/completions/"})
@@ -54,7 +54,7 @@ class OpenAIFace:
             task.uncancel()
             _leave(exchange, ClientLeft("The caller left."))
         except Exception as exc:  # noqa: BLE001 - broad: a fault of ours must still be answered in the caller's dialect, without a stack
-            await self._own_fault(exchange, exc)
+            await exchange.sender.error(own_fault(exc, exchange.journey, self._events))
         finally:
             exchange.end()
             exchange.journey.end(self._clock())
@@ -73,11 +73,6 @@ class OpenAIFace:
             raise RouteNotFound(
                 f"Unknown path '{path[:200]}'. Served here: POST /v1/chat/completions, GET /v1/models, GET /v1/models/MODEL."
             )
-
-    async def _own_fault(self, exchange: Exchange, exc: Exception) -> None:
-        sentinel_id = exchange.journey.sentinel_id
-        self._events.note("internal_error", error=type(exc).__name__, at=where_raised(exc), sentinel_id=sentinel_id)
-        await exchange.sender.error(InternalError(f"The gateway failed on this request. Its log says more under {sentinel_id}."))
 
 
 def _leave(exchange: Exchange, left: ClientLeft) -> None:

@@ -37,7 +37,7 @@ class Hooks(msgspec.Struct, frozen=True):
     connections: ConnectionWatch
     drain: Callable[[], None]
     reload: Callable[[], None]
-    listening: Callable[[int], object] = bool
+    listening: Callable[[int], None] | None = None
     """Told the port once it is open."""
 
 
@@ -75,7 +75,8 @@ class GatewayServer(uvicorn.Server):
             raise ConfigurationError([cannot_listen(config.host, config.port, exc)]) from exc
         self.servers = [server]
         self.started = True
-        self._hooks.listening(self.port)
+        if self._hooks.listening is not None:
+            self._hooks.listening(self.port)
 
     def _accept(self) -> GatewayProtocol:
         return GatewayProtocol(self.config.loaded_app, self.server_state, limits=self._limits, watch=self._hooks.connections)

@@ -24,7 +24,7 @@ from sentinel_gateway.cli.edge import ConfigOption, JsonOption, loader, refuse
 from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.settings.model import Server, Settings
 
-FLOORS: Final = {"h11": (0, 16), "starlette": (1, 0, 1)}
+FLOORS: Final = {"httptools": (0, 7), "starlette": (1, 0, 1)}
 """Older ones have known holes."""
 
 PATIENCE: Final = 2.0

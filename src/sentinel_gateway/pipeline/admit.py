@@ -1,7 +1,8 @@
 """Admission: how many requests may be under way, and how many may wait a moment for a place.
 
-Everything above is refused at once, before its body is read: under overload the cheapest answer is an early one. The wait
-is short and bounded, because a queue that grows serves only callers who have already given up.
+Everything above is refused at once: under overload the cheapest answer is an early one, so `check` is asked before a body is
+read. A place is taken when it is here, because a slow sender would keep it from others. The wait is short and bounded: a queue
+that grows serves only callers who have already given up.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """One request, from its bytes to its answer: the path, top to bottom.
 
-    admit     is there room?                         a place, or `Overloaded`            admit.py    (before the body is read)
+    admit     is there room?                         a place, or `Overloaded`            admit.py
     plan      what is asked, of whom, under what key?  decode, route, identity           plan.py
     look up   is there an answer already?            `Hit`, or `Miss` with its reasons   lookup.py
     dispatch  ask the providers                      `Completion` or an open stream      dispatch.py

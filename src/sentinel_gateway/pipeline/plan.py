@@ -1,7 +1,7 @@
 """Decode, resolve, identify: from raw bytes to what is to be done. Bytes that have hit are not understood again.
 
-The memo is the first of the two key levels: a body seen before, byte for byte, under the same policy needs no parse, no
-routing and no hash. It compares all bytes, so nothing can collide in it.
+The memo is the first of the two key levels: a body that has hit before, byte for byte, under the same policy needs no parse,
+no routing and no hash. It compares all bytes, so nothing can collide in it.
 """
 
 from collections.abc import Callable
@@ -31,6 +31,8 @@ class Plan(msgspec.Struct, frozen=True):
     request: ChatRequest
     route: Route
     key: str
+    generation: int = 0
+    """Of the directory that it was resolved in."""
 
 
 def _weight(policy: tuple[str, str, bytes], _: Plan) -> int:
@@ -44,6 +46,7 @@ class Planner:
         self._face = face
         self._decode = decode
         self._directory = directory
+        self._generation = 0
         self._memo: cachebox.LRUCache[tuple[str, str, bytes], Plan] = cachebox.LRUCache(MEMO_BYTES, getsizeof=_weight)
 
     def __repr__(self) -> str:
@@ -60,13 +63,14 @@ class Planner:
         if isinstance(route, NoRoute):
             raise ModelNotFound(explain(route), param="model")
         key = exact_key(request.fields, face=self._face, targets=route.names, tenant=tenant, namespace=namespace)
-        return Plan(request, route, key)
+        return Plan(request, route, key, self._generation)
 
     def remember(self, raw: bytes, plan: Plan, *, tenant: str, namespace: str) -> None:
         """This body has come before, and will again; most come once, and are not worth the room."""
-        if len(raw) <= MEMO_BODY_BYTES:
+        if len(raw) <= MEMO_BODY_BYTES and plan.generation == self._generation:
             self._memo.setdefault((tenant, namespace, raw), plan)
 
     def forget(self) -> None:
         """The directory has changed: routes must be resolved anew."""
+        self._generation += 1
         self._memo.clear()

@@ -217,7 +217,8 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self.fail(NotHttp(str(error)))
+            found = error.__context__ if isinstance(error.__context__, NotHttp) else error
+            self.fail(NotHttp(str(found)))
         if not self._status and self._head_bytes > MAX_HEAD_BYTES:
             self.fail(NotHttp(f"a head of more than {MAX_HEAD_BYTES} bytes"))
         if self._unread > READ_AHEAD_BYTES and not self._paused and not self._ended:
@@ -286,7 +287,7 @@ async def connect(origin: Origin, tls: ssl.SSLContext, on_lost: Callable[[Connec
         raise ConnectTimeout from exc
     except ssl.SSLCertVerificationError as exc:
         raise CertificateRefused(str(exc)) from exc
-    except (ssl.SSLError, ConnectionError) as exc:
+    except OSError as exc:
         raise (HandshakeFailed if origin.tls else ConnectFailed)(str(exc)) from exc
     return connection
 

@@ -165,8 +165,16 @@ def _words(value: Any, depth: int = 4) -> str:
 _MEANINGS: Final[Mapping[type[TransportError], tuple[type[UpstreamUnreachable | UpstreamBroken], Failure, str]]] = {
     NoAddress: (UpstreamUnreachable, "io_error", "can't be reached: no address for its host. Check base_url."),
     ConnectFailed: (UpstreamUnreachable, "io_error", "can't be reached: no connection. Check base_url and the network."),
-    CertificateRefused: (UpstreamUnreachable, "tls_error", "can't be reached: its TLS certificate isn't valid."),
-    HandshakeFailed: (UpstreamUnreachable, "tls_error", "can't be reached: the TLS handshake failed."),
+    CertificateRefused: (
+        UpstreamUnreachable,
+        "tls_error",
+        "can't be reached: its TLS certificate isn't valid here. Check its date, or name its authority in SSL_CERT_FILE.",
+    ),
+    HandshakeFailed: (
+        UpstreamUnreachable,
+        "tls_error",
+        "can't be reached: the TLS handshake failed. Check that base_url is https only where the provider speaks TLS.",
+    ),
     Disconnected: (UpstreamBroken, "io_error", "closed the connection before it answered."),
     BrokenOff: (UpstreamBroken, "io_error", "broke off in the middle of its answer."),
     NotHttp: (UpstreamBroken, "upstream_error", "didn't answer in valid HTTP."),

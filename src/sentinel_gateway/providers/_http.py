@@ -33,7 +33,7 @@ DRAIN_SECONDS: Final = 0.05
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _SAFE: Final = "/%:@!$&'()*+,;=~"
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 
 
 class Endpoint:
@@ -61,9 +61,9 @@ class Endpoint:
                 for name, value in source.items()
             }
             lines = [f"{method} {self.target} HTTP/1.1", f"Host: {self.host}", *(": ".join(line) for line in merged.values())]
-            if any(_CONTROL.search(line) for line in lines):
+            if any(_UNSENDABLE.search(line) for line in lines):
                 raise UpstreamUnreachable(
-                    f"{self.provider} can't be asked: a configured header or its base_url holds a line break."
+                    f"{self.provider} can't be asked: its base_url or a header of its configuration holds what HTTP can't carry."
                 )
             known = self._heads[method, accept] = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
         return known
@@ -82,7 +82,7 @@ def _read_url(url: str) -> tuple[Origin | None, str, str]:
         port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
     except ValueError:
         return None, "", ""
-    if not host or not port:
+    if not host or not port or parts.scheme not in DEFAULT_PORTS:
         return None, "", ""
     shown = f"[{host.partition('%')[0]}]" if ":" in host else host
     if port != DEFAULT_PORTS[parts.scheme]:
