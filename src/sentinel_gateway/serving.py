@@ -15,12 +15,15 @@ from sentinel_gateway.app import Load, Process, open_process
 from sentinel_gateway.settings.load import Loaded
 from sentinel_gateway.settings.model import Settings
 
+MAX_DIGITS: Final = 640
+"""Of a whole number in JSON, the least that Python allows to set: reading one takes the square of its length."""
 COLLECT_AFTER: Final = (20_000, 20, 20)
 """Net new objects before a collection, and how many of those before a deeper one. Requests make few cycles."""
 
 
 def serve(load: Load) -> int:
     """Run the gateway until it is told to stop; the program's exit status. Raises `ConfigurationError` before anything runs."""
+    sys.set_int_max_str_digits(MAX_DIGITS)
     loaded = load()
     uvloop.run(_serve(load, loaded))
     return 0

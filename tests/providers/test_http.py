@@ -299,6 +299,37 @@ async def test_connections_are_used_again(provider, upstream, call):
     assert upstream.open_connections == 1
 
 
+async def test_what_comes_beyond_an_answer_is_nobody_elses(provider, raw_server, call, answered):
+    """A provider that says too much, a moment later: the next caller gets another connection."""
+
+    async def handle(server, reader, writer):
+        while True:
+            await server.read_request(reader)
+            number = len(server.heads)
+            body = b'{"choices":[{"message":{"role":"assistant","content":"%d"},"finish_reason":"stop"}]}' % number
+            writer.write(answered(body=body))
+            await writer.drain()
+            writer.write(answered(body=body.replace(b'"%d"' % number, b'"stale"')))
+
+    async with raw_server(handle) as server:
+        groq = provider(server.base_url)
+        said = [(await groq.complete(call())).answer.fields["choices"][0]["message"]["content"] for _ in range(100)]
+    assert "stale" not in said
+    assert server.connections > 1
+
+
+async def test_connections_that_are_idle_for_long_are_closed(upstream, call):
+    async with HttpClient(node="n3", version="1", keep_alive=0.1) as http:
+        mock = OpenAIProvider(ProviderConfig("mock", upstream.base_url), http)
+        await mock.complete(call())
+        assert upstream.open_connections == 1
+        async with asyncio.timeout(5):
+            while upstream.open_connections:  # noqa: ASYNC110 - the mock counts; it doesn't tell
+                await asyncio.sleep(0.01)
+        await mock.complete(call())
+        assert upstream.count == 2
+
+
 async def test_a_body_that_ends_a_moment_after_done_still_frees_its_connection(provider, raw_server, call):
     async def handle(server, reader, writer):
         while True:

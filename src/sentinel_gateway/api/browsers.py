@@ -12,7 +12,7 @@ import msgspec
 from sentinel_gateway.errors import HostRefused, PageRefused
 
 ANY: Final = "*"
-_HOST: Final = rb"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?"
+_HOST: Final = rb"(localhost\.?|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?"
 _LOCAL_HOST: Final = re.compile(_HOST, re.IGNORECASE)
 _LOCAL_ORIGIN: Final = re.compile(rb"https?://" + _HOST, re.IGNORECASE)
 _PORT: Final = re.compile(rb":[0-9]{1,5}$")

@@ -6,7 +6,6 @@ until that is the oldest version served, it is done here.
 
 import asyncio
 from collections.abc import Coroutine, Generator
-from types import coroutine
 from typing import Any
 
 
@@ -20,7 +19,7 @@ def run_eagerly(run: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop)
         awaited = run.send(None)
     except StopIteration:
         return None
-    return loop.create_task(_carry_on(run, awaited))
+    return loop.create_task(_Begun(run, awaited))
 
 
 async def own_task() -> None:
@@ -29,16 +28,32 @@ async def own_task() -> None:
         await asyncio.sleep(0)
 
 
-@coroutine
-def _carry_on(run: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
-    while True:
-        try:
-            yield awaited
-        except BaseException as exc:  # noqa: BLE001 - broad: whatever ends the wait, a cancellation above all, is for `run` to meet
-            try:
-                awaited = run.throw(exc)
-            except StopIteration:
-                return
-        else:
-            break
-    yield from run
+class _Begun(Coroutine[Any, Any, None]):
+    """A coroutine that waits already. To the task it looks fresh: its first step yields what is waited for."""
+
+    __slots__ = ("_awaited", "_run", "_told")
+
+    def __init__(self, run: Coroutine[Any, Any, None], awaited: Any) -> None:
+        self._run = run
+        self._awaited = awaited
+        self._told = False
+
+    def __repr__(self) -> str:
+        return f"<_Begun {self._run!r}>"
+
+    def send(self, value: Any) -> Any:
+        if self._told:
+            return self._run.send(value)
+        self._told = True
+        return self._awaited
+
+    def throw(self, kind: Any, *rest: Any) -> Any:
+        """Also before the first step: a task that is cancelled at once."""
+        self._told = True
+        return self._run.throw(kind, *rest)
+
+    def close(self) -> None:
+        self._run.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._run.__await__()

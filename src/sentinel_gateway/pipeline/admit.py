@@ -82,18 +82,16 @@ class Admission:
         self._release()
 
     def _release(self) -> None:
-        while self._waiting and self._running <= self._capacity.in_flight:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)  # the place changes hands, so the count stays
-                return
-        self._running -= 1
+        if self._waiting and self._running <= self._capacity.in_flight:
+            self._waiting.popleft().set_result(None)  # the place changes hands, so the count stays
+        else:
+            self._running -= 1
 
     def _give_up(self, place: asyncio.Future[None]) -> None:
         """A waiter leaves. Its place may have been handed to it in the very same turn of the loop: then it goes on."""
-        if place.done() and not place.cancelled():
+        if place.done():
             self._release()
-        elif place in self._waiting:
+        else:
             self._waiting.remove(place)
 
     def _refusal(self) -> Overloaded:

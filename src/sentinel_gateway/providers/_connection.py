@@ -78,9 +78,10 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_ended",
+        "_eof",
         "_failure",
-        "_head_bytes",
         "_headers",
+        "_lines",
         "_loop",
         "_on_lost",
         "_parser",
@@ -88,12 +89,13 @@ class Connection(asyncio.Protocol):
         "_pieces",
         "_status",
         "_transport",
+        "_unframed",
         "_unread",
         "_until_close",
         "_waiter",
         "answered",
         "busy",
-        "idle_until",
+        "idle_since",
         "origin",
         "reusable",
     )
@@ -106,7 +108,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
-        self.idle_until = 0.0
+        self.idle_since = 0.0
         """The loop's time; of a connection that is not in use."""
         self._begin()
         self.busy = False
@@ -119,7 +121,10 @@ class Connection(asyncio.Protocol):
         """The answer has come to its end, and the connection may carry another."""
         self._status = 0
         self._headers: dict[str, str] = {}
-        self._head_bytes = 0
+        self._lines = 0
+        self._unframed = 0
+        """Bytes that came since the last piece of a body: of the head, of trailers, between chunks."""
+        self._eof = False
         self._pieces: list[bytes] = []
         self._unread = 0
         self._paused = False
@@ -178,10 +183,10 @@ class Connection(asyncio.Protocol):
             self._wake()
         self.abort()
 
-    def rest(self, until: float) -> None:
-        """The exchange is over and the connection stays, for so long."""
+    def rest(self, now: float) -> None:
+        """The exchange is over and the connection stays."""
         self.busy = False
-        self.idle_until = until
+        self.idle_since = now
 
     @property
     def is_open(self) -> bool:
@@ -212,21 +217,28 @@ class Connection(asyncio.Protocol):
             self.abort()  # nobody asked
             return
         self.answered = True
-        if not self._status:
-            self._head_bytes += len(data)
+        self._unframed += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             found = error.__context__ if isinstance(error.__context__, NotHttp) else error
             self.fail(NotHttp(str(found)))
-        if not self._status and self._head_bytes > MAX_HEAD_BYTES:
-            self.fail(NotHttp(f"a head of more than {MAX_HEAD_BYTES} bytes"))
-        if self._unread > READ_AHEAD_BYTES and not self._paused and not self._ended:
+        self._check_bounds()
+
+    def _check_bounds(self) -> None:
+        if self._ended:
+            return
+        if self._unframed > MAX_HEAD_BYTES:
+            self.fail(NotHttp(f"a head or trailers of more than {MAX_HEAD_BYTES} bytes"))
+        if self._unread > READ_AHEAD_BYTES and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 
+    def eof_received(self) -> None:
+        self._eof = True
+
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._until_close and exc is None:
+        if self._until_close and self._eof and self._failure is None:
             self._ended = True
         if self.busy and not self._ended and self._failure is None:
             self._failure = BrokenOff(str(exc)) if self._status else Disconnected(str(exc))
@@ -240,13 +252,18 @@ class Connection(asyncio.Protocol):
             raise NotHttp("a second answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._lines += 1
+        if self._lines > MAX_HEADERS:
+            raise NotHttp(f"more than {MAX_HEADERS} headers")
+        if self._status:
+            return  # a trailer, which could pass for a header
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
-        if len(self._headers) > MAX_HEADERS:
-            raise NotHttp(f"more than {MAX_HEADERS} headers")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
+        if status < INTERIM.start:
+            raise NotHttp(f"the status {status}")
         if status in INTERIM:
             self._headers = {}
             return
@@ -257,13 +274,15 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)
+        self._unframed = 0
         self._unread += len(body)
         self._wake()
 
     def on_message_complete(self) -> None:
         if self._status:
             self._ended = True
-            self.reusable = self._parser.should_keep_alive()
+            # An answer may come before all of the request has left; the next one would go out behind what is left of it.
+            self.reusable = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
             self._wake()
 
 
@@ -279,6 +298,7 @@ async def connect(origin: Origin, tls: ssl.SSLContext, on_lost: Callable[[Connec
                     sock=sock,
                     ssl=tls if origin.tls else None,
                     server_hostname=origin.host if origin.tls else None,
+                    ssl_handshake_timeout=within if origin.tls else None,
                 )
             except BaseException:
                 sock.close()
@@ -298,6 +318,8 @@ async def _open(origin: Origin) -> socket.socket:
         addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
         raise NoAddress(str(exc)) from exc
+    if not addresses:
+        raise NoAddress("its name has none")
     try:
         return await start_connection(addresses, happy_eyeballs_delay=EYEBALLS_DELAY, socket_factory=_socket)
     except OSError as exc:

@@ -100,12 +100,17 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class HttpClient:
-    """The connections to all providers. `node` names this gateway in `Via`, so that a loop can be told."""
+    """The connections to all providers. `node` names this gateway in `Via`, so that a loop can be told.
 
-    def __init__(self, *, node: str, version: str) -> None:
+    Idle connections are kept for `keep_alive` seconds.
+    """
+
+    def __init__(self, *, node: str, version: str, keep_alive: float = KEEP_ALIVE_SECONDS) -> None:
+        self._keep_alive = keep_alive
         self._own = {"Via": f"1.1 sentinel-{node}", "User-Agent": f"sentinel/{version}", "Accept-Encoding": "identity"}
         self._tls: ssl.SSLContext | None = None
-        self._idle: dict[Origin, list[Connection]] = {}
+        self._idle: dict[Origin, dict[Connection, None]] = {}
+        """By origin; the one that has been idle for longest is the first."""
         self._all: set[Connection] = set()
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -171,7 +176,7 @@ class HttpClient:
         tls = self._opened(endpoint)
         if endpoint.origin is None:
             raise UpstreamUnreachable(f"{endpoint.provider} can't be reached: its base_url isn't an HTTP URL.")
-        pooled = self._take(endpoint.origin, started)
+        pooled = await self._take(endpoint.origin, started)
         if pooled is not None:
             try:
                 return await self._ask(pooled, endpoint, head, body, started=started)
@@ -206,11 +211,18 @@ class HttpClient:
 
     # --- the pool ---
 
-    def _take(self, origin: Origin, now: float) -> Connection | None:
-        idle = self._idle.get(origin, [])
+    async def _take(self, origin: Origin, now: float) -> Connection | None:
+        """The one used last. It has been idle for a turn of the loop: what a provider says beyond its answer is seen by then."""
+        idle = self._idle.get(origin, {})
         while idle:
-            connection = idle.pop()
-            if connection.is_open and now < connection.idle_until:
+            connection, _ = idle.popitem()
+            if now <= connection.idle_since:
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    connection.abort()
+                    raise
+            if connection.is_open and now < connection.idle_since + self._keep_alive:
                 return connection
             connection.abort()
         return None
@@ -221,25 +233,23 @@ class HttpClient:
             connection.abort()
             return
         loop = asyncio.get_running_loop()
-        connection.rest(loop.time() + KEEP_ALIVE_SECONDS)
-        self._idle.setdefault(connection.origin, []).append(connection)
+        connection.rest(loop.time())
+        self._idle.setdefault(connection.origin, {})[connection] = None
         if self._sweeping is None:
-            self._sweeping = loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
+            self._sweeping = loop.call_later(self._keep_alive, self._sweep)
 
     def _sweep(self) -> None:
         """Close what has been idle for too long: providers do so, too, and then without telling."""
         now, self._sweeping = asyncio.get_running_loop().time(), None
         for connection in [one for idle in self._idle.values() for one in idle]:
-            if now >= connection.idle_until:
+            if now >= connection.idle_since + self._keep_alive:
                 connection.abort()
         if any(self._idle.values()):
-            self._sweeping = asyncio.get_running_loop().call_later(KEEP_ALIVE_SECONDS, self._sweep)
+            self._sweeping = asyncio.get_running_loop().call_later(self._keep_alive, self._sweep)
 
     def _forget(self, connection: Connection) -> None:
         self._all.discard(connection)
-        idle = self._idle.get(connection.origin)
-        if idle is not None and connection in idle:
-            idle.remove(connection)
+        self._idle.get(connection.origin, {}).pop(connection, None)
 
 
 class ByteStream:

@@ -18,6 +18,8 @@ MAX_PARTS: Final = 200_000
 
 _SIGNS: Final = b"{[:,"
 """Outside of strings, as many as there are keys and values but for the body itself; an empty object or list counts twice."""
+NAMED_UP_TO: Final = 64 * 1024
+"""Bytes. A longer body is not searched for the name of the key that it doubles."""
 _DULL: Final = bytes(sorted(set(range(256)) - set(_SIGNS + b'"')))
 _TOO_DEEP: Final = "The body is nested too deeply."
 
@@ -67,8 +69,12 @@ def _refuse_duplicates(raw: bytes, fields: Fields) -> None:
     """A key that stands twice means one thing to us and may mean another to the provider."""
     if not has_duplicates(raw, fields):
         return
+    if len(raw) > NAMED_UP_TO:
+        raise InvalidField("A key stands twice in one object of the body: send each key once.")
     try:
-        json.loads(raw, object_pairs_hook=_unique)  # a slow parser, but one that shows each pair, so that the key can be named
+        json.loads(
+            raw, object_pairs_hook=_unique, parse_float=str, parse_int=str
+        )  # a slow parser, but one that shows each pair, so that the key can be named
     except RecursionError as exc:  # deep in a value that the second key hides
         raise InvalidBody(_TOO_DEEP) from exc
 
