@@ -56,8 +56,9 @@ RAW = json.dumps(question(model="m")).encode()
 
 
 def hit(planner: Planner, raw: bytes, *, tenant: str = "", namespace: str = "") -> Plan:
-    """The plan for a body whose answer was found."""
+    """The plan for a body whose answer was found, and not for the first time."""
     plan = planner.plan(raw, tenant=tenant, namespace=namespace)
+    planner.remember(raw, plan, tenant=tenant, namespace=namespace)
     planner.remember(raw, plan, tenant=tenant, namespace=namespace)
     return plan
 
@@ -71,7 +72,8 @@ def test_a_plan_says_what_is_asked_of_whom_under_what_key(planner):
 
 def test_bytes_that_hit_are_understood_only_once_more(planner, decode):
     missed = planner.plan(RAW, tenant="", namespace="")
-    assert repr(planner) == "<Planner chat 0 plans, 0 bytes>", "most bodies come once"
+    planner.remember(RAW, missed, tenant="", namespace="")
+    assert repr(planner) == "<Planner chat 0 plans, 0 bytes>", "most spellings come once"
     plan = hit(planner, RAW)
     assert (plan, decode.count) == (missed, 2)
     assert hit(planner, bytes(bytearray(RAW))) is plan

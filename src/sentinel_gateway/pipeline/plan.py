@@ -17,6 +17,8 @@ from sentinel_gateway.errors import ModelNotFound
 
 MEMO_BYTES: Final = 16 * 1024 * 1024
 MEMO_BODY_BYTES: Final = 32 * 1024
+HIT_ONCE: Final = 4096
+"""Bodies, by their hashes, that are waited for to come again."""
 PARSED_WEIGHT: Final = 4
 """A parsed body takes about so many times the memory of its bytes."""
 PLAN_OVERHEAD: Final = 1024
@@ -47,6 +49,7 @@ class Planner:
         self._decode = decode
         self._directory = directory
         self._generation = 0
+        self._hit_once: cachebox.LRUCache[int, None] = cachebox.LRUCache(HIT_ONCE)
         self._memo: cachebox.LRUCache[tuple[str, str, bytes], Plan] = cachebox.LRUCache(MEMO_BYTES, getsizeof=_weight)
 
     def __repr__(self) -> str:
@@ -66,9 +69,15 @@ class Planner:
         return Plan(request, route, key, self._generation)
 
     def remember(self, raw: bytes, plan: Plan, *, tenant: str, namespace: str) -> None:
-        """This body has come before, and will again; most come once, and are not worth the room."""
-        if len(raw) <= MEMO_BODY_BYTES and plan.generation == self._generation:
-            self._memo.setdefault((tenant, namespace, raw), plan)
+        """These bytes have hit. Those that hit again are worth the room; most spellings of a request come once."""
+        if len(raw) > MEMO_BODY_BYTES or plan.generation != self._generation:
+            return
+        policy = (tenant, namespace, raw)
+        spelling = hash(policy)
+        if spelling in self._hit_once:
+            self._memo.setdefault(policy, plan)
+        else:
+            self._hit_once[spelling] = None
 
     def forget(self) -> None:
         """The directory has changed: routes must be resolved anew."""
