@@ -39,6 +39,7 @@ class ChunkStream(Protocol):
     """An open stream. Iterating yields the chunks in the batches in which they arrive, and ends at the stream's end.
 
     Errors are `UpstreamError`s. `finished` is True once the provider said that it was done (`[DONE]`), not merely closed.
+    Cancelling the wait for a batch loses nothing: whoever asks next gets it.
     Leaving the context closes the connection, within a second and even under cancellation.
     """
 

@@ -83,12 +83,11 @@ class Path:
     async def read(self, live: Live, journey: Journey) -> None:
         self.said = []
         try:
-            async with aclosing(live.relay.payloads()) as batches:
+            async with aclosing(live.payloads()) as batches:
                 async for payloads in batches:
                     self.said += payloads
         finally:
-            self.pipeline.settle(live, journey)
-            await self.pipeline.close(live)
+            await self.pipeline.close(live, journey)
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ async def ask(path: Path, case: Case, rng: random.Random, number: int) -> NotSto
     try:
         if case.leaves:
             task = asyncio.create_task(asking)
-            await turns(3)
+            await turns(8)
             assert path.said
             task.cancel()
             await task

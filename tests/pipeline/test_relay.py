@@ -35,9 +35,9 @@ async def test_chunks_are_passed_on_as_they_are_in_their_batches(path):
     journey = path.journey()
     live = await path.handle(question(stream=True, **ASKS_USAGE), journey)
     assert isinstance(live, Live)
-    batches = [batch async for batch in live.relay.payloads()]
+    batches = [batch async for batch in live.payloads()]
     assert batches == [raws(ROLE, WORD), raws(END), raws(USED)]
-    await path.pipeline.close(live)
+    await path.pipeline.close(live, journey)
 
 
 async def test_the_usage_chunk_is_only_for_those_who_asked(path):
@@ -52,8 +52,8 @@ async def test_a_batch_of_nothing_but_usage_is_no_batch(path):
     path.first.replies.append(FakeStream([*ROLE, *WORD, *END], USED))
     journey = path.journey()
     live = await path.handle(question(stream=True), journey)
-    assert [batch async for batch in live.relay.payloads()] == [raws(ROLE, WORD, END)]
-    await path.pipeline.close(live)
+    assert [batch async for batch in live.payloads()] == [raws(ROLE, WORD, END)]
+    await path.pipeline.close(live, journey)
 
 
 @pytest.mark.parametrize(
@@ -162,10 +162,9 @@ async def test_reading_only_a_part_closes_the_upstream_once(path):
     upstream, journey = FakeStream(ROLE, WORD, END), path.journey()
     path.first.replies.append(upstream)
     live = await path.handle(question(stream=True), journey)
-    async with aclosing(live.relay.payloads()) as batches:
+    async with aclosing(live.payloads()) as batches:
         assert await anext(batches) == raws(ROLE)
-    await path.pipeline.close(live)
-    await live.relay.close()
+    await path.pipeline.close(live, journey)
     assert upstream.closed == 1
     assert path.near.puts == 0
 

@@ -10,7 +10,7 @@ import msgspec
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.api.wire.cache_headers import Header, explain_header, hit_headers, miss_headers, read_wish
-from sentinel_gateway.core.streaming import replayed_chunks, whole_body
+from sentinel_gateway.core.streaming import replayed_chunks, stored_body, whole_body
 from sentinel_gateway.errors import LoopDetected, MethodNotAllowed
 from sentinel_gateway.pipeline.handle import Cached, Live, Pipeline, Whole
 from sentinel_gateway.pipeline.journey import Journey
@@ -69,38 +69,41 @@ class ChatCompletions:
 
     async def _send(self, reply: Whole | Live, journey: Journey, sender: Sender) -> None:
         match reply:
+            case Whole(plan, completion) if plan.request.stream:  # it shared the call of one who did not stream
+                await self._replay(stored_body(completion.answer), plan, journey, sender, self._miss_headers(journey, plan))
             case Whole(plan, completion):
                 await sender.whole(200, completion.raw, self._miss_headers(journey, plan))
             case Live():
                 try:
                     await self._send_live(reply, journey, sender)
                 finally:
-                    await self._pipeline.close(reply)
+                    await self._pipeline.close(reply, journey)
 
     async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
         now, request, body = self._clock(), reply.plan.request, reply.hit.entry.body
         headers = hit_headers(reply.hit, now)
         if journey.wish.explain:
             headers.append(explain_header(journey, reply.plan.key, reply.hit, now))
-        answer_id, created = f"chatcmpl-{journey.sentinel_id}", int(now)
-        if not request.stream:
-            await sender.whole(200, whole_body(body, answer_id=answer_id, created=created), headers)
-            return
+        if request.stream:
+            await self._replay(body, reply.plan, journey, sender, headers)
+        else:
+            answer_id = f"chatcmpl-{journey.sentinel_id}"
+            await sender.whole(200, whole_body(body, answer_id=answer_id, created=int(now)), headers)
+
+    async def _replay(self, body: bytes, plan: Plan, journey: Journey, sender: Sender, headers: list[Header]) -> None:
+        answer_id, created = f"chatcmpl-{journey.sentinel_id}", int(self._clock())
         await sender.start_stream(headers)
-        await sender.events(replayed_chunks(body, request, answer_id=answer_id, created=created))
+        await sender.events(replayed_chunks(body, plan.request, answer_id=answer_id, created=created))
         await sender.end_stream()
 
     async def _send_live(self, live: Live, journey: Journey, sender: Sender) -> None:
         headers = self._miss_headers(journey, live.plan)
-        try:
-            async with aclosing(live.relay.payloads()) as batches:
-                async for payloads in batches:
-                    if not journey.first_byte:
-                        journey.first_byte = self._clock()
-                        await sender.start_stream(headers)
-                    await sender.events(payloads)
-        finally:
-            self._pipeline.settle(live, journey)
+        async with aclosing(live.payloads()) as batches:
+            async for payloads in batches:
+                if not journey.first_byte:
+                    journey.first_byte = self._clock()
+                    await sender.start_stream(headers)
+                await sender.events(payloads)
         await sender.start_stream(headers)  # for a stream that held nothing the caller asked for
         await sender.end_stream()
 

@@ -4,8 +4,8 @@ from typing import Literal
 
 import msgspec
 
-Outcome = Literal["exact", "semantic", "miss", "bypass", "none"]
-"""How the cache took part; `none` where it never was asked (errors before the look-up, other routes)."""
+Outcome = Literal["exact", "semantic", "miss", "coalesced", "bypass", "none"]
+"""How the cache took part. `coalesced` is a miss that shared another's upstream call; `none` never asked it (other routes)."""
 
 
 class Record(msgspec.Struct):

@@ -25,7 +25,7 @@ class OpenStream:
         self, stream: ChunkStream, first: list[Chunk], rest: AsyncIterator[list[Chunk]], closing: AsyncExitStack
     ) -> None:
         self._stream = stream
-        self._first = first
+        self._first: list[Chunk] | None = first
         self._rest = rest
         self._closing = closing
 
@@ -34,11 +34,12 @@ class OpenStream:
         """The provider said that the stream is complete."""
         return self._stream.finished
 
-    async def batches(self) -> AsyncIterator[list[Chunk]]:
-        """All chunks in the batches in which they came."""
-        yield self._first
-        async for batch in self._rest:
-            yield batch
+    async def next(self) -> list[Chunk] | None:
+        """The chunks that came since, the first ones first; None at the end."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return await anext(self._rest, None)
 
     async def close(self) -> None:
         """Let go of the upstream connection; may be called twice."""

@@ -3,6 +3,7 @@
     admit     is there room?                         a place, or `Overloaded`            admit.py
     plan      what is asked, of whom, under what key?  decode, route, identity           plan.py
     look up   is there an answer already?            `Hit`, or `Miss` with its reasons   lookup.py
+    fly       is somebody asking for it already?     a place in that flight, or a new one  flight.py
     dispatch  ask the providers                      `Completion` or an open stream      dispatch.py
     relay     pass a stream on, fold it beside       chunks as they come                 relay.py
     settle    may the answer be kept, how long?      `Store`, or `NotStorable` and why   settle.py
@@ -11,15 +12,18 @@ Each step adds one concern and hands a typed value to the next; what a request h
 The inward side (`api`) reads bytes, calls `Pipeline.handle` and renders what comes back.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 
 import msgspec
 
 from sentinel_gateway.core.caching import Hit
+from sentinel_gateway.core.chat import Answer
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.flight import Flight, Flights
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.lookup import look_up
+from sentinel_gateway.pipeline.lookup import look_again, look_up
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.relay import Relay
 from sentinel_gateway.pipeline.settle import Settlement
@@ -42,10 +46,14 @@ class Whole(msgspec.Struct, frozen=True):
 
 
 class Live(msgspec.Struct, frozen=True):
-    """Being answered by a provider. Whoever holds this must call `Pipeline.settle` once, and `Pipeline.close` in the end."""
+    """Being answered by a provider. Whoever holds this must call `Pipeline.close` once, in the end."""
 
     plan: Plan
-    relay: Relay
+    flight: Flight
+
+    def payloads(self) -> AsyncGenerator[list[bytes]]:
+        """The stream as this caller asked for it."""
+        return self.flight.payloads(usage=self.plan.request.include_usage)
 
 
 Reply = Cached | Whole | Live
@@ -63,6 +71,7 @@ class Pipeline:
         self._planner = planner
         self._dispatch = dispatch
         self._max_bytes = max_bytes
+        self._flights = Flights()
 
     async def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], Awaitable[None]]) -> Reply:
         """The answer to a body; raises `RequestError`s. The caller holds a place of `admission`.
@@ -71,22 +80,56 @@ class Pipeline:
         """
         plan = self._planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
         journey.model, journey.stream = plan.request.model, plan.request.stream
-        found = await look_up(self.tiers, plan, journey)
+        found = await look_up(self.tiers, plan, journey, far=self._flights.find(plan, journey) is None)
         if isinstance(found, Hit):
             self._planner.remember(raw, plan, tenant=journey.tenant, namespace=journey.wish.namespace)
             return Cached(plan, found)
         await waiting(plan)
-        if plan.request.stream:
-            opened = await self._dispatch.open_stream(plan, journey)
-            return Live(plan, Relay(opened, plan.request, max_bytes=self._max_bytes))
-        completion = await self._dispatch.complete(plan, journey)
-        self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
+        joined = self._flights.find(plan, journey)
+        if joined is None and (landed := look_again(self.tiers, plan, journey)) is not None:
+            return Cached(plan, landed)
+        return await self._fly(plan, journey, joined)
+
+    async def _fly(self, plan: Plan, journey: Journey, joined: Flight | None) -> Whole | Live:
+        flight = joined or self._flights.launch(plan, journey, partial(self._open, plan))
+        if joined is not None:
+            journey.outcome = "coalesced"
+        flight.board()
+        live = False
+        try:
+            opened = await flight.opened()
+            live = plan.request.stream and isinstance(opened, Relay)
+            if live:
+                flight.tell(journey)
+                return Live(plan, flight)
+            completion = opened if isinstance(opened, Completion) else _put_together(await flight.answer())
+        finally:
+            if not live:
+                flight.tell(journey)
+                await flight.leave()
+        if completion is None:  # too long to be put together from the stream that another asked for
+            return await self._fly(plan, journey, self._flights.launch(plan, journey, partial(self._open, plan), alone=True))
         return Whole(plan, completion)
 
-    def settle(self, live: Live, journey: Journey) -> None:
-        """A live answer has come as far as it will: once, and before its caller knows, so that the next to ask finds it."""
-        self._settlement.answered(live.plan, journey, live.relay.proven(), live.relay.fold.usage)
+    async def _open(self, plan: Plan, journey: Journey) -> Completion | Relay:
+        if plan.request.stream:
+            opened = await self._dispatch.open_stream(plan, journey)
+            settle = partial(self._settle_stream, plan, journey)
+            return Relay(opened, plan.request, max_bytes=self._max_bytes, settle=settle)
+        completion = await self._dispatch.complete(plan, journey)
+        self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
+        return completion
 
-    async def close(self, live: Live) -> None:
-        """Let go of a live answer's upstream."""
-        await live.relay.close()
+    def _settle_stream(self, plan: Plan, journey: Journey, relay: Relay) -> None:
+        self._settlement.answered(plan, journey, relay.proven(), relay.fold.usage)
+
+    async def close(self, live: Live, journey: Journey) -> None:
+        """This caller has all it will get of a live answer; its upstream is let go if nobody else waits for it."""
+        try:
+            await live.flight.leave()
+        finally:
+            live.flight.tell(journey)
+
+
+def _put_together(answer: Answer | None) -> Completion | None:
+    return None if answer is None else Completion(msgspec.json.encode(answer.fields), answer)

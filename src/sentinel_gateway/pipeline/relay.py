@@ -3,7 +3,8 @@
 A stream owns its release: however it ends - done, cut, the caller gone - `close` runs once and lets go of the upstream.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import Callable
+from typing import NamedTuple
 
 from sentinel_gateway.core.caching import NotStorable
 from sentinel_gateway.core.chat import Answer, ChatRequest, Chunk
@@ -12,26 +13,42 @@ from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline.dispatch import OpenStream
 
 
-class Relay:
-    """One stream being relayed. `max_bytes` bounds what is remembered of it, not what is passed on."""
+class Batch(NamedTuple):
+    """Chunks that came together, as JSON; `size` in bytes."""
 
-    def __init__(self, opened: OpenStream, request: ChatRequest, *, max_bytes: int) -> None:
+    all: list[bytes]
+    without_usage: list[bytes]
+    """Without the extra chunk that asking for usage adds."""
+    size: int
+
+
+class Relay:
+    """One stream being relayed. `max_bytes` bounds what is remembered of it, not what is passed on.
+
+    `settle` is called once, when the stream has come as far as it will: before its end is told, so that the next to ask finds it.
+    """
+
+    def __init__(self, opened: OpenStream, request: ChatRequest, *, max_bytes: int, settle: Callable[["Relay"], None]) -> None:
         self._opened = opened
-        self._request = request
+        self._settled = False
+        self._on_settle = settle
         self.fold = Fold(expected=request.choices, max_bytes=max_bytes)
 
-    async def payloads(self) -> AsyncGenerator[list[bytes]]:
-        """The chunks to send, as JSON, in the batches in which they came; raises `UpstreamBroken` where the stream was cut."""
-        async for batch in self._opened.batches():
-            payloads = []
-            for chunk in batch:
-                self.fold.add(chunk.fields, len(chunk.raw))
-                if self._request.include_usage or not _only_usage(chunk):
-                    payloads.append(chunk.raw)
-            if payloads:
-                yield payloads
-        if not self._opened.finished and not self.fold.finished:
-            raise UpstreamBroken("The provider's stream was cut before its end: what came is incomplete.", failure="io_error")
+    async def next(self) -> Batch | None:
+        """What came since, None at the end; raises `UpstreamBroken` where the stream was cut. Cancelled, it loses nothing."""
+        chunks = await self._opened.next()
+        if chunks is None:
+            if not self._opened.finished and not self.fold.finished:
+                raise UpstreamBroken("The provider's stream was cut before its end: what came is incomplete.", failure="io_error")
+            self._settle()
+            return None
+        size, usage_only = 0, False
+        for chunk in chunks:
+            self.fold.add(chunk.fields, len(chunk.raw))
+            size += len(chunk.raw)
+            usage_only = usage_only or _only_usage(chunk)
+        everything = [chunk.raw for chunk in chunks]
+        return Batch(everything, [chunk.raw for chunk in chunks if not _only_usage(chunk)] if usage_only else everything, size)
 
     def proven(self) -> Answer | NotStorable:
         """The whole answer, if the provider said it was done, every choice has ended, and it was small enough to remember."""
@@ -39,8 +56,14 @@ class Relay:
             return NotStorable("unproven-end")
         return NotStorable("too-large") if self.fold.overflown else self.fold.answer()
 
+    def _settle(self) -> None:
+        if not self._settled:
+            self._settled = True
+            self._on_settle(self)
+
     async def close(self) -> None:
         """Let go of the upstream connection."""
+        self._settle()
         await self._opened.close()
 
 

@@ -150,10 +150,13 @@ def cache_status(journey: Journey) -> str:
     if journey.miss is None:
         return "sentinel;fwd=bypass"
     members = []
+    collapsed = ";collapsed" if journey.outcome == "coalesced" else ""
     for step in journey.miss.steps:
         detail = step.detail or (f"uncacheable-{journey.kept.why}" if isinstance(journey.kept, NotStorable) else None)
         stored = ";stored" if isinstance(journey.kept, Store) and step.tier in journey.kept.tiers else ""
-        members.append(f"sentinel-{step.tier};fwd={step.forward}{stored}{f';detail={_quoted(detail)}' if detail else ''}")
+        members.append(
+            f"sentinel-{step.tier};fwd={step.forward}{collapsed}{stored}{f';detail={_quoted(detail)}' if detail else ''}"
+        )
     return ", ".join(members)
 
 

@@ -1,0 +1,181 @@
+"""One flight for many: requests that ask the same while nobody knows the answer yet share one upstream call.
+
+A flight opens in a task of its own, so that its leader may leave. A stream is then drawn by whichever passenger wants more
+first, and what comes is kept for those who join late or read slowly. The last passenger to leave ends it (docs/decisions/010).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, Final
+
+import msgspec
+
+from sentinel_gateway.core.chat import Answer
+from sentinel_gateway.errors import UpstreamBroken
+from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.pipeline.relay import Batch, Relay
+from sentinel_gateway.ports import Completion
+
+KEPT_BYTES: Final = 8 * 1024 * 1024
+"""Of a stream, for late joiners and slow readers. Beyond it nobody can join, and who has not read the oldest part is cut off."""
+
+Open = Callable[[Journey], Coroutine[Any, Any, Completion | Relay]]
+"""Ask the providers for what a flight is to bring."""
+
+
+class Flight:
+    """One upstream call and who waits for it. `journey` is its own: it outlasts the leader's."""
+
+    def __init__(self, plan: Plan, journey: Journey, open_: Open, *, on_end: Callable[["Flight"], None]) -> None:
+        self.plan = plan
+        self.journey = msgspec.structs.replace(journey)
+        self._on_end = on_end
+        self._aboard = 0
+        self._relay: Relay | None = None
+        self._batches: deque[Batch] = deque()
+        self._dropped = 0
+        """Batches that are kept no longer."""
+        self._bytes = 0
+        self._ended = False
+        self._error: Exception | None = None
+        self._drawing = False
+        self._waiting: list[asyncio.Future[None]] = []
+        self._opening = asyncio.create_task(self._open(open_))
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else "open" if self._opening.done() else "opening"
+        return f"<Flight {self.plan.key[:8]} {state}, {self._aboard} aboard>"
+
+    async def _open(self, open_: Open) -> Completion | Relay:
+        try:
+            opened = await open_(self.journey)
+            if isinstance(opened, Relay):
+                self._relay = opened
+            return opened
+        finally:
+            if self._relay is None:
+                self._end()
+
+    def tell(self, journey: Journey) -> None:
+        """Write down for one passenger how it went so far. The tokens are the leader's."""
+        own = self.journey
+        journey.target, journey.kept = own.target, own.kept
+        journey.upstream_started, journey.upstream_ended = own.upstream_started, own.upstream_ended
+        if journey.outcome != "coalesced":
+            journey.prompt_tokens, journey.completion_tokens = own.prompt_tokens, own.completion_tokens
+
+    def _end(self) -> None:
+        self._ended = True
+        self._on_end(self)
+
+    # --- passengers ---
+
+    def board(self) -> None:
+        """One more waits for it; each must `leave` once."""
+        self._aboard += 1
+
+    async def leave(self) -> None:
+        """One waits no more. The last one ends it: the upstream connection is closed unless all was read."""
+        self._aboard -= 1
+        if self._aboard:
+            return
+        if not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        if not self._ended:
+            self._end()
+        if self._relay is not None:
+            await self._relay.close()
+        if not self._opening.cancelled():
+            self._opening.exception()  # nobody is left to be told
+
+    async def opened(self) -> Completion | Relay:
+        """What it brings, once that is known; raises the `UpstreamError` of all who wait."""
+        return await asyncio.shield(self._opening)
+
+    async def payloads(self, *, usage: bool) -> AsyncGenerator[list[bytes]]:
+        """The stream from its beginning, in the batches in which it came; with the chunk of its `usage` or without."""
+        at = 0
+        while True:
+            if at < self._dropped:
+                raise UpstreamBroken("The stream was read so slowly that its next part is kept no longer.")
+            if at - self._dropped < len(self._batches):
+                batch = self._batches[at - self._dropped]
+                at += 1
+                if payloads := batch.all if usage else batch.without_usage:
+                    yield payloads
+            elif self._error is not None:
+                raise self._error
+            elif self._ended:
+                return
+            else:
+                await self._draw()
+
+    async def _draw(self) -> None:
+        """Wait for the next batch: by asking for it, or for whoever asks already. Cancelled, it leaves the asking to another."""
+        if self._drawing or self._relay is None:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+            return
+        self._drawing = True
+        try:
+            batch = await self._relay.next()
+            if batch is None:
+                self._end()
+            else:
+                self._keep(batch)
+        except Exception as exc:  # noqa: BLE001 - broad: whatever it is, all who wait are told
+            self._error = exc
+            self._end()
+        finally:
+            self._drawing = False
+            waiting_now, self._waiting = self._waiting, []
+            for waiting in waiting_now:
+                if not waiting.done():
+                    waiting.set_result(None)
+
+    def _keep(self, batch: Batch) -> None:
+        self._batches.append(batch)
+        self._bytes += batch.size
+        while self._bytes > KEPT_BYTES and len(self._batches) > 1:
+            self._bytes -= self._batches.popleft().size
+            self._dropped += 1
+            self._on_end(self)  # nobody can join who needs its beginning
+
+    async def answer(self) -> Answer | None:
+        """The whole stream as one answer, once it has ended; None if it was too long to be put together."""
+        async for _ in self.payloads(usage=True):
+            pass
+        return None if self._relay is None or self._relay.fold.overflown else self._relay.fold.answer()
+
+
+class Flights:
+    """Those in the air that can be joined, by the exact key."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Flight] = {}
+
+    def __repr__(self) -> str:
+        return f"<Flights {len(self._by_key)} in the air>"
+
+    def find(self, plan: Plan, journey: Journey) -> Flight | None:
+        """The flight that brings what is asked for. Who will have no stored answer gets none of somebody else's."""
+        return self._by_key.get(plan.key) if _joins(journey) else None
+
+    def launch(self, plan: Plan, journey: Journey, open_: Open, *, alone: bool = False) -> Flight:
+        """A new flight; unless it flies `alone`, others can join it if its answer may be kept for them as well."""
+        flight = Flight(plan, journey, open_, on_end=self._forget)
+        if not alone and _joins(journey) and journey.wish.write and journey.wish.ttl != 0:
+            self._by_key[plan.key] = flight
+        return flight
+
+    def _forget(self, flight: Flight) -> None:
+        if self._by_key.get(flight.plan.key) is flight:
+            del self._by_key[flight.plan.key]
+
+
+def _joins(journey: Journey) -> bool:
+    return journey.wish.read and not journey.wish.bypass
