@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from secrets import token_hex
 from typing import Final
 
@@ -20,14 +21,18 @@ from sentinel_gateway.api.admin import Admin
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
 from sentinel_gateway.api.chat import ChatCompletions, ChatOptions
+from sentinel_gateway.api.exchange import Intake
+from sentinel_gateway.api.face import Face
 from sentinel_gateway.api.gateway import build_gateway
 from sentinel_gateway.api.management import Observed, build_management
 from sentinel_gateway.api.models import Models
-from sentinel_gateway.api.openai import OpenAIFace
+from sentinel_gateway.api.openai import ERRORS, OpenAIPaths
 from sentinel_gateway.api.operations import Identity, Operations
+from sentinel_gateway.api.problems import PROBLEMS
+from sentinel_gateway.api.query import Query
 from sentinel_gateway.api.wire.openai import read_request
+from sentinel_gateway.api.wire.query import Defaults, read_query
 from sentinel_gateway.core.caching import TtlRules
-from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.routing import Directory, Target
 from sentinel_gateway.errors import ConfigurationError, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission, Capacity
@@ -47,6 +52,7 @@ from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig
 from sentinel_gateway.settings.load import Loaded
 from sentinel_gateway.settings.model import ProviderSettings, Settings
 from sentinel_gateway.settings.presets import PRESETS
+from sentinel_gateway.settings.routes import default_models, default_route
 from sentinel_gateway.stores.admin_key import admin_key
 from sentinel_gateway.stores.memory import MemoryStore
 from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
@@ -223,7 +229,10 @@ class Wiring:
         real = [provider for name, provider in self._providers.items() if name != DEMO]
         self._catalogue = Catalogue(real, listed=listed, events=process.events)
         self._directory = self._list()
-        self._planner = Planner("chat", self._decode, self._current_directory)
+        depth, defaults = settings.server.max_depth, Defaults(default_route(settings), default_models(settings))
+        read_any_query = partial(read_query, max_depth=depth, directory=self._current_directory, defaults=defaults)
+        self._chats = Planner("chat", partial(read_request, max_depth=depth), self._current_directory)
+        self._queries = Planner("query", read_any_query, self._current_directory)
         self._refreshing: asyncio.Task[None] | None = None
         self.app = self._build(process)
 
@@ -251,7 +260,8 @@ class Wiring:
 
     def _relist(self) -> None:
         self._directory = self._list()
-        self._planner.forget()
+        self._chats.forget()
+        self._queries.forget()
 
     def _current_directory(self) -> Directory:
         return self._directory
@@ -261,19 +271,16 @@ class Wiring:
             aliases={name: tuple(map(_target, model.targets)) for name, model in self._settings.models.items()},
             providers=tuple(self._providers),
             catalogues={name: DEMO_MODELS if name == DEMO else self._catalogue.names(name) for name in self._providers},
-            known={name: f"set {preset.switch}." for name, preset in PRESETS.items() if name not in self._providers},
+            known={name: preset.switch for name, preset in PRESETS.items() if name not in self._providers},
             simulated=frozenset({DEMO}),
         )
-
-    def _decode(self, raw: bytes) -> ChatRequest:
-        return read_request(raw, max_depth=self._settings.server.max_depth)
 
     def _build(self, process: Process) -> App:
         settings, clock, events = self._settings, process.clock, process.events
         tiers, server = process.tiers, settings.server
-        pipeline = Pipeline(
+        pipeline = partial(
+            Pipeline,
             admission=process.admission,
-            planner=self._planner,
             tiers=tiers,
             dispatch=Dispatch(self._providers, clock, events),
             settlement=_settlement(settings, tiers, process),
@@ -281,17 +288,20 @@ class Wiring:
         )
         pages = Pages(server.cors.origins, server.cors.credentials)
         browsers = Browsers(pages, Hosts(server.allowed_hosts))
-        chat = ChatCompletions(pipeline, ChatOptions(server.heartbeat, f"sentinel-{process.node}".encode()), clock)
+        face = partial(Face, browsers=browsers, intake=Intake(max_body=server.max_body_bytes), clock=clock, events=events)
+        via = f"sentinel-{process.node}".encode()
+        chat = ChatCompletions(pipeline(planner=self._chats), ChatOptions(server.heartbeat, via), clock)
         models = Models(self._current_directory, created=int(process.started))
-        openai = OpenAIFace(chat, models, browsers=browsers, max_body=server.max_body_bytes, clock=clock, events=events)
+        query = Query(pipeline(planner=self._queries), via=via, clock=clock)
         management = build_management([self._operations(tiers).routes(), self._administration(tiers).routes()])
         observed = Observed(management, browsers=browsers, clock=clock, events=events)
-        return build_gateway(openai, observed, pages)
+        return build_gateway(face(OpenAIPaths(chat, models).route, ERRORS), face(query.answer, PROBLEMS), observed, pages)
 
     def _operations(self, tiers: Tiers) -> Operations:
         process, service = self._process, self._settings.service
         identity = Identity(service.name, service.version, process.started)
-        return Operations(tiers, identity, clock=process.clock, ready=self._why_not_ready, metrics=self._render_metrics)
+        ready, metrics, counters = self._why_not_ready, self._render_metrics, process.counters
+        return Operations(tiers, identity, clock=process.clock, ready=ready, metrics=metrics, counters=counters)
 
     def _administration(self, tiers: Tiers) -> Admin:
         process = self._process

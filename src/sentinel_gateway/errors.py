@@ -8,6 +8,7 @@
         │   ├── InvalidBody         not JSON, not UTF-8, too deep, duplicate keys
         │   ├── InvalidField        one field is wrong: `param` is its dotted path
         │   ├── InvalidHeader       one header is wrong: `param` is its name
+        │   ├── Unprocessable   422 fields of a query are wrong: every one of them, with its place
         │   ├── HeadTooLarge    431 the request line and the headers are too long, or too many
         │   └── ReloadRejected      the new configuration is wrong; the old one stays in force
         ├── InvalidKey          401 no key, or a wrong one
@@ -115,6 +116,20 @@ class InvalidField(BadRequest):
 
 class InvalidHeader(BadRequest):
     code = "invalid_header"
+
+
+class Unprocessable(BadRequest):
+    """`faults` are (place, sentence) pairs, a place as FastAPI writes it: ("body", "prompt"). The message tells the first."""
+
+    status = 422
+    code = "invalid_value"
+
+    def __init__(self, *faults: tuple[tuple[str, ...], str]) -> None:
+        (place, sentence), *others = faults
+        more = f" ({len(others)} more in 'errors'.)" if others else ""
+        param = ".".join(place[1:]) or None
+        super().__init__(f"Invalid value for '{param or place[0]}': {sentence.rstrip('.')}.{more}", param=param)
+        self.faults = faults
 
 
 class HeadTooLarge(BadRequest):

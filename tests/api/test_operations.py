@@ -13,7 +13,7 @@ from tests.gateway import DEADLINE, chat, one_provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
 
-GETS = ("/livez", "/healthz", "/ready", "/readyz", "/health", "/metrics")
+GETS = ("/livez", "/healthz", "/ready", "/readyz", "/health", "/metrics", "/v1/metrics")
 BUCKETS = ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "+Inf"]
 PROBLEM = {"type", "title", "status", "detail", "error", "code"}
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sentinel_gateway.core.routing import LONGEST, NEAR_MATCHES, Directory, NoRoute, Route, Target, names, near, resolve
 
-KNOWN = {"openai": "set OPENAI_API_KEY.", "groq": "set GROQ_API_KEY."}
+KNOWN = {"openai": "OPENAI_API_KEY", "groq": "GROQ_API_KEY"}
 DEMO = {"catalogues": {"demo": frozenset({"demo"})}, "simulated": frozenset({"demo"})}
 FULL = Directory(
     aliases={"fast": (Target("groq", "llama-3.1-8b"), Target("local", "qwen3")), "gpt-4": (Target("local", "qwen3"),)},
@@ -16,7 +16,7 @@ FULL = Directory(
         "groq": frozenset({"llama-3.1-8b", "gpt-4", "shared", "openai/gpt-oss"}),
         "local": frozenset({"qwen3", "shared"}),
     },
-    known={"openai": "set OPENAI_API_KEY."},
+    known={"openai": "OPENAI_API_KEY"},
     simulated=frozenset({"demo"}),
 )
 

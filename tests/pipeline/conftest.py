@@ -15,7 +15,7 @@ from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.handle import Live, Pipeline, Reply
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.plan import Plan, Planner
+from sentinel_gateway.pipeline.plan import Decode, Plan, Planner
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
 from tests.fakes import FakeClock, FakeEvents, FakeFar, FakeNear, FakeProvider
@@ -28,7 +28,7 @@ ALIASES = {"both": (Target("first", "m"), Target("second", "n")), "alias": (Targ
 class Path:
     """A pipeline whose world is fake. `said` are the payloads of the last stream."""
 
-    def __init__(self, *, far: bool = True, rules: TtlRules | None = None) -> None:
+    def __init__(self, *, far: bool = True, rules: TtlRules | None = None, decode: Decode | None = None) -> None:
         self.clock, self.events = FakeClock(), FakeEvents()
         self.near, self.far = FakeNear(), FakeFar()
         self.first, self.second = FakeProvider("first"), FakeProvider("second")
@@ -36,14 +36,14 @@ class Path:
         self.waited: list[Plan] = []
         self.said: list[bytes] = []
         self.tiers = Tiers(self.near, self.far if far else None, near_ttl=NEAR_TTL, clock=self.clock)
-        self.pipeline = self._wire(rules or TtlRules())
+        self.pipeline = self._wire(rules or TtlRules(), decode or partial(read_request, max_depth=64))
 
-    def _wire(self, rules: TtlRules) -> Pipeline:
+    def _wire(self, rules: TtlRules, decode: Decode) -> Pipeline:
         providers = {"first": self.first, "second": self.second}
         directory = Directory(aliases=ALIASES, providers=tuple(providers), catalogues={}, known={})
         return Pipeline(
             admission=Admission(Capacity(8, 0, 0.0), self._draw),
-            planner=Planner("chat", partial(read_request, max_depth=64), lambda: directory),
+            planner=Planner("chat", decode, lambda: directory),
             tiers=self.tiers,
             dispatch=Dispatch(providers, self.clock, self.events),
             settlement=Settlement(self.tiers, rules, max_bytes=MAX_BYTES, clock=self.clock, chance=self._draw),

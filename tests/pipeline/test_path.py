@@ -3,7 +3,9 @@
 import msgspec
 import pytest
 
-from sentinel_gateway.core.caching import Miss, NotStorable, Step, Store, TtlRules
+from sentinel_gateway.api.wire.openai import read_request
+from sentinel_gateway.core.caching import Miss, NotStorable, Step, Store, TtlRules, Wish
+from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.streaming import whole_body
 from sentinel_gateway.errors import ModelNotFound, NotCached, UpstreamBroken
@@ -341,3 +343,19 @@ async def test_an_answer_that_no_tier_took_is_not_said_to_be_stored(make_path, f
     journey.end(path.clock())
     assert not journey.stored
     assert (path.near.puts, path.far.puts) == (1, int(far))
+
+
+@pytest.mark.parametrize(("sent", "by_header", "wished"), [(0.8, None, 0.8), (0.8, 0.9, 0.8), (0.0, 0.9, 0.0), (None, 0.9, 0.9)])
+async def test_the_threshold_of_a_body_stands_above_a_header_s(make_path, sent, by_header, wished):
+    """Also where the plan is remembered, and without another word of the wish being lost."""
+
+    def decode(raw: bytes) -> ChatRequest:
+        return msgspec.structs.replace(read_request(raw, max_depth=64), similarity_threshold=sent)
+
+    path = make_path(decode=decode)
+    path.first.replies.append(completion())
+    for _ in range(3):
+        journey = path.journey(similarity_threshold=by_header, tags=("a",))
+        await path.ask(question(), journey)
+        assert journey.wish == Wish(similarity_threshold=wished, tags=("a",))
+    assert path.calls == 1

@@ -13,7 +13,7 @@ SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in so
 
 BROAD_EXCEPTS = {
     "api/management.py": {"Observed.__call__": "a fault of ours is still answered, without a stack"},
-    "api/openai.py": {"OpenAIFace.__call__": "a fault of ours is still answered in the caller's dialect, without a stack"},
+    "api/face.py": {"Face.__call__": "a fault of ours is still answered in the caller's dialect, without a stack"},
     "api/cycle.py": {"Cycle.run": "a fault of the app's is still answered, and nobody above could"},
     "pipeline/flight.py": {"Flight._draw": "whatever it is, all who wait for the stream are told"},
     "providers/_connection.py": {"connect": "whatever ends the handshake, the socket is closed; then it is raised again"},

@@ -8,12 +8,11 @@ import re
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, Header, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
-from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import BodyTooLarge, ClientLeft, InternalError, MethodNotAllowed, Overloaded, RequestError
 from sentinel_gateway.pipeline.admit import retry_wait
@@ -32,6 +31,13 @@ UNMATCHED: Final = "unmatched"
 """The route of a request that no route matched: paths never become labels."""
 DONE: Final = b"data: [DONE]\n\n"
 HEARTBEAT: Final = b": keep-alive\n\n"
+
+
+class ErrorForm(NamedTuple):
+    """How a dialect tells errors: its content type, and the body."""
+
+    content_type: Header
+    body: Callable[[RequestError], bytes]
 
 
 def header_map(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
@@ -138,11 +144,11 @@ class Sender:
         self._started = False
         self._sent_since_beat = False
 
-    async def whole(self, status: int, body: bytes, headers: Iterable[Header]) -> None:
+    async def whole(self, status: int, body: bytes, headers: Iterable[Header], content_type: Header = JSON) -> None:
         """A complete answer, compressed if it is long and the caller can read that."""
         self._started, self._journey.status = True, status
         self._caller.served = True
-        sent = [JSON, *headers, *self.ids()]
+        sent = [content_type, *headers, *self.ids()]
         if len(body) >= COMPRESS_FROM and (coding := choose(self._accepts)) is not None:
             body = await compress(coding, body)
             sent.append((b"content-encoding", coding.name))
@@ -174,13 +180,13 @@ class Sender:
         self._caller.served = True
         await self._send({"type": "http.response.body", "body": last})
 
-    async def error(self, error: RequestError) -> None:
+    async def error(self, error: RequestError, form: ErrorForm) -> None:
         """An error: a status if none was sent yet, else the stream's last event, without `[DONE]`."""
         self._journey.error = error.kind
         if self._started:
-            await self.end_stream(b"data: %b\n\n" % error_body(error))
+            await self.end_stream(b"data: %b\n\n" % form.body(error))
         else:
-            await self.whole(error.http_status, error_body(error), error_headers(error))
+            await self.whole(error.http_status, form.body(error), error_headers(error), form.content_type)
 
     def ids(self) -> list[Header]:
         """The headers that every answer carries."""

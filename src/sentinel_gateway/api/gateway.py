@@ -1,4 +1,4 @@
-"""The outermost ASGI app: the OpenAI face by its paths, everything else to management, CORS around both where it is on."""
+"""The outermost ASGI app: each face by its paths, everything else to management, CORS around all where it is on."""
 
 from typing import Final
 
@@ -8,6 +8,7 @@ from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Pages
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.openai import is_openai
+from sentinel_gateway.api.query import is_query
 
 EXPOSED: Final = (
     "x-request-id",
@@ -26,12 +27,15 @@ EXPOSED: Final = (
 """Our headers, which browsers show to scripts of other origins only if told to."""
 
 
-def build_gateway(openai: App, management: App, pages: Pages) -> App:
+def build_gateway(openai: App, query: App, management: App, pages: Pages) -> App:
     """The app that the server runs."""
 
     async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
-        if is_openai(scope["path"]):
+        path = scope["path"]
+        if is_openai(path):
             await openai(scope, receive, send)
+        elif is_query(path):
+            await query(scope, receive, send)
         else:
             await own_task()  # its libraries ask for the current one
             await management(scope, receive, send)

@@ -1,6 +1,6 @@
 """Probes, health and metrics: what load balancers, Prometheus and operators ask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -25,7 +25,10 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Operations:
-    """`ready` says why this node can't serve requests now, or None. `metrics` renders the exposition text."""
+    """`ready` says why this node can't serve requests now, or None. `metrics` renders the exposition text.
+
+    `counters` are seed 000's cache statistics.
+    """
 
     def __init__(
         self,
@@ -35,12 +38,14 @@ class Operations:
         clock: Clock,
         ready: Callable[[], str | None],
         metrics: Callable[[], tuple[bytes, str]],
+        counters: Callable[[], Mapping[str, float]],
     ) -> None:
         self._tiers = tiers
         self._identity = identity
         self._clock = clock
         self._ready = ready
         self._metrics = metrics
+        self._counters = counters
 
     def routes(self) -> APIRouter:
         """The router of these endpoints."""
@@ -50,6 +55,7 @@ class Operations:
             (("/ready", "/readyz"), self.ready),
             (("/health",), self.health),
             (("/metrics",), self.metrics),
+            (("/v1/metrics",), self.cache_metrics),
         ):
             for path in paths:
                 router.add_api_route(path, endpoint, methods=READ, operation_id=f"{endpoint.__name__}_{path[1:]}")
@@ -89,6 +95,18 @@ class Operations:
         """Prometheus text."""
         body, content_type = self._metrics()
         return Response(body, headers={"content-type": content_type})
+
+    async def cache_metrics(self) -> Response:
+        """Seed 003's figures: what the cache decided, on all faces, and how much is kept. `hit_rate_percent` is 0 to 100."""
+        counters = self._counters()
+        body: dict[str, Any] = {
+            "total_requests": counters["total_requests"],
+            "cache_hits": counters["exact_hits"] + counters["semantic_hits"],
+            "cache_misses": counters["misses"],
+            "hit_rate_percent": counters["hit_rate"],
+            "stored_items": await self._tiers.count(),
+        }
+        return _json(body, 200)
 
 
 def _json(body: dict[str, Any], status: int) -> Response:

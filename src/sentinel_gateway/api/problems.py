@@ -1,17 +1,20 @@
 """Errors outside the OpenAI routes: RFC 9457 problem documents that also carry the seeds' `error` string."""
 
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from sentinel_gateway.errors import RequestError
+from sentinel_gateway.api.exchange import ErrorForm
+from sentinel_gateway.errors import RequestError, Unprocessable
 
 PROBLEM: Final = "application/problem+json"
 
 
-def problem_body(error: RequestError, *, errors: list[dict[str, str]] | None = None) -> bytes:
-    """The document; `errors` are `{field, message}` for each wrong field."""
+def problem_body(error: RequestError, *, errors: list[dict[str, Any]] | None = None) -> bytes:
+    """The document; `errors` are `{field, message}` for each wrong field, or `{loc, msg}` as the seeds have them."""
+    if isinstance(error, Unprocessable):
+        errors = [{"loc": place, "msg": sentence} for place, sentence in error.faults]
     status = error.http_status
     document = {
         "type": "about:blank",
@@ -22,3 +25,6 @@ def problem_body(error: RequestError, *, errors: list[dict[str, str]] | None = N
         "code": error.shown_code,
     }
     return msgspec.json.encode(document if errors is None else {**document, "errors": errors})
+
+
+PROBLEMS: Final = ErrorForm((b"content-type", PROBLEM.encode()), problem_body)

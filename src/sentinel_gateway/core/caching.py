@@ -41,7 +41,7 @@ Why = Literal[
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """What the caller's headers ask of the cache (contract section 4)."""
+    """What the caller asks of the cache, by headers or in the body."""
 
     read: bool = True
     write: bool = True
@@ -54,6 +54,8 @@ class Wish(msgspec.Struct, frozen=True):
     namespace: str = ""
     tags: tuple[str, ...] = ()
     explain: bool = False
+    similarity_threshold: float | None = None
+    """The least similarity, 0 to 1, with which a stored answer may serve; None leaves it to the gateway."""
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -38,6 +38,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """`max_completion_tokens`, else `max_tokens`."""
     choices: int = 1
     """`n`: how many answers are asked for."""
+    similarity_threshold: float | None = None
+    """Of `/v1/query`: the least similarity, 0 to 1, with which a stored answer may serve. No part of `fields`, nor of any key."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -44,8 +44,8 @@ class Directory(msgspec.Struct, frozen=True):
     """What can be routed to.
 
     `aliases` are the operator's `models:`; `providers` the enabled ones; `catalogues` the model names known for each;
-    `known` are presets that exist but are off, with the sentence that says how to switch each on; `simulated` providers
-    (the demo) are never somebody's only provider.
+    `known` are presets that exist but are off, with the variables that switch each on; `simulated` providers (the demo)
+    are never somebody's only provider.
     """
 
     aliases: Mapping[str, tuple[Target, ...]]
@@ -69,7 +69,7 @@ def resolve(name: str, directory: Directory) -> Route | NoRoute:
         choices = tuple(f"{owner}/{name}" for owner in owners)
         return NoRoute(name, f"several providers serve it: write one of {', '.join(choices)}.", choices)
     if slash and rest and provider in directory.known:
-        return NoRoute(name, f"provider '{provider}' is off: {directory.known[provider]}", near(name, directory))
+        return NoRoute(name, f"provider '{provider}' is off: set {directory.known[provider]}.", near(name, directory))
     real = [p for p in directory.providers if p not in directory.simulated]
     if len(real) == 1:
         return Route((Target(real[0], name),))

@@ -207,9 +207,15 @@ def whole_body(body: bytes, *, answer_id: str, created: int) -> bytes:
     return b'{"id":"%b","created":%d,%b' % (answer_id.encode(), created, body)
 
 
+def stored_fields(body: bytes) -> Fields:
+    """The members of a stored body."""
+    fields: Fields = msgspec.json.decode(b"{" + body)
+    return fields
+
+
 def replayed_chunks(body: bytes, request: ChatRequest, *, answer_id: str, created: int) -> list[bytes]:
     """A stored body as the chunks of a stream: for each choice its role, what it says, and why it ended; then the usage."""
-    fields: Fields = msgspec.json.decode(b"{" + body)
+    fields = stored_fields(body)
     choices, usage = fields.pop("choices"), fields.pop("usage", None)
     head = {"id": answer_id, "created": created, **fields, "object": "chat.completion.chunk"}
     tail: Fields = {"usage": None} if request.include_usage else {}

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from sentinel_gateway.core.caching import Hit
 from sentinel_gateway.core.chat import Answer
@@ -80,6 +81,8 @@ class Pipeline:
         """
         plan = self._planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
         journey.model, journey.stream = plan.request.model, plan.request.stream
+        if plan.request.similarity_threshold is not None:  # what the body asks for stands above what a header does
+            journey.wish = replace(journey.wish, similarity_threshold=plan.request.similarity_threshold)
         found = await look_up(self.tiers, plan, journey, far=self._flights.find(plan, journey) is None)
         if isinstance(found, Hit):
             self._planner.remember(raw, plan, tenant=journey.tenant, namespace=journey.wish.namespace)

@@ -81,6 +81,16 @@ class Tiers:
         """Entries and bytes in memory."""
         return self._near.size()
 
+    async def count(self) -> int:
+        """Entries kept, in whichever tier holds more; those of memory while the farther one does not answer."""
+        near, _ = self._near.size()
+        if self._far is None:
+            return near
+        try:
+            return max(near, await self._far.count())
+        except StoreDown:
+            return near
+
     def _brought_near(self, entry: Entry, now: float) -> Entry:
         expires = min(entry.expires, now + self.near_ttl)
         return entry if expires == entry.expires else msgspec.structs.replace(entry, expires=expires)

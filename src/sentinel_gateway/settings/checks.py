@@ -50,6 +50,7 @@ def complete(settings: Settings, report: Report) -> Settings:
     _check_aliases(settings.models, providers, report)
     for name, model in settings.models.items():
         _check_targets(name, model, providers, report)
+    _check_default(settings, providers, report)
     return settings.model_copy(update={"providers": providers})
 
 
@@ -169,6 +170,18 @@ def _check_targets(alias: str, model: ModelSettings, providers: Mapping[str, Pro
             report.fault(location, f"got '{target}', but a target is provider/model, such as groq/llama-3.3-70b-versatile")
         elif name not in enabled and not report.is_broken(("providers", name)):
             report.fault(location, f"got '{target}', but {_why_off(name, providers, enabled)}")
+
+
+def _check_default(settings: Settings, providers: Mapping[str, ProviderSettings], report: Report) -> None:
+    name, location, enabled = settings.routing.default, ("routing", "default"), _enabled(providers)
+    if name is None or name in settings.models or (name == DEMO and DEMO in enabled):
+        return
+    provider, _, model = name.partition("/")
+    if not provider or not model:
+        known = f" ({', '.join(settings.models)})" if settings.models else ""
+        report.fault(location, f"got '{name}', but the default is provider/model, or a name under models{known}")
+    elif provider not in enabled and not report.is_broken(("providers", provider)):
+        report.fault(location, f"got '{name}', but {_why_off(provider, providers, enabled)}")
 
 
 def _enabled(providers: Mapping[str, ProviderSettings]) -> set[str]:

@@ -266,6 +266,15 @@ class ModelSettings(Room):
         return self
 
 
+class Routing(Room):
+    default: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What answers a query that names no model: provider/model, or a name under models. Unset: the first of "
+        "openai/gpt-4, groq/llama-3.3-70b-versatile and a provider's only model that is on, or the demo.",
+    )
+
+
 class MemoryTier(Room):
     entries: Count = Field(default=10_000, description="Most answers kept in memory.")
     bytes: Size = Field(default=ByteSize(256 * MIB), description="Most memory that they may take, such as 256MiB.")
@@ -319,6 +328,7 @@ class Settings(Room):
     server: Server = Field(default=Server(), description="Listening, limits, deadlines.")
     providers: dict[ProviderName, ProviderSettings] = Field(default={}, description="Upstreams by name.")
     models: dict[ModelName, ModelSettings] = Field(default={}, description="Public model names and what serves them.")
+    routing: Routing = Field(default=Routing(), description="Who answers what.")
     cache: Cache = Field(default=Cache(), description="What is kept, where and how long.")
     keys: Keys = Field(default=Keys(), description="Client keys; not available in this version.")
     logging: Logging = Field(default=Logging(), description="What is written, and how.")

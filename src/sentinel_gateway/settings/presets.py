@@ -13,7 +13,7 @@ from typing import Final
 class Preset:
     """`base_url` is None where every customer has their own. `key_header` carries the key, `authorization` as a bearer token.
 
-    `other_keys` are well-known names of the key's variable beside `key_env`.
+    `other_keys` are well-known names of the key's variable beside `key_env`. `default_model` answers queries that name none.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Preset:
     needs_key: bool = True
     key_header: str = "authorization"
     other_keys: tuple[str, ...] = ()
+    default_model: str | None = None
 
     @property
     def key_env(self) -> str:
@@ -41,8 +42,8 @@ class Preset:
 
 
 _ALL: Final = (
-    Preset("openai", "https://api.openai.com/v1"),
-    Preset("groq", "https://api.groq.com/openai/v1"),
+    Preset("openai", "https://api.openai.com/v1", default_model="gpt-4"),
+    Preset("groq", "https://api.groq.com/openai/v1", default_model="llama-3.3-70b-versatile"),
     Preset("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", other_keys=("GOOGLE_API_KEY",)),
     Preset("mistral", "https://api.mistral.ai/v1"),
     Preset("deepseek", "https://api.deepseek.com/v1"),

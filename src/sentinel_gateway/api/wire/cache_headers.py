@@ -14,6 +14,7 @@ MAX_TAGS: Final = 16
 _NAME: Final = re.compile(r"[\w.:/-]{1,128}", re.ASCII)
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _SECONDS: Final = re.compile(r"[0-9]{1,10}")
+_SIMILARITY: Final = re.compile(r"0(\.[0-9]{1,6})?|1(\.0{1,6})?")
 _TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
 _DEFAULT: Final = Wish()
 
@@ -34,7 +35,6 @@ def read_wish(headers: Mapping[bytes, bytes]) -> Wish:
     """What the caller asks of the cache; raises `InvalidHeader` naming the header and what would be right."""
     if ASKING.isdisjoint(headers):
         return _DEFAULT
-    _threshold(headers)
     directives = _directives(headers)
     bypass = _truth(headers, b"x-bypass-cache")
     return Wish(
@@ -48,6 +48,7 @@ def read_wish(headers: Mapping[bytes, bytes]) -> Wish:
         namespace=_name(headers, b"x-cache-namespace"),
         tags=_tags(headers),
         explain=_truth(headers, b"x-cache-explain"),
+        similarity_threshold=_threshold(headers),
     )
 
 
@@ -100,11 +101,13 @@ def _tags(headers: Mapping[bytes, bytes]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
-def _threshold(headers: Mapping[bytes, bytes]) -> None:
-    """Checked already, so that a client learns of its typing error now; it takes effect with the semantic tier."""
+def _threshold(headers: Mapping[bytes, bytes]) -> float | None:
     text = _text(headers, b"x-similarity-threshold")
-    if text is not None and not re.fullmatch(r"0(\.[0-9]{1,6})?|1(\.0{1,6})?", text):
+    if text is None:
+        return None
+    if not _SIMILARITY.fullmatch(text):
         raise _bad(b"x-similarity-threshold", "a number from 0 to 1, such as 0.95")
+    return float(text)
 
 
 def _directives(headers: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -27,11 +27,11 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_object(raw: bytes, *, max_depth: int) -> Fields:
-    """The object in a body; raises `InvalidBody`, or `InvalidField` for a key that stands twice."""
+def read_object(raw: bytes, *, max_depth: int, example: str) -> Fields:
+    """The object in a body; raises `InvalidBody`, which shows the `example`, or `InvalidField` for a key that stands twice."""
     if has_more_parts(raw, MAX_PARTS):
         raise InvalidBody(f"The body holds more than {MAX_PARTS:,} keys and values: send fewer. Text may stay as long as it is.")
-    fields = _parse(raw)
+    fields = _parse(raw, example)
     _refuse_depth(raw, fields, max_depth)
     _refuse_duplicates(raw, fields)
     return fields
@@ -87,7 +87,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> Fields:
     return fields
 
 
-def _parse(raw: bytes) -> Fields:
+def _parse(raw: bytes, example: str) -> Fields:
     try:
         fields = _decode(raw)
     except RecursionError as exc:
@@ -95,15 +95,15 @@ def _parse(raw: bytes) -> Fields:
     except UnicodeDecodeError as exc:
         raise InvalidBody("The body is not UTF-8. Send JSON encoded as UTF-8.") from exc
     except msgspec.MsgspecError as exc:
-        raise InvalidBody(_why_unreadable(raw, str(exc))) from exc
+        raise InvalidBody(_why_unreadable(raw, str(exc), example)) from exc
     if not isinstance(fields, dict):
-        raise InvalidBody('The body must be a JSON object, such as {"model": "demo", "messages": [...]}.')
+        raise InvalidBody(f"The body must be a JSON object, such as {example}.")
     return fields
 
 
-def _why_unreadable(raw: bytes, complaint: str) -> str:
+def _why_unreadable(raw: bytes, complaint: str, example: str) -> str:
     if not raw.strip():
-        return "The body is empty. Send a JSON object with 'model' and 'messages'."
+        return f"The body is empty. Send a JSON object, such as {example}."
     try:
         raw.decode()
     except UnicodeDecodeError as exc:

@@ -18,6 +18,7 @@ from sentinel_gateway.errors import InvalidField, RequestError
 MAX_CHOICES: Final = 128
 MAX_MODEL: Final = 256
 """Characters. The name goes into headers, logs and a search for near ones."""
+EXAMPLE: Final = '{"model": "demo", "messages": [...]}'
 
 
 class _Message(msgspec.Struct):
@@ -70,7 +71,7 @@ _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
 
 def read_request(raw: bytes, *, max_depth: int) -> ChatRequest:
     """A chat request from a body; raises `InvalidBody` or `InvalidField`."""
-    fields = read_object(raw, max_depth=max_depth)
+    fields = read_object(raw, max_depth=max_depth, example=EXAMPLE)
     _refuse_other_letters(fields)
     body = _typed(fields)
     options = body.stream_options

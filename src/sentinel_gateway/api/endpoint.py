@@ -1,0 +1,76 @@
+"""The way into the pipeline that its endpoints share: who comes in, in which order. How they answer is their own."""
+
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import ClassVar
+
+from sentinel_gateway.api.eager import own_task
+from sentinel_gateway.api.exchange import Exchange, Sender
+from sentinel_gateway.api.wire.cache_headers import Header, explain_header, hit_headers, miss_headers, read_wish
+from sentinel_gateway.errors import LoopDetected, MethodNotAllowed
+from sentinel_gateway.pipeline.handle import Cached, Live, Pipeline, Whole
+from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.ports import Clock
+
+
+class Endpoint(ABC):
+    """One POST that the pipeline answers. `via` is how this gateway signs upstream requests.
+
+    One instance serves all requests of a wiring.
+    """
+
+    route: ClassVar[str]
+    takes: ClassVar[str]
+    """What is to be sent, as messages say it."""
+
+    def __init__(self, pipeline: Pipeline, *, via: bytes, clock: Clock) -> None:
+        self._pipeline = pipeline
+        self._via = via
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.route}>"
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request; raises `RequestError`s."""
+        headers, journey = exchange.headers, exchange.journey
+        if exchange.method != "POST":
+            raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed: POST {self.takes}.", allowed=("POST",))
+        if self._via in headers.get(b"via", b""):
+            raise LoopDetected("This request has passed through this gateway before: a provider's base URL points back at it.")
+        journey.wish = read_wish(headers)
+        waiting = partial(self._wait, exchange)
+        self._pipeline.admission.check()
+        body = await exchange.caller.body()
+        async with self._pipeline.admission:
+            reply = await self._pipeline.handle(body, journey, waiting=waiting)
+            if not isinstance(reply, Cached):
+                await self._send(reply, journey, exchange.sender)
+                return
+        await self._send_cached(reply, journey, exchange.sender)  # who reads it slowly keeps no place from others
+
+    async def _wait(self, exchange: Exchange, plan: Plan) -> None:  # noqa: ARG002 - what was planned matters to streams
+        """The answer may take long: notice a caller that leaves."""
+        await own_task()
+        exchange.cancel_when_gone()
+
+    @abstractmethod
+    async def _send(self, reply: Whole | Live, journey: Journey, sender: Sender) -> None:
+        """Pass on what a provider says."""
+
+    @abstractmethod
+    async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
+        """Pass on what is stored."""
+
+    def _hit_headers(self, journey: Journey, reply: Cached, now: float) -> list[Header]:
+        headers = hit_headers(reply.hit, now)
+        if journey.wish.explain:
+            headers.append(explain_header(journey, reply.plan.key, reply.hit, now))
+        return headers
+
+    def _miss_headers(self, journey: Journey, plan: Plan) -> list[Header]:
+        headers = miss_headers(journey)
+        if journey.wish.explain:
+            headers.append(explain_header(journey, plan.key, None, self._clock()))
+        return headers

@@ -1,0 +1,67 @@
+"""`POST /v1/query`, seed 003's own face: a prompt in, its eight members out. Errors are problem documents."""
+
+from typing import Final
+
+import msgspec
+
+from sentinel_gateway.api.endpoint import Endpoint
+from sentinel_gateway.api.exchange import Exchange, Sender
+from sentinel_gateway.api.wire.query import QueryAnswer, prompt_of, text_of
+from sentinel_gateway.core.chat import Fields
+from sentinel_gateway.core.streaming import stored_fields
+from sentinel_gateway.errors import RouteNotFound
+from sentinel_gateway.pipeline.handle import Cached, Live, Whole
+from sentinel_gateway.pipeline.journey import Journey
+
+PATHS: Final = frozenset({"/v1/query", "/v1/query/"})
+BELOW: Final = "/v1/query/"
+EXACT: Final = 1.0
+"""The similarity of a prompt to itself."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def is_query(path: str) -> bool:
+    """Does this path belong to the query face?"""
+    return path in PATHS or path.startswith(BELOW)
+
+
+class Query(Endpoint):
+    """The endpoint, and the only one of its face."""
+
+    route = "/v1/query"
+    takes = "a query"
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer a request to any path of this face."""
+        if exchange.path not in PATHS:
+            raise RouteNotFound(f"Unknown path '{exchange.path[:200]}'. Served here: POST /v1/query.")
+        exchange.journey.route = self.route
+        await self.handle(exchange)
+
+    async def _send(self, reply: Whole | Live, journey: Journey, sender: Sender) -> None:
+        if isinstance(reply, Live):
+            raise TypeError("a query never asks for a stream")
+        answer = reply.completion.answer
+        body = self._body(journey, answer.fields, tokens=answer.usage.total_tokens if answer.usage else 0)
+        await sender.whole(200, body, self._miss_headers(journey, reply.plan))
+
+    async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
+        body = self._body(journey, stored_fields(reply.hit.entry.body), matched=prompt_of(reply.plan.request))
+        await sender.whole(200, body, self._hit_headers(journey, reply, self._clock()))
+
+    def _body(self, journey: Journey, answer: Fields, *, tokens: int = 0, matched: str | None = None) -> bytes:
+        """A hit has `matched` a prompt, and used no tokens."""
+        provider, _, model = journey.target.partition("/")
+        return _encode(
+            QueryAnswer(
+                response=text_of(answer),
+                cache_hit=matched is not None,
+                similarity_score=None if matched is None else EXACT,
+                matched_prompt=matched,
+                provider=provider,
+                model=model,
+                tokens_used=tokens,
+                latency_ms=round(1000 * (self._clock() - journey.at), 3),
+            )
+        )
