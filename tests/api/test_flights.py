@@ -83,7 +83,7 @@ async def test_the_last_to_leave_ends_it(gateway, upstream, text, stream):
     wires = [await gateway.connect() for _ in range(4)]
     for wire in wires:
         wire.send(post(chat(text, stream=stream)))
-    await until(lambda: gateway.places() == len(wires))
+    await until(lambda: gateway.places() == len(wires) and upstream.count == 1)
     for wire in wires[:-1]:
         wire.abort()
     await until(lambda: gateway.places() == 1)
@@ -98,7 +98,7 @@ async def test_the_last_to_leave_ends_it(gateway, upstream, text, stream):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_failure_reaches_those_who_wait_and_nobody_else(gateway, upstream, text, stream):
-    upstream.script("latency_ms=200;err=500")
+    upstream.script("latency_ms=1500;err=500")
     answers = await at_once(gateway, [chat(text, stream=stream)] * 20)
     assert {answer.status for answer in answers} == {502}
     assert upstream.count == 1
@@ -107,7 +107,7 @@ async def test_a_failure_reaches_those_who_wait_and_nobody_else(gateway, upstrea
 
 
 async def test_a_cut_reaches_all_who_listen(gateway, upstream, text):
-    upstream.script("latency_ms=100;chunk_ms=20;cut_after=4")
+    upstream.script("latency_ms=1000;chunk_ms=20;cut_after=4")
     answers = await at_once(gateway, [chat(text, stream=True)] * 5)
     assert upstream.count == 1
     for answer in answers:
@@ -141,7 +141,7 @@ async def test_who_wants_nothing_kept_leads_nobody(gateway, upstream, text, head
 
 
 async def test_an_answer_that_is_not_kept_is_shared_all_the_same(gateway, upstream, text):
-    upstream.script("latency_ms=200;finish=content_filter")
+    upstream.script("latency_ms=1500;finish=content_filter")
     answers = await at_once(gateway, [chat(text)] * 10)
     assert [answer.status for answer in answers] == [200] * 10
     assert upstream.count == 1
