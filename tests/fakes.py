@@ -133,20 +133,28 @@ class FakeStream:
 
     def __init__(self, *script: Step, done: bool = True) -> None:
         self._script = script
+        self._at = 0
         self._done = done
         self.finished = False
         self.opened = 0
         self.closed = 0
 
-    async def __aiter__(self) -> AsyncIterator[list[Chunk]]:
-        for step in self._script:
+    def __aiter__(self) -> AsyncIterator[list[Chunk]]:
+        return self
+
+    async def __anext__(self) -> list[Chunk]:
+        """Cancelled, it loses nothing: no generator, which would end with the wait."""
+        while self._at < len(self._script):
+            step = self._script[self._at]
             if isinstance(step, asyncio.Event):
                 await step.wait()
-            elif isinstance(step, Exception):
+            self._at += 1
+            if isinstance(step, Exception):
                 raise step
-            else:
-                yield step
+            if isinstance(step, list):
+                return step
         self.finished = self._done
+        raise StopAsyncIteration
 
     async def __aenter__(self) -> Self:
         self.opened += 1

@@ -81,11 +81,11 @@ class Flight:
         self._aboard -= 1
         if self._aboard:
             return
+        if not self._ended:
+            self._end()  # first of all: nobody may board what is being cancelled
         if not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        if not self._ended:
-            self._end()
         if self._relay is not None:
             await self._relay.close()
         if not self._opening.cancelled():

@@ -1,0 +1,70 @@
+"""Flights in the air, below HTTP: who boards, who draws, who is cut off."""
+
+import asyncio
+
+import pytest
+
+from sentinel_gateway.errors import UpstreamBroken
+from sentinel_gateway.pipeline import flight
+from sentinel_gateway.pipeline.handle import Live, Whole
+from tests.fakes import FakeStream, chunk, completion, delta, spoken, turns
+from tests.pipeline.conftest import MAX_BYTES, question
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_nobody_boards_a_flight_that_its_last_passenger_has_just_left(path):
+    path.first.replies += [asyncio.Event(), completion()]
+    leaving = asyncio.create_task(path.ask(question()))
+    await turns()
+    leaving.cancel()
+    coming = asyncio.create_task(path.ask(question()))
+    reply, journey = await coming
+    assert isinstance(reply, Whole)
+    assert (journey.outcome, path.calls) == ("miss", 2)
+    assert leaving.cancelled()
+
+
+async def test_two_readers_draw_one_stream_and_who_draws_may_leave(path):
+    go_on = asyncio.Event()
+    first, *rest = spoken("Par", "is.")
+    path.first.replies.append(FakeStream(first, go_on, *rest))
+    lives = [await path.handle(question(stream=True), path.journey()) for _ in range(2)]
+    assert all(isinstance(live, Live) for live in lives)
+    drawing, waiting = (asyncio.create_task(_all(live)) for live in lives)
+    await turns()
+    drawing.cancel()
+    await turns()
+    await path.pipeline.close(lives[0], path.journey())
+    go_on.set()
+    assert len(await waiting) > 1
+    await path.pipeline.close(lives[1], path.journey())
+    assert path.calls == 1
+    assert "ended, 0 aboard" in repr(lives[1].flight)
+
+
+async def test_who_reads_too_slowly_is_cut_off_and_nobody_joins_any_more(path):
+    piece = [chunk(delta(content="x" * (flight.KEPT_BYTES // 3)))]
+    path.first.replies += [FakeStream(*[piece] * 5, [chunk(delta("stop"))]), completion()]
+    fast, slow = [await path.handle(question(stream=True), path.journey()) for _ in range(2)]
+    assert len(await _all(fast)) == 6
+    with pytest.raises(UpstreamBroken, match="so slowly"):
+        await _all(slow)
+    for live in (fast, slow):
+        await path.pipeline.close(live, path.journey())
+    assert path.calls == 1
+
+
+async def test_a_joined_stream_too_long_to_be_put_together_is_asked_for_anew(path):
+    path.first.replies += [FakeStream(*spoken("x" * MAX_BYTES)), completion()]
+    live = await path.handle(question(stream=True), path.journey())
+    whole = asyncio.create_task(path.ask(question()))
+    await turns()
+    reply, _ = await whole
+    assert isinstance(reply, Whole)
+    assert path.calls == 2
+    await path.pipeline.close(live, path.journey())
+
+
+async def _all(live: Live) -> list[list[bytes]]:
+    return [batch async for batch in live.payloads()]
