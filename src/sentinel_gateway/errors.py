@@ -3,6 +3,7 @@
     SentinelError
     ├── ConfigurationError          the settings are wrong (start, check, reload)
     ├── StoreDown                   a cache tier did not answer in time (never shown: it becomes a miss)
+    ├── EmbedderDown                no vector could be made in time (never shown: it becomes a miss)
     └── RequestError                answered to the caller, in the caller's dialect
         ├── BadRequest          400 the request can't be understood
         │   ├── InvalidBody         not JSON, not UTF-8, too deep, duplicate keys
@@ -65,6 +66,10 @@ class ConfigurationError(SentinelError):
 
 class StoreDown(SentinelError):
     """A store did not answer in time or failed; the caller treats it as a miss."""
+
+
+class EmbedderDown(SentinelError):
+    """No vector in time: the model is absent, failed, or has too much to do. The semantic tier is then passed over."""
 
 
 class RequestError(SentinelError):

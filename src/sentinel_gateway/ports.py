@@ -1,14 +1,21 @@
 """What the path needs from the world, written for the caller; `tests/contract` holds the adapters to it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
-from sentinel_gateway.core.caching import Entry, Selector, Tier
+from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Answer, Chunk, Fields
 from sentinel_gateway.core.record import Record
+
+if TYPE_CHECKING:  # numpy is loaded only where the semantic tier is on
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float32]
+    """The meaning of a text: one dimension, unit length."""
 
 
 class Clock(Protocol):
@@ -117,6 +124,87 @@ class ReplyStore(Protocol):
 
     async def close(self) -> None:
         """Write what was taken, then release."""
+        ...
+
+
+class Embedder(Protocol):
+    """Texts as vectors. The work is done off the event loop, by at most as many threads as the adapter was given."""
+
+    @property
+    def model(self) -> str:
+        """What makes the vectors: those of another can't be compared with them."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> list["Vector | None"]:
+        """The vector of each text, all in one batch; None for one that is too long for the model, of which nothing is cut off.
+
+        A text that was embedded lately costs nothing, and one that is being embedded is not embedded again. Raises `EmbedderDown`
+        within the adapter's own deadline, and at once when too much is waiting; what comes out is finite and of unit length.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Neighbour(msgspec.Struct, frozen=True):
+    """A stored question and its similarity to the one asked: their true cosine, to 1e-3."""
+
+    head: Head
+    similarity: float
+
+
+class ScopeView(msgspec.Struct, frozen=True):
+    """One scope: how many questions have a vector, and some of those that still need one, the oldest first."""
+
+    vectors: int
+    waiting: tuple[Head, ...]
+
+
+class VectorIndex(Protocol):
+    """Questions that have a stored answer, apart for each scope, and which of them are near to another.
+
+    A question is added without a vector, and found once it has got one. Dead ones (expired, evicted) may be found: whoever meets
+    one drops it. The coroutines raise `StoreDown`, within the adapter's own deadline.
+    """
+
+    def add(self, head: Head) -> None:
+        """Take the question of a stored answer, in place of an older one under the same key. Never blocks, never raises."""
+        ...
+
+    async def view(self, scope: str, *, waiting: int) -> ScopeView:
+        """The state of a scope, with at most `waiting` questions that need a vector."""
+        ...
+
+    async def attach(self, vectors: Sequence[tuple[Head, "Vector"]]) -> None:
+        """Give questions their vectors. One that is not there any more is left out."""
+        ...
+
+    async def nearest(self, scope: str, vector: "Vector", *, limit: int) -> list[Neighbour]:
+        """At most `limit` questions of the scope, the most similar first."""
+        ...
+
+    def drop(self, heads: Iterable[Head]) -> None:
+        """Forget these, unless another answer has taken the place. Never blocks, never raises."""
+        ...
+
+    async def clear(self, selector: Selector, now: float) -> int:
+        """Forget what the selector matches; how many."""
+        ...
+
+    def size(self) -> tuple[int, int]:
+        """Questions held, and how many of them have a vector."""
+        ...
+
+
+class VectorArchive(Protocol):
+    """Where an index in process survives a restart. Vectors are bytes of its own making, kept as long as their entries."""
+
+    def keep_vectors(self, vectors: Sequence[tuple[str, bytes]], *, model: str) -> None:
+        """Take vectors by their entries' keys, made by `model`, for writing soon. Never blocks, never raises."""
+        ...
+
+    def heads(self, *, model: str) -> AsyncIterator[list[tuple[Head, bytes | None]]]:
+        """All stored questions, page by page, each with the vector that `model` made of it. Ends early if the store fails."""
         ...
 
 

@@ -19,7 +19,7 @@ DEFAULT_TEMPERATURE: Final = 1.0
 MAX_JITTER: Final = 0.1
 """Entries written together must not expire together: lifetimes are shortened by up to a tenth, never lengthened."""
 
-Tier = Literal["memory", "disk", "redis"]
+Tier = Literal["memory", "disk", "redis", "vector"]
 Forward = Literal["uri-miss", "stale", "request", "bypass", "miss"]
 """Why a tier passed the request on, in RFC 9211's words."""
 Why = Literal[
@@ -58,12 +58,10 @@ class Wish(msgspec.Struct, frozen=True):
     """The least similarity, 0 to 1, with which a stored answer may serve; None leaves it to the gateway."""
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One stored answer. Immutable: a new answer to the same request is a new entry under the same key."""
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored answer without its body: whose it is, and what it answered."""
 
     key: str
-    body: bytes
-    """The answer as JSON object members, without `id` and `created`: each hit gets fresh ones."""
     model: str
     """The target that answered, `provider/model`."""
     created: float
@@ -74,13 +72,29 @@ class Entry(msgspec.Struct, frozen=True):
     namespace: str = ""
     writer: str = ""
     tags: tuple[str, ...] = ()
+    scope: str = ""
+    """All that a reworded question must share with this one (`core.identity`); empty: it answers none."""
+    text: str = ""
+    """The question itself, where there is a scope."""
+
+
+class Entry(Head, frozen=True, kw_only=True):
+    """One stored answer. Immutable: a new answer to the same request is a new entry under the same key."""
+
+    body: bytes
+    """The answer as JSON object members, without `id` and `created`: each hit gets fresh ones."""
+
+    def head(self) -> Head:
+        """What is known of it without its body."""
+        return Head(**{name: getattr(self, name) for name in Head.__struct_fields__})
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """`entry` answers the request; `tier` held it."""
+    """`entry` answers the request; `tier` held it. `similarity`, 0 to 1, is that of its question, if it is another one."""
 
     entry: Entry
     tier: Tier
+    similarity: float | None = None
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -179,7 +193,7 @@ class Selector(msgspec.Struct, frozen=True):
     older_than: float | None = None
     """Entries made more than so many seconds ago."""
 
-    def matches(self, entry: Entry, now: float) -> bool:
+    def matches(self, entry: Head, now: float) -> bool:
         """The meaning of a selector, which every store's own query must agree with."""
         return (
             (self.namespace is None or entry.namespace == self.namespace)
