@@ -1,4 +1,4 @@
-"""What stands before the disk tier's writer: entries to write and errands, in order, bounded by count and bytes.
+"""What stands before the disk tier's writer: what is to be written and errands, in order, bounded by count and bytes.
 
 The event loop adds without a lock and never waits; the writer's thread takes in batches.
 """
@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from sentinel_gateway.core.caching import Entry
+from sentinel_gateway.stores._sealing import KeptVector
 
 BATCH_ROWS: Final = 256
 BATCH_SECONDS: Final = 0.05
 """An entry waits so long for others: a commit of one costs as much as that of fifty."""
 
 Job = Callable[[sqlite3.Connection], int]
+Item = Entry | KeptVector
+"""What is written, many in one transaction."""
 
 
 class Errand(NamedTuple):
-    """Something to do between the entries, and who waits for it."""
+    """Something to do between what is written, and who waits for it."""
 
     job: Job
     future: Future[int] | None = None
@@ -32,7 +35,7 @@ class Backlog:
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._queue: deque[Entry | Errand] = deque()
+        self._queue: deque[Item | Errand] = deque()
         self._filled = threading.Event()
         self._urgent = threading.Event()
         self._bytes_in = 0  # counted by the event loop alone,
@@ -45,13 +48,13 @@ class Backlog:
     def is_full(self) -> bool:
         return len(self._queue) >= self._max_entries
 
-    def take(self, entry: Entry) -> bool:
+    def take(self, item: Item) -> bool:
         """False if there is no room; then nothing was taken."""
-        size = len(entry.body)
+        size = _size(item)
         if self.is_full or self._bytes_in - self._bytes_out + size > self._max_bytes:
             return False
         self._bytes_in += size
-        self._queue.append(entry)
+        self._queue.append(item)
         if not self._filled.is_set():
             self._filled.set()
         elif len(self._queue) >= BATCH_ROWS:
@@ -76,8 +79,8 @@ class Backlog:
         self._filled.clear()
         self._urgent.clear()
 
-    def drain(self) -> Iterator[list[Entry] | Errand]:
-        """By the writer: what stands there now, entries in batches."""
+    def drain(self) -> Iterator[list[Item] | Errand]:
+        """By the writer: what stands there now, items in batches."""
         waiting = len(self._queue)
         while waiting > 0:
             first = self._queue.popleft()
@@ -89,9 +92,13 @@ class Backlog:
                 waiting -= len(batch)
                 yield batch
 
-    def _fill(self, batch: list[Entry], size: int) -> list[Entry]:
-        while len(batch) < size and isinstance(entry := self._queue[0], Entry):
+    def _fill(self, batch: list[Item], size: int) -> list[Item]:
+        while len(batch) < size and not isinstance(item := self._queue[0], Errand):
             self._queue.popleft()
-            batch.append(entry)
-        self._bytes_out += sum(len(entry.body) for entry in batch)
+            batch.append(item)
+        self._bytes_out += sum(map(_size, batch))
         return batch
+
+
+def _size(item: Item) -> int:
+    return len(item.body) + len(item.text) if isinstance(item, Entry) else len(item.vector)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sentinel_gateway.errors import ConfigurationError
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 APPLICATION: Final = 1397184323
 """Written into the file's header ("SGWC"), so that a database of somebody else is never taken for ours."""
 BUSY_SECONDS: Final = 1.0
@@ -30,13 +30,16 @@ _HABITS: Final = (
     "PRAGMA journal_size_limit = 16777216",
     "PRAGMA secure_delete = FAST",  # zeroes what it touches anyway: 4 us less a deleted row than Debian's default
     "PRAGMA cell_size_check = ON",
+    "PRAGMA foreign_keys = ON",  # a question goes with its reply, whatever takes that away
 )
 
 # A hash instead of the key itself halves its index, and pages touched are what a put costs. A row is found by it and then proven:
 # the key is inside the sealed entry. `due` is the expiry in steps, so rows that expire together lie together. `by_age` covers
-# all that a clear asks about: it reads 1/20 of the file.
+# all that a clear asks about: it reads 1/20 of the file. Questions stand apart from the replies that they belong to, so that all
+# of them can be read without any body.
 _CREATE: Final = """
 BEGIN IMMEDIATE;
+DROP TABLE IF EXISTS questions;
 DROP TABLE IF EXISTS replies;
 CREATE TABLE replies (
     id INTEGER PRIMARY KEY,
@@ -49,10 +52,15 @@ CREATE TABLE replies (
     tags BLOB,
     sealed BLOB
 );
+CREATE TABLE questions (
+    id INTEGER PRIMARY KEY REFERENCES replies ON DELETE CASCADE,
+    head BLOB,
+    vector BLOB
+);
 CREATE INDEX by_age ON replies (created, namespace, model, writer, tags);
 CREATE INDEX by_due ON replies (due);
 PRAGMA application_id = 1397184323;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 COMMIT;
 """
 

@@ -2,7 +2,7 @@
 
 The event loop never touches the disk, so a frozen one can't freeze it. The price is two switches of threads: a miss takes 32 us
 of CPU when alone, of which SQLite has 5, and 14 us with 8 in flight, which share the switches. A hit takes 14 us more, to be
-read and proven.
+read and proven. Questions are read in pages, and a look-up that waits cuts a page short.
 """
 
 import asyncio
@@ -10,19 +10,22 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from sentinel_gateway.core.caching import Entry
+from sentinel_gateway.core.caching import Entry, Head
+from sentinel_gateway.stores import _sqlite_rows as rows
 from sentinel_gateway.stores._inbox import Inbox
-from sentinel_gateway.stores._sealing import unseal
+from sentinel_gateway.stores._sealing import unseal, unseal_head, unseal_vector
 from sentinel_gateway.stores._sqlite_file import is_broken
-from sentinel_gateway.stores._sqlite_rows import hash_of
 from sentinel_gateway.stores._sqlite_writer import Writer
 
 # Cast, since a flipped bit in a row's head makes a number or a text of a blob.
 _FIND = "SELECT id, CAST(sealed AS BLOB) FROM replies WHERE hash = ?"
+_QUESTIONS = "SELECT id, CAST(head AS BLOB), CAST(vector AS BLOB) FROM questions WHERE id > ? ORDER BY id"
 
 BUSY_SECONDS: Final = 0.05
 """How long it waits where the writer is just opening or closing the file."""
@@ -30,11 +33,25 @@ BUSY_SECONDS: Final = 0.05
 TOGETHER: Final = 16
 """Answers given to the event loop at once, where more questions wait: waking it for each would double what a look-up costs."""
 
-Lookup = asyncio.Future[Entry | None]
+PAGE_ROWS: Final = 500
+ROWS_AT_ONCE: Final = 16
+BREATH: Final = 1e-5
+"""Seconds to sleep after so many rows. Without it the event loop would get the interpreter only every 5 ms: SQLite lets go of it
+at each row, but so briefly that nobody else wakes in time."""
+
+Lookup = asyncio.Future[Any]
+"""Who waits for what a question finds; None is nothing, also where the file has just been replaced by an empty one."""
+
+
+class Page(NamedTuple):
+    """Some questions with their vectors; `last` is the row after which the next page begins, None at the end."""
+
+    heads: list[tuple[Head, bytes | None]]
+    last: int | None
 
 
 class Reader:
-    """Finds entries by key, in order of asking; `answered` and `failed` are called on the event loop."""
+    """Answers questions in order of asking; `answered` and `failed` are called on the event loop."""
 
     def __init__(
         self,
@@ -42,7 +59,7 @@ class Reader:
         *,
         writer: Writer,
         inbox: Inbox,
-        answered: Callable[[Lookup, Entry | None], None],
+        answered: Callable[[Lookup, Any], None],
         failed: Callable[[Lookup, str], None],
     ) -> None:
         self._address = f"{path.as_uri()}?mode=ro"
@@ -50,25 +67,64 @@ class Reader:
         self._inbox = inbox
         self._answered = answered
         self._failed = failed
-        self._questions: queue.SimpleQueue[tuple[str, Lookup] | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[tuple[Callable[[], object], Lookup] | None] = queue.SimpleQueue()
         self._database: sqlite3.Connection | None = None
         self._generation = 0
         self.ended = asyncio.Event()
         threading.Thread(target=self._run, name="sentinel-cache-reader", daemon=True).start()
 
-    def ask(self, key: str, lookup: Lookup) -> None:
-        self._questions.put((key, lookup))
+    def ask(self, question: Callable[[], object], lookup: Lookup) -> None:
+        """Have `question`, which is `find` or `page` with what they need, asked on the thread."""
+        self._questions.put((question, lookup))
 
     def stop(self) -> None:
         """Answer what was asked, then end: `ended` is set."""
         self._questions.put(None)
 
+    # On the thread itself.
+
+    def find(self, key: str) -> Entry | None:
+        found = self._connection().execute(_FIND, (rows.hash_of(key),)).fetchone()
+        if found is None:
+            return None
+        row, sealed = found
+        entry = unseal(sealed, key)
+        if entry is None:
+            self._writer.discard(partial(rows.discard, row=row, sealed=sealed))
+        return entry
+
+    def page(self, after: int, *, model: str, now: float) -> Page:
+        """The questions behind this row that have not expired, each with the vector that `model` made of it."""
+        self._inbox.announce()  # what was found before does not wait for a page
+        heads: list[tuple[Head, bytes | None]] = []
+        with contextlib.closing(self._connection().execute(_QUESTIONS, (after,))) as found:
+            for read, (row, sealed, vector) in enumerate(found, 1):
+                head = unseal_head(sealed)
+                if head is None:
+                    self._writer.discard(partial(rows.discard_question, row=row, head=sealed))
+                elif head.expires > now:
+                    heads.append((head, self._vector(row, vector, head=head, model=model)))
+                if read % ROWS_AT_ONCE == 0:
+                    time.sleep(BREATH)
+                if read == PAGE_ROWS or not self._questions.empty():
+                    return Page(heads, row)
+        return Page(heads, None)
+
+    def _vector(self, row: int, sealed: bytes | None, *, head: Head, model: str) -> bytes | None:
+        if sealed is None:
+            return None
+        kept = unseal_vector(sealed, head.key)
+        if kept is None:
+            self._writer.discard(partial(rows.discard_vector, row=row, vector=sealed))
+            return None
+        return kept.vector if kept.model == model else None
+
     def _run(self) -> None:
         held = 0
-        while (question := self._questions.get()) is not None:
-            key, lookup = question
+        while (asked := self._questions.get()) is not None:
+            question, lookup = asked
             if not lookup.done():  # given up: after a freeze the queue is full of these
-                self._answer(key, lookup)
+                self._answer(question, lookup)
                 held += 1
             if held >= TOGETHER or self._questions.empty():
                 self._inbox.announce()
@@ -76,21 +132,11 @@ class Reader:
         self._close()
         self._inbox.send(self.ended.set)
 
-    def _answer(self, key: str, lookup: Lookup) -> None:
+    def _answer(self, question: Callable[[], object], lookup: Lookup) -> None:
         try:
-            self._inbox.hold(self._answered, lookup, self._find(key))
+            self._inbox.hold(self._answered, lookup, question())
         except sqlite3.Error as exc:
             self._recover(lookup, exc)
-
-    def _find(self, key: str) -> Entry | None:
-        found = self._connection().execute(_FIND, (hash_of(key),)).fetchone()
-        if found is None:
-            return None
-        row, sealed = found
-        entry = unseal(sealed, key)
-        if entry is None:
-            self._writer.discard(row, sealed)
-        return entry
 
     def _connection(self) -> sqlite3.Connection:
         current = self._writer.generation

@@ -1,12 +1,13 @@
-"""Entries as rows, and every statement that changes them. Plain functions over the writer's connection."""
+"""Entries, questions and vectors as rows, and every statement that changes them. Plain functions over the writer's connection."""
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from sentinel_gateway.core.caching import Entry, Selector
-from sentinel_gateway.stores._sealing import seal
+from sentinel_gateway.stores._sealing import KeptVector, seal
+from sentinel_gateway.stores._sqlite_backlog import Item
 
 STEP_ROWS: Final = 500
 """Rows deleted in one transaction: some 8 ms, so that nothing waits long behind it."""
@@ -21,8 +22,12 @@ _Row = tuple[int, float, float, bytes, bytes, bytes, bytes, bytes]
 _PUT = """
 INSERT OR REPLACE INTO replies (hash, due, created, namespace, model, writer, tags, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
+_ASK = "INSERT INTO questions (id, head) VALUES (last_insert_rowid(), ?)"
+_KEEP = "UPDATE questions SET vector = ? WHERE id = (SELECT id FROM replies WHERE hash = ?)"
 _DELETE = "DELETE FROM replies WHERE id = ?"
 _DISCARD = "DELETE FROM replies WHERE id = ? AND CAST(sealed AS BLOB) IS ?"
+_DISCARD_QUESTION = "DELETE FROM questions WHERE id = ? AND CAST(head AS BLOB) IS ?"
+_DISCARD_VECTOR = "UPDATE questions SET vector = NULL WHERE id = ? AND CAST(vector AS BLOB) IS ?"
 _DUE = "SELECT id FROM replies WHERE due < ? LIMIT ?"
 _OLDEST = "SELECT id FROM replies ORDER BY created LIMIT ?"
 _COUNT = "SELECT count(*) FROM replies"
@@ -43,13 +48,23 @@ def hash_of(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(_octets(key), digest_size=8).digest(), signed=True)
 
 
-def put(database: sqlite3.Connection, entries: Iterable[Entry]) -> int:
-    """Write all or, if it raises, none. Returns how many could not be encoded and were left out."""
-    left_out: list[Entry] = []
+def put(database: sqlite3.Connection, items: Iterable[Item]) -> int:
+    """Write all or, if it raises, none. Returns how many could not be encoded and were left out.
+
+    A vector is left out silently if its question is not there.
+    """
+    left_out = 0
     database.execute("BEGIN IMMEDIATE")
-    database.executemany(_PUT, _rows(entries, left_out))
+    for item in items:  # one by one: SQLite lets go of the interpreter in between, so a batch never holds up the event loop
+        try:
+            changes = _changes(item)
+        except (ValueError, OverflowError):
+            left_out += 1
+            continue
+        for statement, values in changes:
+            database.execute(statement, values)
     database.execute("COMMIT")
-    return len(left_out)
+    return left_out
 
 
 def clear(database: sqlite3.Connection, selector: Selector, now: float) -> int:
@@ -77,6 +92,16 @@ def discard(database: sqlite3.Connection, row: int, sealed: bytes | None) -> int
     return database.execute(_DISCARD, (row, sealed)).rowcount
 
 
+def discard_question(database: sqlite3.Connection, row: int, head: bytes | None) -> int:
+    """Delete a question that can't be read, unless another has taken its place."""
+    return database.execute(_DISCARD_QUESTION, (row, head)).rowcount
+
+
+def discard_vector(database: sqlite3.Connection, row: int, vector: bytes) -> int:
+    """Forget a vector that can't be read, unless another has taken its place."""
+    return database.execute(_DISCARD_VECTOR, (row, vector)).rowcount
+
+
 def sweep(database: sqlite3.Connection, now: float) -> bool:
     """Delete a step of expired rows; True if more may be waiting."""
     rows = [row for (row,) in database.execute(_DUE, (now // DUE_STEP, STEP_ROWS))]
@@ -102,13 +127,12 @@ def shrink(database: sqlite3.Connection, max_bytes: int) -> bool:
     return True
 
 
-def _rows(entries: Iterable[Entry], left_out: list[Entry]) -> Iterator[_Row]:
-    """Lazily: SQLite lets go of the interpreter between the rows, so a batch never holds up the event loop."""
-    for entry in entries:
-        try:
-            yield _row(entry)
-        except (ValueError, OverflowError):
-            left_out.append(entry)
+def _changes(item: Item) -> list[tuple[str, _Row | tuple[bytes] | tuple[bytes, int]]]:
+    if isinstance(item, KeptVector):
+        return [(_KEEP, (seal(item), hash_of(item.key)))]
+    if not item.scope:
+        return [(_PUT, _row(item))]
+    return [(_PUT, _row(item)), (_ASK, (seal(item.head()),))]
 
 
 def _row(entry: Entry) -> _Row:

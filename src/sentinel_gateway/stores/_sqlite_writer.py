@@ -14,12 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from sentinel_gateway.core.caching import Entry, Selector
+from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.ports import Clock
 from sentinel_gateway.stores import _sqlite_rows as rows
 from sentinel_gateway.stores._inbox import Inbox
-from sentinel_gateway.stores._sqlite_backlog import Backlog, Errand
+from sentinel_gateway.stores._sqlite_backlog import Backlog, Errand, Item, Job
 from sentinel_gateway.stores._sqlite_file import BrokenFile, CacheFile, is_broken
 from sentinel_gateway.stores._sqlite_limits import SqliteLimits
 
@@ -84,13 +84,13 @@ class Writer:
 
     # Called on the reader's thread.
 
-    def discard(self, row: int, sealed: bytes | None) -> None:
-        """This row can't be read: delete it, if it is still the same."""
+    def discard(self, job: Job) -> None:
+        """Something stored can't be read: have `job` take it away."""
         self.corrupt += 1
         if self.corrupt == 1:
             self._tell("store_entry_corrupt")
         if not self._backlog.is_full:
-            self._backlog.add(Errand(partial(rows.discard, row=row, sealed=sealed)))
+            self._backlog.add(Errand(job))
 
     def distrust(self, generation: int, reason: str) -> None:
         """The file of this generation is broken: replace it."""
@@ -141,11 +141,11 @@ class Writer:
             else:
                 self._write(work)
 
-    def _write(self, entries: list[Entry]) -> None:
+    def _write(self, items: list[Item]) -> None:
         try:
-            lost = rows.put(self._connection(), entries)
+            lost = rows.put(self._connection(), items)
         except sqlite3.Error as exc:
-            lost = len(entries)
+            lost = len(items)
             self._failed(exc)
         else:
             self._worked()
@@ -192,7 +192,7 @@ class Writer:
     def _confirm(self, _: sqlite3.Connection) -> int:
         lost, self._unconfirmed_losses = self._unconfirmed_losses, 0
         if lost:
-            raise StoreDown(f"{lost} entries could not be written")
+            raise StoreDown(f"{lost} entries or vectors could not be written")
         return 0
 
     def _condemn(self, _: sqlite3.Connection, *, generation: int, reason: str) -> int:

@@ -6,19 +6,21 @@ while.
 
 import asyncio
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from sentinel_gateway.core.caching import Entry, Selector, Tier
+from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Clock
 from sentinel_gateway.stores._breaker import Breaker
 from sentinel_gateway.stores._inbox import Inbox
+from sentinel_gateway.stores._sealing import KeptVector
 from sentinel_gateway.stores._sqlite_backlog import Backlog
 from sentinel_gateway.stores._sqlite_file import CacheFile
 from sentinel_gateway.stores._sqlite_limits import SqliteLimits
-from sentinel_gateway.stores._sqlite_reader import Lookup, Reader
+from sentinel_gateway.stores._sqlite_reader import Lookup, Page, Reader
 from sentinel_gateway.stores._sqlite_writer import Writer
 
 __all__ = ["SqliteLimits", "SqliteStore"]
@@ -29,14 +31,16 @@ NO_KEY: Final = ""
 
 
 class SqliteStore:
-    """A `ReplyStore` on `cache.db` in a folder of this process alone. Made by `open`, to be closed.
+    """A `ReplyStore` and `VectorArchive` on `cache.db` in a folder of this process alone. Made by `open`, to be closed.
 
     Changes of state are told to `on_event`, on the event loop: store_down and store_up (look-ups), store_writes_failed and
-    store_writes_resumed, store_queue_full, store_file_lost, store_file_corrupt, store_entry_corrupt.
+    store_writes_resumed, store_queue_full, store_file_lost, store_file_corrupt, store_entry_corrupt,
+    store_questions_unread (`heads` ended early).
     """
 
     def __init__(self, folder: Path, *, limits: SqliteLimits, clock: Clock, on_event: Callable[..., None]) -> None:
         self._limits = limits
+        self._clock = clock
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(self._loop)
@@ -68,12 +72,12 @@ class SqliteStore:
 
     @property
     def dropped(self) -> int:
-        """Entries that were put and not written: too large, no room in the queue, or the disk would not take them."""
+        """Entries and vectors given and not written: too large, no room in the queue, or the disk would not take them."""
         return self._refused + self._writer.lost
 
     @property
     def corrupt(self) -> int:
-        """Entries found damaged, each a miss."""
+        """Entries, questions and vectors found damaged, each a miss."""
         return self._writer.corrupt
 
     async def get(self, key: str) -> Entry | None:
@@ -91,6 +95,29 @@ class SqliteStore:
             self._refuse()
             return False
         return self._writer.works and not self._breaker.is_open
+
+    def keep_vectors(self, vectors: Sequence[tuple[str, bytes]], *, model: str) -> None:
+        """Committed as entries are, after those put before. One whose entry is not there by then is nobody's."""
+        for key, vector in vectors:
+            if self._closed or not self._backlog.take(KeptVector(key, model, vector)):
+                self._refused += 1  # and not told: it only has to be made again
+
+    async def heads(self, *, model: str) -> AsyncIterator[list[tuple[Head, bytes | None]]]:
+        """Pages of at most 500; a look-up that waits cuts one short. What is put meanwhile may be among them."""
+        row: int | None = 0
+        while row is not None:
+            ask = partial(self._reader.page, row, model=model, now=self._clock())
+            try:
+                page: Page | None = await self._ask(ask, self._limits.long_deadline)
+            except StoreDown as exc:
+                if not self._closed:
+                    self._note("store_questions_unread", reason=str(exc))
+                return
+            if page is None:
+                return
+            row = page.last
+            if page.heads:
+                yield page.heads
 
     async def clear(self, selector: Selector, now: float) -> int:
         """Once it returns, no look-up finds what it removed. After StoreDown it will be carried out when the disk is back."""
@@ -128,11 +155,15 @@ class SqliteStore:
         return f"<SqliteStore {self._path} {state}, {len(self._backlog)} queued, {self.dropped} dropped, {self._breaker!r}>"
 
     async def _look_up(self, key: str) -> Entry | None:
+        entry: Entry | None = await self._ask(partial(self._reader.find, key), self._limits.deadline)
+        return entry
+
+    async def _ask(self, question: Callable[[], object], deadline: float) -> Any:
         if self._closed:
             raise StoreDown("the store is closed")
         lookup: Lookup = self._loop.create_future()
-        timer = self._loop.call_later(self._limits.deadline, self._expire, lookup)
-        self._reader.ask(key, lookup)
+        timer = self._loop.call_later(deadline, self._expire, lookup, deadline)
+        self._reader.ask(question, lookup)
         try:
             return await lookup
         finally:
@@ -152,12 +183,12 @@ class SqliteStore:
         except TimeoutError as exc:
             raise StoreDown(f"the disk did not do it within {deadline:g} s") from exc
 
-    def _answered(self, lookup: Lookup, entry: Entry | None) -> None:
+    def _answered(self, lookup: Lookup, found: object) -> None:
         if lookup.done():  # too late, or nobody waits any more
             return
         if self._breaker.succeeded():
             self._note("store_up")
-        lookup.set_result(entry)
+        lookup.set_result(found)
 
     def _failed(self, lookup: Lookup, reason: str) -> None:
         if lookup.done():
@@ -166,9 +197,9 @@ class SqliteStore:
             self._note("store_down", reason=reason)
         lookup.set_exception(StoreDown(reason))
 
-    def _expire(self, lookup: Lookup) -> None:
+    def _expire(self, lookup: Lookup, deadline: float) -> None:
         self._inbox.drain()  # when it was the loop that was late, the answer is already here
-        self._failed(lookup, f"no answer within {self._limits.deadline:g} s")
+        self._failed(lookup, f"no answer within {deadline:g} s")
 
     def _refuse(self) -> None:
         self._refused += 1

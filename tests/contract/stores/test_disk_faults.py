@@ -253,6 +253,45 @@ async def test_a_clear_does_not_wait_for_a_frozen_disk_and_happens_once_it_is_ba
     await store.close()
 
 
+async def test_questions_on_a_frozen_disk_end_early_and_it_is_told(tmp_path, told, elapsed):
+    limits = SqliteLimits(deadline=0.05, long_deadline=0.3)
+    store = await open_sqlite(tmp_path, told, limits=limits)
+    store.put(make_entry("k", scope="s", text="?"))
+    await store.flush()
+    with another_process_holds(tmp_path / "cache.db", "log"):
+        started = elapsed()
+        assert [page async for page in store.heads(model="mini")] == []
+        assert elapsed() - started > 0.25
+        store.keep_vectors([("k", b"frozen")], model="mini")
+    assert told.events == [("store_questions_unread", {"tier": "disk", "reason": "no answer within 0.3 s"})]
+    await until(lambda: "0 queued" in repr(store), 30)
+    await store.flush()
+    ((head, vector),) = [question async for page in store.heads(model="mini") for question in page]
+    assert (head.key, vector) == ("k", b"frozen")
+    await store.close()
+
+
+async def test_questions_of_a_damaged_file_end_early_and_it_is_replaced(tmp_path, told):
+    store = await open_sqlite(tmp_path, told, limits=CALM)
+    questions = {str(n): make_entry(str(n), scope="s", text="?" * 1000) for n in range(3000)}
+    for entry in questions.values():
+        store.put(entry)
+    await store.flush()
+    await store.flush()  # by now the file has been checked
+    file = tmp_path / "cache.db"
+    settle_log(file)
+    pages = file.stat().st_size // 4096
+    overwrite_pages(file, range(pages // 3, pages * 2 // 3))
+    found = [question async for page in store.heads(model="mini") for question in page]
+    assert len(found) < 3000
+    assert all(head == questions[head.key].head() for head, _ in found)
+    await until(lambda: sorted(told.names) == ["store_file_corrupt", "store_questions_unread"])
+    store.put(make_entry("after", scope="s", text="?"))
+    await store.flush()
+    assert [head.key async for page in store.heads(model="mini") for head, _ in page] == ["after"]
+    await store.close()
+
+
 async def until_found(store: SqliteStore, key: str) -> None:
     deadline = time.monotonic() + 10
     while await store.get(key) is None:

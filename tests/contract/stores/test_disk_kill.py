@@ -12,7 +12,7 @@ import pytest
 
 from tests.contract.stores import disk_writer
 from tests.contract.stores.conftest import Told, open_sqlite
-from tests.contract.stores.disk_writer import entry_of
+from tests.contract.stores.disk_writer import MODEL, entry_of, vector_of
 
 ROUNDS = 4
 UNDER_WAY = 400
@@ -36,6 +36,17 @@ async def found(store, numbers) -> list:
     return [await store.get(entry_of(n).key) for n in numbers]
 
 
+async def questions_are_whole(store, committed: int) -> None:
+    """Each committed one has its vector, each other one its reply and its own vector or none; no reply lacks its question."""
+    questions = {head.key: (head, vector) async for page in store.heads(model=MODEL) for head, vector in page}
+    for n in range(committed + UNDER_WAY):
+        entry = await store.get(entry_of(n).key)
+        head, vector = questions.pop(entry_of(n).key, (None, None))
+        assert head == (entry.head() if entry is not None and entry.scope else None)
+        assert vector == (vector_of(head.key) if head is not None and (n < committed or vector is not None) else None)
+    assert questions == {}
+
+
 @pytest.mark.anyio
 async def test_no_committed_entry_is_lost_or_mixed(tmp_path):
     chance = random.Random(0)
@@ -50,6 +61,7 @@ async def test_no_committed_entry_is_lost_or_mixed(tmp_path):
         under_way = range(committed, committed + UNDER_WAY)
         for n, entry in zip(under_way, await found(store, under_way), strict=True):
             assert entry in (entry_of(n), None)
+        await questions_are_whole(store, committed)
         await store.close()
         assert told.events == []
         database = sqlite3.connect(tmp_path / "cache.db")

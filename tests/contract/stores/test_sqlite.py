@@ -75,7 +75,7 @@ async def test_closing_leaves_one_whole_file(tmp_path):
 async def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path, told):
     await store_one(tmp_path)
     ask(tmp_path, "PRAGMA user_version = 7")
-    with pytest.raises(ConfigurationError, match=r"cache\.db: was written by a newer Sentinel \(schema 7; this one knows 1\)"):
+    with pytest.raises(ConfigurationError, match=r"cache\.db: was written by a newer Sentinel \(schema 7; this one knows 2\)"):
         await open_sqlite(tmp_path, told)
     assert ask(tmp_path, "PRAGMA user_version", "SELECT count(*) FROM replies") == (1,)
     await store_one(tmp_path / "other")  # nothing is left running that would hold the next one up
@@ -83,13 +83,15 @@ async def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path, told):
 
 async def test_an_older_file_is_made_anew(tmp_path, told):
     await store_one(tmp_path)
-    ask(tmp_path, "PRAGMA user_version = 0")
+    ask(tmp_path, "DROP TABLE questions", "PRAGMA user_version = 1")
     store = await open_sqlite(tmp_path, told)
     assert await store.count() == 0
-    store.put(make_entry("new"))
+    store.put(make_entry("new", scope="s", text="?"))
     await store.flush()
     assert await store.get("new") is not None
     await store.close()
+    assert ask(tmp_path, "PRAGMA user_version") == (2,)
+    assert ask(tmp_path, "SELECT count(*) FROM questions") == (1,)
     assert told.events == []
 
 
@@ -209,7 +211,7 @@ async def test_what_cannot_be_encoded_is_dropped_alone(sqlite):
     sqlite.put(make_entry("k", prompt_tokens=2**64))
     sqlite.put(make_entry("nan", created=float("nan"), expires=float("inf")))
     sqlite.put(make_entry("after"))
-    with pytest.raises(StoreDown, match="2 entries could not be written"):
+    with pytest.raises(StoreDown, match="2 entries or vectors could not be written"):
         await sqlite.flush()
     await sqlite.flush()
     assert sqlite.dropped == 2
