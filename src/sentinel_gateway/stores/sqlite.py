@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+from sentinel_gateway.core.breaker import Breaker
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Clock
-from sentinel_gateway.stores._breaker import Breaker
 from sentinel_gateway.stores._inbox import Inbox
 from sentinel_gateway.stores._sealing import KeptVector
 from sentinel_gateway.stores._sqlite_backlog import Backlog

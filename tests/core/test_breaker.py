@@ -1,6 +1,6 @@
-"""The stores' breaker, step by step."""
+"""The breaker, step by step."""
 
-from sentinel_gateway.stores._breaker import Breaker
+from sentinel_gateway.core.breaker import Breaker
 
 
 def opened(now=0.0) -> Breaker:

@@ -1,7 +1,7 @@
-"""When to stop asking a store that does not answer.
+"""When to stop asking what does not answer: a store, an embedding model.
 
-Without it a frozen disk or server would cost every request the whole deadline. Time is an argument: seconds of any clock that
-only goes forward.
+Without it a frozen disk, server or model would cost every request the whole deadline. Time is an argument: seconds of any clock
+that only goes forward.
 """
 
 
