@@ -2,6 +2,9 @@
 
 import json
 import os
+import shlex
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -39,47 +42,159 @@ def test_the_console_script_is_main(tmp_path):
     assert result.stdout == f"sentinel {sentinel_gateway.__version__}\n"
 
 
-def test_check_and_help_do_not_load_the_gateway(tmp_path):
+GATEWAY = ("fastapi", "uvicorn", "sentinel_gateway.app")
+SETTINGS = ("pydantic", "yaml", "sentinel_gateway.settings")
+
+
+@pytest.mark.parametrize(
+    ("args", "unneeded"),
+    [
+        (["check"], GATEWAY),
+        (["--help"], GATEWAY + SETTINGS),
+        (["--version"], (*GATEWAY, *SETTINGS, "asyncio", "sqlite3", "msgspec")),
+        (["serve", "--help"], GATEWAY + SETTINGS),
+    ],
+)
+def test_a_command_loads_what_it_needs(tmp_path, args, unneeded):
     code = (
         "import sys, sentinel_gateway.cli as c\n"
-        "sys.argv = ['sentinel', *sys.argv[1:]]\n"
         "try: c.main()\n"
-        "finally: print({'fastapi', 'uvicorn', 'sentinel_gateway.app'} & sys.modules.keys(), file=sys.stderr)\n"
+        f"finally: print({set(unneeded)} & sys.modules.keys(), file=sys.stderr)\n"
     )
-    for args in (["check"], ["--help"], ["serve", "--help"]):
-        result = subprocess.run(
-            [sys.executable, "-c", code, *args],
-            cwd=tmp_path,
-            env={"HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        assert result.stderr == "set()\n"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *args],
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert result.stderr == "set()\n"
 
 
 @pytest.mark.parametrize("command", [(), ("serve",), ("check",), ("doctor",)])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_is_plain_text_and_has_examples(sentinel, command, flag):
     result = sentinel(*command, flag)
-    assert result.exit_code == 0
-    assert result.output.isascii()
-    assert "completion" not in result.output
-    assert "\x1b" not in result.output
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(" ".join(["usage: sentinel", *command, "[-h]"]))
+    assert result.stdout.isascii()
+    assert "\x1b" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "-\n" not in result.stdout
     if command:
-        assert f"\n    sentinel {command[0]}" in result.output
-        assert "--config FILE" in result.output
+        assert f"\n\nExamples:\n  sentinel {command[0]}\n" in result.stdout
+        assert "\n  -c, --config FILE  The YAML file." in result.stdout
+
+
+def test_the_help_of_a_command_is_all_that_it_takes(sentinel):
+    assert sentinel("serve", "--help").stdout == (
+        "usage: sentinel serve [-h] [-c FILE] [--host ADDRESS] [--port PORT]\n"
+        "                      [--log-level LEVEL]\n"
+        "\n"
+        "Start the gateway.\n"
+        "\n"
+        "SIGTERM and Ctrl-C let running requests finish, a second one ends at once;\n"
+        "SIGHUP reads the configuration again and keeps the old one if the new one is\n"
+        "wrong.\n"
+        "\n"
+        "Examples:\n"
+        "  sentinel serve\n"
+        "  OPENAI_API_KEY=sk-... sentinel serve --port 9000\n"
+        "  sentinel serve --config /etc/sentinel/sentinel.yaml\n"
+        "\n"
+        "options:\n"
+        "  -h, --help         Show this message and exit.\n"
+        "  -c, --config FILE  The YAML file. Default: $SENTINEL_CONFIG, else\n"
+        "                     ./sentinel.yaml if there is one.\n"
+        "  --host ADDRESS     Address to listen on; this version takes loopback only.\n"
+        "  --port PORT        Port to listen on; 0 takes any free one.\n"
+        "  --log-level LEVEL  trace, debug, info, warn or error.\n"
+    )
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("60", 60), ("90", 90), ("300", 100)])
+def test_help_is_as_wide_as_the_terminal_and_never_too_wide(sentinel, columns, widest):
+    lines = sentinel("serve", "--help", COLUMNS=columns).stdout.splitlines()
+    assert widest - 20 < max(map(len, lines)) <= widest
+    assert "  sentinel serve --config /etc/sentinel/sentinel.yaml" in lines
 
 
 def test_without_a_command_it_shows_help(sentinel):
-    assert "Commands:" in sentinel().output
+    result = sentinel()
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", sentinel("--help").stdout)
+    for line in ("serve     Start the gateway.", "check     Validate the configuration without starting.", "doctor    Check the"):
+        assert f"\n    {line}" in result.stderr
 
 
-def test_an_unknown_command_is_a_fault_with_a_hint(sentinel):
-    result = sentinel("chek")
-    assert result.exit_code == 2
-    assert "Did you mean 'check'?" in result.output
+def test_the_version(sentinel):
+    assert sentinel("--version") == (0, f"sentinel {sentinel_gateway.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "fault"),
+    [
+        (["chek"], "sentinel: unknown command 'chek'; did you mean 'check'? (see sentinel --help)"),
+        (["xyz"], "sentinel: unknown command 'xyz' (see sentinel --help)"),
+        (["--verison"], "sentinel: unknown option '--verison'; did you mean '--version'? (see sentinel --help)"),
+        (["check", "--jsn"], "sentinel check: unknown option '--jsn'; did you mean '--json'? (see sentinel check --help)"),
+        (["serve", "--prot=1"], "sentinel serve: unknown option '--prot'; did you mean '--port'? (see sentinel serve --help)"),
+        (
+            ["doctor", "--conf", "x"],
+            "sentinel doctor: unknown option '--conf'; did you mean '--config'? (see sentinel doctor --help)",
+        ),
+        (["doctor", "-x"], "sentinel doctor: unknown option '-x' (see sentinel doctor --help)"),
+        (["check", "extra"], "sentinel check: unexpected argument 'extra' (see sentinel check --help)"),
+        (["serve", "--port"], "sentinel serve: argument --port: expected one argument (see sentinel serve --help)"),
+        (["check", "--json=1"], "sentinel check: argument --json: ignored explicit argument '1' (see sentinel check --help)"),
+    ],
+)
+def test_what_cannot_be_understood_is_one_line_with_a_hint(sentinel, args, fault):
+    assert sentinel(*args) == (2, "", f"{fault}\n")
+
+
+def test_values_may_stand_behind_an_equals_sign_or_follow(sentinel):
+    for args in (["--config=a.yaml"], ["--config", "a.yaml"], ["-c", "a.yaml"], ["-ca.yaml"]):
+        assert "there is no file a.yaml" in sentinel("check", *args).stderr
+
+
+def test_a_reader_who_has_left_is_no_fault_of_ours(tmp_path):
+    for command in (["--help"], ["check"]):
+        read, write = os.pipe()
+        os.close(read)
+        with os.fdopen(write, "wb") as closed:
+            result = subprocess.run(
+                [sys.executable, "-m", "sentinel_gateway", *command],
+                cwd=tmp_path,
+                env={"HOME": str(tmp_path)},
+                stdout=closed,
+                stderr=subprocess.PIPE,
+                check=False,
+                timeout=60,
+            )
+        assert (result.returncode, result.stderr) == (1, b"")
+
+
+def test_no_output_at_all_is_no_fault_either(tmp_path):
+    script = f"exec {shlex.quote(sys.executable)} -m sentinel_gateway check >&-"
+    result = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env={"HOME": str(tmp_path)}, stderr=subprocess.PIPE, check=False, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_ctrl_c_ends_a_command_without_a_stack(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        env = {"HOME": str(tmp_path), "PORT": "0", "VLLM_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/v1"}
+        command = [sys.executable, "-m", "sentinel_gateway", "doctor"]
+        with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            asked, _ = silent.accept()
+            with asked:
+                process.send_signal(signal.SIGINT)
+                assert process.communicate(timeout=60) == (b"", b"")
+    assert process.returncode == 130
 
 
 def test_check_shows_what_is_on(sentinel, tmp_path):
@@ -115,7 +230,7 @@ def test_check_json(sentinel, tmp_path):
         "data_dir": f"{tmp_path}/.local/share/sentinel",
         "notes": [],
     }
-    assert "canary" not in result.output
+    assert "canary" not in result.stdout + result.stderr
 
 
 def test_check_reports_every_fault(sentinel, tmp_path):

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from sentinel_gateway.cli.doctor import Finding, check_databases, check_folder, check_port, check_versions
+from sentinel_gateway.cli.examination import Finding, check_databases, check_folder, check_port, check_versions
 from sentinel_gateway.settings.model import Server
 
 

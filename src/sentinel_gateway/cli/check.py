@@ -1,82 +1,37 @@
 """`sentinel check`."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
-import typer
-
-from sentinel_gateway.cli.edge import ConfigOption, JsonOption, loader, refuse
+from sentinel_gateway.cli.edge import loader, refuse
+from sentinel_gateway.cli.line import Commands, add_command, add_config_option, add_json_option
 from sentinel_gateway.errors import ConfigurationError
-from sentinel_gateway.settings.example import as_text
-from sentinel_gateway.settings.load import Loaded
-from sentinel_gateway.settings.model import Settings
 
 
-def check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    line = add_command(commands, check)
+    add_config_option(line)
+    add_json_option(line)
+
+
+def check(config: Path | None, *, as_json: bool) -> int:
     """Validate the configuration without starting.
 
     Shows what would be on, or every fault with its place and what would be right. Exit code 0 if the configuration holds,
     else 2.
 
-    \b
     Examples:
       sentinel check
       sentinel check --config new.yaml --json
-    """  # noqa: D301 - click reads the \b, which keeps the lines apart
+
+    """
+    from sentinel_gateway.cli.summary import describe, summarize
+
     try:
         loaded = loader(config)()
     except ConfigurationError as error:
-        raise refuse(error, as_json=as_json) from None
+        return refuse(error, as_json=as_json)
     summary = summarize(loaded)
-    typer.echo(json.dumps({"ok": True} | summary, indent=2) if as_json else "\n".join(describe(summary)))
-
-
-def summarize(loaded: Loaded) -> dict[str, Any]:
-    """What is on, without any secret."""
-    settings = loaded.settings
-    return {
-        "files": list(loaded.files),
-        "listen": f"http://{_bracketed(settings.server.host)}:{settings.server.port}",
-        "providers": _providers(settings),
-        "models": {name: list(model.targets) for name, model in settings.models.items()},
-        "cache": _cache(settings),
-        "data_dir": str(settings.data_dir),
-        "notes": list(loaded.notes),
-    }
-
-
-def describe(summary: dict[str, Any]) -> Iterator[str]:
-    """The summary for people, line by line."""
-    yield _line("files", ", ".join(summary["files"]) or "none: environment and defaults")
-    yield _line("listens on", summary["listen"])
-    yield from _lines("providers", [f"{name:<12} {where}" for name, where in summary["providers"].items()])
-    yield from _lines("models", [f"{name} -> {', '.join(targets)}" for name, targets in summary["models"].items()])
-    yield from _lines("cache", [f"{tier:<12} {what}" for tier, what in summary["cache"].items()])
-    yield _line("state", summary["data_dir"])
-    yield from _lines("notes", summary["notes"])
-    yield "The configuration holds."
-
-
-def _providers(settings: Settings) -> dict[str, str]:
-    on = {name: provider.base_url for name, provider in settings.providers.items() if provider.enabled and name != "demo"}
-    return on | ({"demo": "built in"} if settings.demo else {})
-
-
-def _cache(settings: Settings) -> dict[str, str]:
-    memory, disk = settings.cache.memory, settings.cache.disk
-    tiers = {"memory": f"{memory.entries} answers, {as_text(memory.bytes)}, {memory.ttl:g} s each at most"}
-    return tiers | ({"disk": as_text(disk.bytes)} if disk.enabled else {})
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _line(label: str, text: str) -> str:
-    return f"{label:<12}{text}"
-
-
-def _lines(label: str, texts: list[str]) -> Iterator[str]:
-    for index, text in enumerate(texts):
-        yield _line("" if index else label, text)
+    print(json.dumps({"ok": True} | summary, indent=2) if as_json else "\n".join(describe(summary)))
+    return 0

@@ -2,39 +2,39 @@
 
 import signal
 import threading
-from typing import Annotated
+from pathlib import Path
 
-import typer
-
-from sentinel_gateway.cli.edge import ConfigOption, loader, refuse
+from sentinel_gateway.cli.edge import loader, refuse
+from sentinel_gateway.cli.line import Commands, add_command, add_config_option
 from sentinel_gateway.errors import ConfigurationError
 
 
-def serve(
-    config: ConfigOption = None,
-    host: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on; this version takes loopback only.")
-    ] = None,
-    port: Annotated[str | None, typer.Option(metavar="PORT", help="Port to listen on; 0 takes any free one.")] = None,
-    log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="trace, debug, info, warn or error.")] = None,
-) -> None:
+def add(commands: Commands) -> None:
+    """Declare the command. Values are settings, so the settings judge them."""
+    line = add_command(commands, serve)
+    add_config_option(line)
+    line.add_argument("--host", metavar="ADDRESS", help="Address to listen on; this version takes loopback only.")
+    line.add_argument("--port", metavar="PORT", help="Port to listen on; 0 takes any free one.")
+    line.add_argument("--log-level", metavar="LEVEL", help="trace, debug, info, warn or error.")
+
+
+def serve(config: Path | None, host: str | None, port: str | None, log_level: str | None) -> int:
     """Start the gateway.
 
     SIGTERM and Ctrl-C let running requests finish, a second one ends at once; SIGHUP reads the configuration again and keeps
     the old one if the new one is wrong.
 
-    \b
     Examples:
       sentinel serve
       OPENAI_API_KEY=sk-... sentinel serve --port 9000
       sentinel serve --config /etc/sentinel/sentinel.yaml
-    """  # noqa: D301 - click reads the \b, which keeps the lines apart
+
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    from sentinel_gateway import serving  # noqa: PLC0415 - the other commands start without it
+    from sentinel_gateway import serving
 
     try:
-        code = serving.serve(loader(config, {"host": host, "port": port, "log-level": log_level}))
+        return serving.serve(loader(config, {"host": host, "port": port, "log-level": log_level}))
     except ConfigurationError as error:
-        raise refuse(error) from None
-    raise typer.Exit(code)
+        return refuse(error)
