@@ -20,7 +20,7 @@ from sentinel_gateway.core.caching import Entry, Head
 from sentinel_gateway.stores import _sqlite_rows as rows
 from sentinel_gateway.stores._inbox import Inbox
 from sentinel_gateway.stores._sealing import unseal, unseal_head, unseal_vector
-from sentinel_gateway.stores._sqlite_file import is_broken
+from sentinel_gateway.stores._sqlite_file import BrokenFile, is_broken
 from sentinel_gateway.stores._sqlite_writer import Writer
 
 # Cast, since a flipped bit in a row's head makes a number or a text of a blob.
@@ -99,6 +99,9 @@ class Reader:
         heads: list[tuple[Head, bytes | None]] = []
         with contextlib.closing(self._connection().execute(_QUESTIONS, (after,))) as found:
             for read, (row, sealed, vector) in enumerate(found, 1):
+                if row <= after:
+                    raise BrokenFile("the rows of the questions lead back")
+                after = row
                 head = unseal_head(sealed)
                 if head is None:
                     self._writer.discard(partial(rows.discard_question, row=row, head=sealed))
@@ -107,7 +110,7 @@ class Reader:
                 if read % ROWS_AT_ONCE == 0:
                     time.sleep(BREATH)
                 if read == PAGE_ROWS or not self._questions.empty():
-                    return Page(heads, row)
+                    return Page(heads, after)
         return Page(heads, None)
 
     def _vector(self, row: int, sealed: bytes | None, *, head: Head, model: str) -> bytes | None:

@@ -17,6 +17,7 @@ import pytest
 
 from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.stores._sealing import seal
 from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
 from tests.contract.stores.conftest import NOW, PATIENT, Told, make_entry, open_sqlite, until
 
@@ -24,6 +25,10 @@ pytestmark = pytest.mark.anyio
 
 HASTY = SqliteLimits(deadline=0.05, short_deadline=0.2, pause=0.3)
 """The deadline of the product; the rest so short that a test can wait for it."""
+ROW_500, ROW_1 = b"\x83\x74", b"\x80\x01"
+"""A row's number as the file holds it."""
+RECORD_HEAD = b"\x05\x00\x00\x00\x00"
+"""What stands before the values of a question: its own length, no value for the id, a blob (two bytes), no vector."""
 CALM = SqliteLimits(deadline=5.0, pause=0.2)
 
 HOLDER = """
@@ -289,6 +294,26 @@ async def test_questions_of_a_damaged_file_end_early_and_it_is_replaced(tmp_path
     store.put(make_entry("after", scope="s", text="?"))
     await store.flush()
     assert [head.key async for page in store.heads(model="mini") for head, _ in page] == ["after"]
+    await store.close()
+
+
+async def test_questions_whose_rows_lead_back_are_not_followed(tmp_path, told):
+    store = await open_sqlite(tmp_path, told, limits=CALM)
+    entries = [make_entry(str(n), scope="s", text="?") for n in range(600)]
+    for entry in entries:
+        store.put(entry)
+    await store.flush()
+    await store.flush()  # by now the file has been checked
+    file = tmp_path / "cache.db"
+    settle_log(file)
+    with file.open("r+b") as handle:
+        content = handle.read()
+        row = content.index(seal(entries[499].head())) - len(RECORD_HEAD) - len(ROW_500)
+        assert content[row:].startswith(ROW_500 + RECORD_HEAD[:2])
+        handle.seek(row)
+        handle.write(ROW_1)
+    assert [page async for page in store.heads(model="mini")] == []
+    await until(lambda: sorted(told.names) == ["store_file_corrupt", "store_questions_unread"])
     await store.close()
 
 
