@@ -1,0 +1,58 @@
+"""Guards: when must a stored answer not serve a question, however similar the two texts are?
+
+A sentence embedding hardly sees a number, a name, a "not" or the order of words. Each guard looks at one of these and objects
+if the two texts could want different answers. A guard is a veto: no similarity outweighs it. It costs a call to a provider
+where it errs; what it misses costs a wrong answer.
+
+Pure rules over the two texts, for English first. Time is linear in their length.
+"""
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+from sentinel_gateway.core.guards import asks, language, names, numbers, order, polarity, verbatim
+from sentinel_gateway.core.guards.language import is_foreign
+from sentinel_gateway.core.guards.words import Pair, content_differs, pair, read
+
+__all__ = ["Guard", "is_foreign", "veto"]
+
+Guard = Literal[
+    "language",
+    "verbatim",
+    "numbers",
+    "time",
+    "negation",
+    "antonyms",
+    "pronouns",
+    "names",
+    "question",
+    "form",
+    "action",
+    "order",
+    "words",
+]
+"""A closed list; the reason of a miss is `guard-<name>`."""
+
+OBJECTIONS: Final[tuple[tuple[Guard, Callable[[Pair], bool]], ...]] = (
+    ("verbatim", lambda pair: verbatim.missing(pair.a.spans, pair.b.text) or verbatim.missing(pair.b.spans, pair.a.text)),
+    ("language", lambda pair: language.guess(pair.a.plain) != language.guess(pair.b.plain)),
+    ("numbers", lambda pair: numbers.differ(pair.only_a, pair.only_b)),
+    ("time", asks.times_differ),
+    ("negation", polarity.negated),
+    ("antonyms", polarity.opposite),
+    ("pronouns", names.pronouns_differ),
+    ("names", names.differ),
+    ("question", asks.kinds_differ),
+    ("form", asks.forms_differ),
+    ("action", asks.acts),
+    ("order", order.differs),
+    ("words", content_differs),
+)
+
+
+def veto(question: str, stored: str) -> Guard | None:
+    """The first guard that objects to answering `question` with the answer to `stored`; None if none does. Symmetric."""
+    if is_foreign(question) or is_foreign(stored):
+        return "language"
+    both = pair(read(question), read(stored))
+    return next((guard for guard, objects in OBJECTIONS if objects(both)), None)

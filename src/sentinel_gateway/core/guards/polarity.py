@@ -1,0 +1,188 @@
+"""Yes or no, and which end: negations, opposites, comparatives, quantifiers.
+
+These guards may not be softened. A negation counts by parity, so that "unavailable" equals "not available".
+"""
+
+from typing import Final
+
+from sentinel_gateway.core.guards.lexicon import NOT, words
+from sentinel_gateway.core.guards.words import DIRECTION_TOKENS, Pair, canonical
+
+PREFIXES: Final = ("un", "in", "im", "il", "ir", "non", "dis", "de")
+"""One text has the word, the other the word with one of these before it: a negation."""
+
+OPPOSITES: Final = """
+buy|purchase|get - sell
+before|prior|until - after|following|since|once
+increase|raise|more|grow|rise|gain|climb|expand|widen|surge - decrease|reduce|lower|less|fewer
+increase|raise|more|grow|rise|gain|climb|expand|widen|surge - shrink|drop|fall|lose|decline|narrow
+most|maximum|max|maximal|maximize|greatest|highest - least|minimum|min|minimal|minimize|fewest|smallest|lowest
+first|start|begin|earliest|initial|launch|beginning|oldest - last|end|stop|latest|final|finish|ending|newest|close|terminate
+open|unlock|reopen - shut|close|lock|closed|locked|block|freeze
+enable|activate|allow|on|permit|start|turnon - disable|deactivate|forbid|off|ban|prohibit|block|deny|stop|turnoff|prevent|avoid
+upload|push|export|send|outgoing|outbound|outbox - download|pull|import|receive|incoming|inbound|inbox
+above|over|exceed|upper|top|up|upstairs|upward|higher|ascending|ascend - below|under|lower|bottom
+above|over|exceed|upper|top|up|upstairs|upward|higher|ascending|ascend - down|downstairs|downward|descending
+big|bigger|biggest|large|larger|largest|great|huge|giant - small|smaller|smallest|tiny|little|mini
+high|higher|highest|tall|taller|tallest - low|lower|lowest|short|shorter|shortest
+long|longer|longest|extend|lengthen - short|shorter|shortest|shorten|brief
+fast|faster|fastest|quick|quicker|accelerate|quickest|hurry - slow|slower|slowest|decelerate
+good|better|best|improve|great|positive|well|excellent|enhance - bad|worse|worst|worsen|negative|poor|badly|terrible|awful|evil
+hot|hotter|hottest|warm|warmer|heat|heating|warmest|summer - cold|colder|coldest|cool|cooler|cooling|coolest|freeze|winter
+old|older|oldest|elder|ancient|senior - young|younger|youngest|new|newer|newest|modern|junior
+rich|richer|richest - poor|poorer|poorest
+strong|stronger|strongest|strengthen - weak|weaker|weakest|weaken
+heavy|heavier|heaviest - light|lighter|lightest
+cheap|cheaper|cheapest|inexpensive|affordable|free - expensive|costly|dearest|paid|priciest|pricey|charge
+easy|easier|easiest|simple|simpler - hard|harder|hardest|difficult|complex|complicated
+near|nearer|nearest|close|closer|closest - far|farther|farthest|further|furthest|distant
+early|earlier|earliest|soon - late|later|latest|delayed
+inside|in|into|indoor|internal|inner|import|domestic - outside|out|outdoor|external|outer|export|foreign|international
+north|northern - south|southern
+east|eastern - west|western
+left|leftmost - right|rightmost
+male|man|men|boy|husband|father|son|brother|king|uncle|mr|gentleman|dad - female|woman|women|girl|wife|mother|daughter
+male|man|men|boy|husband|father|son|brother|king|uncle|mr|gentleman|dad - sister|queen|aunt|mrs|ms|lady|mom
+add|include|insert|plus|with|append|attach|install|create|save|mount|assign - remove|exclude|subtract|minus|without
+add|include|insert|plus|with|append|attach|install|create|save|mount|assign - detach|uninstall|delete|drop|discard|unmount
+accept|approve|agree|confirm|admit - reject|decline|refuse|disagree|deny|cancel|dispute
+win|winner|victory|succeed|success|pass|passed - lose|loser|defeat|fail|failure|failed
+love|like|enjoy|adore - hate|dislike|despise|loathe
+push - pull
+give|lend|donate - take|borrow|receive|steal
+borrow|borrower|debtor|debt|debit|liability|owe|withdraw|withdrawal|spend|expense|loss - lend|lender|creditor|credit|asset
+borrow|borrower|debtor|debt|debit|liability|owe|withdraw|withdrawal|spend|expense|loss - deposit|save|income|revenue|profit|own
+arrive|arrival|enter|entrance|entry|come|join|check-in|board|hire - depart|departure|leave|exit|go
+arrive|arrival|enter|entrance|entry|come|join|check-in|board|hire - quit|check-out|alight|fire|leaving
+connect|attach|link|login|subscribe|register|signup|lock|bind - disconnect|detach|unlink|logout
+connect|attach|link|login|subscribe|register|signup|lock|bind - unsubscribe|unregister|cancel|unlock|unbind
+encrypt|encode|compress|zip|serialize|pack|wrap - decrypt|decode|decompress|unzip|deserialize|unpack|unwrap
+cause|trigger|create|worsen - cure|prevent|stop|heal|treat|fix
+safe|secure|harmless|protected - dangerous|unsafe|harmful|risky|insecure|vulnerable
+legal|lawful|allowed|permitted - illegal|unlawful|forbidden|banned|prohibited
+public|open|shared - private|closed|secret|confidential
+true|correct|right|accurate|real|genuine - false|incorrect|wrong|inaccurate|fake
+full|fill|occupied - empty|drain|vacant
+happy|happier|happiest - sad|sadder|saddest|unhappy
+present|attend|appear|show|visible|reveal - absent|miss|disappear|hide|hidden|invisible|conceal
+alive|live|born|birth|life - dead|die|death|kill
+day|daytime|daily - night|nighttime|nightly
+morning|breakfast|sunrise - evening|dinner|sunset
+friend|ally - enemy|foe
+question - answer
+ask - answer|reply
+parent|parents - child|children
+employer|boss|manager - employee|worker|staff
+teacher|teach - student|learn
+import - export
+positive - negative
+advantage|benefit|pro|pros|strength|upside - disadvantage|drawback|con|cons|risk|weakness|downside|harm
+single|unmarried - married|divorced
+marry|married|marriage|wedding - divorce|divorced
+single|one-way - return|round-trip|multiple
+required|mandatory|compulsory|must|necessary|needed - optional|voluntary|unnecessary|can
+temporary - permanent
+manual|manually - automatic|automatically
+input|source|producer|server|read|load|sender - output|target|consumer|client|write|unload|receiver
+read - write
+horizontal|horizontally|row|width|wide|wider - vertical|vertically|column|height|narrow|narrower
+multiply - divide
+add|sum - subtract|multiply|divide
+public - private
+taxable|taxed - tax-free|untaxed|exempt
+cover|covered|included|include - excluded|exclude|exempt
+waive|waived|refund|refunded|reimburse|free - charge|charged|impose
+active|passively|busy - passive|actively|idle
+bull|bullish|long|call - bear|bearish|short|put
+forward|forwards|next|ahead|following|future - backward|backwards|previous|behind|past|preceding
+wet|rain|rainy|damp - dry|sun|sunny
+liquid - solid|gas
+thick|thicker|fat - thin|thinner|slim
+deep|deeper - shallow|shallower
+loud|louder|noisy - quiet|quieter|silent
+clean|cleaner - dirty|dirtier
+healthy|healthier - sick|ill|unhealthy
+soft|softer - hard|harder
+odd - even
+sharp - blunt|dull
+ascending|ascend|asc - descending|descend|desc
+religious|sacred - secular|atheist
+optimistic|optimist - pessimistic|pessimist
+brave - cowardly|coward
+generous - stingy|selfish
+humble - arrogant|proud
+hope|hopeful - despair|hopeless
+attack|offense|offensive - defend|defense|defensive
+victim - attacker|perpetrator
+supply - demand
+theory|theoretical - practice|practical
+guilty - innocent
+natural - artificial|synthetic
+major|majority|primary - minor|minority|secondary
+common - rare|uncommon
+simple - complex
+ancestor - descendant
+predecessor - successor
+prefix - suffix
+plaintiff - defendant
+landlord - tenant
+uppercase - lowercase
+synchronous|sync - asynchronous|async
+local|locally - remote|remotely|global
+static - dynamic
+mutable - immutable
+vegetarian|vegan|plant - meat
+wholesale - retail
+front - back|rear
+"""
+"""One line: words of one end - words of the other."""
+LIMITING: Final = words(
+    "only unless except excluding exclude avoid prevent stop quit instead refuse deny ban formerly least maximum",
+    "minimum above below half twice double triple opposite almost nearly former ex",
+)
+"""Words that turn or narrow what is asked even when only one text has them."""
+
+
+ALL: Final = words("all every both entire always")
+SOME: Final = words("some few several sometimes")
+
+
+def _ends() -> dict[str, frozenset[str]]:
+    """Each canonical word -> the words it must not be exchanged for."""
+    found: dict[str, set[str]] = {}
+    for line in OPPOSITES.strip().splitlines():
+        one, other = ({canonical(word) for word in side.split("|")} for side in line.split(" - "))
+        for word in one:
+            found.setdefault(word, set()).update(other - {word})
+        for word in other:
+            found.setdefault(word, set()).update(one - {word})
+    return {word: frozenset(ends) for word, ends in found.items()}
+
+
+ENDS: Final = _ends()
+
+
+def negated(pair: Pair) -> bool:
+    """Is one text an odd number of negations away from the other, or does one limit what the other doesn't?"""
+    turns = pair.only_a.count(NOT) + pair.only_b.count(NOT)
+    turns += _prefixed(pair.only_a, frozenset(pair.only_b)) + _prefixed(pair.only_b, frozenset(pair.only_a))
+    return turns % 2 == 1 or not LIMITING.isdisjoint(pair.only_a) or not LIMITING.isdisjoint(pair.only_b)
+
+
+def _prefixed(longer: tuple[str, ...], shorter: frozenset[str]) -> int:
+    """How many words of `longer` are words of `shorter` behind a negative prefix?"""
+    return sum(word.startswith(prefix) and word[len(prefix) :] in shorter for word in longer for prefix in PREFIXES)
+
+
+def opposite(pair: Pair) -> bool:
+    """Does one text hold the opposite of what the other holds?"""
+    if any(not ENDS[word].isdisjoint(pair.only_b) for word in pair.only_a if word in ENDS):
+        return True
+    if not DIRECTION_TOKENS.isdisjoint(pair.only_a) or not DIRECTION_TOKENS.isdisjoint(pair.only_b):
+        return True
+    return _quantified(pair.a.plain, pair.b.plain) or _quantified(pair.b.plain, pair.a.plain)
+
+
+def _quantified(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """All against some."""
+    return not (ALL.isdisjoint(one) or SOME.isdisjoint(other)) and ALL.isdisjoint(other)

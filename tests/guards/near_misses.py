@@ -1,0 +1,88 @@
+"""Near misses and rewordings, generated: pairs of questions one small word apart, and pairs that want the same answer.
+
+All templates are our own. A frame holds `{x}`; a near miss puts two different values of the same slot into it, so nearly all
+words agree and the answer doesn't. The same seed yields the same pairs.
+"""
+
+import random
+from collections.abc import Iterator
+from itertools import combinations, product
+from typing import NamedTuple
+
+from tests.guards.slots import CONTRASTS, FRAMES, REWORDED, REWORDED_SLOTS, SWAPPED, VALUES
+
+PER_KIND = 220
+REWORDINGS = 700
+OPENINGS = ("", "", "", "Hi, ", "Hello! ", "Please help: ", "Quick question: ")
+CLOSINGS = ("", "", "", " Thanks!", " Thank you.", " Please answer briefly.")
+
+
+class NearMiss(NamedTuple):
+    """Two questions that must not share an answer, and what sets them apart."""
+
+    question: str
+    near_miss: str
+    kind: str
+
+
+class Rewording(NamedTuple):
+    """Two questions that may share an answer."""
+
+    question: str
+    rewording: str
+
+
+def near_misses(seed: int = 0) -> list[NearMiss]:
+    """At least 5,000 distinct pairs, the same for the same seed."""
+    chance = random.Random(seed)
+    found: dict[tuple[str, str], NearMiss] = {}
+    for kind, pairs in _sources().items():
+        drawn = sorted(set(pairs))
+        chance.shuffle(drawn)
+        for question, near_miss in drawn[:PER_KIND]:
+            opening, closing = chance.choice(OPENINGS), chance.choice(CLOSINGS)
+            case = NearMiss(opening + question + closing, opening + near_miss + closing, kind)
+            found[case.question, case.near_miss] = case
+    return list(found.values())
+
+
+def _sources() -> dict[str, list[tuple[str, str]]]:
+    sources: dict[str, list[tuple[str, str]]] = {kind: list(_exchanged(kind)) for kind in FRAMES}
+    sources |= {kind: list(_contrasted(kind)) for kind in CONTRASTS}
+    sources |= {kind: list(_swapped(kind)) for kind in SWAPPED}
+    return sources
+
+
+def _exchanged(kind: str) -> Iterator[tuple[str, str]]:
+    """Each frame with each two values of its slot."""
+    for frame, (one, other) in product(FRAMES[kind], combinations(VALUES[kind], 2)):
+        yield frame.format(x=one), frame.format(x=other)
+
+
+def _contrasted(kind: str) -> Iterator[tuple[str, str]]:
+    """Each contrast in each frame that suits it; a frame without a slot is itself a contrast's side."""
+    frames, couples = CONTRASTS[kind]
+    for frame, (one, other) in product(frames, couples):
+        yield frame.format(x=one), frame.format(x=other)
+
+
+def _swapped(kind: str) -> Iterator[tuple[str, str]]:
+    """The two parts of a frame exchanged."""
+    frames, values = SWAPPED[kind]
+    for frame, (one, other) in product(frames, combinations(values, 2)):
+        yield frame.format(a=one, b=other), frame.format(a=other, b=one)
+
+
+def rewordings(seed: int = 0) -> list[Rewording]:
+    """At least 500 distinct pairs, the same for the same seed."""
+    chance = random.Random(seed)
+    found = {
+        Rewording(one.format(x=value), other.format(x=value))
+        for slot, groups in REWORDED.items()
+        for group in groups
+        for one, other in combinations(group, 2)
+        for value in REWORDED_SLOTS[slot]
+    }
+    drawn = sorted(found)
+    chance.shuffle(drawn)
+    return drawn[:REWORDINGS]
