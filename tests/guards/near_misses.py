@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from itertools import combinations, product
 from typing import NamedTuple
 
-from tests.guards.slots import CONTRASTS, FRAMES, REWORDED, REWORDED_SLOTS, SWAPPED, VALUES
+from tests.guards import fresh_slots, slots
 
+FRAMES = slots.FRAMES | fresh_slots.FRESH_FRAMES
+VALUES = slots.VALUES | fresh_slots.FRESH_VALUES
+CONTRASTS = slots.CONTRASTS | fresh_slots.FRESH_CONTRASTS
+SWAPPED = slots.SWAPPED | fresh_slots.FRESH_SWAPPED
 PER_KIND = 220
 REWORDINGS = 700
 OPENINGS = ("", "", "", "Hi, ", "Hello! ", "Please help: ", "Quick question: ")
@@ -47,10 +51,11 @@ def near_misses(seed: int = 0) -> list[NearMiss]:
 
 
 def _sources() -> dict[str, list[tuple[str, str]]]:
-    sources: dict[str, list[tuple[str, str]]] = {kind: list(_exchanged(kind)) for kind in FRAMES}
-    sources |= {kind: list(_contrasted(kind)) for kind in CONTRASTS}
-    sources |= {kind: list(_swapped(kind)) for kind in SWAPPED}
-    return sources
+    return (
+        {kind: list(_exchanged(kind)) for kind in FRAMES}
+        | {kind: list(_contrasted(kind)) for kind in CONTRASTS}
+        | {kind: list(_swapped(kind)) for kind in SWAPPED}
+    )
 
 
 def _exchanged(kind: str) -> Iterator[tuple[str, str]]:
@@ -78,11 +83,11 @@ def rewordings(seed: int = 0) -> list[Rewording]:
     chance = random.Random(seed)
     found = {
         Rewording(one.format(x=value), other.format(x=value))
-        for slot, groups in REWORDED.items()
+        for slot, groups in slots.REWORDED.items()
         for group in groups
         for one, other in combinations(group, 2)
-        for value in REWORDED_SLOTS[slot]
+        for value in slots.REWORDED_SLOTS[slot]
     }
-    drawn = sorted(found)
+    drawn = sorted(found | {Rewording(*pair) for pair in fresh_slots.FRESH_REWORDED})
     chance.shuffle(drawn)
     return drawn[:REWORDINGS]

@@ -20,6 +20,7 @@ AUXILIARY: Final = {
 }
 """The first of these in a question says whether it asks for what is, was, will be, can be or should be."""
 TENSES: Final = frozenset({"present", "past", "future"})
+DOERS: Final = frozenset({"who", "what"})
 REPORTING: Final = words("i my the there it we our a an this when if after while")
 REPORTED: Final = frozenset({"tell", "what", "how", "why", "where"})
 """Whoever reports a trouble wants to hear why and how to mend it."""
@@ -182,6 +183,10 @@ def _mode(plain: tuple[str, ...], ask: Ask) -> str:
     asked = plain[ask.at : ask.at + 5]
     if asked[:3] == ("is", "it", "possible") or (asked[:2] == ("is", "there") and "way" in asked):
         return "can"
+    if "able" in asked:
+        return "can"
+    if asked[0] in DOERS and asked[1:2] and asked[1] not in AUXILIARY:
+        return "past" if asked[1].endswith("ed") else "present" if asked[1].endswith("s") else "open"
     return next((AUXILIARY[word] for word in asked if word in AUXILIARY), "open")
 
 

@@ -3,7 +3,6 @@
 All lists are our own. A word that is missing here costs a hit, never a wrong answer: it is compared as it stands.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
 
@@ -21,11 +20,9 @@ def words(*lists: str) -> frozenset[str]:
     return frozenset(word for each in lists for word in each.split())
 
 
-def without(mapping: dict[str, str], names: Iterable[str]) -> dict[str, str]:
-    return {word: meaning for word, meaning in mapping.items() if word not in names}
-
-
-ARTICLES: Final = words("a an the this that these those there here it its itself s t re ll ve m d")
+ARTICLES: Final = words("a an the this that these those there here it its itself")
+TAILS: Final = words("s t re ll ve m d")
+"""What an apostrophe cuts off."""
 AUXILIARIES: Final = words(
     "is are am was were be been being do does did doing done has have had having will would shall should can could may might",
     "must ought gonna wanna let lets got gets get getting used",
@@ -40,10 +37,15 @@ COURTESY: Final = words(
     "exactly precisely quite rather such even ever still yet indeed truly definitely certainly literally honestly fact oh um uh",
     "tell know knows explain describe say show give want like wondering wonder curious help question answer ask asking mean",
     "possible possibly able any some as if whether else though because since while therefore thus hence etc",
-    "thing things stuff kind sort way ways actual exact certain particular specific various different called named name",
+    "thing things stuff kind way ways actual exact certain particular specific various different called named",
     "dear sir quick quickly briefly detail details detailed look looking try trying find finding found go going come",
     "something anything everything someday somehow anyway each many much lot lots bit think believe opinion opinions feel",
 )
+SOFT: Final = words(
+    "find finding found show look looking want like know help answer question go going come think believe feel people mean",
+    "way ways kind give ask asking try trying explain describe possible able",
+)
+"""Fillers that are still exchanged for another word, not dropped, where the other text has a word of its own."""
 FILLERS: Final = ARTICLES | AUXILIARIES | ASKING | PERSONS | COURTESY
 """Words that say nothing alone. Guards that need one of them (modals, question words, my and your) read the plain words."""
 
@@ -70,7 +72,7 @@ PHRASES: Final = {
     ("web", "site"): "website", ("e", "mail"): "email", ("wi", "fi"): "wifi", ("on", "line"): "online", ("data",
         "base"): "database",
     ("pick", "up"): "collect", ("pull", "up"): "show", ("find", "out"): "find", ("figure", "out"): "find", ("carry", "out"): "do",
-    ("in", "front"): "before",
+    ("in", "front"): "before", ("yet", "to"): "not",
     ("give", "up"): "quit", ("make", "sure"): "ensure", ("work", "out"): "exercise", ("for", "free"): "free",
     ("free", "of"): "without", ("instead", "of"): "instead", ("rather", "than"): "instead", ("other", "than"): "except",
     ("apart", "from"): "except", ("due", "to"): "", ("thank", "you"): "", ("of", "course"): "", ("a", "lot"): "",
@@ -84,6 +86,9 @@ best good better top great greatest excellent recommend recommended recommendati
 big large huge
 small little tiny
 quick fast rapid
+old age
+tall height
+far distance
 fastest quickest
 worth worthwhile
 economic economical
@@ -312,7 +317,7 @@ KEPT_FORMS: Final = words(
 NOT: Final = "~"
 NEGATORS: Final = words(
     "not no never none nobody nothing nowhere neither nor cannot without unable fail fails failed failing hardly barely scarcely",
-    "rarely seldom lack lacks lacking non isn aren don doesn",
+    "dislike dislikes disliked rarely seldom lack lacks lacking non isn aren don doesn",
 )
 NEGATED: Final = {
     word: word[2:]

@@ -25,7 +25,8 @@ YEAR: Final = re.compile(r"#\d{4}")
 NEAR_MONTH: Final = re.compile(r"#\d{1,4}(?:th)?")
 
 SMALL: Final = ordered(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen"
 )
 ONES: Final = {word: n for n, word in enumerate(SMALL)} | {"dozen": 12}
 TENS: Final = {word: 10 * n for n, word in enumerate(ordered("twenty thirty forty fifty sixty seventy eighty ninety"), 2)}
@@ -124,6 +125,7 @@ WEAK_ONE: Final = MARK + "one"
 ONE: Final = MARK + "1"
 
 
+CURRENCY_CODES: Final = frozenset(CURRENCIES.values())
 SPELLED: Final = frozenset({*ONES, *TENS, *SCALES, *ORDINALS})
 MONTH_WORDS: Final = frozenset({*MONTHS, *(f"{MARK}m{n}" for n in range(1, 13))})
 MEASURING: Final = frozenset({"second", *OPERATORS, *UNITS, *CURRENCIES, *WEEKDAYS})
@@ -217,19 +219,32 @@ def _values(found: list[str]) -> list[str]:
     out: list[str] = []
     state: tuple[int, int] | None = None
     for word in found:
+        if state is None and word in SCALES and out and out[-1].startswith(MARK):
+            _scale(out, SCALES[word])
+            continue
         extended = _extend(state, word)
         if extended is None and state is not None:
             out.append(_marked(state))
             extended = _extend(None, word)
         state = extended
         if state is None:
-            _value(word, out)
+            out.append(f"{MARK}{ORDINALS[word]}th" if word in ORDINALS and word != "second" else word)
     return [*out, _marked(state)] if state is not None else out
+
+
+def _scale(out: list[str], scale: int) -> None:
+    """Multiplies the number that ends `out`, before a currency ("$5 million") or not."""
+    at = len(out) - 1
+    if at and out[at][1:] in CURRENCY_CODES:
+        at -= 1
+    out[at] = MARK + scaled(out[at][1:], scale)
 
 
 def _extend(state: tuple[int, int] | None, word: str) -> tuple[int, int] | None:
     """(full thousands, rest) of the number so far with `word` added; None if `word` doesn't continue it, or begin one."""
     if state is None:
+        if word in SCALES:
+            return (0, SCALES[word]) if word == "hundred" else (SCALES[word], 0)
         value = ONES.get(word, TENS.get(word))
         return None if value is None else (0, value)
     total, rest = state
@@ -246,19 +261,6 @@ def _extend(state: tuple[int, int] | None, word: str) -> tuple[int, int] | None:
 def _marked(state: tuple[int, int]) -> str:
     value = sum(state)
     return WEAK_ONE if value == 1 else f"{MARK}{value}"
-
-
-def _value(word: str, out: list[str]) -> None:
-    """Adds a word that is no number word by itself: a scale after digits ("5 million") or alone, an ordinal, any other."""
-    if word in SCALES:
-        if out and out[-1].startswith(MARK):
-            out[-1] = MARK + scaled(out[-1][1:], SCALES[word])
-        else:
-            out.append(f"{MARK}{SCALES[word]}")
-    elif word in ORDINALS and word != "second":
-        out.append(f"{MARK}{ORDINALS[word]}th")
-    else:
-        out.append(word)
 
 
 def _measures(found: list[str]) -> list[str]:

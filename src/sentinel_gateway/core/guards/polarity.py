@@ -138,7 +138,7 @@ front - back|rear
 """One line: words of one end - words of the other."""
 LIMITING: Final = words(
     "only unless except excluding exclude avoid prevent stop quit instead refuse deny ban formerly least maximum",
-    "minimum above below half twice double triple opposite almost nearly former ex",
+    "minimum above below half twice double triple opposite almost nearly former ex hide hidden",
 )
 """Words that turn or narrow what is asked even when only one text has them."""
 

@@ -21,7 +21,9 @@ from sentinel_gateway.core.guards.lexicon import (
     NEGATORS,
     NOT,
     PHRASES,
+    SOFT,
     SYNONYMS,
+    TAILS,
     words,
 )
 
@@ -31,6 +33,7 @@ UPRIGHT: Final = str.maketrans(
     {"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "«": '"', "»": '"'}
     | {"\u2013": "-", "\u2014": " ", "\u2026": " "}
 )
+NEGATIVE: Final = re.compile(r"-\d")
 PART: Final = re.compile(r"[^\W_]+(?:\.[^\W_]+)*[+#]*|[^\w\s]")
 SYMBOLS: Final = frozenset(
     {
@@ -79,7 +82,8 @@ LONG: Final = 6
 LEAST_PLURAL: Final = 4
 CONFUSABLE: Final = words(
     "trial trail angel angle casual causal marital martial diary dairy calm clam desert dessert latter later diner dinner",
-    "biter bitter carol coral silver sliver board broad united untied aloud allowed planed planned comma coma tinny tiny super supper",
+    "biter bitter carol coral silver sliver board broad united untied aloud allowed planed planned comma coma tinny tiny super",
+    "supper",
 )
 """Words that look like slips of each other."""
 LEAST_SLIPPED: Final = 4
@@ -164,10 +168,12 @@ def _plain(text: str) -> tuple[list[str], list[int], list[str]]:
     starts = True
     for chunk in chunks:
         core = chunk.strip(OUTER)
+        if NEGATIVE.match(chunk):
+            core = "-" + core
         if core.isalpha():
             low = core.lower()
             if core[0] != low[0] and not starts:
-                low = numbers.CAPITALISED.get(core, ACRONYMS.get(core, low))
+                low = "letter-a" if core == "A" else numbers.CAPITALISED.get(core, ACRONYMS.get(core, low))
                 capitals.append(low)
             found += UNMARKED.get(low, (low,))
         else:
@@ -197,9 +203,11 @@ def _contraction(low: str) -> tuple[str, ...]:
     head, _, tail = low.partition("'")
     if tail == "t" and head.endswith("n"):
         return (head[:-1], "not")
+    if not head:
+        return ()
     if tail == "s" and head not in FILLERS:
         return (head, "'s")
-    return (head,) if tail in FILLERS else tuple(part for part in PART.findall(low) if part.isalnum())
+    return (head,) if tail in TAILS else tuple(part for part in PART.findall(low) if part.isalnum())
 
 
 def _phrases(plain: list[str]) -> list[str]:
@@ -304,7 +312,14 @@ DIRECTION_TOKENS: Final = frozenset(map(canonical, DIRECTIONS - {"up", "on", "ov
 
 def content_differs(pair: Pair) -> bool:
     """Does each text hold a word that the other lacks, beyond slips of the keyboard?"""
-    left, right = list(pair.only_a), list(pair.only_b)
+    left = [word for word in pair.only_a if not word.startswith(numbers.MARK)]
+    right = [word for word in pair.only_b if not word.startswith(numbers.MARK)]
+    if left and not right:
+        right = _soft(pair.b, pair.a)
+    elif right and not left:
+        left = _soft(pair.a, pair.b)
+    if any(len(word) == 1 and word.isalnum() for word in (*left, *right)):
+        return True
     if max(len(left), len(right)) > MOST_SLIPS:
         return bool(left and right)
     for word in tuple(left):
@@ -313,6 +328,11 @@ def content_differs(pair: Pair) -> bool:
             left.remove(word)
             right.remove(twin)
     return bool(left and right)
+
+
+def _soft(reading: Reading, other: Reading) -> list[str]:
+    """Fillers of one text in whose place the other may have a word of its own."""
+    return [word for word in reading.plain if word in SOFT and word not in other.plain]
 
 
 def slipped(one: str, other: str) -> bool:
