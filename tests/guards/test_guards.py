@@ -64,6 +64,7 @@ STOPPED: list[tuple[Guard, str, str]] = [
     ("question", "Can I eat this?", "Should I eat this?"),
     ("question", "How do I drain the pool?", "Drain the pool."),
     ("question", "How", "Why"),
+    ("question", "How is the weather in the hills?", "How was the weather in the hills?"),
     ("question", "Help with the garden?", "Why the garden?"),
     ("form", "List the planets in JSON.", "List the planets."),
     ("form", "Explain this paragraph.", "Shorten this paragraph."),
@@ -129,6 +130,9 @@ PASSING = [
     ("How was this canceled?", "How was this cancelled?"),
     ("What are the organisation's goals?", "What are the organization's goals?"),
     ("Do I need this on 10/12?", "do i need this on 10/12"),
+    ("Are there any fees abroad?", "What fees are there abroad?"),
+    ("Why is the rate wrong?", "Why was the rate wrong?"),
+    ("How long will a transfer take?", "How long does a transfer take?"),
     ("", ""),
 ]
 

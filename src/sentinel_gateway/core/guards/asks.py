@@ -13,15 +13,15 @@ WH: Final = words("who whom whose what which when where why how whats")
 AUXILIARY: Final = {
     **dict.fromkeys(words("is are am do does"), "present"),
     **dict.fromkeys(words("was were did had"), "past"),
-    **dict.fromkeys(words("will shall gonna"), "future"),
+    **dict.fromkeys(words("will gonna"), "future"),
     **dict.fromkeys(words("can could may might"), "can"),
     **dict.fromkeys(words("should must ought"), "should"),
-    **dict.fromkeys(words("would has have"), "open"),
+    **dict.fromkeys(words("would shall has have"), "open"),
 }
 """The first of these in a question says whether it asks for what is, was, will be, can be or should be."""
 TENSES: Final = frozenset({"present", "past", "future"})
 DOERS: Final = frozenset({"who", "what"})
-REPORTING: Final = words("i my the there it we our a an this when if after while")
+REPORTING: Final = words("i need want trying my the there it we our a an this when if after while")
 REPORTED: Final = frozenset({"tell", "what", "how", "why", "where"})
 """Whoever reports a trouble wants to hear why and how to mend it."""
 HELP: Final = frozenset({"tell", "how", "polar"})
@@ -32,7 +32,7 @@ MEASURES: Final = {"many": "how-many", "much": "how-much", "long": "how-long", "
 WHAT_OF: Final = {
     **dict.fromkeys(words("time date year day month"), "when"),
     **dict.fromkeys(words("place"), "where"),
-    **dict.fromkeys(words("reason reasons makes causes cause caused"), "why"),
+    **dict.fromkeys(words("reason reasons importance significance makes causes cause caused"), "why"),
     **dict.fromkeys(words("way ways method methods step steps process procedure should can best"), "how"),
     **dict.fromkeys(words("price cost costs fee amount"), "how-much"),
     **dict.fromkeys(words("number"), "how-many"),
@@ -137,8 +137,20 @@ def kinds_differ(pair: Pair) -> bool:
     left, right = _ask(a), _ask(b)
     if _kinds(a.plain, left).isdisjoint(_kinds(b.plain, right)):
         return True
-    modes = {_mode(a.plain, left), _mode(b.plain, right)}
-    return len(modes) > 1 and "open" not in modes and (left.polar or right.polar or modes <= TENSES)
+    one, other = _mode(a.plain, left), _mode(b.plain, right)
+    if one == other or "open" in {one, other}:
+        return False
+    return (
+        left.polar
+        or right.polar
+        or ({one, other} <= TENSES and not (_is_timeless(a.plain, left) and _is_timeless(b.plain, right)))
+    )
+
+
+def _is_timeless(plain: tuple[str, ...], ask: Ask) -> bool:
+    """Is it "why", or "how" something is done? Then is, was and will be have one answer."""
+    asked = plain[ask.at : ask.at + 5]
+    return asked[:1] == ("why",) or (asked[:1] == ("how",) and {"be", "is", "are", "was", "were", "did"}.isdisjoint(asked))
 
 
 def _ask(reading: Reading) -> Ask:
@@ -162,7 +174,8 @@ def _is_request(plain: tuple[str, ...]) -> bool:
 def _kinds(plain: tuple[str, ...], ask: Ask) -> frozenset[str]:
     """What may be asked for. "tell" is a request without a question word."""
     if ask.polar:
-        return frozenset({"polar", *(WHAT_OF[word] for word in plain[ask.at + 2 : ask.at + 5] if word in WHAT_OF)})
+        told = TOLD if plain[ask.at + 1 : ask.at + 3] == ("there", "any") else frozenset[str]()
+        return told | frozenset({"polar", *(WHAT_OF[word] for word in plain[ask.at + 2 : ask.at + 5] if word in WHAT_OF)})
     if ask.at < 0:
         return REPORTED if plain[:1] and plain[0] in REPORTING else HELP if plain[:1] == ("help",) else TOLD
     word, following = plain[ask.at], plain[ask.at + 1 : ask.at + 2]

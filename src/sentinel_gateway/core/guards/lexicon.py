@@ -242,7 +242,6 @@ choose chose chosen
 become became
 man men
 woman women
-foot feet
 tooth teeth
 mouse mice
 wife wives
