@@ -133,6 +133,7 @@ PASSING = [
     ("Are there any fees abroad?", "What fees are there abroad?"),
     ("Why is the rate wrong?", "Why was the rate wrong?"),
     ("How long will a transfer take?", "How long does a transfer take?"),
+    ("Are 5&6 and 7&a fine?", "are 5&6 and 7&a fine"),
     ("", ""),
 ]
 

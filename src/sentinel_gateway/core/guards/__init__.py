@@ -35,7 +35,7 @@ Guard = Literal[
 
 OBJECTIONS: Final[tuple[tuple[Guard, Callable[[Pair], bool]], ...]] = (
     ("verbatim", lambda pair: verbatim.missing(pair.a.spans, pair.b.text) or verbatim.missing(pair.b.spans, pair.a.text)),
-    ("language", lambda pair: language.guess(pair.a.plain) != language.guess(pair.b.plain)),
+    ("language", language.differs),
     ("numbers", lambda pair: numbers.differ(pair.only_a, pair.only_b)),
     ("time", asks.times_differ),
     ("negation", polarity.negated),

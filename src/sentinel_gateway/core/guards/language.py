@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Final
 
 from sentinel_gateway.core.guards.lexicon import words
+from sentinel_gateway.core.guards.words import Pair
 
 FOREIGN_SHARE: Final = 0.2
 LAST_LATIN: Final = "ɏ"
@@ -57,6 +58,11 @@ LANGUAGES: Final = {
     word: tuple(name for name, small in SMALL_WORDS.items() if word in small)
     for word in frozenset[str]().union(*(small for name, small in SMALL_WORDS.items() if name != ENGLISH))
 }
+
+
+def differs(pair: Pair) -> bool:
+    """Are the texts in two languages? Not if they hold the same words."""
+    return bool(pair.only_a or pair.only_b) and guess(pair.a.plain) != guess(pair.b.plain)
 
 
 def guess(plain: tuple[str, ...]) -> str:

@@ -42,6 +42,8 @@ Placed = tuple[str, str]
 
 def differs(pair: Pair) -> bool:
     """Do the words that both texts hold play other parts in one than in the other?"""
+    if pair.a.tokens == pair.b.tokens and pair.a.leads == pair.b.leads:
+        return False
     a, b = _shared(pair.a, pair.only_a), _shared(pair.b, pair.only_b)
     if a and NOT in (a[0][0], b[0][0]):
         a, b = ([placed for placed in side if placed[0] != NOT] for side in (a, b))

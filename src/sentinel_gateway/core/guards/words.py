@@ -62,7 +62,13 @@ SYMBOLS: Final = frozenset(
         "^",
     }
 )
-ACRONYMS: Final = {"US": "usa", "IT": "it-industry", "WHO": "who-organization", "Go": "golang"}
+CAPITALISED: Final = numbers.CAPITALISED | {
+    "US": "usa",
+    "IT": "it-industry",
+    "WHO": "who-organization",
+    "Go": "golang",
+    "A": "letter-a",
+}
 """Names that are everyday words in small letters."""
 DIRECTIONS: Final = frozenset({"off", "on", "up", "down", "out", "before", "after", "above", "below", "over", "under", "against"})
 """Leads that say something even if no word follows them."""
@@ -155,6 +161,8 @@ def read(text: str) -> Reading:
 
 
 def pair(a: Reading, b: Reading) -> Pair:
+    if a.tokens == b.tokens:
+        return Pair(a, b, (), ())
     left, right = Counter(a.tokens), Counter(b.tokens)
     return Pair(a, b, tuple((left - right).elements()), tuple((right - left).elements()))
 
@@ -167,21 +175,29 @@ def _plain(text: str) -> tuple[list[str], list[int], list[str]]:
     chunks = text.split()
     starts = True
     for chunk in chunks:
-        core = chunk.strip(OUTER)
-        if NEGATIVE.match(chunk):
-            core = "-" + core
+        core = chunk if chunk.isalpha() else _core(chunk)
         if core.isalpha():
             low = core.lower()
             if core[0] != low[0] and not starts:
-                low = "letter-a" if core == "A" else numbers.CAPITALISED.get(core, ACRONYMS.get(core, low))
+                low = CAPITALISED.get(core, low)
                 capitals.append(low)
-            found += UNMARKED.get(low, (low,))
+            if low in UNMARKED:
+                found += UNMARKED[low]
+            else:
+                found.append(low)
         else:
             _split(core or chunk, found)
-        starts = chunk[-1] in SENTENCE_ENDS
-        if starts or chunk[-1] in CLAUSE_ENDS:
+        last = chunk[-1]
+        starts = last in SENTENCE_ENDS
+        if starts or last in CLAUSE_ENDS:
             clauses.append(len(found))
     return found, clauses, [] if len(capitals) > TITLE_SHARE * len(chunks) else capitals
+
+
+def _core(chunk: str) -> str:
+    """The chunk without the punctuation around it, but with the sign of a negative number."""
+    core = chunk.strip(OUTER)
+    return "-" + core if NEGATIVE.match(chunk) else core
 
 
 def _split(chunk: str, found: list[str]) -> None:
