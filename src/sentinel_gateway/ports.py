@@ -136,7 +136,7 @@ class Embedder(Protocol):
         ...
 
     async def embed(self, texts: Sequence[str]) -> list["Vector | None"]:
-        """The vector of each text, all in one batch; None for one that is too long for the model, of which nothing is cut off.
+        """The vector of each text; None for one that the model can't read whole: too long, or with signs that it doesn't know.
 
         A text that was embedded lately costs nothing, and one that is being embedded is not embedded again. Raises `EmbedderDown`
         within the adapter's own deadline, and at once when too much is waiting; what comes out is finite and of unit length.
