@@ -120,7 +120,7 @@ async def _search(seeds: "NDArray[np.float32]", size: int, rounds: int) -> Searc
     vectors = _moved(seeds, np.arange(size) % len(seeds), chance)
     index = _index()
     await _fill(index, vectors)
-    asked = _moved(seeds, chance.integers(0, len(seeds), rounds + 1), chance)
+    asked = _moved(seeds, chance.integers(0, min(size, len(seeds)), rounds + 1), chance)
     cost = await measure(lambda number: index.nearest("scope", asked[number], limit=3), rounds)
     found = near = 0
     for vector in asked:
