@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from sentinel_gateway.core.chat import MAX_TOKENS
 from sentinel_gateway.core.record import Record
@@ -48,11 +49,11 @@ def level_of(item: Item) -> Level:
     """How much an item matters: our own faults are errors; others' faults, and being overloaded, are warnings."""
     if isinstance(item, Event):
         return item.level
+    if item.status == OK and not item.error:
+        return "debug" if item.route in PROBES else "info"
     if item.status == SERVER_ERROR or item.error == InternalError.code:
         return "error"
-    if item.status > SERVER_ERROR or (item.status == OK and item.error not in {"", ClientLeft.code}):
-        return "warning"
-    return "debug" if item.route in PROBES and item.status == OK else "info"
+    return "warning" if item.status > SERVER_ERROR or (item.status == OK and item.error != ClientLeft.code) else "info"
 
 
 def json_line(item: Item) -> bytes:
@@ -84,31 +85,87 @@ def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _request(record: Record) -> dict[str, object]:
-    """In the order of the line. A request is logged when it has ended, so that is its time: lines stay in order."""
-    return {
-        "timestamp": _moment(record.at + record.seconds),
-        "level": level_of(record),
-        "event": "request",
-        "request_id": clean(record.request_id),
-        "sentinel_id": clean(record.sentinel_id),
-        "route": clean(record.route),
-        "method": clean(record.method),
-        "status": record.status,
-        "outcome": record.outcome,
-        "tier": clean(record.tier),
-        "model": clean(record.model),
-        "target": clean(record.target),
-        "stream": record.stream,
-        "seconds": round(record.seconds, 6),
-        "upstream_seconds": round(record.upstream_seconds, 6),
-        "first_byte_seconds": round(record.first_byte_seconds, 6),
-        "prompt_tokens": min(record.prompt_tokens, MAX_TOKENS),
-        "completion_tokens": min(record.completion_tokens, MAX_TOKENS),
-        "stored": record.stored,
-        "error": clean(record.error),
-        "client": clean(record.client),
-    }
+class _RequestLine(msgspec.Struct, frozen=True, gc=False):
+    """In the order of the line. A struct, as it is built and written in two thirds of a dict's time."""
+
+    timestamp: datetime
+    level: Level
+    event: str
+    request_id: str
+    sentinel_id: str
+    route: str
+    method: str
+    status: int
+    outcome: str
+    tier: str
+    model: str
+    target: str
+    stream: bool
+    seconds: float
+    upstream_seconds: float
+    first_byte_seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    stored: bool
+    error: str
+    client: str
+
+
+def _request(record: Record) -> _RequestLine:
+    """A request is logged when it has ended, so that is its time: lines stay in order."""
+    shown = record if _is_harmless(record) else _cleaned(record)
+    return _RequestLine(
+        _moment(record.at + record.seconds),
+        level_of(record),
+        "request",
+        shown.request_id,
+        shown.sentinel_id,
+        shown.route,
+        shown.method,
+        record.status,
+        record.outcome,
+        shown.tier,
+        shown.model,
+        shown.target,
+        record.stream,
+        _to_micros(record.seconds),
+        _to_micros(record.upstream_seconds),
+        _to_micros(record.first_byte_seconds),
+        min(record.prompt_tokens, MAX_TOKENS),
+        min(record.completion_tokens, MAX_TOKENS),
+        record.stored,
+        shown.error,
+        shown.client,
+    )
+
+
+def _is_harmless(record: Record) -> bool:
+    """Would cleaning change nothing? So it is with nearly all records, and one look at all texts together tells."""
+    texts = (
+        f"{record.request_id}{record.sentinel_id}{record.route}{record.method}{record.tier}"
+        f"{record.model}{record.target}{record.error}{record.client}"
+    )
+    return len(texts) <= MAX_TEXT and texts.isprintable()
+
+
+def _cleaned(record: Record) -> Record:
+    return replace(
+        record,
+        request_id=clean(record.request_id),
+        sentinel_id=clean(record.sentinel_id),
+        route=clean(record.route),
+        method=clean(record.method),
+        tier=clean(record.tier),
+        model=clean(record.model),
+        target=clean(record.target),
+        error=clean(record.error),
+        client=clean(record.client),
+    )
+
+
+def _to_micros(seconds: float) -> float:
+    """Rounded to microseconds. Most records have no upstream and no first byte."""
+    return round(seconds * 1e6) / 1e6 if seconds else 0.0
 
 
 def _event(event: Event) -> dict[str, object]:

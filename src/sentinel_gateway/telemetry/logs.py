@@ -105,7 +105,7 @@ class LogWriter:
         """Write a block; how many of its lines the output refused."""
         lines = [self._line(item) for item in items if LEVELS[level_of(item)] >= self._rank]
         try:
-            self._send(memoryview(b"".join(line + b"\n" for line in lines)))
+            self._send(memoryview(b"\n".join([*lines, b""])))
         except OSError:
             return len(lines)
         return 0
