@@ -16,6 +16,9 @@ SAID_ONCE: Final = frozenset({"role", "id", "type", "name", "format"})
 NOT_KEPT: Final = frozenset({"id", "object", "created", "choices", "usage", "obfuscation"})
 """Members of a chunk that belong to that chunk alone."""
 
+NOT_KEPT_OF_CHOICE: Final = frozenset({"index", "delta", "logprobs", "finish_reason"})
+"""Members of a chunk's choice that are joined, or have a place of their own in the whole one."""
+
 OWN_MEMBERS: Final = frozenset({"index", "message", "logprobs", "finish_reason"})
 """Members of a choice that have a place of their own in a replayed stream; others go with its last chunk."""
 
@@ -56,6 +59,8 @@ class _Items:
 
 
 class _Choice:
+    """`extra` has the last of every member: leaving out at the end what is not kept of them costs each chunk less."""
+
     __slots__ = ("extra", "finish_reason", "logprobs", "message")
 
     def __init__(self) -> None:
@@ -101,10 +106,7 @@ class Fold:
             self.usage, self._usage = counts, usage
         keep = self._room >= 0
         if keep:
-            extra = self._extra
-            for name, value in fields.items():
-                if name not in NOT_KEPT:
-                    extra[name] = value
+            self._extra.update(fields)
         choices = fields.get("choices")
         if isinstance(choices, list):
             for choice in choices:
@@ -117,23 +119,22 @@ class Fold:
         choice = self._choices.get(number)
         if choice is None:
             choice = self._choices[number] = _Choice()
-        for name, value in chunk.items():
-            if name == "finish_reason":
-                choice.finish_reason = value if value and isinstance(value, str) else choice.finish_reason
-            elif not keep or name == "index":
-                continue
-            elif name == "delta":
-                _join(choice.message, value)
-            elif name == "logprobs" and isinstance(value, dict):
+        reason = chunk.get("finish_reason")
+        if reason and isinstance(reason, str):
+            choice.finish_reason = reason
+        if keep:
+            choice.extra.update(chunk)
+            _join(choice.message, chunk.get("delta"))
+            logprobs = chunk.get("logprobs")
+            if isinstance(logprobs, dict):
                 choice.logprobs = choice.logprobs or {}
-                _join(choice.logprobs, value)
-            else:
-                choice.extra[name] = value
+                _join(choice.logprobs, logprobs)
 
     def answer(self) -> Answer:
         """The stream so far as a `chat.completion`. Meaningless once `overflown`."""
         choices = [_whole_choice(index, choice) for index, choice in sorted(self._choices.items())]
-        fields = {**(self._first or {}), "object": "chat.completion", **self._extra, "choices": choices}
+        extra = {name: value for name, value in self._extra.items() if name not in NOT_KEPT}
+        fields = {**(self._first or {}), "object": "chat.completion", **extra, "choices": choices}
         if self._usage is not None:
             fields["usage"] = self._usage
         reasons = tuple(choice["finish_reason"] for choice in choices)
@@ -145,7 +146,7 @@ def _whole_choice(index: int, choice: _Choice) -> Fields:
     for call in _dicts(message.get("tool_calls")):
         call.pop("index", None)
     return {
-        **choice.extra,
+        **{name: value for name, value in choice.extra.items() if name not in NOT_KEPT_OF_CHOICE},
         "index": index,
         "message": message,
         "logprobs": _settle(choice.logprobs),
