@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
         while not self._status:
             if self._failure is not None:
                 raise self._failure
-            await self._wait()
+            await self._news()
         return self._status, self._headers
 
     async def read(self) -> bytes:
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
                 return b""
             if self._failure is not None:
                 raise self._failure
-            await self._wait()
+            await self._news()
         pieces, self._pieces, self._unread = self._pieces, [], 0
         if self._paused:
             self._paused = False
@@ -196,12 +196,10 @@ class Connection(asyncio.Protocol):
         """Close it, now. Under TLS without a goodbye: a provider that is busy generating would not answer it."""
         self._transport.abort()
 
-    async def _wait(self) -> None:
+    def _news(self) -> asyncio.Future[None]:
+        """Done as soon as something has come, or the connection has ended."""
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -276,9 +276,11 @@ class ByteStream:
 
     async def read(self) -> bytes:
         """The bytes that have arrived since; b"" at the end, be it a proper one or a broken connection."""
+        if self._connection is None:
+            return b""
         self._watchdog.wait()
         try:
-            data = await self._read()
+            data = await self._connection.read()
         except BrokenOff:
             data = b""
         except TransportError:

@@ -41,8 +41,10 @@ class SseReader:
         if data[:6] == b"data: " and data[-2:] == b"\n\n" and not self._line and not self._data and not self._after_cr:
             # As nearly all servers send it: whole events of one data line each. Every event must account for exactly two
             # line feeds, else something else stands between them.
-            events = data[6:-2].split(b"\n\ndata: ")
-            if data.count(b"\n") == 2 * len(events) and b"\r" not in data and b"" not in events and len(data) <= self._max:
+            alone = data.find(b"\n") == len(data) - 2
+            events = [data[6:-2]] if alone else data[6:-2].split(b"\n\ndata: ")
+            whole = alone or data.count(b"\n") == 2 * len(events)
+            if whole and data.find(b"\r") < 0 and b"" not in events and len(data) <= self._max:
                 self._started = True
                 return events
         return self._read(data)
