@@ -238,7 +238,9 @@ class Cycle:
         if self._bodiless:
             body = b""
         elif self._chunked:
-            body = b"%b%b" % (b"%x\r\n%b\r\n" % (len(body), body) if body else b"", b"0\r\n\r\n" if last else b"")
+            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            if last:
+                body += b"0\r\n\r\n"
         elif self._chunked is not None:
             self._count(len(body), last=last)
         head, self._head = self._head, b""

@@ -164,8 +164,8 @@ class Sender:
             await self._send({"type": "http.response.start", "status": 200, "headers": sent})
 
     async def events(self, payloads: Iterable[bytes]) -> None:
-        """Events of a stream, in one write."""
-        body = b"".join([b"data: %b\n\n" % payload for payload in payloads])
+        """Events of a stream, at least one, in one write."""
+        body = b"data: %b\n\n" % b"\n\ndata: ".join(payloads)
         self._sent_since_beat = True
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
