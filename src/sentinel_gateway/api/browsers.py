@@ -5,6 +5,7 @@ Pages are told by their origin, and by the name that they ask for. Programs send
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from sentinel_gateway.errors import HostRefused, PageRefused
 
 ANY: Final = "*"
+REMEMBERED: Final = 64
 _HOST: Final = rb"(localhost\.?|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?"
 _LOCAL_HOST: Final = re.compile(_HOST, re.IGNORECASE)
 _LOCAL_ORIGIN: Final = re.compile(rb"https?://" + _HOST, re.IGNORECASE)
@@ -48,7 +50,7 @@ class Hosts(msgspec.Struct, frozen=True):
     def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Raises `HostRefused`. Who sends no Host is no browser."""
         host = headers.get(b"host")
-        if host is None or _LOCAL_HOST.fullmatch(host) or ANY in self.names or _name(host) in self.names:
+        if host is None or _is_local(host) or ANY in self.names or _name(host) in self.names:
             return
         raise HostRefused("This gateway does not answer to this name: its operator can add it to server.allowed_hosts.")
 
@@ -63,6 +65,11 @@ class Browsers(msgspec.Struct, frozen=True):
         """Raises `PageRefused` or `HostRefused`."""
         self.pages.check(headers)
         self.hosts.check(headers)
+
+
+@lru_cache(REMEMBERED)
+def _is_local(host: bytes) -> bool:
+    return _LOCAL_HOST.fullmatch(host) is not None
 
 
 def _name(host: bytes) -> str:

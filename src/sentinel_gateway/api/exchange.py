@@ -78,6 +78,8 @@ class Intake:
 class Caller:
     """The caller's side: its body, and whether it is still there."""
 
+    __slots__ = ("_intake", "_length", "_max_body", "_receive", "left", "served")
+
     def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], intake: Intake) -> None:
         self._receive = receive
         self._length = headers.get(b"content-length")
@@ -135,6 +137,8 @@ class Caller:
 
 class Sender:
     """The answer's side. Sends one whole answer, or one stream; an error in whichever form is still possible."""
+
+    __slots__ = ("_accepts", "_caller", "_journey", "_send", "_sent_since_beat", "_started")
 
     def __init__(self, send: Send, journey: Journey, caller: Caller, headers: Mapping[bytes, bytes]) -> None:
         self._send = send

@@ -1,5 +1,6 @@
 """The outermost ASGI app: each face by its paths, everything else to management, CORS around all where it is on."""
 
+from collections.abc import Awaitable
 from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
@@ -30,15 +31,14 @@ EXPOSED: Final = (
 def build_gateway(openai: App, query: App, management: App, pages: Pages) -> App:
     """The app that the server runs."""
 
-    async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
+    async def manage(scope: Scope, receive: Receive, send: Send) -> None:
+        await own_task()  # its libraries ask for the current one
+        await management(scope, receive, send)
+
+    def gateway(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path = scope["path"]
-        if is_openai(path):
-            await openai(scope, receive, send)
-        elif is_query(path):
-            await query(scope, receive, send)
-        else:
-            await own_task()  # its libraries ask for the current one
-            await management(scope, receive, send)
+        app = openai if is_openai(path) else query if is_query(path) else manage
+        return app(scope, receive, send)
 
     if not pages.origins:
         return gateway

@@ -3,6 +3,7 @@
 No path is ever redirected: a redirected POST loses its body.
 """
 
+from collections.abc import Awaitable
 from typing import Final
 
 from sentinel_gateway.api.chat import ChatCompletions
@@ -32,17 +33,16 @@ class OpenAIPaths:
         self._chat = chat
         self._models = models
 
-    async def route(self, exchange: Exchange) -> None:
+    def route(self, exchange: Exchange) -> Awaitable[None]:
         """Have a request answered; raises `RequestError`s."""
         path = exchange.path
         if path in CHAT:
             exchange.journey.route = self._chat.route
-            await self._chat.handle(exchange)
-        elif path in MODELS:
-            await self._models.handle(exchange, None)
-        elif path.startswith(ONE_MODEL):
-            await self._models.handle(exchange, path[path.index("/models/") + len("/models/") :].removesuffix("/"))
-        else:
-            raise RouteNotFound(
-                f"Unknown path '{path[:200]}'. Served here: POST /v1/chat/completions, GET /v1/models, GET /v1/models/MODEL."
-            )
+            return self._chat.handle(exchange)
+        if path in MODELS:
+            return self._models.handle(exchange, None)
+        if path.startswith(ONE_MODEL):
+            return self._models.handle(exchange, path[path.index("/models/") + len("/models/") :].removesuffix("/"))
+        raise RouteNotFound(
+            f"Unknown path '{path[:200]}'. Served here: POST /v1/chat/completions, GET /v1/models, GET /v1/models/MODEL."
+        )
