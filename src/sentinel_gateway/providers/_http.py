@@ -39,12 +39,13 @@ _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 class Endpoint:
     """Where a provider takes one kind of request, and what every request there carries. `url` as configured, good or bad."""
 
-    __slots__ = ("_heads", "headers", "host", "origin", "provider", "target", "timeouts")
+    __slots__ = ("_heads", "errors", "headers", "host", "origin", "provider", "target", "timeouts")
 
     def __init__(self, provider: str, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> None:
         self.provider = provider
         self.headers = headers
         self.timeouts = timeouts
+        self.errors = TransportErrors(provider, timeouts)
         self.origin, self.host, self.target = _read_url(url)
         self._heads: dict[tuple[str, str], bytes] = {}
 
@@ -157,7 +158,7 @@ class HttpClient:
         if body is not None:
             more += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         request = b"%b%b\r\n" % (head, more.encode("latin-1"))
-        with TransportErrors(endpoint.provider, endpoint.timeouts):
+        with endpoint.errors:
             stream = await self._exchange(endpoint, request, body or b"")
         encoding = stream.headers.get("content-encoding", "identity")
         if encoding.lower() not in {"identity", ""}:
@@ -266,7 +267,7 @@ class ByteStream:
         self._release = release
         self._provider = endpoint.provider
         self._room = MAX_STREAM_BYTES
-        self._errors = TransportErrors(endpoint.provider, endpoint.timeouts)
+        self._errors = endpoint.errors
         self._timeouts = endpoint.timeouts
         self._watchdog = Watchdog(endpoint.timeouts, started=started, expire=self._expire)
 
