@@ -6,7 +6,7 @@ import os
 import random
 import re
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -167,11 +167,11 @@ class Sender:
             sent = [*EVENT_STREAM, *headers, *self.ids()]
             await self._send({"type": "http.response.start", "status": 200, "headers": sent})
 
-    async def events(self, payloads: Iterable[bytes]) -> None:
+    def events(self, payloads: Iterable[bytes]) -> Awaitable[None]:
         """Events of a stream, at least one, in one write."""
         body = b"data: %b\n\n" % b"\n\ndata: ".join(payloads)
         self._sent_since_beat = True
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        return self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def beat(self) -> None:
         """A comment, if nothing was sent since the last beat: proxies cut connections that stay silent."""
