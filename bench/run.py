@@ -26,21 +26,41 @@ import uvloop
 from bench.load import Clients, closed_loop
 from bench.processes import Cores, Process, free_port, get, share_out
 from bench.report import Figure, Machine, Results, Slice, markdown
-from bench.workloads import MOCK, WORKLOADS, Numbers, Target, Workload
+from bench.workloads import AT_ONCE, IN_SCOPE, MOCK, WORKLOADS, Numbers, Target, Workload, asked_before, workloads
 
 ROOT: Final = Path(__file__).parent.parent
 RESULTS: Final = ROOT / "bench" / "results"
 
 # The bars of docs/design.md section 4.
-CPU_BARS: Final = {"exact hit": 60.0, "exact hit, respelled": 60.0, "miss": 220.0, "miss, bypassed": 220.0, "stream": 40.0}
+CPU_BARS: Final = {
+    "exact hit": 60.0,
+    "exact hit, respelled": 60.0,
+    "miss": 220.0,
+    "miss, bypassed": 220.0,
+    "stream": 40.0,
+    "semantic hit": 4000.0,
+}
 """Microseconds of the gateway's CPU time; of a stream for each content chunk, the request's own share included."""
 FLOORS_THERE: Final = {"floor, answer": 39.4, "floor, relay": 142.5, "floor, stream": 31.0}
 """Microseconds that the floors took on the machine on which those bars were set (medians of 2 to 4 rounds, 2026-11-21)."""
 FIRST_BYTE_BAR: Final = 1.0
 MEMORY_BAR: Final = 130.0
 START_BAR: Final = 1.5
+SEMANTIC_MEMORY_BAR: Final = 260.0
+SEMANTIC_START_BAR: Final = 3.0
 
-LIBRARIES: Final = ("sentinel-gateway", "uvicorn", "uvloop", "httptools", "aiohappyeyeballs", "aiohttp", "msgspec", "cachebox")
+LIBRARIES: Final = (
+    "sentinel-gateway",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "aiohappyeyeballs",
+    "aiohttp",
+    "msgspec",
+    "cachebox",
+    "onnxruntime",
+    "numpy",
+)
 GATEWAY: Final = (str(Path(sys.executable).with_name("sentinel")), "serve")
 
 
@@ -49,13 +69,15 @@ class Plan(msgspec.Struct, frozen=True):
 
     rounds: int
     seconds: float
+    in_scope: int = IN_SCOPE
+    """Questions stored before anything is compared."""
     warm_up: float = 0.3
     starts: int = 3
     gateway: tuple[str, ...] = GATEWAY
 
 
 FULL: Final = Plan(rounds=5, seconds=2.0)
-QUICK: Final = Plan(rounds=1, seconds=0.5)
+QUICK: Final = Plan(rounds=1, seconds=0.5, in_scope=500)
 
 
 class Gateway(NamedTuple):
@@ -79,7 +101,7 @@ class Bench:
         self._numbers: Numbers = itertools.count()
 
     @contextmanager
-    def gateway(self, name: str) -> Iterator[Gateway]:
+    def gateway(self, name: str, *, semantic: bool = False) -> Iterator[Gateway]:
         """A gateway that knows the mock's address and a key, and has nothing else but an empty directory."""
         directory = self._directory / name
         home = directory / "home"
@@ -91,6 +113,7 @@ class Bench:
             "SENTINEL_DATA_DIR": str(directory / "data"),
             "OPENAI_API_KEY": "sk-bench",
             "OPENAI_BASE_URL": self._upstream,
+            "SENTINEL_CACHE__SEMANTIC__ENABLED": str(semantic),
         }
         start = time.perf_counter()
         command, core = self._plan.gateway, self._cores.gateway
@@ -136,6 +159,12 @@ class Bench:
             expected_upstream_calls=workload.upstream_calls,
         )
 
+    def fill(self, gateway: Gateway, questions: int) -> None:
+        """Have these many questions answered, so that there is something to compare with."""
+        url = f"http://127.0.0.1:{gateway.port}/v1/chat/completions"
+        uvloop.run(closed_loop(url, asked_before, AT_ONCE, requests=questions))
+        gateway.process.wait_until_quiet()
+
     def _upstream_calls(self) -> int:
         calls: int = msgspec.json.decode(get(self._mock_port or 0, "/__calls?last=0")[1])["calls"]
         return calls
@@ -158,24 +187,33 @@ def run(plan: Plan) -> tuple[list[Figure], list[Slice]]:
 
 
 def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
-    starts, slices = [], []
-    for number in range(1, plan.starts):
-        with bench.gateway(f"start-{number}") as gateway:
-            starts.append(gateway.ready_after)
-    with bench.floor() as floor, bench.gateway("gateway") as gateway:
-        starts.append(gateway.ready_after)
-        gateway.process.wait_until_quiet()
-        servers: dict[Target, Gateway] = {"floor": floor, "gateway": gateway}
-        idle = gateway.process.resident_bytes()
+    starts: dict[bool, list[float]] = {False: [], True: []}
+    slices = []
+    for number, semantic in itertools.product(range(1, plan.starts), starts):
+        with bench.gateway(f"start-{number}-{semantic}", semantic=semantic) as gateway:
+            starts[semantic].append(gateway.ready_after)
+    with bench.floor() as floor, bench.gateway("gateway") as gateway, bench.gateway("semantic", semantic=True) as comparing:
+        idle = {}
+        for semantic, server in ((False, gateway), (True, comparing)):
+            starts[semantic].append(server.ready_after)
+            server.process.wait_until_quiet()
+            idle[semantic] = server.process.resident_bytes()
+        bench.fill(comparing, plan.in_scope)
+        filled = comparing.process.resident_bytes()
+        servers: dict[Target, Gateway] = {"floor": floor, "gateway": gateway, "semantic": comparing}
+        everything = workloads(plan.in_scope)
         for round_ in range(plan.rounds):
-            for workload in WORKLOADS if round_ % 2 == 0 else WORKLOADS[::-1]:
+            for workload in everything if round_ % 2 == 0 else everything[::-1]:
                 slices.append(bench.measure(workload, round_, servers))
                 print(_progress(slices[-1]), file=sys.stderr)
         loaded = gateway.process.resident_bytes()
     process = [
-        Figure("start to ready", "s", starts, START_BAR),
-        Figure("memory, idle", "MB", [idle / 1e6], MEMORY_BAR),
+        Figure("start to ready", "s", starts[False], START_BAR),
+        Figure("start to ready, semantic", "s", starts[True], SEMANTIC_START_BAR),
+        Figure("memory, idle", "MB", [idle[False] / 1e6], MEMORY_BAR),
         Figure("memory, after the load", "MB", [loaded / 1e6]),
+        Figure("memory, idle, semantic", "MB", [idle[True] / 1e6], SEMANTIC_MEMORY_BAR),
+        Figure(f"memory, {plan.in_scope} questions", "MB", [filled / 1e6]),
     ]
     return figures(slices) + process, slices
 
@@ -190,7 +228,7 @@ def figures(slices: list[Slice]) -> list[Figure]:
     by_workload = {workload.name: [slice_ for slice_ in slices if slice_.workload == workload.name] for workload in WORKLOADS}
     found = []
     for workload in WORKLOADS:
-        if workload.target == "gateway":
+        if workload.target in {"gateway", "semantic"}:
             unit = "us CPU a chunk" if workload.units > 1 else "us CPU"
             floor = _cpu(by_workload[workload.floor]) if workload.floor else None
             there = FLOORS_THERE.get(workload.floor)

@@ -23,15 +23,71 @@ AT_ONCE: Final = Clients(32)
 STREAMING: Final = Clients(16, ramp=STREAM_SECONDS)
 BLANKS: Final = " \t\n\r"
 
-Target = Literal["mock", "gateway", "floor"]
+IN_SCOPE: Final = 10_000
+"""Questions that a reworded one is compared with."""
+JOBS: Final = (
+    "plant",
+    "water",
+    "prune",
+    "feed",
+    "move",
+    "harvest",
+    "store",
+    "mulch",
+    "protect",
+    "cut back",
+    "sow",
+    "graft",
+    "train",
+)
+PLANTS: Final = (
+    *("apple trees", "beans", "beetroot", "blackberries", "cabbages", "carrots", "cherries", "clematis", "cucumbers", "dahlias"),
+    *("figs", "garlic", "grapes", "hazels", "hollies", "irises", "kale", "lavender", "leeks", "lettuce", "lilies", "maples"),
+    *(
+        "melons",
+        "onions",
+        "oregano",
+        "parsley",
+        "parsnips",
+        "peas",
+        "pears",
+        "peonies",
+        "peppers",
+        "plums",
+        "potatoes",
+        "pumpkins",
+    ),
+    *(
+        "radishes",
+        "raspberries",
+        "rhubarb",
+        "rosemary",
+        "roses",
+        "sage",
+        "spinach",
+        "strawberries",
+        "thyme",
+        "tomatoes",
+        "tulips",
+    ),
+)
+PLACES: Final = (
+    *("on clay", "on sand", "in pots", "in shade", "by the sea", "on a slope", "on chalk", "under glass", "on a balcony"),
+    *("in wet ground", "near a hedge", "in a raised bed", "against a wall", "in an orchard", "on a roof", "in a cold frame"),
+    *("beside a pond", "in full sun"),
+)
+OPENINGS: Final = ("Please tell me: how", "Could you say how", "I would like to know: how")
+
+Target = Literal["mock", "gateway", "semantic", "floor"]
 Numbers = Iterator[int]
+Maker = Callable[[Numbers], MakeMessage]
 
 
 class Workload(msgspec.Struct, frozen=True):
     """One kind of request and what is expected of it."""
 
     name: str
-    make: Callable[[Numbers], MakeMessage]
+    make: Maker
     """From numbers that never come twice in a run."""
     clients: Clients
     target: Target = "gateway"
@@ -53,13 +109,13 @@ def _encode(body: dict[str, Any]) -> bytes:
     return json.dumps(body).encode()
 
 
-def same(question: str, **more: Any) -> Callable[[Numbers], MakeMessage]:
+def same(question: str, **more: Any) -> Maker:
     """The same bytes every time."""
     message = Message(_encode(_body(question, **more)))
     return lambda _numbers: lambda _number: message
 
 
-def unique(*headers: tuple[str, str], **more: Any) -> Callable[[Numbers], MakeMessage]:
+def unique(*headers: tuple[str, str], **more: Any) -> Maker:
     """Another question every time."""
     before, after = _encode(_body("Question <number>: which spade fits a small clay bed?", **more)).split(b"<number>")
 
@@ -69,7 +125,7 @@ def unique(*headers: tuple[str, str], **more: Any) -> Callable[[Numbers], MakeMe
     return make
 
 
-def respelled(question: str) -> Callable[[Numbers], MakeMessage]:
+def respelled(question: str) -> Maker:
     """The same request every time, never in the same bytes: another order of keys, other blanks."""
 
     def make(numbers: Numbers) -> MakeMessage:
@@ -95,7 +151,49 @@ def blanks(number: int) -> bytes:
     return "".join(digits).encode()
 
 
-WORKLOADS: Final = (
+def garden(number: int) -> str:
+    """One of `IN_SCOPE` questions."""
+    number %= IN_SCOPE
+    job, rest = JOBS[number % len(JOBS)], number // len(JOBS)
+    return f"do I {job} {PLANTS[rest % len(PLANTS)]} {PLACES[rest // len(PLANTS) % len(PLACES)]}?"
+
+
+def asked_before(number: int) -> Message:
+    """A question to compare with."""
+    return Message(_encode(_body(f"How {garden(number)}")))
+
+
+def reworded(among: int) -> Maker:
+    """One of so many questions asked before, in other words; no text comes again soon."""
+
+    def make(numbers: Numbers) -> MakeMessage:
+        def message(_number: int) -> Message:
+            turn, number = divmod(next(numbers), among)
+            opening = OPENINGS[turn % len(OPENINGS)]
+            return Message(_encode(_body(f"{opening} {garden(number)}")), (("x-similarity-threshold", "0.8"),))
+
+        return message
+
+    return make
+
+
+def conversation(numbers: Numbers) -> MakeMessage:
+    """Another system prompt every time: nothing to compare with."""
+
+    def message(_number: int) -> Message:
+        messages = [{"role": "system", "content": f"{SYSTEM} {next(numbers)}"}, {"role": "user", "content": "Which spade?"}]
+        return Message(_encode({"model": MODEL, "messages": messages, "temperature": 0}))
+
+    return message
+
+
+def workloads(in_scope: int) -> tuple[Workload, ...]:
+    """All of them; reworded questions are among so many that were asked before."""
+    semantic = Workload("semantic hit", reworded(in_scope), AT_ONCE, target="semantic", upstream_calls=0)
+    return (*EXACT, semantic, *COMPARED)
+
+
+EXACT: Final = (
     Workload("direct", unique(), AT_ONCE, target="mock"),
     Workload("direct stream", unique(stream=True), STREAMING, target="mock", units=CHUNKS),
     Workload("floor, answer", same("Which spade?"), AT_ONCE, target="floor", path="/answer/1", upstream_calls=0),
@@ -108,3 +206,8 @@ WORKLOADS: Final = (
     Workload("stream", unique(stream=True), STREAMING, units=CHUNKS, floor="floor, stream"),
     Workload("stream hit", same("Which rake?", stream=True), AT_ONCE, upstream_calls=0),
 )
+COMPARED: Final = (
+    Workload("miss, compared", unique(), AT_ONCE, target="semantic"),
+    Workload("miss, nothing to compare", conversation, AT_ONCE, target="semantic", floor="floor, relay"),
+)
+WORKLOADS: Final = workloads(IN_SCOPE)

@@ -2,16 +2,21 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Self
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from sentinel_gateway.core.caching import Entry, Selector, Tier
+from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Chunk, read_answer
+from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Record
-from sentinel_gateway.errors import StoreDown
-from sentinel_gateway.ports import ChunkStream, Completion, UpstreamCall
+from sentinel_gateway.errors import EmbedderDown, StoreDown
+from sentinel_gateway.ports import ChunkStream, Completion, ScopeView, UpstreamCall
+
+Vector = NDArray[np.float32]
 
 START = 1_800_000_000.0
 USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
@@ -66,6 +71,87 @@ class FakeNear:
 
     def size(self) -> tuple[int, int]:
         return len(self.entries), sum(len(entry.body) for entry in self.entries.values())
+
+
+class FakeEmbedder:
+    """Texts in which the same letters are as frequent are similar. `batches` are the texts that it was asked for.
+
+    While `down`, or after `fail_after` calls, it fails; `too_long` are the texts that it has no vector for; `hold` makes it wait
+    until the event is set.
+    """
+
+    model = "letters"
+    works = True
+
+    def __init__(self) -> None:
+        self.down = False
+        self.fail_after: int | None = None
+        self.too_long: set[str] = set()
+        self.hold: asyncio.Event | None = None
+        self.batches: list[list[str]] = []
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector | None]:
+        self.batches.append(list(texts))
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.down or (self.fail_after is not None and len(self.batches) > self.fail_after):
+            raise EmbedderDown("told to")
+        return [None if text in self.too_long else self.vector(text) for text in texts]
+
+    @staticmethod
+    def vector(text: str) -> Vector:
+        counts = np.bincount([ord(char) % 128 for char in text.casefold()], minlength=128).astype(np.float32)
+        unit: Vector = counts / np.linalg.norm(counts)
+        return unit
+
+
+class FakeIndex:
+    """An index without bounds. While `down` its coroutines fail; `strays` are found whatever scope is asked."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.heads: dict[str, Head] = {}
+        self.vectors: dict[str, Vector] = {}
+        self.strays: list[Neighbour] = []
+
+    def add(self, head: Head) -> None:
+        self.heads[head.key] = head
+        self.vectors.pop(head.key, None)
+
+    async def view(self, scope: str, *, waiting: int) -> ScopeView:
+        self._work()
+        inside = [head for head in self.heads.values() if head.scope == scope]
+        without = tuple(head for head in inside if head.key not in self.vectors)
+        return ScopeView(len(inside) - len(without) + len(self.strays), without[:waiting])
+
+    async def attach(self, vectors: Sequence[tuple[Head, Vector]]) -> None:
+        self._work()
+        self.vectors.update((head.key, vector) for head, vector in vectors if self.heads.get(head.key) == head)
+
+    async def nearest(self, scope: str, vector: Vector, *, limit: int) -> list[Neighbour]:
+        self._work()
+        inside = [head for head in self.heads.values() if head.scope == scope and head.key in self.vectors]
+        found = [Neighbour(head, float(self.vectors[head.key] @ vector)) for head in inside]
+        return (self.strays + sorted(found, key=lambda near: -near.similarity))[:limit]
+
+    def drop(self, heads: Iterable[Head]) -> None:
+        for head in heads:
+            if self.heads.get(head.key) == head:
+                del self.heads[head.key]
+                self.vectors.pop(head.key, None)
+
+    async def clear(self, selector: Selector, now: float) -> int:
+        self._work()
+        gone = [head for head in self.heads.values() if selector.matches(head, now)]
+        self.drop(gone)
+        return len(gone)
+
+    def size(self) -> tuple[int, int]:
+        return len(self.heads), len(self.vectors)
+
+    def _work(self) -> None:
+        if self.down:
+            raise StoreDown("told to")
 
 
 class FakeFar:

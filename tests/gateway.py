@@ -308,11 +308,12 @@ def running_tasks() -> frozenset[Any]:
 
 @asynccontextmanager
 async def running_gateway(
-    folder: Path, *, environ: Mapping[str, str | None] | None = None, config: str = ""
+    folder: Path, *, environ: Mapping[str, str | None] | None = None, config: str = "", semantic: bool = False
 ) -> AsyncIterator[Gateway]:
     """Start a gateway whose state lives in `folder`, and stop it. `config` is the text of its YAML file.
 
-    A variable that is None in `environ` is not set.
+    A variable that is None in `environ` is not set. The `semantic` tier is off unless asked for: most tests ask questions that
+    differ in a name only.
     """
     file = folder / "sentinel.yaml"
     file.touch(mode=0o600)
@@ -323,6 +324,7 @@ async def running_gateway(
         "LOG_LEVEL": "error",
         "PORT": "0",
         "SENTINEL_SERVER__DRAIN_NOTICE": "0",
+        "SENTINEL_CACHE__SEMANTIC__ENABLED": str(semantic),
         **(environ or {}),
     }
     given = {name: value for name, value in variables.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The composition root: the only file that names concrete adapters. It opens them, wires them and closes them.
+"""The composition root: opens the adapters that `adapters.py` makes of the settings, wires them, and closes them.
 
 Two lifetimes. A `Process` lasts as long as the program: its clock, connections, stores and log. A `Wiring` lasts as long as
 one configuration: providers, routes, limits, the path and the app around it. A reload builds a second wiring and swaps one
@@ -8,7 +8,7 @@ reference; requests under way finish on the first.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from secrets import token_hex
@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from sentinel_gateway import __version__
+from sentinel_gateway.adapters import make_providers, open_disk, open_embedder, open_index, open_log, open_memory
 from sentinel_gateway.api.admin import Admin
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
@@ -27,64 +28,43 @@ from sentinel_gateway.api.gateway import build_gateway
 from sentinel_gateway.api.management import Observed, build_management
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.api.openai import ERRORS, OpenAIPaths
-from sentinel_gateway.api.operations import Identity, Operations
+from sentinel_gateway.api.operations import Identity, Operations, Reports
 from sentinel_gateway.api.problems import PROBLEMS
 from sentinel_gateway.api.query import Query
 from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.api.wire.query import Defaults, read_query
 from sentinel_gateway.core.caching import TtlRules
+from sentinel_gateway.core.matching import Thresholds
 from sentinel_gateway.core.routing import Directory, Target
-from sentinel_gateway.errors import ConfigurationError, UpstreamError
+from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.handle import Pipeline
 from sentinel_gateway.pipeline.plan import Planner
+from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import Clock, NearStore, Provider, ReplyStore
-from sentinel_gateway.providers._deadlines import Timeouts
+from sentinel_gateway.ports import Clock, Embedder, ReplyStore, VectorIndex
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.catalogue import Catalogue
 from sentinel_gateway.providers.demo import MODELS as DEMO_MODELS
 from sentinel_gateway.providers.demo import NAME as DEMO
-from sentinel_gateway.providers.demo import DemoProvider
-from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig
 from sentinel_gateway.settings.load import Loaded
-from sentinel_gateway.settings.model import ProviderSettings, Settings
+from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.presets import PRESETS
+from sentinel_gateway.settings.restart import needing_restart
 from sentinel_gateway.settings.routes import default_models, default_route
 from sentinel_gateway.stores.admin_key import admin_key
-from sentinel_gateway.stores.memory import MemoryStore
-from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
 from sentinel_gateway.telemetry.events import Telemetry
 from sentinel_gateway.telemetry.libraries import LibraryLogs
-from sentinel_gateway.telemetry.lines import json_line, text_line
-from sentinel_gateway.telemetry.logs import LogWriter
 from sentinel_gateway.telemetry.metrics import Metrics
 
 CATALOGUE_REFRESH: Final = 600.0
 """Seconds between two looks at what the providers list."""
-STDOUT: Final = 1
-SERVER_LIMITS: Final = (
-    "header_timeout",
-    "body_timeout",
-    "write_timeout",
-    "keep_alive",
-    "max_connections",
-    "drain_notice",
-    "drain_timeout",
-)
-"""Settings of `server` that belong to the listening socket."""
+ALWAYS_LISTED: Final = ("redis", "qdrant", "embeddings")
+"""Services that `/health` and `/admin/stats` name whether or not they are in use (seed 000)."""
 
 Load = Callable[[], Loaded]
-
-
-class Probe(msgspec.Struct, frozen=True):
-    """What `sentinel doctor` learnt of one provider."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 def steady_clock() -> Clock:
@@ -117,9 +97,12 @@ class Process:
         configured = settings.admin_key
         self.admin = admin_key(settings.data_dir, configured.get_secret_value() if configured else None)
         self._first = settings
-        self._near: NearStore = MemoryStore(max_entries=settings.cache.memory.entries, max_bytes=settings.cache.memory.bytes)
+        self._near = open_memory(settings)
         self._far: ReplyStore | None = None
+        self.semantic: Semantic | None = None
+        self.embedder: Embedder | None = None
         self.tiers = self._tiers(settings)
+        self._closing = AsyncExitStack()
         self.admission = Admission(_capacity(settings), random.random)
         self._load = load
         self._wiring: Wiring | None = None
@@ -133,15 +116,25 @@ class Process:
         if self._wiring is not None:
             await self._wiring.app(scope, receive, send)
 
-    async def open_disk(self, settings: Settings) -> None:
-        """Open the tier that survives restarts, if it is on."""
-        if settings.cache.disk.enabled:
-            limits = SqliteLimits(max_bytes=settings.cache.disk.bytes)
-            self._far = await SqliteStore.open(settings.data_dir, limits=limits, clock=self.clock, on_event=self.events.note)
-            self.tiers = self._tiers(settings)
+    async def open_tiers(self, settings: Settings) -> None:
+        """Open the tier that survives restarts, and the one for reworded questions, if they are on."""
+        disk = self._far = await open_disk(settings, self.clock, self.events)
+        if disk is not None:
+            self._closing.push_async_callback(disk.close)
+        self.tiers = self._tiers(settings)
+        if settings.cache.semantic.enabled:
+            embedder = self.embedder = await open_embedder(self.events)
+            self._closing.push_async_callback(embedder.close)
+            index = open_index(settings, embedder, disk, self.clock)
+            self._closing.push_async_callback(index.close)
+            self.tiers = self._tiers(settings, index)
+            self.semantic = Semantic(index, embedder, self.tiers, _thresholds(settings))
+            self._closing.push_async_callback(self.semantic.close)
+            restoring = asyncio.create_task(index.restore())
+            self._closing.callback(restoring.cancel)
 
-    def _tiers(self, settings: Settings) -> Tiers:
-        return Tiers(self._near, self._far, near_ttl=settings.cache.memory.ttl, clock=self.clock)
+    def _tiers(self, settings: Settings, index: VectorIndex | None = None) -> Tiers:
+        return Tiers(self._near, self._far, index, near_ttl=settings.cache.memory.ttl, clock=self.clock)
 
     def counters(self) -> Mapping[str, float]:
         """Seed 000's cache statistics. `hit_rate` in per cent of the requests that the cache decided."""
@@ -155,11 +148,20 @@ class Process:
             "hit_rate": round(100 * hits / totals.total, 2) if totals.total else 0.0,
         }
 
+    async def services(self) -> Mapping[str, str]:
+        """`up`, `down` or `disabled` of each dependency: seed 000's, used or not, and our own."""
+        own = await self.tiers.status()
+        if self.embedder is not None:
+            own["embeddings"] = "up" if self.embedder.works else "down"
+        return dict.fromkeys(ALWAYS_LISTED, "disabled") | own
+
     async def use(self, settings: Settings) -> None:
         """Put a configuration in force."""
         wiring = Wiring(settings, self)
         await wiring.start()
         self.tiers.near_ttl = settings.cache.memory.ttl
+        if self.semantic is not None:
+            self.semantic.thresholds = _thresholds(settings)
         self.admission.resize(_capacity(settings))
         previous, self._wiring = self._wiring, wiring
         if previous is not None:
@@ -171,7 +173,7 @@ class Process:
             loaded = await asyncio.to_thread(self._load)
             await self.use(loaded.settings)
         self.events.note("configuration_reloaded")
-        return [*loaded.notes, *_needing_restart(self._first, loaded.settings)]
+        return [*loaded.notes, *needing_restart(self._first, loaded.settings)]
 
     def reload_soon(self) -> None:
         """Reload beside everything else (SIGHUP); what is to be said of it goes to the log."""
@@ -198,24 +200,7 @@ class Process:
         await asyncio.gather(*self._reloading, return_exceptions=True)
         if self._wiring is not None:
             await self._wiring.stop()
-        if self._far is not None:
-            await self._far.close()
-
-
-def _needing_restart(running: Settings, wanted: Settings) -> Iterator[str]:
-    """What a reload can't change, because it belongs to the process."""
-    pairs = {
-        "server.host": (running.server.host, wanted.server.host),
-        "server.port": (running.server.port, wanted.server.port),
-        "data_dir": (running.data_dir, wanted.data_dir),
-        "admin_key": (running.admin_key, wanted.admin_key),
-        "logging": (running.logging, wanted.logging),
-        "cache.memory.entries": (running.cache.memory.entries, wanted.cache.memory.entries),
-        "cache.memory.bytes": (running.cache.memory.bytes, wanted.cache.memory.bytes),
-        "cache.disk": (running.cache.disk, wanted.cache.disk),
-        **{f"server.{name}": (getattr(running.server, name), getattr(wanted.server, name)) for name in SERVER_LIMITS},
-    }
-    return (f"{name} has changed and takes effect at the next start" for name, (old, new) in pairs.items() if old != new)
+        await self._closing.aclose()
 
 
 class Wiring:
@@ -224,7 +209,7 @@ class Wiring:
     def __init__(self, settings: Settings, process: Process) -> None:
         self._settings = settings
         self._process = process
-        self._providers = dict(_providers(settings, process))
+        self._providers = dict(make_providers(settings, process.http, process.clock))
         listed = {name: frozenset(provider.models) for name, provider in settings.providers.items() if provider.models}
         real = [provider for name, provider in self._providers.items() if name != DEMO]
         self._catalogue = Catalogue(real, listed=listed, events=process.events)
@@ -282,9 +267,9 @@ class Wiring:
             Pipeline,
             admission=process.admission,
             tiers=tiers,
+            semantic=process.semantic if settings.cache.semantic.enabled else None,
             dispatch=Dispatch(self._providers, clock, events),
             settlement=_settlement(settings, tiers, process),
-            max_bytes=settings.cache.max_answer_bytes,
         )
         pages = Pages(server.cors.origins, server.cors.credentials)
         browsers = Browsers(pages, Hosts(server.allowed_hosts))
@@ -300,12 +285,12 @@ class Wiring:
     def _operations(self, tiers: Tiers) -> Operations:
         process, service = self._process, self._settings.service
         identity = Identity(service.name, service.version, process.started)
-        ready, metrics, counters = self._why_not_ready, self._render_metrics, process.counters
-        return Operations(tiers, identity, clock=process.clock, ready=ready, metrics=metrics, counters=counters)
+        reports = Reports(self._why_not_ready, self._render_metrics, process.counters, process.services)
+        return Operations(tiers, identity, reports, clock=process.clock)
 
     def _administration(self, tiers: Tiers) -> Admin:
         process = self._process
-        return Admin(tiers, process.admin.digest, counters=process.counters, reload=process.reload)
+        return Admin(tiers, process.admin.digest, counters=process.counters, services=process.services, reload=process.reload)
 
     def _why_not_ready(self) -> str | None:
         if self._process.draining:
@@ -318,28 +303,14 @@ class Wiring:
         return metrics.render(), metrics.content_type
 
 
-def _providers(settings: Settings, process: Process) -> Iterator[tuple[str, Provider]]:
-    for name, provider in settings.providers.items():
-        if name != DEMO and provider.enabled:
-            yield name, OpenAIProvider(_provider_config(name, provider), process.http)
-    if settings.demo:
-        yield DEMO, DemoProvider(process.clock)
-
-
-def _provider_config(name: str, provider: ProviderSettings) -> ProviderConfig:
-    return ProviderConfig(
-        name=name,
-        base_url=provider.base_url,
-        headers={header: value.get_secret_value() for header, value in provider.headers.items()},
-        query=provider.query,
-        timeouts=Timeouts(**provider.timeouts.model_dump()),
-        key_name=provider.key_name,
-    )
-
-
 def _target(text: str) -> Target:
     provider, _, model = text.partition("/")
     return Target(provider, model)
+
+
+def _thresholds(settings: Settings) -> Thresholds:
+    semantic = settings.cache.semantic
+    return Thresholds(usual=semantic.threshold, least=semantic.min_threshold)
 
 
 def _capacity(settings: Settings) -> Capacity:
@@ -361,34 +332,13 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
     node = token_hex(4)
     metrics = Metrics(__version__)
     async with AsyncExitStack() as closing:
-        line = text_line if settings.logging.format == "text" else json_line
-        level = settings.logging.level
-        log = LogWriter(STDOUT, line, level="warning" if level == "warn" else level, clock=clock)
+        log = open_log(settings, clock)
         closing.callback(log.close)
         closing.enter_context(LibraryLogs(log))
         events = Telemetry(metrics, log, clock)
         http = await closing.enter_async_context(HttpClient(node=node, version=__version__))
         process = Process(load, settings, Outside(clock, node, http, metrics, events))
-        await process.open_disk(settings)
         closing.push_async_callback(process.close)
+        await process.open_tiers(settings)
         await process.use(settings)
         yield process
-
-
-async def probe_providers(settings: Settings) -> list[Probe]:
-    """Ask each enabled provider for its models, all at once: it costs nothing there, and tells whether the key is good."""
-    async with HttpClient(node="doctor", version=__version__) as http:
-        providers = [
-            OpenAIProvider(_provider_config(name, provider), http)
-            for name, provider in settings.providers.items()
-            if name != DEMO and provider.enabled
-        ]
-        return list(await asyncio.gather(*map(_probe, providers)))
-
-
-async def _probe(provider: Provider) -> Probe:
-    try:
-        models = await provider.list_models()
-    except UpstreamError as exc:
-        return Probe(provider.name, ok=False, detail=exc.message)
-    return Probe(provider.name, ok=True, detail=f"{len(models)} models")

@@ -8,6 +8,7 @@ import msgspec
 
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Answer, Chunk, Fields
+from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Record
 
 if TYPE_CHECKING:  # numpy is loaded only where the semantic tier is on
@@ -135,6 +136,11 @@ class Embedder(Protocol):
         """What makes the vectors: those of another can't be compared with them."""
         ...
 
+    @property
+    def works(self) -> bool:
+        """False while it is known not to: the model is absent, or has failed so often that it is left alone."""
+        ...
+
     async def embed(self, texts: Sequence[str]) -> list["Vector | None"]:
         """The vector of each text; None for one that the model can't read whole: too long, or with signs that it doesn't know.
 
@@ -144,13 +150,6 @@ class Embedder(Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-class Neighbour(msgspec.Struct, frozen=True):
-    """A stored question and its similarity to the one asked: their true cosine, to 1e-3."""
-
-    head: Head
-    similarity: float
 
 
 class ScopeView(msgspec.Struct, frozen=True):

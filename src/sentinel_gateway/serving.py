@@ -19,6 +19,9 @@ MAX_DIGITS: Final = 640
 """Of a whole number in JSON, the least that Python allows to set: reading one takes the square of its length."""
 COLLECT_AFTER: Final = (20_000, 20, 20)
 """Net new objects before a collection, and how many of those before a deeper one. Requests make few cycles."""
+QUESTION: Final = "What is the capital of France?"
+REWORDED: Final = "Please tell me: what is the capital of France?"
+"""To 0.957 the same question."""
 
 
 def serve(load: Load) -> int:
@@ -64,18 +67,26 @@ def _spare_the_collector() -> None:
 
 def _greet(process: Process, loaded: Loaded, port: int) -> None:
     """Tell the operator where it listens, and what to try."""
-    host = loaded.settings.server.host
+    settings = loaded.settings
+    host = settings.server.host
     base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    print(greeting(base_url, process.admin.fresh, loaded.notes), file=sys.stderr, flush=True)
+    lines = greeting(base_url, process.admin.fresh, loaded.notes, semantic=settings.cache.semantic.enabled)
+    print(lines, file=sys.stderr, flush=True)
 
 
-def greeting(base_url: str, fresh_admin_key: str | None, notes: Iterable[str]) -> str:
+def greeting(base_url: str, fresh_admin_key: str | None, notes: Iterable[str], *, semantic: bool) -> str:
     """What a newcomer sees first."""
-    ask = f"""curl -i {base_url}/v1/chat/completions -H 'Content-Type: application/json' \\
-    -d '{{"model": "demo", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'"""
     lines = [f"Sentinel {__version__} answers on {base_url} (OpenAI base URL: {base_url}/v1)"]
     lines += [f"note: {note}" for note in notes]
     if fresh_admin_key is not None:
         lines.append(f"Admin key, shown only this once: {fresh_admin_key}")
-    lines += ["", "Send this twice: the first answer says 'x-cache: miss', the second 'x-cache: exact'.", f"  {ask}", ""]
-    return "\n".join(lines)
+    lines += ["", "Send this twice: the first answer says 'x-cache: miss', the second 'x-cache: exact'."]
+    lines.append(_curl(base_url, QUESTION))
+    if semantic:
+        lines += ["In other words, it says 'x-cache: semantic':", _curl(base_url, REWORDED)]
+    return "\n".join([*lines, ""])
+
+
+def _curl(base_url: str, text: str) -> str:
+    return f"""  curl -i {base_url}/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{{"model": "demo", "messages": [{{"role": "user", "content": "{text}"}}]}}'"""

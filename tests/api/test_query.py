@@ -161,8 +161,8 @@ async def test_what_a_chat_was_answered_is_no_answer_to_a_query(gateway, upstrea
 
 
 async def test_walkthrough_steps_5_to_8(chaos, upstream, tmp_path):
-    """Steps 5, 6 and 8 with the seed's own bodies. Its figures of time are not ours."""
-    async with running_gateway(tmp_path, environ=groq(chaos)) as gateway:
+    """Steps 5, 6 and 8 with the seed's own bodies. Its figures of time and similarity are not ours."""
+    async with running_gateway(tmp_path, environ=groq(chaos), semantic=True) as gateway:
         body = {"prompt": "What is 2+2?", "model": "mixtral-8x7b-32768"}
         first, second = [answered(await gateway.ask(body, QUERY)) for _ in range(2)]
         assert (first["cache_hit"], first["similarity_score"], first["provider"]) == (False, None, "groq")
@@ -170,14 +170,17 @@ async def test_walkthrough_steps_5_to_8(chaos, upstream, tmp_path):
         assert (second["cache_hit"], second["similarity_score"], second["provider"]) == (True, 1.0, "groq")
         assert second["response"] == first["response"]
 
-        answered(await gateway.ask(body | {"prompt": "What is two plus two?", "similarity_threshold": 0.75}, QUERY))
+        in_words = body | {"prompt": "What is two plus two?", "similarity_threshold": 0.75}
+        third = answered(await gateway.ask(in_words, QUERY))
+        assert (third["cache_hit"], third["matched_prompt"], third["provider"]) == (True, "What is 2+2?", "groq")
+        assert 0.75 <= third["similarity_score"] < 1
+        assert (third["response"], third["tokens_used"]) == (first["response"], 0)
 
         for prompt in ("What is AI?", "What is AI?", "What is machine learning?"):
             await gateway.ask(body | {"prompt": prompt}, QUERY)
         counted = await figures(gateway)
-    assert (counted["total_requests"], counted["stored_items"]) == (6, upstream_questions(upstream))
-    assert counted["cache_hits"] + counted["cache_misses"] == 6
-    assert counted["hit_rate_percent"] == round(100 * counted["cache_hits"] / 6, 2)
+    assert counted == {"total_requests": 6, "cache_hits": 3, "cache_misses": 3, "hit_rate_percent": 50.0, "stored_items": 3}
+    assert upstream_questions(upstream) == 3
 
 
 def upstream_questions(upstream) -> int:
@@ -186,6 +189,69 @@ def upstream_questions(upstream) -> int:
 
 def groq(chaos) -> dict[str, str]:
     return {"GROQ_API_KEY": "gsk_not-a-real-key", "GROQ_BASE_URL": chaos.base_url}
+
+
+# --- reworded ---
+
+
+@pytest.fixture(scope="module")
+async def semantic(chaos, tmp_path_factory):
+    config = f"{one_provider(chaos.base_url)}routing: {{default: mock/mock-model}}\n"
+    async with running_gateway(tmp_path_factory.mktemp("semantic"), config=config, semantic=True) as gateway:
+        yield gateway
+
+
+async def test_two_plus_two_in_words_hits_at_0_75(semantic, upstream):
+    namespace = {"x-cache-namespace": "two-plus-two"}
+    await query(semantic, "What is 2+2?", namespace)
+    other = await query(semantic, "What is 2+3?", namespace | {"cache-control": "no-store"}, similarity_threshold=0.75)
+    assert not answered(other)["cache_hit"]
+    assert not answered(await query(semantic, "What is two plus two?", namespace | {"cache-control": "no-store"}))["cache_hit"]
+    said = answered(await query(semantic, "What is two plus two?", namespace, similarity_threshold=0.75))
+    assert (said["cache_hit"], said["matched_prompt"], round(said["similarity_score"], 2)) == (True, "What is 2+2?", 0.83)
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        ("What is machine learning?", "What exactly is machine learning?"),
+        ("How do I reset my password?", "How can I reset my password?"),
+        ("What is the capital of France?", "Which city is the capital of France?"),
+    ],
+)
+async def test_threshold_just_below_hits_just_above_misses(semantic, upstream, stored, asked):
+    """Around the cosine that is measured, not around the seed's figures."""
+    namespace = {"x-cache-namespace": stored.replace(" ", "-").strip("?")}
+    await query(semantic, stored, namespace)
+    measured = answered(await query(semantic, asked, namespace, similarity_threshold=0.7))["similarity_score"]
+    assert 0.8 < measured < 1
+    above = await query(semantic, asked, namespace | {"cache-control": "no-store"}, similarity_threshold=measured + 1e-4)
+    below = await query(semantic, asked, namespace, similarity_threshold=measured - 1e-4)
+    assert (answered(above)["cache_hit"], answered(below)["cache_hit"]) == (False, True)
+
+
+async def test_a_threshold_below_the_operators_least_is_raised(semantic, upstream):
+    namespace = {"x-cache-namespace": "least"}
+    await query(semantic, "What is machine learning?", namespace)
+    answer = await query(semantic, "ML explained", namespace, similarity_threshold=0)
+    assert not answered(answer)["cache_hit"]
+    assert answer.tiers["sentinel-vector"]["detail"] == "below-threshold"
+
+
+async def test_query_default_temperature_hits_semantically(semantic, upstream):
+    namespace = {"x-cache-namespace": "temperature"}
+    await query(semantic, "How do I reset my password?", namespace)
+    said = answered(await query(semantic, "How can I reset my password?", namespace, temperature=0.7))
+    assert (said["cache_hit"], said["matched_prompt"]) == (True, "How do I reset my password?")
+
+
+async def test_a_header_and_a_member_agree_on_the_threshold(semantic, upstream):
+    namespace = {"x-cache-namespace": "header"}
+    await query(semantic, "What is the capital of France?", namespace)
+    asked = "Which city is the capital of France?"
+    low = namespace | {"x-similarity-threshold": "0.8", "cache-control": "no-store"}
+    assert not answered(await query(semantic, asked, low, similarity_threshold=0.99))["cache_hit"]
+    assert answered(await query(semantic, asked, low))["cache_hit"]
 
 
 # --- the same path as every other request ---

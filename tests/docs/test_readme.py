@@ -1,5 +1,6 @@
 """The README's own lines, run as a newcomer runs them."""
 
+import html
 import re
 import subprocess
 from pathlib import Path
@@ -8,7 +9,8 @@ from tests.process.conftest import serve
 
 __all__ = ["serve"]
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 
 
@@ -16,29 +18,45 @@ def shell(line: str) -> str:
     return subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=True).stdout
 
 
-def test_the_first_curl_misses_and_the_second_hits(serve) -> None:
-    (curl,) = [text for kind, text in BLOCKS if kind == "sh" and "curl -i" in text]
-    promised = [text for kind, text in BLOCKS if kind == "" and text.startswith("x-cache:")]
-    line = curl.replace("http://127.0.0.1:8080", serve().base_url)
-    for expected in promised:
+CURLS = [text for kind, text in BLOCKS if kind == "sh" and "curl -i" in text]
+PROMISED = [text.strip().splitlines() for kind, text in BLOCKS if kind == "" and text.startswith("x-cache:")]
+SAVED = [text for kind, text in BLOCKS if kind == "sh" and "/v1/metrics" in text]
+"""Two questions, the answers to the first, to the same again and to the second, and what that saved."""
+
+
+def test_a_miss_an_exact_hit_a_semantic_hit_and_what_they_saved(serve) -> None:
+    base_url = serve().base_url
+    question, reworded = [curl.replace("http://127.0.0.1:8080", base_url) for curl in CURLS]
+    for line, expected in zip((question, question, reworded), PROMISED, strict=True):
         answer = shell(line)
-        for header in expected.strip().splitlines():
+        for header in expected:
             name, _, value = header.partition(": ")
             found = re.search(rf"^{name}: (.*)\r?$", answer, re.MULTILINE)
             assert found, f"{name} is missing"
             assert name == "age" or found[1].strip() == value
+    (saved,) = SAVED
+    (shown,) = [text for kind, text in BLOCKS if kind == "json" and "hit_rate_percent" in text]
+    assert shell(saved.replace("http://127.0.0.1:8080", base_url)).strip() == shown.strip()
+
+
+def test_the_picture_shows_what_the_readme_says() -> None:
+    picture = html.unescape((ROOT / "docs" / "images" / "first-minute.svg").read_text())
+    shown = re.findall(r"<text [^>]*>(.*)</text>", picture)
+    lines = [line for command in (*CURLS, *SAVED) for line in command.strip().splitlines()]
+    lines += [line for answer in PROMISED for line in answer if not line.startswith("age:")]
+    for line in lines:
+        assert any(seen.removeprefix("$ ") == line or line.startswith(seen.removesuffix("\u2026")) for seen in shown), line
 
 
 def test_the_greeting_shows_lines_that_work(serve) -> None:
     program = serve()
-    greeting = program.errors.read_text()
-    (line,) = re.findall(r"^  (curl .*?}')$", greeting, re.MULTILINE | re.DOTALL)
-    assert [re.search(r"x-cache: (\w+)", shell(line))[1] for _ in range(2)] == ["miss", "exact"]
+    question, reworded = re.findall(r"^  (curl .*?}')$", program.errors.read_text(), re.MULTILINE | re.DOTALL)
+    seen = [re.search(r"x-cache: (\w+)", shell(line))[1] for line in (question, question, reworded)]
+    assert seen == ["miss", "exact", "semantic"]
 
 
 def test_every_link_leads_somewhere() -> None:
-    root = Path(__file__).parents[2]
-    pages = [root / "README.md", root / "CONTRIBUTING.md", root / "SECURITY.md", *(root / "docs").rglob("*.md")]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

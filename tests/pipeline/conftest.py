@@ -10,15 +10,17 @@ import pytest
 
 from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.caching import TtlRules, Wish
+from sentinel_gateway.core.matching import Thresholds
 from sentinel_gateway.core.routing import Directory, Target
 from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.handle import Live, Pipeline, Reply
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Decode, Plan, Planner
+from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
-from tests.fakes import FakeClock, FakeEvents, FakeFar, FakeNear, FakeProvider
+from tests.fakes import FakeClock, FakeEmbedder, FakeEvents, FakeFar, FakeIndex, FakeNear, FakeProvider
 
 NEAR_TTL = 300.0
 MAX_BYTES = 4096
@@ -28,14 +30,19 @@ ALIASES = {"both": (Target("first", "m"), Target("second", "n")), "alias": (Targ
 class Path:
     """A pipeline whose world is fake. `said` are the payloads of the last stream."""
 
-    def __init__(self, *, far: bool = True, rules: TtlRules | None = None, decode: Decode | None = None) -> None:
+    def __init__(
+        self, *, far: bool = True, semantic: bool = False, rules: TtlRules | None = None, decode: Decode | None = None
+    ) -> None:
         self.clock, self.events = FakeClock(), FakeEvents()
         self.near, self.far = FakeNear(), FakeFar()
         self.first, self.second = FakeProvider("first"), FakeProvider("second")
         self.chance = 0.0
         self.waited: list[Plan] = []
         self.said: list[bytes] = []
-        self.tiers = Tiers(self.near, self.far if far else None, near_ttl=NEAR_TTL, clock=self.clock)
+        self.index, self.embedder = FakeIndex(), FakeEmbedder()
+        index = self.index if semantic else None
+        self.tiers = Tiers(self.near, self.far if far else None, index, near_ttl=NEAR_TTL, clock=self.clock)
+        self.semantic = Semantic(self.index, self.embedder, self.tiers, Thresholds(usual=0.95, least=0.7)) if semantic else None
         self.pipeline = self._wire(rules or TtlRules(), decode or partial(read_request, max_depth=64))
 
     def _wire(self, rules: TtlRules, decode: Decode) -> Pipeline:
@@ -45,9 +52,9 @@ class Path:
             admission=Admission(Capacity(8, 0, 0.0), self._draw),
             planner=Planner("chat", decode, lambda: directory),
             tiers=self.tiers,
+            semantic=self.semantic,
             dispatch=Dispatch(providers, self.clock, self.events),
             settlement=Settlement(self.tiers, rules, max_bytes=MAX_BYTES, clock=self.clock, chance=self._draw),
-            max_bytes=MAX_BYTES,
         )
 
     def _draw(self) -> float:

@@ -62,15 +62,13 @@ ONE_BY_ONE = [
     ("cache: {memory: {entries: 0}}", "sentinel.yaml:1 cache.memory.entries", "at least 1"),
     ("cache: {ttl: -1}", "sentinel.yaml:1 cache.ttl", "at least 0"),
     ("cache: {ttl: 31536001}", "sentinel.yaml:1 cache.ttl", "at most 31536000"),
-    (
-        "cache: {semantic: {enabled: true}}",
-        "sentinel.yaml:1 cache.semantic.enabled",
-        "not available in this version: set it to false",
-    ),
+    ("cache: {semantic: {threshold: 1.1}}", "sentinel.yaml:1 cache.semantic.threshold", "at most 1"),
+    ("cache: {semantic: {threshold: 0.6}}", "sentinel.yaml:1 cache.semantic", "threshold is below min_threshold"),
+    ("cache: {semantic: {entries: 0}}", "sentinel.yaml:1 cache.semantic.entries", "at least 1"),
     (
         "cache: {max_wrong_hit_rate: 0.01}",
         "sentinel.yaml:1 cache.max_wrong_hit_rate",
-        "the semantic cache is not available in this version",
+        "not available in this version: leave it out, and set cache.semantic.threshold",
     ),
     ("keys: {required: true}", "sentinel.yaml:1 keys.required", "client keys are not available in this version"),
     # providers
@@ -274,7 +272,7 @@ def test_a_folder_in_the_place_of_the_file(faults, tmp_path):
 
 
 def test_what_later_versions_have_may_be_off(configure):
-    settings = configure("cache: {semantic: {enabled: false}}\nkeys: {required: false}").settings
+    settings = configure("keys: {required: false}").settings
     assert settings == configure().settings
 
 

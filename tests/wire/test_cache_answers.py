@@ -51,6 +51,19 @@ def test_a_hit(tier):
     assert members(value_of(headers, b"cache-status")) == [(f"sentinel-{tier}", {"hit": True, "ttl": 209})]
 
 
+@pytest.mark.parametrize(("cosine", "shown"), [(1.0, b"1.000"), (0.9499999, b"0.949"), (0.95, b"0.950"), (0.98812, b"0.988")])
+def test_a_hit_in_other_words_names_what_it_matched(cosine, shown):
+    headers = hit_headers(Hit(msgspec.structs.replace(ENTRY, key="0123456789abcdef" * 4), "vector", cosine), NOW)
+    assert value_of(headers, b"x-cache") == b"semantic"
+    assert value_of(headers, b"x-cache-similarity") == shown
+    assert value_of(headers, b"x-cache-matched-id") == b"0123456789abcdef" * 2
+    assert members(value_of(headers, b"cache-status")) == [("sentinel-vector", {"hit": True, "ttl": 209})]
+
+
+def test_an_exact_hit_is_similar_to_nothing():
+    assert {name for name, _ in hit_headers(Hit(ENTRY, "memory"), NOW)}.isdisjoint({b"x-cache-similarity", b"x-cache-matched-id"})
+
+
 def test_an_entry_of_a_clock_ahead_of_ours_has_no_age():
     ahead = msgspec.structs.replace(ENTRY, created=NOW + 5)
     assert value_of(hit_headers(Hit(ahead, "disk"), NOW), b"age") == b"0"
@@ -79,6 +92,21 @@ OUTCOMES: dict[str, tuple[Journey, list[tuple[str, dict[str, object]]]]] = {
         [
             ("sentinel-disk", {"fwd": "miss", "stored": True, "detail": "tier-down"}),
             ("sentinel-memory", {"fwd": "uri-miss", "stored": True}),
+        ],
+    ),
+    "nothing similar enough": (
+        journey(Step("vector", "miss", "below-threshold"), DISK, MEMORY, kept=Store(60, BOTH)),
+        [
+            ("sentinel-vector", {"fwd": "miss", "detail": "below-threshold"}),
+            ("sentinel-disk", {"fwd": "uri-miss", "stored": True}),
+            ("sentinel-memory", {"fwd": "uri-miss", "stored": True}),
+        ],
+    ),
+    "nothing similar enough, and not stored": (
+        journey(Step("vector", "miss", "guard-numbers"), MEMORY, kept=NotStorable("empty")),
+        [
+            ("sentinel-vector", {"fwd": "miss", "detail": "guard-numbers"}),
+            ("sentinel-memory", {"fwd": "uri-miss", "detail": "uncacheable-empty"}),
         ],
     ),
     "not known yet": (

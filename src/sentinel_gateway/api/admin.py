@@ -3,18 +3,15 @@
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sentinel_gateway.api.operations import NOT_IN_USE
 from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import ClearFailed, ConfigurationError, InvalidField, InvalidKey, ReloadRejected, StoreDown
 from sentinel_gateway.pipeline.tiers import Tiers
-
-UNUSED: Final = dict.fromkeys(NOT_IN_USE, "disabled")
 
 
 class ClearRequest(BaseModel):
@@ -40,7 +37,7 @@ def _read(raw: bytes) -> ClearRequest:
 
 
 class Admin:
-    """`key_hash` is the SHA-256 of the admin key, in hex; `counters` and `reload` come from the wiring."""
+    """`key_hash` is the SHA-256 of the admin key, in hex; `counters`, `services` and `reload` come from the wiring."""
 
     def __init__(
         self,
@@ -48,11 +45,13 @@ class Admin:
         key_hash: str,
         *,
         counters: Callable[[], Mapping[str, int | float]],
+        services: Callable[[], Awaitable[Mapping[str, str]]],
         reload: Callable[[], Awaitable[list[str]]],
     ) -> None:
         self._tiers = tiers
         self._key_hash = key_hash
         self._counters = counters
+        self._services = services
         self._reload = reload
 
     def routes(self) -> APIRouter:
@@ -74,7 +73,9 @@ class Admin:
         """Remove entries from every tier, of Sentinel's own only."""
         asked = _read(await request.body())
         if asked.similar_to is not None or asked.min_similarity is not None:
-            raise InvalidField("'similar_to' needs the semantic tier, which this gateway does not run.", param="similar_to")
+            raise InvalidField(
+                "'similar_to' and 'min_similarity' are not available in this version: leave them out.", param="similar_to"
+            )
         chosen = Selector(
             namespace=asked.namespace, model=asked.model, tag=asked.tag, writer=asked.writer, older_than=asked.older_than
         )
@@ -90,7 +91,7 @@ class Admin:
 
     async def stats(self) -> dict[str, Any]:
         """Counters since start, and the state of each service."""
-        return {"cache_stats": dict(self._counters()), "services": {**UNUSED, **await self._tiers.status()}}
+        return {"cache_stats": dict(self._counters()), "services": dict(await self._services())}
 
     async def reload(self) -> dict[str, Any]:
         """Read the configuration again; a faulty one changes nothing."""

@@ -1,6 +1,6 @@
 """Probes, health and metrics: what load balancers, Prometheus and operators ask."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -9,9 +9,6 @@ from fastapi import APIRouter, Response
 
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock
-
-NOT_IN_USE: Final = ("redis", "qdrant", "embeddings")
-"""Services that `/health` and `/admin/stats` always list (seed 000), which this version does not use."""
 
 READ: Final = ["GET", "HEAD"]
 
@@ -24,28 +21,27 @@ class Identity(msgspec.Struct, frozen=True):
     started: float
 
 
+class Reports(msgspec.Struct, frozen=True):
+    """What the gateway tells of itself, asked each time anew."""
+
+    ready: Callable[[], str | None]
+    """Why this node can't serve requests now, or None."""
+    metrics: Callable[[], tuple[bytes, str]]
+    """The exposition text and its content type."""
+    counters: Callable[[], Mapping[str, float]]
+    """Seed 000's cache statistics."""
+    services: Callable[[], Awaitable[Mapping[str, str]]]
+    """`up`, `down` or `disabled` of each dependency."""
+
+
 class Operations:
-    """`ready` says why this node can't serve requests now, or None. `metrics` renders the exposition text.
+    """The endpoints."""
 
-    `counters` are seed 000's cache statistics.
-    """
-
-    def __init__(
-        self,
-        tiers: Tiers,
-        identity: Identity,
-        *,
-        clock: Clock,
-        ready: Callable[[], str | None],
-        metrics: Callable[[], tuple[bytes, str]],
-        counters: Callable[[], Mapping[str, float]],
-    ) -> None:
+    def __init__(self, tiers: Tiers, identity: Identity, reports: Reports, *, clock: Clock) -> None:
         self._tiers = tiers
         self._identity = identity
+        self._reports = reports
         self._clock = clock
-        self._ready = ready
-        self._metrics = metrics
-        self._counters = counters
 
     def routes(self) -> APIRouter:
         """The router of these endpoints."""
@@ -67,14 +63,13 @@ class Operations:
 
     async def ready(self) -> Response:
         """200 if this node can serve a request; 503 while it drains or has no usable provider."""
-        why = self._ready()
+        why = self._reports.ready()
         body = {"status": "ready"} if why is None else {"status": "not ready", "error": why}
         return _json(body, 200 if why is None else 503)
 
     async def health(self) -> Response:
         """Every dependency, probed now; 503 if one that is in use is down."""
-        services = {name: {"status": "disabled"} for name in NOT_IN_USE}
-        services.update((name, {"status": state}) for name, state in (await self._tiers.status()).items())
+        services = {name: {"status": state} for name, state in (await self._reports.services()).items()}
         healthy = all(service["status"] != "down" for service in services.values())
         now = self._clock()
         body: dict[str, Any] = {
@@ -93,12 +88,12 @@ class Operations:
 
     async def metrics(self) -> Response:
         """Prometheus text."""
-        body, content_type = self._metrics()
+        body, content_type = self._reports.metrics()
         return Response(body, headers={"content-type": content_type})
 
     async def cache_metrics(self) -> Response:
         """Seed 003's figures: what the cache decided, on all faces, and how much is kept. `hit_rate_percent` is 0 to 100."""
-        counters = self._counters()
+        counters = self._reports.counters()
         body: dict[str, Any] = {
             "total_requests": counters["total_requests"],
             "cache_hits": counters["exact_hits"] + counters["semantic_hits"],

@@ -47,17 +47,22 @@ class Query(Endpoint):
         await sender.whole(200, body, self._miss_headers(journey, reply.plan))
 
     async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
-        body = self._body(journey, stored_fields(reply.hit.entry.body), matched=prompt_of(reply.plan.request))
+        hit = reply.hit
+        matched = prompt_of(reply.plan.request) if hit.similarity is None else hit.entry.text
+        similarity = EXACT if hit.similarity is None else hit.similarity
+        body = self._body(journey, stored_fields(hit.entry.body), matched=matched, similarity=similarity)
         await sender.whole(200, body, self._hit_headers(journey, reply, self._clock()))
 
-    def _body(self, journey: Journey, answer: Fields, *, tokens: int = 0, matched: str | None = None) -> bytes:
+    def _body(
+        self, journey: Journey, answer: Fields, *, tokens: int = 0, matched: str | None = None, similarity: float | None = None
+    ) -> bytes:
         """A hit has `matched` a prompt, and used no tokens."""
         provider, _, model = journey.target.partition("/")
         return _encode(
             QueryAnswer(
                 response=text_of(answer),
                 cache_hit=matched is not None,
-                similarity_score=None if matched is None else EXACT,
+                similarity_score=similarity,
                 matched_prompt=matched,
                 provider=provider,
                 model=model,

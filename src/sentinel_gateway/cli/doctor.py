@@ -30,7 +30,7 @@ def doctor(config: Path | None, *, as_json: bool) -> int:
     import asyncio
     from dataclasses import asdict
 
-    from sentinel_gateway import app
+    from sentinel_gateway import adapters
     from sentinel_gateway.cli.examination import Finding, examine
 
     try:
@@ -38,7 +38,7 @@ def doctor(config: Path | None, *, as_json: bool) -> int:
     except ConfigurationError as error:
         return refuse(error, as_json=as_json)
     findings = list(examine(loaded.settings))
-    probes = asyncio.run(app.probe_providers(loaded.settings))
+    probes = asyncio.run(adapters.probe_providers(loaded.settings))
     findings += [Finding(f"provider {probe.name}", probe.ok, probe.detail) for probe in probes]
     healthy = all(finding.ok for finding in findings)
     if as_json:

@@ -1,17 +1,20 @@
-"""When are two requests the same? The exact key: everything that can change the answer, and nothing else.
+"""When are two requests the same, and when do they differ in nothing but the wording of a question?
 
-An unknown field takes part, so a provider's new parameter can never be answered from an entry made without it.
-The list of what is left out, and of which spelled-out values equal absence, is closed (docs/decisions/003).
+The exact key is everything that can change the answer, and nothing else. The scope is the same without the text of the last user
+message: within a scope, and nowhere else, texts are compared by meaning. An unknown field takes part in both, so a provider's
+new parameter can never be answered from an entry made without it. The lists of what is left out, and of which spelled-out values
+equal absence, are closed (docs/decisions/003).
 """
 
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from sentinel_gateway.core.chat import Fields
+from sentinel_gateway.core.guards import is_foreign
 
 VERSION: Final = b"sentinel:cache:v1"
 """Changes whenever the same request would get another key: old entries are then never read again."""
@@ -43,6 +46,32 @@ SAME_AS_ABSENT: Final[dict[str, Any]] = {
 EXACT: Final = 2**53
 """Up to here a float holds every whole number."""
 
+SCOPE_VERSION: Final = b"sentinel:scope:v1"
+"""As `VERSION`, for scopes."""
+
+NOT_IN_SCOPE: Final = ("seed", "max_tokens", "max_completion_tokens")
+"""They don't change what is asked. Whether a stored answer fits the caller's limit is judged when it is found."""
+
+TEMPERATURES: Final = ((0.3, "low"), (0.7, "middle"))
+"""Up to so much; above the last it is `high`. No temperature at all is a class of its own."""
+
+WORDS: Final = ("text", "refusal")
+"""Types of content that are nothing but words."""
+
+MAX_CHARACTERS: Final = 1024
+"""The embedder reads 128 tokens, which are rarely so many characters: longer questions are matched exactly only."""
+
+Unfit = Literal["choices", "logprobs", "media", "last-turn", "long", "language"]
+"""Why a request is compared with no other wording; completes `uncacheable-<why>`."""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What a request asks, and the digest of all else in it that can change the answer: 64 hex digits."""
+
+    scope: str
+    text: str
+
+
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -51,15 +80,33 @@ def exact_key(fields: Fields, *, face: str, targets: Sequence[str], tenant: str,
 
     `targets` are the `provider/model` names the request is routed to, in order.
     """
-    digest = hashlib.sha256(_preamble(face, tenant, namespace, tuple(targets)))
+    digest = hashlib.sha256(_preamble(VERSION, face, tenant, namespace, tuple(targets)))
     digest.update(_encode(canonical(fields)))
     return digest.hexdigest()
 
 
+def question(fields: Fields, *, face: str, targets: Sequence[str], tenant: str, namespace: str) -> Question | Unfit:
+    """What is compared by meaning, and within what; or why this request has no such thing. Arguments as for `exact_key`."""
+    kept = canonical(fields)
+    *earlier, last = kept["messages"]
+    text = _spoken(last)
+    unfit = _unfit(kept) or _unfit_text(text)
+    if unfit is not None:
+        return unfit
+    for name in NOT_IN_SCOPE:
+        kept.pop(name, None)
+    if "temperature" in kept:
+        kept["temperature"] = _temperature_class(kept["temperature"])
+    kept["messages"] = [*earlier, last | {"content": None}]
+    digest = hashlib.sha256(_preamble(SCOPE_VERSION, face, tenant, namespace, tuple(targets)))
+    digest.update(_encode(kept))
+    return Question(digest.hexdigest(), text)
+
+
 @lru_cache(maxsize=1024)
-def _preamble(face: str, tenant: str, namespace: str, targets: tuple[str, ...]) -> bytes:
+def _preamble(version: bytes, face: str, tenant: str, namespace: str, targets: tuple[str, ...]) -> bytes:
     """All but the body. Each part has its length before it, so that none can be built that runs into its neighbour."""
-    parts = [VERSION, *(part.encode() for part in (face, tenant, namespace, *targets))]
+    parts = [version, *(part.encode() for part in (face, tenant, namespace, *targets))]
     return b"".join(b"%d:%b," % (len(part), part) for part in parts)
 
 
@@ -84,3 +131,43 @@ def _is_default(name: str, value: Any) -> bool:
 def _plain(value: float) -> float:
     """1.0 and 1 are the same number; JSON clients differ in how they spell it."""
     return int(value) if value.is_integer() and abs(value) < EXACT else value
+
+
+def _temperature_class(temperature: float) -> str:
+    return next((name for most, name in TEMPERATURES if temperature <= most), "high")
+
+
+def _unfit(kept: Fields) -> Unfit | None:
+    if "n" in kept:
+        return "choices"
+    if "logprobs" in kept or "top_logprobs" in kept:
+        return "logprobs"
+    if "audio" in kept or kept.get("modalities", ["text"]) != ["text"] or not all(map(_is_words, kept["messages"])):
+        return "media"
+    return None
+
+
+def _is_words(message: Fields) -> bool:
+    content = message.get("content")
+    return not isinstance(content, list) or all(part.get("type") in WORDS for part in content)
+
+
+def _spoken(message: Fields) -> str:
+    """What a user says in this message, in one string; empty if it is none of a user's, or says more than text."""
+    if message.get("role") != "user":
+        return ""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    texts = [part["text"] if part.keys() == {"type", "text"} and isinstance(part["text"], str) else "" for part in content]
+    return "\n".join(texts) if all(texts) else ""
+
+
+def _unfit_text(text: str) -> Unfit | None:
+    if not text.strip():
+        return "last-turn"
+    if len(text) > MAX_CHARACTERS:
+        return "long"
+    return "language" if is_foreign(text) else None

@@ -29,6 +29,8 @@ class Record(msgspec.Struct):
     first_byte_seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    similarity: float = 0.0
+    """Of the question that a semantic hit was the answer to, or else of the nearest one that was compared."""
     error: str = ""
     """The error's code, if it ended in one."""
     client: str = ""

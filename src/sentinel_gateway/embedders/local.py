@@ -91,6 +91,10 @@ class LocalEmbedder:
         return self._card.name
 
     @property
+    def works(self) -> bool:
+        return self._model is not None and not self._breaker.is_open
+
+    @property
     def dimension(self) -> int:
         """How many numbers a vector has."""
         return self._card.dimension

@@ -1,16 +1,18 @@
 """The embedding model that the package carries: all-MiniLM-L6-v2 on onnxruntime. `models/` says where it comes from.
 
-Importing this module loads numpy, onnxruntime and tokenizers (25 to 50 MB): only a gateway with its semantic tier on does so.
+Importing this module loads numpy and tokenizers, opening the model onnxruntime (25 to 50 MB in all): only a gateway with its
+semantic tier on does so. From 1.29 on onnxruntime writes a device id into the home folder and reports to its maker from the
+moment it is imported, unless it is told not to: it is told.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import onnxruntime as ort  # type: ignore[import-untyped]  # it brings none
 from tokenizers import Tokenizer
 
 from sentinel_gateway.embedders.local import Card, LocalEmbedder, LocalLimits
@@ -50,7 +52,7 @@ class MiniLM:
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True  # "[SEP]" in a text is five characters
         self._unknown = self._tokenizer.token_to_id(UNKNOWN)
-        self._session = ort.InferenceSession(folder / MODEL, _options(), providers=["CPUExecutionProvider"])
+        self._session = _session(folder / MODEL)
 
     def vectors(self, texts: Sequence[str]) -> list["Vector | None"]:
         """One for each text; None for one of more than 128 tokens, or with signs that the model has no token for."""
@@ -69,13 +71,16 @@ class MiniLM:
         return np.array(embeddings[0], np.float32)
 
 
-def _options() -> ort.SessionOptions:
+def _session(path: Path) -> Any:
+    os.putenv("ORT_DISABLE_TELEMETRY", "1")  # read once, when the library is loaded
+    import onnxruntime as ort  # type: ignore[import-untyped]  # noqa: PLC0415 - after the line above; it brings no types
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # it keeps a plan for each shape, and texts have many
     options.log_severity_level = FATAL
-    return options
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _verify(path: Path, expected: str) -> None:

@@ -2,7 +2,8 @@
 
     admit     is there room?                         a place, or `Overloaded`            admit.py
     plan      what is asked, of whom, under what key?  decode, route, identity           plan.py
-    look up   is there an answer already?            `Hit`, or `Miss` with its reasons   lookup.py
+    look up   is there an answer already?            `Hit`, or `Miss` with its reasons   lookup.py, tiers.py
+              or one to the same in other words?     the same                            semantic.py
     fly       is somebody asking for it already?     a place in that flight, or a new one  flight.py
     dispatch  ask the providers                      `Completion` or an open stream      dispatch.py
     relay     pass a stream on, fold it beside       chunks as they come                 relay.py
@@ -18,15 +19,17 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.caching import Hit
+from sentinel_gateway.core.caching import Hit, Miss
 from sentinel_gateway.core.chat import Answer
+from sentinel_gateway.errors import NotCached
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.flight import Flight, Flights
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.lookup import look_again, look_up
+from sentinel_gateway.pipeline.lookup import look_again, look_further, look_up
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.relay import Relay
+from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Completion
@@ -61,17 +64,24 @@ Reply = Cached | Whole | Live
 
 
 class Pipeline:
-    """The path, wired. `max_bytes` is the longest answer that is remembered."""
+    """The path, wired."""
 
     def __init__(
-        self, *, admission: Admission, planner: Planner, tiers: Tiers, dispatch: Dispatch, settlement: Settlement, max_bytes: int
+        self,
+        *,
+        admission: Admission,
+        planner: Planner,
+        tiers: Tiers,
+        semantic: Semantic | None,
+        dispatch: Dispatch,
+        settlement: Settlement,
     ) -> None:
         self.admission = admission
         self.tiers = tiers
+        self._semantic = semantic
         self._settlement = settlement
         self._planner = planner
         self._dispatch = dispatch
-        self._max_bytes = max_bytes
         self._flights = Flights()
 
     async def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], Awaitable[None]]) -> Reply:
@@ -83,15 +93,26 @@ class Pipeline:
         journey.model, journey.stream = plan.request.model, plan.request.stream
         if plan.request.similarity_threshold is not None:  # what the body asks for stands above what a header does
             journey.wish = replace(journey.wish, similarity_threshold=plan.request.similarity_threshold)
-        found = await look_up(self.tiers, plan, journey, far=self._flights.find(plan, journey) is None)
+        found = await self._look_up(plan, journey)
         if isinstance(found, Hit):
             self._planner.remember(raw, plan, tenant=journey.tenant, namespace=journey.wish.namespace)
             return Cached(plan, found)
+        if journey.wish.only_if_cached:
+            raise NotCached("Nothing stored answers this request, and 'Cache-Control: only-if-cached' forbids to ask a provider.")
         await waiting(plan)
         joined = self._flights.find(plan, journey)
         if joined is None and (landed := look_again(self.tiers, plan, journey)) is not None:
             return Cached(plan, landed)
         return await self._fly(plan, journey, joined)
+
+    async def _look_up(self, plan: Plan, journey: Journey) -> Hit | Miss:
+        """Whoever finds the answer on its way looks no further, unless it wants nothing else."""
+        alone = journey.wish.only_if_cached or self._flights.find(plan, journey) is None
+        found = await look_up(self.tiers, plan, journey, far=alone)
+        if isinstance(found, Hit) or self._semantic is None:
+            return found
+        journey.question = self._planner.question(plan, tenant=journey.tenant, namespace=journey.wish.namespace)
+        return await look_further(self._semantic, plan, journey, found) if alone else found
 
     async def _fly(self, plan: Plan, journey: Journey, joined: Flight | None) -> Whole | Live:
         flight = joined or self._flights.launch(plan, journey, partial(self._open, plan))
@@ -118,7 +139,7 @@ class Pipeline:
         if plan.request.stream:
             opened = await self._dispatch.open_stream(plan, journey)
             settle = partial(self._settle_stream, plan, journey)
-            return Relay(opened, plan.request, max_bytes=self._max_bytes, settle=settle)
+            return Relay(opened, plan.request, max_bytes=self._settlement.max_bytes, settle=settle)
         completion = await self._dispatch.complete(plan, journey)
         self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
         return completion

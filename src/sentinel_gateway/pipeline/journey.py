@@ -1,6 +1,7 @@
 """One request under way: the record that is being made of it, and what only the path needs."""
 
 from sentinel_gateway.core.caching import Miss, NotStorable, Store, Wish
+from sentinel_gateway.core.identity import Question, Unfit
 from sentinel_gateway.core.record import Record
 
 ANONYMOUS = ""
@@ -13,6 +14,8 @@ class Journey(Record, kw_only=True):
     tenant: str = ANONYMOUS
     writer: str = ANONYMOUS
     wish: Wish = Wish()
+    question: Question | Unfit | None = None
+    """What is compared by meaning; None before that is known, and where there is no semantic tier."""
     miss: Miss | None = None
     kept: Store | NotStorable | None = None
     epoch: int = 0

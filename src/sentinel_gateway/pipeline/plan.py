@@ -11,7 +11,7 @@ import cachebox
 import msgspec
 
 from sentinel_gateway.core.chat import ChatRequest
-from sentinel_gateway.core.identity import exact_key
+from sentinel_gateway.core.identity import Question, Unfit, exact_key, question
 from sentinel_gateway.core.routing import Directory, NoRoute, Route, explain, resolve
 from sentinel_gateway.errors import ModelNotFound
 
@@ -67,6 +67,10 @@ class Planner:
             raise ModelNotFound(explain(route), param="model")
         key = exact_key(request.fields, face=self._face, targets=route.names, tenant=tenant, namespace=namespace)
         return Plan(request, route, key, self._generation)
+
+    def question(self, plan: Plan, *, tenant: str, namespace: str) -> Question | Unfit:
+        """What the request of this plan asks, to be compared by meaning."""
+        return question(plan.request.fields, face=self._face, targets=plan.route.names, tenant=tenant, namespace=namespace)
 
     def remember(self, raw: bytes, plan: Plan, *, tenant: str, namespace: str) -> None:
         """These bytes have hit. Those that hit again are worth the room; most spellings of a request come once."""

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from sentinel_gateway.core.caching import Entry, NotStorable, Store, TtlRules, lifetime, storable
 from sentinel_gateway.core.chat import Answer, Usage
+from sentinel_gateway.core.identity import Question
+from sentinel_gateway.core.matching import serves_rewordings
 from sentinel_gateway.core.streaming import stored_body
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
@@ -12,12 +14,12 @@ from sentinel_gateway.ports import Clock
 
 
 class Settlement:
-    """Counts and keeps answers. `chance` gives 0..1."""
+    """Counts and keeps answers. `max_bytes` is the longest that is remembered, `chance` gives 0..1."""
 
     def __init__(self, tiers: Tiers, rules: TtlRules, *, max_bytes: int, clock: Clock, chance: Callable[[], float]) -> None:
         self._tiers = tiers
         self._rules = rules
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._clock = clock
         self._chance = chance
 
@@ -33,7 +35,7 @@ class Settlement:
         if isinstance(verdict, NotStorable):
             return verdict
         body = stored_body(answer)
-        if len(body) > self._max_bytes:
+        if len(body) > self.max_bytes:
             return NotStorable("too-large")
         if self._tiers.epoch != journey.epoch:
             return NotStorable("cleared-meanwhile")
@@ -42,7 +44,8 @@ class Settlement:
 
     def _entry(self, plan: Plan, journey: Journey, answer: Answer, body: bytes, ttl: float) -> Entry:
         now = self._clock()
-        usage = answer.usage
+        usage, asked = answer.usage, journey.question
+        reworded = asked if isinstance(asked, Question) and serves_rewordings(answer) else None
         return Entry(
             key=plan.key,
             body=body,
@@ -55,4 +58,6 @@ class Settlement:
             namespace=journey.wish.namespace,
             writer=journey.writer,
             tags=journey.wish.tags,
+            scope=reworded.scope if reworded else "",
+            text=reworded.text if reworded else "",
         )

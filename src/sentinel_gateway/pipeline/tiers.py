@@ -1,4 +1,7 @@
-"""The exact tiers as one: memory in front of the store on disk. A tier that is down or slow is a miss, never an error."""
+"""What is kept, as one: memory in front of the store on disk, and the index of the questions that are answered there.
+
+A tier that is down or slow is a miss, never an error.
+"""
 
 import asyncio
 
@@ -6,15 +9,18 @@ import msgspec
 
 from sentinel_gateway.core.caching import Entry, Hit, Miss, Selector, Step, Tier, Wish, judge
 from sentinel_gateway.errors import StoreDown
-from sentinel_gateway.ports import Clock, NearStore, ReplyStore
+from sentinel_gateway.ports import Clock, NearStore, ReplyStore, VectorIndex
 
 
 class Tiers:
     """Looks up, keeps and clears. `near_ttl` is the longest time in seconds that memory holds an entry."""
 
-    def __init__(self, near: NearStore, far: ReplyStore | None, *, near_ttl: float, clock: Clock) -> None:
+    def __init__(
+        self, near: NearStore, far: ReplyStore | None, index: VectorIndex | None = None, *, near_ttl: float, clock: Clock
+    ) -> None:
         self._near = near
         self._far = far
+        self._index = index
         self.near_ttl = near_ttl
         self._clock = clock
         self.epoch = 0
@@ -22,6 +28,11 @@ class Tiers:
 
     def __repr__(self) -> str:
         return f"<Tiers {self._near!r} then {self._far!r}>"
+
+    async def find(self, key: str, wish: Wish) -> Hit | Miss:
+        """Ask memory, then the farther tier."""
+        near = self.look_near(key, wish)
+        return near if isinstance(near, Hit) else await self.look_far(key, wish, near)
 
     def look_near(self, key: str, wish: Wish) -> Hit | Step:
         """Ask memory; costs about a microsecond."""
@@ -49,11 +60,15 @@ class Tiers:
         taken: list[Tier] = ["memory"] if self._near.put(self._brought_near(entry, self._clock())) else []
         if self._far is not None and self._far.put(entry):
             taken.append(self._far.tier)
+        if taken and entry.scope and self._index is not None:
+            self._index.add(entry.head())
         return tuple(taken)
 
     async def clear(self, selector: Selector) -> int:
         """Remove from every tier; how many the fullest of them held. `StoreDown` if the farther one could not."""
         near = self._clear_near(selector)
+        if self._index is not None:
+            await self._index.clear(selector, self._clock())
         if self._far is None:
             return near
         try:

@@ -39,7 +39,10 @@ WANTED: Final = {
 """What each kind of error wanted instead."""
 
 UNAVAILABLE: Final[dict[Location, str]] = {
-    ("cache", "max_wrong_hit_rate"): "the semantic cache is not available in this version: leave it out",
+    (
+        "cache",
+        "max_wrong_hit_rate",
+    ): "not available in this version: leave it out, and set cache.semantic.threshold",
 }
 """Settings of later versions that are known by name."""
 

@@ -287,7 +287,20 @@ class DiskTier(Room):
 
 
 class Semantic(Room):
-    enabled: Annotated[bool, _unavailable("the semantic cache is")] = Field(default=False, description=UNAVAILABLE)
+    enabled: bool = Field(default=True, description="Answer reworded questions from the cache as well.")
+    threshold: float = Field(
+        default=0.95, ge=0, le=1, description="Least similarity (cosine) with which a stored answer serves; guards stay on."
+    )
+    min_threshold: float = Field(
+        default=0.7, ge=0, le=1, description="Least similarity that a request may ask for with x-similarity-threshold."
+    )
+    entries: Count = Field(default=100_000, description="Most questions kept for comparison.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Semantic":
+        if self.threshold < self.min_threshold:
+            raise ValueError("threshold is below min_threshold: raise the one or lower the other")
+        return self
 
 
 class Cache(Room):
@@ -297,7 +310,7 @@ class Cache(Room):
         default=None, description="Seconds to keep answers; unset: a day, an hour above temperature 0.7."
     )
     max_answer_bytes: Size = Field(default=ByteSize(MIB), description="Largest answer that is kept.")
-    semantic: Semantic = Field(default=Semantic(), description=UNAVAILABLE)
+    semantic: Semantic = Field(default=Semantic(), description="Hits in other words.")
 
 
 class Keys(Room):

@@ -57,5 +57,5 @@ class MemoryStore:
 
 
 def _weight(key: str, entry: Entry) -> int:
-    weight = len(entry.body) + len(key) + OVERHEAD
+    weight = len(entry.body) + len(key) + len(entry.text) + OVERHEAD
     return weight + sum(map(len, entry.tags)) if entry.tags else weight

@@ -106,6 +106,7 @@ class _RequestLine(msgspec.Struct, frozen=True, gc=False):
     first_byte_seconds: float
     prompt_tokens: int
     completion_tokens: int
+    similarity: float
     stored: bool
     error: str
     client: str
@@ -133,6 +134,7 @@ def _request(record: Record) -> _RequestLine:
         _to_micros(record.first_byte_seconds),
         min(record.prompt_tokens, MAX_TOKENS),
         min(record.completion_tokens, MAX_TOKENS),
+        round(record.similarity, 4) if record.similarity else 0.0,
         record.stored,
         shown.error,
         shown.client,
@@ -189,6 +191,7 @@ def _request_text(record: Record) -> str:
     details: dict[str, object] = {
         "target": clean(record.target),
         "tokens": tokens or "",
+        "similarity": f"{record.similarity:.3f}" if record.similarity else "",
         "stored": "yes" if record.stored else "",
         "error": clean(record.error),
         "id": clean(record.sentinel_id),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel_gateway.core.caching import Head
-from sentinel_gateway.ports import Neighbour
+from sentinel_gateway.core.matching import Neighbour
 
 if TYPE_CHECKING:  # a name for the type checker: it needs no numpy there
     from sentinel_gateway.ports import Vector

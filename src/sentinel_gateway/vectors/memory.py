@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from sentinel_gateway.core.caching import Head, Selector
+from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.errors import StoreDown
-from sentinel_gateway.ports import Clock, Neighbour, ScopeView, VectorArchive
+from sentinel_gateway.ports import Clock, ScopeView, VectorArchive
 from sentinel_gateway.vectors._questions import Questions
 from sentinel_gateway.vectors._rows import Snapshot, encode, search, signs_of
 

@@ -1,5 +1,6 @@
 """The cache in headers: what callers ask for (RFC 9111 and contract section 4), what they are told (RFC 9211). Pure."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -132,6 +133,7 @@ PRIVATE: Final[tuple[Header, ...]] = ((b"cache-control", b"private, no-store"), 
 """No front cache may keep an answer, and none may hand it to somebody else's key."""
 
 _EXACT: Final[Header] = (b"x-cache", b"exact")
+_SEMANTIC: Final[Header] = (b"x-cache", b"semantic")
 _MISS: Final[Header] = (b"x-cache", b"miss")
 _BYPASS: Final[Header] = (b"x-cache", b"bypass")
 
@@ -140,7 +142,20 @@ def hit_headers(hit: Hit, now: float) -> list[Header]:
     """Headers of an answer from the cache."""
     entry = hit.entry
     status = b"sentinel-%b;hit;ttl=%d" % (hit.tier.encode(), entry.expires - now)
-    return [_EXACT, (b"cache-status", status), (b"age", b"%d" % max(0.0, now - entry.created)), *PRIVATE]
+    told = [(b"cache-status", status), (b"age", b"%d" % max(0.0, now - entry.created)), *PRIVATE]
+    if hit.similarity is None:
+        return [_EXACT, *told]
+    matched = (b"x-cache-similarity", _similarity(hit.similarity)), (b"x-cache-matched-id", _shown_id(entry.key))
+    return [_SEMANTIC, *matched, *told]
+
+
+def _similarity(cosine: float) -> bytes:
+    """Cut, never rounded up: what is shown as 0.95 was at least that."""
+    return b"%.3f" % (math.floor(cosine * 1000) / 1000)
+
+
+def _shown_id(key: str) -> bytes:
+    return key[:32].encode()
 
 
 def miss_headers(journey: Journey) -> list[Header]:
@@ -170,6 +185,8 @@ def _quoted(text: str) -> str:
 def explain_header(journey: Journey, key: str, hit: Hit | None, now: float) -> Header:
     """`x-cache-explain`, for a caller who asked: key, route and verdict in one line."""
     parts = [f"key={key[:16]}", f"target={journey.target}"]
+    if journey.similarity:
+        parts.append(f"nearest question {journey.similarity:.3f}")
     if hit is not None:
         parts.append(f"{hit.tier} hit, stored {now - hit.entry.created:.0f} s ago for another {hit.entry.expires - now:.0f} s")
     elif isinstance(journey.kept, Store):

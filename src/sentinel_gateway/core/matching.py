@@ -1,0 +1,66 @@
+"""May the stored answer to one question serve another? Similarity proposes, the guards dispose.
+
+Neighbours are asked in order of similarity; the reason told of a miss is that of the nearest one.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from sentinel_gateway.core.caching import Head, Wish
+from sentinel_gateway.core.chat import Answer
+from sentinel_gateway.core.guards import veto
+
+SAME: Final = 1.0
+"""The similarity of a text to itself, which a rounded vector may miss by a little."""
+NO_NEIGHBOUR: Final = "no-neighbour"
+BELOW_THRESHOLD: Final = "below-threshold"
+TOO_LONG: Final = "guard-length"
+"""The stored answer has more tokens than the caller allows, or an unknown number."""
+
+
+class Thresholds(msgspec.Struct, frozen=True):
+    """The operator's: cosines, 0 to 1. A caller may ask for another than the `usual` one, though never below `least`."""
+
+    usual: float
+    least: float
+
+    def of(self, wish: Wish) -> float:
+        """What holds for this caller."""
+        asked = wish.similarity_threshold
+        return self.usual if asked is None else max(asked, self.least)
+
+
+class Neighbour(msgspec.Struct, frozen=True):
+    """A stored question and its similarity to the one asked: their true cosine, to 1e-3."""
+
+    head: Head
+    similarity: float
+
+
+def ranked(text: str, neighbours: Iterable[Neighbour]) -> list[Neighbour]:
+    """The most similar first; the very same text, asked with another seed or limit, before all."""
+    true = (found if found.head.text != text else Neighbour(found.head, SAME) for found in neighbours)
+    return sorted(true, key=lambda found: -found.similarity)
+
+
+def objection(text: str, neighbour: Neighbour, *, threshold: float, token_limit: int | None) -> str | None:
+    """Why the neighbour's answer may not serve `text`, for a caller who allows so many tokens; None if it may."""
+    head = neighbour.head
+    if neighbour.similarity < threshold:
+        return BELOW_THRESHOLD
+    if token_limit is not None and not 0 < head.completion_tokens <= token_limit:
+        return TOO_LONG
+    guard = veto(text, head.text)
+    return None if guard is None else f"guard-{guard}"
+
+
+def serves_rewordings(answer: Answer) -> bool:
+    """Only what was said to its end: an answer cut short or a call of a tool belongs to the very request that got it."""
+    return all(reason == "stop" for reason in answer.finish_reasons) and not any(map(_calls, answer.fields["choices"]))
+
+
+def _calls(choice: dict[str, object]) -> bool:
+    message = choice["message"]
+    return isinstance(message, dict) and bool(message.get("tool_calls") or message.get("function_call"))

@@ -1,0 +1,51 @@
+"""Near misses through the whole gateway and the model that is built in: none is ever served."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from bench.chaos import ChaosUpstream
+from tests.gateway import chat, one_provider, running_gateway
+from tests.guards.near_misses import near_misses, rewordings
+
+pytestmark = pytest.mark.anyio
+
+PAIRS = 5_000
+AT_ONCE = 32
+
+
+async def outcomes(folder, pairs: list[tuple[str, str]], threshold: str) -> Counter[str]:
+    """Each pair in a cache of its own: what became of the second question."""
+    seen: Counter[str] = Counter()
+    async with (
+        ChaosUpstream() as upstream,
+        running_gateway(folder, config=one_provider(upstream.base_url), semantic=True) as gateway,
+    ):
+
+        async def ask(number: int, stored: str, asked: str) -> str:
+            own = {"x-cache-namespace": str(number)}
+            first = await gateway.ask(chat(stored), **own)
+            assert first.cache == "miss"
+            second = await gateway.ask(chat(asked), **own, **{"x-similarity-threshold": threshold})
+            return second.cache if second.cache != "miss" else second.tiers["sentinel-vector"]["detail"]
+
+        numbered = list(enumerate(pairs))
+        for start in range(0, len(numbered), AT_ONCE):
+            seen.update(await asyncio.gather(*(ask(number, *pair) for number, pair in numbered[start : start + AT_ONCE])))
+    return seen
+
+
+async def test_5_000_near_misses_none_served(tmp_path):
+    pairs = [(found.question, found.near_miss) for found in near_misses()]
+    seen = await outcomes(tmp_path, pairs, "0.95")
+    assert seen.total() >= PAIRS
+    assert sum(count for reason, count in seen.items() if reason.startswith("guard-")) > PAIRS / 5, "few came near enough"
+    assert seen["semantic"] == seen["exact"] == seen["tier-down"] == 0
+
+
+async def test_rewordings_are_served(tmp_path):
+    """The same guards and the same model still find what was only said differently."""
+    pairs = [(found.question, found.rewording) for found in rewordings()][:300]
+    seen = await outcomes(tmp_path, pairs, "0.8")
+    assert seen["semantic"] > seen.total() / 2, seen
