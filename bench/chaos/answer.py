@@ -6,7 +6,7 @@ import msgspec
 
 from bench.chaos import schema
 from bench.chaos.fault import Fault
-from bench.chaos.question import Question
+from bench.chaos.question import Question, Tool
 
 CREATED: Final = 1_700_000_000
 TOKEN_LENGTH: Final = 4
@@ -49,11 +49,11 @@ class Saying(msgspec.Struct, frozen=True):
 
 def say(question: Question, fault: Fault, choice: int) -> Saying:
     """Deterministic: equal for equal questions, different for different ones."""
-    tool = question.tool.name if question.tool else None
+    tool = question.tool or (question.free_tool if fault.use_tools else None)
     finish = None if fault.no_finish else fault.finish or ("tool_calls" if tool else "stop")
     if fault.empty:
         return Saying("", 0, 0, finish)
-    text, padding = _text(question, fault, choice)
+    text, padding = _text(question, tool, fault, choice)
     filler = fault.filler
     natural = -(-(len(text) + filler) // TOKEN_LENGTH)
     tokens = fault.tokens or max(natural, fault.chunks or 1)
@@ -61,15 +61,15 @@ def say(question: Question, fault: Fault, choice: int) -> Saying:
     if tokens > natural:
         missing = tokens * TOKEN_LENGTH - len(text)
         text += (padding * (missing // len(padding) + 1))[:missing]
-    return Saying(text, tokens, min(chunks, tokens), finish, tool, filler)
+    return Saying(text, tokens, min(chunks, tokens), finish, tool.name if tool else None, filler)
 
 
-def _text(question: Question, fault: Fault, choice: int) -> tuple[str, str]:
+def _text(question: Question, tool: Tool | None, fault: Fault, choice: int) -> tuple[str, str]:
     """The shortest text, and what may be repeated behind it without making it invalid."""
     # Equally long for all choices, so that they have the same number of chunks.
     mark = question.digest if question.n == 1 else f"{question.digest}.{choice:03}"
-    if question.tool is not None:
-        return _encode(schema.instance(question.tool.parameters or {"type": "object"}, f"mock {mark}")).decode(), " "
+    if tool is not None:
+        return _encode(schema.instance(tool.parameters or {"type": "object"}, f"mock {mark}")).decode(), " "
     if question.schema is not None:
         return _encode(schema.instance(question.schema, f"mock {mark}")).decode(), " "
     if question.json_object:
@@ -108,7 +108,7 @@ def _is_plain(question: Question) -> bool:
 
 def _leaves_body_alone(fault: Fault) -> bool:
     odd = fault.finish or fault.no_finish or fault.empty or fault.no_role or fault.reasoning or fault.huge or fault.gzip_bomb
-    return not odd and fault.usage == "normal"
+    return not (odd or fault.use_tools) and fault.usage == "normal"
 
 
 def completion(question: Question, sayings: list[Saying], fault: Fault, sequence: int) -> dict[str, Any]:

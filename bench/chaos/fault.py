@@ -64,6 +64,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     empty: Annotated[bool, "an answer that says nothing"] = False
     no_role: Annotated[bool, "no `role` anywhere"] = False
     reasoning: Annotated[bool, "a `reasoning_content` before the content, as vLLM and DeepSeek send"] = False
+    use_tools: Annotated[bool, "the first tool is called where the choice is free, until a result is the last message"] = False
     split_utf8: Annotated[bool, "multi-byte text in writes of 1 to 7 bytes; streams also with CRLF and comment lines"] = False
     trickle: Annotated[bool, "the body a byte at a time"] = False
     huge: Annotated[Count | None, "so many bytes more in each choice's text, sent as they are made"] = None

@@ -14,7 +14,7 @@ class QuestionError(ValueError):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function that the request demands a call of."""
+    """A function that the request demands a call of, or leaves open to be called."""
 
     name: str
     parameters: dict[str, Any]
@@ -31,6 +31,8 @@ class Question(msgspec.Struct, frozen=True):
     include_usage: bool
     n: int
     tool: Tool | None
+    free_tool: Tool | None
+    """What an eager model would call where the choice is free: the first function, unless a result has just come back."""
     schema: dict[str, Any] | None
     json_object: bool
     logprobs: int | None
@@ -63,6 +65,7 @@ def _read(fields: dict[str, Any]) -> Question:
         include_usage=bool(options.get("include_usage")),
         n=fields.get("n") or 1,
         tool=_demanded_tool(fields) if "tools" in fields else None,
+        free_tool=_free_tool(fields) if "tools" in fields else None,
         schema=format_["json_schema"].get("schema", {}) if format_.get("type") == "json_schema" else None,
         json_object=format_.get("type") == "json_object",
         logprobs=(fields.get("top_logprobs") or 0) if fields.get("logprobs") else None,
@@ -83,12 +86,24 @@ def _last_user_text(messages: list[dict[str, Any]]) -> str:
 
 def _demanded_tool(fields: dict[str, Any]) -> Tool | None:
     choice = fields.get("tool_choice")
-    functions = [tool["function"] for tool in fields["tools"] or () if tool.get("type") == "function"]
+    functions = _functions(fields)
     if choice == "required":
-        function = functions[0]
-    elif isinstance(choice, dict):
+        return _tool(functions[0])
+    if isinstance(choice, dict):
         name = choice["function"]["name"]
-        function = next((function for function in functions if function["name"] == name), {"name": name})
-    else:
-        return None
+        return _tool(next((function for function in functions if function["name"] == name), {"name": name}))
+    return None
+
+
+def _free_tool(fields: dict[str, Any]) -> Tool | None:
+    functions = _functions(fields)
+    free = fields.get("tool_choice", "auto") == "auto" and fields["messages"][-1]["role"] != "tool"
+    return _tool(functions[0]) if free and functions else None
+
+
+def _functions(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    return [tool["function"] for tool in fields["tools"] or () if tool.get("type") == "function"]
+
+
+def _tool(function: dict[str, Any]) -> Tool:
     return Tool(function["name"], function.get("parameters") or {})

@@ -359,6 +359,21 @@ async def test_reasoning(ask):
 # how it is written
 
 
+async def test_use_tools(ask):
+    tools = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in ("dig", "plant")]
+
+    async def said(**more):
+        whole = json.loads((await ask("use_tools", tools=tools, **more)).body)["choices"][0]
+        streamed = [chunk["choices"][0] for chunk in chunks(await ask("use_tools", stream=True, tools=tools, **more))]
+        assert streamed[-1]["finish_reason"] == whole["finish_reason"]
+        return [call["function"]["name"] for call in whole["message"].get("tool_calls", [])]
+
+    result = [*BODY["messages"], {"role": "tool", "tool_call_id": "call_1", "content": "dug"}]
+    assert await said() == await said(tool_choice="auto") == ["dig"]
+    assert await said(tool_choice={"type": "function", "function": {"name": "plant"}}) == ["plant"]
+    assert await said(tool_choice="none") == await said(messages=result) == []
+
+
 async def test_split_utf8(ask, upstream):
     whole = json.loads((await ask("split_utf8")).body)["choices"][0]["message"]["content"]
     body = (await ask("split_utf8", stream=True)).body
