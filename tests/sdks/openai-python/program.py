@@ -1,0 +1,70 @@
+"""OpenAI's Python client."""
+
+from openai import OpenAI
+from pydantic import BaseModel
+
+client = OpenAI(base_url="http://127.0.0.1:8080/v1", api_key="unused")
+
+
+class Town(BaseModel):
+    name: str
+    people: int
+
+
+LOOK_UP = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "parameters": {"type": "object", "properties": {"river": {"type": "string"}}, "required": ["river"]},
+    },
+}
+
+
+def ask(text):
+    return [{"role": "user", "content": text}]
+
+
+def whole(text):
+    raw = client.chat.completions.with_raw_response.create(model="demo", messages=ask(text))
+    answer = raw.parse()
+    return {"text": answer.choices[0].message.content, "tokens": answer.usage.total_tokens, "cache": raw.headers["x-cache"]}
+
+
+def stream(text):
+    pieces, tokens = [], None
+    for chunk in client.chat.completions.create(
+        model="demo", messages=ask(text), stream=True, stream_options={"include_usage": True}
+    ):
+        pieces += [choice.delta.content for choice in chunk.choices if choice.delta.content]
+        tokens = chunk.usage.total_tokens if chunk.usage else tokens
+    return {"pieces": pieces, "tokens": tokens}
+
+
+def tools(text):
+    messages, called = ask(text), []
+    while True:
+        message = client.chat.completions.create(model="demo", messages=messages, tools=[LOOK_UP]).choices[0].message
+        if not message.tool_calls:
+            return {"called": called, "text": message.content}
+        messages.append(message)
+        for call in message.tool_calls:
+            called.append(call.function.arguments)
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": "2,850 km"})
+
+
+def structured(text):
+    answer = client.chat.completions.parse(model="demo", messages=ask(text), response_format=Town)
+    return answer.choices[0].message.parsed.model_dump()
+
+
+def hurry(text):
+    client.with_options(timeout=1, max_retries=0).chat.completions.create(model="demo", messages=ask(text))
+
+
+def leave(text):
+    with client.chat.completions.create(model="demo", messages=ask(text), stream=True) as chunks:
+        return next(chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content)
+
+
+def models():
+    return [model.id for model in client.models.list()]
