@@ -73,6 +73,7 @@ def read_in_pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
 @example(b"data: a\n\n\ndata: b\n\n", [])
 @example(b"data: a\n\ndata: \n\n", [])
 @example(b"data: a\ndata: b\n\n", [])
+@example(b"data: a\rdata: b\n\n", [])
 @example(b"data: a\r\n\r\n", [8])
 @example(b"\rdata: a\n\n", [1])
 @example(b"data: a\r", [8])
