@@ -15,7 +15,10 @@ BROAD_EXCEPTS = {
     "api/management.py": {"Observed.__call__": "a fault of ours is still answered, without a stack"},
     "api/face.py": {"Face.__call__": "a fault of ours is still answered in the caller's dialect, without a stack"},
     "api/cycle.py": {"Cycle.run": "a fault of the app's is still answered, and nobody above could"},
-    "pipeline/flight.py": {"Flight._draw": "whatever it is, all who wait for the stream are told"},
+    "pipeline/flight.py": {
+        "Flight._open": "whatever it is, all who wait for the answer are told",
+        "Flight._draw": "whatever it is, all who wait for the stream are told",
+    },
     "providers/_connection.py": {"connect": "whatever ends the handshake, the socket is closed; then it is raised again"},
     "providers/_http.py": {"HttpClient._ask": "whatever ends the wait, the connection is let go; then it is raised again"},
     "stores/_sqlite_file.py": {

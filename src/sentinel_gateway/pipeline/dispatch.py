@@ -39,7 +39,10 @@ class OpenStream:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        return await anext(self._rest, None)
+        try:
+            return await self._rest.__anext__()
+        except StopAsyncIteration:
+            return None
 
     async def close(self) -> None:
         """Let go of the upstream connection; may be called twice."""

@@ -33,6 +33,7 @@ class Flight:
         self.journey = msgspec.structs.replace(journey)
         self._on_end = on_end
         self._aboard = 0
+        self._opened: Completion | Relay | None = None
         self._relay: Relay | None = None
         self._batches: deque[Batch] = deque()
         self._dropped = 0
@@ -48,15 +49,16 @@ class Flight:
         state = "ended" if self._ended else "open" if self._opening.done() else "opening"
         return f"<Flight {self.plan.key[:8]} {state}, {self._aboard} aboard>"
 
-    async def _open(self, open_: Open) -> Completion | Relay:
+    async def _open(self, open_: Open) -> None:
         try:
-            opened = await open_(self.journey)
-            if isinstance(opened, Relay):
-                self._relay = opened
-            return opened
-        finally:
-            if self._relay is None:
-                self._end()
+            self._opened = await open_(self.journey)
+        except Exception as exc:  # noqa: BLE001 - broad: whatever it is, all who wait are told
+            self._error = exc
+        if isinstance(self._opened, Relay):
+            self._relay = self._opened
+        else:
+            self._end()
+        self._wake()
 
     def tell(self, journey: Journey) -> None:
         """Write down for one passenger how it went so far. The tokens are the leader's."""
@@ -88,12 +90,14 @@ class Flight:
             await asyncio.wait([self._opening])
         if self._relay is not None:
             await self._relay.close()
-        if not self._opening.cancelled():
-            self._opening.exception()  # nobody is left to be told
 
     async def opened(self) -> Completion | Relay:
         """What it brings, once that is known; raises the `UpstreamError` of all who wait."""
-        return await asyncio.shield(self._opening)
+        while self._opened is None:
+            if self._error is not None:
+                raise self._error
+            await self._woken()
+        return self._opened
 
     async def payloads(self, *, usage: bool) -> AsyncGenerator[list[bytes]]:
         """The stream from its beginning, in the batches in which it came; with the chunk of its `usage` or without."""
@@ -116,9 +120,7 @@ class Flight:
     async def _draw(self) -> None:
         """Wait for the next batch: by asking for it, or for whoever asks already. Cancelled, it leaves the asking to another."""
         if self._drawing or self._relay is None:
-            waiting = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiting)
-            await waiting
+            await self._woken()
             return
         self._drawing = True
         try:
@@ -132,10 +134,19 @@ class Flight:
             self._end()
         finally:
             self._drawing = False
-            waiting_now, self._waiting = self._waiting, []
-            for waiting in waiting_now:
-                if not waiting.done():
-                    waiting.set_result(None)
+            self._wake()
+
+    async def _woken(self) -> None:
+        """Wait until something has happened."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        await waiting
+
+    def _wake(self) -> None:
+        waiting_now, self._waiting = self._waiting, []
+        for waiting in waiting_now:
+            if not waiting.done():
+                waiting.set_result(None)
 
     def _keep(self, batch: Batch) -> None:
         self._batches.append(batch)

@@ -28,6 +28,8 @@ from sentinel_gateway.core.guards.lexicon import (
 )
 
 OUTER: Final = ".,;:!?()[]{}<>\"'`*_~\u2026-\u2013\u2014¿¡|"
+REMEMBERED: Final = 256
+"""Readings, of some kilobytes each."""
 SENTENCE_ENDS: Final = frozenset(".?!:")
 UPRIGHT: Final = str.maketrans(
     {"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "«": '"', "»": '"'}
@@ -142,8 +144,9 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
     only_b: tuple[str, ...]
 
 
+@lru_cache(maxsize=REMEMBERED)
 def read(text: str) -> Reading:
-    """`text` as the guards compare it."""
+    """`text` as the guards compare it. A question is held against several stored ones, so the last few are remembered."""
     upright = text.translate(UPRIGHT)
     for aside in ASIDES:
         upright = upright.replace(aside, " ")
