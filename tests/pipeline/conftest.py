@@ -20,6 +20,7 @@ from sentinel_gateway.pipeline.plan import Decode, Plan, Planner
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
+from sentinel_gateway.ports import Provider
 from tests.fakes import FakeClock, FakeEmbedder, FakeEvents, FakeFar, FakeIndex, FakeNear, FakeProvider
 
 NEAR_TTL = 300.0
@@ -31,7 +32,13 @@ class Path:
     """A pipeline whose world is fake. `said` are the payloads of the last stream."""
 
     def __init__(
-        self, *, far: bool = True, semantic: bool = False, rules: TtlRules | None = None, decode: Decode | None = None
+        self,
+        *,
+        far: bool = True,
+        semantic: bool = False,
+        rules: TtlRules | None = None,
+        decode: Decode | None = None,
+        first: Provider | None = None,
     ) -> None:
         self.clock, self.events = FakeClock(), FakeEvents()
         self.near, self.far = FakeNear(), FakeFar()
@@ -43,10 +50,11 @@ class Path:
         index = self.index if semantic else None
         self.tiers = Tiers(self.near, self.far if far else None, index, near_ttl=NEAR_TTL, clock=self.clock)
         self.semantic = Semantic(self.index, self.embedder, self.tiers, Thresholds(usual=0.95, least=0.7)) if semantic else None
+        self._providers: dict[str, Provider] = {"first": first or self.first, "second": self.second}
         self.pipeline = self._wire(rules or TtlRules(), decode or partial(read_request, max_depth=64))
 
     def _wire(self, rules: TtlRules, decode: Decode) -> Pipeline:
-        providers = {"first": self.first, "second": self.second}
+        providers = self._providers
         directory = Directory(aliases=ALIASES, providers=tuple(providers), catalogues={}, known={})
         return Pipeline(
             admission=Admission(Capacity(8, 0, 0.0), self._draw),
