@@ -33,7 +33,7 @@ test: .venv/dev.stamp ## the whole suite: rules, contracts, faults, import rules
 	@$(BIN)/python -m pytest
 
 test-long: .venv/dev.stamp ## what has a bar on time, statistics or memory, and takes its time
-	@$(BIN)/python -m pytest -m long -rP
+	@$(BIN)/python -m pytest -m long -rP -o faulthandler_timeout=3600
 
 test-sdks: .venv/dev.stamp $(SDK_STAMPS) ## the clients' SDKs, unchanged, each in its own environment
 	@$(BIN)/python -m pytest -m sdks tests/sdks
