@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Self
 KEPT: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 """All that a process inherits from our environment: no key, no base URL, no setting of somebody's shell gets in."""
 START_SECONDS: Final = 60.0
+END_SECONDS: Final = 600.0
 POLL: Final = 0.005
 QUIET: Final = 0.02
 """Share of a core below which a process counts as idle again."""
@@ -118,6 +119,12 @@ class Process:
                 return line
             time.sleep(POLL)
         raise ProcessFailed(f"{self.name} printed nothing for {START_SECONDS:.0f} s")
+
+    def wait_for_end(self) -> str:
+        """All of its output, once it has ended by itself. Raises ProcessFailed."""
+        if self._child.wait(END_SECONDS):
+            self._check_alive()
+        return self._log.read_text()
 
     def wait_until_ready(self, port: int, path: str = "/ready") -> None:
         """Poll until the path answers 200. Raises ProcessFailed."""

@@ -26,6 +26,7 @@ import uvloop
 from bench.load import Clients, closed_loop
 from bench.processes import Cores, Process, free_port, get, share_out
 from bench.report import Figure, Machine, Results, Slice, markdown
+from bench.semantic import Semantic
 from bench.workloads import AT_ONCE, IN_SCOPE, MOCK, WORKLOADS, Numbers, Target, Workload, asked_before, workloads
 
 ROOT: Final = Path(__file__).parent.parent
@@ -48,6 +49,9 @@ MEMORY_BAR: Final = 130.0
 START_BAR: Final = 1.5
 SEMANTIC_MEMORY_BAR: Final = 260.0
 SEMANTIC_START_BAR: Final = 3.0
+ON_LOOP_BAR: Final = 0.3
+SEARCH_BAR: Final = 2.0
+STAGES: Final = (sys.executable, "-m", "bench.semantic")
 
 LIBRARIES: Final = (
     "sentinel-gateway",
@@ -71,12 +75,14 @@ class Plan(msgspec.Struct, frozen=True):
     seconds: float
     in_scope: int = IN_SCOPE
     """Questions stored before anything is compared."""
+    stages: bool = False
+    """Measure the stages of the semantic tier as well, in a process of their own."""
     warm_up: float = 0.3
     starts: int = 3
     gateway: tuple[str, ...] = GATEWAY
 
 
-FULL: Final = Plan(rounds=5, seconds=2.0)
+FULL: Final = Plan(rounds=5, seconds=2.0, stages=True)
 QUICK: Final = Plan(rounds=1, seconds=0.5, in_scope=500)
 
 
@@ -181,7 +187,8 @@ def run(plan: Plan) -> tuple[list[Figure], list[Slice]]:
         with tempfile.TemporaryDirectory(prefix="sentinel-bench-") as name:
             directory = Path(name)
             with Process("mock", command, environment=environment, directory=directory, core=cores.mock) as mock:
-                return _measure_all(plan, Bench(plan, cores, directory, mock))
+                found, slices = _measure_all(plan, Bench(plan, cores, directory, mock))
+            return found + (_stages(directory, cores.gateway) if plan.stages else []), slices
     finally:
         os.sched_setaffinity(0, available)
 
@@ -216,6 +223,25 @@ def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
         Figure(f"memory, {plan.in_scope} questions", "MB", [filled / 1e6]),
     ]
     return figures(slices) + process, slices
+
+
+def _stages(directory: Path, core: int) -> list[Figure]:
+    """What each stage of a semantic hit takes, and how long it holds the event loop in all."""
+    with Process("stages", STAGES, environment={"PYTHONPATH": str(ROOT)}, directory=directory, core=core) as process:
+        stages = msgspec.json.decode(process.wait_for_end(), type=Semantic)
+    searches = {search.questions: search.cost for search in stages.searches}
+    near, far = searches[IN_SCOPE], searches[max(searches)]
+    on_loop = stages.embed_short.loop_cpu + near.loop_cpu + stages.guards.loop_cpu
+    return [
+        Figure("embed, short question", "ms CPU", [stages.embed_short.cpu]),
+        Figure("embed, 128 tokens", "ms CPU", [stages.embed_long.cpu]),
+        Figure("search, 10,000 in scope", "ms CPU", [near.cpu]),
+        Figure("search, 10,000 in scope", "ms, p50", [near.wall.p50]),
+        Figure("search, 100,000 in scope", "ms, p99", [far.wall.p99], SEARCH_BAR),
+        Figure("guards, two short questions", "ms CPU", [stages.guards.cpu]),
+        Figure("semantic hit, on the event loop", "ms CPU", [on_loop], ON_LOOP_BAR),
+        Figure("a question in the index", "bytes", [stages.bytes_per_question]),
+    ]
 
 
 def _progress(slice_: Slice) -> str:

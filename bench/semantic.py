@@ -19,6 +19,7 @@ import uvloop
 
 from bench.load import Quantiles
 from sentinel_gateway.core.caching import Head
+from sentinel_gateway.core.guards import veto
 from sentinel_gateway.embedders.local import LocalLimits
 from sentinel_gateway.embedders.minilm import CARD, open_minilm
 from sentinel_gateway.vectors.memory import MemoryIndex, MemoryLimits
@@ -68,6 +69,8 @@ class Semantic(msgspec.Struct, frozen=True):
     embed_long: Cost
     embed_nine: Cost
     embed_known: Cost
+    guards: Cost
+    """Two short questions that may share an answer, held against each other."""
     bytes_per_question: float
     searches: list[Search]
 
@@ -107,12 +110,18 @@ async def measure_all(sizes: tuple[int, ...] = SIZES, rounds: int = ROUNDS) -> S
     nine = await measure(lambda _: embedder.embed([next(fresh) for _ in range(9)]), rounds // 10 + 1)
     long = await measure(lambda number: embedder.embed([f"{number} {LONG}"]), rounds // 10 + 1)
     known = await measure(lambda _: embedder.embed(["the same"]), rounds)
+    guards = await measure(lambda _: _guard(next(fresh)), rounds)
     memory = resident() - before
     made = [(await embedder.embed([text]))[0] for text in itertools.islice(fresh, min(EMBEDDED, max(sizes)))]
     await embedder.close()
     seeds = np.array([vector for vector in made if vector is not None])
     searches = [await _search(seeds, size, rounds) for size in sizes]
-    return Semantic(load, memory, short, long, nine, known, await _weigh(seeds), searches)
+    return Semantic(load, memory, short, long, nine, known, guards, await _weigh(seeds), searches)
+
+
+async def _guard(text: str) -> None:
+    if veto(text, f"Please tell me: {text}") is not None:
+        raise ValueError(f"a guard objects to {text}")
 
 
 async def _search(seeds: "NDArray[np.float32]", size: int, rounds: int) -> Search:
