@@ -4,13 +4,13 @@ Whatever is heavy and may be switched off is imported when it is asked for.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from sentinel_gateway import __version__
-from sentinel_gateway.errors import UpstreamError
+from sentinel_gateway.errors import EmbedderDown, UpstreamError
 from sentinel_gateway.ports import Clock, Events, NearStore, Provider, VectorArchive
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._http import HttpClient
@@ -53,10 +53,14 @@ async def open_disk(settings: Settings, clock: Clock, events: Events) -> SqliteS
 
 async def open_embedder(events: Events) -> "LocalEmbedder":
     """The bundled model. Where its file is absent or damaged, it is down, and has said so."""
+    return await _open_minilm(events.note)
+
+
+async def _open_minilm(on_event: Callable[..., None]) -> "LocalEmbedder":
     from sentinel_gateway.embedders.local import LocalLimits  # noqa: PLC0415 - these two load numpy
     from sentinel_gateway.embedders.minilm import open_minilm  # noqa: PLC0415
 
-    return await open_minilm(limits=LocalLimits(), on_event=events.note)
+    return await open_minilm(limits=LocalLimits(), on_event=on_event)
 
 
 def open_index(settings: Settings, embedder: "LocalEmbedder", archive: VectorArchive | None, clock: Clock) -> "MemoryIndex":
@@ -92,7 +96,7 @@ def _provider_config(name: str, provider: ProviderSettings) -> ProviderConfig:
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """What `sentinel doctor` learnt of one provider."""
+    """What `sentinel doctor` learnt of one provider, or of the embedding model."""
 
     name: str
     ok: bool
@@ -111,3 +115,19 @@ async def _probe(provider: Provider) -> Probe:
     except UpstreamError as exc:
         return Probe(provider.name, ok=False, detail=exc.message)
     return Probe(provider.name, ok=True, detail=f"{len(models)} models")
+
+
+async def probe_embedder() -> Probe:
+    """Load the model and have it read a text."""
+    said: list[str] = []
+    embedder = await _open_minilm(lambda _event, reason="": said.append(reason))
+    try:
+        await embedder.embed(["Hello"])
+    except EmbedderDown as exc:
+        detail = said[0] if said else str(exc)
+        return Probe(
+            "embedding model", ok=False, detail=f"{detail}: install Sentinel anew, or set cache.semantic.enabled to false"
+        )
+    finally:
+        await embedder.close()
+    return Probe("embedding model", ok=True, detail=embedder.model)

@@ -210,6 +210,7 @@ def test_check_shows_what_is_on(sentinel, tmp_path):
         "models      fast -> local/a, groq/b\n"
         "cache       memory       10000 answers, 256MiB, 300 s each at most\n"
         "            disk         1GiB\n"
+        "            semantic     similarity 0.95, 0.7 at least, 100000 questions\n"
         f"state       {tmp_path}/state\n"
         "notes       REDIS_URL is set, but this version has no Redis tier: it has no effect\n"
         "The configuration holds.\n"
@@ -217,7 +218,7 @@ def test_check_shows_what_is_on(sentinel, tmp_path):
 
 
 def test_check_json(sentinel, tmp_path):
-    yaml = LOCAL + "models: {fast: [local/a]}\ncache: {disk: {enabled: false}}"
+    yaml = LOCAL + "models: {fast: [local/a]}\ncache: {disk: {enabled: false}, semantic: {enabled: false}}"
     (tmp_path / "other.yaml").write_text(yaml.replace("providers: {", "providers: {demo: {enabled: false}, "))
     result = sentinel("check", "--config", "other.yaml", "--json")
     assert json.loads(result.stdout) == {

@@ -3,14 +3,22 @@
 import contextlib
 import http.server
 import json
+import os
+import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+import sentinel_gateway
 from sentinel_gateway.cli.examination import Finding, check_databases, check_folder, check_port, check_versions
 from sentinel_gateway.settings.model import Server
+
+PACKAGE = Path(sentinel_gateway.__file__).parent
 
 
 @contextlib.contextmanager
@@ -164,6 +172,7 @@ def test_all_is_well(sentinel, free_port, tmp_path):
     lines = result.stdout.splitlines()
     assert lines[0].startswith("ok    Python: 3.")
     assert f"ok    port {free_port}: free on 127.0.0.1" in lines
+    assert "ok    embedding model: all-MiniLM-L6-v2/int8" in lines
     assert lines[-1] == "note  REDIS_URL is set, but this version has no Redis tier: it has no effect"
     assert list(tmp_path.iterdir()) == []
 
@@ -183,3 +192,16 @@ def test_what_fails_is_marked(sentinel):
         result = sentinel("doctor", PORT=str(port))
     assert result.exit_code == 1
     assert f"FAIL  port {port}: another program has it" in result.stdout
+
+
+def test_a_model_that_is_not_whole(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "sentinel_gateway", ignore=shutil.ignore_patterns("__pycache__"))
+    (model,) = tmp_path.rglob("*.onnx")
+    model.write_bytes(model.read_bytes()[:-1])
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PORT": "0", "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "sentinel_gateway", "doctor"]
+    for more, code in (({}, 1), ({"SENTINEL_CACHE__SEMANTIC__ENABLED": "false"}, 0)):
+        done = subprocess.run(command, cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=30)
+        assert done.returncode == code
+        assert ("FAIL  embedding model: " in done.stdout) == (code == 1)
+        assert ("cache.semantic.enabled to false" in done.stdout) == (code == 1)

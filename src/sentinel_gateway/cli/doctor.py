@@ -40,6 +40,9 @@ def doctor(config: Path | None, *, as_json: bool) -> int:
     findings = list(examine(loaded.settings))
     probes = asyncio.run(adapters.probe_providers(loaded.settings))
     findings += [Finding(f"provider {probe.name}", probe.ok, probe.detail) for probe in probes]
+    if loaded.settings.cache.semantic.enabled:
+        model = asyncio.run(adapters.probe_embedder())
+        findings.append(Finding(model.name, model.ok, model.detail))
     healthy = all(finding.ok for finding in findings)
     if as_json:
         print(json.dumps({"ok": healthy, "findings": [asdict(f) for f in findings], "notes": list(loaded.notes)}, indent=2))

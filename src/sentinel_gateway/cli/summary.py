@@ -40,9 +40,15 @@ def _providers(settings: Settings) -> dict[str, str]:
 
 
 def _cache(settings: Settings) -> dict[str, str]:
-    memory, disk = settings.cache.memory, settings.cache.disk
+    memory, disk, semantic = settings.cache.memory, settings.cache.disk, settings.cache.semantic
     tiers = {"memory": f"{memory.entries} answers, {as_text(memory.bytes)}, {memory.ttl:g} s each at most"}
-    return tiers | ({"disk": as_text(disk.bytes)} if disk.enabled else {})
+    if disk.enabled:
+        tiers["disk"] = as_text(disk.bytes)
+    if semantic.enabled:
+        tiers["semantic"] = (
+            f"similarity {semantic.threshold:g}, {semantic.min_threshold:g} at least, {semantic.entries} questions"
+        )
+    return tiers
 
 
 def _bracketed(host: str) -> str:
