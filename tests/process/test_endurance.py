@@ -21,7 +21,7 @@ BOUNDED = {
     "SENTINEL_CACHE__DISK__BYTES": "64MiB",
     "LOG_LEVEL": "error",
 }
-"""Small enough to be full before the first look."""
+"""Small enough to be full before the first look, as are the vectors that the embedder remembers."""
 
 
 class Run(NamedTuple):
@@ -55,7 +55,7 @@ def mixed(number: int) -> Message:
         return Message(b'{"model": "openai/mock-model", "messages": [], "number": %d}' % number)
     if kind < 98:
         return _chat("How can I reset my password?", system="Compared.", seed=turn)
-    return _chat(f"Tell me of the {turn % 4000}th thing, please.", system="Compared.")
+    return _chat(f"Tell me of the {turn % 1500}th thing, please.", system="Compared.")
 
 
 def _chat(text: str, *headers: tuple[str, str], system: str = "Be brief.", **more: Any) -> Message:

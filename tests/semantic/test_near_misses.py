@@ -12,7 +12,9 @@ from tests.guards.near_misses import near_misses, rewordings
 pytestmark = pytest.mark.anyio
 
 PAIRS = 5_000
-AT_ONCE = 32
+AT_ONCE = 12
+SHARDS = 8
+"""A test each, so that none takes long."""
 
 
 async def outcomes(folder, pairs: list[tuple[str, str]], threshold: str) -> Counter[str]:
@@ -36,11 +38,16 @@ async def outcomes(folder, pairs: list[tuple[str, str]], threshold: str) -> Coun
     return seen
 
 
-async def test_5_000_near_misses_none_served(tmp_path):
+@pytest.mark.parametrize("shard", range(SHARDS))
+async def test_5_000_near_misses_none_served(tmp_path, shard):
+    """Not even to a caller who asks for the least similarity that there is."""
     pairs = [(found.question, found.near_miss) for found in near_misses()]
-    seen = await outcomes(tmp_path, pairs, "0.95")
-    assert seen.total() >= PAIRS
-    assert sum(count for reason, count in seen.items() if reason.startswith("guard-")) > PAIRS / 5, "few came near enough"
+    assert len(pairs) >= PAIRS
+    some = pairs[shard::SHARDS]
+    seen = await outcomes(tmp_path, some, "0.7")
+    print(seen)
+    assert seen.total() == len(some)
+    assert sum(count for reason, count in seen.items() if reason.startswith("guard-")) > len(some) / 2, "few came near enough"
     assert seen["semantic"] == seen["exact"] == seen["tier-down"] == 0
 
 
