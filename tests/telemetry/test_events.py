@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.telemetry.events import Telemetry
 from sentinel_gateway.telemetry.logs import LogWriter
@@ -31,6 +33,24 @@ def test_a_change_of_state_is_counted_and_logged(output: Output, open_log: Open)
     assert (dropped["level"], dropped["event"], dropped["queue"], dropped["full"]) == ("info", "entry_dropped", 5.0, True)
     assert (down["level"], down["event"], down["tier"], down["error"]) == ("warning", "store_down", "disk", "OSError")
     assert b'sentinel_events_total{event="store_down"} 1.0' in metrics.render()
+
+
+@pytest.mark.parametrize(
+    ("fields", "level"),
+    [
+        ({}, "info"),
+        ({"text": "x"}, "info"),
+        ({"error": "x"}, "warning"),
+        ({"reason": "x"}, "warning"),
+        ({"faults": "x"}, "warning"),
+    ],
+)
+def test_what_says_what_went_wrong_is_a_warning(output: Output, open_log: Open, fields: dict[str, str], level: str) -> None:
+    log = open_log()
+    Telemetry(Metrics("1"), log, lambda: 7.0).note("something", **fields)
+    log.close()
+    (line,) = decoded(output.rest().splitlines())
+    assert line["level"] == level
 
 
 def test_a_target_that_another_stood_in_for_has_failed_all_the_same(output: Output, open_log: Open, make_record: Make) -> None:

@@ -1,10 +1,14 @@
 """The port `Events`: what the path tells goes to the metrics and to the log. What the server tells goes there, too."""
 
 from collections.abc import Callable
+from typing import Final
 
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.telemetry.logs import LogWriter
 from sentinel_gateway.telemetry.metrics import Metrics
+
+WRONG: Final = frozenset({"error", "reason", "faults"})
+"""Fields that say what went wrong."""
 
 
 class Telemetry:
@@ -37,9 +41,9 @@ class Telemetry:
         self.finished(record)
 
     def note(self, event: str, **fields: str | float | bool | None) -> None:
-        """Count and log a change of state; one that names an `error` is a warning."""
+        """Count and log a change of state; one that says what went wrong is a warning."""
         self._metrics.event(event)
         error = fields.get("error")
         if event == "target_failed" and isinstance(error, str):
             self._metrics.upstream_failed(error)
-        self._log.event(event, fields, level="warning" if error else "info")
+        self._log.event(event, fields, level="info" if WRONG.isdisjoint(fields) else "warning")
