@@ -187,6 +187,13 @@ def test_an_explanation(kept, hit, said):
     assert (name, value) == (b"x-cache-explain", b"key=0123456789abcdef; target=groq/llama; " + said)
 
 
+def test_an_explanation_shows_no_similarity_that_was_not_reached():
+    met = journey(MEMORY)
+    met.similarity = 0.9499
+    _, value = explain_header(met, KEY, None, NOW)
+    assert b"; nearest question 0.949; " in value
+
+
 @pytest.mark.parametrize("model", ["a\r\nset-cookie: b", "a\nb", "a\0b", "a\x7fb", "é", "\u2028", "🙂", "a\tb"])
 def test_a_models_name_is_no_way_into_the_headers(model):
     met = journey(MEMORY)

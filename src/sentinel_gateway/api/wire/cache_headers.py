@@ -186,7 +186,7 @@ def explain_header(journey: Journey, key: str, hit: Hit | None, now: float) -> H
     """`x-cache-explain`, for a caller who asked: key, route and verdict in one line."""
     parts = [f"key={key[:16]}", f"target={journey.target}"]
     if journey.similarity:
-        parts.append(f"nearest question {journey.similarity:.3f}")
+        parts.append(f"nearest question {_similarity(journey.similarity).decode()}")
     if hit is not None:
         parts.append(f"{hit.tier} hit, stored {now - hit.entry.created:.0f} s ago for another {hit.entry.expires - now:.0f} s")
     elif isinstance(journey.kept, Store):
