@@ -67,10 +67,10 @@ def _spare_the_collector() -> None:
 
 def _greet(process: Process, loaded: Loaded, port: int) -> None:
     """Tell the operator where it listens, and what to try."""
-    settings = loaded.settings
-    host = settings.server.host
+    host = loaded.settings.server.host
     base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    lines = greeting(base_url, process.admin.fresh, loaded.notes, semantic=settings.cache.semantic.enabled)
+    compares = process.embedder is not None and process.embedder.works
+    lines = greeting(base_url, process.admin.fresh, loaded.notes, semantic=compares)
     print(lines, file=sys.stderr, flush=True)
 
 

@@ -58,6 +58,8 @@ def test_without_its_model_it_answers_as_before_and_says_so_once(serve, tmp_path
     program.stop()
     (event,) = [event for event in events(program) if event["event"] == "embedder_down"]
     assert "model.int8.onnx" in event["reason"]
+    assert event["level"] == "warning"
+    assert "semantic" not in program.errors.read_text(), "the greeting promises what can't be"
 
 
 def test_it_leaves_nothing_in_the_home_folder_but_its_data(serve, tmp_path) -> None:

@@ -18,9 +18,9 @@ def add(commands: Commands) -> None:
 def doctor(config: Path | None, *, as_json: bool) -> int:
     """Check the configuration and what it needs.
 
-    Looks at the versions of libraries, the data folder and the databases in it, the port, and asks each provider for its
-    list of models with the key that is set, which costs nothing. Exit code 0 if all is well, 1 if something fails, 2 if the
-    configuration is wrong.
+    Looks at the versions of libraries, the data folder and the databases in it, the port and the embedding model, and asks
+    each provider for its list of models with the key that is set, which costs nothing. Exit code 0 if all is well, 1 if
+    something fails, 2 if the configuration is wrong.
 
     Examples:
       sentinel doctor
