@@ -113,7 +113,7 @@ async def test_clear_takes_the_questions(gateway, upstream, namespace):
     assert answer.tiers["sentinel-vector"]["detail"] == "empty-scope"
 
 
-async def test_a_thousand_reworded_at_once_ask_nobody(gateway, upstream, namespace):
+async def test_two_hundred_reworded_at_once_ask_nobody(gateway, upstream, namespace):
     await gateway.ask(chat(FRANCE), **namespace)
     answers = await asyncio.gather(*(gateway.ask(chat(REWORDED), **namespace) for _ in range(200)))
     assert {answer.cache for answer in answers} == {"semantic"}
@@ -126,3 +126,30 @@ async def test_health_names_the_model_and_metrics_the_hits(gateway, upstream, na
     for text in (FRANCE, REWORDED):
         await gateway.ask(chat(text), **namespace)
     assert gateway.process.metrics.totals().semantic_hits == before + 1
+
+
+async def test_a_reload_changes_the_threshold_and_switches_off_at_once(chaos, upstream, tmp_path):
+    config = one_provider(chaos.base_url) + "\ncache: {semantic: %s}\n"
+    by_file = {"SENTINEL_CACHE__SEMANTIC__ENABLED": None}
+    async with running_gateway(tmp_path, environ=by_file, config=config % "{threshold: 0.99}") as gateway:
+
+        async def reworded() -> Answer:
+            return await gateway.ask(chat(REWORDED), **{"cache-control": "no-store"})
+
+        await gateway.ask(chat(FRANCE))
+        assert (await reworded()).tiers["sentinel-vector"]["detail"] == "below-threshold"
+        for semantic, cache in (("{threshold: 0.95}", "semantic"), ("{enabled: false}", "miss"), ("{enabled: true}", "semantic")):
+            reloaded = await gateway.reload(config % semantic)
+            assert reloaded.json["notes"] == []
+            answer = await reworded()
+            assert answer.cache == cache
+            assert ("sentinel-vector" in answer.tiers) == (cache == "semantic")
+
+
+async def test_switching_it_on_takes_a_start_and_that_is_said(chaos, upstream, tmp_path):
+    config = one_provider(chaos.base_url) + "\ncache: {semantic: {enabled: %s}}\n"
+    by_file = {"SENTINEL_CACHE__SEMANTIC__ENABLED": None}
+    async with running_gateway(tmp_path, environ=by_file, config=config % "false") as gateway:
+        reloaded = await gateway.reload(config % "true")
+        assert reloaded.json["notes"] == ["cache.semantic.enabled has changed and takes effect at the next start"]
+        assert "sentinel-vector" not in (await gateway.ask(chat(FRANCE))).tiers

@@ -28,7 +28,11 @@ def needing_restart(running: Settings, wanted: Settings) -> Iterator[str]:
         "cache.memory.entries": (running.cache.memory.entries, wanted.cache.memory.entries),
         "cache.memory.bytes": (running.cache.memory.bytes, wanted.cache.memory.bytes),
         "cache.disk": (running.cache.disk, wanted.cache.disk),
-        "cache.semantic.enabled": (running.cache.semantic.enabled, wanted.cache.semantic.enabled),
+        # Off is off at once; on needs the model, which is loaded at the start.
+        "cache.semantic.enabled": (
+            running.cache.semantic.enabled,
+            running.cache.semantic.enabled or wanted.cache.semantic.enabled,
+        ),
         "cache.semantic.entries": (running.cache.semantic.entries, wanted.cache.semantic.entries),
         **{f"server.{name}": (getattr(running.server, name), getattr(wanted.server, name)) for name in SERVER_LIMITS},
     }
