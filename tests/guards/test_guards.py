@@ -83,6 +83,9 @@ STOPPED: list[tuple[Guard, str, str]] = [
     ("words", "How do I find duplicates in a list?", "How do I remove duplicates in a list?"),
     ("names", "Which foods contain vitamin A?", "Which foods contain vitamin D?"),
     ("words", "Explain SELECT a FROM t.", "Explain SELECT b FROM t."),
+    ("words", "Should I come to the meeting?", "Should I go to the meeting?"),
+    ("words", "Whom can we ask for money?", "Whom can we give money?"),
+    ("words", "How do I say hello in Fante?", "How do I say goodbye in Fante?"),
     ("words", "red green blue black white", "dog cat mouse horse wolf"),
 ]
 """Guard, question, stored question: the guard that is expected to speak first."""
@@ -133,6 +136,8 @@ PASSING = [
     ("Are there any fees abroad?", "What fees are there abroad?"),
     ("Why is the rate wrong?", "Why was the rate wrong?"),
     ("How long will a transfer take?", "How long does a transfer take?"),
+    ("Hello, how do I open the jar?", "How do I open the jar? Thanks!"),
+    ("Can you tell me how I open the jar?", "Can you show me how I open the jar?"),
     ("Are 5&6 and 7&a fine?", "are 5&6 and 7&a fine"),
     ("", ""),
 ]

@@ -14,6 +14,8 @@ import msgspec
 from sentinel_gateway.core.guards import numbers, verbatim
 from sentinel_gateway.core.guards.lexicon import (
     AUXILIARIES,
+    DEEDS,
+    DOERS,
     FILLERS,
     KEPT_FORMS,
     LEADS,
@@ -331,6 +333,8 @@ DIRECTION_TOKENS: Final = frozenset(map(canonical, DIRECTIONS - {"up", "on", "ov
 
 def content_differs(pair: Pair) -> bool:
     """Does each text hold a word that the other lacks, beyond slips of the keyboard?"""
+    if _deeds_differ(_deeds(pair.a.plain), _deeds(pair.b.plain)):
+        return True
     left = [word for word in pair.only_a if not word.startswith(numbers.MARK)]
     right = [word for word in pair.only_b if not word.startswith(numbers.MARK)]
     if left and not right:
@@ -347,6 +351,18 @@ def content_differs(pair: Pair) -> bool:
             left.remove(word)
             right.remove(twin)
     return bool(left and right)
+
+
+def _deeds(plain: tuple[str, ...]) -> set[str]:
+    """What the questions in a text have somebody do, where that is a filler."""
+    if DEEDS.isdisjoint(plain):
+        return set()
+    asked = zip(plain, plain[1:], plain[2:], strict=False)
+    return {deed for auxiliary, doer, deed in asked if deed in DEEDS and doer in DOERS and auxiliary in AUXILIARIES}
+
+
+def _deeds_differ(one: set[str], other: set[str]) -> bool:
+    return bool(one and other) and one != other
 
 
 def _soft(reading: Reading, other: Reading) -> list[str]:
