@@ -70,6 +70,8 @@ class LocalEmbedder:
         self._breaker = Breaker(failures=limits.failures, pause=limits.pause)
         self._remembered: LRUCache[str, Vector | None] = LRUCache(limits.remembered_bytes, getsizeof=_weight)
         self._in_work: dict[str, _Batch] = {}
+        self._in_time = 0.0
+        """When a batch last ended within its deadline, by the loop's clock."""
         self._model: Model | None = None
         self._absence = "the model is not loaded"
 
@@ -207,14 +209,21 @@ class LocalEmbedder:
             return
         vectors = dict(zip(batch.texts, batch.job.result(), strict=True))
         self._remembered.update(vectors)
-        if batch.settle(vectors) and self._breaker.succeeded():
+        if not batch.settle(vectors):
+            return
+        self._in_time = self._loop.time()
+        if self._breaker.succeeded():
             self._on_event("embedder_up")
 
     def _expire(self, batch: "_Batch") -> None:
         if batch.job.done():  # it is the loop that was late
             self._finish(batch)
             return
-        self._fail(batch, f"no vector within {self._limits.deadline:g} s")
+        late = f"no vector within {self._limits.deadline:g} s"
+        if self._in_time >= batch.asked:  # the model works: it had others to see to, which is no failure
+            batch.settle(late)
+        else:
+            self._fail(batch, late)
         self._give_up(batch)
 
     def _give_up(self, batch: "_Batch") -> None:
@@ -233,7 +242,7 @@ class _Batch:
     `settled` tells the callers what came of it: the vectors, or the reason why there are none.
     """
 
-    __slots__ = ("ended", "job", "settled", "texts", "timer", "waiting")
+    __slots__ = ("asked", "ended", "job", "settled", "texts", "timer", "waiting")
 
     timer: asyncio.TimerHandle
 
@@ -242,6 +251,7 @@ class _Batch:
         self.job = job
         self.settled: asyncio.Future[dict[str, Vector | None] | str] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
+        self.asked = loop.time()
         self.waiting = 0
 
     def settle(self, result: dict[str, "Vector | None"] | str) -> bool:

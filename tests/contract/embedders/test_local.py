@@ -9,9 +9,9 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 
-from sentinel_gateway.embedders.local import LocalEmbedder
+from sentinel_gateway.embedders.local import LocalEmbedder, LocalLimits
 from sentinel_gateway.errors import EmbedderDown
-from tests.contract.embedders.conftest import FAKE, PATIENT, until
+from tests.contract.embedders.conftest import FAKE, PATIENT, FakeModel, open_fake, until
 
 pytestmark = pytest.mark.anyio
 
@@ -132,6 +132,27 @@ async def test_nobody_waits_longer_than_the_deadline_and_a_stuck_model_is_left_a
     assert "left alone" in reasons[3]
     assert model.asked == [["text 0"]], "what had not begun was given up"
     assert told.events == [("embedder_down", {"reason": "no vector within 0.05 s"})]
+
+
+async def test_who_waits_too_long_behind_others_is_not_the_models_failure(told):
+    class Stalling(FakeModel):
+        """Stuck after its first batch."""
+
+        def vectors(self, texts):
+            made = super().vectors(texts)
+            self.fault = "slow"
+            return made
+
+    model = Stalling()
+    embedder = await open_fake(model, told, limits=LocalLimits(deadline=1.0, failures=1, pause=60.0))
+    first, *others = await asyncio.gather(embedder.embed(["first"]), *(down(embedder, text) for text in ("b", "c", "d")))
+    assert len(first) == 1
+    assert others == ["no vector within 1 s"] * 3
+    assert (embedder.works, told.events) == (True, [])
+    assert await down(embedder, "e") == "no vector within 1 s"
+    assert told.names == ["embedder_down"], "nothing has ended since it was asked"
+    model.released.set()
+    await embedder.close()
 
 
 async def test_who_asks_for_a_text_that_is_late_already_is_not_kept_waiting(opened, model):
