@@ -146,8 +146,9 @@ HOLES = [
     ("How long do owls live?", "How long do barn owls live?"),
     ("What is the penalty for theft?", "What is the penalty for attempted theft?"),
     ("Was Joseph fired?", "Did Joseph fire?"),
+    ("How many people live in Berlin?", "How many people lived in Berlin?"),
 ]
-"""Pairs that the guards let pass and shouldn't: one text narrows what the other asks. Here only the threshold protects."""
+"""Pairs that the guards let pass and shouldn't: mostly one text narrows what the other asks. Here only the threshold protects."""
 
 PARTS = words(
     "what is the not never one two hundred million and third may half than used in front of by from to cancel json today",
