@@ -48,7 +48,7 @@ SOFT: Final = words(
 """Fillers that are still exchanged for another word, not dropped, where the other text has a word of its own."""
 DEEDS: Final = words("answer ask believe come describe explain feel find give go help know look mean say show tell think try")
 """Fillers that say everything where they are what somebody is to do: "should I come", "should I go"."""
-DOERS: Final = words("i we they he she")
+ACTORS: Final = words("i we they he she")
 FILLERS: Final = ARTICLES | AUXILIARIES | ASKING | PERSONS | COURTESY
 """Words that say nothing alone. Guards that need one of them (modals, question words, my and your) read the plain words."""
 

@@ -13,9 +13,9 @@ import msgspec
 
 from sentinel_gateway.core.guards import numbers, verbatim
 from sentinel_gateway.core.guards.lexicon import (
+    ACTORS,
     AUXILIARIES,
     DEEDS,
-    DOERS,
     FILLERS,
     KEPT_FORMS,
     LEADS,
@@ -358,7 +358,7 @@ def _deeds(plain: tuple[str, ...]) -> set[str]:
     if DEEDS.isdisjoint(plain):
         return set()
     asked = zip(plain, plain[1:], plain[2:], strict=False)
-    return {deed for auxiliary, doer, deed in asked if deed in DEEDS and doer in DOERS and auxiliary in AUXILIARIES}
+    return {deed for auxiliary, doer, deed in asked if deed in DEEDS and doer in ACTORS and auxiliary in AUXILIARIES}
 
 
 def _deeds_differ(one: set[str], other: set[str]) -> bool:
