@@ -6,7 +6,7 @@ import gc
 import pytest
 from msgspec.structs import replace
 
-from sentinel_gateway.core.caching import Miss, Selector, Step
+from sentinel_gateway.core.caching import YEAR, Miss, Selector, Step
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.errors import NotCached
@@ -258,6 +258,14 @@ async def test_an_entry_too_old_for_this_caller_stays(path):
     await learn(path, ASKED)
     path.clock.now += 60
     assert await missed(path, REWORDED, path.journey(max_age=30.0)) == Step("vector", "request")
+    assert len(path.index.heads) == 2
+
+
+async def test_an_entry_that_memory_alone_holds_stays_too(path):
+    """The disk has it some 50 ms later."""
+    await learn(path, ASKED)
+    path.far.entries.clear()
+    assert await missed(path, REWORDED, path.journey(min_fresh=YEAR)) == Step("vector", "request")
     assert len(path.index.heads) == 2
 
 

@@ -28,7 +28,7 @@ ON_THE_PATH: Final = 8
 TIER_DOWN: Final = "tier-down"
 EMPTY_SCOPE: Final = "empty-scope"
 GONE: Final = frozenset({"uri-miss", "stale"})
-"""What the farthest tier says of an entry that will not come back."""
+"""What every tier says of an entry that will not come back."""
 
 
 class Semantic:
@@ -87,11 +87,11 @@ class Semantic:
         found = await self._tiers.find(head.key, journey.wish)
         if isinstance(found, Hit):
             return found.entry if found.entry.scope == question.scope else None  # whatever an index says: never across scopes
-        last = found.steps[0]
-        if last.forward in GONE:
+        held = next((step for step in found.steps if step.forward not in GONE), None)
+        if held is None:
             self._index.drop([head])
             return None
-        return Step("vector", last.forward, last.detail)
+        return Step("vector", held.forward, held.detail)
 
     async def _give(self, heads: Sequence[Head], vectors: Sequence["Vector | None"]) -> None:
         """A text that is too long for a vector will not be asked for one again."""
