@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from sentinel_gateway.core.guards import asks, language, names, numbers, order, polarity, verbatim
 from sentinel_gateway.core.guards.language import is_foreign
-from sentinel_gateway.core.guards.words import Pair, content_differs, pair, read
+from sentinel_gateway.core.guards.words import Pair, Reading, content_differs, pair, read
 
 __all__ = ["Guard", "is_foreign", "veto"]
 
@@ -33,8 +33,13 @@ Guard = Literal[
 ]
 """A closed list; the reason of a miss is `guard-<name>`."""
 
+
+def _misquoted(one: Reading, other: Reading) -> bool:
+    return verbatim.missing(one.spans, other.text) or verbatim.signs(one.text) != verbatim.signs(other.text)
+
+
 OBJECTIONS: Final[tuple[tuple[Guard, Callable[[Pair], bool]], ...]] = (
-    ("verbatim", lambda pair: verbatim.missing(pair.a.spans, pair.b.text) or verbatim.missing(pair.b.spans, pair.a.text)),
+    ("verbatim", lambda pair: _misquoted(pair.a, pair.b) or _misquoted(pair.b, pair.a)),
     ("language", language.differs),
     ("numbers", lambda pair: numbers.differ(pair.only_a, pair.only_b)),
     ("time", asks.times_differ),

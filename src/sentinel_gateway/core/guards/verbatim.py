@@ -1,10 +1,13 @@
-"""What must be the same to the letter: quotations, code, URLs, e-mail addresses, file paths, options.
+"""What must be the same to the letter: quotations, code, URLs, e-mail addresses, file paths, options; and odd signs.
 
 A span of one text may stand without its quotation marks in the other; it must stand there.
 """
 
 import re
+import unicodedata
 from typing import Final
+
+from sentinel_gateway.core.guards.numbers import CURRENCIES, OPERATORS
 
 SINGLE_QUOTED: Final = re.compile(r"(?<!\w)'([^']+)'(?!\w)")
 TECHNICAL: Final = re.compile(r"[\\_@=/{}<>|;~$&\[\]]|\w[.:][a-z]|\w\(|::|->|(?<!\S)--?[A-Za-z]")
@@ -13,6 +16,23 @@ HINT: Final = re.compile(r"[\\_@=/{}<>|;~$&\[\]]|[.:][a-z:]|[(][^ ]|-[->]|[ ]-")
 PLAIN: Final = re.compile(r"[^\W\d_]+/[^\W\d_]+|[$€£¥]?[\d.,:/%-]+[^\W\d_]{0,2}|(?:[^\W\d_]\.)+[^\W\d_]?|[^\w\s]+")
 """Chunks with such a sign that are no code: either/or, $5, 10:30, 3/4, e.g, signs alone."""
 WRAPPING: Final = ".,;:!?\"'`*…"
+
+ODD: Final = frozenset({"S", "C", "M"})
+"""Unicode's classes of symbols, of what is not seen (controls, tags, private use), and of marks on letters."""
+READ: Final = frozenset({*CURRENCIES, *OPERATORS, "°"})
+"""Symbols that other guards know."""
+
+
+def signs(text: str) -> str:
+    """In order, what a provider reads and no other guard does: "≤", "√", and what is hidden in a text without being seen."""
+    if text.isascii() and text.isprintable():
+        return ""
+    return "".join(
+        char
+        for char in text
+        if not (char.isalnum() or char.isspace() or char in READ or (char.isascii() and char.isprintable()))
+        and unicodedata.category(char)[0] in ODD
+    )
 
 
 def spans(text: str) -> tuple[str, ...]:

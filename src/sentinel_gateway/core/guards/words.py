@@ -35,7 +35,7 @@ REMEMBERED: Final = 256
 SENTENCE_ENDS: Final = frozenset(".?!:")
 UPRIGHT: Final = str.maketrans(
     {"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "«": '"', "»": '"'}
-    | {"\u2013": "-", "\u2014": " ", "\u2026": " "}
+    | {"\u2013": "-", "\u2212": "-", "\u2014": " ", "\u2026": " "}
 )
 NEGATIVE: Final = re.compile(r"-\d")
 PART: Final = re.compile(r"[^\W_]+(?:\.[^\W_]+)*[+#]*|[^\w\s]")
