@@ -184,7 +184,7 @@ def _suffix(part: str, found: list[str], *, before_number: bool) -> None:
         found.append(MARK + UNITS[part])
     elif part in CURRENCIES:
         found.append(MARK + CURRENCIES[part])
-    elif part[0].isalpha() or part == "+":
+    elif part[0].isalnum() or part == "+":  # letters, and "½" or "²"
         found.append(MARK + part)
 
 

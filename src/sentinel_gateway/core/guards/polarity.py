@@ -3,10 +3,11 @@
 These guards may not be softened. A negation counts by parity, so that "unavailable" equals "not available".
 """
 
+from itertools import pairwise
 from typing import Final
 
 from sentinel_gateway.core.guards.lexicon import NOT, words
-from sentinel_gateway.core.guards.words import DIRECTION_TOKENS, Pair, canonical
+from sentinel_gateway.core.guards.words import DIRECTION_TOKENS, Pair, Reading, canonical
 
 PREFIXES: Final = ("un", "in", "im", "il", "ir", "non", "dis", "de")
 """One text has the word, the other the word with one of these before it: a negation."""
@@ -142,6 +143,7 @@ LIMITING: Final = words(
 )
 """Words that turn or narrow what is asked even when only one text has them."""
 
+CLAUSE_JOINS: Final = words("and but or while whereas yet")
 
 ALL: Final = words("all every both entire always")
 SOME: Final = words("some few several sometimes")
@@ -166,7 +168,27 @@ def negated(pair: Pair) -> bool:
     """Is one text an odd number of negations away from the other, or does one limit what the other doesn't?"""
     turns = pair.only_a.count(NOT) + pair.only_b.count(NOT)
     turns += _prefixed(pair.only_a, frozenset(pair.only_b)) + _prefixed(pair.only_b, frozenset(pair.only_a))
-    return turns % 2 == 1 or not LIMITING.isdisjoint(pair.only_a) or not LIMITING.isdisjoint(pair.only_b)
+    if turns % 2 == 1 or not LIMITING.isdisjoint(pair.only_a) or not LIMITING.isdisjoint(pair.only_b):
+        return True
+    return _scattered(pair.a, pair.only_a) or _scattered(pair.b, pair.only_b) or _aims_differ(pair)
+
+
+def _scattered(reading: Reading, only: tuple[str, ...]) -> bool:
+    """Two negations more than the other text that don't undo each other: "no fever and no cough"."""
+    return only.count(NOT) > 1 and (NOT, NOT) not in pairwise(reading.tokens)
+
+
+def _aims_differ(pair: Pair) -> bool:
+    """Is it another word that is negated? "Isn't it legal" and "is it not legal" are one, where there is nothing else to negate."""
+    a, b = ([after for word, after in pairwise(reading.tokens) if word == NOT] for reading in (pair.a, pair.b))
+    if sorted(a) == sorted(b) or len(a) != len(b):
+        return False
+    asked_so = pair.a.tokens[0] == NOT or pair.b.tokens[0] == NOT
+    return not (asked_so and len(a) == 1 and _is_one_clause(pair.a) and _is_one_clause(pair.b))
+
+
+def _is_one_clause(reading: Reading) -> bool:
+    return CLAUSE_JOINS.isdisjoint(reading.plain) and all(start in {0, len(reading.plain)} for start in reading.starts)
 
 
 def _prefixed(longer: tuple[str, ...], shorter: frozenset[str]) -> int:
