@@ -7,7 +7,7 @@ where it errs; what it misses costs a wrong answer.
 Pure rules over the two texts, for English first. Time is linear in their length.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 from sentinel_gateway.core.guards import asks, language, names, numbers, order, polarity, verbatim
@@ -32,10 +32,11 @@ Guard = Literal[
     "words",
 ]
 """A closed list; the reason of a miss is `guard-<name>`."""
+KEPT: Final[tuple[Callable[[str], Sequence[str]], ...]] = (verbatim.signs, verbatim.cased)
 
 
 def _misquoted(one: Reading, other: Reading) -> bool:
-    return verbatim.missing(one.spans, other.text) or verbatim.signs(one.text) != verbatim.signs(other.text)
+    return verbatim.missing(one.spans, other.text) or any(kept(one.text) != kept(other.text) for kept in KEPT)
 
 
 OBJECTIONS: Final[tuple[tuple[Guard, Callable[[Pair], bool]], ...]] = (

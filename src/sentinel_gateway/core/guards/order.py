@@ -27,6 +27,9 @@ MARGIN: Final = 3
 BINDING: Final = frozenset({"than", "by", "'s", "from"})
 PASSIVE: Final = ({"by", ""}, {"by", LINK})
 DOERS: Final = frozenset({"who", "what"})
+SEQUENCE: Final = words("then")
+"""What says that the order is meant."""
+COPULAS: Final = words("is are was were")
 CONTRARY: Final = frozenset(
     frozenset(couple.split("/"))
     for couple in words(
@@ -100,6 +103,8 @@ def _moved(pair: Pair, a: list[Placed], b: list[Placed]) -> bool:
 def _keeps_parts(pair: Pair, a: list[Placed], b: list[Placed], cut: int) -> bool:
     """`a` is P + Q with P of `cut` tokens, `b` is Q + P."""
     (_, p_in_a), (_, q_in_a), (_, q_in_b), (_, p_in_b) = a[0], a[cut], b[0], b[len(b) - cut]
+    if SEQUENCE.intersection(pair.a.plain):
+        return False
     counted = any(token.startswith(MARK) for token, _ in a)
     if q_in_a == p_in_b and q_in_a in JOINING:
         return max(cut, len(a) - cut) <= LONGEST_JOINED and not counted
@@ -108,8 +113,13 @@ def _keeps_parts(pair: Pair, a: list[Placed], b: list[Placed], cut: int) -> bool
     kept = (p_in_a == p_in_b) + (q_in_a == q_in_b)
     if kept == BOTH and not p_in_a and not q_in_a:
         named = NAMES | pair.a.names | pair.b.names
-        return not counted and named.isdisjoint(token for token, _ in a)
+        return not counted and not _equates(pair.a) and named.isdisjoint(token for token, _ in a)
     return kept == BOTH or (kept == 1 and BINDING.isdisjoint((p_in_a, p_in_b, q_in_a, q_in_b)))
+
+
+def _equates(reading: Reading) -> bool:
+    """Does it ask whether one thing is another: "Are whales fish"?"""
+    return any(word in COPULAS for word in (reading.plain[i] for i in reading.starts if i < len(reading.plain)))
 
 
 def _asks_doer(plain: tuple[str, ...]) -> bool:

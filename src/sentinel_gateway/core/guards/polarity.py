@@ -142,6 +142,18 @@ LIMITING: Final = words(
     "minimum above below half twice double triple opposite almost nearly former ex hide hidden",
 )
 """Words that turn or narrow what is asked even when only one text has them."""
+LIMITING_ABROAD: Final = frozenset(
+    map(
+        canonical,
+        words(
+            "nicht kein keine keinen keinem keiner nie niemals nichts pas ne jamais rien aucun aucune não nunca nada jamás",
+            "mai nessun nessuno nessuna niet geen nooit inte aldrig ikke aldri değil hiç tidak bukan nu nici",
+            "ohne sans sin sem senza",
+        ),
+    )
+)
+"""The same in the other languages that are told apart: no more is known of them, and embeddings hardly see these."""
+TURNING: Final = LIMITING | LIMITING_ABROAD
 
 CLAUSE_JOINS: Final = words("and but or while whereas yet")
 
@@ -168,7 +180,7 @@ def negated(pair: Pair) -> bool:
     """Is one text an odd number of negations away from the other, or does one limit what the other doesn't?"""
     turns = pair.only_a.count(NOT) + pair.only_b.count(NOT)
     turns += _prefixed(pair.only_a, frozenset(pair.only_b)) + _prefixed(pair.only_b, frozenset(pair.only_a))
-    if turns % 2 == 1 or not LIMITING.isdisjoint(pair.only_a) or not LIMITING.isdisjoint(pair.only_b):
+    if turns % 2 == 1 or any(not TURNING.isdisjoint(only) for only in (pair.only_a, pair.only_b)):
         return True
     return _scattered(pair.a, pair.only_a) or _scattered(pair.b, pair.only_b) or _aims_differ(pair)
 
@@ -179,7 +191,7 @@ def _scattered(reading: Reading, only: tuple[str, ...]) -> bool:
 
 
 def _aims_differ(pair: Pair) -> bool:
-    """Is it another word that is negated? "Isn't it legal" and "is it not legal" are one, where there is nothing else to negate."""
+    """Is it another word that is negated? "Isn't it legal", "is it not legal": not where there is nothing else to negate."""
     a, b = ([after for word, after in pairwise(reading.tokens) if word == NOT] for reading in (pair.a, pair.b))
     if sorted(a) == sorted(b) or len(a) != len(b):
         return False

@@ -21,6 +21,13 @@ ODD: Final = frozenset({"S", "C", "M"})
 """Unicode's classes of symbols, of what is not seen (controls, tags, private use), and of marks on letters."""
 READ: Final = frozenset({*CURRENCIES, *OPERATORS, "°"})
 """Symbols that other guards know."""
+CASED: Final = re.compile(r"(?<![^\W\d_])(?:[KMGT]b(?:ps|it)?|m[AVW]|Mg|Co)(?![^\W\d_])")
+"""Units and elements that are others in other letters: Mb and MB, mW and MW."""
+
+
+def cased(text: str) -> list[str]:
+    """What only its capital letters tell from something else, in order."""
+    return CASED.findall(text)
 
 
 def signs(text: str) -> str:
