@@ -83,8 +83,8 @@ class Reader:
 
     # On the thread itself.
 
-    def find(self, key: str) -> Entry | None:
-        found = self._connection().execute(_FIND, (rows.hash_of(key),)).fetchone()
+    def find(self, key: str, hashed: int) -> Entry | None:
+        found = self._connection().execute(_FIND, (hashed,)).fetchone()
         if found is None:
             return None
         row, sealed = found

@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+import struct
 from collections.abc import Iterable
 from typing import Final
 
@@ -14,6 +15,8 @@ STEP_ROWS: Final = 500
 DUE_STEP: Final = 600.0
 """Seconds. Expired rows leave up to so much later: with exact times each put would touch one more page (8 us)."""
 TAG_BYTES: Final = 16
+HASHES_AT_ONCE: Final = 256
+"""Whoever goes through them holds up the event loop for 0.1 ms."""
 FREE_PAGES_KEPT: Final = 1024
 """Free pages up to this (4 MiB) stay in the file for the next entries."""
 
@@ -30,6 +33,10 @@ _DISCARD_QUESTION = "DELETE FROM questions WHERE id = ? AND CAST(head AS BLOB) I
 _DISCARD_VECTOR = "UPDATE questions SET vector = NULL WHERE id = ? AND CAST(vector AS BLOB) IS ?"
 _DUE = "SELECT id FROM replies WHERE due < ? LIMIT ?"
 _OLDEST = "SELECT id FROM replies ORDER BY created LIMIT ?"
+# As one row, since SQLite takes the interpreter back for each, and where the event loop is busy that can take 5 ms.
+_HASHES = """
+SELECT group_concat(printf('%016x', hash), '') FROM (SELECT hash FROM replies WHERE hash > ? ORDER BY hash LIMIT ?)
+"""
 _COUNT = "SELECT count(*) FROM replies"
 _PAGES = "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 # The same sentence as Selector.matches, sum for sum: rearranged, a float's rounding would decide.
@@ -85,6 +92,12 @@ def clear(database: sqlite3.Connection, selector: Selector, now: float) -> int:
 
 def count(database: sqlite3.Connection) -> int:
     return int(database.execute(_COUNT).fetchone()[0])
+
+
+def hashes(database: sqlite3.Connection, after: float) -> list[int]:
+    """The next hashes of rows in their order; none at the end."""
+    (found,) = database.execute(_HASHES, (after, HASHES_AT_ONCE)).fetchone()
+    return [] if found is None else list(struct.unpack(f">{len(found) // 16}q", bytes.fromhex(found)))
 
 
 def discard(database: sqlite3.Connection, row: int, sealed: bytes | None) -> int:

@@ -71,7 +71,11 @@ class Writer:
         self._backlog.add(Errand(job, future))
 
     def count(self, future: Future[int]) -> None:
-        self._backlog.add(Errand(rows.count, future))
+        self.read(rows.count, future)
+
+    def read(self, job: Job, future: Future[int]) -> None:
+        """Have `job` ask the file, once all that was put before is committed or lost."""
+        self._backlog.add(Errand(job, future))
 
     def confirm(self, future: Future[int]) -> None:
         """Settled once all that was put before is committed; StoreDown if some of it was lost since the last time."""

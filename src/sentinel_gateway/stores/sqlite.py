@@ -1,7 +1,7 @@
 """The disk tier of one machine: SQLite, read by one thread and written by another; it survives kill -9.
 
 Nothing here waits for the disk: a look-up has a deadline, a put is queued, and a disk that does not answer is left alone for a
-while.
+while. It is not even asked for a key that it surely lacks.
 """
 
 import asyncio
@@ -20,7 +20,9 @@ from sentinel_gateway.stores._sealing import KeptVector
 from sentinel_gateway.stores._sqlite_backlog import Backlog
 from sentinel_gateway.stores._sqlite_file import CacheFile
 from sentinel_gateway.stores._sqlite_limits import SqliteLimits
+from sentinel_gateway.stores._sqlite_presence import Presence
 from sentinel_gateway.stores._sqlite_reader import Lookup, Page, Reader
+from sentinel_gateway.stores._sqlite_rows import hash_of
 from sentinel_gateway.stores._sqlite_writer import Writer
 
 __all__ = ["SqliteLimits", "SqliteStore"]
@@ -50,6 +52,7 @@ class SqliteStore:
         self._path = file.path
         self._writer = Writer(file, backlog=self._backlog, limits=limits, clock=clock, inbox=self._inbox, note=self._note)
         self._reader = Reader(file.path, writer=self._writer, inbox=self._inbox, answered=self._answered, failed=self._failed)
+        self._presence = Presence(self._writer, max_bytes=limits.max_bytes, pause=limits.pause)
         self._refused = 0
         self._quiet_until = 0.0
         self._closed = False
@@ -64,6 +67,7 @@ class SqliteStore:
             if store._writer.refusal is not None:
                 await store.close()
                 raise store._writer.refusal from None
+        store._presence.refresh()
         return store
 
     @property
@@ -81,10 +85,14 @@ class SqliteStore:
         return self._writer.corrupt
 
     async def get(self, key: str) -> Entry | None:
-        """The entry as stored, expired or not."""
-        if self._breaker.is_open and not self._breaker.allows(self._loop.time()):
-            raise StoreDown("the disk does not answer and is left alone for a while")
-        return await self._look_up(key)
+        """The entry as stored, expired or not. What was surely never committed is None without asking the disk."""
+        hashed = hash_of(key)
+        if self._breaker.is_open:
+            if not self._breaker.allows(self._loop.time()):
+                raise StoreDown("the disk does not answer and is left alone for a while")
+        elif not self._closed and self._presence.lacks(hashed):
+            return None
+        return await self._look_up(key, hashed)
 
     def put(self, entry: Entry) -> bool:
         """Committed within some 50 ms, and not found until then. False too if it waits for a disk that may not come back."""
@@ -94,6 +102,7 @@ class SqliteStore:
         if self._closed or not self._backlog.take(entry):
             self._refuse()
             return False
+        self._presence.add(hash_of(entry.key))
         return self._writer.works and not self._breaker.is_open
 
     def keep_vectors(self, vectors: Sequence[tuple[str, bytes]], *, model: str) -> None:
@@ -133,7 +142,7 @@ class SqliteStore:
 
     async def ping(self) -> None:
         """Look up a key that nothing has. Not held back by earlier failures, and heals the store if it succeeds."""
-        await self._look_up(NO_KEY)
+        await self._look_up(NO_KEY, hash_of(NO_KEY))
 
     async def close(self) -> None:
         """Write what was taken, then release; a disk that hangs is left to its threads after the deadline."""
@@ -154,8 +163,8 @@ class SqliteStore:
         state = "closed" if self._closed else "open" if self._writer.generation else "without its file"
         return f"<SqliteStore {self._path} {state}, {len(self._backlog)} queued, {self.dropped} dropped, {self._breaker!r}>"
 
-    async def _look_up(self, key: str) -> Entry | None:
-        entry: Entry | None = await self._ask(partial(self._reader.find, key), self._limits.deadline)
+    async def _look_up(self, key: str, hashed: int) -> Entry | None:
+        entry: Entry | None = await self._ask(partial(self._reader.find, key, hashed), self._limits.deadline)
         return entry
 
     async def _ask(self, question: Callable[[], object], deadline: float) -> Any:
@@ -178,7 +187,7 @@ class SqliteStore:
             async with asyncio.timeout(deadline):
                 await asyncio.wait([future], timeout=self._limits.short_deadline)
                 if not future.done():
-                    await self._look_up(NO_KEY)  # a disk that is busy answers this; one that is frozen is not waited for
+                    await self.ping()  # a disk that is busy answers this; one that is frozen is not waited for
                 return await future
         except TimeoutError as exc:
             raise StoreDown(f"the disk did not do it within {deadline:g} s") from exc

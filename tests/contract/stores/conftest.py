@@ -85,6 +85,23 @@ async def open_sqlite(folder: Path, told: Callable[..., None], *, limits=PATIENT
     return await SqliteStore.open(folder, limits=limits, clock=clock, on_event=told)
 
 
+def answers_at_once(store: SqliteStore, key: str) -> bool:
+    """Does a look-up end without waiting for anything? Then the disk was not asked."""
+    look_up = store.get(key)
+    try:
+        look_up.send(None)
+    except StopIteration:
+        return True
+    look_up.close()
+    return False
+
+
+async def knows_its_keys(store: SqliteStore) -> None:
+    """Wait until it has read what its file holds."""
+    strange = iter(range(10**6))
+    await until(lambda: answers_at_once(store, f"strange-{next(strange)}"))
+
+
 ADAPTERS = ("memory", "sqlite")
 
 

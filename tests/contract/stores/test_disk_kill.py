@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.contract.stores import disk_writer
-from tests.contract.stores.conftest import Told, open_sqlite
+from tests.contract.stores.conftest import Told, knows_its_keys, open_sqlite
 from tests.contract.stores.disk_writer import MODEL, entry_of, vector_of
 
 ROUNDS = 4
@@ -61,6 +61,8 @@ async def test_no_committed_entry_is_lost_or_mixed(tmp_path):
         under_way = range(committed, committed + UNDER_WAY)
         for n, entry in zip(under_way, await found(store, under_way), strict=True):
             assert entry in (entry_of(n), None)
+        await knows_its_keys(store)
+        assert await found(store, range(committed)) == [entry_of(n) for n in range(committed)]
         await questions_are_whole(store, committed)
         await store.close()
         assert told.events == []

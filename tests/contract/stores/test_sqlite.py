@@ -311,6 +311,7 @@ async def test_a_look_up_after_a_clear_lets_go_of_the_old_file_and_not_of_the_ne
 
 async def test_it_tells_its_state(tmp_path, told):
     store: SqliteStore = await open_sqlite(tmp_path, told, limits=PATIENT)
+    await store.flush()  # by now the file has been read
     assert repr(store) == (f"<SqliteStore {tmp_path}/cache.db open, 0 queued, 0 dropped, <Breaker closed, 0 failures in a row>>")
     await store.close()
     assert "cache.db closed" in repr(store)
