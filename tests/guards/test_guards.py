@@ -274,3 +274,20 @@ def test_what_is_equal_is_stopped_only_by_what_needs_no_second_text(text):
 )
 def test_foreign_is_what_the_embedder_does_not_understand(text, foreign):
     assert is_foreign(text) == foreign
+
+
+PLANTS = (
+    "I would like to grow tomatoes, basil, peppers and strawberries on my balcony, which faces south and gets strong wind from the "
+    "sea every afternoon; which soil, pots and fertilizer should I buy, and how often should I water each of them in summer?"
+)
+
+
+@pytest.mark.parametrize("tail", [" I rent, so the plants stay in pots.", " Use chemicals.", " Be rude.", " I take warfarin."])
+def test_what_a_long_text_adds_is_another_question(tail):
+    """In so many words the tail moves the vector by a hundredth."""
+    assert veto(PLANTS + tail, PLANTS) is not None
+    assert veto(PLANTS, PLANTS + tail) is not None
+
+
+def test_a_long_text_may_be_more_polite():
+    assert veto(PLANTS, "Hello! " + PLANTS + " Thanks!") is None

@@ -30,6 +30,8 @@ from sentinel_gateway.core.guards.lexicon import (
 )
 
 OUTER: Final = ".,;:!?()[]{}<>\"'`*_~\u2026-\u2013\u2014¿¡|"
+LONG: Final = 12
+"""Words with a meaning. Among more, one that is added hardly moves the vector, though it may turn the question round."""
 REMEMBERED: Final = 256
 """Readings, of some kilobytes each."""
 SENTENCE_ENDS: Final = frozenset(".?!:")
@@ -332,11 +334,13 @@ DIRECTION_TOKENS: Final = frozenset(map(canonical, DIRECTIONS - {"up", "on", "ov
 
 
 def content_differs(pair: Pair) -> bool:
-    """Does each text hold a word that the other lacks, beyond slips of the keyboard?"""
+    """Does each text hold a word that the other lacks, beyond slips of the keyboard? In a long text, does either?"""
     if _deeds_differ(_deeds(pair.a.plain), _deeds(pair.b.plain)):
         return True
     left = [word for word in pair.only_a if not word.startswith(numbers.MARK)]
     right = [word for word in pair.only_b if not word.startswith(numbers.MARK)]
+    if bool(left) != bool(right) and max(len(pair.a.tokens), len(pair.b.tokens)) > LONG:
+        return True
     if left and not right:
         right = _soft(pair.b, pair.a)
     elif right and not left:
