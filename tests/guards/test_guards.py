@@ -277,8 +277,8 @@ def test_foreign_is_what_the_embedder_does_not_understand(text, foreign):
 
 
 PLANTS = (
-    "I would like to grow tomatoes, basil, peppers and strawberries on my balcony, which faces south and gets strong wind from the "
-    "sea every afternoon; which soil, pots and fertilizer should I buy, and how often should I water each of them in summer?"
+    "I would like to grow tomatoes, basil, peppers and strawberries on my balcony, which faces south and gets strong wind from "
+    "the sea every afternoon; which soil, pots and fertilizer should I buy, and how often should I water each of them in summer?"
 )
 
 

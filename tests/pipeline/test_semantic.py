@@ -239,6 +239,14 @@ async def test_what_has_no_last_question_is_not_compared(path):
     assert path.index.size() == (0, 0)
 
 
+async def test_a_newer_answer_that_serves_nobody_else_ends_its_question(path):
+    await learn(path, ASKED, max_tokens=9)
+    path.first.replies.append(completion("Par", finish="length"))
+    await path.ask(question(ASKED, max_tokens=9), path.journey(read=False))
+    assert await missed(path, REWORDED, max_tokens=9) == Step("vector", "miss", "no-neighbour")
+    assert [head.text for head in path.index.heads.values()] == [REWORDED]
+
+
 async def test_an_entry_that_is_gone_is_forgotten(path):
     await learn(path, ASKED)
     path.near.entries.clear()

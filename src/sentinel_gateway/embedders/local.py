@@ -48,7 +48,7 @@ class LocalLimits(msgspec.Struct, frozen=True):
 
     threads: int = 1
     deadline: float = 1.0
-    queue_texts: int = 256
+    queue_texts: int = 128
     """Texts that may wait or be in work at the same time."""
     remembered_bytes: int = 8 << 20
     failures: int = 5

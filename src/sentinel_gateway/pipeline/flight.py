@@ -95,7 +95,7 @@ class Flight:
         """What it brings, once that is known; raises the `UpstreamError` of all who wait."""
         while self._opened is None:
             if self._error is not None:
-                raise self._error
+                raise self._error.with_traceback(None)  # one error for many: each raise would lengthen its trace
             await self._woken()
         return self._opened
 
@@ -111,7 +111,7 @@ class Flight:
                 if payloads := batch.all if usage else batch.without_usage:
                     yield payloads
             elif self._error is not None:
-                raise self._error
+                raise self._error.with_traceback(None)
             elif self._ended:
                 return
             else:

@@ -109,7 +109,7 @@ class Pipeline:
         """Whoever finds the answer on its way looks no further, unless it wants nothing else."""
         alone = journey.wish.only_if_cached or self._flights.find(plan, journey) is None
         found = await look_up(self.tiers, plan, journey, far=alone)
-        if isinstance(found, Hit) or self._semantic is None:
+        if isinstance(found, Hit) or self._semantic is None or journey.wish.bypass:
             return found
         journey.question = self._planner.question(plan, tenant=journey.tenant, namespace=journey.wish.namespace)
         return await look_further(self._semantic, plan, journey, found) if alone else found

@@ -85,8 +85,11 @@ class Semantic:
     async def _fetch(self, head: Head, question: Question, journey: Journey) -> Entry | Step | None:
         """The answer itself; None if it is there no more."""
         found = await self._tiers.find(head.key, journey.wish)
-        if isinstance(found, Hit):
-            return found.entry if found.entry.scope == question.scope else None  # whatever an index says: never across scopes
+        if isinstance(found, Hit) and found.entry.scope == question.scope:
+            return found.entry
+        if isinstance(found, Hit):  # its newer answer serves nobody else; and never across scopes, whatever an index says
+            self._index.drop([head])
+            return None
         held = next((step for step in found.steps if step.forward not in GONE), None)
         if held is None:
             self._index.drop([head])

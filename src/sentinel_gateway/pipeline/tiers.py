@@ -67,14 +67,12 @@ class Tiers:
     async def clear(self, selector: Selector) -> int:
         """Remove from every tier; how many the fullest of them held. `StoreDown` if the farther one could not."""
         near = self._clear_near(selector)
-        if self._index is not None:
-            await self._index.clear(selector, self._clock())
-        if self._far is None:
-            return near
         try:
-            far = await self._far.clear(selector, self._clock())
+            far = 0 if self._far is None else await self._far.clear(selector, self._clock())
         finally:
             self._clear_near(selector)  # a look-up may have brought back what the farther tier had not removed yet
+            if self._index is not None:
+                await self._index.clear(selector, self._clock())
         return max(near, far)
 
     def _clear_near(self, selector: Selector) -> int:

@@ -30,7 +30,7 @@ from sentinel_gateway.core.guards.lexicon import (
 )
 
 OUTER: Final = ".,;:!?()[]{}<>\"'`*_~\u2026-\u2013\u2014¿¡|"
-LONG: Final = 12
+MANY: Final = 10
 """Words with a meaning. Among more, one that is added hardly moves the vector, though it may turn the question round."""
 REMEMBERED: Final = 256
 """Readings, of some kilobytes each."""
@@ -339,7 +339,7 @@ def content_differs(pair: Pair) -> bool:
         return True
     left = [word for word in pair.only_a if not word.startswith(numbers.MARK)]
     right = [word for word in pair.only_b if not word.startswith(numbers.MARK)]
-    if bool(left) != bool(right) and max(len(pair.a.tokens), len(pair.b.tokens)) > LONG:
+    if bool(left) != bool(right) and max(len(pair.a.tokens), len(pair.b.tokens)) > MANY:
         return True
     if left and not right:
         right = _soft(pair.b, pair.a)
