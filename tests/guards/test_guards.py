@@ -291,3 +291,7 @@ def test_what_a_long_text_adds_is_another_question(tail):
 
 def test_a_long_text_may_be_more_polite():
     assert veto(PLANTS, "Hello! " + PLANTS + " Thanks!") is None
+
+
+def test_a_reason_is_no_contrast():
+    assert veto("Did he leave the firm because he was ill?", "Did he leave the firm though he was ill?") is not None

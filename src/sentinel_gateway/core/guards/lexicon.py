@@ -36,7 +36,7 @@ COURTESY: Final = words(
     "please pls plz kindly hi hello hey thanks thank just so then well ok okay also too really actually basically simply very",
     "exactly precisely quite rather such even ever still yet indeed truly definitely certainly literally honestly fact oh um uh",
     "tell know knows explain describe say show give want like wondering wonder curious help question answer ask asking mean",
-    "possible possibly able any some as if whether else though because since while therefore thus hence etc",
+    "possible possibly able any some as if whether else since while therefore thus hence etc",
     "thing things stuff kind way ways actual exact certain particular specific various different called named",
     "dear sir quick quickly briefly detail details detailed look looking try trying find finding found go going come",
     "something anything everything someday somehow anyway each many much lot lots bit think believe opinion opinions feel",
