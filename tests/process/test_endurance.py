@@ -19,7 +19,7 @@ BOUNDED = {
     "MEMORY_CACHE_SIZE": "2000",
     "SENTINEL_CACHE__SEMANTIC__ENTRIES": "2000",
     "SENTINEL_CACHE__DISK__BYTES": "64MiB",
-    "LOG_LEVEL": "error",
+    "LOG_LEVEL": "warn",
 }
 """Small enough to be full before the first look, as are the vectors that the embedder remembers."""
 

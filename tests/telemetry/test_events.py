@@ -53,6 +53,14 @@ def test_what_says_what_went_wrong_is_a_warning(output: Output, open_log: Open, 
     assert line["level"] == level
 
 
+def test_a_fault_of_ours_is_an_error_with_its_place(output: Output, open_log: Open) -> None:
+    log = open_log(level="error")
+    Telemetry(Metrics("1"), log, lambda: 7.0).note("internal_error", error="KeyError", at="rows.py:7")
+    log.close()
+    (line,) = decoded(output.rest().splitlines())
+    assert (line["level"], line["at"]) == ("error", "rows.py:7")
+
+
 def test_a_target_that_another_stood_in_for_has_failed_all_the_same(output: Output, open_log: Open, make_record: Make) -> None:
     metrics = Metrics("1")
     telemetry = Telemetry(metrics, open_log(), lambda: 7.0)

@@ -1,14 +1,17 @@
 """The port `Events`: what the path tells goes to the metrics and to the log. What the server tells goes there, too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from sentinel_gateway.core.record import Record
+from sentinel_gateway.telemetry.lines import Level, Value
 from sentinel_gateway.telemetry.logs import LogWriter
 from sentinel_gateway.telemetry.metrics import Metrics
 
 WRONG: Final = frozenset({"error", "reason", "faults"})
 """Fields that say what went wrong."""
+OWN_FAULT: Final = "internal_error"
+"""The event that names the place in our code: without it nobody could mend what a 500 was."""
 
 
 class Telemetry:
@@ -41,9 +44,15 @@ class Telemetry:
         self.finished(record)
 
     def note(self, event: str, **fields: str | float | bool | None) -> None:
-        """Count and log a change of state; one that says what went wrong is a warning."""
+        """Count and log a change of state; one that says what went wrong is a warning, and a fault of ours an error."""
         self._metrics.event(event)
         error = fields.get("error")
         if event == "target_failed" and isinstance(error, str):
             self._metrics.upstream_failed(error)
-        self._log.event(event, fields, level="info" if WRONG.isdisjoint(fields) else "warning")
+        self._log.event(event, fields, level=_level(event, fields))
+
+
+def _level(event: str, fields: Mapping[str, Value]) -> Level:
+    if event == OWN_FAULT:
+        return "error"
+    return "info" if WRONG.isdisjoint(fields) else "warning"
