@@ -136,12 +136,14 @@ class MemoryIndex:
         if self._searching >= self._limits.searches:
             raise StoreDown(f"{self._searching} searches are waiting already")
         self._searching += 1
+        found = asyncio.get_running_loop().run_in_executor(self._thread, search, snapshot, vector, limit)
         try:
-            async with asyncio.timeout(self._limits.deadline):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, search, snapshot, vector, limit)
-        except TimeoutError as exc:
-            raise StoreDown(f"no neighbour was found within {self._limits.deadline:g} s") from exc
+            await asyncio.wait([found], timeout=self._limits.deadline)  # `asyncio.timeout` needs a task, and a hit has none
+            if not found.done():
+                raise StoreDown(f"no neighbour was found within {self._limits.deadline:g} s")
+            return found.result()
         finally:
+            found.cancel()
             self._searching -= 1
 
     async def _clear_all(self) -> int:
