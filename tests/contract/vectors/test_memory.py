@@ -13,6 +13,7 @@ from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import ScopeView
 from sentinel_gateway.vectors.memory import MemoryLimits
 from tests.contract.vectors.conftest import DIMENSION, MODEL, PATIENT, FakeArchive, fill, keys, make_head, open_memory, unit
+from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
 
@@ -281,3 +282,18 @@ async def test_it_tells_its_state(opened):
     await fill(index, 2)
     index.add(make_head("waiting"))
     assert repr(index) == "<MemoryIndex model: 3/100000 questions, 2 with a vector>"
+
+
+async def test_a_search_in_a_thread_needs_no_task():
+    """A request runs without one until it first waits."""
+    index = open_memory(FakeClock())
+    for number in range(300):
+        index.add(make_head(str(number)))
+        await index.attach([(make_head(str(number)), unit(number))])
+    search = index.nearest("scope", unit(1), limit=1)
+    begun = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: begun.set_result((asyncio.current_task(), search.send(None))))
+    task, _ = await begun
+    assert task is None
+    search.close()
+    await index.close()
