@@ -292,8 +292,15 @@ async def test_a_search_in_a_thread_needs_no_task():
         await index.attach([(make_head(str(number)), unit(number))])
     search = index.nearest("scope", unit(1), limit=1)
     begun = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(lambda: begun.set_result((asyncio.current_task(), search.send(None))))
-    task, _ = await begun
-    assert task is None
+
+    def begin() -> None:
+        try:
+            search.send(None)
+            begun.set_result(asyncio.current_task())
+        except RuntimeError as exc:
+            begun.set_exception(exc)
+
+    asyncio.get_running_loop().call_soon(begin)
+    assert await begun is None
     search.close()
     await index.close()
