@@ -44,7 +44,7 @@ from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import Clock, Embedder, ReplyStore, VectorIndex
+from sentinel_gateway.ports import Clock, Embedder
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.catalogue import Catalogue
 from sentinel_gateway.providers.demo import MODELS as DEMO_MODELS
@@ -83,10 +83,38 @@ class Outside(msgspec.Struct, frozen=True):
     events: Telemetry
 
 
+class Stores(msgspec.Struct, frozen=True):
+    """What is kept and found again, opened. `semantic` and its `embedder` are None where reworded questions are not compared."""
+
+    tiers: Tiers
+    semantic: Semantic | None = None
+    embedder: Embedder | None = None
+
+
+async def open_stores(settings: Settings, outside: Outside, closing: AsyncExitStack) -> Stores:
+    """Memory, the tier that survives restarts and the one for reworded questions, as far as they are on."""
+    near, near_ttl, clock = open_memory(settings), settings.cache.memory.ttl, outside.clock
+    disk = await open_disk(settings, clock, outside.events)
+    if disk is not None:
+        closing.push_async_callback(disk.close)
+    if not settings.cache.semantic.enabled:
+        return Stores(Tiers(near, disk, near_ttl=near_ttl, clock=clock))
+    embedder = await open_embedder(outside.events)
+    closing.push_async_callback(embedder.close)
+    index = open_index(settings, embedder, disk, clock)
+    closing.push_async_callback(index.close)
+    tiers = Tiers(near, disk, index, near_ttl=near_ttl, clock=clock)
+    semantic = Semantic(index, embedder, tiers, _thresholds(settings))
+    closing.push_async_callback(semantic.close)
+    restoring = asyncio.create_task(index.restore())
+    closing.callback(restoring.cancel)
+    return Stores(tiers, semantic, embedder)
+
+
 class Process:
     """What outlives a reload, and the wiring in force. It is the ASGI app that the server runs."""
 
-    def __init__(self, load: Load, settings: Settings, outside: Outside) -> None:
+    def __init__(self, load: Load, settings: Settings, outside: Outside, stores: Stores) -> None:
         self.clock = outside.clock
         self.node = outside.node
         self.http = outside.http
@@ -97,12 +125,9 @@ class Process:
         configured = settings.admin_key
         self.admin = admin_key(settings.data_dir, configured.get_secret_value() if configured else None)
         self._first = settings
-        self._near = open_memory(settings)
-        self._far: ReplyStore | None = None
-        self.semantic: Semantic | None = None
-        self.embedder: Embedder | None = None
-        self.tiers = self._tiers(settings)
-        self._closing = AsyncExitStack()
+        self.tiers = stores.tiers
+        self.semantic = stores.semantic
+        self.embedder = stores.embedder
         self.admission = Admission(_capacity(settings), random.random)
         self._load = load
         self._wiring: Wiring | None = None
@@ -115,26 +140,6 @@ class Process:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._wiring is not None:
             await self._wiring.app(scope, receive, send)
-
-    async def open_tiers(self, settings: Settings) -> None:
-        """Open the tier that survives restarts, and the one for reworded questions, if they are on."""
-        disk = self._far = await open_disk(settings, self.clock, self.events)
-        if disk is not None:
-            self._closing.push_async_callback(disk.close)
-        self.tiers = self._tiers(settings)
-        if settings.cache.semantic.enabled:
-            embedder = self.embedder = await open_embedder(self.events)
-            self._closing.push_async_callback(embedder.close)
-            index = open_index(settings, embedder, disk, self.clock)
-            self._closing.push_async_callback(index.close)
-            self.tiers = self._tiers(settings, index)
-            self.semantic = Semantic(index, embedder, self.tiers, _thresholds(settings))
-            self._closing.push_async_callback(self.semantic.close)
-            restoring = asyncio.create_task(index.restore())
-            self._closing.callback(restoring.cancel)
-
-    def _tiers(self, settings: Settings, index: VectorIndex | None = None) -> Tiers:
-        return Tiers(self._near, self._far, index, near_ttl=settings.cache.memory.ttl, clock=self.clock)
 
     def counters(self) -> Mapping[str, float]:
         """Seed 000's cache statistics. `hit_rate` in per cent of the requests that the cache decided."""
@@ -194,13 +199,12 @@ class Process:
         self.events.note("draining")
 
     async def close(self) -> None:
-        """Stop what runs in the background, and write what was taken for the disk."""
+        """Stop what runs in the background."""
         for task in list(self._reloading):
             task.cancel()
         await asyncio.gather(*self._reloading, return_exceptions=True)
         if self._wiring is not None:
             await self._wiring.stop()
-        await self._closing.aclose()
 
 
 class Wiring:
@@ -337,8 +341,8 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
         closing.enter_context(LibraryLogs(log))
         events = Telemetry(metrics, log, clock)
         http = await closing.enter_async_context(HttpClient(node=node, version=__version__))
-        process = Process(load, settings, Outside(clock, node, http, metrics, events))
+        outside = Outside(clock, node, http, metrics, events)
+        process = Process(load, settings, outside, await open_stores(settings, outside, closing))
         closing.push_async_callback(process.close)
-        await process.open_tiers(settings)
         await process.use(settings)
         yield process
