@@ -5,6 +5,7 @@ Whatever is heavy and may be switched off is imported when it is asked for.
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,6 +18,7 @@ from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.demo import NAME as DEMO
 from sentinel_gateway.providers.demo import DemoProvider
 from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig
+from sentinel_gateway.providers.prices import price_of
 from sentinel_gateway.settings.model import ProviderSettings, Settings
 from sentinel_gateway.stores.memory import MemoryStore
 from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
@@ -32,7 +34,7 @@ STDOUT: Final = 1
 
 def open_log(settings: Settings, clock: Clock) -> LogWriter:
     """The log on standard output."""
-    line = text_line if settings.logging.format == "text" else json_line
+    line = partial(text_line, price=price_of) if settings.logging.format == "text" else json_line
     level = settings.logging.level
     return LogWriter(STDOUT, line, level="warning" if level == "warn" else level, clock=clock)
 

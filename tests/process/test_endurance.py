@@ -21,7 +21,10 @@ BOUNDED = {
     "SENTINEL_CACHE__DISK__BYTES": "64MiB",
     "LOG_LEVEL": "warn",
 }
-"""Small enough to be full before the first look, as are the vectors that the embedder remembers."""
+"""Small enough to be full before the first look."""
+THINGS = 300
+"""So few that each has come three times before the first look of the long run: what is remembered of a question (its plan, its
+vector, its words) is complete by then, and growth after it is a leak."""
 
 
 class Run(NamedTuple):
@@ -55,7 +58,7 @@ def mixed(number: int) -> Message:
         return Message(b'{"model": "openai/mock-model", "messages": [], "number": %d}' % number)
     if kind < 98:
         return _chat("How can I reset my password?", system="Compared.", seed=turn)
-    return _chat(f"Tell me of the {turn % 1500}th thing, please.", system="Compared.")
+    return _chat(f"Tell me of the {turn % THINGS}th thing, please.", system="Compared.")
 
 
 def _chat(text: str, *headers: tuple[str, str], system: str = "Be brief.", **more: Any) -> Message:

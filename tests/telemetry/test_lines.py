@@ -1,6 +1,8 @@
 """One item, one line, whatever a caller wrote into it."""
 
 from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -84,6 +86,31 @@ def test_golden_text(make_record: Make) -> None:
     assert text_line(event).decode() == (
         '1970-01-01 00:00:01.000 WARNING store_down  tier=disk error="said \\"no\\"" since=2.5 ok=False'
     )
+
+
+def test_a_providers_answer_has_its_cost_in_the_text(make_record: Make) -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    def price(target: str, prompt: int, completion: int) -> Decimal:
+        asked.append((target, prompt, completion))
+        return Decimal("0.00012345")
+
+    called = make_record(outcome="miss", tier="", upstream_seconds=1.2345)
+    assert (
+        text_line(called, price=price)
+        .decode()
+        .endswith("id=0af7 request=req_7  LLM CALL (Groq): latency=1234.5ms | cost=$0.000123 | tokens=21")
+    )
+    assert text_line(called).decode().endswith("cost=unknown | tokens=21")
+    assert asked == [("groq/llama", 9, 12)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"outcome": "coalesced", "upstream_seconds": 1.0}, {"outcome": "miss", "upstream_seconds": 1.0, "status": 502}],
+)
+def test_what_nobody_was_paid_for_has_no_cost(make_record: Make, changes: dict[str, Any]) -> None:
+    assert b"LLM CALL" not in text_line(make_record(**changes), price=lambda _target, _prompt, _completion: Decimal(1))
 
 
 def test_every_member_of_a_record_is_in_its_json_line(make_record: Make) -> None:

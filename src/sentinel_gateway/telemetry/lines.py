@@ -7,6 +7,7 @@ itself is escaped visibly: no request can forge a second line or a colour, in ei
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Final, Literal
 
 import msgspec
@@ -43,6 +44,8 @@ class Event(msgspec.Struct, frozen=True):
 Item = Record | Event
 Format = Callable[[Item], bytes]
 """An item as one line, without its end."""
+Price = Callable[[str, int, int], Decimal | None]
+"""What a target (`provider/model`) takes for so many tokens of the prompt and of the answer, in USD; None if that is unknown."""
 
 
 def level_of(item: Item) -> Level:
@@ -61,9 +64,12 @@ def json_line(item: Item) -> bytes:
     return _encode(_request(item) if isinstance(item, Record) else _event(item))
 
 
-def text_line(item: Item) -> bytes:
-    """Aligned columns for requests, `name key=value` for events."""
-    return (_request_text(item) if isinstance(item, Record) else _event_text(item)).encode()
+def text_line(item: Item, *, price: Price = lambda _target, _prompt, _completion: None) -> bytes:
+    """Aligned columns for requests, `name key=value` for events; of a provider's answer also seed 003's words, with its cost."""
+    if isinstance(item, Event):
+        return _event_text(item).encode()
+    line, asked = _request_text(item), item.upstream_seconds and item.status == OK and item.outcome != "coalesced"
+    return (f"{line}  {_llm_call(item, price)}" if asked else line).encode()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -198,6 +204,14 @@ def _request_text(record: Record) -> str:
         "request": "" if record.request_id.endswith(record.sentinel_id) else clean(record.request_id),
     }
     return f"{_stamp(record.at + record.seconds, level_of(record))} {asked} {cost}  {_pairs(details)}"
+
+
+def _llm_call(record: Record, price: Price) -> str:
+    provider = clean(record.target.partition("/")[0]).capitalize()
+    cost = price(record.target, record.prompt_tokens, record.completion_tokens)
+    tokens = min(record.prompt_tokens + record.completion_tokens, MAX_TOKENS)
+    shown = "unknown" if cost is None else f"${cost:.6f}"
+    return f"LLM CALL ({provider}): latency={record.upstream_seconds * 1000:.1f}ms | cost={shown} | tokens={tokens}"
 
 
 def _event_text(event: Event) -> str:
