@@ -10,6 +10,7 @@ import itertools
 import os
 import platform
 import shlex
+import statistics
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
+from msgspec.structs import replace
 
 from bench.load import Clients, closed_loop
 from bench.processes import Cores, Process, free_port, get, share_out
@@ -44,6 +46,8 @@ CPU_BARS: Final = {
 """Microseconds of the gateway's CPU time; of a stream for each content chunk, the request's own share included."""
 FLOORS_THERE: Final = {"floor, answer": 39.4, "floor, relay": 142.5, "floor, stream": 31.0}
 """Microseconds that the floors took on the machine on which those bars were set (medians of 2 to 4 rounds, 2026-11-21)."""
+EMBED_LONG_THERE: Final = 12.7
+"""Milliseconds that the embedding of 128 tokens took there."""
 FIRST_BYTE_BAR: Final = 1.0
 MEMORY_BAR: Final = 130.0
 START_BAR: Final = 1.5
@@ -188,7 +192,7 @@ def run(plan: Plan) -> tuple[list[Figure], list[Slice]]:
             directory = Path(name)
             with Process("mock", command, environment=environment, directory=directory, core=cores.mock) as mock:
                 found, slices = _measure_all(plan, Bench(plan, cores, directory, mock))
-            return found + (_stages(directory, cores.gateway) if plan.stages else []), slices
+            return _with_stages(found, directory, cores.gateway) if plan.stages else found, slices
     finally:
         os.sched_setaffinity(0, available)
 
@@ -225,21 +229,24 @@ def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
     return figures(slices) + process, slices
 
 
-def _stages(directory: Path, core: int) -> list[Figure]:
-    """What each stage of a semantic hit takes, and how long it holds the event loop in all."""
+def _with_stages(found: list[Figure], directory: Path, core: int) -> list[Figure]:
+    """And what each stage of a semantic hit takes, and how long it holds the event loop in all."""
     with Process("stages", STAGES, environment={"PYTHONPATH": str(ROOT)}, directory=directory, core=core) as process:
         stages = msgspec.json.decode(process.wait_for_end(), type=Semantic)
     searches = {search.questions: search.cost for search in stages.searches}
     near, far = searches[IN_SCOPE], searches[max(searches)]
+    slowness = stages.embed_long.cpu / EMBED_LONG_THERE
     on_loop = stages.embed_short.loop_cpu + near.loop_cpu + stages.guards.loop_cpu
+    found = [replace(figure, slowness=slowness) if figure.name == "semantic hit" else figure for figure in found]
     return [
+        *found,
         Figure("embed, short question", "ms CPU", [stages.embed_short.cpu]),
         Figure("embed, 128 tokens", "ms CPU", [stages.embed_long.cpu]),
         Figure("search, 10,000 in scope", "ms CPU", [near.cpu]),
         Figure("search, 10,000 in scope", "ms, p50", [near.wall.p50]),
-        Figure("search, 100,000 in scope", "ms, p99", [far.wall.p99], SEARCH_BAR),
+        Figure("search, 100,000 in scope", "ms, p99", [far.wall.p99], SEARCH_BAR, slowness=slowness),
         Figure("guards, two short questions", "ms CPU", [stages.guards.cpu]),
-        Figure("semantic hit, on the event loop", "ms CPU", [on_loop], ON_LOOP_BAR),
+        Figure("semantic hit, on the event loop", "ms CPU", [on_loop], ON_LOOP_BAR, slowness=slowness),
         Figure("a question in the index", "bytes", [stages.bytes_per_question]),
     ]
 
@@ -261,7 +268,8 @@ def figures(slices: list[Slice]) -> list[Figure]:
             found.append(Figure(workload.name, unit, _cpu(by_workload[workload.name]), CPU_BARS.get(workload.name), floor, there))
     pairs = zip(by_workload["stream"], by_workload["direct stream"], strict=True)
     added = [(through.first_byte_p50 - direct.first_byte_p50) * 1000 for through, direct in pairs]
-    return [*found, Figure("stream, first byte added", "ms, p50", added, FIRST_BYTE_BAR)]
+    slowness = statistics.median(_cpu(by_workload["floor, stream"])) / FLOORS_THERE["floor, stream"]
+    return [*found, Figure("stream, first byte added", "ms, p50", added, FIRST_BYTE_BAR, slowness=slowness)]
 
 
 def _cpu(slices: list[Slice]) -> list[float]:

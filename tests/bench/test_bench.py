@@ -47,6 +47,12 @@ def test_a_bar_is_carried_over_to_this_machine_by_the_floor():
     assert msgspec.structs.replace(figure, bar=None).bar_here is None
 
 
+def test_a_bar_without_a_floor_is_carried_over_by_other_work():
+    figure = Figure("first byte", "ms", [2.0], 1.0, slowness=2.5)
+    assert (figure.times_floor, figure.bar_here, figure.verdict_here) == (None, 2.5, "ok")
+    assert figures_table([figure]).endswith("| <= 1 | MISSED |  | <= 2.5 | ok |")
+
+
 @pytest.mark.parametrize(
     ("change", "failure"),
     [
