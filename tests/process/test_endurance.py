@@ -23,8 +23,9 @@ BOUNDED = {
 }
 """Small enough to be full before the first look."""
 THINGS = 300
-"""So few that each has come three times before the first look of the long run: what is remembered of a question (its plan, its
-vector, its words) is complete by then, and growth after it is a leak."""
+"""Questions that come seldom: so few that what is remembered of each (its vector, its words) is complete by the first look."""
+SAME_BODY = 4
+"""So often a body comes, byte for byte, in as many hundreds. Together they fill the memo of plans by the first look."""
 
 
 class Run(NamedTuple):
@@ -44,10 +45,12 @@ RUNS = [
 def mixed(number: int) -> Message:
     """The request of this number: of each hundred the same mixture."""
     kind, turn = number % 100, number // 100
+    spelling = turn // SAME_BODY
+    fact = f"What is fact {kind + 60 * (spelling % 8)}?"
     if kind < 50:
-        return _chat(f"What is fact {number % 500}?")
+        return _chat(fact, user=str(spelling))
     if kind < 60:
-        return _chat(f"What is fact {number % 500}?", stream=True)
+        return _chat(fact, user=str(spelling), stream=True)
     if kind < 75:
         return _chat("Which one?", system=f"Another world, {number}.")
     if kind < 85:
