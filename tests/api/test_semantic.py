@@ -95,8 +95,9 @@ async def test_what_is_compared_with_nothing_says_why(gateway, upstream, namespa
     await gateway.ask(chat(FRANCE), **namespace)
     answer = await gateway.ask(chat("capital " * 200), **namespace)
     assert answer.tiers["sentinel-vector"]["detail"] == "uncacheable-long"
-    answer = await gateway.ask(chat("a b c d e f g h " * 20), **namespace)  # few characters, many tokens
-    assert answer.tiers["sentinel-vector"]["detail"] == "uncacheable-long"
+    for unread in ("a b c d e f g h " * 20, "\U0001f600", "Is \U0001f600 rude?"):  # many tokens; signs without one
+        answer = await gateway.ask(chat(unread), **namespace)
+        assert answer.tiers["sentinel-vector"]["detail"] == "uncacheable-unread"
 
 
 async def test_length_answer_exact_only(gateway, upstream, namespace):

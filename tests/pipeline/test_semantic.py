@@ -169,7 +169,7 @@ async def test_a_question_too_long_for_a_vector_is_asked_for_one_once(path):
     assert path.index.size() == (1, 0)
     path.embedder.batches.clear()
     path.embedder.too_long = {"Long."}
-    assert await missed(path, "Long.") == Step("vector", "miss", "uncacheable-long")
+    assert await missed(path, "Long.") == Step("vector", "miss", "uncacheable-unread")
     assert path.embedder.batches == [["Long.", OTHER]]
 
 

@@ -62,7 +62,7 @@ class Semantic:
         vector, *others = await self._embedder.embed([question.text, *(head.text for head in together)])
         await self._give(together, others)
         if vector is None:
-            return _passed("uncacheable-long")
+            return _passed("uncacheable-unread")
         if len(waiting) > ON_THE_PATH:
             self._catch_up(question.scope)
         found = await self._index.nearest(question.scope, vector, limit=NEIGHBOURS)
