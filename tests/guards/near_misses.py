@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from itertools import combinations, product
 from typing import NamedTuple
 
-from tests.guards import fresh_slots, slots
+from tests.guards import fresh_slots, sign_slots, slots
 
 FRAMES = slots.FRAMES | fresh_slots.FRESH_FRAMES
 VALUES = slots.VALUES | fresh_slots.FRESH_VALUES
-CONTRASTS = slots.CONTRASTS | fresh_slots.FRESH_CONTRASTS
+CONTRASTS = slots.CONTRASTS | fresh_slots.FRESH_CONTRASTS | sign_slots.SMALL_CONTRASTS
 SWAPPED = slots.SWAPPED | fresh_slots.FRESH_SWAPPED
 PER_KIND = 220
 REWORDINGS = 700
@@ -88,6 +88,6 @@ def rewordings(seed: int = 0) -> list[Rewording]:
         for one, other in combinations(group, 2)
         for value in slots.REWORDED_SLOTS[slot]
     }
-    drawn = sorted(found | {Rewording(*pair) for pair in fresh_slots.FRESH_REWORDED})
+    drawn = sorted(found | {Rewording(*pair) for pair in fresh_slots.FRESH_REWORDED + sign_slots.SMALL_REWORDED})
     chance.shuffle(drawn)
     return drawn[:REWORDINGS]

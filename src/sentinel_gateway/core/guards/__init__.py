@@ -7,12 +7,12 @@ where it errs; what it misses costs a wrong answer.
 Pure rules over the two texts, for English first. Time is linear in their length.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Literal
 
-from sentinel_gateway.core.guards import asks, language, names, numbers, order, polarity, verbatim
+from sentinel_gateway.core.guards import asks, content, language, letters, names, numbers, order, polarity, verbatim
 from sentinel_gateway.core.guards.language import is_foreign
-from sentinel_gateway.core.guards.words import Pair, Reading, content_differs, pair, read
+from sentinel_gateway.core.guards.words import Pair, pair, read
 
 __all__ = ["Guard", "is_foreign", "veto"]
 
@@ -32,15 +32,20 @@ Guard = Literal[
     "words",
 ]
 """A closed list; the reason of a miss is `guard-<name>`."""
-KEPT: Final[tuple[Callable[[str], Sequence[str]], ...]] = (verbatim.signs, verbatim.cased)
 
 
-def _misquoted(one: Reading, other: Reading) -> bool:
-    return verbatim.missing(one.spans, other.text) or any(kept(one.text) != kept(other.text) for kept in KEPT)
+def _misquoted(pair: Pair) -> bool:
+    a, b = pair.a, pair.b
+    return (
+        a.signs != b.signs
+        or letters.differ(a.letters, b.letters)
+        or verbatim.missing(a.spans, b.spans, b.text)
+        or verbatim.missing(b.spans, a.spans, a.text)
+    )
 
 
 OBJECTIONS: Final[tuple[tuple[Guard, Callable[[Pair], bool]], ...]] = (
-    ("verbatim", lambda pair: _misquoted(pair.a, pair.b) or _misquoted(pair.b, pair.a)),
+    ("verbatim", _misquoted),
     ("language", language.differs),
     ("numbers", lambda pair: numbers.differ(pair.only_a, pair.only_b)),
     ("time", asks.times_differ),
@@ -52,7 +57,7 @@ OBJECTIONS: Final[tuple[tuple[Guard, Callable[[Pair], bool]], ...]] = (
     ("question", asks.kinds_differ),
     ("action", asks.acts),
     ("order", order.differs),
-    ("words", content_differs),
+    ("words", content.differs),
 )
 
 

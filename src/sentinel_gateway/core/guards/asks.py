@@ -5,7 +5,7 @@ These words say nothing of the subject, so the words of two texts may all agree 
 
 from typing import Final, NamedTuple
 
-from sentinel_gateway.core.guards.lexicon import table, words
+from sentinel_gateway.core.guards.lexicon import known, table, words
 from sentinel_gateway.core.guards.numbers import MARK
 from sentinel_gateway.core.guards.words import Pair, Reading
 
@@ -134,6 +134,8 @@ class Ask(NamedTuple):
 def kinds_differ(pair: Pair) -> bool:
     """Do the question words want different things, or does one text ask for what is and the other for what was or should be?"""
     a, b = pair.a, pair.b
+    if (a.plain, a.starts) == (b.plain, b.starts):
+        return False
     left, right = _ask(a), _ask(b)
     if _kinds(a.plain, left).isdisjoint(_kinds(b.plain, right)):
         return True
@@ -207,7 +209,7 @@ def times_differ(pair: Pair) -> bool:
     """Is one bound to another time, or either to the moment at which it is asked?"""
     if not NOW.isdisjoint(pair.a.plain) or not NOW.isdisjoint(pair.b.plain):
         return True
-    return {TIMES[word] for word in pair.a.plain if word in TIMES} != {TIMES[word] for word in pair.b.plain if word in TIMES}
+    return known(TIMES, pair.a.plain) != known(TIMES, pair.b.plain)
 
 
 def acts(pair: Pair) -> bool:
@@ -228,12 +230,7 @@ def _first_words(reading: Reading) -> list[str]:
 
 def forms_differ(pair: Pair) -> bool:
     """Is another form of answer asked for, or something else to be done with the subject?"""
-    a, b = pair.a.plain, pair.b.plain
-    return _forms(a) != _forms(b) or _tasks_differ(_task(pair.a), _task(pair.b))
-
-
-def _forms(plain: tuple[str, ...]) -> set[str]:
-    return {FORMS[word] for word in plain if word in FORMS}
+    return known(FORMS, pair.a.plain) != known(FORMS, pair.b.plain) or _tasks_differ(_task(pair.a), _task(pair.b))
 
 
 def _tasks_differ(one: str, other: str) -> bool:

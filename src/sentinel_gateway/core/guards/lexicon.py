@@ -12,6 +12,13 @@ def table(groups: str) -> dict[str, str]:
     return {word: line[0] for line in lines for word in line}
 
 
+def known(meanings: dict[str, str], plain: tuple[str, ...]) -> frozenset[str]:
+    """The meanings of those words of a text that have one here."""
+    if meanings.keys().isdisjoint(plain):
+        return frozenset()
+    return frozenset(meanings[word] for word in plain if word in meanings)
+
+
 def ordered(text: str) -> list[str]:
     return text.split()
 

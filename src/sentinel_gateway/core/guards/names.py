@@ -3,9 +3,10 @@
 A word is a name if a capital letter that no sentence start explains says so in either text, or if the lists below hold it.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
-from sentinel_gateway.core.guards.lexicon import words
+from sentinel_gateway.core.guards.lexicon import AUXILIARIES, LEADS, words
 from sentinel_gateway.core.guards.words import Pair, canonical
 
 COUNTRIES: Final = words(
@@ -76,6 +77,11 @@ SUBJECTS: Final = {"i": "i", "we": "i", "you": "you", "u": "you", "one": "you", 
                    "she": "she"}  # fmt: skip
 SPEAKERS: Final = {"i": "i", "me": "i", "we": "i", "us": "i", "you": "you", "u": "you"}
 
+DOING: Final = {"i": "i", "we": "i", "he": "he", "they": "they"}
+DONE_TO: Final = {"me": "i", "us": "i", "him": "he", "them": "they"}
+SERVED: Final = words("tell show help give let explain teach recommend suggest remind advise write send make for to the allow of")
+"""Before "me", these ask something of who is asked, or say who it is that does: "help me open it", "for me to open it"."""
+
 PRONOUNS: Final = GENDERED | OWNERS.keys() | SUBJECTS.keys() | SPEAKERS.keys()
 
 
@@ -87,8 +93,12 @@ def differ(pair: Pair) -> bool:
 
 def pronouns_differ(pair: Pair) -> bool:
     """He against she, my against your, who of "I" and "you" comes first."""
-    a, b = (tuple(word for word in reading.plain if word in PRONOUNS) for reading in (pair.a, pair.b))
-    return _genders_differ(_genders(a), _genders(b)) or _owners_differ(a, b) or _turned(a, b)
+    if PRONOUNS.isdisjoint(pair.a.plain) or PRONOUNS.isdisjoint(pair.b.plain):
+        return False
+    a, b = (tuple([word for word in reading.plain if word in PRONOUNS]) for reading in (pair.a, pair.b))
+    if _genders_differ(_genders(a), _genders(b)) or _owners_differ(a, b) or _turned(a, b):
+        return True
+    return _parts_differ(pair.a.plain, pair.b.plain)
 
 
 def _genders(plain: tuple[str, ...]) -> tuple[bool, ...]:
@@ -118,3 +128,27 @@ def _turned(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     """Do "I" and "you" come in another order?"""
     left, right = ([SPEAKERS[word] for word in plain if word in SPEAKERS] for plain in (a, b))
     return left != right and sorted(left) == sorted(right)
+
+
+def _parts_differ(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Does somebody do in one text what is done to the same person in the other: "I evict", "evict me"?"""
+    one, other = list(_parts(a)), list(_parts(b))
+    if sorted(one) == sorted(other):
+        return one != other
+    persons = {person for person, _ in one} & {person for person, _ in other}
+    return any(_part(person, one).isdisjoint(_part(person, other)) for person in persons)
+
+
+def _part(person: str, parts: list[tuple[str, bool]]) -> set[bool]:
+    return {does for who, does in parts if who == person}
+
+
+def _parts(plain: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """Who is spoken of, in order, and whether each is the one who does."""
+    for before, word, after in zip(("", *plain), plain, (*plain[1:], ""), strict=False):
+        if word in DOING:
+            yield DOING[word], True
+        elif word in DONE_TO and before not in SERVED:
+            yield DONE_TO[word], False
+        elif word == "you" and (before in AUXILIARIES or not after or after in LEADS) and before not in SERVED:
+            yield "you", before in AUXILIARIES

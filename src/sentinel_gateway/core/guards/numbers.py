@@ -35,7 +35,10 @@ SCALES: Final = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 
 ABBREVIATED: Final = {"k": 1000, "mn": 10**6, "mm": 10**6, "mil": 10**6, "bn": 10**9}
 RANKS: Final = ordered("first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth")
 ORDINALS: Final = {word: n for n, word in enumerate(RANKS, 1)} | {"twentieth": 20, "thirtieth": 30, "hundredth": 100}
-ROMAN: Final = {"II": "2", "III": "3", "IV": "4", "VI": "6", "VII": "7", "VIII": "8", "IX": "9", "XI": "11", "XII": "12"}
+ROMAN: Final = {"ii": "#2", "iii": "#3", "iv": "#4", "vi": "#6", "vii": "#7", "viii": "#8", "ix": "#9", "xi": "#11", "xii": "#12"}
+"""Those that are no English word, in small letters too."""
+ROMAN_LETTERS: Final = frozenset("ivxlcdm")
+FIRST: Final = MARK + "1"
 MONTH_NAMES: Final = ordered("january february march april may june july august september october november december")
 MONTHS: Final = (
     {word: n for n, word in enumerate(MONTH_NAMES, 1)} | {word[:3]: n for n, word in enumerate(MONTH_NAMES, 1)} | {"sept": 9}
@@ -52,7 +55,7 @@ saturday sat saturdays
 sunday sun sundays
 """)
 AMBIGUOUS_WEEKDAYS: Final = words("mon wed sat sun fri")
-CAPITALISED: Final = {word: MARK + digits for word, digits in ROMAN.items()} | {"May": "#m5", "March": "#m3", "August": "#m8"}
+CAPITALISED: Final = {"May": "#m5", "March": "#m3", "August": "#m8"}
 """Words that only their capital letters make quantities."""
 CURRENCIES: Final = {
     "$": "usd", "usd": "usd", "dollar": "usd", "dollars": "usd", "bucks": "usd", "€": "eur", "eur": "eur", "euro": "eur",
@@ -122,7 +125,6 @@ OPERATORS: Final = {
 ENDINGS: Final = frozenset({"st", "nd", "rd", "th"})
 WEAK_ONE: Final = MARK + "one"
 """The word "one": a number, or a pronoun. It may answer "1" and never objects alone."""
-ONE: Final = MARK + "1"
 
 
 CURRENCY_CODES: Final = frozenset(CURRENCIES.values())
@@ -137,10 +139,12 @@ def has_digit(chunk: str) -> bool:
 
 def differ(only_a: tuple[str, ...], only_b: tuple[str, ...]) -> bool:
     """Does either text hold a quantity that the other doesn't?"""
-    a = Counter(token for token in only_a if token.startswith(MARK))
-    b = Counter(token for token in only_b if token.startswith(MARK))
+    one, other = ([token for token in only if token.startswith(MARK)] for only in (only_a, only_b))
+    if not one and not other:
+        return False
+    a, b = Counter(one), Counter(other)
     for weak, strong in ((a, b), (b, a)):
-        strong[ONE] -= weak.pop(WEAK_ONE, 0)
+        strong[FIRST] -= weak.pop(WEAK_ONE, 0)
     return any(count > 0 for count in (*a.values(), *b.values()))
 
 
@@ -163,11 +167,16 @@ def pieces(chunk: str) -> list[str]:
             money = MARK + CURRENCIES[part]
         elif after_number:
             _suffix(part, found, before_number=before_number)
-        elif part == "-" and i == 0:
+        elif part == "-" and (i == 0 or _is_exponent(parts, i)):
             found.append(MARK + "negative")
         elif part[0].isalpha():
             found.append(part if len(part) >= LEAST_NAME else MARK + part)
     return found
+
+
+def _is_exponent(parts: list[str], i: int) -> bool:
+    """Is it the minus of "1e-5"?"""
+    return i > 1 and parts[i - 1] == "e" and parts[i - 2][0].isdigit() and parts[i + 1 : i + 2] != []
 
 
 def _suffix(part: str, found: list[str], *, before_number: bool) -> None:
@@ -177,7 +186,7 @@ def _suffix(part: str, found: list[str], *, before_number: bool) -> None:
         if part[0].isalpha() or part in OPERATORS:
             found.append(MARK + OPERATORS.get(part, part))
     elif scale:
-        found[-1] = MARK + scaled(found[-1][1:], scale)
+        _scale(found, scale)
     elif part in ENDINGS:
         found[-1] += "th"
     elif part in UNITS:

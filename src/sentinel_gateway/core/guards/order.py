@@ -10,9 +10,8 @@ from itertools import pairwise
 from typing import Final
 
 from sentinel_gateway.core.guards.lexicon import FILLERS, NOT, words
-from sentinel_gateway.core.guards.names import NAMES
 from sentinel_gateway.core.guards.numbers import MARK
-from sentinel_gateway.core.guards.words import LINK, Pair, Reading
+from sentinel_gateway.core.guards.words import LINK, Pair, Reading, canonical
 
 JOINING: Final = frozenset({"and", "or", "vs", "versus"})
 OWNING: Final = ({"of", "'s"}, {"of", ""}, {"in", "'s"})
@@ -24,12 +23,15 @@ LONGEST_MOVED: Final = 24
 """Tokens of a reordered stretch that are still looked at block by block."""
 MARGIN: Final = 3
 """Blocks that change places may end or begin alike: "British English and American English"."""
-BINDING: Final = frozenset({"than", "by", "'s", "from"})
+BINDING: Final = frozenset({"than", "by", "'s", "from", *JOINING})
 PASSIVE: Final = ({"by", ""}, {"by", LINK})
 DOERS: Final = frozenset({"who", "what"})
-SEQUENCE: Final = words("then")
+MANNER: Final = "ly"
+"""The end of a word that may stand before or behind what is done."""
+DONE: Final = "ed"
+COPULAS: Final = words("is are was were be been being")
+SEQUENCE: Final = words("then concatenate concat reverse group")
 """What says that the order is meant."""
-COPULAS: Final = words("is are was were")
 CONTRARY: Final = frozenset(
     frozenset(couple.split("/"))
     for couple in words(
@@ -105,21 +107,21 @@ def _keeps_parts(pair: Pair, a: list[Placed], b: list[Placed], cut: int) -> bool
     (_, p_in_a), (_, q_in_a), (_, q_in_b), (_, p_in_b) = a[0], a[cut], b[0], b[len(b) - cut]
     if SEQUENCE.intersection(pair.a.plain):
         return False
-    counted = any(token.startswith(MARK) for token, _ in a)
     if q_in_a == p_in_b and q_in_a in JOINING:
-        return max(cut, len(a) - cut) <= LONGEST_JOINED and not counted
+        return max(cut, len(a) - cut) <= LONGEST_JOINED and not any(token.startswith(MARK) for token, _ in a)
     if {q_in_a, p_in_b} in OWNING:
         return True
     kept = (p_in_a == p_in_b) + (q_in_a == q_in_b)
     if kept == BOTH and not p_in_a and not q_in_a:
-        named = NAMES | pair.a.names | pair.b.names
-        return not counted and not _equates(pair.a) and named.isdisjoint(token for token, _ in a)
+        free = {canonical(word) for word in (*pair.a.plain, *pair.b.plain) if word.endswith(MANNER)}
+        free |= _participles(pair.a.plain) ^ _participles(pair.b.plain)
+        return free.issuperset(token for token, _ in a[:cut]) or free.issuperset(token for token, _ in a[cut:])
     return kept == BOTH or (kept == 1 and BINDING.isdisjoint((p_in_a, p_in_b, q_in_a, q_in_b)))
 
 
-def _equates(reading: Reading) -> bool:
-    """Does it ask whether one thing is another: "Are whales fish"?"""
-    return any(word in COPULAS for word in (reading.plain[i] for i in reading.starts if i < len(reading.plain)))
+def _participles(plain: tuple[str, ...]) -> set[str]:
+    """What is done in a passive: "How is it calculated?" asks what "How do you calculate it?" asks."""
+    return {canonical(word) for word in plain if word.endswith(DONE)} if not COPULAS.isdisjoint(plain) else set()
 
 
 def _asks_doer(plain: tuple[str, ...]) -> bool:

@@ -6,7 +6,7 @@ These guards may not be softened. A negation counts by parity, so that "unavaila
 from itertools import pairwise
 from typing import Final
 
-from sentinel_gateway.core.guards.lexicon import NOT, words
+from sentinel_gateway.core.guards.lexicon import NOT, known, table, words
 from sentinel_gateway.core.guards.words import DIRECTION_TOKENS, Pair, Reading, canonical
 
 PREFIXES: Final = ("un", "in", "im", "il", "ir", "non", "dis", "de")
@@ -155,7 +155,16 @@ LIMITING_ABROAD: Final = frozenset(
 """The same in the other languages that are told apart: no more is known of them, and embeddings hardly see these."""
 TURNING: Final = LIMITING | LIMITING_ABROAD
 
-CLAUSE_JOINS: Final = words("and but or while whereas yet")
+CONDITIONS: Final = table("""
+because due
+though although despite
+until till
+even
+only
+unless
+""")
+"""What ties a clause to the rest: with another of these, or without it, another thing is asked."""
+CLAUSE_JOINS: Final = words("and but or while whereas yet that")
 
 ALL: Final = words("all every both entire always")
 SOME: Final = words("some few several sometimes")
@@ -178,6 +187,10 @@ ENDS: Final = _ends()
 
 def negated(pair: Pair) -> bool:
     """Is one text an odd number of negations away from the other, or does one limit what the other doesn't?"""
+    if known(CONDITIONS, pair.a.plain) != known(CONDITIONS, pair.b.plain):
+        return True
+    if pair.a.tokens == pair.b.tokens:
+        return False
     turns = pair.only_a.count(NOT) + pair.only_b.count(NOT)
     turns += _prefixed(pair.only_a, frozenset(pair.only_b)) + _prefixed(pair.only_b, frozenset(pair.only_a))
     if turns % 2 == 1 or any(not TURNING.isdisjoint(only) for only in (pair.only_a, pair.only_b)):

@@ -11,11 +11,9 @@ from typing import Final
 
 import msgspec
 
-from sentinel_gateway.core.guards import numbers, verbatim
+from sentinel_gateway.core.guards import letters, numbers, signs, verbatim
 from sentinel_gateway.core.guards.lexicon import (
-    ACTORS,
     AUXILIARIES,
-    DEEDS,
     FILLERS,
     KEPT_FORMS,
     LEADS,
@@ -23,15 +21,12 @@ from sentinel_gateway.core.guards.lexicon import (
     NEGATORS,
     NOT,
     PHRASES,
-    SOFT,
     SYNONYMS,
     TAILS,
     words,
 )
 
 OUTER: Final = ".,;:!?()[]{}<>\"'`*_~\u2026-\u2013\u2014¿¡|"
-MANY: Final = 10
-"""Words with a meaning. Among more, one that is added hardly moves the vector, though it may turn the question round."""
 REMEMBERED: Final = 256
 """Readings, of some kilobytes each."""
 SENTENCE_ENDS: Final = frozenset(".?!:")
@@ -39,8 +34,9 @@ UPRIGHT: Final = str.maketrans(
     {"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "«": '"', "»": '"'}
     | {"\u2013": "-", "\u2212": "-", "\u2014": " ", "\u2026": " "}
 )
-NEGATIVE: Final = re.compile(r"-\d")
-PART: Final = re.compile(r"[^\W_]+(?:\.[^\W_]+)*[+#]*|[^\w\s]")
+NEGATIVE: Final = re.compile(r"\(*-\d")
+MILLIONS: Final = re.compile(r"[$€£]?\d[\d.,]*M")
+PART: Final = re.compile(r"[^\W_]+(?:\.[^\W_]+)*(?:[+#]+(?!\w))?|[^\w\s]")
 SYMBOLS: Final = frozenset(
     {
         "<",
@@ -68,14 +64,19 @@ SYMBOLS: Final = frozenset(
         "^",
     }
 )
+LETTER_A: Final = "letter-a"
+LETTERED: Final = words("vitamin hepatitis")
+"""After these, "a" is a letter."""
 CAPITALISED: Final = numbers.CAPITALISED | {
     "US": "usa",
     "IT": "it-industry",
     "WHO": "who-organization",
     "Go": "golang",
-    "A": "letter-a",
+    "A": LETTER_A,
 }
 """Names that are everyday words in small letters."""
+NUMBERED: Final = words("war part type phase volume chapter grade stage class level king")
+"""After these, "I" is a number."""
 DIRECTIONS: Final = frozenset({"off", "on", "up", "down", "out", "before", "after", "above", "below", "over", "under", "against"})
 """Leads that say something even if no word follows them."""
 CLAUSE_ENDS: Final = frozenset(",;-")
@@ -92,15 +93,6 @@ SPELLINGS: Final = (
 LONG: Final = 6
 """Letters of a word that can lose -ly, -e or a double l and still be told from others."""
 LEAST_PLURAL: Final = 4
-CONFUSABLE: Final = words(
-    "trial trail angel angle casual causal marital martial diary dairy calm clam desert dessert latter later diner dinner",
-    "biter bitter carol coral silver sliver board broad united untied aloud allowed planed planned comma coma tinny tiny super",
-    "supper",
-)
-"""Words that look like slips of each other."""
-LEAST_SLIPPED: Final = 4
-MOST_SLIPS: Final = 4
-UNDOUBLED: Final = re.compile(r"(.)\1")
 USERS: Final = words("is are was were be been being get can could to should")
 """Before "used to", these say what a thing is for; else it says what once was."""
 FORMERLY: Final = "formerly"
@@ -137,6 +129,10 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     """Tokens with a capital letter that no sentence start explains."""
     spans: tuple[str, ...]
     """What must be the same to the letter: quotations, code, addresses, paths."""
+    signs: tuple[str, ...]
+    """Operators and their like, and last the odd ones."""
+    letters: letters.Letters
+    """What its capital letters say."""
 
 
 class Pair(msgspec.Struct, frozen=True, gc=False):
@@ -164,6 +160,8 @@ def read(text: str) -> Reading:
         leads=tuple(leads),
         names=frozenset(map(canonical, capitals)),
         spans=verbatim.spans(upright),
+        signs=(*signs.marks(upright), signs.odd(upright)),
+        letters=letters.letters(upright, plain),
     )
 
 
@@ -181,13 +179,18 @@ def _plain(text: str) -> tuple[list[str], list[int], list[str]]:
     capitals: list[str] = []
     chunks = text.split()
     starts = True
+    shouted = text.isupper()
     for chunk in chunks:
         core = chunk if chunk.isalpha() else _core(chunk)
         if core.isalpha():
             low = core.lower()
-            if core[0] != low[0] and not starts:
-                low = CAPITALISED.get(core, low)
+            if core[0] != low[0] and not shouted and (not starts or (len(core) > 1 and core.isupper())):
+                low = numbers.FIRST if core == "I" and found and found[-1] in NUMBERED else CAPITALISED.get(core, low)
                 capitals.append(low)
+            elif low == "a" and found and found[-1] in LETTERED:
+                low = LETTER_A
+                capitals.append(low)
+            low = numbers.ROMAN.get(low, low)
             if low in UNMARKED:
                 found += UNMARKED[low]
             else:
@@ -209,7 +212,7 @@ def _core(chunk: str) -> str:
 
 def _split(chunk: str, found: list[str]) -> None:
     """The words of a chunk that has more than letters: contractions, hyphens, digits, symbols."""
-    low = chunk.lower()
+    low = (chunk[:-1] + "mn" if MILLIONS.fullmatch(chunk) else chunk).lower()
     if low in SYMBOLS or low in numbers.OPERATORS:
         found.append(low)
     elif numbers.has_digit(low):
@@ -331,56 +334,3 @@ FAMILIES: Final = {stem(word): stem(meaning) for word, meaning in SYNONYMS.items
     word: stem(meaning) for word, meaning in SYNONYMS.items()
 }
 DIRECTION_TOKENS: Final = frozenset(map(canonical, DIRECTIONS - {"up", "on", "over"}))
-
-
-def content_differs(pair: Pair) -> bool:
-    """Does each text hold a word that the other lacks, beyond slips of the keyboard? In a long text, does either?"""
-    if _deeds_differ(_deeds(pair.a.plain), _deeds(pair.b.plain)):
-        return True
-    left = [word for word in pair.only_a if not word.startswith(numbers.MARK)]
-    right = [word for word in pair.only_b if not word.startswith(numbers.MARK)]
-    if bool(left) != bool(right) and max(len(pair.a.tokens), len(pair.b.tokens)) > MANY:
-        return True
-    if left and not right:
-        right = _soft(pair.b, pair.a)
-    elif right and not left:
-        left = _soft(pair.a, pair.b)
-    if any(len(word) == 1 and word.isalnum() for word in (*left, *right)):
-        return True
-    if max(len(left), len(right)) > MOST_SLIPS:
-        return bool(left and right)
-    for word in tuple(left):
-        twin = next((other for other in right if slipped(word, other)), None)
-        if twin is not None:
-            left.remove(word)
-            right.remove(twin)
-    return bool(left and right)
-
-
-def _deeds(plain: tuple[str, ...]) -> set[str]:
-    """What the questions in a text have somebody do, where that is a filler."""
-    if DEEDS.isdisjoint(plain):
-        return set()
-    asked = zip(plain, plain[1:], plain[2:], strict=False)
-    return {deed for auxiliary, doer, deed in asked if deed in DEEDS and doer in ACTORS and auxiliary in AUXILIARIES}
-
-
-def _deeds_differ(one: set[str], other: set[str]) -> bool:
-    return bool(one and other) and one != other
-
-
-def _soft(reading: Reading, other: Reading) -> list[str]:
-    """Fillers of one text in whose place the other may have a word of its own."""
-    return [word for word in reading.plain if word in SOFT and word not in other.plain]
-
-
-def slipped(one: str, other: str) -> bool:
-    """Do the words differ as a typing slip does: two neighbouring letters exchanged, or a letter doubled?"""
-    if min(len(one), len(other)) < LEAST_SLIPPED or CONFUSABLE.issuperset((one, other)):
-        return False
-    return UNDOUBLED.sub(r"\1", one) == UNDOUBLED.sub(r"\1", other) or _exchanged(one, other)
-
-
-def _exchanged(one: str, other: str) -> bool:
-    at = next((i for i, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), 0)
-    return one[:at] + one[at : at + 2][::-1] + one[at + 2 :] == other
