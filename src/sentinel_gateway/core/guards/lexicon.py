@@ -43,7 +43,7 @@ COURTESY: Final = words(
     "please pls plz kindly hi hello hey thanks thank just so then well ok okay also too really actually basically simply very",
     "exactly precisely quite rather such even ever still yet indeed truly definitely certainly literally honestly fact oh um uh",
     "tell know knows explain describe say show give want like wondering wonder curious help question answer ask asking mean",
-    "possible possibly able any some as if whether else since while therefore thus hence etc",
+    "possible possibly able any some as whether else since while therefore thus hence etc",
     "thing things stuff kind way ways actual exact certain particular specific various different called named",
     "dear sir quick quickly briefly detail details detailed look looking try trying find finding found go going come",
     "something anything everything someday somehow anyway each many much lot lots bit think believe opinion opinions feel",
@@ -62,7 +62,7 @@ FILLERS: Final = ARTICLES | AUXILIARIES | ASKING | PERSONS | COURTESY
 LEADS: Final = words(
     "of in on at from to into onto by for with within about than through during between among across via over under above",
     "below before after since until till toward towards against and or vs versus per off out up down near inside outside",
-    "but upon along behind beyond around 's",
+    "but upon along behind beyond around if 's",
 )
 """Words that say which part the next word plays. They are kept with it."""
 

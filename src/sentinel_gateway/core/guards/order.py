@@ -9,7 +9,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import Final
 
-from sentinel_gateway.core.guards.lexicon import FILLERS, NOT, words
+from sentinel_gateway.core.guards.lexicon import FILLERS, KEPT_FORMS, NOT, words
 from sentinel_gateway.core.guards.numbers import MARK
 from sentinel_gateway.core.guards.words import LINK, Pair, Reading, canonical
 
@@ -29,6 +29,10 @@ DOERS: Final = frozenset({"who", "what"})
 MANNER: Final = "ly"
 """The end of a word that may stand before or behind what is done."""
 DONE: Final = "ed"
+IRREGULAR: Final = words(
+    "made built kept sent sold paid read set reset put cut found held taught caught bought written taken given known grown drawn",
+    "driven spoken broken chosen stolen done told seen shown spent won lost met run begun sung",
+)
 COPULAS: Final = words("is are was were be been being")
 SEQUENCE: Final = words("then concatenate concat reverse group")
 """What says that the order is meant."""
@@ -113,7 +117,8 @@ def _keeps_parts(pair: Pair, a: list[Placed], b: list[Placed], cut: int) -> bool
         return True
     kept = (p_in_a == p_in_b) + (q_in_a == q_in_b)
     if kept == BOTH and not p_in_a and not q_in_a:
-        free = {canonical(word) for word in (*pair.a.plain, *pair.b.plain) if word.endswith(MANNER)}
+        both = (*pair.a.plain, *pair.b.plain)
+        free = {canonical(word) for word in both if word.endswith(MANNER) and word not in KEPT_FORMS}
         free |= _participles(pair.a.plain) ^ _participles(pair.b.plain)
         return free.issuperset(token for token, _ in a[:cut]) or free.issuperset(token for token, _ in a[cut:])
     return kept == BOTH or (kept == 1 and BINDING.isdisjoint((p_in_a, p_in_b, q_in_a, q_in_b)))
@@ -121,7 +126,9 @@ def _keeps_parts(pair: Pair, a: list[Placed], b: list[Placed], cut: int) -> bool
 
 def _participles(plain: tuple[str, ...]) -> set[str]:
     """What is done in a passive: "How is it calculated?" asks what "How do you calculate it?" asks."""
-    return {canonical(word) for word in plain if word.endswith(DONE)} if not COPULAS.isdisjoint(plain) else set()
+    if COPULAS.isdisjoint(plain):
+        return set()
+    return {canonical(word) for word in plain if word.endswith(DONE) or word in IRREGULAR}
 
 
 def _asks_doer(plain: tuple[str, ...]) -> bool:

@@ -21,6 +21,8 @@ PREFIX: Final = re.compile(r"([+*!^%-]+)[\w(.]")
 SUFFIX: Final = re.compile(r"[\w)\]]([+*^#~!-]+)$")
 INFIX: Final = re.compile(r"(?<=[\w)\].])[+*^%<>=!|\xd7\xf7]+-?(?=[\w(\[])")
 EMPHASIS: Final = re.compile(r"(?<![\w*])(\*{1,3})([^\s*](?:[^*]*[^\s*])?)\1(?![\w*])")
+MORE: Final = re.compile(r"\w('+)\(|\w(\.\.)\w")
+"""Derivatives, and ranges: f'(x), a..b."""
 RULE: Final = re.compile(r"(.)\1{2,}|-+|[&/]")
 """Signs alone that only divide: lines, dashes, "salt & pepper", "and / or"."""
 NUMERIC: Final = re.compile(r"[\d.,:+*/^%$€£¥-]+")
@@ -80,6 +82,7 @@ def _marks(chunk: str, chunks: list[str], i: int) -> list[str]:
         signed = prefix[1] == "+" and core[1].isdigit()
         found.append("+" if signed else prefix[1] + "·")
     found += (OPERATORS.get(sign, sign) for sign in INFIX.findall(core))
+    found += (prime or dots for prime, dots in MORE.findall(core))
     if "/" in core and QUOTIENT.fullmatch(core):
         found.append(core.lower())
     if (suffix := SUFFIX.search(core)) and (suffix[1].strip("-") or CHARGED.fullmatch(core)):
