@@ -188,6 +188,8 @@ HOLES = [
     ("How many people live in Berlin?", "How many people lived in Berlin?"),
     ("How do I clean Windows?", "How do I clean windows?"),
     ("What is the pH of soap?", "What is the PH of soap?"),
+    ("What does G mean in physics?", "What does g mean in physics?"),
+    ("What time is it in GMT-3?", "What time is it in GMT3?"),
     ("Should I wait if she calls?", "Should I wait when she calls?"),
     ("Who was Charles I?", "Who was Charles?"),
     ("Are some birds blind?", "Are birds blind?"),
