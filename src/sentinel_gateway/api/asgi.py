@@ -1,7 +1,10 @@
-"""The shapes of ASGI, as far as they are used here."""
+"""The shapes of ASGI, as far as they are used here, and the form in which our answers carry their headers."""
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final
+
+import msgspec
 
 Header = tuple[bytes, bytes]
 """Name in lower case, value."""
@@ -13,3 +16,33 @@ WHEN_GONE: Final = "sentinel.when_gone"
 """Our server's extension: called with a callback, it calls that once the caller has left without its answer."""
 REFUSED: Final = "sentinel.refused"
 """In our server's `http.disconnect` before the end of a body: the error to answer, if it was the server that gave up on it."""
+
+_BREAK: Final = re.compile(rb"[\r\n\0]")
+
+
+class Lines(msgspec.Struct, frozen=True, gc=False):
+    """Headers of an answer, as the lines that are sent: our server sends them as they are, any other one reads them as pairs.
+
+    A line costs a fifth of a pair that has to be joined for each answer.
+    """
+
+    raw: bytes
+    """Each line with its break."""
+    length: int | None = None
+    """The body's, if one of the lines says it."""
+
+    @classmethod
+    def of(cls, headers: Iterable[Header], length: int | None = None) -> "Lines":
+        """Lines of pairs, none of which may hold a line break."""
+        lines = [b"%b: %b" % header for header in headers]
+        if any(map(_BREAK.search, lines)):
+            raise RuntimeError("a header of the answer holds a line break or a NUL")
+        return cls(b"".join([b"%b\r\n" % line for line in lines]), length)
+
+    def __add__(self, other: "Lines") -> "Lines":
+        return Lines(self.raw + other.raw)
+
+    def __iter__(self) -> Iterator[Header]:
+        for line in self.raw.split(b"\r\n")[:-1]:
+            name, _, value = line.partition(b": ")
+            yield name, value

@@ -5,9 +5,9 @@ from contextlib import aclosing
 
 import msgspec
 
+from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.endpoint import Endpoint
 from sentinel_gateway.api.exchange import Exchange, Sender
-from sentinel_gateway.api.wire.cache_headers import Header
 from sentinel_gateway.core.streaming import replayed_chunks, stored_body, whole_body
 from sentinel_gateway.pipeline.handle import Cached, Live, Pipeline, Whole
 from sentinel_gateway.pipeline.journey import Journey
@@ -66,7 +66,7 @@ class ChatCompletions(Endpoint):
             answer_id = f"chatcmpl-{journey.sentinel_id}"
             await sender.whole(200, whole_body(body, answer_id=answer_id, created=int(now)), headers)
 
-    async def _replay(self, body: bytes, plan: Plan, journey: Journey, sender: Sender, headers: list[Header]) -> None:
+    async def _replay(self, body: bytes, plan: Plan, journey: Journey, sender: Sender, headers: Lines) -> None:
         answer_id, created = f"chatcmpl-{journey.sentinel_id}", int(self._clock())
         await sender.start_stream(headers)
         await sender.events(replayed_chunks(body, plan.request, answer_id=answer_id, created=created))

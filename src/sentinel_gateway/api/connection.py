@@ -11,7 +11,7 @@ import random
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, Literal
 
 import httptools
@@ -21,8 +21,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from sentinel_gateway.api.asgi import App, Header
-from sentinel_gateway.api.cycle import Cycle, refusal_record, render
+from sentinel_gateway.api.asgi import App, Header, Lines
+from sentinel_gateway.api.cycle import CLOSE, Cycle, refusal_record, render
 from sentinel_gateway.api.eager import run_eagerly
 from sentinel_gateway.api.head import check_fields, check_line, head_size, parse_target
 from sentinel_gateway.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout
@@ -324,9 +324,9 @@ class GatewayProtocol(asyncio.Protocol):
     # --- answering ---
 
     @property
-    def default_headers(self) -> Sequence[Header]:
+    def default_headers(self) -> Lines:
         """Headers of every answer: the date, as the server's clock has it."""
-        return self._state.default_headers
+        return _written(tuple(self._state.default_headers))
 
     def answered(self) -> None:
         """The turn's answer is complete: the next one's turn."""
@@ -361,8 +361,8 @@ class GatewayProtocol(asyncio.Protocol):
         record.client = self.client[0] if self.client else ""
         self._watch.refused(record)
         headers, body = render(error, record)
-        lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *headers)]
-        self._refusal = b"".join((STATUS_LINE[error.http_status], *lines, b"\r\n", body))
+        lines = (self.default_headers + headers).raw
+        self._refusal = b"%b%b%b\r\n%b" % (STATUS_LINE[error.http_status], lines, CLOSE, body)
         if not self._is_answering():
             self._write_refusal()
         elif reading is not None:
@@ -380,3 +380,9 @@ class GatewayProtocol(asyncio.Protocol):
     def _write_refusal(self) -> None:
         self.transport.write(self._refusal)
         self.linger()
+
+
+@lru_cache(1)
+def _written(headers: tuple[Header, ...]) -> Lines:
+    """They change once a second."""
+    return Lines.of(headers)

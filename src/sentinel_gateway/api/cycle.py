@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, App, Header, Scope
+from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, App, Header, Lines, Scope
 from sentinel_gateway.api.exchange import JSON, UNMATCHED, error_headers, id_headers, request_id
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.core.record import Record
@@ -21,8 +21,8 @@ from sentinel_gateway.errors import InternalError, RequestError
 
 BODILESS: Final = frozenset({204, 304})
 """Statuses whose answer ends with its head, whatever the head says."""
-CLOSE: Final[Header] = (b"connection", b"close")
-CHUNKED: Final[Header] = (b"transfer-encoding", b"chunked")
+CLOSE: Final = b"connection: close\r\n"
+CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 SHORT_BODY: Final = 65536
 """Bytes. A body of this length is read to its end even if nobody wants it; after a longer one the connection is closed."""
 
@@ -35,7 +35,7 @@ class Carrier(Protocol):
     logger: logging.Logger
 
     @property
-    def default_headers(self) -> Sequence[Header]: ...
+    def default_headers(self) -> Lines: ...
 
     def answered(self) -> None:
         """The answer is complete."""
@@ -128,6 +128,7 @@ class Cycle:
             self._close()
             return
         error = self.refused or InternalError("The gateway failed on this request.")
+        self.keep_alive = False
         headers, body = render(error, refusal_record(error, self.scope["headers"]))
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
@@ -204,35 +205,38 @@ class Cycle:
         else:
             self._hold_head(message["status"], message["headers"])
 
-    def _hold_head(self, status: int, headers: Sequence[Header]) -> None:
+    def _hold_head(self, status: int, headers: Lines | Sequence[Header]) -> None:
         if self.more_body:
             self._answer_early()
         self.started = True
         self.waits_for_100 = False
-        fields = dict(headers)
-        sent = [*self._carrier.default_headers, *headers]
-        if b"connection" in fields:
-            self.keep_alive = self.keep_alive and fields[b"connection"] != b"close"
-            sent = [header for header in sent if header[0] != b"connection"]
         self._bodiless = status in BODILESS or self.scope["method"] == "HEAD"
-        length = fields.get(b"content-length")
-        if length is not None:
-            self._chunked, self._left = False, int(length)
+        lines = headers if isinstance(headers, Lines) else self._written(headers)
+        framing = b""
+        if lines.length is not None:
+            self._chunked, self._left = False, lines.length
         elif not self._bodiless:
-            sent += self._frame()
+            framing = self._frame()
         if not self.keep_alive:
-            sent.append(CLOSE)
-        self._head = b"%b%b\r\n\r\n" % (STATUS_LINE[status], b"\r\n".join([b": ".join(header) for header in sent]))
-        if not self._head.count(b"\n") == self._head.count(b"\r") == len(sent) + 2 or b"\0" in self._head:
-            raise RuntimeError("a header of the answer holds a line break or a NUL")
+            framing += CLOSE
+        self._head = b"%b%b%b%b\r\n" % (STATUS_LINE[status], self._carrier.default_headers.raw, lines.raw, framing)
 
-    def _frame(self) -> Sequence[Header]:
+    def _written(self, headers: Sequence[Header]) -> Lines:
+        """The headers of an app that is not ours. Whether the connection stays is said by us."""
+        fields = dict(headers)
+        if fields.get(b"connection") == b"close":
+            self.keep_alive = False
+        length = fields.get(b"content-length")
+        own = [header for header in headers if header[0] != b"connection"]
+        return Lines.of(own, None if length is None else int(length))
+
+    def _frame(self) -> bytes:
         """How a body without a given length ends: by chunks, or for HTTP/1.0, which knows none, by the connection's end."""
         if self.scope["http_version"] == "1.0":
             self.keep_alive = False
-            return ()
+            return b""
         self._chunked = True
-        return (CHUNKED,)
+        return CHUNKED
 
     def _send_body(self, body: bytes, *, last: bool) -> None:
         if self._bodiless:
@@ -281,8 +285,9 @@ def refusal_record(error: RequestError, received: Sequence[Header]) -> Record:
     )
 
 
-def render(error: RequestError, record: Record) -> tuple[list[Header], bytes]:
-    """Headers and body of an error that the app does not answer, and after which the connection is closed."""
+def render(error: RequestError, record: Record) -> tuple[Lines, bytes]:
+    """Headers and body of an error that the app does not answer."""
     body = error_body(error)
-    length = (b"content-length", b"%d" % len(body))
-    return [JSON, length, CLOSE, *id_headers(record), *error_headers(error)], body
+    own = Lines(b"content-type: %b\r\ncontent-length: %d\r\n" % (JSON, len(body)))
+    lines = own + id_headers(record) + error_headers(error)
+    return Lines(lines.raw, len(body)), body

@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import ClassVar
 
+from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.exchange import Exchange, Sender
-from sentinel_gateway.api.wire.cache_headers import Header, explain_header, hit_headers, miss_headers, read_wish
+from sentinel_gateway.api.wire.cache_headers import explain_header, hit_headers, miss_headers, read_wish
 from sentinel_gateway.errors import LoopDetected, MethodNotAllowed
 from sentinel_gateway.pipeline.handle import Cached, Live, Pipeline, Whole
 from sentinel_gateway.pipeline.journey import Journey
@@ -63,14 +64,14 @@ class Endpoint(ABC):
     async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
         """Pass on what is stored."""
 
-    def _hit_headers(self, journey: Journey, reply: Cached, now: float) -> list[Header]:
+    def _hit_headers(self, journey: Journey, reply: Cached, now: float) -> Lines:
         headers = hit_headers(reply.hit, now)
         if journey.wish.explain:
-            headers.append(explain_header(journey, reply.plan.key, reply.hit, now))
+            headers += Lines.of([explain_header(journey, reply.plan.key, reply.hit, now)])
         return headers
 
-    def _miss_headers(self, journey: Journey, plan: Plan) -> list[Header]:
+    def _miss_headers(self, journey: Journey, plan: Plan) -> Lines:
         headers = miss_headers(journey)
         if journey.wish.explain:
-            headers.append(explain_header(journey, plan.key, None, self._clock()))
+            headers += Lines.of([explain_header(journey, plan.key, None, self._clock())])
         return headers

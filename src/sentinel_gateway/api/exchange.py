@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, Header, Receive, Scope, Send
+from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, Header, Lines, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.core.record import Record
@@ -21,11 +21,8 @@ from sentinel_gateway.ports import Events
 
 BODIES_AT_ONCE: Final = 64
 """Of the largest size. Ordinary ones are a thousandth of that, and come in one piece."""
-JSON: Final[Header] = (b"content-type", b"application/json")
-EVENT_STREAM: Final[tuple[Header, ...]] = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"x-accel-buffering", b"no"),
-)
+JSON: Final = b"application/json"
+EVENT_STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\nx-accel-buffering: no\r\n"
 SANE_ID: Final = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 UNMATCHED: Final = "unmatched"
 """The route of a request that no route matched: paths never become labels."""
@@ -36,7 +33,7 @@ HEARTBEAT: Final = b": keep-alive\n\n"
 class ErrorForm(NamedTuple):
     """How a dialect tells errors: its content type, and the body."""
 
-    content_type: Header
+    content_type: bytes
     body: Callable[[RequestError], bytes]
 
 
@@ -148,24 +145,25 @@ class Sender:
         self._started = False
         self._sent_since_beat = False
 
-    async def whole(self, status: int, body: bytes, headers: Iterable[Header], content_type: Header = JSON) -> None:
+    async def whole(self, status: int, body: bytes, headers: Lines, content_type: bytes = JSON) -> None:
         """A complete answer, compressed if it is long and the caller can read that."""
         self._started, self._journey.status = True, status
         self._caller.served = True
-        sent = [content_type, *headers, *self.ids()]
-        if len(body) >= COMPRESS_FROM and (coding := choose(self._accepts)) is not None:
-            body = await compress(coding, body)
-            sent.append((b"content-encoding", coding.name))
-        sent.append((b"content-length", b"%d" % len(body)))
-        await self._send({"type": "http.response.start", "status": status, "headers": sent})
+        coding = b""
+        if len(body) >= COMPRESS_FROM and (chosen := choose(self._accepts)) is not None:
+            body = await compress(chosen, body)
+            coding = b"content-encoding: %b\r\n" % chosen.name
+        size, ids = len(body), self.ids().raw
+        lines = b"content-type: %b\r\n%b%b%bcontent-length: %d\r\n" % (content_type, headers.raw, ids, coding, size)
+        await self._send({"type": "http.response.start", "status": status, "headers": Lines(lines, size)})
         await self._send({"type": "http.response.body", "body": body})
 
-    async def start_stream(self, headers: Iterable[Header]) -> None:
+    async def start_stream(self, headers: Lines) -> None:
         """The head of a stream; nothing if it has been sent."""
         if not self._started:
             self._started, self._journey.status = True, 200
-            sent = [*EVENT_STREAM, *headers, *self.ids()]
-            await self._send({"type": "http.response.start", "status": 200, "headers": sent})
+            lines = Lines(EVENT_STREAM + headers.raw + self.ids().raw)
+            await self._send({"type": "http.response.start", "status": 200, "headers": lines})
 
     def events(self, payloads: Iterable[bytes]) -> Awaitable[None]:
         """Events of a stream, at least one, in one write."""
@@ -192,7 +190,7 @@ class Sender:
         else:
             await self.whole(error.http_status, form.body(error), error_headers(error), form.content_type)
 
-    def ids(self) -> list[Header]:
+    def ids(self) -> Lines:
         """The headers that every answer carries."""
         return id_headers(self._journey)
 
@@ -239,9 +237,9 @@ class Exchange:
             task.cancel()
 
 
-def id_headers(record: Record) -> list[Header]:
+def id_headers(record: Record) -> Lines:
     """The headers that every answer carries."""
-    return [(b"x-request-id", record.request_id.encode("ascii")), (b"x-sentinel-id", record.sentinel_id.encode("ascii"))]
+    return Lines(f"x-request-id: {record.request_id}\r\nx-sentinel-id: {record.sentinel_id}\r\n".encode("ascii"))
 
 
 def request_id(asked: bytes | None, drawn: str) -> str:
@@ -270,7 +268,7 @@ def own_fault(exc: BaseException, journey: Journey, events: Events) -> InternalE
     return InternalError(f"The gateway failed on this request. Its log says more under {journey.sentinel_id}.")
 
 
-def error_headers(error: RequestError) -> list[Header]:
+def error_headers(error: RequestError) -> Lines:
     """Whether and when a retry may help, as the SDKs read it."""
     headers: list[Header] = [*PRIVATE]
     if not error.retry:
@@ -280,4 +278,4 @@ def error_headers(error: RequestError) -> list[Header]:
         headers += [(b"retry-after", b"%d" % math.ceil(wait)), (b"retry-after-ms", b"%d" % math.ceil(wait * 1000))]
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
-    return headers
+    return Lines.of(headers)

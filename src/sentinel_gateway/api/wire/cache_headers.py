@@ -5,11 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from sentinel_gateway.api.asgi import Header, Lines
 from sentinel_gateway.core.caching import YEAR, Hit, NotStorable, Store, Wish
 from sentinel_gateway.errors import InvalidHeader
 from sentinel_gateway.pipeline.journey import Journey
-
-Header = tuple[bytes, bytes]
 
 MAX_TAGS: Final = 16
 _NAME: Final = re.compile(r"[\w.:/-]{1,128}", re.ASCII)
@@ -129,24 +128,22 @@ def _age(directives: Mapping[str, str], name: str) -> float | None:
     return float(text)
 
 
-PRIVATE: Final[tuple[Header, ...]] = ((b"cache-control", b"private, no-store"), (b"vary", b"Accept-Encoding, Authorization"))
+PRIVATE: Final = Lines(b"cache-control: private, no-store\r\nvary: Accept-Encoding, Authorization\r\n")
 """No front cache may keep an answer, and none may hand it to somebody else's key."""
 
-_EXACT: Final[Header] = (b"x-cache", b"exact")
-_SEMANTIC: Final[Header] = (b"x-cache", b"semantic")
-_MISS: Final[Header] = (b"x-cache", b"miss")
-_BYPASS: Final[Header] = (b"x-cache", b"bypass")
+_TOLD: Final = b"cache-status: sentinel-%b;hit;ttl=%d\r\nage: %d\r\n" + PRIVATE.raw
+_EXACT: Final = b"x-cache: exact\r\n" + _TOLD
+_SEMANTIC: Final = b"x-cache: semantic\r\nx-cache-similarity: %b\r\nx-cache-matched-id: %b\r\n" + _TOLD
+_PASSED: Final = b"x-cache: %b\r\ncache-status: %b\r\n" + PRIVATE.raw
 
 
-def hit_headers(hit: Hit, now: float) -> list[Header]:
+def hit_headers(hit: Hit, now: float) -> Lines:
     """Headers of an answer from the cache."""
     entry = hit.entry
-    status = b"sentinel-%b;hit;ttl=%d" % (hit.tier.encode(), entry.expires - now)
-    told = [(b"cache-status", status), (b"age", b"%d" % max(0.0, now - entry.created)), *PRIVATE]
+    told = hit.tier.encode(), entry.expires - now, max(0.0, now - entry.created)
     if hit.similarity is None:
-        return [_EXACT, *told]
-    matched = (b"x-cache-similarity", _similarity(hit.similarity)), (b"x-cache-matched-id", _shown_id(entry.key))
-    return [_SEMANTIC, *matched, *told]
+        return Lines(_EXACT % told)
+    return Lines(_SEMANTIC % (_similarity(hit.similarity), _shown_id(entry.key), *told))
 
 
 def _similarity(cosine: float) -> bytes:
@@ -158,9 +155,9 @@ def _shown_id(key: str) -> bytes:
     return key[:32].encode()
 
 
-def miss_headers(journey: Journey) -> list[Header]:
+def miss_headers(journey: Journey) -> Lines:
     """Headers of an answer from a provider: why each tier passed, and what became of the answer if that is known yet."""
-    return [_BYPASS if journey.wish.bypass else _MISS, (b"cache-status", cache_status(journey).encode()), *PRIVATE]
+    return Lines(_PASSED % (b"bypass" if journey.wish.bypass else b"miss", cache_status(journey).encode()))
 
 
 def cache_status(journey: Journey) -> str:
