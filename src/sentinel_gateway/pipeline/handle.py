@@ -19,14 +19,14 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.caching import Hit, Miss
+from sentinel_gateway.core.caching import Hit, Miss, Step
 from sentinel_gateway.core.chat import Answer
 from sentinel_gateway.errors import NotCached
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.flight import Flight, Flights
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.lookup import look_again, look_further, look_up
+from sentinel_gateway.pipeline.lookup import look_far, look_further, look_near
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.relay import Relay
 from sentinel_gateway.pipeline.semantic import Semantic
@@ -93,7 +93,9 @@ class Pipeline:
         journey.model, journey.stream = plan.request.model, plan.request.stream
         if plan.request.similarity_threshold is not None:  # what the body asks for stands above what a header does
             journey.wish = replace(journey.wish, similarity_threshold=plan.request.similarity_threshold)
-        found = await self._look_up(plan, journey)
+        found: Hit | Miss | Step = look_near(self.tiers, plan, journey)
+        if isinstance(found, Step):
+            found = await self._look_further(plan, journey, found)
         if isinstance(found, Hit):
             self._planner.remember(raw, plan, tenant=journey.tenant, namespace=journey.wish.namespace)
             return Cached(plan, found)
@@ -101,14 +103,14 @@ class Pipeline:
             raise NotCached("Nothing stored answers this request, and 'Cache-Control: only-if-cached' forbids to ask a provider.")
         await waiting(plan)
         joined = self._flights.find(plan, journey)
-        if joined is None and (landed := look_again(self.tiers, plan, journey)) is not None:
+        if joined is None and isinstance(landed := look_near(self.tiers, plan, journey), Hit):  # while the others were asked
             return Cached(plan, landed)
         return await self._fly(plan, journey, joined)
 
-    async def _look_up(self, plan: Plan, journey: Journey) -> Hit | Miss:
+    async def _look_further(self, plan: Plan, journey: Journey, near: Step) -> Hit | Miss:
         """Whoever finds the answer on its way looks no further, unless it wants nothing else."""
         alone = journey.wish.only_if_cached or self._flights.find(plan, journey) is None
-        found = await look_up(self.tiers, plan, journey, far=alone)
+        found = await look_far(self.tiers, plan, journey, near, alone=alone)
         if isinstance(found, Hit) or self._semantic is None or journey.wish.bypass:
             return found
         journey.question = self._planner.question(plan, tenant=journey.tenant, namespace=journey.wish.namespace)

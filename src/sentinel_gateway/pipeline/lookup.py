@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from sentinel_gateway.core.caching import Hit, Miss, Step, Wish
+from sentinel_gateway.core.caching import Hit, Miss, Step
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
@@ -10,11 +10,23 @@ from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.tiers import Tiers
 
 
-async def look_up(tiers: Tiers, plan: Plan, journey: Journey, *, far: bool = True) -> Hit | Miss:
-    """Ask memory, and the farther tier as well unless the answer is on its way already."""
+def look_near(tiers: Tiers, plan: Plan, journey: Journey) -> Hit | Step:
+    """Ask memory, unless the caller wants nothing stored."""
     wish = journey.wish
     journey.epoch = tiers.epoch
-    found = await _ask(tiers, plan.key, wish, far=far)
+    if wish.bypass:
+        return Step("memory", "bypass")
+    if not wish.read:
+        return Step("memory", "request")
+    found = tiers.look_near(plan.key, wish)
+    return _told(found, journey) if isinstance(found, Hit) else found
+
+
+async def look_far(tiers: Tiers, plan: Plan, journey: Journey, near: Step, *, alone: bool) -> Hit | Miss:
+    """After memory's `near` answer ask the farther tier, if the request is `alone`: else the answer is on its way already."""
+    wish = journey.wish
+    asks = alone and wish.read and not wish.bypass
+    found = await tiers.look_far(plan.key, wish, near) if asks else Miss((near,))
     if isinstance(found, Hit):
         return _told(found, journey)
     journey.outcome, journey.miss = "bypass" if wish.bypass else "miss", found
@@ -36,15 +48,6 @@ async def look_further(semantic: Semantic, plan: Plan, journey: Journey, miss: M
     return journey.miss
 
 
-def look_again(tiers: Tiers, plan: Plan, journey: Journey) -> Hit | None:
-    """The answer may have come into memory while the farther tier was asked."""
-    journey.epoch = tiers.epoch
-    if journey.wish.bypass or not journey.wish.read:
-        return None
-    found = tiers.look_near(plan.key, journey.wish)
-    return _told(found, journey) if isinstance(found, Hit) else None
-
-
 def _told(hit: Hit, journey: Journey) -> Hit:
     entry = hit.entry
     journey.outcome = "exact" if hit.similarity is None else "semantic"
@@ -52,14 +55,3 @@ def _told(hit: Hit, journey: Journey) -> Hit:
     journey.prompt_tokens, journey.completion_tokens = entry.prompt_tokens, entry.completion_tokens
     journey.miss = None
     return hit
-
-
-async def _ask(tiers: Tiers, key: str, wish: Wish, *, far: bool) -> Hit | Miss:
-    if wish.bypass:
-        return Miss((Step("memory", "bypass"),))
-    if not wish.read:
-        return Miss((Step("memory", "request"),))
-    if far:
-        return await tiers.find(key, wish)
-    near = tiers.look_near(key, wish)
-    return near if isinstance(near, Hit) else Miss((near,))
