@@ -5,7 +5,7 @@ until that is the oldest version served, it is done here.
 """
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from typing import Any
 
 
@@ -19,41 +19,12 @@ def run_eagerly(run: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop)
         awaited = run.send(None)
     except StopIteration:
         return None
-    return loop.create_task(_Begun(run, awaited))
+    if awaited is not None:
+        awaited._asyncio_future_blocking = False  # noqa: SLF001 - not waited for yet: the task's first step asks it again
+    return loop.create_task(run)
 
 
 async def own_task() -> None:
     """Returns within a task."""
     if asyncio.current_task() is None:
         await asyncio.sleep(0)
-
-
-class _Begun(Coroutine[Any, Any, None]):
-    """A coroutine that waits already. To the task it looks fresh: its first step yields what is waited for."""
-
-    __slots__ = ("_awaited", "_run", "_told")
-
-    def __init__(self, run: Coroutine[Any, Any, None], awaited: Any) -> None:
-        self._run = run
-        self._awaited = awaited
-        self._told = False
-
-    def __repr__(self) -> str:
-        return f"<_Begun {self._run!r}>"
-
-    def send(self, value: Any) -> Any:
-        if self._told:
-            return self._run.send(value)
-        self._told = True
-        return self._awaited
-
-    def throw(self, kind: Any, *rest: Any) -> Any:
-        """Also before the first step: a task that is cancelled at once."""
-        self._told = True
-        return self._run.throw(kind, *rest)
-
-    def close(self) -> None:
-        self._run.close()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self._run.__await__()
