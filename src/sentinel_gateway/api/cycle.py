@@ -6,7 +6,6 @@ is answered here in the shape of every other error.
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -14,7 +13,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, App, Header, Lines, Scope
-from sentinel_gateway.api.exchange import JSON, UNMATCHED, error_headers, id_headers, request_id
+from sentinel_gateway.api.exchange import JSON, UNMATCHED, draw_id, error_headers, id_headers, request_id
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import InternalError, RequestError
@@ -278,7 +277,7 @@ class Cycle:
 
 def refusal_record(error: RequestError, received: Sequence[Header]) -> Record:
     """What is told of a request that no app has answered."""
-    sentinel_id = os.urandom(16).hex()
+    sentinel_id = draw_id()
     shown = request_id(dict(received).get(b"x-request-id"), sentinel_id)
     return Record(
         at=0.0, request_id=shown, sentinel_id=sentinel_id, route=UNMATCHED, method="", status=error.http_status, error=error.kind
