@@ -59,7 +59,7 @@ def has_duplicates(raw: bytes, fields: Fields) -> bool:
 
 
 def _escaped_colons(raw: bytes) -> int:
-    if rb"\u003" not in raw:
+    if raw.find(b"\\") < 0 or rb"\u003" not in raw:  # a search for one byte costs a tenth
         return 0
     unpaired = raw.replace(rb"\\", b"")  # what looks like an escape after an escaped backslash is plain text
     return unpaired.count(rb"\u003a") + unpaired.count(rb"\u003A")
