@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from sentinel_gateway.core.caching import NotStorable, Store
+from sentinel_gateway.core.chat import Chunk
+from sentinel_gateway.core.streaming import stored_fields
 from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout
-from sentinel_gateway.pipeline.handle import Live
+from sentinel_gateway.pipeline.handle import Cached, Live
 from tests.fakes import USAGE, FakeStream, chunk, delta, spoken, turns
 from tests.pipeline.conftest import MAX_BYTES, Path, question
 
@@ -38,6 +40,15 @@ async def test_chunks_are_passed_on_as_they_are_in_their_batches(path):
     batches = [batch async for batch in live.payloads()]
     assert batches == [raws(ROLE, WORD), raws(END), raws(USED)]
     await path.pipeline.close(live, journey)
+
+
+async def test_a_chunk_of_which_only_the_text_was_read_is_passed_on_and_kept(path):
+    more = chunk(delta(content=" In France."))
+    await stream(path, ROLE, WORD, [Chunk(more.raw, None, " In France.")], END, USED)
+    assert path.said == raws(ROLE, WORD, [more], END)
+    reply, _ = await path.ask(question())
+    assert isinstance(reply, Cached)
+    assert stored_fields(reply.hit.entry.body)["choices"][0]["message"]["content"] == "Paris. In France."
 
 
 async def test_the_usage_chunk_is_only_for_those_who_asked(path):

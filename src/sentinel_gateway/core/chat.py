@@ -51,10 +51,17 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """One `chat.completion.chunk`: the provider's bytes, and the same parsed."""
+    """One `chat.completion.chunk`: the provider's bytes, and the same parsed, unless nobody has needed that so far."""
 
     raw: bytes
-    fields: Fields
+    parsed: Fields | None
+    more: str | None = None
+    """The text that it says, if it is known to differ from the chunk before it in nothing else."""
+
+    @property
+    def fields(self) -> Fields:
+        """The chunk's members."""
+        return msgspec.json.decode(self.raw, type=Fields) if self.parsed is None else self.parsed
 
 
 def read_usage(value: Any) -> Usage | None:

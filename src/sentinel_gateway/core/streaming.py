@@ -77,6 +77,7 @@ class Fold:
         self._expected = expected
         self._room = max_bytes
         self._choices: dict[int, _Choice] = {}
+        self._latest: _Choice | None = None
         self._extra: Fields = {}
         self._first: Fields | None = None
         self.usage: Usage | None = None
@@ -113,12 +114,19 @@ class Fold:
                 if isinstance(choice, dict):
                     self._add_choice(choice, keep=keep)
 
+    def add_text(self, text: str, size: int) -> None:
+        """Take a chunk that differs from the one before in nothing but its text (`Chunk.more`)."""
+        self._room -= size
+        if self._room >= 0 and self._latest is not None:
+            self._latest.message["content"].pieces.append(text)
+
     def _add_choice(self, chunk: Fields, *, keep: bool) -> None:
         index = chunk.get("index")
         number = index if type(index) is int else 0
         choice = self._choices.get(number)
         if choice is None:
             choice = self._choices[number] = _Choice()
+        self._latest = choice
         reason = chunk.get("finish_reason")
         if reason and isinstance(reason, str):
             choice.finish_reason = reason

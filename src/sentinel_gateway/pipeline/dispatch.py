@@ -34,19 +34,20 @@ class OpenStream:
         """The provider said that the stream is complete."""
         return self._stream.finished
 
-    async def next(self) -> list[Chunk] | None:
-        """The chunks that came since, the first ones first; None at the end."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        try:
-            return await self._rest.__anext__()
-        except StopAsyncIteration:
-            return None
+    def next(self) -> Awaitable[list[Chunk]]:
+        """The chunks that came since, the first ones first; `StopAsyncIteration` at the end."""
+        if self._first is None:
+            return anext(self._rest)
+        first, self._first = self._first, None
+        return _ready(first)
 
     async def close(self) -> None:
         """Let go of the upstream connection; may be called twice."""
         await self._closing.aclose()
+
+
+async def _ready(chunks: list[Chunk]) -> list[Chunk]:
+    return chunks
 
 
 class Dispatch:

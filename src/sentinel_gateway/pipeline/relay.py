@@ -4,7 +4,8 @@ A stream owns its release: however it ends - done, cut, the caller gone - `close
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from sentinel_gateway.core.caching import NotStorable
 from sentinel_gateway.core.chat import Answer, ChatRequest, Chunk
@@ -13,7 +14,7 @@ from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline.dispatch import OpenStream
 
 
-class Batch(NamedTuple):
+class Batch(msgspec.Struct, frozen=True):
     """Chunks that came together, as JSON; `size` in bytes."""
 
     all: list[bytes]
@@ -36,19 +37,28 @@ class Relay:
 
     async def next(self) -> Batch | None:
         """What came since, None at the end; raises `UpstreamBroken` where the stream was cut. Cancelled, it loses nothing."""
-        chunks = await self._opened.next()
-        if chunks is None:
+        try:
+            chunks = await self._opened.next()
+        except StopAsyncIteration:
             if not self._opened.finished and not self.fold.finished:
-                raise UpstreamBroken("The provider's stream was cut before its end: what came is incomplete.", failure="io_error")
+                raise UpstreamBroken(
+                    "The provider's stream was cut before its end: what came is incomplete.", failure="io_error"
+                ) from None
             self._settle()
             return None
-        size, usage_only = 0, False
+        everything, without_usage, size = [], [], 0
         for chunk in chunks:
-            self.fold.add(chunk.fields, len(chunk.raw))
-            size += len(chunk.raw)
-            usage_only = usage_only or _only_usage(chunk)
-        everything = [chunk.raw for chunk in chunks]
-        return Batch(everything, [chunk.raw for chunk in chunks if not _only_usage(chunk)] if usage_only else everything, size)
+            raw, more = chunk.raw, chunk.more
+            size += len(raw)
+            everything.append(raw)
+            if more is not None:
+                self.fold.add_text(more, len(raw))
+            else:
+                self.fold.add(chunk.fields, len(raw))
+                if _only_usage(chunk):
+                    continue
+            without_usage.append(raw)
+        return Batch(everything, without_usage, size)
 
     def proven(self) -> Answer | NotStorable:
         """The whole answer, if the provider said it was done, every choice has ended, and it was small enough to remember."""

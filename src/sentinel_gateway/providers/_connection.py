@@ -154,18 +154,23 @@ class Connection(asyncio.Protocol):
         while not self._status:
             if self._failure is not None:
                 raise self._failure
-            await self._news()
+            await self.news()
         return self._status, self._headers
 
     async def read(self) -> bytes:
         """What has come of the body since; b"" at its end. Raises `BrokenOff`, `NotHttp`, or what `fail` was given."""
-        while not self._pieces:
-            if self._ended:
-                return b""
-            if self._failure is not None:
+        while (data := self.take()) is None:
+            await self.news()
+        return data
+
+    def take(self) -> bytes | None:
+        """As `read`, without waiting: None if nothing has come."""
+        pieces = self._pieces
+        if not pieces:
+            if self._failure is not None and not self._ended:
                 raise self._failure
-            await self._news()
-        pieces, self._pieces, self._unread = self._pieces, [], 0
+            return b"" if self._ended else None
+        self._pieces, self._unread = [], 0
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
@@ -196,7 +201,7 @@ class Connection(asyncio.Protocol):
         """Close it, now. Under TLS without a goodbye: a provider that is busy generating would not answer it."""
         self._transport.abort()
 
-    def _news(self) -> asyncio.Future[None]:
+    def news(self) -> asyncio.Future[None]:
         """Done as soon as something has come, or the connection has ended."""
         self._waiter = self._loop.create_future()
         return self._waiter

@@ -277,11 +277,13 @@ class ByteStream:
 
     async def read(self) -> bytes:
         """The bytes that have arrived since; b"" at the end, be it a proper one or a broken connection."""
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return b""
         self._watchdog.wait()
         try:
-            data = await self._connection.read()
+            while (data := connection.take()) is None:
+                await connection.news()
         except BrokenOff:
             data = b""
         except TransportError:

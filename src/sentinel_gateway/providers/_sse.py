@@ -20,7 +20,7 @@ class EventTooLong(ValueError):
 class SseReader:
     """Reads one stream. `feed` raises `EventTooLong`; the reader is useless from then on."""
 
-    __slots__ = ("_after_cr", "_data", "_data_size", "_line", "_line_size", "_max", "_started")
+    __slots__ = ("_after_cr", "_data", "_data_size", "_line", "_line_size", "_max", "_started", "midway")
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
@@ -32,13 +32,15 @@ class SseReader:
         self._data_size = 0
         self._after_cr = False
         self._started = False
+        self.midway = False
+        """Something of an event, or of a line, has come and not its end."""
 
     def __repr__(self) -> str:
         return f"<SseReader holds {self._line_size + self._data_size} bytes>"
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that these bytes complete, in order."""
-        if data[:6] == b"data: " and data[-2:] == b"\n\n" and not self._line and not self._data and not self._after_cr:
+        if data[:6] == b"data: " and data[-2:] == b"\n\n" and not self.midway:
             # As nearly all servers send it: whole events of one data line each. Every event must account for exactly two
             # line feeds, else something else stands between them.
             alone = data.find(b"\n") == len(data) - 2
@@ -47,7 +49,9 @@ class SseReader:
             if whole and data.find(b"\r") < 0 and b"" not in events and len(data) <= self._max:
                 self._started = True
                 return events
-        return self._read(data)
+        events = self._read(data)
+        self.midway = bool(self._line or self._data or self._after_cr)
+        return events
 
     def rest(self) -> bytes:
         """The data of an event that the stream's end left open. The standard drops it; some servers end `[DONE]` so."""

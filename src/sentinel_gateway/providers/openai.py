@@ -17,6 +17,7 @@ from sentinel_gateway.ports import Completion, UpstreamCall
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._errors import Source, read_error, read_reported_error
 from sentinel_gateway.providers._http import ByteStream, Endpoint, HttpClient, endpoint_url
+from sentinel_gateway.providers._pattern import TextPattern
 from sentinel_gateway.providers._sse import EventTooLong, SseReader
 
 OK: Final = 200
@@ -108,12 +109,13 @@ class OpenAIProvider:
 class OpenAIStream:
     """A `ports.ChunkStream` over server-sent events. One reader at a time."""
 
-    __slots__ = ("_ended", "_failure", "_finished", "_heard", "_reader", "_source", "_stream")
+    __slots__ = ("_ended", "_failure", "_finished", "_heard", "_pattern", "_reader", "_source", "_stream")
 
     def __init__(self, stream: ByteStream, source: Source) -> None:
         self._stream = stream
         self._source = source
         self._reader = SseReader()
+        self._pattern = TextPattern()
         self._heard = False
         self._finished = False
         self._ended = False
@@ -150,6 +152,8 @@ class OpenAIStream:
             self._stream.close()
 
     def _chunks(self, data: bytes) -> list[Chunk]:
+        if not self._reader.midway and (alike := self._pattern.read(data)) is not None:
+            return alike
         chunks: list[Chunk] = []
         try:
             for event in self._reader.feed(data):
@@ -173,6 +177,7 @@ class OpenAIStream:
             raise UpstreamBroken(f"{self._source.name} sent an event that isn't a chunk.")
         if error := fields.get("error"):
             raise read_reported_error(error, source=self._source, now=time.time())
+        self._pattern.learn(event, fields)
         return Chunk(event, fields)
 
     def _last_chunks(self) -> list[Chunk]:
