@@ -2,10 +2,11 @@
 
 import asyncio
 import math
+import os
 import random
 import re
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,9 @@ BODIES_AT_ONCE: Final = 64
 """Of the largest size. Ordinary ones are a thousandth of that, and come in one piece."""
 JSON: Final = b"application/json"
 EVENT_STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\nx-accel-buffering: no\r\n"
+ID_BYTES: Final = 16
+IDS_AT_ONCE: Final = 256
+"""Whoever asks the system for random bytes lets go of the interpreter, for which others queue."""
 SANE_ID: Final = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 UNMATCHED: Final = "unmatched"
 """The route of a request that no route matched: paths never become labels."""
@@ -241,9 +245,15 @@ def id_headers(record: Record) -> Lines:
     return Lines(f"x-request-id: {record.request_id}\r\nx-sentinel-id: {record.sentinel_id}\r\n".encode("ascii"))
 
 
-def draw_id() -> str:
-    """A request's own id: 32 hex digits. Not of the system's making: that lets go of the interpreter, for which others queue."""
-    return f"{random.getrandbits(128):032x}"
+def _draws() -> Iterator[str]:
+    while True:
+        drawn = os.urandom(ID_BYTES * IDS_AT_ONCE).hex()
+        for start in range(0, len(drawn), 2 * ID_BYTES):
+            yield drawn[start : start + 2 * ID_BYTES]
+
+
+draw_id: Final[Callable[[], str]] = _draws().__next__
+"""A request's own id: 32 hex digits that nobody can foretell. On the event loop only."""
 
 
 def request_id(asked: bytes | None, drawn: str) -> str:
