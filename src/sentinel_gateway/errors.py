@@ -13,9 +13,14 @@
         │   ├── HeadTooLarge    431 the request line and the headers are too long, or too many
         │   └── ReloadRejected      the new configuration is wrong; the old one stays in force
         ├── InvalidKey          401 no key, or a wrong one
+        ├── TooManyBadKeys      429 an address that sent many wrong keys, and now one more
+        ├── InsufficientScope   403 the key is good, but not for this
+        ├── ModelNotAllowed     403 the key is good, but not for this model
         ├── PageRefused         403 a web page of another origin
         ├── ModelNotFound       404 no provider serves this model
         ├── RouteNotFound       404
+        ├── KeyNotFound         404 no such client key, or somebody else's
+        ├── KeyEnded            409 the client key is revoked, expired or rotated
         ├── MethodNotAllowed    405
         ├── RequestTimeout      408 the sender was too slow
         ├── BodyTooLarge        413
@@ -24,6 +29,7 @@
         ├── NotCached           504 `only-if-cached` and nothing stored
         ├── InternalError       500 a fault of ours
         ├── Overloaded          503 too many requests in flight
+        ├── KeysUnavailable     503 whether a key is good can't be told now, or the change can't be kept
         ├── ClearFailed         503 a tier could not be cleared: the entries may still be there
         ├── ClientLeft          499 the caller hung up: recorded, never sent
         └── UpstreamError       502 the provider failed us
@@ -152,6 +158,24 @@ class InvalidKey(RequestError):
     code = "invalid_api_key"
 
 
+class TooManyBadKeys(RequestError):
+    status = 429
+    type = "invalid_request_error"
+    code = "too_many_invalid_keys"
+
+
+class InsufficientScope(RequestError):
+    status = 403
+    type = "invalid_request_error"
+    code = "insufficient_scope"
+
+
+class ModelNotAllowed(RequestError):
+    status = 403
+    type = "invalid_request_error"
+    code = "model_not_allowed"
+
+
 class PageRefused(RequestError):
     status = 403
     type = "invalid_request_error"
@@ -168,6 +192,18 @@ class RouteNotFound(RequestError):
     status = 404
     type = "invalid_request_error"
     code = "unknown_url"
+
+
+class KeyNotFound(RequestError):
+    status = 404
+    type = "invalid_request_error"
+    code = "key_not_found"
+
+
+class KeyEnded(RequestError):
+    status = 409
+    type = "invalid_request_error"
+    code = "key_ended"
 
 
 class MethodNotAllowed(RequestError):
@@ -219,6 +255,13 @@ class Overloaded(RequestError):
     status = 503
     type = "service_unavailable_error"
     code = "server_is_overloaded"
+    retry = True
+
+
+class KeysUnavailable(RequestError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "keys_unavailable"
     retry = True
 
 
