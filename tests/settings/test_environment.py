@@ -164,7 +164,7 @@ def test_what_kubernetes_sets_for_a_service_is_ignored(configure):
 
 def test_an_empty_variable_is_not_set(configure):
     loaded = configure(
-        env={variable.name: "" for variable in VARIABLES if variable.name != "SENTINEL_ADMIN_KEY"}
+        env={variable.name: "" for variable in VARIABLES if variable.name not in {"SENTINEL_ADMIN_KEY", "SENTINEL_SECRET"}}
         | {"SENTINEL_SERVER__QUEUE": ""}
     )
     assert loaded.settings == configure().settings
@@ -174,6 +174,30 @@ def test_an_empty_admin_key_is_refused(faults):
     [(place, sentence)] = faults(env={"SENTINEL_ADMIN_KEY": ""})
     assert place == "env SENTINEL_ADMIN_KEY"
     assert "needs at least 16 characters" in sentence
+
+
+@pytest.mark.parametrize(
+    ("secret", "fault"),
+    [
+        ("", "needs at least 32 characters: make one with 'openssl rand -hex 32'"),
+        ("0123456789abcdef0123456789abcde", "needs at least 32 characters"),
+        ("a" * 64, "was never drawn by chance"),
+        ("changeme-changeme-changeme-changeme", "was never drawn by chance"),
+        ("My-Default-Key-0123456789-abcdefghijk", "was never drawn by chance"),
+        ("your-secret-here-0123456789-abcdefgh", "was never drawn by chance"),
+        ("0123456789abcdef 0123456789abcdef", "holds white space"),
+    ],
+)
+def test_a_secret_that_anybody_could_guess_is_refused(faults, secret, fault):
+    [(place, sentence)] = faults(env={"SENTINEL_SECRET": secret})
+    assert place == "env SENTINEL_SECRET"
+    assert sentence.startswith(fault)
+    assert not secret or secret not in sentence
+
+
+def test_a_secret_that_was_drawn_is_taken(configure):
+    assert configure().settings.secret is None
+    assert configure(env={"SENTINEL_SECRET": "5f" + "0123456789abcdef" * 2}).settings.secret.get_secret_value().startswith("5f")
 
 
 def test_a_variable_from_a_file(configure, tmp_path):

@@ -21,6 +21,11 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 MIN_ADMIN_KEY: Final = 16
+MIN_SECRET: Final = 32
+MIN_SECRET_DISTINCT: Final = 8
+"""Different characters: 32 random bytes written in hex practically never have fewer."""
+_HABITUAL: Final = ("changeme", "change-me", "change_me", "default", "example", "password", "placeholder", "secret")
+"""Words of examples."""
 UNAVAILABLE: Final = "Not available in this version."
 
 Location = tuple[str | int, ...]
@@ -42,7 +47,7 @@ def is_secret(location: Location) -> bool:
     """May the value at this place never be shown?"""
     if location[:1] == ("providers",):
         return location[2:3] in {("api_key",), ("headers",)}
-    return location == ("admin_key",)
+    return location in {("admin_key",), ("secret",)}
 
 
 def is_key(location: Location) -> bool:
@@ -114,6 +119,16 @@ def _check_admin_key(key: SecretStr) -> SecretStr:
     if len(key.get_secret_value()) < MIN_ADMIN_KEY:
         raise ValueError(f"needs at least {MIN_ADMIN_KEY} characters; leave it out and one is made at the first start")
     return _check_key(key)
+
+
+def _check_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    fix = "make one with 'openssl rand -hex 32', or leave it out and one is made at the first start"
+    if len(text) < MIN_SECRET:
+        raise ValueError(f"needs at least {MIN_SECRET} characters: {fix}")
+    if len(set(text)) < MIN_SECRET_DISTINCT or any(word in text.lower() for word in _HABITUAL):
+        raise ValueError(f"was never drawn by chance: {fix}")
+    return _check_key(secret)
 
 
 def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -349,6 +364,9 @@ class Settings(Room):
     data_dir: Path = Field(default=Path("~/.local/share/sentinel"), description="Folder of all state on disk.")
     admin_key: Annotated[SecretStr, AfterValidator(_check_admin_key)] | None = Field(
         default=None, description="Key to /admin; unset: one is made at the first start and shown once."
+    )
+    secret: Annotated[SecretStr, AfterValidator(_check_secret)] | None = Field(
+        default=None, description="What client keys are hashed with, 32 random bytes or more; unset: made at the first start."
     )
 
     @property

@@ -24,6 +24,7 @@ def needing_restart(running: Settings, wanted: Settings) -> Iterator[str]:
         "server.port": (running.server.port, wanted.server.port),
         "data_dir": (running.data_dir, wanted.data_dir),
         "admin_key": (running.admin_key, wanted.admin_key),
+        "secret": (running.secret, wanted.secret),
         "logging": (running.logging, wanted.logging),
         "cache.memory.entries": (running.cache.memory.entries, wanted.cache.memory.entries),
         "cache.memory.bytes": (running.cache.memory.bytes, wanted.cache.memory.bytes),

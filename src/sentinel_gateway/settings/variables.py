@@ -84,6 +84,7 @@ _GENERAL: Final = (
     Variable("REDIS_CACHE_TTL_SECS", ("cache", "ttl"), sample="3600"),
     Variable("SENTINEL_DATA_DIR", ("data_dir",)),
     Variable("SENTINEL_ADMIN_KEY", ("admin_key",), may_be_empty=True),
+    Variable("SENTINEL_SECRET", ("secret",), may_be_empty=True),
 )
 
 
