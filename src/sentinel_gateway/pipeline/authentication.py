@@ -1,0 +1,76 @@
+"""Who asks: from the headers of a request to its caller, without asking any store.
+
+The way of a good key is one hash and one look in a table, and so is that of a wrong one, whatever the wrong one looks like: how
+long it takes tells nothing.
+"""
+
+import hashlib
+import hmac
+from typing import Final
+
+from sentinel_gateway.core.access import Caller, key_hasher, operator, standing
+from sentinel_gateway.core.backoff import Backoff
+from sentinel_gateway.errors import InvalidHeader, InvalidKey, RequestError, TooManyBadKeys
+from sentinel_gateway.pipeline.keyring import KeyRing
+from sentinel_gateway.ports import Clock
+
+BEARER: Final = b"bearer "
+BURST: Final = 20
+"""Wrong keys that an address may send at once."""
+PAUSE: Final = 3.0
+"""Seconds for one more."""
+ADDRESSES: Final = 10_000
+MISSING: Final = "Send a key of this gateway: 'Authorization: Bearer sk-sn-...'."
+WRONG: Final = "This key is not good here: it is not one of this gateway, or it has been revoked."
+EXPIRED: Final = "This key has expired: ask who gave it to you for a new one."
+"""Told to nobody but who has the key."""
+AMBIGUOUS: Final = "Send one key, in one header: 'Authorization: Bearer ...' or 'x-api-key', not two that differ."
+
+
+class Authenticator:
+    """`pepper` is the gateway's secret, `admin_hash` the SHA-256 of the admin key in hex, whose holder may do everything."""
+
+    def __init__(self, ring: KeyRing, *, pepper: bytes, admin_hash: str, clock: Clock) -> None:
+        self._ring = ring
+        self._digest = key_hasher(pepper)
+        self._admin_hash = admin_hash
+        self._clock = clock
+        self._backoff = Backoff(burst=BURST, pause=PAUSE, addresses=ADDRESSES)
+
+    def __repr__(self) -> str:
+        return f"<Authenticator {self._ring!r}, {self._backoff!r}>"
+
+    def authenticate(self, authorization: bytes | None, x_api_key: bytes | None, *, address: str) -> Caller:
+        """Whose key these headers hold; one that was sent several times is its values joined by commas.
+
+        Raises `InvalidHeader` where they hold two, `InvalidKey` for none or a wrong one, `TooManyBadKeys` for a wrong one after
+        many from the same address, `KeysUnavailable` where the store has been away for too long.
+        """
+        given = _credential(authorization, x_api_key)
+        now = self._clock()
+        caller = self._ring.find(self._digest(given), now)
+        if caller is None:
+            if hmac.compare_digest(hashlib.sha256(given).hexdigest(), self._admin_hash):
+                return operator("admin-key")
+            self._ring.check_current(now)
+            raise self._refusal(WRONG, address, now)
+        if caller.key is not None and standing(caller.key, now):
+            raise self._refusal(EXPIRED, address, now)
+        return caller
+
+    def _refusal(self, why: str, address: str, now: float) -> RequestError:
+        if wait := self._backoff.failed(address, now):
+            return TooManyBadKeys("Too many wrong keys came from your address: mend the key, or wait.", retry_after=wait)
+        return InvalidKey(why)
+
+
+def _credential(authorization: bytes | None, x_api_key: bytes | None) -> bytes:
+    """The one key that the headers hold. Nothing is forgiven in it: a space or a letter of the other case is another key."""
+    authorization, x_api_key = authorization or b"", x_api_key or b""
+    bearer = authorization[7:].lstrip(b" ") if authorization[:7].lower() == BEARER else b""
+    if b"," in authorization or b"," in x_api_key or (authorization and x_api_key and bearer != x_api_key):
+        raise InvalidHeader(AMBIGUOUS, param="authorization")
+    given = bearer or x_api_key
+    if not given:
+        raise InvalidKey(MISSING)
+    return given

@@ -1,0 +1,102 @@
+"""The client keys as this node knows them: a table in memory, which no request ever waits for.
+
+It follows the store: what this process changes is in it at once, what another one changes within a second. While the store is
+down, known keys go on for a minute, so that a database that restarts stops nobody; then all are refused with 503, because a key
+that was revoked meanwhile looks like any other. A key that is not in the table is never called wrong by a node that can't know.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Self
+
+from sentinel_gateway.core.access import Caller, caller_of
+from sentinel_gateway.errors import KeysUnavailable, StoreDown
+from sentinel_gateway.ports import Clock, KeyStore, Mark
+
+POLL_SECONDS: Final = 0.4
+CURRENT_SECONDS: Final = 2.0
+"""After so long without the store, a key that is not known may have been made meanwhile."""
+TRUSTED_SECONDS: Final = 60.0
+"""After so long without the store, a key that is known may have been revoked meanwhile."""
+
+
+class KeyRing:
+    """The table `{digest: caller}`. `on_event` is told when the store goes and comes."""
+
+    def __init__(self, store: KeyStore, *, clock: Clock, on_event: Callable[..., None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._on_event = on_event
+        self._callers: dict[bytes, Caller] = {}
+        self._mark: Mark | None = None
+        self._as_of = float("-inf")
+        self._down = False
+        self._refreshing = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, store: KeyStore, *, clock: Clock, on_event: Callable[..., None]) -> Self:
+        """Filled, if the store is there, and following it from now on."""
+        ring = cls(store, clock=clock, on_event=on_event)
+        with suppress(StoreDown):
+            await ring.refresh()
+        ring._watching = asyncio.create_task(ring._watch())
+        return ring
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    def __repr__(self) -> str:
+        return f"<KeyRing {len(self)} keys{', without its store' if self._down else ''}>"
+
+    def find(self, digest: bytes, now: float) -> Caller | None:
+        """Whose key this is, expired or not; None if nobody's, or if the table is too old to say. `now`: of the ring's clock."""
+        return None if now - self._as_of > TRUSTED_SECONDS else self._callers.get(digest)
+
+    def check_current(self, now: float) -> None:
+        """Raises `KeysUnavailable` where a key that was not found may be good all the same."""
+        if now - self._as_of > CURRENT_SECONDS:
+            raise KeysUnavailable("Whether this key is good can't be told now: try again shortly.", retry_after=1.0)
+
+    async def refresh(self) -> None:
+        """All that the store has committed by now is known when this returns. Raises `StoreDown`."""
+        async with self._refreshing:  # else an older answer could be taken in after a newer one
+            now = self._clock()
+            try:
+                self._callers, self._mark = await self._follow(self._callers, self._mark)
+            except StoreDown as exc:
+                if not self._down:
+                    self._on_event("keys_down", reason=str(exc))
+                self._down = True
+                raise
+            if self._down:
+                self._on_event("keys_up")
+            self._down = False
+            self._as_of = now
+
+    async def _follow(self, callers: dict[bytes, Caller], mark: Mark | None) -> tuple[dict[bytes, Caller], Mark]:
+        """The table as of now. One that is filled anew takes the place of the old one when it is complete."""
+        while True:
+            changes = await self._store.changes(mark)
+            callers = {} if changes.whole else callers
+            for key in changes.keys:
+                if key.revoked is None:
+                    callers[key.digest] = caller_of(key)
+                else:
+                    callers.pop(key.digest, None)
+            mark = changes.mark
+            if not changes.more:
+                return callers, mark
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            with suppress(StoreDown):
+                await self.refresh()

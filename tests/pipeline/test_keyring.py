@@ -1,0 +1,216 @@
+"""The table of keys follows its store, and says what it can't know."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from sentinel_gateway.core import issuance
+from sentinel_gateway.core.access import Key, operator
+from sentinel_gateway.core.issuance import Amendment
+from sentinel_gateway.errors import KeysUnavailable, StoreDown
+from sentinel_gateway.pipeline.keyring import CURRENT_SECONDS, POLL_SECONDS, TRUSTED_SECONDS, KeyRing
+from sentinel_gateway.ports import KeyChanges, Mark
+from tests.contract.keys.conftest import open_state
+from tests.core.keys import NOW, minted
+from tests.gateway import until
+
+pytestmark = pytest.mark.anyio
+
+OPERATOR = operator("cli")
+
+
+class Keys:
+    """A key store as far as the ring asks it: each change has a number. It can be down, or answer late."""
+
+    def __init__(self, *keys: Key) -> None:
+        self.history = list(keys)
+        self.down = False
+        self.whole = False
+        self.batch = 1000
+        self.asked: list[Mark | None] = []
+        self.hold: asyncio.Event | None = None
+
+    async def changes(self, since: Mark | None) -> KeyChanges:
+        self.asked.append(since)
+        whole = since is None or self.whole
+        self.whole = False
+        begin = 0 if whole else since[1]
+        end = min(begin + self.batch, len(self.history))
+        answer = KeyChanges(tuple(self.history[begin:end]), (1, end), whole, more=end < len(self.history))
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.down:
+            raise StoreDown("no answer")
+        return answer
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+def ring_of(keys: Keys, time: Time, told: list[str]) -> KeyRing:
+    return KeyRing(keys, clock=time, on_event=lambda event, **_: told.append(event))
+
+
+def revoked(key: Key) -> Key:
+    return issuance.revoke(key, OPERATOR, NOW).key
+
+
+A, B, C = (minted(number)[0] for number in range(3))
+
+
+async def test_it_holds_what_the_store_holds(time, told):
+    keys = Keys(A, B)
+    ring = ring_of(keys, time, told)
+    await ring.refresh()
+    assert len(ring) == 2
+    found = ring.find(A.digest, NOW)
+    assert (found.key, found.actor, found.tenant) == (A, A.id, "acme")
+    assert ring.find(C.digest, NOW) is None
+    ring.check_current(NOW)
+    keys.history += [C, revoked(A)]
+    await ring.refresh()
+    assert keys.asked == [None, (1, 2)]
+    assert (ring.find(A.digest, NOW), ring.find(C.digest, NOW).key) == (None, C)
+    assert repr(ring) == "<KeyRing 2 keys>"
+
+
+async def test_everything_at_once_replaces_everything(time, told):
+    """A store that was put back from a backup knows nothing of what came later."""
+    keys = Keys(A, B)
+    ring = ring_of(keys, time, told)
+    await ring.refresh()
+    keys.history, keys.whole = [C], True
+    await ring.refresh()
+    assert [ring.find(key.digest, NOW) is None for key in (A, B, C)] == [True, True, False]
+
+
+async def test_a_table_that_is_filled_anew_is_never_seen_half_full(time, told):
+    keys = Keys(A, B, C)
+    ring = ring_of(keys, time, told)
+    await ring.refresh()
+    keys.whole, keys.batch, keys.hold = True, 1, asyncio.Event()
+    keys.history = [A, C, revoked(A)]
+    refreshing = asyncio.create_task(ring.refresh())
+    for number in range(2, 5):
+        await until(lambda number=number: len(keys.asked) == number)
+        assert (len(ring), ring.find(B.digest, NOW).key) == (3, B)
+        keys.hold.set()
+        keys.hold = asyncio.Event()
+    await refreshing
+    assert keys.asked == [None, (1, 3), (1, 1), (1, 2)]
+    assert [ring.find(key.digest, NOW) is None for key in (A, B, C)] == [True, True, False]
+
+
+async def test_a_key_that_was_never_known_may_be_revoked(time, told):
+    keys = Keys(A)
+    ring = ring_of(keys, time, told)
+    await ring.refresh()
+    keys.history.append(revoked(B))
+    await ring.refresh()
+    assert len(ring) == 1
+
+
+async def test_known_keys_go_on_for_a_minute_without_the_store(time, told):
+    keys = Keys(A)
+    ring = ring_of(keys, time, told)
+    await ring.refresh()
+    keys.down = True
+    for age in (0.0, CURRENT_SECONDS, TRUSTED_SECONDS):
+        time.now = NOW + age
+        with pytest.raises(StoreDown):
+            await ring.refresh()
+        assert ring.find(A.digest, time.now).key == A
+    assert ring.find(A.digest, NOW + TRUSTED_SECONDS + 0.1) is None
+    assert told == ["keys_down"]
+    assert repr(ring) == "<KeyRing 1 keys, without its store>"
+    keys.down = False
+    time.now = NOW + 1000
+    await ring.refresh()
+    assert ring.find(A.digest, time.now).key == A
+    assert told == ["keys_down", "keys_up"]
+
+
+async def test_a_node_that_cannot_know_says_so(time, told):
+    ring = ring_of(Keys(A), time, told)
+    with pytest.raises(KeysUnavailable) as unknown:
+        ring.check_current(NOW)
+    assert (unknown.value.http_status, unknown.value.retry, unknown.value.retry_after) == (503, True, 1.0)
+    await ring.refresh()
+    ring.check_current(NOW + CURRENT_SECONDS)
+    with pytest.raises(KeysUnavailable):
+        ring.check_current(NOW + CURRENT_SECONDS + 0.1)
+
+
+async def test_the_age_is_that_of_the_question(time, told):
+    """What was revoked while the store took its time to answer is not in the answer."""
+    keys = Keys(A)
+    keys.hold = asyncio.Event()
+    ring = ring_of(keys, time, told)
+    asking = asyncio.create_task(ring.refresh())
+    await until(lambda: keys.asked)
+    time.now = NOW + 50
+    keys.hold.set()
+    await asking
+    assert ring.find(A.digest, NOW + TRUSTED_SECONDS + 0.1) is None
+
+
+async def test_an_older_answer_never_undoes_a_newer_one(time, told):
+    """A poll that is under way has read the key as good; then the key is revoked here."""
+    keys = Keys(A)
+    keys.hold = asyncio.Event()
+    ring = ring_of(keys, time, told)
+    poll = asyncio.create_task(ring.refresh())
+    await until(lambda: keys.asked)
+    keys.history.append(revoked(A))
+    after_the_change = asyncio.create_task(ring.refresh())
+    await asyncio.sleep(0)
+    keys.hold.set()
+    await asyncio.gather(poll, after_the_change)
+    assert keys.asked == [None, (1, 1)]
+    assert ring.find(A.digest, NOW) is None
+
+
+async def test_it_watches_until_it_is_closed(time, told):
+    keys = Keys(A)
+    keys.down = True
+    ring = await KeyRing.open(keys, clock=time, on_event=lambda event, **_: told.append(event))
+    assert len(ring) == 0
+    keys.down = False
+    assert await until(lambda: len(ring)) < 2 * POLL_SECONDS
+    await ring.close()
+    count = len(keys.asked)
+    await asyncio.sleep(2 * POLL_SECONDS)
+    assert len(keys.asked) == count
+    await ring_of(keys, time, told).close()
+
+
+async def test_what_another_process_changes_is_known_within_a_second(tmp_path, told):
+    """The other one is another connection to the same file; that it may be another process is held by the store's contract."""
+    mine, theirs = await open_state(tmp_path), await open_state(tmp_path)
+    ring = await KeyRing.open(mine.keys, clock=lambda: NOW, on_event=lambda event, **_: told.append(event))
+    key = await theirs.create(1)
+    took = [await until(lambda: ring.find(key.digest, NOW))]
+    rule = partial(issuance.revoke, caller=OPERATOR, now=NOW)
+    assert isinstance(await theirs.keys.update(key.id, rule), Amendment)
+    took.append(await until(lambda: not ring.find(key.digest, NOW)))
+    assert max(took) < 1.0
+    await ring.close()
+    for state in (mine, theirs):
+        await state.file.close()
+    assert told == []
