@@ -151,15 +151,16 @@ def test_a_database_in_use_is_read_with_its_log(tmp_path):
         assert after["open.sqlite3"] == before["open.sqlite3"]
 
 
-def test_a_damaged_database(tmp_path):
-    path = tmp_path / "cache.sqlite3"
+@pytest.mark.parametrize(("name", "fix"), [("cache.db", "move the file away"), ("sentinel.db", "put it back from a backup")])
+def test_a_damaged_database(tmp_path, name, fix):
+    path = tmp_path / name
     database(path, journal="delete").close()
     body = bytearray(path.read_bytes())
     body[4096:] = b"\xff" * (len(body) - 4096)
     path.write_bytes(body)
     [finding] = check_databases(tmp_path)
-    assert (finding.name, finding.ok) == ("cache.sqlite3", False)
-    assert "stop Sentinel and move the file away" in finding.detail
+    assert (finding.name, finding.ok) == (name, False)
+    assert f"stop Sentinel and {fix}" in finding.detail
 
 
 def test_no_folder_has_no_databases(tmp_path):

@@ -24,6 +24,8 @@ FLOORS: Final = {"httptools": (0, 7), "starlette": (1, 0, 1)}
 PATIENCE: Final = 2.0
 """Seconds to wait for whoever has our port."""
 
+KEPT: Final = "sentinel.db"
+"""What can't be made anew: the other files are only caches."""
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 
 
@@ -113,9 +115,8 @@ def _check_database(path: Path) -> Finding:
         verdict = str(exc)
     if verdict == "ok":
         return Finding(path.name, ok=True, detail="whole")
-    return Finding(
-        path.name, ok=False, detail=f"damaged ({verdict}): stop Sentinel and move the file away; a new one is made at the start"
-    )
+    fix = "put it back from a backup" if path.name == KEPT else "move the file away; a new one is made at the start"
+    return Finding(path.name, ok=False, detail=f"damaged ({verdict}): stop Sentinel and {fix}")
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:

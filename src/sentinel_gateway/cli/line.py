@@ -56,9 +56,9 @@ class HelpText(argparse.HelpFormatter):
 
 
 def add_command(commands: Commands, command: Callable[..., int]) -> Line:
-    """A command named as its function and explained by its docstring; its options are still to be added."""
+    """A command named as its function (`list_` is `list`) and explained by its docstring; its options are still to be added."""
     text = command.__doc__ or ""
-    line = commands.add_parser(command.__name__, help=text.partition("\n")[0], description=text)
+    line = commands.add_parser(command.__name__.rstrip("_"), help=text.partition("\n")[0], description=text)
     line.set_defaults(command=command, line=line)
     return line
 
