@@ -134,6 +134,18 @@ def test_a_list_is_a_table_in_the_order_of_names(keys, plain):
     assert keys("list", "--search", "%") == {"data": []}
 
 
+def test_a_key_of_the_far_future_is_listed(keys, plain, tmp_path):
+    keys("create", "--name", "n")
+
+    async def create() -> None:
+        state = await open_state(tmp_path / "data", gateway_secret(tmp_path / "data", None))
+        await state.create(1, name="far", expires=1e18)
+        await state.file.close()
+
+    asyncio.run(create())
+    assert "  after 9999  " in plain("list", "--search", "far").stdout
+
+
 def test_a_list_of_many_pages_is_whole(keys, tmp_path):
     first = keys("create", "--name", "n")["id"]
 

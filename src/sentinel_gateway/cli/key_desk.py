@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from sentinel_gateway.stores.secret import gateway_secret
 REFUSED: Final = 1
 PAGE: Final = 200
 FROM_INPUT: Final = "-"
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS: Final = ("id", "name", "tenant", "scopes", "status", "expires", "hint")
 
 
@@ -151,6 +152,6 @@ def _cell(name: str, value: Any) -> str:
 def _date(at: float | None) -> str:
     if at is None:
         return "never"
-    with suppress(ValueError, OverflowError):
-        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    with suppress(OverflowError):
+        return (EPOCH + timedelta(seconds=at)).strftime("%Y-%m-%d %H:%M UTC")
     return "after 9999"
