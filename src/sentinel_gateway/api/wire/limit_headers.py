@@ -10,6 +10,8 @@ from sentinel_gateway.core.limits import Standing
 
 Header = tuple[bytes, bytes]
 
+SECOND: Final = 1000
+"""Milliseconds: what durations are cut to."""
 WINDOW: Final = 60
 """Seconds: all such limits are a minute's."""
 
@@ -35,11 +37,11 @@ def limit_headers(requests: Standing | None, tokens: Standing | None) -> list[He
 
 def _duration(seconds: float) -> bytes:
     """As Go writes it: 88ms, 1.5s, 6m0s, 1h0m2s."""
-    milliseconds = round(seconds * 1000)
-    if milliseconds < 1000:
+    milliseconds = round(seconds * SECOND)
+    if milliseconds < SECOND:
         return b"%dms" % milliseconds if milliseconds else b"0s"
-    minutes, milliseconds = divmod(milliseconds, 60_000)
-    rest = (b"%d.%03d" % divmod(milliseconds, 1000)).rstrip(b"0").rstrip(b".") + b"s"
+    minutes, milliseconds = divmod(milliseconds, WINDOW * SECOND)
+    rest = (b"%d.%03d" % divmod(milliseconds, SECOND)).rstrip(b"0").rstrip(b".") + b"s"
     hours, minutes = divmod(minutes, 60)
     if hours:
         return b"%dh%dm%b" % (hours, minutes, rest)
