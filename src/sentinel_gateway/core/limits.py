@@ -43,6 +43,9 @@ class Limits(msgspec.Struct, frozen=True):
         )
 
 
+NO_LIMITS: Final = Limits()
+
+
 class Charge(msgspec.Struct, frozen=True):
     """So much to be taken from a bucket; made by `charge`. `rate` is what comes back each millisecond, in parts like the rest.
 

@@ -14,12 +14,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from sentinel_gateway.core.limits import Charge, Kind, Limits, Scope, Standing, Verdict, charge
+from sentinel_gateway.core.limits import NO_LIMITS, Charge, Kind, Limits, Scope, Standing, Verdict, charge
 from sentinel_gateway.errors import ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
 from sentinel_gateway.pipeline.admit import retry_wait
 from sentinel_gateway.ports import Clock, LimitStore
 
-UNLIMITED: Final = Limits()
 MOST_CALLERS: Final = 10_000
 """Callers whose charges are kept made; then they are made anew."""
 _WHOSE: Final[Mapping[Scope, str]] = {
@@ -56,7 +55,7 @@ class Party(Protocol):
 class LimitRules(msgspec.Struct, frozen=True):
     """Limits by configuration: a key's where it has none of its own, tenants' and public models' by name."""
 
-    keys: Limits = UNLIMITED
+    keys: Limits = NO_LIMITS
     tenants: Mapping[str, Limits] = {}
     models: Mapping[str, Limits] = {}
 
@@ -109,7 +108,7 @@ class Grant(msgspec.Struct):
     _paid: Verdict | None = None
 
     def __repr__(self) -> str:
-        return f"<Grant {self._caller.party.id}, {len(self._places)} places, {self._reserved} tokens>"
+        return f"<Grant of {self._caller!r}, {len(self._places)} places, {self._reserved or 0} tokens>"
 
     def check(self) -> None:
         """Refuse at once, before a body is read, whoever is known to be refused still. Asks no store."""
@@ -179,12 +178,12 @@ class _Caller:
         self.party = party
         self.refused: Verdict | None = None
         self.refused_at = 0.0
-        self._by_user = party.user_limits != UNLIMITED
+        self._by_user = party.user_limits != NO_LIMITS
         self._rules = rules
         self._tag = f"{{{_digest(party.tenant, size=8)}}}"  # what Redis Cluster chooses a slot by
         self._charges = [
             *self._make(party.limits.or_else(rules.keys), "key", party.id),
-            *self._make(rules.tenants.get(party.tenant, UNLIMITED), "tenant"),
+            *self._make(rules.tenants.get(party.tenant, NO_LIMITS), "tenant"),
         ]
         self.requests = [charge for charge in self._charges if charge.kind == "requests"]
         self._costs = _sort(self._charges)
@@ -205,7 +204,7 @@ class _Caller:
         return made
 
     def _model_charges(self, model: str) -> list[Charge]:
-        return self._make(self._rules.models.get(model, UNLIMITED), "model", model)
+        return self._make(self._rules.models.get(model, NO_LIMITS), "model", model)
 
     def _user_charges(self, user: str) -> list[Charge]:
         key = self.party.id

