@@ -144,13 +144,14 @@ async def test_limits_that_change_hold_at_once(limiter):
 
 
 async def test_a_model_has_a_limit_for_each_tenant_apart(limiter):
-    gate = limiter(models={"big": Limits(1)})
+    gate = limiter(models={"big": Limits(1), "huge": Limits(1)})
     acme, other = Key(), Key(id="key_2", tenant="other")
     await ask(gate, acme, "big")
     for _ in range(2):  # the charges of a model are made once
         error = await refusal(gate, acme, "big")
     assert error.message.startswith("Rate limit reached: this tenant may make 1 requests a minute of this model.")
     await ask(gate, acme, "small")
+    await ask(gate, acme, "huge")
     await ask(gate, other, "big")
 
 
@@ -183,9 +184,11 @@ async def test_so_many_in_flight(limiter, store):
     assert type(error) is ConcurrencyLimited
     assert (error.type, error.retry_after) == ("concurrency", 2.0)
     assert error.message == "Rate limit reached: this key may have 2 requests in flight. Try again when one has ended."
-    await first.leave()
+    for _ in range(3):
+        await first.leave()
     third = await ask(gate, key)
-    for grant in (first, second, third, third):
+    await refusal(gate, key)
+    for grant in (first, second, third):
         await grant.leave()
     assert store.buckets() == 0
 
