@@ -1,11 +1,14 @@
 """Limits in headers, to the byte; the structured ones are read back by another's parser."""
 
+import re
+from fractions import Fraction
+
 import http_sf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel_gateway.api.wire.limit_headers import limit_headers
+from sentinel_gateway.api.wire.limit_headers import LIMIT_HEADERS, limit_headers
 from sentinel_gateway.core.limits import Standing
 
 amounts = st.integers(0, 10**9)
@@ -19,12 +22,12 @@ def test_nothing_is_told_where_nothing_is_limited():
 def test_both():
     assert limit_headers(Standing(60, 59, 1.0), Standing(10_000, 2_500, 45.0)) == [
         (b"x-ratelimit-limit-requests", b"60"),
+        (b"x-ratelimit-limit-tokens", b"10000"),
+        (b"ratelimit-policy", b'"requests";q=60;w=60, "tokens";q=10000;w=60'),
         (b"x-ratelimit-remaining-requests", b"59"),
         (b"x-ratelimit-reset-requests", b"1s"),
-        (b"x-ratelimit-limit-tokens", b"10000"),
         (b"x-ratelimit-remaining-tokens", b"2500"),
         (b"x-ratelimit-reset-tokens", b"45s"),
-        (b"ratelimit-policy", b'"requests";q=60;w=60, "tokens";q=10000;w=60'),
         (b"ratelimit", b'"requests";r=59;t=1, "tokens";r=2500;t=45'),
     ]
 
@@ -32,9 +35,9 @@ def test_both():
 def test_one():
     assert limit_headers(None, Standing(600, 0, 6.05)) == [
         (b"x-ratelimit-limit-tokens", b"600"),
+        (b"ratelimit-policy", b'"tokens";q=600;w=60'),
         (b"x-ratelimit-remaining-tokens", b"0"),
         (b"x-ratelimit-reset-tokens", b"6.05s"),
-        (b"ratelimit-policy", b'"tokens";q=600;w=60'),
         (b"ratelimit", b'"tokens";r=0;t=7'),
     ]
 
@@ -50,6 +53,7 @@ def test_one():
         (1.5, b"1.5s"),
         (10, b"10s"),
         (59.95, b"59.95s"),
+        (59.999, b"59.999s"),
         (60, b"1m0s"),
         (100, b"1m40s"),
         (360, b"6m0s"),
@@ -60,6 +64,21 @@ def test_one():
 )
 def test_durations_are_written_as_go_does(seconds, written):
     assert dict(limit_headers(Standing(1, 0, seconds), None))[b"x-ratelimit-reset-requests"] == written
+
+
+def test_all_names_are_listed():
+    assert {name.decode() for name, _ in limit_headers(Standing(1, 1, 0), Standing(1, 1, 0))} == set(LIMIT_HEADERS)
+
+
+UNITS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+
+
+@given(st.integers(0, 10**9))
+def test_a_duration_reads_back_to_the_millisecond(milliseconds):
+    written = dict(limit_headers(None, Standing(1, 0, milliseconds / 1000)))[b"x-ratelimit-reset-tokens"].decode()
+    assert re.fullmatch(r"((\d+h)?\d+m)?\d+(\.\d*[1-9])?s|\d+ms", written)
+    parts = re.findall(r"([\d.]+)(ms|h|m|s)", written)
+    assert sum(Fraction(number) * UNITS[unit] for number, unit in parts) == milliseconds
 
 
 @given(standings, standings)
