@@ -10,6 +10,7 @@ understood costs one as well: whoever sends nothing else is stopped by the same 
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Protocol
 
 import msgspec
@@ -21,6 +22,8 @@ from sentinel_gateway.ports import Clock, LimitStore
 
 MOST_CALLERS: Final = 10_000
 """Callers whose charges are kept made; then they are made anew."""
+USERS_KEPT: Final = 256
+"""End users whose charges are kept made; nobody knows how many there are."""
 _WHOSE: Final[Mapping[Scope, str]] = {
     "key": "this key",
     "tenant": "this tenant",
@@ -193,9 +196,9 @@ class _Caller:
         return f"<_Caller {self.party.id}{', refused' if self.refused else ''}>"
 
     def costs(self, model: str, user: str) -> _Costs:
-        """What a request takes. With limits for end users made anew each time: nobody knows how many there are."""
+        """What a request takes."""
         if self._by_user:
-            return _sort([*self._charges, *self._model_charges(model), *self._user_charges(user)])
+            return _costs_of_user(self, model, _digest(f"{len(self.party.id)} {self.party.id}{user}"))
         if model not in self._rules.models:
             return self._costs
         made = self._by_model.get(model)
@@ -203,12 +206,12 @@ class _Caller:
             made = self._by_model[model] = _sort([*self._charges, *self._model_charges(model)])
         return made
 
+    def of_user(self, model: str, digest: str) -> _Costs:
+        users = self._make(self.party.user_limits, "user", digest, shared=f"{self.party.id}:others")
+        return _sort([*self._charges, *self._model_charges(model), *users])
+
     def _model_charges(self, model: str) -> list[Charge]:
         return self._make(self._rules.models.get(model, NO_LIMITS), "model", model)
-
-    def _user_charges(self, user: str) -> list[Charge]:
-        key = self.party.id
-        return self._make(self.party.user_limits, "user", _digest(f"{len(key)} {key}{user}"), shared=f"{key}:others")
 
     def _make(self, limits: Limits, scope: Scope, owner: str = "", *, shared: str = "") -> list[Charge]:
         sizes: tuple[tuple[Kind, int | None, int], ...] = (
@@ -231,6 +234,11 @@ class _Caller:
 
 
 FREE: Final = _Costs((), (), ())
+
+
+@lru_cache(maxsize=USERS_KEPT)
+def _costs_of_user(caller: _Caller, model: str, digest: str) -> _Costs:
+    return caller.of_user(model, digest)
 
 
 def _sort(charges: Sequence[Charge]) -> _Costs:

@@ -52,11 +52,12 @@ class MemoryLimits:
         table = self._table
         states = []
         for charge in charges:
-            if charge.spill:
+            state = table.get(charge.bucket)
+            if state is None and charge.spill:
                 charges = [self._aimed(aimed, now) for aimed in charges]
                 states = [table.get(aimed.bucket) for aimed in charges]
                 break
-            states.append(table.get(charge.bucket))
+            states.append(state)
         verdict = judge(charges, states, now)
         if verdict.refused is None:
             for charge, spent in zip(charges, verdict.spent):  # noqa: B905 - on the path of every hit
@@ -83,7 +84,7 @@ class MemoryLimits:
 
     def _aimed(self, charge: Charge, now: int) -> Charge:
         """The charge on the user's own bucket, or on the one that is shared."""
-        if not charge.spill or charge.bucket in self._table:
+        if not charge.spill or not charge.cost or charge.bucket in self._table:
             return charge
         if charge.cost < 0:
             # A place in flight goes back to where it was taken. Tokens don't: the shared bucket isn't refilled for somebody

@@ -102,6 +102,13 @@ def test_tokens_that_are_given_back_never_refill_the_shared_bucket(store, clock)
     assert not admitted(store, user("shared", kind="tokens"))
 
 
+def test_looking_takes_no_room(store):
+    for n in range(100):
+        assert admitted(store, user(n, amount=0))
+    assert sum(admitted(store, user(n)) for n in range(100, 100 + MOST)) == MOST
+    assert store.buckets() == MOST
+
+
 def test_more_tokens_than_were_reserved_are_booked_on_the_user(store):
     at_once(store.settle([user("mine", kind="tokens", amount=61)]))
     assert not admitted(store, user("mine", kind="tokens"))
