@@ -107,6 +107,20 @@ async def test_a_refused_key_is_refused_without_a_take_until_its_time(limiter, s
     assert store.takes == 62
 
 
+async def test_a_flood_does_not_hold_up_the_time(limiter, clock):
+    """Asked many times a millisecond, the limit still comes back when it was said to."""
+    gate, key = limiter(), Key(limits=Limits(600))
+    for _ in range(600):
+        await ask(gate, key)
+    await refusal(gate, key)
+    for _ in range(400):
+        clock.now += 0.00024
+        with pytest.raises(RequestsLimited):
+            gate.grant(key).check()
+    clock.now += 0.005
+    await ask(gate, key)
+
+
 async def test_another_key_of_the_tenant_is_not_refused_for_it(limiter):
     gate = limiter()
     await ask(gate, Key(limits=Limits(1)))

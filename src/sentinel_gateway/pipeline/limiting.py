@@ -93,10 +93,14 @@ class Limiter:
         """The error to raise; it is remembered if any other request of the caller would meet it too."""
         if _meets_all(refused):
             caller.refused, caller.refused_at = verdict, self._clock()
+        return self.error(verdict, refused)
+
+    def error(self, verdict: Verdict, refused: Charge) -> RateLimited:
+        """The error for a refusal that is remembered already."""
         return _error(refused, verdict.retry_after, without_wait=retry_wait(self._chance()))
 
 
-class Grant(msgspec.Struct):
+class Grant(msgspec.Struct, eq=False):
     """One request's share of the limits: `check`, `enter`, `tokens` and `settle` where a provider is asked, `leave` in the end.
 
     All but the last two raise `RateLimited`s. Every step may be left out.
@@ -119,7 +123,7 @@ class Grant(msgspec.Struct):
             verdict = self._limiter.recall(self._caller, self._caller.refused)
             if verdict.refused is not None and _meets_all(verdict.refused):
                 self._entered = verdict
-                raise self._limiter.refusal(self._caller, verdict, verdict.refused)
+                raise self._limiter.error(verdict, verdict.refused)
             self._caller.refused = None
 
     async def enter(self, *, model: str, user: str = "") -> None:
