@@ -55,7 +55,7 @@ def test_differential(run, steps, seed):
             charges = [charges[0].of(chance.choice([1, charges[0].limit // 2, charges[0].limit]))]
         holder, settling = f"h{step}", chance.random() < 0.3
         if settling:
-            charges = [charge.of(chance.randint(-3, 3) * chance.choice([1, charge.limit])) for charge in charges]
+            charges = [charge.of(chance.randint(-4, 3) * chance.choice([1, -(-charge.limit // 10)])) for charge in charges]
         elif chance.random() < 0.5:
             charges.append(places(3))
         taken, now, spent = run("settle" if settling else "take", charges, holder=holder)

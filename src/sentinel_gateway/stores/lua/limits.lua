@@ -9,7 +9,8 @@
 -- Answers: 1 if it was taken, else 0; the time; then what was spent of each bucket before, in parts.
 --
 -- A bucket is "spent at rate", kept until it is whole again. Places in flight are a sorted set by the time at which each ends
--- by itself, so those of a node that died come back. All numbers stay below 2^53, so they are exact.
+-- by itself, so those of a node that died come back. All numbers stay below 2^53 (debts of a
+-- hundred minutes of the largest limit), so they are exact.
 
 local UNIT = 60000
 local time = redis.call("TIME")
