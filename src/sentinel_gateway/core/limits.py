@@ -4,8 +4,9 @@ A bucket is what was spent of a limit and has not come back yet. A limit of n a 
 by n parts a millisecond, 60,000 parts being one request or one token. Concurrency is a bucket that only giving back refills.
 A bucket of which nothing is spent is the same as none, so stores forget it.
 
-All sums are exact: they stay below 2^53 for limits up to `LARGEST` and debts of up to a hundred minutes, so `stores/lua/limits.lua`
-comes to the same ones in floating point. Time is an argument, in milliseconds. A clock that jumps back refills nothing; the bucket refills from there.
+All sums are exact: they stay below 2^53 for limits up to `LARGEST` and debts of a hundred minutes, so `stores/lua/limits.lua`
+comes to the same ones in floating point. Time is an argument, in milliseconds. A clock that jumps back refills nothing; the
+bucket refills from there.
 """
 
 from collections.abc import Sequence
