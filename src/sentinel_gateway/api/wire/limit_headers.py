@@ -4,12 +4,10 @@ What a refused caller is told besides (`Retry-After`, `retry-after-ms`) goes wit
 """
 
 import math
-from functools import lru_cache
 from typing import Final
 
+from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.core.limits import Standing
-
-Header = tuple[bytes, bytes]
 
 LIMIT_HEADERS: Final = (
     "x-ratelimit-limit-requests",
@@ -23,45 +21,36 @@ LIMIT_HEADERS: Final = (
 )
 """All names, for whoever must list them."""
 WINDOW: Final = 60
-"""Seconds: all such limits are a minute's."""
+"""Seconds in a minute, which all such limits are for."""
 HOUR: Final = 3600
 
+_TELLS: Final = b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
+_ONE: Final = _TELLS + b'ratelimit-policy: "%b";q=%%d;w=60\r\nratelimit: "%b";r=%%d;t=%%d\r\n'
+_REQUESTS: Final = _ONE % ((b"requests",) * 5)
+_TOKENS: Final = _ONE % ((b"tokens",) * 5)
+_BOTH: Final = (
+    _TELLS % ((b"requests",) * 3)
+    + _TELLS % ((b"tokens",) * 3)
+    + b'ratelimit-policy: "requests";q=%d;w=60, "tokens";q=%d;w=60\r\nratelimit: "requests";r=%d;t=%d, "tokens";r=%d;t=%d\r\n'
+)
 
-def limit_headers(requests: Standing | None, tokens: Standing | None) -> list[Header]:
+
+def limit_headers(requests: Standing | None, tokens: Standing | None) -> Lines:
     """How the tightest limits stand; nothing where there are none."""
-    if requests is None:
-        return [] if tokens is None else _told(b"tokens", tokens, _policies(None, tokens.limit))
-    if tokens is None:
-        return _told(b"requests", requests, _policies(requests.limit, None))
-    return [
-        *_policies(requests.limit, tokens.limit),
-        (b"x-ratelimit-remaining-requests", b"%d" % requests.remaining),
-        (b"x-ratelimit-reset-requests", _duration(requests.reset)),
-        (b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining),
-        (b"x-ratelimit-reset-tokens", _duration(tokens.reset)),
-        (
-            b"ratelimit",
-            b'"requests";r=%d;t=%d, "tokens";r=%d;t=%d'
-            % (requests.remaining, math.ceil(requests.reset), tokens.remaining, math.ceil(tokens.reset)),
-        ),
-    ]
+    if requests is not None and tokens is not None:
+        numbers = (requests.limit, tokens.limit, *_rest(requests), *_rest(tokens))
+        return Lines(_BOTH % (*_told(requests), *_told(tokens), *numbers))
+    if requests is not None:
+        return Lines(_REQUESTS % (*_told(requests), requests.limit, *_rest(requests)))
+    return Lines(_TOKENS % (*_told(tokens), tokens.limit, *_rest(tokens))) if tokens is not None else Lines(b"")
 
 
-def _told(kind: bytes, standing: Standing, policies: tuple[Header, ...]) -> list[Header]:
-    return [
-        *policies,
-        (b"x-ratelimit-remaining-" + kind, b"%d" % standing.remaining),
-        (b"x-ratelimit-reset-" + kind, _duration(standing.reset)),
-        (b"ratelimit", b'"%b";r=%d;t=%d' % (kind, standing.remaining, math.ceil(standing.reset))),
-    ]
+def _told(standing: Standing) -> tuple[int, int, bytes]:
+    return standing.limit, standing.remaining, _duration(standing.reset)
 
 
-@lru_cache(maxsize=1024)
-def _policies(requests: int | None, tokens: int | None) -> tuple[Header, ...]:
-    """What stays the same from answer to answer."""
-    limits = [(kind, limit) for kind, limit in ((b"requests", requests), (b"tokens", tokens)) if limit is not None]
-    policy = b", ".join(b'"%b";q=%d;w=%d' % (kind, limit, WINDOW) for kind, limit in limits)
-    return *((b"x-ratelimit-limit-" + kind, b"%d" % limit) for kind, limit in limits), (b"ratelimit-policy", policy)
+def _rest(standing: Standing) -> tuple[int, int]:
+    return standing.remaining, math.ceil(standing.reset)
 
 
 def _duration(seconds: float) -> bytes:
