@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, Self
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from typing import Any, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from sentinel_gateway.errors import EmbedderDown, StoreDown
 from sentinel_gateway.ports import ChunkStream, Completion, ScopeView, UpstreamCall
 
 Vector = NDArray[np.float32]
+T = TypeVar("T")
 
 START = 1_800_000_000.0
 USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
@@ -39,6 +40,15 @@ class HandMovedLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.now
+
+
+def at_once(step: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that never suspends; it needs no event loop."""
+    try:
+        step.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it has suspended")
 
 
 async def turns(count: int = 10) -> None:

@@ -25,6 +25,11 @@
         ├── RequestTimeout      408 the sender was too slow
         ├── BodyTooLarge        413
         ├── HostRefused         421 a name that this gateway does not answer to
+        ├── RateLimited         429 a limit of the caller's is spent
+        │   ├── RequestsLimited     requests a minute
+        │   ├── TokensLimited       tokens a minute
+        │   │   └── NeverFits           one request asks for more tokens than a whole minute has
+        │   └── ConcurrencyLimited  requests in flight
         ├── LoopDetected        508 the request came back to us
         ├── NotCached           504 `only-if-cached` and nothing stored
         ├── InternalError       500 a fault of ours
@@ -235,6 +240,30 @@ class HostRefused(RequestError):
     status = 421
     type = "invalid_request_error"
     code = "host_not_allowed"
+
+
+class RateLimited(RequestError):
+    """A limit of ours, not the provider's: `UpstreamLimited` is theirs."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    retry = True
+
+
+class RequestsLimited(RateLimited):
+    type = "requests"
+
+
+class TokensLimited(RateLimited):
+    type = "tokens"
+
+
+class NeverFits(TokensLimited):
+    retry = False
+
+
+class ConcurrencyLimited(RateLimited):
+    type = "concurrency"
 
 
 class LoopDetected(RequestError):

@@ -10,6 +10,7 @@ from sentinel_gateway.core.access import Key
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Answer, Chunk, Fields
 from sentinel_gateway.core.issuance import Amendment, AuditEntry
+from sentinel_gateway.core.limits import Charge, Verdict
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Record
 
@@ -279,6 +280,26 @@ class AuditLog(Protocol):
 
     async def page(self, *, tenant: str | None, limit: int, cursor: int | None) -> AuditPage:
         """Entries before the cursor; a tenant's only, or all."""
+        ...
+
+
+class LimitStore(Protocol):
+    """The buckets of all limits.
+
+    Both coroutines answer within the adapter's own deadline and raise nothing: an adapter whose store is away goes on by itself,
+    with a share of each limit. One that keeps its buckets in process never suspends.
+    """
+
+    async def take(self, charges: Sequence[Charge]) -> Verdict:
+        """Take all of it, or nothing; no two charges name the same bucket. Cancelled, it has taken nothing."""
+        ...
+
+    async def settle(self, corrections: Sequence[Charge]) -> None:
+        """Book what is known afterwards, whatever the limits say: an amount above 0 was spent, one below 0 is given back."""
+        ...
+
+    def buckets(self) -> int:
+        """Buckets of which something is spent."""
         ...
 
 

@@ -16,8 +16,9 @@ import pytest
 
 from sentinel_gateway.api.keys import KeyAdmin
 from sentinel_gateway.api.management import build_management
-from sentinel_gateway.core.access import Grant, Key, Limits, is_key_text
+from sentinel_gateway.core.access import Grant, Key, is_key_text
 from sentinel_gateway.core.issuance import Minter
+from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import InvalidKey, StoreDown
 from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.keyring import KeyRing

@@ -5,8 +5,9 @@ import string
 import msgspec
 from hypothesis import strategies as st
 
-from sentinel_gateway.core.access import DIGITS, SCOPES, Grant, Key, Limits
+from sentinel_gateway.core.access import DIGITS, SCOPES, Grant, Key
 from sentinel_gateway.core.issuance import Draw, Minter
+from sentinel_gateway.core.limits import Limits
 
 NOW = 1_800_000_000.0
 PEPPER = b"the pepper of all tests, 32 bytes"

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel_gateway.core import issuance
-from sentinel_gateway.core.access import SCOPES, Grant, Limits, caller_of, describe, is_key_text, key_digest, operator, standing
+from sentinel_gateway.core.access import SCOPES, Grant, caller_of, describe, is_key_text, key_digest, operator, standing
 from sentinel_gateway.core.issuance import Draw, Minter
+from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import InsufficientScope, KeyEnded, KeyNotFound
 from tests.core.keys import GRANT, KEY, NOW, PEPPER, grants, key_of, minted, random32
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 import sentinel_gateway
-from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.settings.model import Limits, Settings
 
 MIB = 1024 * 1024
 
@@ -20,6 +20,8 @@ def test_nothing_configured(configure):
     assert settings.demo
     assert settings.providers == {}
     assert settings.models == {}
+    assert settings.tenants == {}
+    assert settings.limits == Limits()
     assert settings.admin_key is None
 
 

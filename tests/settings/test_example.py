@@ -68,6 +68,9 @@ def test_the_yaml_example_uncommented(tmp_path):
     assert list(settings.providers) == ["demo", "groq", "work", "local"]
     assert settings.models["fast"].targets == ("groq/llama-3.1-8b-instant", "local/qwen3")
     assert settings.models["careful"].ttl == 3600
+    assert settings.models["careful"].limits.requests_per_minute == 60
+    assert settings.limits.tokens_per_minute == 100_000
+    assert settings.tenants["acme"].cache_group == settings.tenants["partner"].cache_group
     assert settings.cache.ttl == 3600
     assert str(settings.data_dir) == "/var/lib/sentinel"
     assert settings.admin_key is not None

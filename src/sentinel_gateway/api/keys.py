@@ -23,13 +23,13 @@ from sentinel_gateway.core.access import (
     Grant,
     Key,
     KeyScope,
-    Limits,
     describe,
     faults,
     require_scope,
     standing,
 )
 from sentinel_gateway.core.issuance import ID_BYTES, Amendment, AuditEntry, Draw, Minter
+from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import KeysUnavailable, StoreDown
 from sentinel_gateway.pipeline.keyring import KeyRing
 from sentinel_gateway.ports import AuditLog, Clock, KeyPage, KeyStore

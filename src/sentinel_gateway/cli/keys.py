@@ -105,7 +105,8 @@ def create(config: Path | None, *, as_json: bool, **asked: Any) -> int:
 
     """
     from sentinel_gateway.cli import key_desk
-    from sentinel_gateway.core.access import DEFAULT_TENANT, Grant, Limits, faults
+    from sentinel_gateway.core.access import DEFAULT_TENANT, Grant, faults
+    from sentinel_gateway.core.limits import Limits
 
     now = datetime.now(UTC)
     limits, user_limits = (Limits(**{name: asked[prefix + option] for option, name in LIMITS}) for prefix in ("", "user_"))

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from sentinel_gateway.core.limits import LARGEST, NO_LIMITS, Limits
 from sentinel_gateway.errors import InsufficientScope, ModelNotAllowed
 
 KeyScope = Literal["inference", "read", "admin"]
@@ -32,7 +33,6 @@ NAME_LENGTH: Final = 100
 TENANT_LENGTH: Final = 1024
 MODELS: Final = 100
 MODEL_LENGTH: Final = 200
-LARGEST: Final = 1_000_000_000
 
 BLOCK: Final = 64
 """Bytes that SHA-256 takes in at once."""
@@ -40,17 +40,6 @@ BLOCK: Final = 64
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 _SHAPE: Final = re.compile(rf"{MARK}[0-9A-Za-z]{{{BODY_DIGITS + CHECKSUM_DIGITS}}}")
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """None is no limit."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrency: int | None = None
-
-
-NO_LIMITS: Final = Limits()
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):

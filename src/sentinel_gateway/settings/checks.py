@@ -3,6 +3,7 @@
 Each check reads settings of which every value is right by itself, and tells its faults to a `Report`.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,7 +13,7 @@ from pydantic import SecretStr
 
 from sentinel_gateway.settings.faults import suggest
 from sentinel_gateway.settings.layers import Fault, Layer
-from sentinel_gateway.settings.model import Location, ModelSettings, ProviderSettings, Server, Settings
+from sentinel_gateway.settings.model import Location, ModelSettings, ProviderSettings, Server, Settings, Tenant
 from sentinel_gateway.settings.network import is_loopback, is_own_address
 from sentinel_gateway.settings.presets import PRESETS, Preset
 
@@ -51,6 +52,7 @@ def complete(settings: Settings, report: Report) -> Settings:
     for name, model in settings.models.items():
         _check_targets(name, model, providers, report)
     _check_default(settings, providers, report)
+    _check_groups(settings.tenants, report)
     return settings.model_copy(update={"providers": providers})
 
 
@@ -182,6 +184,22 @@ def _check_default(settings: Settings, providers: Mapping[str, ProviderSettings]
         report.fault(location, f"got '{name}', but the default is provider/model, or a name under models{known}")
     elif provider not in enabled and not report.is_broken(("providers", provider)):
         report.fault(location, f"got '{name}', but {_why_off(provider, providers, enabled)}")
+
+
+def _check_groups(tenants: Mapping[str, Tenant], report: Report) -> None:
+    members = Counter(tenant.cache_group for tenant in tenants.values())
+    for name, tenant in tenants.items():
+        group = tenant.cache_group
+        if group is None:
+            continue
+        other = tenants.get(group)
+        if other is not None and other.cache_group != group:
+            report.fault(
+                ("tenants", name, "cache_group"),
+                f"'{group}' is a tenant that shares with nobody: choose another name for the group",
+            )
+        elif members[group] == 1:
+            report.notes.append(f"'{name}' is the only tenant of the cache group '{group}': it shares with nobody")
 
 
 def _enabled(providers: Mapping[str, ProviderSettings]) -> set[str]:

@@ -26,6 +26,7 @@ MIN_SECRET_DISTINCT: Final = 8
 """Different characters: 32 random bytes written in hex practically never have fewer."""
 _HABITUAL: Final = ("changeme", "change-me", "change_me", "default", "example", "password", "placeholder", "secret")
 """Words of examples."""
+LONGEST_NAME: Final = 1024
 UNAVAILABLE: Final = "Not available in this version."
 
 Location = tuple[str | int, ...]
@@ -98,6 +99,12 @@ def _check_provider(name: str) -> str:
 def _check_alias(name: str) -> str:
     if not _ALIAS.fullmatch(name):
         raise ValueError("a model's name has up to 128 letters, digits and . _ : / @ + -, and starts with a letter or digit")
+    return name
+
+
+def _check_plain(name: str) -> str:
+    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
+        raise ValueError(f"the name of a tenant has 1 to {LONGEST_NAME} printable characters, and no space at its ends")
     return name
 
 
@@ -259,6 +266,25 @@ class ProviderSettings(Room):
         return preset.key_env if preset else "api_key"
 
 
+class Limits(Room):
+    """Of one key, one tenant or one model. Unset: no limit."""
+
+    requests_per_minute: Count | None = Field(
+        default=None, description="Requests a minute, cache hits too; a key with limits of its own has those."
+    )
+    tokens_per_minute: Count | None = Field(
+        default=None, description="Tokens a minute that providers are asked for; hits cost none."
+    )
+    concurrency: Count | None = Field(default=None, description="Requests in flight.")
+
+
+class Tenant(Room):
+    limits: Limits = Field(default=Limits(), description="What all its keys may use together.")
+    cache_group: Annotated[str, AfterValidator(_check_plain)] | None = Field(
+        default=None, description="Tenants of the same group answer each other's requests from one cache; unset: none shares."
+    )
+
+
 class ModelSettings(Room):
     """A public model name: its targets in order of preference."""
 
@@ -266,6 +292,7 @@ class ModelSettings(Room):
         description="provider/model names; the next is asked when one fails."
     )
     ttl: Lifetime | None = Field(default=None, description="Seconds to keep its answers; 0: not at all.")
+    limits: Limits = Field(default=Limits(), description="What each tenant may use of it.")
 
     @model_validator(mode="before")
     @classmethod
@@ -348,6 +375,7 @@ class Service(Room):
 
 ProviderName = Annotated[str, AfterValidator(_check_provider)]
 ModelName = Annotated[str, AfterValidator(_check_alias)]
+TenantName = Annotated[str, AfterValidator(_check_plain)]
 
 
 class Settings(Room):
@@ -359,6 +387,8 @@ class Settings(Room):
     routing: Routing = Field(default=Routing(), description="Who answers what.")
     cache: Cache = Field(default=Cache(), description="What is kept, where and how long.")
     keys: Keys = Field(default=Keys(), description="Client keys; not available in this version.")
+    limits: Limits = Field(default=Limits(), description="What each key may use that has no limits of its own.")
+    tenants: dict[TenantName, Tenant] = Field(default={}, description="Tenants by name: who shares limits, and perhaps a cache.")
     logging: Logging = Field(default=Logging(), description="What is written, and how.")
     service: Service = Field(default=Service(), description="Who this is.")
     data_dir: Path = Field(default=Path("~/.local/share/sentinel"), description="Folder of all state on disk.")

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from sentinel_gateway.core.access import Key, KeyScope, Limits
+from sentinel_gateway.core.access import Key, KeyScope
 from sentinel_gateway.core.issuance import NO_KEY, Amendment, AuditEntry
+from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import InvalidField, KeyNotFound
 from sentinel_gateway.ports import KeyChanges, KeyPage, Mark
 from sentinel_gateway.stores import audit

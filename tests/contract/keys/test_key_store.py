@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from sentinel_gateway.core import issuance
-from sentinel_gateway.core.access import SCOPES, Limits
+from sentinel_gateway.core.access import SCOPES
 from sentinel_gateway.core.issuance import AuditEntry
+from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import InvalidField, KeyEnded, KeyNotFound
 from sentinel_gateway.stores import keys
 from sentinel_gateway.stores.keys import BATCH

@@ -1,0 +1,151 @@
+"""How often, how much and how many at once: limits as token buckets, in whole numbers.
+
+A bucket is what was spent of a limit and has not come back yet. A limit of n a minute refills all the time: what is spent shrinks
+by n parts a millisecond, 60,000 parts being one request or one token. Concurrency is a bucket that only giving back refills.
+A bucket of which nothing is spent is the same as none, so stores forget it.
+
+All sums are exact: they stay below 2^53 for limits up to `LARGEST` and debts of a hundred minutes, so `stores/lua/limits.lua`
+comes to the same ones in floating point. Time is an argument, in milliseconds. A clock that jumps back refills nothing; the
+bucket refills from there.
+"""
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Final, Literal
+
+import msgspec
+
+Kind = Literal["requests", "tokens", "concurrency"]
+"""What is limited: requests a minute, tokens a minute, requests in flight."""
+Scope = Literal["key", "tenant", "user", "model"]
+"""Whose limit it is. A user is an end user of one key; a model's limit counts for each tenant apart."""
+State = tuple[int, int, int]
+"""What was spent of a bucket, in parts; when that was so, in milliseconds; the parts that come back each millisecond."""
+
+UNIT: Final = 60_000
+"""Parts of one request or token: as many as a minute has milliseconds."""
+LARGEST: Final = 1_000_000_000
+"""No limit may be larger."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What somebody may use; None: as much as they like."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+    def or_else(self, defaults: "Limits") -> "Limits":
+        """These, and the defaults where they say nothing."""
+        return Limits(
+            defaults.requests_per_minute if self.requests_per_minute is None else self.requests_per_minute,
+            defaults.tokens_per_minute if self.tokens_per_minute is None else self.tokens_per_minute,
+            defaults.concurrency if self.concurrency is None else self.concurrency,
+        )
+
+
+NO_LIMITS: Final = Limits()
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """So much to be taken from a bucket; made by `charge`. `rate` is what comes back each millisecond, in parts like the rest.
+
+    An amount of 0 only looks and is never refused. A store that bounds how many buckets it holds may take from `spill` instead,
+    a bucket that several share.
+    """
+
+    bucket: str
+    kind: Kind
+    scope: Scope
+    limit: int
+    amount: int
+    spill: str
+    rate: int
+    capacity: int
+    cost: int
+
+    @property
+    def hopeless(self) -> bool:
+        """Is it more than the whole limit?"""
+        return self.cost > self.capacity
+
+    def of(self, amount: int) -> "Charge":
+        """Another amount from the same bucket; below 0 gives back."""
+        return charge(self.bucket, self.kind, self.scope, limit=self.limit, amount=amount, spill=self.spill)
+
+
+def charge(bucket: str, kind: Kind, scope: Scope, *, limit: int, amount: int, spill: str = "") -> Charge:
+    rate = 0 if kind == "concurrency" else limit
+    return Charge(bucket, kind, scope, limit, amount, spill, rate, limit * UNIT, amount * UNIT)
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a limit stands: how many are left of it, and the seconds until it is whole again."""
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What came of a take: `spent` of each charge's bucket, in parts, as it is now.
+
+    `refused` is the charge that did not fit, of several the one with the longest wait; then nothing was taken. `retry_after` is
+    in seconds; None where time alone does not help: somebody must give back first, or the charge is more than the whole limit.
+    """
+
+    charges: Sequence[Charge]
+    spent: Sequence[int]
+    refused: Charge | None = None
+    retry_after: float | None = None
+
+    def standing(self, kind: Kind) -> Standing | None:
+        """Of the buckets of this kind, the one of which least is left."""
+        least, tightest = 0, None
+        for charge, spent in zip(self.charges, self.spent):  # noqa: B905 - told with every answer
+            if charge.kind == kind and (tightest is None or charge.capacity - spent < least):
+                least, tightest = charge.capacity - spent, charge
+        if tightest is None:
+            return None
+        reset = -((least - tightest.capacity) // tightest.rate) if tightest.rate else 0
+        return Standing(tightest.limit, least // UNIT if least > 0 else 0, reset / 1000)
+
+    def later(self, elapsed: int) -> "Verdict":
+        """What would come of it so many milliseconds later, if nobody took anything meanwhile."""
+        states = [(before, 0, charge.rate) for charge, before in zip(self.charges, self.spent, strict=True)]
+        return judge(self.charges, states, elapsed)
+
+
+def refilled(state: State, now: int) -> int:
+    """What is still spent of a bucket."""
+    spent, at, rate = state
+    if rate and now > at:
+        spent -= rate * (now - at)
+        return spent if spent > 0 else 0  # noqa: FURB136 - max() costs as much as all the rest
+    return spent
+
+
+def judge(charges: Sequence[Charge], states: Sequence[State | None], now: int) -> Verdict:
+    """May all of this be taken from buckets in these states? All or nothing."""
+    spent = []
+    fits = True
+    for charge, state in zip(charges, states):  # noqa: B905 - the check of lengths costs as much as a bucket
+        total = charge.cost if state is None else refilled(state, now) + charge.cost
+        if total > charge.capacity and charge.cost:
+            fits = False
+        spent.append(total)
+    return Verdict(charges, spent) if fits else _refusal(charges, spent)
+
+
+def _refusal(charges: Sequence[Charge], wanted: Sequence[int]) -> Verdict:
+    over = [(total - charge.capacity, charge) for charge, total in zip(charges, wanted, strict=True) if charge.cost]
+    over = [(excess, charge) for excess, charge in over if excess > 0]
+    spent = [total - charge.cost for charge, total in zip(charges, wanted, strict=True)]
+    for _, charge in over:
+        if charge.hopeless:
+            return Verdict(charges, spent, charge)
+    waits = [(-(-excess // charge.rate), charge) for excess, charge in over if charge.rate]
+    if not waits:
+        return Verdict(charges, spent, over[0][1])
+    wait, longest = max(waits, key=itemgetter(0))
+    return Verdict(charges, spent, longest, wait / 1000)

@@ -1,0 +1,122 @@
+"""Limits within one process: buckets in a table, synchronous at heart.
+
+The table is bounded, and nothing that was spent is forgotten for it. Keys, tenants and models are as many as the operator made;
+end users are as many as callers make up. So the users of one key have at most `most_users` buckets of a kind, and those beyond
+share one, their charges' `spill`: a flood of invented users meets a stricter limit, never a laxer one, and no other key feels it.
+Buckets that are whole again are dropped when the table has doubled, when a key's users are too many, and when they are counted.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from sentinel_gateway.core.limits import Charge, State, Verdict, judge, refilled
+
+MOST_USERS: Final = 1024
+"""Buckets of a kind that one key's end users have at a time: 0.4 MB (measured)."""
+SWEEP_PAUSE: Final = 1000
+"""Milliseconds: a crowd that is all in use is not looked through for each newcomer."""
+SMALL: Final = 1024
+"""Buckets that may lie whole before anybody looks."""
+
+
+class _Crowd:
+    """The buckets of one key's end users."""
+
+    __slots__ = ("buckets", "swept")
+
+    def __init__(self) -> None:
+        self.buckets: set[str] = set()
+        self.swept: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<_Crowd of {len(self.buckets)}>"
+
+
+class MemoryLimits:
+    """A `LimitStore` of this process alone. Nothing in it suspends."""
+
+    def __init__(self, *, clock: Callable[[], float], most_users: int = MOST_USERS) -> None:
+        self._clock = clock
+        self._most_users = most_users
+        self._table: dict[str, State] = {}
+        self._crowds: dict[str, _Crowd] = {}
+        self._sweep_above = SMALL
+
+    def __repr__(self) -> str:
+        return f"<MemoryLimits {len(self._table)} buckets>"
+
+    async def take(self, charges: Sequence[Charge]) -> Verdict:
+        now = int(self._clock() * 1000)
+        table = self._table
+        states = []
+        for charge in charges:
+            state = table.get(charge.bucket)
+            if state is None and charge.spill:
+                charges = [self._aimed(aimed, now) for aimed in charges]
+                states = [table.get(aimed.bucket) for aimed in charges]
+                break
+            states.append(state)
+        verdict = judge(charges, states, now)
+        if verdict.refused is None:
+            for charge, spent in zip(charges, verdict.spent):  # noqa: B905 - on the path of every hit
+                if charge.cost:
+                    table[charge.bucket] = spent, now, charge.rate
+            if len(table) > self._sweep_above:
+                self._sweep(now)
+        return verdict
+
+    async def settle(self, corrections: Sequence[Charge]) -> None:
+        now = int(self._clock() * 1000)
+        for correction in corrections:
+            bucket = self._aimed(correction, now).bucket if correction.spill else correction.bucket
+            state = self._table.get(bucket)
+            spent = correction.cost if state is None else refilled(state, now) + correction.cost
+            if spent > 0:
+                self._table[bucket] = spent, now, correction.rate
+            elif state is not None:
+                del self._table[bucket]
+
+    def buckets(self) -> int:
+        self._sweep(int(self._clock() * 1000))
+        return len(self._table)
+
+    def _aimed(self, charge: Charge, now: int) -> Charge:
+        """The charge on the user's own bucket, or on the one that is shared."""
+        if not charge.spill or not charge.cost or charge.bucket in self._table:
+            return charge
+        if charge.cost < 0:
+            # A place in flight goes back to where it was taken. Tokens don't: the shared bucket isn't refilled for somebody
+            # whose own has become whole since.
+            return _spilled(charge) if charge.kind == "concurrency" else charge
+        crowd = self._crowds.get(charge.spill)
+        if crowd is None:
+            crowd = self._crowds[charge.spill] = _Crowd()
+        if len(crowd.buckets) >= self._most_users and (crowd.swept is None or abs(now - crowd.swept) >= SWEEP_PAUSE):
+            crowd.swept = now
+            self._drop_whole(crowd.buckets, now)
+            crowd.buckets.intersection_update(self._table)
+        if len(crowd.buckets) >= self._most_users:
+            return _spilled(charge)
+        crowd.buckets.add(charge.bucket)
+        return charge
+
+    def _sweep(self, now: int) -> None:
+        self._drop_whole(self._table, now)
+        self._table = self._table.copy()  # a dict keeps the size that it once had
+        for spill, crowd in list(self._crowds.items()):
+            crowd.buckets.intersection_update(self._table)
+            if not crowd.buckets:
+                del self._crowds[spill]
+        self._sweep_above = max(SMALL, 2 * len(self._table))
+
+    def _drop_whole(self, buckets: Iterable[str], now: int) -> None:
+        for bucket in list(buckets):
+            state = self._table.get(bucket)
+            if state is not None and not refilled(state, now):
+                del self._table[bucket]
+
+
+def _spilled(charge: Charge) -> Charge:
+    return replace(charge, bucket=charge.spill, spill="")

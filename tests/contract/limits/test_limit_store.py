@@ -1,0 +1,130 @@
+"""What every store of limits does. Times are short enough to be waited for, where a store has a clock of its own."""
+
+import asyncio
+
+import pytest
+
+from sentinel_gateway.core.limits import UNIT, charge
+
+pytestmark = pytest.mark.anyio
+
+FAST = 6000
+"""A minute: one comes back each 10 ms."""
+SLOW = 2
+"""A minute: none comes back while a test runs."""
+
+
+def requests(limit=SLOW, amount=1, *, name="requests"):
+    return charge(f"{{t}}:{name}", "requests", "key", limit=limit, amount=amount)
+
+
+def tokens(limit=SLOW, amount=1):
+    return charge("{t}:tokens", "tokens", "key", limit=limit, amount=amount)
+
+
+def places(limit=2, amount=1):
+    return charge("{t}:concurrency", "concurrency", "key", limit=limit, amount=amount)
+
+
+async def admitted(store, *charges):
+    return (await store.take(charges)).refused is None
+
+
+async def test_a_whole_limit_at_once_and_then_none(bench):
+    assert [await admitted(bench.store, requests(3)) for _ in range(4)] == [True, True, True, False]
+    verdict = await bench.store.take([requests(3)])
+    assert verdict.refused == requests(3)
+    assert 0 < verdict.retry_after <= 20
+
+
+async def test_it_comes_back_by_and_by(bench):
+    assert await admitted(bench.store, requests(FAST, FAST))
+    refused = await bench.store.take([requests(FAST, 10)])
+    assert 0 < refused.retry_after <= 0.1
+    await bench.wait(refused.retry_after + 0.001)
+    assert await admitted(bench.store, requests(FAST, 10))
+    assert not await admitted(bench.store, requests(FAST, FAST))
+
+
+async def test_what_is_left_is_told(bench):
+    first = (await bench.store.take([requests(4), tokens(100, 30)])).standing("requests")
+    assert (first.limit, first.remaining) == (4, 3)
+    assert 14.9 < first.reset <= 15
+    second = (await bench.store.take([requests(4), tokens(100, 0)])).standing("tokens")
+    assert (second.limit, second.remaining) == (100, 70)
+
+
+async def test_all_or_nothing(bench):
+    assert await admitted(bench.store, tokens(SLOW, SLOW))
+    verdict = await bench.store.take([requests(), tokens(), places()])
+    assert verdict.refused == tokens()
+    untouched = await bench.store.take([requests(amount=0), places(amount=0)])
+    assert list(untouched.spent) == [0, 0]
+
+
+async def test_looking_takes_nothing_and_is_never_refused(bench):
+    for _ in range(5):
+        assert await admitted(bench.store, requests(amount=0))
+    await bench.store.settle([requests(amount=5)])
+    assert await admitted(bench.store, requests(amount=0))
+    assert not await admitted(bench.store, requests())
+
+
+async def test_more_than_the_limit_is_refused_for_good(bench):
+    verdict = await bench.store.take([tokens(10, 11)])
+    assert verdict.refused.hopeless
+    assert verdict.retry_after is None
+
+
+async def test_what_was_not_used_is_given_back_and_never_more(bench):
+    await bench.store.take([tokens(10, 8)])
+    await bench.store.settle([tokens(10, -5)])
+    assert (await bench.store.take([tokens(10, 0)])).standing("tokens").remaining == 7
+    await bench.store.settle([tokens(10, -50)])
+    assert (await bench.store.take([tokens(10, 0)])).standing("tokens").remaining == 10
+
+
+async def test_more_than_was_reserved_is_a_debt(bench):
+    await bench.store.take([tokens(10, 8)])
+    await bench.store.settle([tokens(10, 12)])
+    verdict = await bench.store.take([tokens(10, 1)])
+    assert verdict.refused == tokens(10, 1)
+    assert 65 < verdict.retry_after <= 66
+
+
+async def test_places_are_held_until_they_are_given_back(bench):
+    assert [await admitted(bench.store, places()) for _ in range(3)] == [True, True, False]
+    assert (await bench.store.take([places()])).retry_after is None
+    await bench.wait(0.05)
+    assert not await admitted(bench.store, places())
+    await bench.store.settle([places(amount=-1)])
+    assert await admitted(bench.store, places())
+    assert not await admitted(bench.store, places())
+
+
+async def test_a_limit_that_was_lowered_or_raised_counts_what_was_spent(bench):
+    assert await admitted(bench.store, requests(10, 5))
+    assert not await admitted(bench.store, requests(5))
+    assert await admitted(bench.store, requests(100, 94))
+
+
+async def test_buckets_are_apart(bench):
+    assert await admitted(bench.store, requests(1))
+    assert await admitted(bench.store, requests(1, name="others"))
+    assert not await admitted(bench.store, requests(1))
+
+
+async def test_a_crowd_at_once_gets_no_more_than_there_is(bench):
+    taken = await asyncio.gather(*(bench.store.take([requests(7), places(5)]) for _ in range(30)))
+    assert sum(verdict.refused is None for verdict in taken) == 5
+    assert (await bench.store.take([requests(7, 0)])).spent[0] > 4 * UNIT
+
+
+async def test_buckets_in_use_are_counted(bench):
+    assert bench.store.buckets() == 0
+    await bench.store.take([requests(FAST), places()])
+    assert bench.store.buckets() == 2
+    await bench.wait(0.02)
+    assert bench.store.buckets() == 1
+    await bench.store.settle([places(amount=-1)])
+    assert bench.store.buckets() == 0

@@ -1,0 +1,130 @@
+"""`limits.lua` on a real Redis takes exactly what `core/limits.py` says."""
+
+from importlib import resources
+from random import Random
+
+import pytest
+import redis
+
+from sentinel_gateway.core.limits import UNIT, charge, judge, refilled
+
+SCRIPT = resources.files("sentinel_gateway.stores").joinpath("lua/limits.lua").read_text()
+LEASE = 60_000
+
+
+@pytest.fixture
+def server(redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def run(server):
+    """run(how, charges, holder="h", lease=...) is (taken, the server's time, what was spent of each before)."""
+    script = server.register_script(SCRIPT)
+
+    def run(how, charges, *, holder="h", lease=LEASE):
+        numbers = [number for charge in charges for number in (charge.rate, charge.capacity, charge.cost)]
+        taken, now, *spent = script(keys=[charge.bucket for charge in charges], args=[how, holder, lease, *numbers])
+        return bool(taken), now, spent
+
+    return run
+
+
+def requests(limit, amount=1, *, name="{t}:requests:key:k"):
+    return charge(name, "requests", "key", limit=limit, amount=amount)
+
+
+def places(limit, amount=1):
+    return charge("{t}:concurrency:key:k", "concurrency", "key", limit=limit, amount=amount)
+
+
+@pytest.mark.parametrize("steps", [2_000, pytest.param(100_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seed", range(2))
+def test_differential(run, steps, seed):
+    """Any sequence of takes and corrections, at the server's own times: the same verdicts and the same sums to the last part."""
+    chance, states, holders = Random(seed), {}, {}
+    admitted = refused = 0
+    for step in range(steps):
+        charges = [
+            requests(chance.choice([1, 7, 600, 60_000, 10**9]), chance.randrange(4), name=f"{{t}}:requests:{n}")
+            for n in chance.sample(range(4), chance.randint(1, 3))
+        ]
+        if chance.random() < 0.2:
+            charges = [charges[0].of(chance.choice([1, charges[0].limit // 2, charges[0].limit]))]
+        holder, settling = f"h{step}", chance.random() < 0.3
+        if settling:
+            charges = [charge.of(chance.randint(-4, 3) * chance.choice([1, -(-charge.limit // 10)])) for charge in charges]
+        elif chance.random() < 0.5:
+            charges.append(places(3))
+        taken, now, spent = run("settle" if settling else "take", charges, holder=holder)
+        known = [states.get(charge.bucket) for charge in charges]
+        assert spent == [refilled(state, now) if state else 0 for state in known]
+        assert taken == (settling or judge(charges, known, now).refused is None)
+        admitted, refused = admitted + taken, refused + (not taken)
+        if taken:
+            for charge, before in zip(charges, spent, strict=True):
+                if charge.cost:
+                    states[charge.bucket] = max(0, before + charge.cost), now, charge.rate
+            if charges[-1].kind == "concurrency":
+                holders[holder] = charges[-1]
+        if holders and chance.random() < 0.4:
+            holder = chance.choice(list(holders))
+            back = holders.pop(holder).of(-1)
+            _, now, spent = run("settle", [back], holder=holder)
+            states[back.bucket] = spent[0] + back.cost, now, 0
+    assert admitted > steps / 3
+    assert refused > steps / 20
+
+
+def test_a_bucket_is_kept_until_it_is_whole(run, server):
+    assert run("take", [requests(60, 30)])[0]
+    assert 29_000 < server.pttl("{t}:requests:key:k") <= 30_000
+    run("settle", [requests(60, -30)])
+    assert server.keys() == []
+
+
+def test_looking_writes_nothing(run, server):
+    assert run("take", [requests(60, 0), places(1, 0)])[0]
+    assert server.keys() == []
+
+
+def test_a_refused_take_writes_nothing(run, server):
+    assert run("take", [requests(1)])[0]
+    assert not run("take", [requests(5, name="{t}:requests:other"), requests(1), places(2)])[0]
+    assert server.keys() == [b"{t}:requests:key:k"]
+
+
+def test_places_of_a_node_that_died_come_back(run, server):
+    assert run("take", [places(1)], holder="dead", lease=150)[0]
+    assert not run("take", [places(1)], holder="other")[0]
+    assert 0 < server.pttl("{t}:concurrency:key:k") <= 150
+    while not (taken := run("take", [places(1)], holder="other"))[0]:
+        assert taken[2] == [UNIT]
+    assert server.zrange("{t}:concurrency:key:k", 0, -1) == [b"other"]
+
+
+def test_a_place_is_given_back_once(run):
+    assert run("take", [places(2)], holder="a")[0]
+    assert run("take", [places(2)], holder="b")[0]
+    for _ in range(3):
+        run("settle", [places(2, -1)], holder="a")
+    assert run("take", [places(2, 0)])[2] == [UNIT]
+
+
+def test_a_clock_that_jumped_back_refills_nothing(run, server):
+    """As after a fail-over to a server whose clock is behind."""
+    _, now, _ = run("take", [requests(60, 0)])
+    server.set("{t}:requests:key:k", f"{60 * UNIT} {now + 3_600_000} 60")
+    assert not run("take", [requests(60)])[0]
+    assert run("settle", [requests(60, 0)])[2] == [60 * UNIT]
+
+
+def test_what_callers_write_is_data(run, server):
+    """No name or number is ever part of the script."""
+    holder = "'); redis.call('FLUSHALL') --"
+    server.set("mine", "1")
+    assert run("take", [places(2)], holder=holder)[0]
+    assert server.get("mine") == b"1"
+    assert server.zrange("{t}:concurrency:key:k", 0, -1) == [holder.encode()]
