@@ -10,6 +10,7 @@ from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Answer, Chunk, Fields
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Record
+from sentinel_gateway.core.tokens import Encoding, TokenCount
 
 if TYPE_CHECKING:  # numpy is loaded only where the semantic tier is on
     import numpy as np
@@ -147,6 +148,16 @@ class Embedder(Protocol):
         A text that was embedded lately costs nothing, and one that is being embedded is not embedded again. Raises `EmbedderDown`
         within the adapter's own deadline, and at once when too much is waiting; what comes out is finite and of unit length.
         """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class TokenCounter(Protocol):
+    """How many tokens texts are. Never raises; what it can't count, or not in time, it estimates and says so."""
+
+    async def count(self, texts: Sequence[str], *, encoding: Encoding) -> TokenCount:
+        """The tokens of the texts of one request together. Long texts are counted off the event loop, with bounded work."""
         ...
 
     async def close(self) -> None: ...
