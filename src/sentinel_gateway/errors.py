@@ -18,12 +18,16 @@
         ├── RouteNotFound       404
         ├── MethodNotAllowed    405
         ├── RequestTimeout      408 the sender was too slow
+        ├── RequestUnderway     409 the first request with this idempotency key has not been answered yet
+        ├── RequestInterrupted  409 what came of the first request with this idempotency key is not known
         ├── BodyTooLarge        413
         ├── HostRefused         421 a name that this gateway does not answer to
+        ├── KeyReused           422 the idempotency key belongs to another request
         ├── LoopDetected        508 the request came back to us
         ├── NotCached           504 `only-if-cached` and nothing stored
         ├── InternalError       500 a fault of ours
         ├── Overloaded          503 too many requests in flight
+        ├── KeysUnavailable     503 it can't be known whether this idempotency key was used before
         ├── ClearFailed         503 a tier could not be cleared: the entries may still be there
         ├── ClientLeft          499 the caller hung up: recorded, never sent
         └── UpstreamError       502 the provider failed us
@@ -189,6 +193,21 @@ class RequestTimeout(RequestError):
     retry = True
 
 
+class RequestUnderway(RequestError):
+    status = 409
+    type = "invalid_request_error"
+    code = "idempotency_request_in_progress"
+    retry = True
+
+
+class RequestInterrupted(RequestError):
+    """No retry with the same key mends it."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "idempotency_request_interrupted"
+
+
 class BodyTooLarge(RequestError):
     status = 413
     type = "invalid_request_error"
@@ -199,6 +218,12 @@ class HostRefused(RequestError):
     status = 421
     type = "invalid_request_error"
     code = "host_not_allowed"
+
+
+class KeyReused(RequestError):
+    status = 422
+    type = "invalid_request_error"
+    code = "idempotency_key_reused"
 
 
 class LoopDetected(RequestError):
@@ -219,6 +244,13 @@ class Overloaded(RequestError):
     status = 503
     type = "service_unavailable_error"
     code = "server_is_overloaded"
+    retry = True
+
+
+class KeysUnavailable(RequestError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "idempotency_unavailable"
     retry = True
 
 

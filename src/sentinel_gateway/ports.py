@@ -8,6 +8,7 @@ import msgspec
 
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Answer, Chunk, Fields
+from sentinel_gateway.core.idempotency import Claim, Held, Outcome
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.tokens import Encoding, TokenCount
@@ -216,6 +217,33 @@ class VectorArchive(Protocol):
     def heads(self, *, model: str) -> AsyncIterator[list[tuple[Head, bytes | None]]]:
         """All stored questions, page by page, each with the vector that `model` made of it. Ends early if the store fails."""
         ...
+
+
+class IdempotencyStore(Protocol):
+    """Which requests with an idempotency key were begun, and what came of them.
+
+    A key is free again once its lifetime is over; what a tenant has beyond its quota goes earlier, the oldest first.
+    All raise `StoreDown`, within the adapter's own deadline.
+    """
+
+    async def claim(self, wanted: Claim, now: float) -> Held | None:
+        """None for exactly one of those who ask: it is to do the work, then to `keep` or to `release`.
+
+        Durable, where the adapter is: after a crash the key is held, without an outcome.
+        """
+        ...
+
+    async def keep(self, held: Claim, outcome: Outcome) -> None: ...
+
+    async def release(self, held: Claim) -> None:
+        """Nothing came of it: whoever asks next is to do the work."""
+        ...
+
+    async def count(self) -> int:
+        """Keys held."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Events(Protocol):
