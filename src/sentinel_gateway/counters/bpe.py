@@ -97,8 +97,10 @@ class BpeCounter:
             self._waiting -= 1
 
     async def close(self) -> None:
-        """Give up what waits; what is being counted ends by itself."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let what waits end, within the deadline; the rest is given up."""
+        ended = self._loop.run_in_executor(self._thread, bool)
+        await asyncio.wait([ended], timeout=self._limits.deadline)
+        self._thread.shutdown(wait=ended.done(), cancel_futures=True)
 
     def _count(self, texts: Sequence[str], encoding: Encoding) -> TokenCount:
         if encoding not in self._loaded:

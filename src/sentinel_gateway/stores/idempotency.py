@@ -81,7 +81,7 @@ class SqliteIdempotency:
     async def close(self) -> None:
         """Once all that was asked for is done."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._let_go)
-        self._thread.shutdown(wait=False)
+        self._thread.shutdown()
 
     async def _do(self, job: Callable[[sqlite3.Connection], T]) -> T:
         doing = asyncio.get_running_loop().run_in_executor(self._thread, self._run, job)

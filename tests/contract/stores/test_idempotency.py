@@ -123,19 +123,20 @@ async def test_what_is_worked_on_is_never_lost_to_a_quota(store):
     assert [await store.claim(claim_of(number), NOW + 9) is None for number in range(5)] == [False] * 5
 
 
-def work_until_killed(folder) -> str:
-    command = [sys.executable, idempotency_worker.__file__, str(folder)]
+@pytest.fixture
+def reported(tmp_path):
+    """What a process said before it was killed."""
+    command = [sys.executable, idempotency_worker.__file__, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert select.select([process.stdout], [], [], 30.0)[0], "the worker never reported"
         time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
-        reported, _ = process.communicate()
+        said, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL
-    return reported
+    return said
 
 
-async def test_keys_outlive_a_process_that_is_killed(tmp_path):
-    reported = await asyncio.to_thread(work_until_killed, tmp_path)
+async def test_keys_outlive_a_process_that_is_killed(tmp_path, reported):
     done = [line.split() for line in reported.splitlines(keepends=True) if line.endswith("\n")]
     last = max(int(number) for _, number in done)
     kept = {int(number) for word, number in done if word == "kept"}
