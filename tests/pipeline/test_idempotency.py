@@ -21,6 +21,7 @@ from sentinel_gateway.errors import (
     UpstreamBroken,
     UpstreamRefused,
 )
+from sentinel_gateway.pipeline import handle
 from sentinel_gateway.pipeline import reply as replies
 from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits
 from sentinel_gateway.pipeline.plan import Planner
@@ -62,6 +63,7 @@ class Keyed:
         self.path = path
         self.store = store or MemoryIdempotency(quota=Quota())
         self.limits = IdempotencyLimits(**limits)
+        self.flights = []
         self.restart()
 
     def restart(self):
@@ -81,15 +83,17 @@ class Keyed:
         """What the caller reads: the body, or what the stream said."""
         reply = await self.handle(*args, **kwargs)
         if isinstance(reply, replies.Live):
-            payloads = [payload async for batch in reply.payloads() for payload in batch]
-            await reply.flight.leave()
-            return "".join(_said(payload) for payload in payloads)
+            try:
+                return "".join([_said(payload) async for batch in reply.payloads() for payload in batch])
+            finally:
+                await reply.flight.leave()
         if isinstance(reply, replies.Cached):
             return reply.hit.entry.body
         return reply.completion.raw
 
     async def _work(self, body, journey):
         reply = await self.path.handle(body, journey)
+        self.flights += [reply.flight] if isinstance(reply, handle.Live) else []
         return getattr(replies, type(reply).__name__)(*(getattr(reply, name) for name in reply.__struct_fields__))
 
 
@@ -118,9 +122,11 @@ async def asked(path):
 
 
 async def settled(keyed):
-    """Nothing is being worked on any more."""
+    """Nothing is being worked on any more, and nobody is left in a flight."""
     while "0 running" not in repr(keyed.idempotency):
         await turns(1)
+    await turns()
+    assert [flight for flight in keyed.flights if "ended, 0 aboard" not in repr(flight)] == []
 
 
 def plan_of(raw, tenant=""):
@@ -245,8 +251,10 @@ async def test_who_leaves_before_a_stream_has_opened_keeps_no_place_in_it(path):
     leaving.cancel()
     await turns()
     go_on.set()
-    assert b"Paris." in await keyed.ask(question(stream=True))
-    assert path.calls == 1
+    waiting = await keyed.handle(question(stream=True))
+    assert isinstance(waiting, replies.Repeated)
+    await settled(keyed)
+    assert len(keyed.flights) == path.calls == 1
 
 
 async def test_who_leaves_before_an_error_leaves_nothing_unread(path):
