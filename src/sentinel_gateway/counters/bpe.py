@@ -1,7 +1,7 @@
 """A `TokenCounter` with the encodings of OpenAI's models, which the package carries. `encodings/` says where they come from.
 
-An encoding is loaded when it is first needed: the library loads 20 to 80 MB and keeps Python to itself for a few tenths of a
-second meanwhile. Texts are then counted on one thread, but for short ones, which cost less than the way to it and back.
+The library and an encoding are loaded when they are first needed: an encoding takes 32 or 45 MB, and the library keeps Python to
+itself for a few tenths of a second meanwhile. Texts are then counted on one thread, but for short ones, which cost less than the way to it and back.
 """
 
 import asyncio
@@ -11,15 +11,14 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from tokenizers import Regex, Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Split
-from tokenizers.pre_tokenizers import Sequence as Steps
 
 from sentinel_gateway.core.tokens import Encoding, TokenCount, estimate
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 FOLDER: Final = Path(__file__).parent / "encodings"
 SHA256: Final[dict[Encoding, str]] = {
@@ -117,7 +116,7 @@ class BpeCounter:
         except TypeError:  # half a surrogate pair
             return estimate(texts)
 
-    def _load(self, encoding: Encoding) -> Tokenizer | None:
+    def _load(self, encoding: Encoding) -> "Tokenizer | None":
         try:
             return load(encoding, self._folder)
         except (OSError, ValueError) as exc:
@@ -128,16 +127,18 @@ class BpeCounter:
         self._on_event("token_counter_down", encoding=encoding, reason=reason)
 
 
-def load(encoding: Encoding, folder: Path = FOLDER) -> Tokenizer:
+def load(encoding: Encoding, folder: Path = FOLDER) -> "Tokenizer":
     """One of the bundled encodings; OSError or ValueError if its file is not there or not as it was."""
     packed = (folder / f"{encoding}.bpe.xz").read_bytes()
     if (found := hashlib.sha256(packed).hexdigest()) != SHA256[encoding]:
         raise ValueError(f"{encoding}.bpe.xz is not the file that belongs here: its sha256 is {found}")
     os.putenv("TOKENIZERS_PARALLELISM", "false")  # read by the library: one thread, and no pool as wide as the machine
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers  # noqa: PLC0415 - a gateway that never counts is spared it
+
     vocabulary, merges = unpack(lzma.decompress(packed))
-    tokenizer = Tokenizer(BPE(vocabulary, merges, ignore_merges=True))  # a piece that is a token needs no merging
-    pieces = Split(Regex(PATTERN[encoding]), "isolated")
-    tokenizer.pre_tokenizer = Steps([pieces, ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=True))  # a piece that is a token needs no merging
+    pieces = pre_tokenizers.Split(Regex(PATTERN[encoding]), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     return tokenizer
 
 
@@ -169,7 +170,7 @@ def _letters() -> dict[int, str]:
     return {byte: chr(256 + number) for number, byte in enumerate(others)}
 
 
-def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
+def _tokens(tokenizer: "Tokenizer", texts: Sequence[str]) -> int:
     return sum(map(len, tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)))
 
 

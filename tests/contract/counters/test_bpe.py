@@ -5,6 +5,8 @@ import base64
 import hashlib
 import lzma
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,11 @@ def test_a_file_is_packed_with_the_place_of_each_last_merge():
 async def test_the_texts_of_a_request_are_counted_together(counter):
     assert await counter.count(["hello world", "hello world"], encoding="o200k") == TokenCount(4, exact=True)
     assert await counter.count([], encoding="o200k") == TokenCount(0, exact=True)
+
+
+def test_the_library_is_not_loaded_with_the_module():
+    code = "import sys, sentinel_gateway.counters.bpe; sys.exit('tokenizers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 async def test_nothing_is_loaded_before_it_is_needed(counter):
