@@ -1,7 +1,8 @@
 """A `TokenCounter` with the encodings of OpenAI's models, which the package carries. `encodings/` says where they come from.
 
 The library and an encoding are loaded when they are first needed: an encoding takes 32 or 45 MB, and the library keeps Python to
-itself for a few tenths of a second meanwhile. Texts are then counted on one thread, but for short ones, which cost less than the way to it and back.
+itself for a few tenths of a second meanwhile. Texts are then counted on one thread, but for short ones, which cost less than the
+way to it and back.
 """
 
 import asyncio
