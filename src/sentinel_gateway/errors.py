@@ -23,6 +23,8 @@
         ├── KeyEnded            409 the client key is revoked, expired or rotated
         ├── MethodNotAllowed    405
         ├── RequestTimeout      408 the sender was too slow
+        ├── RequestUnderway     409 the first request with this idempotency key has not been answered yet
+        ├── RequestInterrupted  409 what came of the first request with this idempotency key is not known
         ├── BodyTooLarge        413
         ├── HostRefused         421 a name that this gateway does not answer to
         ├── RateLimited         429 a limit of the caller's is spent
@@ -30,11 +32,13 @@
         │   ├── TokensLimited       tokens a minute
         │   │   └── NeverFits           one request asks for more tokens than a whole minute has
         │   └── ConcurrencyLimited  requests in flight
+        ├── KeyReused           422 the idempotency key belongs to another request
         ├── LoopDetected        508 the request came back to us
         ├── NotCached           504 `only-if-cached` and nothing stored
         ├── InternalError       500 a fault of ours
         ├── Overloaded          503 too many requests in flight
         ├── KeysUnavailable     503 whether a key is good can't be told now, or the change can't be kept
+        ├── IdempotencyUnavailable 503 it can't be known whether this idempotency key was used before
         ├── ClearFailed         503 a tier could not be cleared: the entries may still be there
         ├── ClientLeft          499 the caller hung up: recorded, never sent
         └── UpstreamError       502 the provider failed us
@@ -230,6 +234,21 @@ class RequestTimeout(RequestError):
     retry = True
 
 
+class RequestUnderway(RequestError):
+    status = 409
+    type = "invalid_request_error"
+    code = "idempotency_request_in_progress"
+    retry = True
+
+
+class RequestInterrupted(RequestError):
+    """No retry with the same key mends it."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "idempotency_request_interrupted"
+
+
 class BodyTooLarge(RequestError):
     status = 413
     type = "invalid_request_error"
@@ -266,6 +285,12 @@ class ConcurrencyLimited(RateLimited):
     type = "concurrency"
 
 
+class KeyReused(RequestError):
+    status = 422
+    type = "invalid_request_error"
+    code = "idempotency_key_reused"
+
+
 class LoopDetected(RequestError):
     status = 508
     code = "loop_detected"
@@ -291,6 +316,13 @@ class KeysUnavailable(RequestError):
     status = 503
     type = "service_unavailable_error"
     code = "keys_unavailable"
+    retry = True
+
+
+class IdempotencyUnavailable(RequestError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "idempotency_unavailable"
     retry = True
 
 

@@ -9,10 +9,12 @@ import msgspec
 from sentinel_gateway.core.access import Key
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Answer, Chunk, Fields
+from sentinel_gateway.core.idempotency import Claim, Held, Outcome
 from sentinel_gateway.core.issuance import Amendment, AuditEntry
 from sentinel_gateway.core.limits import Charge, Verdict
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Record
+from sentinel_gateway.core.tokens import Encoding, TokenCount
 
 if TYPE_CHECKING:  # numpy is loaded only where the semantic tier is on
     import numpy as np
@@ -150,6 +152,16 @@ class Embedder(Protocol):
         A text that was embedded lately costs nothing, and one that is being embedded is not embedded again. Raises `EmbedderDown`
         within the adapter's own deadline, and at once when too much is waiting; what comes out is finite and of unit length.
         """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class TokenCounter(Protocol):
+    """How many tokens texts are. Never raises; what it can't count, or not in time, it estimates and says so."""
+
+    async def count(self, texts: Sequence[str], *, encoding: Encoding) -> TokenCount:
+        """The tokens of the texts of one request together. Long texts are counted off the event loop, with bounded work."""
         ...
 
     async def close(self) -> None: ...
@@ -301,6 +313,33 @@ class LimitStore(Protocol):
     def buckets(self) -> int:
         """Buckets of which something is spent."""
         ...
+
+
+class IdempotencyStore(Protocol):
+    """Which requests with an idempotency key were begun, and what came of them.
+
+    A key is free again once its lifetime is over; what a tenant has beyond its quota goes earlier, the oldest first.
+    All raise `StoreDown`, within the adapter's own deadline.
+    """
+
+    async def claim(self, wanted: Claim, now: float) -> Held | None:
+        """None for exactly one of those who ask: it is to do the work, then to `keep` or to `release`.
+
+        Durable, where the adapter is: after a crash the key is held, without an outcome.
+        """
+        ...
+
+    async def keep(self, held: Claim, outcome: Outcome) -> None: ...
+
+    async def release(self, held: Claim) -> None:
+        """Nothing came of it: whoever asks next is to do the work."""
+        ...
+
+    async def count(self) -> int:
+        """Keys held."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Events(Protocol):

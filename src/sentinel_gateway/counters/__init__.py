@@ -1,0 +1,1 @@
+"""What counts the tokens of texts, for limits and budgets."""

@@ -1,0 +1,45 @@
+"""How the pipeline answers a request: from the cache, by a provider at once or bit by bit, or as it did before."""
+
+from collections.abc import AsyncGenerator
+
+import msgspec
+
+from sentinel_gateway.core.caching import Hit
+from sentinel_gateway.pipeline.flight import Flight
+from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.ports import Completion
+
+
+class Cached(msgspec.Struct, frozen=True):
+    """Answered from the cache."""
+
+    plan: Plan
+    hit: Hit
+
+
+class Whole(msgspec.Struct, frozen=True):
+    """Answered by a provider, at once."""
+
+    plan: Plan
+    completion: Completion
+
+
+class Live(msgspec.Struct, frozen=True):
+    """Being answered by a provider. Whoever holds this must call `Pipeline.close` once, in the end."""
+
+    plan: Plan
+    flight: Flight
+
+    def payloads(self) -> AsyncGenerator[list[bytes]]:
+        """The stream as this caller asked for it."""
+        return self.flight.payloads(usage=self.plan.request.include_usage)
+
+
+class Repeated(msgspec.Struct, frozen=True):
+    """Answered as the first request with this idempotency key was."""
+
+    plan: Plan
+    completion: Completion
+
+
+Reply = Cached | Whole | Live | Repeated
