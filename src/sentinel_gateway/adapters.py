@@ -4,6 +4,7 @@ Whatever is heavy and may be switched off is imported when it is asked for.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -11,8 +12,22 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sentinel_gateway import __version__
+from sentinel_gateway.core.idempotency import Quota
+from sentinel_gateway.counters.bpe import BpeCounter, CounterLimits
 from sentinel_gateway.errors import EmbedderDown, UpstreamError
-from sentinel_gateway.ports import Clock, Events, NearStore, Provider, VectorArchive
+from sentinel_gateway.pipeline.keyring import KeyRing
+from sentinel_gateway.ports import (
+    AuditLog,
+    Clock,
+    Events,
+    IdempotencyStore,
+    KeyStore,
+    LimitStore,
+    NearStore,
+    Provider,
+    TokenCounter,
+    VectorArchive,
+)
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.demo import NAME as DEMO
@@ -20,7 +35,13 @@ from sentinel_gateway.providers.demo import DemoProvider
 from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig
 from sentinel_gateway.providers.prices import price_of
 from sentinel_gateway.settings.model import ProviderSettings, Settings
+from sentinel_gateway.stores._state_file import StateFile
+from sentinel_gateway.stores.audit import SqliteAudit
+from sentinel_gateway.stores.idempotency import SqliteIdempotency, open_file
+from sentinel_gateway.stores.keys import SqliteKeys
 from sentinel_gateway.stores.memory import MemoryStore
+from sentinel_gateway.stores.memory_limits import MemoryLimits
+from sentinel_gateway.stores.secret import gateway_secret
 from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
 from sentinel_gateway.telemetry.lines import json_line, text_line
 from sentinel_gateway.telemetry.logs import LogWriter
@@ -43,6 +64,44 @@ def open_memory(settings: Settings) -> NearStore:
     """The near tier."""
     memory = settings.cache.memory
     return MemoryStore(max_entries=memory.entries, max_bytes=memory.bytes)
+
+
+class State(msgspec.Struct, frozen=True):
+    """What must not be lost, and the table of keys that follows it. `secret` is what keys are hashed with."""
+
+    keys: KeyStore
+    audit: AuditLog
+    ring: KeyRing
+    secret: bytes
+    file: StateFile
+
+    async def close(self) -> None:
+        await self.ring.close()
+        await self.file.close()
+
+
+async def open_state(settings: Settings, clock: Clock, events: Events) -> State:
+    """Client keys and the audit log; raises `ConfigurationError` where they can't be kept."""
+    secret = gateway_secret(settings.data_dir, settings.secret.get_secret_value() if settings.secret else None)
+    file = await StateFile.open(settings.data_dir, secret=secret)
+    keys = SqliteKeys(file)
+    ring = await KeyRing.open(keys, clock=clock, on_event=events.note)
+    return State(keys, SqliteAudit(file), ring, secret, file)
+
+
+def open_idempotency(settings: Settings) -> IdempotencyStore:
+    """Idempotency keys, in a file of their own, opened when the first one comes."""
+    return SqliteIdempotency(partial(open_file, settings.data_dir), quota=Quota())
+
+
+def open_counter(events: Events) -> TokenCounter:
+    """Nothing is loaded before there is something to count."""
+    return BpeCounter(limits=CounterLimits(), on_event=events.note)
+
+
+def open_limits() -> LimitStore:
+    """The buckets of this process; they outlive a reload."""
+    return MemoryLimits(clock=time.monotonic)
 
 
 async def open_disk(settings: Settings, clock: Clock, events: Events) -> SqliteStore | None:

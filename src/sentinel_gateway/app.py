@@ -17,14 +17,17 @@ from typing import Final
 import msgspec
 
 from sentinel_gateway import __version__
-from sentinel_gateway.adapters import make_providers, open_disk, open_embedder, open_index, open_log, open_memory
+from sentinel_gateway.adapters import make_providers, open_log
 from sentinel_gateway.api.admin import Admin
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
 from sentinel_gateway.api.chat import ChatCompletions, ChatOptions
+from sentinel_gateway.api.entrance import Entrance
 from sentinel_gateway.api.exchange import Intake
 from sentinel_gateway.api.face import Face
 from sentinel_gateway.api.gateway import build_gateway
+from sentinel_gateway.api.guard import Guard, Policy
+from sentinel_gateway.api.keys import KeyAdmin
 from sentinel_gateway.api.management import Observed, build_management
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.api.openai import ERRORS, OpenAIPaths
@@ -34,26 +37,32 @@ from sentinel_gateway.api.query import Query
 from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.api.wire.query import Defaults, read_query
 from sentinel_gateway.core.caching import TtlRules
-from sentinel_gateway.core.matching import Thresholds
+from sentinel_gateway.core.issuance import Minter
+from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.routing import Directory, Target
 from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.pipeline.admit import Admission, Capacity
+from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.estimate import TokenEstimate
 from sentinel_gateway.pipeline.handle import Pipeline
+from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
 from sentinel_gateway.pipeline.plan import Planner
-from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import Clock, Embedder
+from sentinel_gateway.ports import Clock
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.catalogue import Catalogue
 from sentinel_gateway.providers.demo import MODELS as DEMO_MODELS
 from sentinel_gateway.providers.demo import NAME as DEMO
 from sentinel_gateway.settings.load import Loaded
+from sentinel_gateway.settings.model import Limits as LimitSettings
 from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.settings.network import is_loopback
 from sentinel_gateway.settings.presets import PRESETS
 from sentinel_gateway.settings.restart import needing_restart
 from sentinel_gateway.settings.routes import default_models, default_route
+from sentinel_gateway.storage import Stores, check_reach, open_stores, thresholds
 from sentinel_gateway.stores.admin_key import admin_key
 from sentinel_gateway.telemetry.events import Telemetry
 from sentinel_gateway.telemetry.libraries import LibraryLogs
@@ -83,34 +92,6 @@ class Outside(msgspec.Struct, frozen=True):
     events: Telemetry
 
 
-class Stores(msgspec.Struct, frozen=True):
-    """What is kept and found again, opened. `semantic` and its `embedder` are None where reworded questions are not compared."""
-
-    tiers: Tiers
-    semantic: Semantic | None = None
-    embedder: Embedder | None = None
-
-
-async def open_stores(settings: Settings, outside: Outside, closing: AsyncExitStack) -> Stores:
-    """Memory, the tier that survives restarts and the one for reworded questions, as far as they are on."""
-    near, near_ttl, clock = open_memory(settings), settings.cache.memory.ttl, outside.clock
-    disk = await open_disk(settings, clock, outside.events)
-    if disk is not None:
-        closing.push_async_callback(disk.close)
-    if not settings.cache.semantic.enabled:
-        return Stores(Tiers(near, disk, near_ttl=near_ttl, clock=clock))
-    embedder = await open_embedder(outside.events)
-    closing.push_async_callback(embedder.close)
-    index = open_index(settings, embedder, disk, clock)
-    closing.push_async_callback(index.close)
-    tiers = Tiers(near, disk, index, near_ttl=near_ttl, clock=clock)
-    semantic = Semantic(index, embedder, tiers, _thresholds(settings))
-    closing.push_async_callback(semantic.close)
-    restoring = asyncio.create_task(index.restore())
-    closing.callback(restoring.cancel)
-    return Stores(tiers, semantic, embedder)
-
-
 class Process:
     """What outlives a reload, and the wiring in force. It is the ASGI app that the server runs."""
 
@@ -124,6 +105,10 @@ class Process:
         self.draining = False
         configured = settings.admin_key
         self.admin = admin_key(settings.data_dir, configured.get_secret_value() if configured else None)
+        self.stores = stores
+        self.authenticator = Authenticator(
+            stores.state.ring, pepper=stores.state.secret, admin_hash=self.admin.digest, clock=self.clock
+        )
         self._first = settings
         self.tiers = stores.tiers
         self.semantic = stores.semantic
@@ -166,7 +151,7 @@ class Process:
         await wiring.start()
         self.tiers.near_ttl = settings.cache.memory.ttl
         if self.semantic is not None:
-            self.semantic.thresholds = _thresholds(settings)
+            self.semantic.thresholds = thresholds(settings)
         self.admission.resize(_capacity(settings))
         previous, self._wiring = self._wiring, wiring
         if previous is not None:
@@ -266,7 +251,7 @@ class Wiring:
 
     def _build(self, process: Process) -> App:
         settings, clock, events = self._settings, process.clock, process.events
-        tiers, server = process.tiers, settings.server
+        tiers, server, stores = process.tiers, settings.server, process.stores
         pipeline = partial(
             Pipeline,
             admission=process.admission,
@@ -274,27 +259,49 @@ class Wiring:
             semantic=process.semantic if settings.cache.semantic.enabled else None,
             dispatch=Dispatch(self._providers, clock, events),
             settlement=_settlement(settings, tiers, process),
+            idempotency=stores.once,
+            estimate=TokenEstimate(stores.counter),
         )
         pages = Pages(server.cors.origins, server.cors.credentials)
         browsers = Browsers(pages, Hosts(server.allowed_hosts))
-        face = partial(Face, browsers=browsers, intake=Intake(max_body=server.max_body_bytes), clock=clock, events=events)
+        guard = Guard(process.authenticator, stores.state.ring, Policy(settings.keys.required, loopback=is_loopback(server.host)))
+        entrance = Entrance(browsers, guard, _groups(settings))
+        face = partial(Face, entrance=entrance, intake=Intake(max_body=server.max_body_bytes), clock=clock, events=events)
         via = f"sentinel-{process.node}".encode()
-        chat = ChatCompletions(pipeline(planner=self._chats), ChatOptions(server.heartbeat, via), clock)
+        limiter = Limiter(stores.limits, rules=_limit_rules(settings), clock=clock, chance=random.random)
+        chat = ChatCompletions(pipeline(planner=self._chats), limiter, ChatOptions(server.heartbeat, via), clock=clock)
         models = Models(self._current_directory, created=int(process.started))
-        query = Query(pipeline(planner=self._queries), via=via, clock=clock)
-        management = build_management([self._operations(tiers).routes(), self._administration(tiers).routes()])
+        query = Query(pipeline(planner=self._queries), limiter, via=via, clock=clock)
+        routers = [
+            self._operations(guard).routes(),
+            self._administration(guard).routes(),
+            self._key_administration(guard).routes(),
+        ]
+        management = build_management(routers, guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events)
         return build_gateway(face(OpenAIPaths(chat, models).route, ERRORS), face(query.answer, PROBLEMS), observed, pages)
 
-    def _operations(self, tiers: Tiers) -> Operations:
+    def _operations(self, guard: Guard) -> Operations:
         process, service = self._process, self._settings.service
         identity = Identity(service.name, service.version, process.started)
         reports = Reports(self._why_not_ready, self._render_metrics, process.counters, process.services)
-        return Operations(tiers, identity, reports, clock=process.clock)
+        return Operations(process.tiers, identity, reports, guard=guard, clock=process.clock)
 
-    def _administration(self, tiers: Tiers) -> Admin:
+    def _administration(self, guard: Guard) -> Admin:
         process = self._process
-        return Admin(tiers, process.admin.digest, counters=process.counters, services=process.services, reload=process.reload)
+        return Admin(
+            process.tiers,
+            process.stores.state.audit,
+            guard=guard,
+            clock=process.clock,
+            counters=process.counters,
+            services=process.services,
+            reload=process.reload,
+        )
+
+    def _key_administration(self, guard: Guard) -> KeyAdmin:
+        state = self._process.stores.state
+        return KeyAdmin(state.keys, state.audit, state.ring, Minter(state.secret), who=guard.who, clock=self._process.clock)
 
     def _why_not_ready(self) -> str | None:
         if self._process.draining:
@@ -304,6 +311,7 @@ class Wiring:
     def _render_metrics(self) -> tuple[bytes, str]:
         metrics = self._process.metrics
         metrics.update_in_flight(self._process.admission.running)
+        metrics.update_rate_limiter_buckets(self._process.stores.limits.buckets())
         return metrics.render(), metrics.content_type
 
 
@@ -312,9 +320,20 @@ def _target(text: str) -> Target:
     return Target(provider, model)
 
 
-def _thresholds(settings: Settings) -> Thresholds:
-    semantic = settings.cache.semantic
-    return Thresholds(usual=semantic.threshold, least=semantic.min_threshold)
+def _groups(settings: Settings) -> Mapping[str, str]:
+    return {name: tenant.cache_group for name, tenant in settings.tenants.items() if tenant.cache_group is not None}
+
+
+def _limit_rules(settings: Settings) -> LimitRules:
+    return LimitRules(
+        keys=_limits(settings.limits),
+        tenants={name: _limits(tenant.limits) for name, tenant in settings.tenants.items()},
+        models={name: _limits(model.limits) for name, model in settings.models.items()},
+    )
+
+
+def _limits(limits: LimitSettings) -> Limits:
+    return Limits(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency)
 
 
 def _capacity(settings: Settings) -> Capacity:
@@ -342,7 +361,9 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
         events = Telemetry(metrics, log, clock)
         http = await closing.enter_async_context(HttpClient(node=node, version=__version__))
         outside = Outside(clock, node, http, metrics, events)
-        process = Process(load, settings, outside, await open_stores(settings, outside, closing))
+        stores = await open_stores(settings, clock, events, closing)
+        check_reach(settings, stores.state.ring)
+        process = Process(load, settings, outside, stores)
         closing.push_async_callback(process.close)
         await process.use(settings)
         yield process

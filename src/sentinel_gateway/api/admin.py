@@ -1,17 +1,21 @@
 """Administration: clearing the cache, its statistics, reloading the configuration. Always behind the admin key."""
 
-import hashlib
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.core.caching import Selector
-from sentinel_gateway.errors import ClearFailed, ConfigurationError, InvalidField, InvalidKey, ReloadRejected, StoreDown
+from sentinel_gateway.core.issuance import AuditEntry
+from sentinel_gateway.errors import ClearFailed, ConfigurationError, InvalidField, KeysUnavailable, ReloadRejected, StoreDown
 from sentinel_gateway.pipeline.tiers import Tiers
+from sentinel_gateway.ports import AuditLog, Clock
+
+if TYPE_CHECKING:
+    from sentinel_gateway.core.access import Caller
 
 
 class ClearRequest(BaseModel):
@@ -37,37 +41,34 @@ def _read(raw: bytes) -> ClearRequest:
 
 
 class Admin:
-    """`key_hash` is the SHA-256 of the admin key, in hex; `counters`, `services` and `reload` come from the wiring."""
+    """`counters`, `services` and `reload` come from the wiring. What is changed is told to the audit log."""
 
     def __init__(
         self,
         tiers: Tiers,
-        key_hash: str,
+        log: AuditLog,
         *,
+        guard: Guard,
+        clock: Clock,
         counters: Callable[[], Mapping[str, int | float]],
         services: Callable[[], Awaitable[Mapping[str, str]]],
         reload: Callable[[], Awaitable[list[str]]],
     ) -> None:
         self._tiers = tiers
-        self._key_hash = key_hash
+        self._log = log
+        self._guard = guard
+        self._clock = clock
         self._counters = counters
         self._services = services
         self._reload = reload
 
     def routes(self) -> APIRouter:
         """The router of these endpoints, each behind the key."""
-        router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(self._authorize)])
+        router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(self._guard.operator())])
         router.add_api_route("/cache/clear", self.clear, methods=["POST"])
         router.add_api_route("/stats", self.stats, methods=["GET", "HEAD"])
         router.add_api_route("/reload", self.reload, methods=["POST"])
         return router
-
-    async def _authorize(self, request: Request) -> None:
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        given = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-        digest = hashlib.sha256(given.encode()).hexdigest()
-        if not given or not hmac.compare_digest(digest, self._key_hash):
-            raise InvalidKey("Send 'Authorization: Bearer ADMIN_KEY': the key shown at the first start, or SENTINEL_ADMIN_KEY.")
 
     async def clear(self, request: Request) -> dict[str, Any]:
         """Remove entries from every tier, of Sentinel's own only."""
@@ -79,6 +80,7 @@ class Admin:
         chosen = Selector(
             namespace=asked.namespace, model=asked.model, tag=asked.tag, writer=asked.writer, older_than=asked.older_than
         )
+        await self._record(request, "cache.clear", asked.model_dump(exclude_none=True))
         try:
             cleared = await self._tiers.clear(chosen)
         except StoreDown as exc:
@@ -93,10 +95,22 @@ class Admin:
         """Counters since start, and the state of each service."""
         return {"cache_stats": dict(self._counters()), "services": dict(await self._services())}
 
-    async def reload(self) -> dict[str, Any]:
+    async def reload(self, request: Request) -> dict[str, Any]:
         """Read the configuration again; a faulty one changes nothing."""
+        await self._record(request, "configuration.reload", {})
         try:
             notes = await self._reload()
         except ConfigurationError as exc:
             raise ReloadRejected(f"The new configuration is rejected, the old one stays in force. {exc}") from exc
         return {"status": "success", "message": "Configuration reloaded", "notes": notes}
+
+    async def _record(self, request: Request, action: str, asked: dict[str, Any]) -> None:
+        """Before it is done: what the log can't take is not done."""
+        caller: Caller = request.state.caller
+        entry = AuditEntry(at=self._clock(), actor=caller.actor, action=action, object="", after=asked)
+        try:
+            await self._log.append(entry)
+        except StoreDown as exc:
+            raise KeysUnavailable(
+                "The audit log can't be written, so nothing was done: try again shortly.", retry_after=1.0
+            ) from exc

@@ -9,9 +9,11 @@ from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.endpoint import Endpoint
 from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.core.streaming import replayed_chunks, stored_body, whole_body
-from sentinel_gateway.pipeline.handle import Cached, Live, Pipeline, Whole
+from sentinel_gateway.pipeline.handle import Pipeline
 from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.pipeline.reply import Cached, Live, Repeated, Whole
 from sentinel_gateway.ports import Clock
 
 
@@ -28,8 +30,8 @@ class ChatCompletions(Endpoint):
     route = "/v1/chat/completions"
     takes = "a chat completion request"
 
-    def __init__(self, pipeline: Pipeline, options: ChatOptions, clock: Clock) -> None:
-        super().__init__(pipeline, via=options.via, clock=clock)
+    def __init__(self, pipeline: Pipeline, limiter: Limiter, options: ChatOptions, *, clock: Clock) -> None:
+        super().__init__(pipeline, limiter, via=options.via, clock=clock)
         self._heartbeat = options.heartbeat
 
     async def _wait(self, exchange: Exchange, plan: Plan) -> None:
@@ -45,12 +47,17 @@ class ChatCompletions(Endpoint):
             await exchange.sender.start_stream(self._miss_headers(exchange.journey, plan))
             await exchange.sender.beat()
 
-    async def _send(self, reply: Whole | Live, journey: Journey, sender: Sender) -> None:
+    async def _send(self, reply: Whole | Live | Repeated, journey: Journey, sender: Sender) -> None:
         match reply:
             case Whole(plan, completion) if plan.request.stream:  # it shared the call of one who did not stream
                 await self._replay(stored_body(completion.answer), plan, journey, sender, self._miss_headers(journey, plan))
             case Whole(plan, completion):
                 await sender.whole(200, completion.raw, self._miss_headers(journey, plan))
+            case Repeated(plan, completion) if plan.request.stream:
+                headers = self._repeated_headers(journey, plan)
+                await self._replay(stored_body(completion.answer), plan, journey, sender, headers)
+            case Repeated(plan, completion):
+                await sender.whole(200, completion.raw, self._repeated_headers(journey, plan))
             case Live():
                 try:
                     await self._send_live(reply, journey, sender)

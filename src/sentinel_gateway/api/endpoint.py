@@ -2,17 +2,23 @@
 
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.api.wire.cache_headers import explain_header, hit_headers, miss_headers, read_wish
-from sentinel_gateway.errors import LoopDetected, MethodNotAllowed
-from sentinel_gateway.pipeline.handle import Cached, Live, Pipeline, Whole
+from sentinel_gateway.core.access import KeyScope, require_scope
+from sentinel_gateway.core.idempotency import read_key
+from sentinel_gateway.errors import InvalidHeader, LoopDetected, MethodNotAllowed
+from sentinel_gateway.pipeline.handle import Pipeline
 from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.pipeline.reply import Cached, Live, Repeated, Whole
 from sentinel_gateway.ports import Clock
+
+REPLAYED: Final = Lines(b"idempotent-replayed: true\r\n")
 
 
 class Endpoint(ABC):
@@ -24,9 +30,12 @@ class Endpoint(ABC):
     route: ClassVar[str]
     takes: ClassVar[str]
     """What is to be sent, as messages say it."""
+    scope: ClassVar[KeyScope] = "inference"
+    """What a caller's key must have."""
 
-    def __init__(self, pipeline: Pipeline, *, via: bytes, clock: Clock) -> None:
+    def __init__(self, pipeline: Pipeline, limiter: Limiter, *, via: bytes, clock: Clock) -> None:
         self._pipeline = pipeline
+        self._limiter = limiter
         self._via = via
         self._clock = clock
 
@@ -36,13 +45,24 @@ class Endpoint(ABC):
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request; raises `RequestError`s."""
         headers, journey = exchange.headers, exchange.journey
+        require_scope(journey.caller, self.scope)
         if exchange.method != "POST":
             raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed: POST {self.takes}.", allowed=("POST",))
         if self._via in headers.get(b"via", b""):
             raise LoopDetected("This request has passed through this gateway before: a provider's base URL points back at it.")
         journey.wish = read_wish(headers)
-        waiting = partial(self._wait, exchange)
+        if (sent := headers.get(b"idempotency-key")) is not None:
+            journey.idempotency_key = _read_idempotency_key(sent)
         self._pipeline.admission.check()
+        grant = journey.grant = self._limiter.grant(journey.caller.party)
+        grant.check()
+        try:
+            await self._answer(exchange, journey)
+        finally:
+            await grant.leave()
+
+    async def _answer(self, exchange: Exchange, journey: Journey) -> None:
+        waiting = partial(self._wait, exchange)
         body = await exchange.caller.body()
         async with self._pipeline.admission:
             reply = await self._pipeline.handle(body, journey, waiting=waiting)
@@ -57,7 +77,7 @@ class Endpoint(ABC):
         exchange.cancel_when_gone()
 
     @abstractmethod
-    async def _send(self, reply: Whole | Live, journey: Journey, sender: Sender) -> None:
+    async def _send(self, reply: Whole | Live | Repeated, journey: Journey, sender: Sender) -> None:
         """Pass on what a provider says."""
 
     @abstractmethod
@@ -70,8 +90,19 @@ class Endpoint(ABC):
             headers += Lines.of([explain_header(journey, reply.plan.key, reply.hit, now)])
         return headers
 
+    def _repeated_headers(self, journey: Journey, plan: Plan) -> Lines:
+        return self._miss_headers(journey, plan) + REPLAYED
+
     def _miss_headers(self, journey: Journey, plan: Plan) -> Lines:
         headers = miss_headers(journey)
         if journey.wish.explain:
             headers += Lines.of([explain_header(journey, plan.key, None, self._clock())])
         return headers
+
+
+def _read_idempotency_key(sent: bytes) -> str:
+    key = read_key(sent.decode("latin-1"))
+    if key is None:
+        sentence = "An Idempotency-Key has 1 to 255 visible ASCII characters, without quotes and backslashes among them."
+        raise InvalidHeader(sentence, param="idempotency-key")
+    return key

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, Header, Lines, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
+from sentinel_gateway.api.wire.limit_headers import limit_headers
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import BodyTooLarge, ClientLeft, InternalError, MethodNotAllowed, Overloaded, RequestError
 from sentinel_gateway.pipeline.admit import retry_wait
@@ -194,8 +195,9 @@ class Sender:
             await self.whole(error.http_status, form.body(error), error_headers(error), form.content_type)
 
     def ids(self) -> Lines:
-        """The headers that every answer carries."""
-        return id_headers(self._journey)
+        """The headers that every answer carries; those of limits only where there are any."""
+        lines, grant = id_headers(self._journey), self._journey.grant
+        return lines if grant is None else lines + limit_headers(grant.standing("requests"), grant.standing("tokens"))
 
 
 class Exchange:

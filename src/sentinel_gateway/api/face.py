@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from sentinel_gateway.api.asgi import Receive, Scope, Send
-from sentinel_gateway.api.browsers import Browsers
+from sentinel_gateway.api.entrance import Entrance
 from sentinel_gateway.api.exchange import ErrorForm, Exchange, Intake, own_fault
 from sentinel_gateway.errors import ClientLeft, RequestError
 from sentinel_gateway.ports import Clock, Events
@@ -16,11 +16,11 @@ class Face:
     """`route` finds the endpoint and has it answer; it raises `RequestError`s. All faces share one `intake`."""
 
     def __init__(
-        self, route: Route, form: ErrorForm, *, browsers: Browsers, intake: Intake, clock: Clock, events: Events
+        self, route: Route, form: ErrorForm, *, entrance: Entrance, intake: Intake, clock: Clock, events: Events
     ) -> None:
         self._route = route
         self._form = form
-        self._browsers = browsers
+        self._entrance = entrance
         self._intake = intake
         self._clock = clock
         self._events = events
@@ -31,7 +31,7 @@ class Face:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake)
         try:
-            self._browsers.check(exchange.headers)
+            self._entrance.enter(exchange.headers, exchange.journey)
             await self._route(exchange)
         except ClientLeft as left:
             _leave(exchange, left)

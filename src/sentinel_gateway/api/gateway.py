@@ -10,6 +10,7 @@ from sentinel_gateway.api.browsers import Pages
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.openai import is_openai
 from sentinel_gateway.api.query import is_query
+from sentinel_gateway.api.wire.limit_headers import LIMIT_HEADERS
 
 EXPOSED: Final = (
     "x-request-id",
@@ -24,6 +25,8 @@ EXPOSED: Final = (
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
+    "idempotent-replayed",
+    *LIMIT_HEADERS,
 )
 """Our headers, which browsers show to scripts of other origins only if told to."""
 

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sentinel_gateway.api.guard import declared
 from sentinel_gateway.core import issuance
 from sentinel_gateway.core.access import (
     DEFAULT_TENANT,
@@ -131,6 +132,7 @@ class KeyAdmin:
         router.add_api_route("/audit", self.audit, methods=READ)
         return router
 
+    @declared
     async def _authorize(self, request: Request) -> None:
         caller = self._who(request)
         require_scope(caller, "admin")

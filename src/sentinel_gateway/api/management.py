@@ -19,6 +19,7 @@ from sentinel_gateway.api.exchange import (
     error_headers,
     own_fault,
 )
+from sentinel_gateway.api.guard import Guard, undeclared
 from sentinel_gateway.api.problems import PROBLEM, problem_body
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.errors import (
@@ -36,11 +37,17 @@ MAX_BODY: Final = 64 * 1024
 """Bytes. Administrative requests are small."""
 
 
-def build_management(routers: Sequence[APIRouter]) -> App:
-    """The FastAPI app of these routers. No docs pages: their assets would come from a CDN."""
+def build_management(routers: Sequence[APIRouter], guard: Guard) -> App:
+    """The FastAPI app of these routers. No docs pages: their assets would come from a CDN.
+
+    Raises TypeError for a route that does not declare who may use it.
+    """
     app = FastAPI(title="Sentinel", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for router in routers:
+        if silent := undeclared(router.routes):
+            raise TypeError(f"these routes don't declare who may use them: {', '.join(silent)}")
         app.include_router(router)
+    app.state.guard = guard
     app.exception_handler(RequestError)(_request_error)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http_error)
@@ -71,6 +78,10 @@ async def _invalid(_: Request, exc: RequestValidationError) -> Response:
 
 
 async def _http_error(request: Request, exc: HTTPException) -> Response:
+    try:
+        request.app.state.guard.check_stranger(request)
+    except RequestError as error:
+        return _problem(error)
     if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = sorted((exc.headers or {}).get("Allow", "").split(", "))
         return _problem(MethodNotAllowed(f"{request.method[:20]} is not allowed on this path.", allowed=tuple(allowed)))

@@ -6,6 +6,7 @@ from typing import Final
 from sentinel_gateway.api.exchange import Exchange
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.openai import encode, model_list, model_object
+from sentinel_gateway.core.access import Caller, allows, require_model, require_scope
 from sentinel_gateway.core.routing import Directory, NoRoute, explain, names, resolve
 from sentinel_gateway.errors import MethodNotAllowed, ModelNotFound
 
@@ -25,17 +26,20 @@ class Models:
     async def handle(self, exchange: Exchange, name: str | None) -> None:
         """Answer with one model, or with all; raises `RequestError`s."""
         exchange.journey.route = self.route if name is None else self.route_of_one
+        caller = exchange.journey.caller
+        require_scope(caller, "inference")
         if exchange.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed here: GET the models.", allowed=("GET", "HEAD"))
-        await exchange.sender.whole(200, self.listed() if name is None else self.one(name), PRIVATE)
+        await exchange.sender.whole(200, self.listed(caller) if name is None else self.one(name, caller), PRIVATE)
 
-    def listed(self) -> bytes:
-        """All names that can be served, as OpenAI's list."""
+    def listed(self, caller: Caller) -> bytes:
+        """All names that can be served to this caller, as OpenAI's list."""
         directory = self._directory()
-        return model_list(self._object(name, directory) for name in names(directory))
+        return model_list(self._object(name, directory) for name in names(directory) if allows(caller, name))
 
-    def one(self, name: str) -> bytes:
-        """One model, also by a name that is not listed but would be routed; `ModelNotFound` otherwise."""
+    def one(self, name: str, caller: Caller) -> bytes:
+        """One model, also by a name that is not listed but would be routed; `ModelNotFound` or `ModelNotAllowed` otherwise."""
+        require_model(caller, name)
         directory = self._directory()
         route = resolve(name, directory)
         if isinstance(route, NoRoute):

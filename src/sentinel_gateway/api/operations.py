@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 
+from sentinel_gateway.api.guard import Guard, anybody
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock
 
@@ -37,24 +38,27 @@ class Reports(msgspec.Struct, frozen=True):
 class Operations:
     """The endpoints."""
 
-    def __init__(self, tiers: Tiers, identity: Identity, reports: Reports, *, clock: Clock) -> None:
+    def __init__(self, tiers: Tiers, identity: Identity, reports: Reports, *, guard: Guard, clock: Clock) -> None:
         self._tiers = tiers
         self._identity = identity
         self._reports = reports
+        self._guard = guard
         self._clock = clock
 
     def routes(self) -> APIRouter:
         """The router of these endpoints."""
         router = APIRouter(tags=["operations"])
-        for paths, endpoint in (
-            (("/livez", "/healthz"), self.livez),
-            (("/ready", "/readyz"), self.ready),
-            (("/health",), self.health),
-            (("/metrics",), self.metrics),
-            (("/v1/metrics",), self.cache_metrics),
+        public, readers = [Depends(anybody())], [Depends(self._guard.needs("read"))]
+        for paths, endpoint, access in (
+            (("/livez", "/healthz"), self.livez, public),
+            (("/ready", "/readyz"), self.ready, public),
+            (("/health",), self.health, public),
+            (("/metrics",), self.metrics, readers),
+            (("/v1/metrics",), self.cache_metrics, readers),
         ):
             for path in paths:
-                router.add_api_route(path, endpoint, methods=READ, operation_id=f"{endpoint.__name__}_{path[1:]}")
+                name = f"{endpoint.__name__}_{path[1:]}"
+                router.add_api_route(path, endpoint, methods=READ, operation_id=name, dependencies=access)
         return router
 
     async def livez(self) -> dict[str, str]:
@@ -67,16 +71,20 @@ class Operations:
         body = {"status": "ready"} if why is None else {"status": "not ready", "error": why}
         return _json(body, 200 if why is None else 503)
 
-    async def health(self) -> Response:
-        """Every dependency, probed now; 503 if one that is in use is down."""
+    async def health(self, request: Request) -> Response:
+        """Every dependency, probed now; 503 if one that is in use is down. Strangers are told no more than that."""
         services = {name: {"status": state} for name, state in (await self._reports.services()).items()}
         healthy = all(service["status"] != "down" for service in services.values())
         now = self._clock()
         body: dict[str, Any] = {
-            "service": self._identity.service,
             "status": "healthy" if healthy else "unhealthy",
             "services": services,
             "timestamp": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        if not self._guard.knows(request):
+            return _json(body, 200 if healthy else 503)
+        body |= {
+            "service": self._identity.service,
             "version": self._identity.version,
             "uptime_secs": int(now - self._identity.started),
             "redis_connected": False,

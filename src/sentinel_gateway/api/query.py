@@ -10,8 +10,8 @@ from sentinel_gateway.api.wire.query import QueryAnswer, prompt_of, text_of
 from sentinel_gateway.core.chat import Fields
 from sentinel_gateway.core.streaming import stored_fields
 from sentinel_gateway.errors import RouteNotFound
-from sentinel_gateway.pipeline.handle import Cached, Live, Whole
 from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.reply import Cached, Live, Repeated, Whole
 
 PATHS: Final = frozenset({"/v1/query", "/v1/query/"})
 BELOW: Final = "/v1/query/"
@@ -39,12 +39,13 @@ class Query(Endpoint):
         exchange.journey.route = self.route
         await self.handle(exchange)
 
-    async def _send(self, reply: Whole | Live, journey: Journey, sender: Sender) -> None:
+    async def _send(self, reply: Whole | Live | Repeated, journey: Journey, sender: Sender) -> None:
         if isinstance(reply, Live):
             raise TypeError("a query never asks for a stream")
         answer = reply.completion.answer
         body = self._body(journey, answer.fields, tokens=answer.usage.total_tokens if answer.usage else 0)
-        await sender.whole(200, body, self._miss_headers(journey, reply.plan))
+        repeated = isinstance(reply, Repeated)
+        await sender.whole(200, body, (self._repeated_headers if repeated else self._miss_headers)(journey, reply.plan))
 
     async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
         hit = reply.hit

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, get_args
 
 import msgspec
@@ -20,6 +20,10 @@ KeyScope = Literal["inference", "read", "admin"]
 Ended = Literal["revoked", "expired"]
 
 SCOPES: Final[frozenset[KeyScope]] = frozenset(get_args(KeyScope))
+ANONYMOUS: Final = ""
+"""The tenant of those who need no key, and of the operator."""
+GROUP: Final = "group\n"
+"""Before the name of a cache group: no tenant's name has a line break."""
 DEFAULT_TENANT: Final = "default"
 """Of keys that name none."""
 MARK: Final = "sk-sn-"
@@ -81,6 +85,34 @@ class Caller(msgspec.Struct, frozen=True):
     scopes: frozenset[KeyScope]
     key: Key | None = None
 
+    @property
+    def party(self) -> "Key | Guest":
+        """Whose limits hold."""
+        return GUEST if self.key is None else self.key
+
+
+ANYBODY: Final = Caller("anybody", ANONYMOUS, frozenset({"inference", "read"}))
+"""Who asks where no key is needed."""
+
+
+def cache_scope(caller: Caller, groups: Mapping[str, str]) -> str:
+    """Whose answers a caller shares: its tenant's, or those of the tenant's cache group. No tenant has the name of a group."""
+    tenant = caller.tenant or ANONYMOUS
+    group = groups.get(tenant)
+    return tenant if group is None else GROUP + group
+
+
+class Guest(msgspec.Struct, frozen=True):
+    """Stands for a key where none is needed; all guests share their limits."""
+
+    id: str = "guest"
+    tenant: str = ANONYMOUS
+    limits: Limits = NO_LIMITS
+    user_limits: Limits = NO_LIMITS
+
+
+GUEST: Final = Guest()
+
 
 def operator(actor: Literal["admin-key", "cli"]) -> Caller:
     """Who may do everything."""
@@ -112,9 +144,14 @@ def require_scope(caller: Caller, scope: KeyScope) -> None:
         raise InsufficientScope(f"This needs a key with the scope '{scope}'.")
 
 
+def allows(caller: Caller, model: str) -> bool:
+    """May this caller use the model? Without a key all."""
+    return caller.key is None or may_use(caller.key, model)
+
+
 def require_model(caller: Caller, model: str) -> None:
     """Raises `ModelNotAllowed`. `model` is the name that the caller sent."""
-    if caller.key is not None and not may_use(caller.key, model):
+    if not allows(caller, model):
         raise ModelNotAllowed("This key may not use this model. GET /v1/models lists those that it may.", param="model")
 
 

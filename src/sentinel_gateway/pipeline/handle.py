@@ -2,6 +2,8 @@
 
     admit     is there room?                         a place, or `Overloaded`            admit.py
     plan      what is asked, of whom, under what key?  decode, route, identity           plan.py
+    limit     may this caller ask that, now?         a share of its limits, or `RateLimited`  limiting.py
+    once      was it asked under the same idempotency key?  what was answered then       idempotency.py
     look up   is there an answer already?            `Hit`, or `Miss` with its reasons   lookup.py, tiers.py
               or one to the same in other words?     the same                            semantic.py
     fly       is somebody asking for it already?     a place in that flight, or a new one  flight.py
@@ -13,54 +15,32 @@ Each step adds one concern and hands a typed value to the next; what a request h
 The inward side (`api`) reads bytes, calls `Pipeline.handle` and renders what comes back.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
+from sentinel_gateway.core.access import require_model
 from sentinel_gateway.core.caching import Hit, Miss, Step
-from sentinel_gateway.core.chat import Answer
-from sentinel_gateway.errors import NotCached
+from sentinel_gateway.core.chat import Answer, Usage
+from sentinel_gateway.core.idempotency import claim
+from sentinel_gateway.errors import NotCached, RequestError
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.flight import Flight, Flights
+from sentinel_gateway.pipeline.idempotency import Idempotency
 from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.limiting import Estimate
 from sentinel_gateway.pipeline.lookup import look_far, look_further, look_near
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.relay import Relay
+from sentinel_gateway.pipeline.reply import Cached, Live, Reply, Whole
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Completion
-
-
-class Cached(msgspec.Struct, frozen=True):
-    """Answered from the cache."""
-
-    plan: Plan
-    hit: Hit
-
-
-class Whole(msgspec.Struct, frozen=True):
-    """Answered by a provider, at once."""
-
-    plan: Plan
-    completion: Completion
-
-
-class Live(msgspec.Struct, frozen=True):
-    """Being answered by a provider. Whoever holds this must call `Pipeline.close` once, in the end."""
-
-    plan: Plan
-    flight: Flight
-
-    def payloads(self) -> AsyncGenerator[list[bytes]]:
-        """The stream as this caller asked for it."""
-        return self.flight.payloads(usage=self.plan.request.include_usage)
-
-
-Reply = Cached | Whole | Live
 
 
 class Pipeline:
@@ -75,6 +55,8 @@ class Pipeline:
         semantic: Semantic | None,
         dispatch: Dispatch,
         settlement: Settlement,
+        idempotency: Idempotency | None = None,
+        estimate: Estimate | None = None,
     ) -> None:
         self.admission = admission
         self.tiers = tiers
@@ -82,17 +64,43 @@ class Pipeline:
         self._settlement = settlement
         self._planner = planner
         self._dispatch = dispatch
+        self._idempotency = idempotency
+        self._estimate = estimate
         self._flights = Flights()
+        self._booking: set[asyncio.Task[None]] = set()
 
     async def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], Awaitable[None]]) -> Reply:
         """The answer to a body; raises `RequestError`s. The caller holds a place of `admission`.
 
         `waiting` is awaited before a provider is asked: from then on the answer may take long.
         """
-        plan = self._planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
+        plan = await self._plan(raw, journey)
+        if not journey.idempotency_key or self._idempotency is None:
+            return await self._answer(raw, plan, journey, waiting)
+        await waiting(plan)  # here, and not in the work: that goes on when the caller has left
+        asked = claim(journey.idempotency_key, tenant=journey.tenant, route=journey.route, body=raw)
+        work = partial(self._answer, raw, plan, journey, _go_on)
+        return await self._idempotency.answer(asked, plan, work, answer_id=f"chatcmpl-{journey.sentinel_id}")
+
+    async def _plan(self, raw: bytes, journey: Journey) -> Plan:
+        """What is asked, if this caller may ask it. A body that can't be understood costs its caller a request as well."""
+        grant = journey.grant
+        try:
+            plan = self._planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
+            require_model(journey.caller, plan.request.model)
+        except RequestError:
+            if grant is not None:
+                await grant.spoiled()
+            raise
         journey.model, journey.stream = plan.request.model, plan.request.stream
         if plan.request.similarity_threshold is not None:  # what the body asks for stands above what a header does
             journey.wish = replace(journey.wish, similarity_threshold=plan.request.similarity_threshold)
+        if grant is not None:
+            user = plan.request.fields.get("user")
+            await grant.enter(model=plan.request.model, user=user if isinstance(user, str) else "")
+        return plan
+
+    async def _answer(self, raw: bytes, plan: Plan, journey: Journey, waiting: Callable[[Plan], Awaitable[None]]) -> Reply:
         found: Hit | Miss | Step = look_near(self.tiers, plan, journey)
         if isinstance(found, Step):
             found = await self._look_further(plan, journey, found)
@@ -105,7 +113,26 @@ class Pipeline:
         joined = self._flights.find(plan, journey)
         if joined is None and isinstance(landed := look_near(self.tiers, plan, journey), Hit):  # while the others were asked
             return Cached(plan, landed)
+        if joined is None and await self._reserve(plan, journey):
+            joined = self._flights.find(plan, journey)  # somebody may have begun meanwhile
+            if joined is not None:
+                self._book(journey, Usage(0, 0, 0))
         return await self._fly(plan, journey, joined)
+
+    async def _reserve(self, plan: Plan, journey: Journey) -> bool:
+        """Take the tokens that the answer may cost from the limits of who asks for it; False where there are none."""
+        grant = journey.grant
+        if grant is None or self._estimate is None or not grant.counts_tokens:
+            return False
+        await grant.tokens(await self._estimate(plan))
+        return True
+
+    def _book(self, journey: Journey, usage: Usage | None) -> None:
+        """What was reserved has come to this; where nobody tells the usage, it stays what was reserved."""
+        if usage is not None and journey.grant is not None and journey.grant.has_reserved:
+            booking = asyncio.create_task(journey.grant.settle(usage.total_tokens))
+            self._booking.add(booking)
+            booking.add_done_callback(self._booking.discard)
 
     async def _look_further(self, plan: Plan, journey: Journey, near: Step) -> Hit | Miss:
         """Whoever finds the answer on its way looks no further, unless it wants nothing else."""
@@ -138,16 +165,22 @@ class Pipeline:
         return Whole(plan, completion)
 
     async def _open(self, plan: Plan, journey: Journey) -> Completion | Relay:
-        if plan.request.stream:
-            opened = await self._dispatch.open_stream(plan, journey)
-            settle = partial(self._settle_stream, plan, journey)
-            return Relay(opened, plan.request, max_bytes=self._settlement.max_bytes, settle=settle)
-        completion = await self._dispatch.complete(plan, journey)
+        try:
+            if plan.request.stream:
+                opened = await self._dispatch.open_stream(plan, journey)
+                settle = partial(self._settle_stream, plan, journey)
+                return Relay(opened, plan.request, max_bytes=self._settlement.max_bytes, settle=settle)
+            completion = await self._dispatch.complete(plan, journey)
+        except RequestError:
+            self._book(journey, Usage(0, 0, 0))
+            raise
         self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
+        self._book(journey, completion.answer.usage)
         return completion
 
     def _settle_stream(self, plan: Plan, journey: Journey, relay: Relay) -> None:
         self._settlement.answered(plan, journey, relay.proven(), relay.fold.usage)
+        self._book(journey, relay.fold.usage)
 
     async def close(self, live: Live, journey: Journey) -> None:
         """This caller has all it will get of a live answer; its upstream is let go if nobody else waits for it."""
@@ -155,6 +188,10 @@ class Pipeline:
             await live.flight.leave()
         finally:
             live.flight.tell(journey)
+
+
+async def _go_on(_: Plan) -> None:
+    """Nobody's connection is watched."""
 
 
 def _put_together(answer: Answer | None) -> Completion | None:

@@ -1,18 +1,24 @@
 """One request under way: the record that is being made of it, and what only the path needs."""
 
+from sentinel_gateway.core.access import ANONYMOUS, ANYBODY, Caller
 from sentinel_gateway.core.caching import Miss, NotStorable, Store, Wish
 from sentinel_gateway.core.identity import Question, Unfit
 from sentinel_gateway.core.record import Record
-
-ANONYMOUS = ""
-"""The tenant of a gateway without keys."""
+from sentinel_gateway.pipeline.limiting import Grant
 
 
 class Journey(Record, kw_only=True):
     """What one request has met so far; the steps write it down as they go. Times are `ports.Clock` seconds; 0.0 = not reached."""
 
+    caller: Caller = ANYBODY
     tenant: str = ANONYMOUS
+    """Whose answers it shares: the caller's tenant, or its cache group."""
     writer: str = ANONYMOUS
+    """The id of the caller's key."""
+    grant: Grant | None = None
+    """Its share of the caller's limits."""
+    idempotency_key: str = ""
+    """Under which it is done once; empty if it may be done again."""
     wish: Wish = Wish()
     question: Question | Unfit | None = None
     """What is compared by meaning; None before that is known, and where there is no semantic tier."""

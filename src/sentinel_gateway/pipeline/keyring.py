@@ -32,6 +32,7 @@ class KeyRing:
         self._mark: Mark | None = None
         self._as_of = float("-inf")
         self._down = False
+        self._any_made = False
         self._refreshing = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
 
@@ -55,6 +56,11 @@ class KeyRing:
 
     def __repr__(self) -> str:
         return f"<KeyRing {len(self)} keys{', without its store' if self._down else ''}>"
+
+    @property
+    def is_virgin(self) -> bool:
+        """Is it known that no key has ever been made? One that was revoked was made."""
+        return self._mark is not None and not self._any_made
 
     def find(self, digest: bytes, now: float) -> Caller | None:
         """Whose key this is, expired or not; None if nobody's, or if the table is too old to say. `now`: of the ring's clock."""
@@ -86,6 +92,7 @@ class KeyRing:
         while True:
             changes = await self._store.changes(mark)
             callers = {} if changes.whole else callers
+            self._any_made = self._any_made or bool(changes.keys)
             for key in changes.keys:
                 if key.revoked is None:
                     callers[key.digest] = caller_of(key)

@@ -9,7 +9,7 @@ understood costs one as well: whoever sends nothing else is stopped by the same 
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -18,6 +18,7 @@ import msgspec
 from sentinel_gateway.core.limits import NO_LIMITS, Charge, Kind, Limits, Scope, Standing, Verdict, charge
 from sentinel_gateway.errors import ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
 from sentinel_gateway.pipeline.admit import retry_wait
+from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import Clock, LimitStore
 
 MOST_CALLERS: Final = 10_000
@@ -35,6 +36,10 @@ _WHAT: Final[Mapping[Kind, str]] = {
     "tokens": "use {} tokens a minute",
     "concurrency": "have {} requests in flight",
 }
+
+
+Estimate = Callable[[Plan], Awaitable[int]]
+"""The tokens that the answer to a plan may cost at most, as far as that is known before."""
 
 
 class Party(Protocol):
@@ -116,6 +121,16 @@ class Grant(msgspec.Struct, eq=False):
 
     def __repr__(self) -> str:
         return f"<Grant of {self._caller!r}, {len(self._places)} places, {self._reserved or 0} tokens>"
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Is there a limit of tokens? Known once it has entered."""
+        return bool(self._costs.tokens)
+
+    @property
+    def has_reserved(self) -> bool:
+        """Are tokens taken that are not settled yet?"""
+        return self._reserved is not None
 
     def check(self) -> None:
         """Refuse at once, before a body is read, whoever is known to be refused still. Asks no store."""

@@ -53,6 +53,9 @@ def complete(settings: Settings, report: Report) -> Settings:
         _check_targets(name, model, providers, report)
     _check_default(settings, providers, report)
     _check_groups(settings.tenants, report)
+    if settings.keys.required is False and not is_loopback(settings.server.host):
+        sentence = f"is false, but others can reach {settings.server.host}: leave it out, or bind 127.0.0.1"
+        report.fault(("keys", "required"), sentence)
     return settings.model_copy(update={"providers": providers})
 
 

@@ -4,8 +4,6 @@ What several values must be together stands in `checks.py`. Sizes are bytes, tim
 to the operator as it is, behind the place where the value stands: it says what would be right and never repeats a secret.
 """
 
-import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -14,34 +12,34 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Confi
 from sentinel_gateway import __version__
 from sentinel_gateway.settings.network import check_base_url, is_loopback
 from sentinel_gateway.settings.presets import PRESETS
+from sentinel_gateway.settings.values import (
+    check_admin_key,
+    check_alias,
+    check_headers,
+    check_host,
+    check_host_name,
+    check_key,
+    check_origin,
+    check_plain,
+    check_provider,
+    check_secret,
+    lower_case,
+    read_level,
+    refuse_weight,
+    split_list,
+)
 
 DAY: Final = 86_400
 YEAR: Final = 365 * DAY
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
-MIN_ADMIN_KEY: Final = 16
-MIN_SECRET: Final = 32
-MIN_SECRET_DISTINCT: Final = 8
-"""Different characters: 32 random bytes written in hex practically never have fewer."""
-_HABITUAL: Final = ("changeme", "change-me", "change_me", "default", "example", "password", "placeholder", "secret")
-"""Words of examples."""
-LONGEST_NAME: Final = 1024
 UNAVAILABLE: Final = "Not available in this version."
 
 Location = tuple[str | int, ...]
 """Where a value stands: ("providers", "groq", "timeouts", "connect")."""
 
-_PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
-_HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _KEY_WORDS: Final = ("auth", "cookie", "key", "secret", "token")
-_HOST_NAME: Final = re.compile(r"\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_ORIGIN: Final = re.compile(r"https?://[^/\s?#@]+")
-_OURS: Final = frozenset(
-    {"accept-encoding", "connection", "content-length", "content-type", "host", "te", "transfer-encoding", "via"}
-)
-"""Headers that the provider's adapter writes itself."""
 
 
 def is_secret(location: Location) -> bool:
@@ -56,123 +54,12 @@ def is_key(location: Location) -> bool:
     return is_secret(location) and ("headers" not in location or any(word in str(location[-1]).lower() for word in _KEY_WORDS))
 
 
-def _split(value: Any) -> Any:
-    """A list, also as text: JSON or separated by commas, because a variable can hold nothing else."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError('must be a JSON list such as ["a", "b"], or names separated by commas') from None
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _check_host(host: str) -> str:
-    bare = host.removeprefix("[").removesuffix("]")
-    if not is_loopback(bare):
-        raise ValueError(
-            f"got '{host}', which others can reach, and this version has no client keys to tell them apart: "
-            "bind 127.0.0.1 and put an authenticating reverse proxy in front"
-        )
-    return bare
-
-
-def _check_host_name(name: str) -> str:
-    if not _HOST_NAME.fullmatch(name):
-        raise ValueError(f"got '{name}', but a host's name stands without scheme and port, such as ai.example.com, or '*'")
-    return name.lower()
-
-
-def _check_origin(origin: str) -> str:
-    if origin != "*" and not _ORIGIN.fullmatch(origin):
-        raise ValueError(f"got '{origin}', but an origin is scheme, host and port, such as https://app.example.com, or '*'")
-    return origin
-
-
-def _check_provider(name: str) -> str:
-    if not _PROVIDER.fullmatch(name):
-        raise ValueError("a provider's name has lower-case letters, digits, '_' and '-', and starts with a letter or digit")
-    return name
-
-
-def _check_alias(name: str) -> str:
-    if not _ALIAS.fullmatch(name):
-        raise ValueError("a model's name has up to 128 letters, digits and . _ : / @ + -, and starts with a letter or digit")
-    return name
-
-
-def _check_plain(name: str) -> str:
-    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
-        raise ValueError(f"the name of a tenant has 1 to {LONGEST_NAME} printable characters, and no space at its ends")
-    return name
-
-
-def _refuse_weight(target: Any) -> Any:
-    if isinstance(target, dict):
-        # Not a TypeError: only a ValueError reaches the operator.
-        raise ValueError("weighted targets are not available in this version: list provider/model names in order of preference")  # noqa: TRY004
-    return target
-
-
-def _check_key(key: SecretStr) -> SecretStr:
-    text = key.get_secret_value()
-    if any(not "!" <= c <= "~" for c in text):
-        raise ValueError("holds white space or a character outside ASCII, which no key has: was it copied whole?")
-    return key
-
-
-def _check_admin_key(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value()) < MIN_ADMIN_KEY:
-        raise ValueError(f"needs at least {MIN_ADMIN_KEY} characters; leave it out and one is made at the first start")
-    return _check_key(key)
-
-
-def _check_secret(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    fix = "make one with 'openssl rand -hex 32', or leave it out and one is made at the first start"
-    if len(text) < MIN_SECRET:
-        raise ValueError(f"needs at least {MIN_SECRET} characters: {fix}")
-    if len(set(text)) < MIN_SECRET_DISTINCT or any(word in text.lower() for word in _HABITUAL):
-        raise ValueError(f"was never drawn by chance: {fix}")
-    return _check_key(secret)
-
-
-def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
-    lower = {name.lower(): value for name, value in headers.items()}
-    for name, value in lower.items():
-        if not _HEADER.fullmatch(name) or name in _OURS:
-            raise ValueError(f"'{name}' can't be set: it is no header's name, or one that Sentinel writes itself")
-        if any(not " " <= c <= "~" for c in value.get_secret_value()):
-            raise ValueError(f"the value of '{name}' holds a control character or one outside ASCII")
-    return lower
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _read_level(value: Any) -> Any:
-    return "warn" if _lower(value) == "warning" else _lower(value)
-
-
-def _unavailable(what: str) -> AfterValidator:
-    """For a switch that later versions have: it may be off."""
-
-    def check(on: bool) -> bool:  # noqa: FBT001 - pydantic calls it
-        if on:
-            raise ValueError(f"{what} not available in this version: set it to false or leave it out")
-        return on
-
-    return AfterValidator(check)
-
-
 Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 Lifetime = Annotated[float, Field(ge=0, le=YEAR)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Size = Annotated[ByteSize, Field(ge=1)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Key = Annotated[SecretStr, AfterValidator(_check_key)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+Key = Annotated[SecretStr, AfterValidator(check_key)]
 
 
 class Room(BaseModel):
@@ -191,7 +78,7 @@ class Room(BaseModel):
 
 
 class Cors(Room):
-    origins: Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split)] = Field(
+    origins: Annotated[tuple[Annotated[str, AfterValidator(check_origin)], ...], BeforeValidator(split_list)] = Field(
         default=(), description="Origins whose pages may call from a browser, such as https://app.example.com; none: CORS is off."
     )
     credentials: bool = Field(default=False, description="May those pages send cookies and client certificates?")
@@ -206,7 +93,7 @@ class Cors(Room):
 
 
 class Server(Room):
-    host: Annotated[str, AfterValidator(_check_host)] = Field(
+    host: Annotated[str, AfterValidator(check_host)] = Field(
         default="127.0.0.1", description="Address to listen on; this version takes loopback only."
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")
@@ -227,7 +114,7 @@ class Server(Room):
     heartbeat: Seconds = Field(
         default=15.0, description="Seconds of silence after which a stream sends a comment, so that proxies keep it."
     )
-    allowed_hosts: Annotated[tuple[Annotated[str, AfterValidator(_check_host_name)], ...], BeforeValidator(_split)] = Field(
+    allowed_hosts: Annotated[tuple[Annotated[str, AfterValidator(check_host_name)], ...], BeforeValidator(split_list)] = Field(
         default=(), description="Names that a Host header may have, beside those of this machine; '*' is any name."
     )
     cors: Cors = Field(default=Cors(), description="Calls from web pages of other origins.")
@@ -249,7 +136,7 @@ class ProviderSettings(Room):
     dialect: Literal["openai"] | None = Field(default=None, description="What it speaks, for a provider without a preset.")
     base_url: Annotated[str, AfterValidator(check_base_url)] = Field(default="", description="Where it is; a preset has its own.")
     api_key: Key | None = Field(default=None, description="Its key: write ${NAME} and keep the key in the environment.")
-    headers: Annotated[dict[str, SecretStr], AfterValidator(_check_headers)] = Field(
+    headers: Annotated[dict[str, SecretStr], AfterValidator(check_headers)] = Field(
         default={}, description="Headers to send with every call."
     )
     query: dict[str, str] = Field(default={}, description="Query parameters to send with every call.")
@@ -280,7 +167,7 @@ class Limits(Room):
 
 class Tenant(Room):
     limits: Limits = Field(default=Limits(), description="What all its keys may use together.")
-    cache_group: Annotated[str, AfterValidator(_check_plain)] | None = Field(
+    cache_group: Annotated[str, AfterValidator(check_plain)] | None = Field(
         default=None, description="Tenants of the same group answer each other's requests from one cache; unset: none shares."
     )
 
@@ -288,7 +175,7 @@ class Tenant(Room):
 class ModelSettings(Room):
     """A public model name: its targets in order of preference."""
 
-    targets: Annotated[tuple[Annotated[str, BeforeValidator(_refuse_weight)], ...], BeforeValidator(_split)] = Field(
+    targets: Annotated[tuple[Annotated[str, BeforeValidator(refuse_weight)], ...], BeforeValidator(split_list)] = Field(
         description="provider/model names; the next is asked when one fails."
     )
     ttl: Lifetime | None = Field(default=None, description="Seconds to keep its answers; 0: not at all.")
@@ -356,14 +243,17 @@ class Cache(Room):
 
 
 class Keys(Room):
-    required: Annotated[bool, _unavailable("client keys are")] = Field(default=False, description=UNAVAILABLE)
+    required: bool | None = Field(
+        default=None,
+        description="Whether callers need a client key. Unset: as soon as one was made, and always beyond this machine.",
+    )
 
 
 class Logging(Room):
-    level: Annotated[Literal["trace", "debug", "info", "warn", "error"], BeforeValidator(_read_level)] = Field(
+    level: Annotated[Literal["trace", "debug", "info", "warn", "error"], BeforeValidator(read_level)] = Field(
         default="info", description="Least important line to write: trace, debug, info, warn or error."
     )
-    format: Annotated[Literal["json", "text"], BeforeValidator(_lower)] = Field(
+    format: Annotated[Literal["json", "text"], BeforeValidator(lower_case)] = Field(
         default="json", description="json, or text for people."
     )
 
@@ -373,9 +263,9 @@ class Service(Room):
     version: str = Field(default=__version__, min_length=1, max_length=100, description="Version of this service in /health.")
 
 
-ProviderName = Annotated[str, AfterValidator(_check_provider)]
-ModelName = Annotated[str, AfterValidator(_check_alias)]
-TenantName = Annotated[str, AfterValidator(_check_plain)]
+ProviderName = Annotated[str, AfterValidator(check_provider)]
+ModelName = Annotated[str, AfterValidator(check_alias)]
+TenantName = Annotated[str, AfterValidator(check_plain)]
 
 
 class Settings(Room):
@@ -386,21 +276,21 @@ class Settings(Room):
     models: dict[ModelName, ModelSettings] = Field(default={}, description="Public model names and what serves them.")
     routing: Routing = Field(default=Routing(), description="Who answers what.")
     cache: Cache = Field(default=Cache(), description="What is kept, where and how long.")
-    keys: Keys = Field(default=Keys(), description="Client keys; not available in this version.")
+    keys: Keys = Field(default=Keys(), description="Client keys.")
     limits: Limits = Field(default=Limits(), description="What each key may use that has no limits of its own.")
     tenants: dict[TenantName, Tenant] = Field(default={}, description="Tenants by name: who shares limits, and perhaps a cache.")
     logging: Logging = Field(default=Logging(), description="What is written, and how.")
     service: Service = Field(default=Service(), description="Who this is.")
     data_dir: Path = Field(default=Path("~/.local/share/sentinel"), description="Folder of all state on disk.")
-    admin_key: Annotated[SecretStr, AfterValidator(_check_admin_key)] | None = Field(
+    admin_key: Annotated[SecretStr, AfterValidator(check_admin_key)] | None = Field(
         default=None, description="Key to /admin; unset: one is made at the first start and shown once."
     )
-    secret: Annotated[SecretStr, AfterValidator(_check_secret)] | None = Field(
+    secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = Field(
         default=None, description="What client keys are hashed with, 32 random bytes or more; unset: made at the first start."
     )
 
     @property
     def demo(self) -> bool:
-        """Is the built-in demo provider on?"""
+        """Is the built-in demo provider on? Beyond this machine only if asked for."""
         demo = self.providers.get("demo")
-        return demo is None or demo.enabled
+        return is_loopback(self.server.host) if demo is None else demo.enabled

@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 def open_file(folder: Path) -> sqlite3.Connection:
-    """`sentinel.db` with the table in it, for one thread."""
+    """`idempotency.db`, for one thread. Nobody else writes it, so it needs no lock of its own."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / "sentinel.db"
+    path = folder / "idempotency.db"
     path.touch(mode=0o600)
     database = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
     try:

@@ -1,0 +1,123 @@
+"""The door: who asks, by the headers, and whether it may. Every route declares what it needs; none is built that doesn't.
+
+While no key has ever been made, a gateway that only this machine can reach asks for none: whoever can reach it is its user.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+from fastapi import Request
+from fastapi.routing import APIRoute
+
+from sentinel_gateway.api.exchange import header_map
+from sentinel_gateway.core.access import ANYBODY, MARK, Caller, KeyScope, require_scope
+from sentinel_gateway.errors import InsufficientScope, RequestError
+from sentinel_gateway.pipeline.authentication import Authenticator
+from sentinel_gateway.pipeline.keyring import KeyRing
+
+_MARK: Final = MARK.encode()
+Check = Callable[[Request], Coroutine[Any, Any, None]]
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """Whether a key is asked for: always, never, or (None) once one has been made. Beyond `loopback` always."""
+
+    required: bool | None = None
+    loopback: bool = True
+
+
+class Guard:
+    """Tells callers. `policy` is the configuration's."""
+
+    def __init__(self, authenticator: Authenticator, ring: KeyRing, policy: Policy) -> None:
+        self._authenticator = authenticator
+        self._ring = ring
+        self._policy = policy
+
+    def __repr__(self) -> str:
+        return f"<Guard {self._policy!r} {self._ring!r}>"
+
+    def admit(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
+        """Who asks, which may be anybody where no key is needed; raises what `Authenticator.authenticate` does."""
+        if self._is_open(headers):
+            return ANYBODY
+        return self.identify(headers, address)
+
+    def identify(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
+        """Who asks, by its key, needed or not."""
+        return self._authenticator.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key"), address=address)
+
+    def _is_open(self, headers: Mapping[bytes, bytes]) -> bool:
+        policy = self._policy
+        if not policy.loopback or policy.required:
+            return False
+        if policy.required is None:
+            return self._ring.is_virgin
+        return _MARK not in headers.get(b"authorization", b"") and _MARK not in headers.get(b"x-api-key", b"")
+
+    # What routes of FastAPI declare.
+
+    def who(self, request: Request) -> Caller:
+        """Who asks, by its key."""
+        return self.identify(*_asked(request))
+
+    def knows(self, request: Request) -> bool:
+        """May this caller see what is for readers?"""
+        try:
+            require_scope(self.admit(*_asked(request)), "read")
+        except RequestError:
+            return False
+        return True
+
+    def needs(self, scope: KeyScope) -> Check:
+        """A dependency: a caller with this scope."""
+
+        async def check(request: Request) -> None:
+            require_scope(self.admit(*_asked(request)), scope)
+
+        return declared(check)
+
+    def operator(self) -> Check:
+        """A dependency: the operator, by the admin key, whether or not others need one. It is told in `request.state.caller`."""
+
+        async def check(request: Request) -> None:
+            caller = self.who(request)
+            if caller.tenant is not None:
+                raise InsufficientScope("This needs the admin key of the gateway.")
+            request.state.caller = caller
+
+        return declared(check)
+
+    def check_stranger(self, request: Request) -> None:
+        """For what is no route: whoever needs a key is not told without one which paths there are."""
+        self.admit(*_asked(request))
+
+
+def anybody() -> Check:
+    """A dependency: the route is public."""
+
+    async def check(_: Request) -> None:
+        pass
+
+    return declared(check)
+
+
+def declared(check: C) -> C:
+    """Mark a dependency as one that says who may use the routes that have it."""
+    check.__dict__["declares_access"] = True
+    return check
+
+
+def undeclared(routes: Sequence[Any]) -> list[str]:
+    """The paths of routes that don't say who may use them."""
+    return [str(getattr(route, "path", route)) for route in routes if not (isinstance(route, APIRoute) and _declares(route))]
+
+
+def _declares(route: APIRoute) -> bool:
+    return any(getattr(call.call, "declares_access", False) for call in route.dependant.dependencies)
+
+
+def _asked(request: Request) -> tuple[Mapping[bytes, bytes], str]:
+    return header_map(request.scope["headers"]), request.client.host if request.client else ""
