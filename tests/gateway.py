@@ -7,6 +7,7 @@ When it stops, nothing may be left: no task, thread, connection or file, no faul
 """
 
 import asyncio
+import itertools
 import json
 import logging
 import signal
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +30,7 @@ from sentinel_gateway.serving import gateway_server
 from sentinel_gateway.settings.load import load
 
 ADMIN_KEY = "sk-sn-admin-of-the-tests"
+_ADDRESSES = itertools.count()
 DEADLINE = 10.0
 """Seconds after which a test fails instead of waiting on."""
 CHAT = "/v1/chat/completions"
@@ -238,6 +240,21 @@ class Gateway:
             assert name.lower() not in headers, f"the header {name} came twice"
             headers[name.lower()] = value
         return Answer(response.status, headers, body)
+
+    @asynccontextmanager
+    async def elsewhere(self) -> AsyncIterator["Gateway"]:
+        """The same gateway for a client at an address that nobody else has."""
+        number = next(_ADDRESSES)
+        here = aiohttp.TCPConnector(local_addr=(f"127.1.{number // 250}.{number % 250 + 1}", 0))
+        async with aiohttp.ClientSession(self.base_url, connector=here) as session:
+            yield replace(self, session=session)
+
+    async def key(self, **fields: Any) -> str:
+        """The text of a new client key."""
+        made = await self.request("POST", "/admin/keys", json={"name": "test"} | fields, headers=self.admin)
+        assert made.status == 201, made.body
+        text: str = made.json["key"]
+        return text
 
     async def get(self, path: str, **how: Any) -> Answer:
         return await self.request("GET", path, **how)

@@ -18,7 +18,7 @@ import msgspec
 
 from sentinel_gateway import __version__
 from sentinel_gateway.adapters import make_providers, open_log
-from sentinel_gateway.api.admin import Admin
+from sentinel_gateway.api.admin import Admin, Controls
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
 from sentinel_gateway.api.chat import ChatCompletions, ChatOptions
@@ -45,7 +45,7 @@ from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.estimate import TokenEstimate
-from sentinel_gateway.pipeline.handle import Pipeline
+from sentinel_gateway.pipeline.handle import Pipeline, Terms
 from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.pipeline.settle import Settlement
@@ -254,13 +254,11 @@ class Wiring:
         tiers, server, stores = process.tiers, settings.server, process.stores
         pipeline = partial(
             Pipeline,
-            admission=process.admission,
+            terms=Terms(process.admission, stores.once, TokenEstimate(stores.counter)),
             tiers=tiers,
             semantic=process.semantic if settings.cache.semantic.enabled else None,
             dispatch=Dispatch(self._providers, clock, events),
             settlement=_settlement(settings, tiers, process),
-            idempotency=stores.once,
-            estimate=TokenEstimate(stores.counter),
         )
         pages = Pages(server.cors.origins, server.cors.credentials)
         browsers = Browsers(pages, Hosts(server.allowed_hosts))
@@ -293,10 +291,8 @@ class Wiring:
             process.tiers,
             process.stores.state.audit,
             guard=guard,
+            controls=Controls(process.counters, process.services, process.reload),
             clock=process.clock,
-            counters=process.counters,
-            services=process.services,
-            reload=process.reload,
         )
 
     def _key_administration(self, guard: Guard) -> KeyAdmin:

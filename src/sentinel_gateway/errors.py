@@ -27,11 +27,7 @@
         ├── RequestInterrupted  409 what came of the first request with this idempotency key is not known
         ├── BodyTooLarge        413
         ├── HostRefused         421 a name that this gateway does not answer to
-        ├── RateLimited         429 a limit of the caller's is spent
-        │   ├── RequestsLimited     requests a minute
-        │   ├── TokensLimited       tokens a minute
-        │   │   └── NeverFits           one request asks for more tokens than a whole minute has
-        │   └── ConcurrencyLimited  requests in flight
+        ├── RateLimited         429 a limit of the caller's is spent: requests, tokens, or requests in flight
         ├── KeyReused           422 the idempotency key belongs to another request
         ├── LoopDetected        508 the request came back to us
         ├── NotCached           504 `only-if-cached` and nothing stored
@@ -49,9 +45,8 @@
             ├── UpstreamLimited     429 the provider's rate limit
             └── UpstreamRefused     4xx the provider says that the request itself is wrong
 
-What belongs to an error stands on its class: `status`, `type` and `code` (OpenAI's vocabulary), `retry`
-(may the same request succeed a moment later? answered as `x-should-retry`), `next_target` (may another target
-serve it?). The message is always safe to show: it names the fix and holds no key, no prompt and no stack.
+What belongs to an error stands on its class: `status`, `type` and `code` (OpenAI's vocabulary), `retry` (may the same request
+succeed a moment later? as `x-should-retry`), `next_target` (may another target serve it?). No message holds a key or a prompt.
 """
 
 import re
@@ -88,10 +83,7 @@ class EmbedderDown(SentinelError):
 
 
 class RequestError(SentinelError):
-    """An error that is answered to the caller.
-
-    `param` is the dotted path of the field, or the header's name. `retry_after` is in seconds.
-    """
+    """Answered to the caller. `param` is the dotted path of the field, or the header's name; `retry_after` is in seconds."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "api_error"

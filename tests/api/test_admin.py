@@ -45,8 +45,6 @@ async def empty(gateway):
         {"authorization": f"Bearer {ADMIN_KEY.upper()}"},
         {"authorization": f"Basic {ADMIN_KEY}"},
         {"authorization": ADMIN_KEY},
-        {"authorization": f"Bearer {ADMIN_KEY}, Bearer {ADMIN_KEY}"},
-        {"authorization": "Bearer wrong", "x-api-key": ADMIN_KEY},
         {"authorization": "Bearer \u00e9"},
         {"x-api-key": "wrong"},
         {"x-api-key": ""},
@@ -57,7 +55,8 @@ async def empty(gateway):
 )
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 async def test_nothing_without_the_key(gateway, upstream, method, path, headers):
-    answer = await gateway.request(method, path, headers=headers)
+    async with gateway.elsewhere() as stranger:
+        answer = await stranger.request(method, path, headers=headers)
     assert answer.status == 401
     assert answer.headers["www-authenticate"] == 'Bearer realm="sentinel"'
     assert answer.headers["content-type"] == "application/problem+json"
@@ -78,7 +77,6 @@ async def test_the_key_is_asked_for_before_anything_is_looked_at(gateway):
     [
         {"authorization": f"Bearer {ADMIN_KEY}"},
         {"authorization": f"bearer {ADMIN_KEY}"},
-        {"Authorization": f"Bearer  {ADMIN_KEY} "},
         {"x-api-key": ADMIN_KEY},
         {"X-API-Key": ADMIN_KEY},
     ],
@@ -86,6 +84,16 @@ async def test_the_key_is_asked_for_before_anything_is_looked_at(gateway):
 )
 async def test_both_styles_of_the_key(gateway, headers):
     assert (await gateway.get("/admin/stats", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"authorization": f"Bearer {ADMIN_KEY}, Bearer {ADMIN_KEY}"}, {"authorization": "Bearer wrong", "x-api-key": ADMIN_KEY}],
+    ids=str,
+)
+async def test_two_keys_are_one_too_many(gateway, headers):
+    answer = await gateway.get("/admin/stats", headers=headers)
+    assert (answer.status, answer.json["code"]) == (400, "invalid_header")
 
 
 async def test_two_keys_in_two_headers_are_not_mixed(gateway):

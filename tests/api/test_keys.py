@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from sentinel_gateway.api.guard import Guard, Policy
 from sentinel_gateway.api.keys import KeyAdmin
 from sentinel_gateway.api.management import build_management
 from sentinel_gateway.core.access import Grant, Key, is_key_text
@@ -50,7 +51,7 @@ class Office:
     def __post_init__(self) -> None:
         minter = Minter(PEPPER)
         admin = KeyAdmin(self.state.keys, self.state.log, self.ring, minter, who=self.who, clock=lambda: self.now)
-        self.app = build_management([admin.routes()])
+        self.app = build_management([admin.routes()], Guard(self.authenticator, self.ring, Policy(required=True)))
 
     def who(self, request: Any) -> Any:
         authorization = request.headers.get("authorization", "").encode()

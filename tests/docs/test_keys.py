@@ -14,6 +14,7 @@ import anyio
 import pytest
 import uvicorn
 
+from sentinel_gateway.api.guard import Guard, Policy
 from sentinel_gateway.api.keys import CreateBody, KeyAdmin, LimitsBody
 from sentinel_gateway.api.management import build_management
 from sentinel_gateway.core.access import KeyScope, is_key_text
@@ -108,7 +109,8 @@ def gateway(tmp_path: Path) -> Iterator[str]:
             return door.authenticate(request.headers.get("authorization", "").encode(), None, address="::1")
 
         admin = KeyAdmin(state.keys, state.log, ring, Minter(secret), who=who, clock=lambda: 1e9)
-        server = uvicorn.Server(uvicorn.Config(build_management([admin.routes()]), port=0, log_config=None, lifespan="off"))
+        app = build_management([admin.routes()], Guard(door, ring, Policy(required=True)))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve)
             while not server.started:  # noqa: ASYNC110 - it has no event for that

@@ -14,7 +14,7 @@ from sentinel_gateway.core.matching import Thresholds
 from sentinel_gateway.core.routing import Directory, Target
 from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.dispatch import Dispatch
-from sentinel_gateway.pipeline.handle import Live, Pipeline, Reply
+from sentinel_gateway.pipeline.handle import Live, Pipeline, Reply, Terms
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Decode, Plan, Planner
 from sentinel_gateway.pipeline.semantic import Semantic
@@ -57,7 +57,7 @@ class Path:
         providers = self._providers
         directory = Directory(aliases=ALIASES, providers=tuple(providers), catalogues={}, known={})
         return Pipeline(
-            admission=Admission(Capacity(8, 0, 0.0), self._draw),
+            terms=Terms(Admission(Capacity(8, 0, 0.0), self._draw)),
             planner=Planner("chat", decode, lambda: directory),
             tiers=self.tiers,
             semantic=self.semantic,

@@ -8,7 +8,6 @@ import pytest
 from sentinel_gateway.settings.environment import known_names, prefixed_name
 from sentinel_gateway.settings.example import env_example
 from sentinel_gateway.settings.load import load
-from sentinel_gateway.settings.model import UNAVAILABLE
 from sentinel_gateway.settings.schema import fixed_settings
 from sentinel_gateway.settings.variables import LATER, VARIABLES
 
@@ -24,10 +23,9 @@ def test_the_committed_file_is_the_generated_one():
 
 def test_env_example_names_equal_settings():
     named = {variable.location for variable in VARIABLES}
-    unavailable = {prefixed_name(place) for place, field in fixed_settings() if field.description == UNAVAILABLE}
     also_named = {prefixed_name(place) for place, _ in fixed_settings() if place in named}
     own = {variable.name for variable in VARIABLES}
-    assert ASSIGNED.keys() == set(known_names()) - unavailable - (also_named - own)
+    assert ASSIGNED.keys() == set(known_names()) - (also_named - own)
     assert not ASSIGNED.keys() & LATER.keys()
 
 

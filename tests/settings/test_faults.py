@@ -70,7 +70,7 @@ ONE_BY_ONE = [
         "sentinel.yaml:1 cache.max_wrong_hit_rate",
         "not available in this version: leave it out, and set cache.semantic.threshold",
     ),
-    ("keys: {required: true}", "sentinel.yaml:1 keys.required", "client keys are not available in this version"),
+    ("keys: {required: perhaps}", "sentinel.yaml:1 keys.required", "true or false"),
     # providers
     ("providers: [groq]", "sentinel.yaml:1 providers", "got a list, but it must be a mapping"),
     ("providers: {Groq: {}}", "sentinel.yaml:1 providers.Groq", "lower-case letters"),
@@ -124,12 +124,28 @@ def test_one_fault(faults, yaml, place, remedy):
     assert remedy in sentence
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "*", "192.168.1.7", "gateway.example.com", "10.0.0.1", "::ffff:10.0.0.1"])
-def test_a_wider_bind_is_refused_with_the_fix(faults, host):
+WIDER = ["0.0.0.0", "::", "192.168.1.7", "gateway.example.com", "10.0.0.1", "::ffff:10.0.0.1"]
+
+
+@pytest.mark.parametrize("host", WIDER)
+def test_a_wider_bind_always_asks_for_keys(faults, configure, host):
+    [(place, sentence)] = faults(f"server: {{host: '{host}'}}\nkeys: {{required: false}}")
+    assert place == "sentinel.yaml:2 keys.required"
+    assert f"others can reach {host}: leave it out, or bind 127.0.0.1" in sentence
+    assert configure(f"server: {{host: '{host}'}}").settings.server.host == host
+
+
+@pytest.mark.parametrize("host", WIDER)
+def test_the_demo_answers_this_machine_only_unless_asked(configure, host):
+    assert not configure(f"server: {{host: '{host}'}}").settings.demo
+    assert configure(f"server: {{host: '{host}'}}\nproviders: {{demo: {{enabled: true}}}}").settings.demo
+
+
+@pytest.mark.parametrize("host", ["", "*"])
+def test_an_address_is_needed(faults, host):
     [(place, sentence)] = faults(f"server: {{host: '{host}'}}")
     assert place == "sentinel.yaml:1 server.host"
-    assert "this version has no client keys" in sentence
-    assert "bind 127.0.0.1 and put an authenticating reverse proxy in front" in sentence
+    assert "0.0.0.0 for all that this machine has" in sentence
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "LOCALHOST", "::1", "[::1]"])
@@ -269,11 +285,6 @@ def test_a_folder_in_the_place_of_the_file(faults, tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         load({"HOME": "/h"}, cwd=tmp_path)
     assert caught.value.faults == [("sentinel.yaml", "can't be read: Is a directory")]
-
-
-def test_what_later_versions_have_may_be_off(configure):
-    settings = configure("keys: {required: false}").settings
-    assert settings == configure().settings
 
 
 def test_a_place_that_nobody_wrote_is_its_path():

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,27 +41,23 @@ def _read(raw: bytes) -> ClearRequest:
         raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in exc.errors()]) from exc
 
 
-class Admin:
-    """`counters`, `services` and `reload` come from the wiring. What is changed is told to the audit log."""
+class Controls(msgspec.Struct, frozen=True):
+    """What the process shows and does for its operator: seed 000's statistics, the state of each service, a reload."""
 
-    def __init__(
-        self,
-        tiers: Tiers,
-        log: AuditLog,
-        *,
-        guard: Guard,
-        clock: Clock,
-        counters: Callable[[], Mapping[str, int | float]],
-        services: Callable[[], Awaitable[Mapping[str, str]]],
-        reload: Callable[[], Awaitable[list[str]]],
-    ) -> None:
+    counters: Callable[[], Mapping[str, int | float]]
+    services: Callable[[], Awaitable[Mapping[str, str]]]
+    reload: Callable[[], Awaitable[list[str]]]
+
+
+class Admin:
+    """What is changed is told to the audit log, before it is done."""
+
+    def __init__(self, tiers: Tiers, log: AuditLog, *, guard: Guard, controls: Controls, clock: Clock) -> None:
         self._tiers = tiers
         self._log = log
         self._guard = guard
         self._clock = clock
-        self._counters = counters
-        self._services = services
-        self._reload = reload
+        self._controls = controls
 
     def routes(self) -> APIRouter:
         """The router of these endpoints, each behind the key."""
@@ -93,13 +90,13 @@ class Admin:
 
     async def stats(self) -> dict[str, Any]:
         """Counters since start, and the state of each service."""
-        return {"cache_stats": dict(self._counters()), "services": dict(await self._services())}
+        return {"cache_stats": dict(self._controls.counters()), "services": dict(await self._controls.services())}
 
     async def reload(self, request: Request) -> dict[str, Any]:
         """Read the configuration again; a faulty one changes nothing."""
         await self._record(request, "configuration.reload", {})
         try:
-            notes = await self._reload()
+            notes = await self._controls.reload()
         except ConfigurationError as exc:
             raise ReloadRejected(f"The new configuration is rejected, the old one stays in force. {exc}") from exc
         return {"status": "success", "message": "Configuration reloaded", "notes": notes}

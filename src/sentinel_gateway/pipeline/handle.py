@@ -43,29 +43,35 @@ from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Completion
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """On what terms requests are taken; without the last two idempotency keys mean nothing, and no tokens are reserved."""
+
+    admission: Admission
+    idempotency: Idempotency | None = None
+    estimate: Estimate | None = None
+
+
 class Pipeline:
     """The path, wired."""
 
     def __init__(
         self,
         *,
-        admission: Admission,
+        terms: Terms,
         planner: Planner,
         tiers: Tiers,
         semantic: Semantic | None,
         dispatch: Dispatch,
         settlement: Settlement,
-        idempotency: Idempotency | None = None,
-        estimate: Estimate | None = None,
     ) -> None:
-        self.admission = admission
+        self.admission = terms.admission
         self.tiers = tiers
         self._semantic = semantic
         self._settlement = settlement
         self._planner = planner
         self._dispatch = dispatch
-        self._idempotency = idempotency
-        self._estimate = estimate
+        self._idempotency = terms.idempotency
+        self._estimate = terms.estimate
         self._flights = Flights()
         self._booking: set[asyncio.Task[None]] = set()
 

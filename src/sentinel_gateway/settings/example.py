@@ -12,7 +12,6 @@ from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
 from sentinel_gateway.settings.environment import prefixed_name
-from sentinel_gateway.settings.model import UNAVAILABLE
 from sentinel_gateway.settings.schema import fixed_settings
 from sentinel_gateway.settings.variables import CONFIG, VARIABLES, Variable
 
@@ -35,7 +34,7 @@ def env_example() -> str:
     blocks += [
         f"# {field.description}\n#{prefixed_name(location)}={as_text(field.default)}".rstrip() + "\n"
         for location, field in fields.items()
-        if location not in named and field.description != UNAVAILABLE
+        if location not in named
     ]
     return "\n".join([HEAD, *blocks])
 

@@ -34,7 +34,6 @@ YEAR: Final = 365 * DAY
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
-UNAVAILABLE: Final = "Not available in this version."
 
 Location = tuple[str | int, ...]
 """Where a value stands: ("providers", "groq", "timeouts", "connect")."""

@@ -38,6 +38,8 @@ def split_list(value: Any) -> Any:
 
 def check_host(host: str) -> str:
     """An address to bind, without brackets."""
+    if not host or host == "*":
+        raise ValueError(f"got '{host}', but an address is needed: 127.0.0.1, or 0.0.0.0 for all that this machine has")
     return host.removeprefix("[").removesuffix("]")
 
 

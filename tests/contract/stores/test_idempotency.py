@@ -153,14 +153,14 @@ async def test_the_file_is_the_owners_alone(tmp_path):
     assert "closed" in repr(store)
     await store.count()
     assert "open" in repr(store)
-    assert (tmp_path / "data" / "sentinel.db").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "data" / "idempotency.db").stat().st_mode & 0o777 == 0o600
     await store.close()
 
 
 async def test_another_writer_keeps_it_waiting_no_longer_than_its_deadline_and_nothing_is_held_afterwards(tmp_path):
     store = sqlite_in(tmp_path, deadline=0.2)
     await store.count()
-    other = sqlite3.connect(tmp_path / "sentinel.db", isolation_level=None)
+    other = sqlite3.connect(tmp_path / "idempotency.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreDown, match="within"):
         await store.claim(claim_of(1), NOW)
@@ -185,11 +185,11 @@ async def test_who_leaves_while_asking_holds_nothing(tmp_path):
 
 
 async def test_a_file_that_fails_is_opened_anew(tmp_path):
-    (tmp_path / "sentinel.db").write_bytes(b"this is no database" * 100)
+    (tmp_path / "idempotency.db").write_bytes(b"this is no database" * 100)
     store = sqlite_in(tmp_path)
     with pytest.raises(StoreDown):
         await store.claim(claim_of(1), NOW)
-    (tmp_path / "sentinel.db").unlink()
+    (tmp_path / "idempotency.db").unlink()
     assert await store.claim(claim_of(1), NOW) is None
     await store.close()
 

@@ -1,0 +1,276 @@
+"""Who gets in: every route by every kind of caller, tenants apart, models and scopes as the keys say, revocation at once."""
+
+import asyncio
+import re
+import sys
+
+import pytest
+
+from tests.gateway import ADMIN_KEY, chat, one_provider, running_gateway
+
+pytestmark = pytest.mark.anyio
+
+PUBLIC = {("GET", path) for path in ("/livez", "/healthz", "/ready", "/readyz", "/health")}
+FACES = [
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/chat/completions"),
+    ("POST", "/v1/query"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/demo"),
+]
+STRANGE = [
+    ("GET", "/nowhere"),
+    ("GET", "/v1/nowhere"),
+    ("DELETE", "/livez"),
+    ("POST", "/"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("GET", "/v1/query/more"),
+]
+ODD_HOSTS = ["localhost", "127.0.0.1:1", "localhost/../livez", "livez", ""]
+
+
+@pytest.fixture(scope="module")
+async def closed(chaos, tmp_path_factory):
+    """A gateway that asks everybody for a key."""
+    config = one_provider(chaos.base_url) + "keys: {required: true}\n"
+    async with running_gateway(tmp_path_factory.mktemp("closed"), config=config) as gateway:
+        yield gateway
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def managed(gateway) -> set[tuple[str, str]]:
+    """Every route of the management app, as it was built."""
+    app = gateway.process._wiring.app  # noqa: SLF001 - there is no public list: /openapi.json is off
+    management = next(
+        cell.cell_contents for cell in app.__closure__ if callable(cell.cell_contents) and cell.cell_contents.__name__ == "manage"
+    )
+    observed = next(cell.cell_contents for cell in management.__closure__)
+    routers = [route.original_router for route in observed._app.routes]  # noqa: SLF001 - as above
+    found = {(method, route.path) for router in routers for route in router.routes for method in route.methods}
+    assert len(found) > 15
+    return {(method, path.replace("{id}", "key_0123456789abcdef")) for method, path in found if method != "HEAD"}
+
+
+# --- A2: the census of routes ---
+
+
+async def test_without_a_key_only_the_probes_answer(closed):
+    for method, path in [*managed(closed), *FACES, *STRANGE]:
+        async with closed.elsewhere() as stranger:
+            for headers in ({}, bearer("wrong"), bearer("sk-sn-" + "A" * 49), {"x-api-key": "x"}):
+                answer = await stranger.request(method, path, headers=headers, data=b"{}" if method == "POST" else None)
+                if (method, path) in PUBLIC:
+                    assert answer.status in {200, 503}, (method, path)
+                else:
+                    assert answer.status == 401, (method, path, headers, answer.body)
+
+
+async def test_odd_hosts_and_versions_open_nothing(closed):
+    for host in ODD_HOSTS:
+        for version in ("1.0", "1.1"):
+            for method, path in (
+                *FACES[:1],
+                ("GET", "/metrics"),
+                ("GET", "/admin/stats"),
+                ("GET", "http://livez/metrics"),
+                ("GET", "//livez"),
+            ):
+                wire = await closed.connect()
+                wire.send(
+                    f"{method} {path} HTTP/{version}\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+                )
+                status = int(re.match(rb"HTTP/1.. (\d+)", await wire.read())[1])
+                assert status in {400, 401, 404, 421}, (host, version, path, status)
+                await wire.close()
+
+
+async def test_strangers_learn_little_from_health(closed):
+    known = await closed.key(scopes=["read"])
+    assert set((await closed.get("/health")).json) == {"status", "services", "timestamp"}
+    assert "version" in (await closed.get("/health", headers=bearer(known))).json
+
+
+# --- scopes and models ---
+
+
+async def test_each_scope_opens_its_own(closed):
+    reader, asker, admin = [await closed.key(scopes=[scope]) for scope in ("read", "inference", "admin")]
+    for path, allowed in (("/metrics", reader), ("/v1/metrics", reader), ("/v1/models", asker), ("/admin/keys", admin)):
+        for key in (reader, asker, admin):
+            answer = await closed.get(path, headers=bearer(key))
+            assert answer.status == (200 if key == allowed else 403), (path, answer.body)
+    for path in ("/admin/stats", "/admin/cache/clear", "/admin/reload"):
+        method = "GET" if path == "/admin/stats" else "POST"
+        assert (await closed.request(method, path, headers=bearer(admin))).status == 403, "a tenant's admin is not the operator"
+
+
+async def test_a_key_uses_its_models_only(closed, upstream):
+    key = await closed.key(models=["mock-m*", "demo"])
+    assert (await closed.ask(chat("allowed?"), authorization=f"Bearer {key}")).status == 200
+    asked = len(upstream.calls)
+    refused = await closed.ask(chat("allowed?", model="mock/other"), authorization=f"Bearer {key}")
+    assert (refused.status, refused.error["code"], refused.error["param"]) == (403, "model_not_allowed", "model")
+    assert [model["id"] for model in (await closed.get("/v1/models", headers=bearer(key))).json["data"]] == ["demo"]
+    assert (await closed.get("/v1/models/mock/other", headers=bearer(key))).status == 403
+    assert len(upstream.calls) == asked
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        str.swapcase,
+        lambda key: key + " x",
+        lambda key: key[:-1],
+        lambda key: key[:-1] + "~",
+        lambda key: key.replace("sk-", "sk_"),
+    ],
+)
+async def test_nearly_a_key_is_none(closed, damage):
+    key = await closed.key()
+    async with closed.elsewhere() as stranger:
+        assert (await stranger.ask(chat("A6"), authorization=f"Bearer {damage(key)}")).status == 401
+        assert (await stranger.ask(chat("A6"), authorization=f"Bearer {key}", x_api_key=damage(key))).status == 400
+        assert (await stranger.ask(chat("A6"), authorization=f"Bearer {key}")).status == 200
+
+
+async def test_who_guesses_is_slowed_down_and_who_knows_is_not(closed):
+    key = await closed.key()
+    async with closed.elsewhere() as guesser:
+        answers = [await guesser.get("/v1/models", headers=bearer(f"sk-sn-{number}")) for number in range(40)]
+        statuses = [answer.status for answer in answers]
+        assert statuses[:20] == [401] * 20
+        assert statuses[-10:] == [429] * 10
+        assert int(answers[-1].headers["retry-after"]) >= 1
+        assert (await guesser.get("/v1/models", headers=bearer(key))).status == 200
+    async with closed.elsewhere() as other:
+        assert (await other.get("/v1/models", headers=bearer("wrong"))).status == 401
+
+
+# --- loopback: no key before the first one ---
+
+
+async def test_the_first_key_closes_the_door(chaos, tmp_path):
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as gateway:
+        assert (await gateway.ask(chat("open"), authorization="Bearer whatever-an-sdk-sends")).status == 200
+        assert (await gateway.get("/metrics")).status == 200
+        key = await gateway.key()
+        assert (await gateway.ask(chat("open"))).status == 401
+        assert (await gateway.get("/metrics")).status == 401
+        assert (await gateway.ask(chat("open"), authorization=f"Bearer {key}")).status == 200
+        (made,) = (await gateway.get("/admin/keys", headers=gateway.admin)).json["data"]
+        await gateway.request("POST", f"/admin/keys/{made['id']}/revoke", headers=gateway.admin)
+        assert (await gateway.ask(chat("open"))).status == 401, "a gateway that had keys does not open again"
+
+
+async def test_keys_may_be_optional_on_loopback(chaos, tmp_path):
+    config = one_provider(chaos.base_url) + "keys: {required: false}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        key = await gateway.key(models=["nothing"])
+        assert (await gateway.ask(chat("optional"))).status == 200
+        assert (await gateway.ask(chat("optional"), authorization="Bearer sk-something-else")).status == 200
+        assert (await gateway.ask(chat("optional"), authorization=f"Bearer {key}")).status == 403, (
+            "who shows a key has its rights"
+        )
+        assert (await gateway.ask(chat("optional"), authorization="Bearer sk-sn-wrong")).status == 401
+
+
+# --- tenants ---
+
+
+NAMES = ("a", "b", "c", "group\\nboth", "default", "a:b", "*", "a" * 1024, "\u00e4")
+
+
+async def test_tenants_never_share_unless_they_are_told_to(chaos, upstream, tmp_path):
+    config = one_provider(chaos.base_url) + "tenants: {a: {cache_group: both}, b: {cache_group: both}}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        keys = {tenant: await gateway.key(tenant=tenant) for tenant in NAMES}
+        caches = {}
+        for tenant, key in keys.items():
+            answer = await gateway.ask(chat("whose?"), authorization=f"Bearer {key}")
+            caches[tenant] = answer.cache
+        assert caches == dict.fromkeys(keys, "miss") | {"b": "exact"}
+        assert len(upstream.calls) == len(keys) - 1
+
+
+async def test_a_flight_is_not_shared_across_tenants(closed, upstream):
+    keys = [await closed.key(tenant=f"flying-{number % 5}") for number in range(20)]
+    answers = await asyncio.gather(*(closed.ask(chat("together, slowly"), authorization=f"Bearer {key}") for key in keys))
+    assert {answer.status for answer in answers} == {200}
+    assert sum(call.method == "POST" for call in upstream.calls) == 5
+
+
+async def test_a_namespace_stays_within_its_tenant(closed, upstream):
+    one, other = [await closed.key(tenant=tenant) for tenant in ("spaced", "spaced-too")]
+    for key, cache in ((one, "miss"), (one, "exact"), (other, "miss")):
+        answer = await closed.ask(chat("spaces"), authorization=f"Bearer {key}", x_cache_namespace="shared")
+        assert answer.cache == cache
+
+
+# --- revocation ---
+
+
+async def test_a_revoked_key_gets_not_even_a_hit(closed):
+    key = await closed.key(tenant="short-lived")
+    for _ in range(3):
+        assert (await closed.ask(chat("again"), authorization=f"Bearer {key}")).status == 200
+    (made,) = (await closed.get("/admin/keys?tenant=short-lived", headers=closed.admin)).json["data"]
+    assert (await closed.request("POST", f"/admin/keys/{made['id']}/revoke", headers=closed.admin)).status == 200
+    assert (await closed.ask(chat("again"), authorization=f"Bearer {key}")).status == 401
+
+
+async def test_what_another_process_revokes_is_gone_within_a_second(closed, tmp_path):
+    key = await closed.key(tenant="elsewhere")
+    (made,) = (await closed.get("/admin/keys?tenant=elsewhere", headers=closed.admin)).json["data"]
+    assert (await closed.ask(chat("again"), authorization=f"Bearer {key}")).status == 200
+    command = [sys.executable, "-m", "sentinel_gateway", "keys", "revoke", made["id"]]
+    environ = {"SENTINEL_DATA_DIR": str(closed.config.parent / "data"), "HOME": str(tmp_path), "PATH": ""}
+    process = await asyncio.create_subprocess_exec(*command, env=environ, cwd=tmp_path, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said
+
+    async def refused() -> bool:
+        return (await closed.ask(chat("again"), authorization=f"Bearer {key}")).status == 401
+
+    for _ in range(20):
+        if await refused():
+            break
+        await asyncio.sleep(0.1)
+    else:
+        pytest.fail("two seconds later it still opens")
+
+
+# --- the audit log ---
+
+
+async def test_every_administrative_change_is_written_down(closed):
+    await closed.key(name="to be seen", tenant="audited")
+    await closed.request("POST", "/admin/cache/clear", headers=closed.admin, json={"tag": "none"})
+    await closed.reload()
+    entries = (await closed.get("/admin/audit?limit=3", headers=closed.admin)).json["data"]
+    assert [entry["action"] for entry in entries] == ["configuration.reload", "cache.clear", "key.create"]
+    assert [entry["actor"] for entry in entries] == ["admin-key"] * 3
+    assert (entries[1]["after"], entries[2]["after"]["name"]) == ({"tag": "none"}, "to be seen")
+    tenant = await closed.key(tenant="audited", scopes=["admin"])
+    seen = (await closed.get("/admin/audit", headers=bearer(tenant))).json["data"]
+    assert {entry["tenant"] for entry in seen} == {"audited"}
+
+
+async def test_no_key_is_told_by_anything(closed):
+    """I7 for keys: neither answers, metrics, nor what lies on the disk hold one."""
+    key = await closed.key(tenant="canary")
+    await closed.ask(chat("hello"), authorization=f"Bearer {key}")
+    await closed.ask(b"{broken", authorization=f"Bearer {key}")
+    shown = b"".join(
+        [
+            (await closed.get(path, headers=closed.admin)).body
+            for path in ("/metrics", "/admin/keys", "/admin/audit", "/admin/stats", "/health")
+        ]
+    )
+    shown += b"".join(file.read_bytes() for file in (closed.config.parent / "data").rglob("*") if file.is_file())
+    for secret in (key, ADMIN_KEY):
+        for at in range(len("sk-sn-"), len(secret) - 12):
+            assert secret[at : at + 12].encode() not in shown
