@@ -22,7 +22,7 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.access import require_model
+from sentinel_gateway.core.access import ANONYMOUS, require_model
 from sentinel_gateway.core.caching import Hit, Miss, Step
 from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.idempotency import claim
@@ -84,7 +84,8 @@ class Pipeline:
         if not journey.idempotency_key or self._idempotency is None:
             return await self._answer(raw, plan, journey, waiting)
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
-        asked = claim(journey.idempotency_key, tenant=journey.tenant, route=journey.route, body=raw)
+        tenant = journey.caller.tenant or ANONYMOUS  # the caller's own: a cache group shares answers, not keys
+        asked = claim(journey.idempotency_key, tenant=tenant, route=journey.route, body=raw)
         work = partial(self._answer, raw, plan, journey, _go_on)
         return await self._idempotency.answer(asked, plan, work, answer_id=f"chatcmpl-{journey.sentinel_id}")
 
