@@ -29,7 +29,13 @@ from bench.load import Clients, closed_loop
 from bench.processes import Cores, Process, free_port, get, share_out
 from bench.report import Figure, Machine, Results, Slice, markdown
 from bench.semantic import Semantic
-from bench.workloads import AT_ONCE, IN_SCOPE, MOCK, WORKLOADS, Numbers, Target, Workload, asked_before, workloads
+from bench.workloads import AT_ONCE, IN_SCOPE, KEY, MOCK, WORKLOADS, Numbers, Target, Workload, asked_before, workloads
+from sentinel_gateway.core.access import Grant, operator
+from sentinel_gateway.core.issuance import Draw, Minter, create
+from sentinel_gateway.core.limits import LARGEST, Limits
+from sentinel_gateway.stores._state_file import StateFile
+from sentinel_gateway.stores.keys import SqliteKeys
+from sentinel_gateway.stores.secret import gateway_secret
 
 ROOT: Final = Path(__file__).parent.parent
 RESULTS: Final = ROOT / "bench" / "results"
@@ -49,6 +55,8 @@ FLOORS_THERE: Final = {"floor, answer": 39.4, "floor, relay": 142.5, "floor, str
 EMBED_LONG_THERE: Final = 12.7
 """Milliseconds that the embedding of 128 tokens took there."""
 FIRST_BYTE_BAR: Final = 1.0
+DOOR_BAR: Final = 8.0
+"""Microseconds that telling the caller and its limits may add to a hit."""
 MEMORY_BAR: Final = 130.0
 START_BAR: Final = 1.5
 SEMANTIC_MEMORY_BAR: Final = 260.0
@@ -115,7 +123,7 @@ class Bench:
         """A gateway that knows the mock's address and a key, and has nothing else but an empty directory."""
         directory = self._directory / name
         home = directory / "home"
-        home.mkdir(parents=True)
+        home.mkdir(parents=True, exist_ok=True)
         port = free_port()
         environment = {
             "HOME": str(home),
@@ -130,6 +138,14 @@ class Bench:
         with Process(name, command, environment=environment, directory=directory, core=core) as process:
             process.wait_until_ready(port)
             yield Gateway(process, port, time.perf_counter() - start)
+
+    @contextmanager
+    def keyed(self) -> Iterator[Gateway]:
+        """As `gateway`, with the one key of the workloads."""
+        folder = self._directory / "keyed" / "data"
+        uvloop.run(_issue_key(folder))
+        with self.gateway("keyed") as gateway:
+            yield gateway
 
     @contextmanager
     def floor(self) -> Iterator[Gateway]:
@@ -203,7 +219,12 @@ def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
     for number, semantic in itertools.product(range(1, plan.starts), starts):
         with bench.gateway(f"start-{number}-{semantic}", semantic=semantic) as gateway:
             starts[semantic].append(gateway.ready_after)
-    with bench.floor() as floor, bench.gateway("gateway") as gateway, bench.gateway("semantic", semantic=True) as comparing:
+    with (
+        bench.floor() as floor,
+        bench.gateway("gateway") as gateway,
+        bench.keyed() as keyed,
+        bench.gateway("semantic", semantic=True) as comparing,
+    ):
         idle = {}
         for semantic, server in ((False, gateway), (True, comparing)):
             starts[semantic].append(server.ready_after)
@@ -211,7 +232,7 @@ def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
             idle[semantic] = server.process.resident_bytes()
         bench.fill(comparing, plan.in_scope)
         filled = comparing.process.resident_bytes()
-        servers: dict[Target, Gateway] = {"floor": floor, "gateway": gateway, "semantic": comparing}
+        servers: dict[Target, Gateway] = {"floor": floor, "gateway": gateway, "keyed": keyed, "semantic": comparing}
         everything = workloads(plan.in_scope)
         for round_ in range(plan.rounds):
             for workload in everything if round_ % 2 == 0 else everything[::-1]:
@@ -261,15 +282,38 @@ def figures(slices: list[Slice]) -> list[Figure]:
     by_workload = {workload.name: [slice_ for slice_ in slices if slice_.workload == workload.name] for workload in WORKLOADS}
     found = []
     for workload in WORKLOADS:
-        if workload.target in {"gateway", "semantic"}:
+        if workload.target in {"gateway", "keyed", "semantic"}:
             unit = "us CPU a chunk" if workload.units > 1 else "us CPU"
             floor = _cpu(by_workload[workload.floor]) if workload.floor else None
             there = FLOORS_THERE.get(workload.floor)
             found.append(Figure(workload.name, unit, _cpu(by_workload[workload.name]), CPU_BARS.get(workload.name), floor, there))
     pairs = zip(by_workload["stream"], by_workload["direct stream"], strict=True)
     added = [(through.first_byte_p50 - direct.first_byte_p50) * 1000 for through, direct in pairs]
-    slowness = statistics.median(_cpu(by_workload["floor, stream"])) / FLOORS_THERE["floor, stream"]
+    hits = zip(_cpu(by_workload["exact hit, with a key"]), _cpu(by_workload["exact hit"]), strict=True)
+    door = [with_key - without for with_key, without in hits]
+    found.append(
+        Figure("a key and its limits, a hit", "us CPU", door, DOOR_BAR, slowness=_slowness(by_workload, "floor, answer"))
+    )
+    slowness = _slowness(by_workload, "floor, stream")
     return [*found, Figure("stream, first byte added", "ms, p50", added, FIRST_BYTE_BAR, slowness=slowness)]
+
+
+def _slowness(by_workload: Mapping[str, list[Slice]], floor: str) -> float:
+    """How many times as long as on the machine of the bars a floor takes here."""
+    return statistics.median(_cpu(by_workload[floor])) / FLOORS_THERE[floor]
+
+
+async def _issue_key(folder: Path) -> None:
+    """The key of the workloads, in the data folder of a gateway that is yet to start."""
+    secret = gateway_secret(folder, None)
+    limits = Limits(requests_per_minute=LARGEST, tokens_per_minute=LARGEST, concurrency=LARGEST)
+    grant = Grant(name="bench", tenant="bench", scopes=frozenset({"inference"}), limits=limits)
+    key, text = Minter(secret).mint(grant, Draw(bytes(8), bytes(32)), time.time())
+    if text != KEY:
+        raise ValueError("the workloads send another key")
+    file = await StateFile.open(folder, secret=secret)
+    await SqliteKeys(file).create(key, create(operator("cli"), key))
+    await file.close()
 
 
 def _cpu(slices: list[Slice]) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from bench.load import Clients, MakeMessage, Message
+from sentinel_gateway.core.access import make_key_text
 
 MODEL: Final = "openai/mock-model"
 CHUNKS: Final = 50
@@ -78,7 +79,11 @@ PLACES: Final = (
 )
 OPENINGS: Final = ("Please tell me: how", "Could you say how", "I would like to know: how")
 
-Target = Literal["mock", "gateway", "semantic", "floor"]
+KEY: Final = make_key_text(bytes(32))
+KEYED: Final = ("authorization", f"Bearer {KEY}")
+
+Target = Literal["mock", "gateway", "keyed", "semantic", "floor"]
+"""`keyed` is a gateway that asks for a key; the only one has limits of every kind, which it never reaches."""
 Numbers = Iterator[int]
 Maker = Callable[[Numbers], MakeMessage]
 
@@ -109,9 +114,9 @@ def _encode(body: dict[str, Any]) -> bytes:
     return json.dumps(body).encode()
 
 
-def same(question: str, **more: Any) -> Maker:
+def same(question: str, *headers: tuple[str, str], **more: Any) -> Maker:
     """The same bytes every time."""
-    message = Message(_encode(_body(question, **more)))
+    message = Message(_encode(_body(question, **more)), headers)
     return lambda _numbers: lambda _number: message
 
 
@@ -200,6 +205,9 @@ EXACT: Final = (
     Workload("floor, relay", unique(), AT_ONCE, target="floor"),
     Workload("floor, stream", unique(stream=True), STREAMING, target="floor", units=CHUNKS),
     Workload("exact hit", same("Which spade?"), AT_ONCE, floor="floor, answer", upstream_calls=0),
+    Workload(
+        "exact hit, with a key", same("Which spade?", KEYED), AT_ONCE, target="keyed", floor="floor, answer", upstream_calls=0
+    ),
     Workload("exact hit, respelled", respelled("Which hoe?"), AT_ONCE, floor="floor, answer", upstream_calls=0),
     Workload("miss", unique(), AT_ONCE, floor="floor, relay"),
     Workload("miss, bypassed", unique(("x-bypass-cache", "true")), AT_ONCE, floor="floor, relay"),
