@@ -108,7 +108,8 @@ def test_the_help_of_a_command_is_all_that_it_takes(sentinel):
         "  -h, --help         Show this message and exit.\n"
         "  -c, --config FILE  The YAML file. Default: $SENTINEL_CONFIG, else\n"
         "                     ./sentinel.yaml if there is one.\n"
-        "  --host ADDRESS     Address to listen on; this version takes loopback only.\n"
+        "  --host ADDRESS     Address to listen on; one beyond this machine needs a\n"
+        "                     client key first.\n"
         "  --port PORT        Port to listen on; 0 takes any free one.\n"
         "  --log-level LEVEL  trace, debug, info, warn or error.\n"
     )
@@ -263,7 +264,7 @@ def test_a_wrong_configuration_ends_every_command_alike(sentinel, command):
 
 
 def test_serves_flags_are_settings(sentinel):
-    result = sentinel("serve", "--host", "0.0.0.0", "--port", "many", "--log-level", "loud", PORT="1")
+    result = sentinel("serve", "--host", "*", "--port", "many", "--log-level", "loud", PORT="1")
     assert result.exit_code == 2
     places = [line.strip() for line in result.stderr.splitlines() if line.startswith("  flag")]
     assert places == ["flag --host", "flag --log-level", "flag --port"]

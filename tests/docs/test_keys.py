@@ -5,25 +5,13 @@ import os
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import anyio
 import pytest
-import uvicorn
 
-from sentinel_gateway.api.guard import Guard, Policy
-from sentinel_gateway.api.keys import CreateBody, KeyAdmin, LimitsBody
-from sentinel_gateway.api.management import build_management
+from sentinel_gateway.api.keys import CreateBody, LimitsBody
 from sentinel_gateway.core.access import KeyScope, is_key_text
-from sentinel_gateway.core.issuance import Minter
-from sentinel_gateway.pipeline.authentication import Authenticator
-from sentinel_gateway.pipeline.keyring import KeyRing
-from sentinel_gateway.stores.admin_key import digest_of
-from sentinel_gateway.stores.secret import gateway_secret
-from tests.contract.keys.conftest import open_state
 from tests.process.conftest import serve
 
 __all__ = ["serve"]
@@ -93,49 +81,50 @@ def test_list_rotate_and_revoke(shell):
     assert [line.split()[0] for line in shell(listed).splitlines() if "revoked" in line] == sorted([id_, new])
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[str]:
-    """The routes of the page, served; their base URL."""
-    secret = gateway_secret(tmp_path / "data", None)
-    listening, stop = threading.Event(), threading.Event()
-    address: list[str] = []
-
-    async def run() -> None:
-        state = await open_state(tmp_path / "data", secret)
-        ring = await KeyRing.open(state.keys, clock=lambda: 1e9, on_event=print)
-        door = Authenticator(ring, pepper=secret, admin_hash=digest_of(ADMIN), clock=lambda: 1e9)
-
-        def who(request: Any) -> Any:
-            return door.authenticate(request.headers.get("authorization", "").encode(), None, address="::1")
-
-        admin = KeyAdmin(state.keys, state.log, ring, Minter(secret), who=who, clock=lambda: 1e9)
-        app = build_management([admin.routes()], Guard(door, ring, Policy(required=True)))
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-        async with anyio.create_task_group() as group:
-            group.start_soon(server.serve)
-            while not server.started:  # noqa: ASYNC110 - it has no event for that
-                await anyio.sleep(0.01)
-            address.append(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
-            listening.set()
-            await anyio.to_thread.run_sync(stop.wait)
-            server.should_exit = True
-        await ring.close()
-        await state.file.close()
-
-    thread = threading.Thread(target=anyio.run, args=(run,))
-    thread.start()
-    assert listening.wait(20)
-    yield address[0]
-    stop.set()
-    thread.join(20)
-
-
-def test_the_curls_work(shell, gateway):
-    script = blocks("Over HTTP")[0].replace(GATEWAY, gateway)
+def test_the_curls_work(shell, serve, tmp_path):
+    gateway = serve(SENTINEL_DATA_DIR=str(tmp_path / "data"), SENTINEL_ADMIN_KEY=ADMIN)
+    script = blocks("Over HTTP")[0].replace(GATEWAY, gateway.base_url)
     made, listed, log = shell(script.replace("\ncurl", "\necho\ncurl")).splitlines()
     assert is_key_text(json.loads(made)["key"])
     assert [key["id"] for key in json.loads(listed)["data"]] == [json.loads(made)["id"]]
     assert [entry["action"] for entry in json.loads(log)["data"]] == ["key.create"]
+
+
+def yaml(section: str) -> str:
+    (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS[section], re.DOTALL)
+    return block
+
+
+def test_without_a_key_the_probes_answer_and_nothing_else(serve, tmp_path):
+    (tmp_path / "sentinel.yaml").write_text(yaml("When one is needed"))
+    gateway = serve()
+    public = re.findall(r"`(/\w+)`", SECTIONS["When one is needed"])
+    assert len(public) == 5
+    assert {gateway.request("GET", path).status for path in public} == {200}
+    assert {gateway.request("GET", path).status for path in ("/metrics", "/v1/models", "/nowhere")} == {401}
+
+
+def test_tenants_of_a_group_answer_each_other(shell, serve, tmp_path):
+    (tmp_path / "sentinel.yaml").write_text(yaml("Tenants"))
+    make = "sentinel keys create --name x --tenant {} --json"
+    keys = [json.loads(shell(make.format(tenant)))["key"] for tenant in ("acme", "partner", "other")]
+    gateway = serve(SENTINEL_DATA_DIR=str(tmp_path / "data"))
+    caches = [gateway.ask("Whose answer?", Authorization=f"Bearer {key}").headers["x-cache"] for key in keys]
+    assert caches == ["miss", "exact", "miss"]
+
+
+def test_others_are_served_when_there_is_a_key(shell, serve, tmp_path):
+    (tmp_path / "sentinel.yaml").write_text(yaml("Serve others"))
+    where = {"SENTINEL_DATA_DIR": str(tmp_path / "data")}
+    with pytest.raises(AssertionError, match="there is no client key yet"):
+        serve(**where)
+    key = json.loads(shell("sentinel keys create --name first --json"))["key"]
+    gateway = serve(**where)
+    name = {"Host": "ai.example.com"}
+    assert gateway.request("GET", "/v1/models", **name).status == 401
+    known = gateway.request("GET", "/v1/models", Authorization=f"Bearer {key}", **name)
+    assert (known.status, known.json["data"]) == (200, []), "the demo is off"
+    assert gateway.request("GET", "/v1/models", Authorization=f"Bearer {key}", Host="other.example.com").status == 421
 
 
 def test_what_can_be_asked_for_is_all_there():

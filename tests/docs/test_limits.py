@@ -12,6 +12,9 @@ from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
 from sentinel_gateway.settings.load import load
 from sentinel_gateway.stores.memory_limits import MOST_USERS, MemoryLimits
 from tests.fakes import FakeClock
+from tests.process.conftest import serve
+
+__all__ = ["serve"]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
 
@@ -50,3 +53,26 @@ async def test_the_refusal_is_the_one_that_is_shown():
 
 def test_the_bound_on_end_users_is_the_one_that_is_told():
     assert f"{MOST_USERS:,} of them counted apart" in PAGE
+
+
+def test_a_gateway_with_the_example_tells_its_limits_and_its_buckets(serve, tmp_path):
+    [example] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "sentinel.yaml").write_text(example)
+    gateway = serve()
+    told = gateway.ask("How many more?").headers
+    [shown] = re.findall(r"```\n(x-ratelimit.*?)```", PAGE, re.DOTALL)
+    for line in shown.splitlines():
+        name, _, value = line.partition(": ")
+        assert told[name].split(", ")[0] == value
+    assert told["x-ratelimit-limit-tokens"] == "100000"
+    assert gateway.ask("How many of this model?", "big").headers["x-ratelimit-limit-requests"] == "60"
+    in_use = re.search(r"^rate_limiter_buckets (.*)$", gateway.request("GET", "/metrics").body.decode(), re.MULTILINE)
+    assert float(in_use[1]) > 0
+
+
+def test_models_metrics_and_probes_cost_nothing(serve, tmp_path):
+    (tmp_path / "sentinel.yaml").write_text("limits: {requests_per_minute: 1}\n")
+    gateway = serve()
+    for path in ("/v1/models", "/metrics", "/v1/metrics", "/health"):
+        assert gateway.request("GET", path).status == 200
+    assert [gateway.ask("Once").status, gateway.ask("Once").status] == [200, 429]

@@ -3,6 +3,8 @@
 import html
 import re
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 from tests.process.conftest import serve
@@ -53,6 +55,19 @@ def test_the_greeting_shows_lines_that_work(serve) -> None:
     question, reworded = re.findall(r"^  (curl .*?}')$", program.errors.read_text(), re.MULTILINE | re.DOTALL)
     seen = [re.search(r"x-cache: (\w+)", shell(line))[1] for line in (question, question, reworded)]
     assert seen == ["miss", "exact", "semantic"]
+
+
+def test_the_first_key_closes_the_door(serve, tmp_path) -> None:
+    program = serve()
+    assert program.request("GET", "/v1/models").status == 200
+    [line] = [text for kind, text in BLOCKS if kind == "sh" and "keys create" in text]
+    line = line.replace(".venv/bin/sentinel", f"HOME={tmp_path} {sys.executable} -m sentinel_gateway")
+    key = re.search(r"sk-sn-\S+", shell(line))[0]
+    end = time.monotonic() + 10
+    while program.request("GET", "/v1/models").status != 401:
+        assert time.monotonic() < end, "it stayed open"
+        time.sleep(0.05)
+    assert program.request("GET", "/v1/models", Authorization=f"Bearer {key}").status == 200
 
 
 def test_every_link_leads_somewhere() -> None:

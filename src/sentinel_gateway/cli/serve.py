@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
     """Declare the command. Values are settings, so the settings judge them."""
     line = add_command(commands, serve)
     add_config_option(line)
-    line.add_argument("--host", metavar="ADDRESS", help="Address to listen on; this version takes loopback only.")
+    line.add_argument("--host", metavar="ADDRESS", help="Address to listen on; one beyond this machine needs a client key first.")
     line.add_argument("--port", metavar="PORT", help="Port to listen on; 0 takes any free one.")
     line.add_argument("--log-level", metavar="LEVEL", help="trace, debug, info, warn or error.")
 

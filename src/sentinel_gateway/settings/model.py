@@ -93,7 +93,7 @@ class Cors(Room):
 
 class Server(Room):
     host: Annotated[str, AfterValidator(check_host)] = Field(
-        default="127.0.0.1", description="Address to listen on; this version takes loopback only."
+        default="127.0.0.1", description="Address to listen on; one beyond this machine needs a client key first."
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")
     max_in_flight: Count = Field(default=1024, description="Requests worked on at once.")
