@@ -109,6 +109,8 @@ class Process:
         self.authenticator = Authenticator(
             stores.state.ring, pepper=stores.state.secret, admin_hash=self.admin.digest, clock=self.clock
         )
+        self.loopback = is_loopback(settings.server.host)
+        """Of the address that was bound: a reload does not bind another."""
         self._first = settings
         self.tiers = stores.tiers
         self.semantic = stores.semantic
@@ -125,6 +127,11 @@ class Process:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._wiring is not None:
             await self._wiring.app(scope, receive, send)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Does it ask callers for a key now?"""
+        return self._wiring is not None and not self._wiring.guard.is_open
 
     def counters(self) -> Mapping[str, float]:
         """Seed 000's cache statistics. `hit_rate` in per cent of the requests that the cache decided."""
@@ -262,7 +269,9 @@ class Wiring:
         )
         pages = Pages(server.cors.origins, server.cors.credentials)
         browsers = Browsers(pages, Hosts(server.allowed_hosts))
-        guard = Guard(process.authenticator, stores.state.ring, Policy(settings.keys.required, loopback=is_loopback(server.host)))
+        guard = self.guard = Guard(
+            process.authenticator, stores.state.ring, Policy(settings.keys.required, loopback=process.loopback)
+        )
         entrance = Entrance(browsers, guard, _groups(settings))
         face = partial(Face, entrance=entrance, intake=Intake(max_body=server.max_body_bytes), clock=clock, events=events)
         via = f"sentinel-{process.node}".encode()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
+import msgspec
 import uvloop
 
 from sentinel_gateway import __version__
@@ -70,23 +71,34 @@ def _greet(process: Process, loaded: Loaded, port: int) -> None:
     host = loaded.settings.server.host
     base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     compares = process.embedder is not None and process.embedder.works
-    lines = greeting(base_url, process.admin.fresh, loaded.notes, semantic=compares)
-    print(lines, file=sys.stderr, flush=True)
+    example = Example(base_url, "demo" if loaded.settings.demo else "PROVIDER/MODEL", with_key=process.asks_for_keys)
+    print(greeting(example, process.admin.fresh, loaded.notes, semantic=compares), file=sys.stderr, flush=True)
 
 
-def greeting(base_url: str, fresh_admin_key: str | None, notes: Iterable[str], *, semantic: bool) -> str:
+class Example(msgspec.Struct, frozen=True):
+    """A request to try: where, of which model, and whether it needs a client key."""
+
+    base_url: str
+    model: str
+    with_key: bool
+
+    def curl(self, text: str) -> str:
+        """As a line for a shell."""
+        key = """ \\\n    -H "Authorization: Bearer $SENTINEL_KEY\"""" if self.with_key else ""
+        return f"""  curl -i {self.base_url}/v1/chat/completions -H 'Content-Type: application/json'{key} \\
+    -d '{{"model": "{self.model}", "messages": [{{"role": "user", "content": "{text}"}}]}}'"""
+
+
+def greeting(example: Example, fresh_admin_key: str | None, notes: Iterable[str], *, semantic: bool) -> str:
     """What a newcomer sees first."""
-    lines = [f"Sentinel {__version__} answers on {base_url} (OpenAI base URL: {base_url}/v1)"]
+    lines = [f"Sentinel {__version__} answers on {example.base_url} (OpenAI base URL: {example.base_url}/v1)"]
     lines += [f"note: {note}" for note in notes]
     if fresh_admin_key is not None:
         lines.append(f"Admin key, shown only this once: {fresh_admin_key}")
+    if example.with_key:
+        lines += ["", "Callers need a client key: 'sentinel keys create --name NAME' makes one. With it in SENTINEL_KEY:"]
     lines += ["", "Send this twice: the first answer says 'x-cache: miss', the second 'x-cache: exact'."]
-    lines.append(_curl(base_url, QUESTION))
+    lines.append(example.curl(QUESTION))
     if semantic:
-        lines += ["In other words, it says 'x-cache: semantic':", _curl(base_url, REWORDED)]
+        lines += ["In other words, it says 'x-cache: semantic':", example.curl(REWORDED)]
     return "\n".join([*lines, ""])
-
-
-def _curl(base_url: str, text: str) -> str:
-    return f"""  curl -i {base_url}/v1/chat/completions -H 'Content-Type: application/json' \\
-    -d '{{"model": "demo", "messages": [{{"role": "user", "content": "{text}"}}]}}'"""

@@ -274,3 +274,17 @@ async def test_no_key_is_told_by_anything(closed):
     for secret in (key, ADMIN_KEY):
         for at in range(len("sk-sn-"), len(secret) - 12):
             assert secret[at : at + 12].encode() not in shown
+
+
+async def test_a_reload_never_opens_what_others_can_reach(chaos, tmp_path):
+    """The socket stays where it was bound, whatever the new configuration says of it."""
+    wide = one_provider(chaos.base_url) + "server: {host: 0.0.0.0}\n"
+    environ = {"SENTINEL_DATA_DIR": str(tmp_path / "data")}
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=environ) as gateway:
+        key = await gateway.key()
+    async with running_gateway(tmp_path, config=wide, environ=environ) as gateway:
+        assert (await gateway.ask(chat("wide"))).status == 401
+        narrow = one_provider(chaos.base_url) + "server: {host: 127.0.0.1}\nkeys: {required: false}\n"
+        assert (await gateway.reload(narrow)).status == 200
+        assert (await gateway.ask(chat("wide"))).status == 401
+        assert (await gateway.ask(chat("wide"), authorization=f"Bearer {key}")).status == 200

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel_gateway import __version__
+from sentinel_gateway.errors import ConfigurationError
 from tests.gateway import DEADLINE, chat, one_provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
@@ -132,10 +133,9 @@ async def test_a_disk_that_does_not_answer(chaos, upstream, text, tmp_path):
 
 
 async def test_a_disk_that_is_not_there(chaos, upstream, text, tmp_path):
-    """Its folder can't be made: the same, until it can."""
-    (tmp_path / "file").touch()
-    environ = {"SENTINEL_DATA_DIR": str(tmp_path / "file" / "data")}
-    async with running_gateway(tmp_path, environ=environ, config=one_provider(chaos.base_url)) as gateway:
+    """Something else stands in its place: the same, until it is gone."""
+    (tmp_path / "data" / "cache.db").mkdir(parents=True)
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as gateway:
         assert (await gateway.get("/health")).status == 503
         assert (await gateway.ask(chat(text))).status == 200
         refused = await gateway.request("POST", "/admin/cache/clear", headers=gateway.admin)
@@ -143,6 +143,14 @@ async def test_a_disk_that_is_not_there(chaos, upstream, text, tmp_path):
         assert refused.json["error"].startswith("Failed to clear")
         assert {"retry-after", "retry-after-ms"} <= refused.headers.keys()
         assert (await gateway.ask(chat(text))).cache == "miss", "memory was cleared"
+
+
+async def test_without_a_folder_nothing_starts(tmp_path):
+    """What must last can't be kept there: keys, the secret, the audit log."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="make the folder writable"):
+        async with running_gateway(tmp_path, environ={"SENTINEL_DATA_DIR": str(tmp_path / "file" / "data")}):
+            pass
 
 
 async def test_not_ready_while_draining(chaos, upstream, text, tmp_path):

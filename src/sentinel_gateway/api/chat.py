@@ -6,7 +6,7 @@ from contextlib import aclosing
 import msgspec
 
 from sentinel_gateway.api.asgi import Lines
-from sentinel_gateway.api.endpoint import Endpoint
+from sentinel_gateway.api.endpoint import REPLAYED, Endpoint
 from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.core.streaming import replayed_chunks, stored_body, whole_body
 from sentinel_gateway.pipeline.handle import Pipeline
@@ -54,10 +54,9 @@ class ChatCompletions(Endpoint):
             case Whole(plan, completion):
                 await sender.whole(200, completion.raw, self._miss_headers(journey, plan))
             case Repeated(plan, completion) if plan.request.stream:
-                headers = self._repeated_headers(journey, plan)
-                await self._replay(stored_body(completion.answer), plan, journey, sender, headers)
-            case Repeated(plan, completion):
-                await sender.whole(200, completion.raw, self._repeated_headers(journey, plan))
+                await self._replay(stored_body(completion.answer), plan, journey, sender, REPLAYED)
+            case Repeated(_, completion):
+                await sender.whole(200, completion.raw, REPLAYED)
             case Live():
                 try:
                     await self._send_live(reply, journey, sender)

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.exchange import Exchange, Sender
-from sentinel_gateway.api.wire.cache_headers import explain_header, hit_headers, miss_headers, read_wish
+from sentinel_gateway.api.wire.cache_headers import PRIVATE, explain_header, hit_headers, miss_headers, read_wish
 from sentinel_gateway.core.access import KeyScope, require_scope
 from sentinel_gateway.core.idempotency import read_key
 from sentinel_gateway.errors import InvalidHeader, LoopDetected, MethodNotAllowed
@@ -18,7 +18,8 @@ from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.reply import Cached, Live, Repeated, Whole
 from sentinel_gateway.ports import Clock
 
-REPLAYED: Final = Lines(b"idempotent-replayed: true\r\n")
+REPLAYED: Final = PRIVATE + Lines(b"idempotent-replayed: true\r\n")
+"""No word of the cache: it was not asked."""
 
 
 class Endpoint(ABC):
@@ -89,9 +90,6 @@ class Endpoint(ABC):
         if journey.wish.explain:
             headers += Lines.of([explain_header(journey, reply.plan.key, reply.hit, now)])
         return headers
-
-    def _repeated_headers(self, journey: Journey, plan: Plan) -> Lines:
-        return self._miss_headers(journey, plan) + REPLAYED
 
     def _miss_headers(self, journey: Journey, plan: Plan) -> Lines:
         headers = miss_headers(journey)

@@ -41,7 +41,7 @@ class Guard:
 
     def admit(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
         """Who asks, which may be anybody where no key is needed; raises what `Authenticator.authenticate` does."""
-        if self._is_open(headers):
+        if self.is_open and not _shows_key(headers, self._policy):
             return ANYBODY
         return self.identify(headers, address)
 
@@ -49,13 +49,11 @@ class Guard:
         """Who asks, by its key, needed or not."""
         return self._authenticator.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key"), address=address)
 
-    def _is_open(self, headers: Mapping[bytes, bytes]) -> bool:
+    @property
+    def is_open(self) -> bool:
+        """May anybody come in without a key?"""
         policy = self._policy
-        if not policy.loopback or policy.required:
-            return False
-        if policy.required is None:
-            return self._ring.is_virgin
-        return _MARK not in headers.get(b"authorization", b"") and _MARK not in headers.get(b"x-api-key", b"")
+        return policy.loopback and (self._ring.is_virgin if policy.required is None else not policy.required)
 
     # What routes of FastAPI declare.
 
@@ -93,6 +91,11 @@ class Guard:
     def check_stranger(self, request: Request) -> None:
         """For what is no route: whoever needs a key is not told without one which paths there are."""
         self.admit(*_asked(request))
+
+
+def _shows_key(headers: Mapping[bytes, bytes], policy: Policy) -> bool:
+    """Does the caller show a key of ours where it needs none? What SDKs send there of their own is nothing to look at."""
+    return policy.required is False and any(_MARK in headers.get(name, b"") for name in (b"authorization", b"x-api-key"))
 
 
 def anybody() -> Check:

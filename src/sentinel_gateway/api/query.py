@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from sentinel_gateway.api.endpoint import Endpoint
+from sentinel_gateway.api.endpoint import REPLAYED, Endpoint
 from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.api.wire.query import QueryAnswer, prompt_of, text_of
 from sentinel_gateway.core.chat import Fields
@@ -44,8 +44,7 @@ class Query(Endpoint):
             raise TypeError("a query never asks for a stream")
         answer = reply.completion.answer
         body = self._body(journey, answer.fields, tokens=answer.usage.total_tokens if answer.usage else 0)
-        repeated = isinstance(reply, Repeated)
-        await sender.whole(200, body, (self._repeated_headers if repeated else self._miss_headers)(journey, reply.plan))
+        await sender.whole(200, body, REPLAYED if isinstance(reply, Repeated) else self._miss_headers(journey, reply.plan))
 
     async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
         hit = reply.hit
