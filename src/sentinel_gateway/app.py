@@ -37,10 +37,10 @@ from sentinel_gateway.api.query import Query
 from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.api.wire.query import Defaults, read_query
 from sentinel_gateway.core.caching import TtlRules
-from sentinel_gateway.core.issuance import Minter
+from sentinel_gateway.core.issuance import AuditEntry, Minter
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.routing import Directory, Target
-from sentinel_gateway.errors import ConfigurationError
+from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.dispatch import Dispatch
@@ -179,10 +179,12 @@ class Process:
         task.add_done_callback(self._reloading.discard)
 
     async def _reload_and_note(self) -> None:
+        entry = AuditEntry(at=self.clock(), actor="signal", action="configuration.reload", object="")
         try:
+            await self.stores.state.audit.append(entry)
             for note in await self.reload():
                 self.events.note("configuration_note", text=note)
-        except (ConfigurationError, OSError) as exc:
+        except (ConfigurationError, StoreDown, OSError) as exc:
             self.events.note("configuration_rejected", faults=str(exc))
 
     def drain(self) -> None:

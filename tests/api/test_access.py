@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.gateway import ADMIN_KEY, chat, one_provider, running_gateway
+from tests.gateway import ADMIN_KEY, chat, one_provider, post, running_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -288,3 +288,31 @@ async def test_a_reload_never_opens_what_others_can_reach(chaos, tmp_path):
         assert (await gateway.reload(narrow)).status == 200
         assert (await gateway.ask(chat("wide"))).status == 401
         assert (await gateway.ask(chat("wide"), authorization=f"Bearer {key}")).status == 200
+
+
+async def test_a_key_with_a_list_learns_no_other_names(closed):
+    key = await closed.key(models=["mock-model"])
+    for name in ("mock/other", "no-such-model", "mock-mode"):
+        refused = await closed.ask(chat("names?", model=name), authorization=f"Bearer {key}")
+        assert (refused.status, refused.error["code"]) == (403, "model_not_allowed")
+        assert "Did you mean" not in refused.error["message"]
+
+
+async def test_a_key_that_is_revoked_while_its_body_comes_gets_no_answer(closed):
+    key = await closed.key(tenant="slow-sender")
+    (made,) = (await closed.get("/admin/keys?tenant=slow-sender", headers=closed.admin)).json["data"]
+    whole = post(chat("slowly"), headers=f"Authorization: Bearer {key}\r\n")
+    wire = await closed.connect()
+    wire.send(whole[:-5])
+    await asyncio.sleep(0.6)
+    await closed.request("POST", f"/admin/keys/{made['id']}/revoke", headers=closed.admin)
+    wire.send(whole[-5:])
+    assert (await wire.answer()).status == 401
+    await wire.close()
+
+
+async def test_the_operator_shares_no_answers_with_guests(chaos, tmp_path):
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url) + "keys: {required: false}\n") as gateway:
+        assert (await gateway.ask(chat("operator"), authorization=f"Bearer {ADMIN_KEY}")).cache == "miss"
+        assert (await gateway.ask(chat("operator"))).cache == "miss"
+        assert (await gateway.ask(chat("operator"), authorization=f"Bearer {ADMIN_KEY}")).cache == "exact"

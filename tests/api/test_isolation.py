@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import re
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.gateway import Sse, chat, one_provider, running_gateway
 pytestmark = pytest.mark.anyio
 
 TENANTS = 50
+PROBES = 20_000
 TEXTS = ["What is our secret word?", "What's our secret word?", "Please tell me: what is our secret word?", "Which word is ours?"]
 MARK = re.compile(r"mock answer (\w+) to")
 RUNS = [pytest.param(3_000, id="some"), pytest.param(1_000_000, id="a million", marks=pytest.mark.long)]
@@ -100,6 +102,40 @@ async def test_nobody_is_told_what_another_tenant_was(chaos, tmp_path, lookups):
     assert outcomes[b"exact"] > lookups / 4
     assert outcomes[b"semantic"] > 0
     assert outcomes[b"miss"] >= TENANTS
+
+
+@pytest.mark.long
+async def test_time_does_not_tell_what_another_tenant_asked(chaos, tmp_path):
+    """I5: one tenant has asked every second question; how long they take tells another nothing. Its own hits, much."""
+    config = one_provider(chaos.base_url) + "keys: {required: true}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        keys = {tenant: await gateway.key(tenant=tenant) for tenant in ("asker", "prober")}
+        ask = Ask(gateway.process)
+
+        async def take(tenant: str, number: int) -> float:
+            headers = [(b"authorization", f"Bearer {keys[tenant]}".encode())]
+            start = time.perf_counter()
+            status, _, _ = await ask(json.dumps(chat(f"Probe {number:06}?", model="demo")).encode(), headers)
+            assert status == 200
+            return time.perf_counter() - start
+
+        seen, unseen, own = [], [], []
+        for number in range(0, 2 * PROBES, 2):
+            await take("asker", number)
+            for probe in (number, number + 1) if number % 4 else (number + 1, number):
+                (unseen if probe % 2 else seen).append(await take("prober", probe))
+            own.append(await take("prober", number))
+    told, own_told = auc(seen, unseen), auc(own, unseen)
+    print(f"{PROBES} probes each: AUC {told:.4f} for what another tenant asked, {own_told:.4f} for what it asked itself")
+    assert abs(told - 0.5) <= 0.02
+    assert abs(own_told - 0.5) > 0.3, "a classifier that sees nothing shows nothing"
+
+
+def auc(ones: list[float], others: list[float]) -> float:
+    """The chance that one of the first is larger than one of the others."""
+    ranked = sorted([(value, 1) for value in ones] + [(value, 0) for value in others])
+    ranks = sum(rank for rank, (_, is_one) in enumerate(ranked, 1) if is_one)
+    return (ranks - len(ones) * (len(ones) + 1) / 2) / (len(ones) * len(others))
 
 
 async def test_the_test_sees_what_crosses(chaos, tmp_path):

@@ -205,3 +205,15 @@ async def test_a_body_that_makes_no_sense_is_recorded_as_what_was_answered(gatew
     assert await wire.ended()
     await wire.close()
     await until(lambda: gateway.metric(refused) == before + 1)
+
+
+@pytest.mark.parametrize("size", [100_000, 3_000_000])
+async def test_a_client_whose_body_was_large_is_seen_to_leave(gateway, upstream, text, size):
+    """Its body has paused the reading, and only who reads sees the end."""
+    upstream.script("latency_ms=20000")
+    wire = await gateway.connect()
+    wire.send(post(chat(text + "x" * size)))
+    await until(lambda: upstream.calls)
+    await wire.close()
+    await upstream.settle(within=2.0)
+    assert gateway.places() == 0

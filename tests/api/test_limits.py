@@ -152,3 +152,34 @@ async def test_models_metrics_and_probes_cost_nothing(limited):
     for path in ("/v1/models", "/metrics", "/health"):
         for _ in range(3):
             assert (await limited.get(path, headers={"authorization": f"Bearer {key}"})).status == 200
+
+
+async def test_work_that_goes_on_keeps_its_place(limited, upstream):
+    """Under an idempotency key it does: who leaves at once has no more in flight than who stays."""
+    key = await limited.key(tenant="goes-on", limits={"concurrency": 1})
+    upstream.script("latency_ms=400")
+    leaving = asyncio.create_task(ask(limited, key, "goes on", idempotency_key="goes-on"))
+    await until(lambda: len(upstream.calls) == 1)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await asyncio.sleep(0.05)
+    assert (await ask(limited, key, "meanwhile")).error["type"] == "concurrency"
+    again = await ask(limited, key, "goes on", idempotency_key="goes-on")
+    assert again.status == 429, "it waits for no place"
+    for _ in range(40):
+        if (await ask(limited, key, "afterwards")).status == 200:
+            break
+        await asyncio.sleep(0.05)
+    else:
+        pytest.fail("the place is lost")
+
+
+@pytest.mark.parametrize("fault", ["tokens=400;chunks=200;chunk_ms=1;usage=absent", "tokens=4000;usage=absent"])
+async def test_what_nobody_tells_the_usage_of_is_not_free(limited, upstream, fault):
+    stream = "chunks" in fault
+    key = await limited.key(tenant=f"untold {stream}", limits={"tokens_per_minute": 150})
+    upstream.script(fault)
+    assert (await ask(limited, key, f"untold {stream}", stream=stream)).status == 200
+    await asyncio.sleep(0.05)
+    refused = await ask(limited, key, f"untold {stream}, again", stream=stream)
+    assert (refused.status, refused.error["type"]) == (429, "tokens")

@@ -185,6 +185,8 @@ class Cycle:
         if self._has_ended():
             return {"type": "http.disconnect", REFUSED: self.refused}
         body, self.body = self.body, b""
+        if not self.more_body:  # a large one has paused the reading, by which alone a caller is seen to leave
+            self._carrier.flow.resume_reading()
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     def _has_ended(self) -> bool:

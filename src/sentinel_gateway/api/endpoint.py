@@ -18,6 +18,8 @@ from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.reply import Cached, Live, Repeated, Whole
 from sentinel_gateway.ports import Clock
 
+SLOW_BODY: Final = 0.5
+"""Seconds until a body is here and has its place, after which the caller's key is looked at again."""
 REPLAYED: Final = PRIVATE + Lines(b"idempotent-replayed: true\r\n")
 """No word of the cache: it was not asked."""
 
@@ -66,6 +68,8 @@ class Endpoint(ABC):
         waiting = partial(self._wait, exchange)
         body = await exchange.caller.body()
         async with self._pipeline.admission:
+            if self._clock() - journey.at > SLOW_BODY:
+                exchange.enter()
             reply = await self._pipeline.handle(body, journey, waiting=waiting)
             if not isinstance(reply, Cached):
                 await self._send(reply, journey, exchange.sender)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from sentinel_gateway.api.browsers import Browsers
 from sentinel_gateway.api.guard import Guard
-from sentinel_gateway.core.access import cache_scope
+from sentinel_gateway.core.access import ANYBODY, cache_scope
 from sentinel_gateway.pipeline.journey import Journey
 
 
@@ -23,6 +23,6 @@ class Entrance:
         """Write down who asks, and whose answers it shares; raises `RequestError`s."""
         self._browsers.check(headers)
         caller = journey.caller = self._guard.admit(headers, journey.client)
-        if caller.key is not None:
-            journey.writer = caller.key.id
+        if caller is not ANYBODY:
+            journey.writer = caller.actor
             journey.tenant = cache_scope(caller, self._groups)

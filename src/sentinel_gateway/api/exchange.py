@@ -203,7 +203,7 @@ class Sender:
 class Exchange:
     """A request and its answer: headers, caller, sender, and the journey that is told of it."""
 
-    __slots__ = ("_beside", "_tell_when_gone", "caller", "headers", "journey", "method", "path", "sender")
+    __slots__ = ("_beside", "_tell_when_gone", "caller", "enter", "headers", "journey", "method", "path", "sender")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, intake: Intake) -> None:
         self.method: str = scope["method"]
@@ -214,6 +214,8 @@ class Exchange:
         self.sender = Sender(send, self.journey, self.caller, self.headers)
         self._tell_when_gone: Callable[[Callable[[], None]], None] | None = scope.get("extensions", {}).get(WHEN_GONE)
         self._beside: list[asyncio.Task[None]] = []
+        self.enter: Callable[[], None]
+        """Tell the caller once more: its key may have been revoked while its body was on the way."""
 
     def cancel_when_gone(self) -> None:
         """From now on, cancel the current task once nobody waits for its answer."""

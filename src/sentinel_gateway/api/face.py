@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from sentinel_gateway.api.asgi import Receive, Scope, Send
 from sentinel_gateway.api.entrance import Entrance
@@ -31,7 +32,8 @@ class Face:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake)
         try:
-            self._entrance.enter(exchange.headers, exchange.journey)
+            exchange.enter = partial(self._entrance.enter, exchange.headers, exchange.journey)
+            exchange.enter()
             await self._route(exchange)
         except ClientLeft as left:
             _leave(exchange, left)

@@ -38,6 +38,9 @@ TENANT_LENGTH: Final = 1024
 MODELS: Final = 100
 MODEL_LENGTH: Final = 200
 
+NOT_ALLOWED: Final = "This key may not use this model. GET /v1/models lists those that it may."
+OPERATOR: Final = "operator\n"
+"""Whose answers the operator's own questions share: no tenant's, and no guest's."""
 BLOCK: Final = 64
 """Bytes that SHA-256 takes in at once."""
 
@@ -97,7 +100,7 @@ ANYBODY: Final = Caller("anybody", ANONYMOUS, frozenset({"inference", "read"}))
 
 def cache_scope(caller: Caller, groups: Mapping[str, str]) -> str:
     """Whose answers a caller shares: its tenant's, or those of the tenant's cache group. No tenant has the name of a group."""
-    tenant = caller.tenant or ANONYMOUS
+    tenant = OPERATOR if caller.tenant is None else caller.tenant
     group = groups.get(tenant)
     return tenant if group is None else GROUP + group
 
@@ -152,7 +155,7 @@ def allows(caller: Caller, model: str) -> bool:
 def require_model(caller: Caller, model: str) -> None:
     """Raises `ModelNotAllowed`. `model` is the name that the caller sent."""
     if not allows(caller, model):
-        raise ModelNotAllowed("This key may not use this model. GET /v1/models lists those that it may.", param="model")
+        raise ModelNotAllowed(NOT_ALLOWED, param="model")
 
 
 def faults(grant: Grant, now: float) -> Iterator[tuple[str, str]]:

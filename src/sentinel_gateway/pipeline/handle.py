@@ -18,15 +18,17 @@ The inward side (`api`) reads bytes, calls `Pipeline.handle` and renders what co
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.access import ANONYMOUS, require_model
+from sentinel_gateway.core.access import ANONYMOUS, NOT_ALLOWED, require_model
 from sentinel_gateway.core.caching import Hit, Miss, Step
 from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.idempotency import claim
-from sentinel_gateway.errors import NotCached, RequestError
+from sentinel_gateway.core.tokens import BYTES_PER_TOKEN
+from sentinel_gateway.errors import ModelNotAllowed, ModelNotFound, NotCached, RequestError
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.flight import Flight, Flights
@@ -41,6 +43,8 @@ from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Completion
+
+NOTHING: Final = Usage(0, 0, 0)
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -86,8 +90,18 @@ class Pipeline:
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
         tenant = journey.caller.tenant or ANONYMOUS  # the caller's own: a cache group shares answers, not keys
         asked = claim(journey.idempotency_key, tenant=tenant, route=journey.route, body=raw)
-        work = partial(self._answer, raw, plan, journey, _go_on)
+        work = partial(self._answer_once, raw, plan, journey)
         return await self._idempotency.answer(asked, plan, work, answer_id=f"chatcmpl-{journey.sentinel_id}")
+
+    async def _answer_once(self, raw: bytes, plan: Plan, journey: Journey) -> Reply:
+        """It goes on when the caller has left, and holds the caller's place in flight so long."""
+        if journey.grant is None:
+            return await self._answer(raw, plan, journey, _go_on)
+        journey.grant.hold()
+        try:
+            return await self._answer(raw, plan, journey, _go_on)
+        finally:
+            await journey.grant.release()
 
     async def _plan(self, raw: bytes, journey: Journey) -> Plan:
         """What is asked, if this caller may ask it. A body that can't be understood costs its caller a request as well."""
@@ -95,9 +109,12 @@ class Pipeline:
         try:
             plan = self._planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
             require_model(journey.caller, plan.request.model)
-        except RequestError:
+        except RequestError as error:
             if grant is not None:
                 await grant.spoiled()
+            key = journey.caller.key
+            if isinstance(error, ModelNotFound) and key is not None and key.models:  # it learns no names but its own
+                raise ModelNotAllowed(NOT_ALLOWED, param="model") from None
             raise
         journey.model, journey.stream = plan.request.model, plan.request.stream
         if plan.request.similarity_threshold is not None:  # what the body asks for stands above what a header does
@@ -123,7 +140,7 @@ class Pipeline:
         if joined is None and await self._reserve(plan, journey):
             joined = self._flights.find(plan, journey)  # somebody may have begun meanwhile
             if joined is not None:
-                self._book(journey, Usage(0, 0, 0))
+                self._book(plan, journey, NOTHING)
         return await self._fly(plan, journey, joined)
 
     async def _reserve(self, plan: Plan, journey: Journey) -> bool:
@@ -134,10 +151,13 @@ class Pipeline:
         await grant.tokens(await self._estimate(plan))
         return True
 
-    def _book(self, journey: Journey, usage: Usage | None) -> None:
-        """What was reserved has come to this; where nobody tells the usage, it stays what was reserved."""
-        if usage is not None and journey.grant is not None and journey.grant.has_reserved:
-            booking = asyncio.create_task(journey.grant.settle(usage.total_tokens))
+    def _book(self, plan: Plan, journey: Journey, usage: Usage | None, *, heard: int = 0) -> None:
+        """What was reserved has come to this; where nobody tells the usage, to no less than the tokens that were `heard`."""
+        grant = journey.grant
+        if grant is not None and (reserved := grant.reserved) is not None:
+            bounded = plan.request.token_limit is not None
+            untold = max(reserved, heard) if bounded else reserved + heard
+            booking = asyncio.create_task(grant.settle(untold if usage is None else usage.total_tokens))
             self._booking.add(booking)
             booking.add_done_callback(self._booking.discard)
 
@@ -168,6 +188,7 @@ class Pipeline:
                 flight.tell(journey)
                 await flight.leave()
         if completion is None:  # too long to be put together from the stream that another asked for
+            await self._reserve(plan, journey)
             return await self._fly(plan, journey, self._flights.launch(plan, journey, partial(self._open, plan), alone=True))
         return Whole(plan, completion)
 
@@ -179,15 +200,15 @@ class Pipeline:
                 return Relay(opened, plan.request, max_bytes=self._settlement.max_bytes, settle=settle)
             completion = await self._dispatch.complete(plan, journey)
         except RequestError:
-            self._book(journey, Usage(0, 0, 0))
+            self._book(plan, journey, NOTHING)
             raise
         self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
-        self._book(journey, completion.answer.usage)
+        self._book(plan, journey, completion.answer.usage, heard=len(completion.raw) // BYTES_PER_TOKEN)
         return completion
 
     def _settle_stream(self, plan: Plan, journey: Journey, relay: Relay) -> None:
         self._settlement.answered(plan, journey, relay.proven(), relay.fold.usage)
-        self._book(journey, relay.fold.usage)
+        self._book(plan, journey, relay.fold.usage, heard=relay.heard)
 
     async def close(self, live: Live, journey: Journey) -> None:
         """This caller has all it will get of a live answer; its upstream is let go if nobody else waits for it."""

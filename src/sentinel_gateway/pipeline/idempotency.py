@@ -53,6 +53,7 @@ class IdempotencyLimits(msgspec.Struct, frozen=True):
 
     wait: float = 60.0
     running: int = 1_000
+    running_of_tenant: int = 100
     max_bytes: int = 1 << 20
     """The longest answer that is kept."""
 
@@ -80,7 +81,8 @@ class Idempotency:
         ended = self._running.get(claim)
         if ended is not None:
             return await self._wait(ended, plan)
-        if len(self._running) >= self._limits.running:
+        of_tenant = sum(running.tenant == claim.tenant for running in self._running)
+        if len(self._running) >= self._limits.running or of_tenant >= self._limits.running_of_tenant:
             raise Overloaded(FULL, retry_after=1.0)
         self._running[claim] = asyncio.get_running_loop().create_future()
         task = self._begin(self._do(claim, plan, work, answer_id))

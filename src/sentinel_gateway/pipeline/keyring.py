@@ -60,7 +60,7 @@ class KeyRing:
     @property
     def is_virgin(self) -> bool:
         """Is it known that no key has ever been made? One that was revoked was made."""
-        return self._mark is not None and not self._any_made
+        return self._mark is not None and not self._any_made and self._clock() - self._as_of <= TRUSTED_SECONDS
 
     def find(self, digest: bytes, now: float) -> Caller | None:
         """Whose key this is, expired or not; None if nobody's, or if the table is too old to say. `now`: of the ring's clock."""

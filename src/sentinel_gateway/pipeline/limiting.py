@@ -118,6 +118,8 @@ class Grant(msgspec.Struct, eq=False):
     _reserved: int | None = None
     _entered: Verdict | None = None
     _paid: Verdict | None = None
+    _held: bool = False
+    _has_left: bool = False
 
     def __repr__(self) -> str:
         return f"<Grant of {self._caller!r}, {len(self._places)} places, {self._reserved or 0} tokens>"
@@ -128,9 +130,19 @@ class Grant(msgspec.Struct, eq=False):
         return bool(self._costs.tokens)
 
     @property
-    def has_reserved(self) -> bool:
-        """Are tokens taken that are not settled yet?"""
-        return self._reserved is not None
+    def reserved(self) -> int | None:
+        """Tokens that are taken and not settled yet."""
+        return self._reserved
+
+    def hold(self) -> None:
+        """Keep the place in flight until `release`, also if the caller leaves: the work goes on without it."""
+        self._held = True
+
+    async def release(self) -> None:
+        """The work has ended; the place goes back if the caller has left meanwhile."""
+        self._held = False
+        if self._has_left:
+            await self.leave()
 
     def check(self) -> None:
         """Refuse at once, before a body is read, whoever is known to be refused still. Asks no store."""
@@ -173,7 +185,8 @@ class Grant(msgspec.Struct, eq=False):
 
     async def leave(self) -> None:
         """Give the place in flight back, once, whatever has happened. Reserved tokens stay taken until they are settled."""
-        if self._places:
+        self._has_left = True
+        if self._places and not self._held:
             places, self._places = self._places, ()
             await self._limiter.store.settle(places)
 

@@ -33,6 +33,8 @@ class Relay:
         self._opened = opened
         self._settled = False
         self._on_settle = settle
+        self.heard = 0
+        """Chunks that came: about as many tokens, where the provider tells no usage."""
         self.fold = Fold(expected=request.choices, max_bytes=max_bytes)
 
     async def next(self) -> Batch | None:
@@ -46,6 +48,7 @@ class Relay:
                 ) from None
             self._settle()
             return None
+        self.heard += len(chunks)
         everything, without_usage, size = [], [], 0
         for chunk in chunks:
             raw, more = chunk.raw, chunk.more
