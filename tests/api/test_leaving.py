@@ -35,14 +35,16 @@ def asked(call: Call) -> str:
     return call.body["messages"][0]["content"]
 
 
-async def leave_at_random(gateway, bodies, *, latest: float, polite: bool) -> dict[str, float]:
-    """Each body on a connection of its own, left at some moment; when, by question."""
+async def leave_at_random(gateway, upstream, bodies, *, latest: float, polite: bool) -> dict[str, float]:
+    """Each body on a connection of its own, left at some moment; when, by question. Every second one is asked upstream first."""
     chance = random.Random(latest)
     left: dict[str, float] = {}
 
     async def one(body: dict[str, Any]) -> None:
         wire = await gateway.connect()
         wire.send(post(body))
+        if chance.random() < 0.5:
+            await until(lambda: any(asked(call) == body["messages"][0]["content"] for call in upstream.calls))
         await asyncio.sleep(chance.uniform(0, latest))
         left[body["messages"][0]["content"]] = time.monotonic()
         if polite:
@@ -74,7 +76,7 @@ async def test_clients_leave(gateway, upstream, text, how, fault, latest, polite
     bodies = [chat(f"{number} {text}", **how) for number in range(CLIENTS)]
     upstream.script(fault, times=CLIENTS)
 
-    left = await leave_at_random(gateway, bodies, latest=latest, polite=polite)
+    left = await leave_at_random(gateway, upstream, bodies, latest=latest, polite=polite)
 
     await upstream.settle(within=5)
     assert CLIENTS // 4 < upstream.count <= CLIENTS, "many left after the provider had been asked"

@@ -17,7 +17,9 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 
 
 def shell(line: str) -> str:
-    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=True).stdout
+    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
 CURLS = [text for kind, text in BLOCKS if kind == "sh" and "curl -i" in text]
