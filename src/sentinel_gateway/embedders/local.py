@@ -6,9 +6,7 @@ it; what nobody waits for any more is given up if it has not begun. A model that
 
 import asyncio
 import contextlib
-import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Protocol, Self
@@ -25,8 +23,6 @@ if TYPE_CHECKING:  # a name for the type checker: it needs no numpy there
 
 OVERHEAD: Final = 300
 """Bytes that a remembered vector takes beside its text and its numbers: the objects around them."""
-NICENESS: Final = 10
-"""Of the threads that embed: a tenth of the processor where others want it, all of it where nobody does."""
 UNIT: Final = 1e-3
 """How far a vector's length may be from 1."""
 
@@ -70,7 +66,7 @@ class LocalEmbedder:
         self._limits = limits
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(limits.threads, "sentinel-embedder", initializer=_give_way)
+        self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="sentinel-embedder")
         self._breaker = Breaker(failures=limits.failures, pause=limits.pause)
         self._remembered: LRUCache[str, Vector | None] = LRUCache(limits.remembered_bytes, getsizeof=_weight)
         self._in_work: dict[str, _Batch] = {}
@@ -268,9 +264,3 @@ class _Batch:
 
 def _weight(text: str, vector: "Vector | None") -> int:
     return sys.getsizeof(text) + OVERHEAD + (0 if vector is None else vector.nbytes)
-
-
-def _give_way() -> None:
-    """Of this thread: whoever answers requests goes first. Linux alone has a priority for each thread."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
