@@ -1,6 +1,7 @@
 """The README's own lines, run as a newcomer runs them."""
 
 import html
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,8 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 
 
 def shell(line: str) -> str:
-    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=False)
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")}  # one is for the tests
+    ran = subprocess.run(["sh", "-c", line], env=mine, capture_output=True, text=True, timeout=30, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
