@@ -380,6 +380,22 @@ async def test_so_many_are_worked_on_at_once(path):
     await first
 
 
+async def test_one_tenant_leaves_room_to_others(path):
+    keyed = Keyed(path, running=2, running_of_tenant=1)
+    go_on = asyncio.Event()
+    path.first.replies += [go_on, completion()]
+    first = asyncio.create_task(keyed.ask(tenant="one"))
+    await turns()
+    with pytest.raises(Overloaded):
+        await keyed.ask(key="another", tenant="one")
+    path.first.replies.append(completion())
+    other = asyncio.create_task(keyed.ask(tenant="other"))
+    await turns()
+    go_on.set()
+    assert await first
+    assert await other
+
+
 async def test_an_error_before_any_provider_frees_the_key(path):
     keyed = Keyed(path)
 

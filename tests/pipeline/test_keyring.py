@@ -3,6 +3,7 @@
 import asyncio
 from functools import partial
 
+import msgspec
 import pytest
 
 from sentinel_gateway.core import issuance
@@ -144,6 +145,25 @@ async def test_known_keys_go_on_for_a_minute_without_the_store(time, told):
     await ring.refresh()
     assert ring.find(A.digest, time.now).key == A
     assert told == ["keys_down", "keys_up"]
+
+
+async def test_that_no_key_was_ever_made_is_known_no_longer_than_keys_are(time, told):
+    """Or else a gateway that asks for no key would go on without one while its store is away, and one was made there."""
+    keys = Keys()
+    ring = ring_of(keys, time, told)
+    assert not ring.is_virgin, "nobody has looked yet"
+    await ring.refresh()
+    assert ring.is_virgin
+    time.now = NOW + TRUSTED_SECONDS + 0.1
+    assert not ring.is_virgin
+    await ring.refresh()
+    assert ring.is_virgin
+    keys.history.append(A)
+    await ring.refresh()
+    assert not ring.is_virgin
+    keys.history.append(msgspec.structs.replace(A, revoked=NOW))
+    await ring.refresh()
+    assert (len(ring), ring.is_virgin) == (0, False)
 
 
 async def test_a_node_that_cannot_know_says_so(time, told):
