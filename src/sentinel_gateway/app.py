@@ -179,13 +179,18 @@ class Process:
         task.add_done_callback(self._reloading.discard)
 
     async def _reload_and_note(self) -> None:
-        entry = AuditEntry(at=self.clock(), actor="signal", action="configuration.reload", object="")
-        try:
+        async def record(action: str) -> None:
+            entry = AuditEntry(at=self.clock(), actor="signal", action=action, object="")
             await self.stores.state.audit.append(entry)
+
+        try:
+            await record("configuration.reload")
             for note in await self.reload():
                 self.events.note("configuration_note", text=note)
         except (ConfigurationError, StoreDown, OSError) as exc:
             self.events.note("configuration_rejected", faults=str(exc))
+            with suppress(StoreDown):
+                await record("configuration.rejected")
 
     def drain(self) -> None:
         """Not ready from now on."""
@@ -308,7 +313,8 @@ class Wiring:
 
     def _key_administration(self, guard: Guard) -> KeyAdmin:
         state = self._process.stores.state
-        return KeyAdmin(state.keys, state.audit, state.ring, Minter(state.secret), who=guard.who, clock=self._process.clock)
+        minter = Minter(state.secret, defaults=_limits(self._settings.limits))
+        return KeyAdmin(state.keys, state.audit, state.ring, minter, who=guard.who, clock=self._process.clock)
 
     def _why_not_ready(self) -> str | None:
         if self._process.draining:

@@ -259,6 +259,14 @@ async def test_every_administrative_change_is_written_down(closed):
     assert {entry["tenant"] for entry in seen} == {"audited"}
 
 
+async def test_a_configuration_that_is_rejected_is_told_after_the_wish(closed):
+    good = closed.config.read_text()
+    assert (await closed.reload("modles: {}\n")).json["code"] == "invalid_configuration"
+    closed.config.write_text(good)
+    entries = (await closed.get("/admin/audit?limit=2", headers=closed.admin)).json["data"]
+    assert [entry["action"] for entry in entries] == ["configuration.rejected", "configuration.reload"]
+
+
 async def test_no_key_is_told_by_anything(closed):
     """I7 for keys: neither answers, metrics, nor what lies on the disk hold one."""
     key = await closed.key(tenant="canary")

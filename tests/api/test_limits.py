@@ -154,17 +154,18 @@ async def test_models_metrics_and_probes_cost_nothing(limited):
             assert (await limited.get(path, headers={"authorization": f"Bearer {key}"})).status == 200
 
 
-async def test_work_that_goes_on_keeps_its_place(limited, upstream):
+@pytest.mark.parametrize("stream", [False, True])
+async def test_work_that_goes_on_keeps_its_place(limited, upstream, stream):
     """Under an idempotency key it does: who leaves at once has no more in flight than who stays."""
-    key = await limited.key(tenant="goes-on", limits={"concurrency": 1})
-    upstream.script("latency_ms=400")
-    leaving = asyncio.create_task(ask(limited, key, "goes on", idempotency_key="goes-on"))
+    key = await limited.key(tenant=f"goes-on {stream}", limits={"concurrency": 1})
+    upstream.script("tokens=400;chunks=20;chunk_ms=20" if stream else "latency_ms=400")
+    leaving = asyncio.create_task(ask(limited, key, "goes on", idempotency_key="goes-on", stream=stream))
     await until(lambda: len(upstream.calls) == 1)
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     await asyncio.sleep(0.05)
     assert (await ask(limited, key, "meanwhile")).error["type"] == "concurrency"
-    again = await ask(limited, key, "goes on", idempotency_key="goes-on")
+    again = await ask(limited, key, "goes on", idempotency_key="goes-on", stream=stream)
     assert again.status == 429, "it waits for no place"
     for _ in range(40):
         if (await ask(limited, key, "afterwards")).status == 200:
@@ -183,3 +184,21 @@ async def test_what_nobody_tells_the_usage_of_is_not_free(limited, upstream, fau
     await asyncio.sleep(0.05)
     refused = await ask(limited, key, f"untold {stream}, again", stream=stream)
     assert (refused.status, refused.error["type"]) == (429, "tokens")
+
+
+async def test_the_limit_of_the_configuration_is_no_way_to_a_key_with_more(chaos, tmp_path):
+    config = one_provider(chaos.base_url) + LIMITS + "limits: {requests_per_minute: 3}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        maker = {"authorization": f"Bearer {await gateway.key(tenant='acme', scopes=['admin', 'inference'])}"}
+
+        async def create(limit: int):
+            asked = {"name": "more", "limits": {"requests_per_minute": limit}}
+            return await gateway.request("POST", "/admin/keys", json=asked, headers=maker)
+
+        refused = await create(4)
+        assert (refused.status, refused.json["code"]) == (403, "insufficient_scope")
+        assert "limits.requests_per_minute" in refused.json["detail"]
+        made = await create(3)
+        assert made.status == 201
+        rotated = await gateway.request("POST", f"/admin/keys/{made.json['id']}/rotate", headers=maker)
+        assert rotated.status == 201

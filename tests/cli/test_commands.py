@@ -193,6 +193,7 @@ def test_ctrl_c_ends_a_command_without_a_stack(tmp_path):
         with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             asked, _ = silent.accept()
             with asked:
+                assert asked.recv(1)  # connected and waiting: asyncio of Python 3.11 may write a stack of its own before that
                 process.send_signal(signal.SIGINT)
                 assert process.communicate(timeout=60) == (b"", b"")
     assert process.returncode == 130

@@ -270,6 +270,22 @@ def test_more_than_the_maker_has_is_told_by_its_field(own, asked, fields):
     assert list(excess(msgspec.structs.replace(GRANT, **asked), maker)) == fields
 
 
+@pytest.mark.parametrize(
+    ("own", "asked", "fields"),
+    [
+        ({}, {}, []),
+        ({}, {"limits": Limits(60)}, []),
+        ({}, {"limits": Limits(61)}, ["limits.requests_per_minute"]),
+        ({"limits": Limits(90)}, {"limits": Limits(61)}, []),
+        ({"limits": Limits(30)}, {}, ["limits.requests_per_minute"]),
+        ({}, {"limits": Limits(None, 5)}, []),
+    ],
+)
+def test_a_key_without_limits_of_its_own_has_those_of_the_configuration(own, asked, fields):
+    maker = key_of(msgspec.structs.replace(GRANT, **own))
+    assert list(excess(msgspec.structs.replace(GRANT, **asked), maker, Limits(60))) == fields
+
+
 # --- what is shown ---
 
 

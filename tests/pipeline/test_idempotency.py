@@ -23,7 +23,7 @@ from sentinel_gateway.errors import (
 )
 from sentinel_gateway.pipeline import handle
 from sentinel_gateway.pipeline import reply as replies
-from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits
+from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits, Work
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.stores.idempotency import MemoryIdempotency, SqliteIdempotency, open_file
 from tests.fakes import FakeStream, completion, spoken, turns
@@ -64,6 +64,7 @@ class Keyed:
         self.store = store or MemoryIdempotency(quota=Quota())
         self.limits = IdempotencyLimits(**limits)
         self.flights = []
+        self.ended = 0
         self.restart()
 
     def restart(self):
@@ -77,7 +78,8 @@ class Keyed:
         raw = msgspec.json.encode(body)
         plan = plan_of(raw, tenant)
         claimed = claim(key, tenant=tenant, route=journey.route, body=raw)
-        return await self.idempotency.answer(claimed, plan, partial(self._work, body, journey), answer_id="chatcmpl-first")
+        work = Work(partial(self._work, body, journey), self.end)
+        return await self.idempotency.answer(claimed, plan, work, answer_id="chatcmpl-first")
 
     async def ask(self, *args, **kwargs):
         """What the caller reads: the body, or what the stream said."""
@@ -90,6 +92,9 @@ class Keyed:
         if isinstance(reply, replies.Cached):
             return reply.hit.entry.body
         return reply.completion.raw
+
+    async def end(self):
+        self.ended += 1
 
     async def _work(self, body, journey):
         reply = await self.path.handle(body, journey)
@@ -403,11 +408,13 @@ async def test_an_error_before_any_provider_frees_the_key(path):
     async def refuse():
         raise InvalidBody("no")
 
+    work = Work(refuse, keyed.end)
     raw = msgspec.json.encode(question())
     plan = plan_of(raw)
     with pytest.raises(RequestError):
-        await keyed.idempotency.answer(claim("k", tenant="", route="r", body=raw), plan, refuse, answer_id="x")
+        await keyed.idempotency.answer(claim("k", tenant="", route="r", body=raw), plan, work, answer_id="x")
     assert await keyed.store.count() == 0
+    assert keyed.ended == 1
 
 
 async def test_a_fault_of_ours_is_no_answer_and_asks_nobody_again(path):
@@ -416,10 +423,11 @@ async def test_a_fault_of_ours_is_no_answer_and_asks_nobody_again(path):
     async def fail():
         raise ZeroDivisionError
 
+    work = Work(fail, keyed.end)
     raw = msgspec.json.encode(question())
     plan = plan_of(raw)
     held = claim("k", tenant="", route="r", body=raw)
     with pytest.raises(ZeroDivisionError):
-        await keyed.idempotency.answer(held, plan, fail, answer_id="x")
+        await keyed.idempotency.answer(held, plan, work, answer_id="x")
     with pytest.raises(RequestInterrupted):
-        await keyed.idempotency.answer(held, plan, fail, answer_id="x")
+        await keyed.idempotency.answer(held, plan, work, answer_id="x")

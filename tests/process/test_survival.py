@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 
-from tests.process.conftest import DEADLINE
+from tests.process.conftest import DEADLINE, Program
 
+ADMIN_KEY = "an-admin-key-of-the-tests-that-is-long-enough"
 DEMO = {"model": "demo-slow", "stream": True, "messages": [{"role": "user", "content": "one two three four five six"}]}
 
 
@@ -83,7 +84,7 @@ def test_second_signal_is_immediate(serve) -> None:
 def test_sighup_reloads_and_a_faulty_file_changes_nothing(serve, tmp_path) -> None:
     file = tmp_path / "sentinel.yaml"
     file.write_text("models: {mine: [demo/demo]}\n")
-    program = serve()
+    program = serve(SENTINEL_ADMIN_KEY=ADMIN_KEY)
     assert program.ask("a", model="mine").status == 200
     file.write_text("models: {yours: [demo/demo]}\n")
     program.signal(signal.SIGHUP)
@@ -99,6 +100,15 @@ def test_sighup_reloads_and_a_faulty_file_changes_nothing(serve, tmp_path) -> No
         time.sleep(0.05)
     assert "did you mean 'models'" in program.lines.read_text()
     assert program.ask("a", model="yours").status == 200
+    wanted = ["configuration.rejected", "configuration.reload", "configuration.reload"]
+    while [entry["action"] for entry in audit(program)] != wanted:  # the last is written behind the line of the log
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert {entry["actor"] for entry in audit(program)} == {"signal"}
+
+
+def audit(program: Program) -> list[dict[str, str]]:
+    return program.request("GET", "/admin/audit", authorization=f"Bearer {ADMIN_KEY}").json["data"]
 
 
 def test_a_busy_port_is_one_sentence(serve) -> None:

@@ -93,11 +93,12 @@ class Admin:
         return {"cache_stats": dict(self._controls.counters()), "services": dict(await self._controls.services())}
 
     async def reload(self, request: Request) -> dict[str, Any]:
-        """Read the configuration again; a faulty one changes nothing."""
+        """Read the configuration again; a faulty one changes nothing, which the audit log is told as well."""
         await self._record(request, "configuration.reload", {})
         try:
             notes = await self._controls.reload()
         except ConfigurationError as exc:
+            await self._record(request, "configuration.rejected", {})
             raise ReloadRejected(f"The new configuration is rejected, the old one stays in force. {exc}") from exc
         return {"status": "success", "message": "Configuration reloaded", "notes": notes}
 

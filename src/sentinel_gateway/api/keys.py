@@ -163,7 +163,7 @@ class KeyAdmin:
         if wrong := list(faults(grant, now)):
             raise RequestValidationError([{"loc": ("body", field), "msg": sentence} for field, sentence in wrong])
         key, text = self._minter.mint(grant, _draw(), now)
-        entry = issuance.create(caller, key)
+        entry = issuance.create(caller, key, defaults=self._minter.defaults)
         async with _store():
             await self._keys.create(key, entry)
         await self._follow()
@@ -185,7 +185,8 @@ class KeyAdmin:
         asked = await _read(request, RotateBody)
         key = await self._find(request, id)
         successor, text = self._minter.mint(key, _draw(), self._clock())
-        rule = partial(issuance.rotate, caller=caller, successor=successor, overlap=asked.overlap)
+        defaults = self._minter.defaults
+        rule = partial(issuance.rotate, caller=caller, successor=successor, overlap=asked.overlap, defaults=defaults)
         rotated = (await self._amend(key, rule)).key
         return {"key": text} | self._shown(successor) | {"rotated": self._shown(rotated)}
 

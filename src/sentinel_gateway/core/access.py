@@ -178,8 +178,11 @@ def faults(grant: Grant, now: float) -> Iterator[tuple[str, str]]:
                 yield f"{place}.{name}", f"must be from 1 to {LARGEST}"
 
 
-def excess(grant: Grant, maker: Key) -> Iterator[str]:
-    """The fields in which a grant goes beyond what its maker has: nobody gives away more than is theirs."""
+def excess(grant: Grant, maker: Key, defaults: Limits = NO_LIMITS) -> Iterator[str]:
+    """The fields in which a grant goes beyond what its maker has: nobody gives away more than is theirs.
+
+    `defaults` are the limits of a key where it has none of its own.
+    """
     if grant.tenant != maker.tenant:
         yield "tenant"
     if grant.scopes - maker.scopes:
@@ -190,7 +193,8 @@ def excess(grant: Grant, maker: Key) -> Iterator[str]:
         yield "expires"
     if maker.trial and not grant.trial:
         yield "trial"
-    for place, asked, own in (("limits", grant.limits, maker.limits), ("user_limits", grant.user_limits, maker.user_limits)):
+    limits = ("limits", grant.limits.or_else(defaults), maker.limits.or_else(defaults))
+    for place, asked, own in (limits, ("user_limits", grant.user_limits, maker.user_limits)):
         for (name, limit), (_, bound) in zip(_members(asked), _members(own), strict=True):
             if _beyond(limit, bound):
                 yield f"{place}.{name}"

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from sentinel_gateway.core.access import Caller, Grant, Key, describe, excess, key_digest, key_hint, make_key_text, standing
+from sentinel_gateway.core.limits import NO_LIMITS, Limits
 from sentinel_gateway.errors import InsufficientScope, KeyEnded, KeyNotFound
 
 ID_BYTES: Final = 8
@@ -50,9 +51,10 @@ class Amendment(msgspec.Struct, frozen=True):
 
 
 class Minter:
-    """Makes keys. `pepper` is the gateway's secret."""
+    """Makes keys. `pepper` is the gateway's secret, `defaults` are the limits of a key where it has none of its own."""
 
-    def __init__(self, pepper: bytes) -> None:
+    def __init__(self, pepper: bytes, *, defaults: Limits = NO_LIMITS) -> None:
+        self.defaults = defaults
         self._pepper = pepper
 
     def __repr__(self) -> str:
@@ -78,9 +80,9 @@ class Minter:
         return key, text
 
 
-def create(caller: Caller, key: Key) -> AuditEntry:
+def create(caller: Caller, key: Key, *, defaults: Limits = NO_LIMITS) -> AuditEntry:
     """The entry for a new key; raises `InsufficientScope` if the caller would give away more than it has."""
-    _refuse_excess(caller, key)
+    _refuse_excess(caller, key, defaults)
     return _entry(caller, "key.create", key.created, before=None, after=key)
 
 
@@ -93,7 +95,7 @@ def revoke(key: Key, caller: Caller, now: float) -> Amendment:
     return Amendment(after, entry=_entry(caller, "key.revoke", now, before=key, after=after))
 
 
-def rotate(key: Key, caller: Caller, successor: Key, overlap: float) -> Amendment:
+def rotate(key: Key, caller: Caller, successor: Key, overlap: float, *, defaults: Limits = NO_LIMITS) -> Amendment:
     """`successor`, minted with the same grant, takes over; the old key lives on for `overlap` seconds.
 
     Raises `KeyNotFound`, `KeyEnded` for one that is revoked, expired or rotated already, and `InsufficientScope` where the
@@ -105,7 +107,7 @@ def rotate(key: Key, caller: Caller, successor: Key, overlap: float) -> Amendmen
         raise KeyEnded(f"This key is {ended}: create a new one.")
     if key.successor is not None:
         raise KeyEnded(f"This key was rotated already: rotate {key.successor}, which took its place.")
-    _refuse_excess(caller, key)
+    _refuse_excess(caller, key, defaults)
     until = now + overlap
     last = until if key.expires is None else min(key.expires, until)
     after = msgspec.structs.replace(key, expires=last, successor=successor.id)
@@ -119,8 +121,8 @@ def find(key: Key | None, caller: Caller) -> Key:
     return key
 
 
-def _refuse_excess(caller: Caller, grant: Grant) -> None:
-    wider = [] if caller.key is None else list(excess(grant, caller.key))
+def _refuse_excess(caller: Caller, grant: Grant, defaults: Limits) -> None:
+    wider = [] if caller.key is None else list(excess(grant, caller.key, defaults))
     if wider:
         raise InsufficientScope(f"Your key can't give away more than it has itself: see {', '.join(wider)}.", param=wider[0])
 

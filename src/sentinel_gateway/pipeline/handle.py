@@ -32,7 +32,7 @@ from sentinel_gateway.errors import ModelNotAllowed, ModelNotFound, NotCached, R
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.flight import Flight, Flights
-from sentinel_gateway.pipeline.idempotency import Idempotency
+from sentinel_gateway.pipeline.idempotency import Idempotency, Work
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Estimate
 from sentinel_gateway.pipeline.lookup import look_far, look_further, look_near
@@ -90,18 +90,14 @@ class Pipeline:
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
         tenant = journey.caller.tenant or ANONYMOUS  # the caller's own: a cache group shares answers, not keys
         asked = claim(journey.idempotency_key, tenant=tenant, route=journey.route, body=raw)
-        work = partial(self._answer_once, raw, plan, journey)
+        work = Work(partial(self._answer_once, raw, plan, journey), partial(_release, journey))
         return await self._idempotency.answer(asked, plan, work, answer_id=f"chatcmpl-{journey.sentinel_id}")
 
     async def _answer_once(self, raw: bytes, plan: Plan, journey: Journey) -> Reply:
-        """It goes on when the caller has left, and holds the caller's place in flight so long."""
-        if journey.grant is None:
-            return await self._answer(raw, plan, journey, _go_on)
-        journey.grant.hold()
-        try:
-            return await self._answer(raw, plan, journey, _go_on)
-        finally:
-            await journey.grant.release()
+        """It goes on when the caller has left, and holds the caller's place in flight until all of it has ended."""
+        if journey.grant is not None:
+            journey.grant.hold()
+        return await self._answer(raw, plan, journey, _go_on)
 
     async def _plan(self, raw: bytes, journey: Journey) -> Plan:
         """What is asked, if this caller may ask it. A body that can't be understood costs its caller a request as well."""
@@ -220,6 +216,11 @@ class Pipeline:
 
 async def _go_on(_: Plan) -> None:
     """Nobody's connection is watched."""
+
+
+async def _release(journey: Journey) -> None:
+    if journey.grant is not None:
+        await journey.grant.release()
 
 
 def _put_together(answer: Answer | None) -> Completion | None:

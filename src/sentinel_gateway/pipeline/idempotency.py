@@ -6,7 +6,7 @@ authentication and limits and before the cache (docs/decisions/016).
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -29,8 +29,6 @@ from sentinel_gateway.pipeline.reply import Cached, Live, Repeated, Reply, Whole
 from sentinel_gateway.ports import Clock, Completion, IdempotencyStore
 
 T = TypeVar("T")
-Work = Callable[[], Coroutine[Any, Any, Reply]]
-"""Answer the request: look it up, or ask a provider."""
 
 REUSED: Final = "This Idempotency-Key was used with another request: a new request needs a new key."
 UNDERWAY: Final = (
@@ -58,6 +56,13 @@ class IdempotencyLimits(msgspec.Struct, frozen=True):
     """The longest answer that is kept."""
 
 
+class Work(msgspec.Struct, frozen=True):
+    """`answer` looks the request up, or asks a provider; `ended` is told when nothing of it goes on any more."""
+
+    answer: Callable[[], Coroutine[Any, Any, Reply]]
+    ended: Callable[[], Awaitable[None]]
+
+
 class Idempotency:
     """Requests with a key, each done once."""
 
@@ -73,7 +78,7 @@ class Idempotency:
         return f"<Idempotency {len(self._running)} running>"
 
     async def answer(self, claim: Claim, plan: Plan, work: Work, *, answer_id: str) -> Reply:
-        """The reply of `work`, or what the first request under this claim was given; raises `RequestError`s.
+        """The reply of the `work`, or what the first request under this claim was given; raises `RequestError`s.
 
         `work` goes on when the caller is cancelled: it must not depend on the caller's own task. `answer_id` is what an answer
         from the cache will be called.
@@ -121,7 +126,7 @@ class Idempotency:
             followed = isinstance(reply, Live)
             if isinstance(reply, Live):
                 reply.flight.board()
-                self._begin(self._follow(claim, reply.flight))
+                self._begin(self._follow(claim, reply.flight, work))
             else:
                 await self._keep(claim, self._outcome(_body(reply, answer_id, self._clock())))
         except RequestError as exc:
@@ -132,6 +137,7 @@ class Idempotency:
         finally:
             if not followed:
                 self._end(claim)
+                await work.ended()
 
     async def _claim(self, claim: Claim) -> Held | None:
         try:
@@ -141,12 +147,12 @@ class Idempotency:
 
     async def _first(self, claim: Claim, work: Work) -> Reply:
         try:
-            return await work()
+            return await work.answer()
         except RequestError as exc:
             await self._failed(claim, exc)
             raise
 
-    async def _follow(self, claim: Claim, flight: Flight) -> None:
+    async def _follow(self, claim: Claim, flight: Flight, work: Work) -> None:
         """Draw a stream to its end, whether or not its caller stays."""
         try:
             answer = await flight.answer()
@@ -156,7 +162,10 @@ class Idempotency:
             self._tell(claim, exc)
         finally:
             self._end(claim)
-            await flight.leave()
+            try:
+                await flight.leave()
+            finally:
+                await work.ended()
 
     def _outcome(self, body: bytes) -> Outcome:
         return Answered(body) if len(body) <= self._limits.max_bytes else TooLong()
