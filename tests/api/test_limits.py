@@ -154,6 +154,21 @@ async def test_models_metrics_and_probes_cost_nothing(limited):
             assert (await limited.get(path, headers={"authorization": f"Bearer {key}"})).status == 200
 
 
+async def test_what_lies_in_memory_takes_no_place_and_still_counts(limited, upstream):
+    key = await limited.key(tenant="near", limits={"concurrency": 1, "requests_per_minute": 4})
+    assert (await ask(limited, key, "near")).cache == "miss"
+    upstream.script("latency_ms=400")
+    slow = asyncio.create_task(ask(limited, key, "slow"))
+    await until(lambda: len(upstream.calls) == 2)
+    hit = await ask(limited, key, "near")
+    assert (hit.status, hit.cache, hit.headers["x-ratelimit-remaining-requests"]) == (200, "exact", "1")
+    assert (await ask(limited, key, "far")).error["type"] == "concurrency"
+    assert (await slow).status == 200
+    assert (await ask(limited, key, "near")).cache == "exact"
+    refused = await ask(limited, key, "near")
+    assert (refused.status, refused.error["type"], "x-cache" in refused.headers) == (429, "requests", False)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_work_that_goes_on_keeps_its_place(limited, upstream, stream):
     """Under an idempotency key it does: who leaves at once has no more in flight than who stays."""

@@ -35,7 +35,7 @@ def test_the_example_is_a_configuration(tmp_path):
 
 
 def test_the_headers_are_those_of_a_first_request():
-    told = "".join(f"{name.decode()}: {value.decode()}\n" for name, value in limit_headers(Standing(600, 599, 0.1), None))
+    told = "".join(f"{name.decode()}: {value.decode()}\n" for name, value in limit_headers(Standing(600, 599, 100), None))
     [shown] = re.findall(r"```\n(x-ratelimit.*?)```", PAGE, re.DOTALL)
     assert sorted(shown.splitlines()) == sorted(told.splitlines())
 

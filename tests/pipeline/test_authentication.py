@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel_gateway.core.access import DIGITS, SCOPES, Key, make_key_text
+from sentinel_gateway.core.access import DIGITS, SCOPES, Grant, Key, make_key_text
+from sentinel_gateway.core.issuance import Draw, Minter
 from sentinel_gateway.errors import InvalidHeader, InvalidKey, KeysUnavailable, RequestError, TooManyBadKeys
-from sentinel_gateway.pipeline.authentication import ADDRESSES, BURST, PAUSE, Authenticator
+from sentinel_gateway.pipeline.authentication import ADDRESSES, BURST, HASHES, PAUSE, Authenticator
 from sentinel_gateway.pipeline.keyring import CURRENT_SECONDS, TRUSTED_SECONDS, KeyRing
 from tests.core.keys import NOW, PEPPER, minted
 from tests.pipeline.test_keyring import Keys, Time, revoked
@@ -221,7 +222,23 @@ async def test_no_key_at_all_is_no_guess(door):
 async def test_memory_of_guessers_is_bounded(door):
     for number in range(ADDRESSES + 500):
         door("Bearer guess", address=f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    assert repr(door.authenticator) == f"<Authenticator <KeyRing 3 keys>, <Backoff {ADDRESSES} of {ADDRESSES} addresses>>"
+    assert (
+        repr(door.authenticator) == f"<Authenticator <KeyRing 3 keys>, 0 hashes, <Backoff {ADDRESSES} of {ADDRESSES} addresses>>"
+    )
+
+
+async def test_hashes_of_good_keys_are_remembered_within_bounds():
+    minter = Minter(PEPPER)
+    grant = Grant(name="many", tenant="many", scopes=frozenset({"inference"}))
+    made = [minter.mint(grant, Draw(number.to_bytes(8), number.to_bytes(32)), NOW) for number in range(HASHES + 5)]
+    door = Door(*(key for key, _ in made))
+    await door.ring.refresh()
+    for _ in range(2):
+        for key, text in made:
+            assert door.actor(f"Bearer {text}") == key.id
+    assert " 10 hashes" in repr(door.authenticator), "all were forgotten twice on the way"
+    assert isinstance(door(f"Bearer {made[0][1]}x"), InvalidKey)
+    assert " 10 hashes" in repr(door.authenticator), "a wrong key is not remembered"
 
 
 PROBES = 200_000

@@ -80,11 +80,11 @@ def charge(bucket: str, kind: Kind, scope: Scope, *, limit: int, amount: int, sp
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """How a limit stands: how many are left of it, and the seconds until it is whole again."""
+    """How a limit stands: how many are left of it, and the milliseconds until it is whole again."""
 
     limit: int
     remaining: int
-    reset: float
+    reset: int
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -101,14 +101,15 @@ class Verdict(msgspec.Struct, frozen=True):
 
     def standing(self, kind: Kind) -> Standing | None:
         """Of the buckets of this kind, the one of which least is left."""
-        least, tightest = 0, None
+        tightest, gone = None, 0
         for charge, spent in zip(self.charges, self.spent):  # noqa: B905 - told with every answer
-            if charge.kind == kind and (tightest is None or charge.capacity - spent < least):
-                least, tightest = charge.capacity - spent, charge
+            if charge.kind == kind and (tightest is None or charge.capacity - spent < tightest.capacity - gone):
+                tightest, gone = charge, spent
         if tightest is None:
             return None
-        reset = -((least - tightest.capacity) // tightest.rate) if tightest.rate else 0
-        return Standing(tightest.limit, least // UNIT if least > 0 else 0, reset / 1000)
+        left = tightest.capacity - gone
+        reset = -(-gone // tightest.rate) if gone and tightest.rate else 0
+        return Standing(tightest.limit, left // UNIT if left > 0 else 0, reset)
 
     def later(self, elapsed: int) -> "Verdict":
         """What would come of it so many milliseconds later, if nobody took anything meanwhile."""

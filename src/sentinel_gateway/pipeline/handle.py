@@ -35,7 +35,7 @@ from sentinel_gateway.pipeline.flight import Flight, Flights
 from sentinel_gateway.pipeline.idempotency import Idempotency, Work
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Estimate
-from sentinel_gateway.pipeline.lookup import look_far, look_further, look_near
+from sentinel_gateway.pipeline.lookup import look_far, look_further, look_near, told
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.relay import Relay
 from sentinel_gateway.pipeline.reply import Cached, Live, Reply, Whole
@@ -86,7 +86,10 @@ class Pipeline:
         """
         plan = await self._plan(raw, journey)
         if not journey.idempotency_key or self._idempotency is None:
-            return await self._answer(raw, plan, journey, waiting)
+            near = look_near(self.tiers, plan, journey)
+            await _enter(plan, journey, place=not isinstance(near, Hit))
+            return await self._answer(raw, plan, journey, waiting, near)
+        await _enter(plan, journey)
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
         tenant = journey.caller.tenant or ANONYMOUS  # the caller's own: a cache group shares answers, not keys
         asked = claim(journey.idempotency_key, tenant=tenant, route=journey.route, body=raw)
@@ -97,7 +100,7 @@ class Pipeline:
         """It goes on when the caller has left, and holds the caller's place in flight until all of it has ended."""
         if journey.grant is not None:
             journey.grant.hold()
-        return await self._answer(raw, plan, journey, _go_on)
+        return await self._answer(raw, plan, journey, _go_on, look_near(self.tiers, plan, journey))
 
     async def _plan(self, raw: bytes, journey: Journey) -> Plan:
         """What is asked, if this caller may ask it. A body that can't be understood costs its caller a request as well."""
@@ -115,15 +118,12 @@ class Pipeline:
         journey.model, journey.stream = plan.request.model, plan.request.stream
         if plan.request.similarity_threshold is not None:  # what the body asks for stands above what a header does
             journey.wish = replace(journey.wish, similarity_threshold=plan.request.similarity_threshold)
-        if grant is not None:
-            user = plan.request.fields.get("user")
-            await grant.enter(model=plan.request.model, user=user if isinstance(user, str) else "")
         return plan
 
-    async def _answer(self, raw: bytes, plan: Plan, journey: Journey, waiting: Callable[[Plan], Awaitable[None]]) -> Reply:
-        found: Hit | Miss | Step = look_near(self.tiers, plan, journey)
-        if isinstance(found, Step):
-            found = await self._look_further(plan, journey, found)
+    async def _answer(
+        self, raw: bytes, plan: Plan, journey: Journey, waiting: Callable[[Plan], Awaitable[None]], near: Hit | Step
+    ) -> Reply:
+        found = told(near, journey) if isinstance(near, Hit) else await self._look_further(plan, journey, near)
         if isinstance(found, Hit):
             self._planner.remember(raw, plan, tenant=journey.tenant, namespace=journey.wish.namespace)
             return Cached(plan, found)
@@ -132,7 +132,7 @@ class Pipeline:
         await waiting(plan)
         joined = self._flights.find(plan, journey)
         if joined is None and isinstance(landed := look_near(self.tiers, plan, journey), Hit):  # while the others were asked
-            return Cached(plan, landed)
+            return Cached(plan, told(landed, journey))
         if joined is None and await self._reserve(plan, journey):
             joined = self._flights.find(plan, journey)  # somebody may have begun meanwhile
             if joined is not None:
@@ -212,6 +212,13 @@ class Pipeline:
             await live.flight.leave()
         finally:
             live.flight.tell(journey)
+
+
+async def _enter(plan: Plan, journey: Journey, *, place: bool = True) -> None:
+    """Take the request from the caller's limits, and a place in flight unless the answer is here already."""
+    if journey.grant is not None:
+        user = plan.request.fields.get("user")
+        await journey.grant.enter(model=plan.request.model, user=user if isinstance(user, str) else "", place=place)
 
 
 async def _go_on(_: Plan) -> None:

@@ -1,7 +1,8 @@
 """Limits on the path: what one request takes, and that it gives back what it must.
 
 A request takes from the limits of its key, its tenant, its end user and its model, all at once or nothing: one request and a
-place in flight before the cache is asked, its tokens before a provider is. A hit counts as a request and never as tokens. An end
+place in flight before it is answered, its tokens before a provider is asked. A hit counts as a request and never as tokens; what
+lies in memory is answered at once and takes no place. An end
 user is one of a key's; a model's limit counts for each tenant apart, so no tenant can use up another's. A key that was refused
 for its own or its tenant's requests stays refused until they come back, and no store is asked for that. A request that can't be
 understood costs one as well: whoever sends nothing else is stopped by the same limit.
@@ -153,14 +154,16 @@ class Grant(msgspec.Struct, eq=False):
                 raise self._limiter.error(verdict, verdict.refused)
             self._caller.refused = None
 
-    async def enter(self, *, model: str, user: str = "") -> None:
-        """Take a request and a place in flight. `model` is the public name, `user` the end user; all who have none are one."""
+    async def enter(self, *, model: str, user: str = "", place: bool = True) -> None:
+        """Take a request, and a place in flight. `model` is the public name, `user` the end user; all who have none are one."""
         costs = self._costs = self._caller.costs(model, user)
-        if costs.entry:
-            verdict = self._entered = await self._limiter.store.take(costs.entry)
+        entry = costs.entry if place else costs.request
+        if entry:
+            verdict = self._entered = await self._limiter.store.take(entry)
             if verdict.refused is not None:
                 raise self._limiter.refusal(self._caller, verdict, verdict.refused)
-            self._places = costs.places
+            if place:
+                self._places = costs.places
 
     async def spoiled(self) -> None:
         """Instead of `enter`, for a request that can't be understood: it costs one of its key and its tenant."""
@@ -197,9 +200,13 @@ class Grant(msgspec.Struct, eq=False):
 
 
 class _Costs(msgspec.Struct, frozen=True):
-    """What a request takes: `entry` before the cache, tokens only looked at; of it `places` go back; `tokens` are taken later."""
+    """What a request takes: `entry` before the cache, tokens only looked at; of it `places` go back; `tokens` are taken later.
+
+    `request` is `entry` without the places.
+    """
 
     entry: Sequence[Charge]
+    request: Sequence[Charge]
     places: Sequence[Charge]
     tokens: Sequence[Charge]
 
@@ -265,7 +272,7 @@ class _Caller:
         ]
 
 
-FREE: Final = _Costs((), (), ())
+FREE: Final = _Costs((), (), (), ())
 
 
 @lru_cache(maxsize=USERS_KEPT)
@@ -276,6 +283,7 @@ def _costs_of_user(caller: _Caller, model: str, digest: str) -> _Costs:
 def _sort(charges: Sequence[Charge]) -> _Costs:
     return _Costs(
         charges,
+        [charge for charge in charges if charge.kind != "concurrency"],
         [charge.of(-charge.amount) for charge in charges if charge.kind == "concurrency"],
         [charge for charge in charges if charge.kind == "tokens"],
     )

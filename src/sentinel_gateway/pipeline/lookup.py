@@ -11,15 +11,14 @@ from sentinel_gateway.pipeline.tiers import Tiers
 
 
 def look_near(tiers: Tiers, plan: Plan, journey: Journey) -> Hit | Step:
-    """Ask memory, unless the caller wants nothing stored."""
+    """Ask memory, unless the caller wants nothing stored. What it has is `told` once it is served."""
     wish = journey.wish
     journey.epoch = tiers.epoch
     if wish.bypass:
         return Step("memory", "bypass")
     if not wish.read:
         return Step("memory", "request")
-    found = tiers.look_near(plan.key, wish)
-    return _told(found, journey) if isinstance(found, Hit) else found
+    return tiers.look_near(plan.key, wish)
 
 
 async def look_far(tiers: Tiers, plan: Plan, journey: Journey, near: Step, *, alone: bool) -> Hit | Miss:
@@ -28,7 +27,7 @@ async def look_far(tiers: Tiers, plan: Plan, journey: Journey, near: Step, *, al
     asks = alone and wish.read and not wish.bypass
     found = await tiers.look_far(plan.key, wish, near) if asks else Miss((near,))
     if isinstance(found, Hit):
-        return _told(found, journey)
+        return told(found, journey)
     journey.outcome, journey.miss = "bypass" if wish.bypass else "miss", found
     return found
 
@@ -43,12 +42,13 @@ async def look_further(semantic: Semantic, plan: Plan, journey: Journey, miss: M
     else:
         found = Step("vector", "miss", f"uncacheable-{question}")
     if isinstance(found, Hit):
-        return _told(found, journey)
+        return told(found, journey)
     journey.miss = replace(miss, steps=(found, *miss.steps))
     return journey.miss
 
 
-def _told(hit: Hit, journey: Journey) -> Hit:
+def told(hit: Hit, journey: Journey) -> Hit:
+    """The hit, written down as what this request is answered with."""
     entry = hit.entry
     journey.outcome = "exact" if hit.similarity is None else "semantic"
     journey.tier, journey.target = hit.tier, entry.model

@@ -3,7 +3,6 @@
 What a refused caller is told besides (`Retry-After`, `retry-after-ms`) goes with every error that may be retried. Pure.
 """
 
-import math
 from typing import Final
 
 from sentinel_gateway.api.asgi import Lines
@@ -20,46 +19,42 @@ LIMIT_HEADERS: Final = (
     "ratelimit",
 )
 """All names, for whoever must list them."""
-WINDOW: Final = 60
-"""Seconds in a minute, which all such limits are for."""
-HOUR: Final = 3600
+SECOND: Final = 1000
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
 
-_TELLS: Final = b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
-_ONE: Final = _TELLS + b'ratelimit-policy: "%b";q=%%d;w=60\r\nratelimit: "%b";r=%%d;t=%%d\r\n'
-_REQUESTS: Final = _ONE % ((b"requests",) * 5)
-_TOKENS: Final = _ONE % ((b"tokens",) * 5)
-_BOTH: Final = (
-    _TELLS % ((b"requests",) * 3)
-    + _TELLS % ((b"tokens",) * 3)
-    + b'ratelimit-policy: "requests";q=%d;w=60, "tokens";q=%d;w=60\r\nratelimit: "requests";r=%d;t=%d, "tokens";r=%d;t=%d\r\n'
-)
+NOTHING: Final = Lines(b"")
 
 
 def limit_headers(requests: Standing | None, tokens: Standing | None) -> Lines:
     """How the tightest limits stand; nothing where there are none."""
     if requests is not None and tokens is not None:
-        numbers = (requests.limit, tokens.limit, *_rest(requests), *_rest(tokens))
-        return Lines(_BOTH % (*_told(requests), *_told(tokens), *numbers))
-    if requests is not None:
-        return Lines(_REQUESTS % (*_told(requests), requests.limit, *_rest(requests)))
-    return Lines(_TOKENS % (*_told(tokens), tokens.limit, *_rest(tokens))) if tokens is not None else Lines(b"")
+        (of_requests, quota, left), (of_tokens, more_quota, more_left) = _told("requests", requests), _told("tokens", tokens)
+        text = f"{of_requests}{of_tokens}ratelimit-policy: {quota}, {more_quota}\r\nratelimit: {left}, {more_left}\r\n"
+    elif requests is not None or tokens is not None:
+        told, quota, left = _told("tokens", tokens) if requests is None else _told("requests", requests)
+        text = f"{told}ratelimit-policy: {quota}\r\nratelimit: {left}\r\n"
+    else:
+        return NOTHING
+    return Lines(text.encode("ascii"))
 
 
-def _told(standing: Standing) -> tuple[int, int, bytes]:
-    return standing.limit, standing.remaining, _duration(standing.reset)
+def _told(kind: str, standing: Standing) -> tuple[str, str, str]:
+    """OpenAI's three lines, and the members of the two structured headers."""
+    limit, remaining, reset = str(standing.limit), str(standing.remaining), standing.reset
+    lines = (
+        f"x-ratelimit-limit-{kind}: {limit}\r\nx-ratelimit-remaining-{kind}: {remaining}\r\n"
+        f"x-ratelimit-reset-{kind}: {_duration(reset)}\r\n"
+    )
+    return lines, f'"{kind}";q={limit};w=60', f'"{kind}";r={remaining};t={-(-reset // 1000)}'
 
 
-def _rest(standing: Standing) -> tuple[int, int]:
-    return standing.remaining, math.ceil(standing.reset)
-
-
-def _duration(seconds: float) -> bytes:
-    """As Go writes it, in milliseconds: 88ms, 1.5s, 6m0s, 1h0m2s."""
-    if 1 <= seconds < WINDOW:
-        return b"%gs" % seconds
-    if seconds < 1:
-        return b"%dms" % round(seconds * 1000) if seconds else b"0s"
-    minutes, rest = divmod(seconds, WINDOW)
-    if seconds < HOUR:
-        return b"%dm%gs" % (minutes, round(rest, 3))
-    return b"%dh%dm%gs" % (*divmod(minutes, 60), round(rest, 3))
+def _duration(milliseconds: int) -> str:
+    """As Go writes it: 88ms, 1.5s, 6m0s, 1h0m2s."""
+    if milliseconds < SECOND:
+        return f"{milliseconds}ms" if milliseconds else "0s"
+    if milliseconds < MINUTE:
+        return f"{milliseconds / 1000:g}s"
+    minutes, rest = divmod(milliseconds, MINUTE)
+    hours = f"{minutes // 60}h" if milliseconds >= HOUR else ""
+    return f"{hours}{minutes % 60}m{rest / 1000:g}s"
