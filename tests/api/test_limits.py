@@ -169,6 +169,33 @@ async def test_what_lies_in_memory_takes_no_place_and_still_counts(limited, upst
     assert (refused.status, refused.error["type"], "x-cache" in refused.headers) == (429, "requests", False)
 
 
+async def test_who_counts_tokens_still_shares_one_flight(limited, upstream):
+    """Long texts are counted one after the other: the first answer may be here before the last is counted."""
+    key = await limited.key(tenant="counting", limits={"tokens_per_minute": 10_000_000})
+    long = "a few words that take a while to count. " * 2_000
+    await ask(limited, key, long + "first")  # loads what counts
+    upstream.reset()
+    answers = await asyncio.gather(*(ask(limited, key, long) for _ in range(12)))
+    assert {answer.status for answer in answers} == {200}
+    assert len(upstream.calls) == 1
+    used = answers[0].json["usage"]["total_tokens"]
+    after = int((await ask(limited, key, long)).headers["x-ratelimit-remaining-tokens"])
+    assert after >= 10_000_000 - 3 * used - 30_000, "who was given the answer gave back what it had reserved"
+
+
+async def test_a_place_is_held_from_the_moment_that_work_may_go_on(limited, upstream):
+    """Who leaves while its idempotency key is being claimed has no more in flight than who stays."""
+    key = await limited.key(tenant="claiming", limits={"concurrency": 1})
+    upstream.script("latency_ms=300", times=8)
+    for number in range(8):
+        leaving = asyncio.create_task(ask(limited, key, f"claiming {number}", idempotency_key=f"claiming-{number}"))
+        await asyncio.sleep(0.001)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    assert len(upstream.calls) <= 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_work_that_goes_on_keeps_its_place(limited, upstream, stream):
     """Under an idempotency key it does: who leaves at once has no more in flight than who stays."""

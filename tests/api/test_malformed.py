@@ -44,6 +44,8 @@ TYPES: dict[str, list[Any]] = {
     "max_tokens": ["1", 0, -5, 2.5, {}],
     "stop": [1, {}, [1], [None], True],
     "tools": ["x", {}, [1], 1],
+    "functions": ["x", {}, [1], 5, True],
+    "function_call": [1, []],
     "logit_bias": [[], "x", {"a": "b"}],
     "response_format": ["json", [], 1],
     "stream_options": [[], "x", {"include_usage": 1}],

@@ -64,7 +64,7 @@ class Keyed:
         self.store = store or MemoryIdempotency(quota=Quota())
         self.limits = IdempotencyLimits(**limits)
         self.flights = []
-        self.ended = 0
+        self.begun = self.ended = 0
         self.restart()
 
     def restart(self):
@@ -78,7 +78,7 @@ class Keyed:
         raw = msgspec.json.encode(body)
         plan = plan_of(raw, tenant)
         claimed = claim(key, tenant=tenant, route=journey.route, body=raw)
-        work = Work(partial(self._work, body, journey), self.end)
+        work = Work(self.begin, partial(self._work, body, journey), self.end)
         return await self.idempotency.answer(claimed, plan, work, answer_id="chatcmpl-first")
 
     async def ask(self, *args, **kwargs):
@@ -92,6 +92,9 @@ class Keyed:
         if isinstance(reply, replies.Cached):
             return reply.hit.entry.body
         return reply.completion.raw
+
+    def begin(self):
+        self.begun += 1
 
     async def end(self):
         self.ended += 1
@@ -408,13 +411,13 @@ async def test_an_error_before_any_provider_frees_the_key(path):
     async def refuse():
         raise InvalidBody("no")
 
-    work = Work(refuse, keyed.end)
+    work = Work(keyed.begin, refuse, keyed.end)
     raw = msgspec.json.encode(question())
     plan = plan_of(raw)
     with pytest.raises(RequestError):
         await keyed.idempotency.answer(claim("k", tenant="", route="r", body=raw), plan, work, answer_id="x")
     assert await keyed.store.count() == 0
-    assert keyed.ended == 1
+    assert keyed.begun == keyed.ended == 1
 
 
 async def test_a_fault_of_ours_is_no_answer_and_asks_nobody_again(path):
@@ -423,7 +426,7 @@ async def test_a_fault_of_ours_is_no_answer_and_asks_nobody_again(path):
     async def fail():
         raise ZeroDivisionError
 
-    work = Work(fail, keyed.end)
+    work = Work(keyed.begin, fail, keyed.end)
     raw = msgspec.json.encode(question())
     plan = plan_of(raw)
     held = claim("k", tenant="", route="r", body=raw)

@@ -26,6 +26,8 @@ UNIT: Final = 60_000
 """Parts of one request or token: as many as a minute has milliseconds."""
 LARGEST: Final = 1_000_000_000
 """No limit may be larger."""
+DEEPEST: Final = 100
+"""So many times the whole limit may be owed, and no more, whatever a provider says that something has cost."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -136,6 +138,12 @@ def judge(charges: Sequence[Charge], states: Sequence[State | None], now: int) -
             fits = False
         spent.append(total)
     return Verdict(charges, spent) if fits else _refusal(charges, spent)
+
+
+def settled(correction: Charge, state: State | None, now: int) -> int:
+    """What is spent of a bucket once it is known what something has come to."""
+    spent = correction.cost if state is None else refilled(state, now) + correction.cost
+    return min(max(spent, 0), DEEPEST * correction.capacity)
 
 
 def _refusal(charges: Sequence[Charge], wanted: Sequence[int]) -> Verdict:

@@ -93,13 +93,11 @@ class Pipeline:
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
         tenant = journey.caller.tenant or ANONYMOUS  # the caller's own: a cache group shares answers, not keys
         asked = claim(journey.idempotency_key, tenant=tenant, route=journey.route, body=raw)
-        work = Work(partial(self._answer_once, raw, plan, journey), partial(_release, journey))
+        work = Work(partial(_hold, journey), partial(self._answer_once, raw, plan, journey), partial(_release, journey))
         return await self._idempotency.answer(asked, plan, work, answer_id=f"chatcmpl-{journey.sentinel_id}")
 
     async def _answer_once(self, raw: bytes, plan: Plan, journey: Journey) -> Reply:
-        """It goes on when the caller has left, and holds the caller's place in flight until all of it has ended."""
-        if journey.grant is not None:
-            journey.grant.hold()
+        """It goes on when the caller has left."""
         return await self._answer(raw, plan, journey, _go_on, look_near(self.tiers, plan, journey))
 
     async def _plan(self, raw: bytes, journey: Journey) -> Plan:
@@ -130,14 +128,22 @@ class Pipeline:
         if journey.wish.only_if_cached:
             raise NotCached("Nothing stored answers this request, and 'Cache-Control: only-if-cached' forbids to ask a provider.")
         await waiting(plan)
-        joined = self._flights.find(plan, journey)
-        if joined is None and isinstance(landed := look_near(self.tiers, plan, journey), Hit):  # while the others were asked
-            return Cached(plan, told(landed, journey))
-        if joined is None and await self._reserve(plan, journey):
-            joined = self._flights.find(plan, journey)  # somebody may have begun meanwhile
-            if joined is not None:
+        brought = self._brought(plan, journey)
+        if brought is None and await self._reserve(plan, journey):
+            brought = self._brought(plan, journey)  # somebody may have begun meanwhile, and even have landed
+            if brought is not None:
                 self._book(plan, journey, NOTHING)
-        return await self._fly(plan, journey, joined)
+        if isinstance(brought, Hit):
+            return Cached(plan, told(brought, journey))
+        return await self._fly(plan, journey, brought)
+
+    def _brought(self, plan: Plan, journey: Journey) -> Flight | Hit | None:
+        """What brings the answer already, or the answer, where it came while others were asked."""
+        flight = self._flights.find(plan, journey)
+        if flight is not None:
+            return flight
+        near = look_near(self.tiers, plan, journey)
+        return near if isinstance(near, Hit) else None
 
     async def _reserve(self, plan: Plan, journey: Journey) -> bool:
         """Take the tokens that the answer may cost from the limits of who asks for it; False where there are none."""
@@ -223,6 +229,12 @@ async def _enter(plan: Plan, journey: Journey, *, place: bool = True) -> None:
 
 async def _go_on(_: Plan) -> None:
     """Nobody's connection is watched."""
+
+
+def _hold(journey: Journey) -> None:
+    """What goes on without the caller holds the caller's place in flight until all of it has ended."""
+    if journey.grant is not None:
+        journey.grant.hold()
 
 
 async def _release(journey: Journey) -> None:

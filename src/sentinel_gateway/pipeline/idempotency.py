@@ -57,8 +57,9 @@ class IdempotencyLimits(msgspec.Struct, frozen=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """`answer` looks the request up, or asks a provider; `ended` is told when nothing of it goes on any more."""
+    """`begun` is told before anything is done, and `ended` when nothing goes on any more; `answer` does it."""
 
+    begun: Callable[[], None]
     answer: Callable[[], Coroutine[Any, Any, Reply]]
     ended: Callable[[], Awaitable[None]]
 
@@ -90,6 +91,7 @@ class Idempotency:
         if len(self._running) >= self._limits.running or of_tenant >= self._limits.running_of_tenant:
             raise Overloaded(FULL, retry_after=1.0)
         self._running[claim] = asyncio.get_running_loop().create_future()
+        work.begun()
         task = self._begin(self._do(claim, plan, work, answer_id))
         try:
             return await asyncio.shield(task)

@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from sentinel_gateway.core.limits import Charge, State, Verdict, judge, refilled
+from sentinel_gateway.core.limits import Charge, State, Verdict, judge, refilled, settled
 
 MOST_USERS: Final = 1024
 """Buckets of a kind that one key's end users have at a time: 0.4 MB (measured)."""
@@ -72,8 +72,8 @@ class MemoryLimits:
         for correction in corrections:
             bucket = self._aimed(correction, now).bucket if correction.spill else correction.bucket
             state = self._table.get(bucket)
-            spent = correction.cost if state is None else refilled(state, now) + correction.cost
-            if spent > 0:
+            spent = settled(correction, state, now)
+            if spent:
                 self._table[bucket] = spent, now, correction.rate
             elif state is not None:
                 del self._table[bucket]

@@ -92,6 +92,14 @@ async def test_more_than_was_reserved_is_a_debt(bench):
     assert 65 < verdict.retry_after <= 66
 
 
+async def test_a_debt_has_a_bottom(bench):
+    """A provider may say anything of what it has cost; in a hundred minutes all is well again."""
+    for _ in range(3):
+        await bench.store.settle([tokens(10, 2**53)])
+    verdict = await bench.store.take([tokens(10, 10)])
+    assert 5_990 < verdict.retry_after <= 6_000
+
+
 async def test_places_are_held_until_they_are_given_back(bench):
     assert [await admitted(bench.store, places()) for _ in range(3)] == [True, True, False]
     assert (await bench.store.take([places()])).retry_after is None

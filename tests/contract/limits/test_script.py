@@ -6,7 +6,7 @@ from random import Random
 import pytest
 import redis
 
-from sentinel_gateway.core.limits import UNIT, charge, judge, refilled
+from sentinel_gateway.core.limits import UNIT, charge, judge, refilled, settled
 
 SCRIPT = resources.files("sentinel_gateway.stores").joinpath("lua/limits.lua").read_text()
 LEASE = 60_000
@@ -55,7 +55,10 @@ def test_differential(run, steps, seed):
             charges = [charges[0].of(chance.choice([1, charges[0].limit // 2, charges[0].limit]))]
         holder, settling = f"h{step}", chance.random() < 0.3
         if settling:
-            charges = [charge.of(chance.randint(-4, 3) * chance.choice([1, -(-charge.limit // 10)])) for charge in charges]
+            sizes = [(1, -(-charge.limit // 10), 60 * charge.limit) for charge in charges]  # twice the largest is too much
+            charges = [
+                charge.of(chance.randint(-4, 3) * chance.choice(size)) for charge, size in zip(charges, sizes, strict=True)
+            ]
         elif chance.random() < 0.5:
             charges.append(places(3))
         taken, now, spent = run("settle" if settling else "take", charges, holder=holder)
@@ -66,7 +69,8 @@ def test_differential(run, steps, seed):
         if taken:
             for charge, before in zip(charges, spent, strict=True):
                 if charge.cost:
-                    states[charge.bucket] = max(0, before + charge.cost), now, charge.rate
+                    owed = settled(charge, (before, now, charge.rate), now) if settling else before + charge.cost
+                    states[charge.bucket] = owed, now, charge.rate
             if charges[-1].kind == "concurrency":
                 holders[holder] = charges[-1]
         if holders and chance.random() < 0.4:

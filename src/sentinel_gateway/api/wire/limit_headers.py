@@ -31,12 +31,14 @@ def limit_headers(requests: Standing | None, tokens: Standing | None) -> Lines:
     if requests is not None and tokens is not None:
         (of_requests, quota, left), (of_tokens, more_quota, more_left) = _told("requests", requests), _told("tokens", tokens)
         text = f"{of_requests}{of_tokens}ratelimit-policy: {quota}, {more_quota}\r\nratelimit: {left}, {more_left}\r\n"
-    elif requests is not None or tokens is not None:
-        told, quota, left = _told("tokens", tokens) if requests is None else _told("requests", requests)
-        text = f"{told}ratelimit-policy: {quota}\r\nratelimit: {left}\r\n"
-    else:
-        return NOTHING
-    return Lines(text.encode("ascii"))
+        return Lines(text.encode("ascii"))
+    if requests is not None:
+        return _alone(*_told("requests", requests))
+    return _alone(*_told("tokens", tokens)) if tokens is not None else NOTHING
+
+
+def _alone(told: str, quota: str, left: str) -> Lines:
+    return Lines(f"{told}ratelimit-policy: {quota}\r\nratelimit: {left}\r\n".encode("ascii"))
 
 
 def _told(kind: str, standing: Standing) -> tuple[str, str, str]:

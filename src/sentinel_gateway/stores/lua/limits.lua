@@ -9,10 +9,11 @@
 -- Answers: 1 if it was taken, else 0; the time; then what was spent of each bucket before, in parts.
 --
 -- A bucket is "spent at rate", kept until it is whole again. Places in flight are a sorted set by the time at which each ends
--- by itself, so those of a node that died come back. All numbers stay below 2^53 (debts of a
--- hundred minutes of the largest limit), so they are exact.
+-- by itself, so those of a node that died come back. All numbers stay below 2^53, so they are exact: nobody owes more than
+-- DEEPEST times the whole limit.
 
 local UNIT = 60000
+local DEEPEST = 100
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local taking, holder, lease = ARGV[1] == "take", ARGV[2], tonumber(ARGV[3])
@@ -31,7 +32,8 @@ local function places_taken(key)
   return redis.call("ZCARD", key) * UNIT
 end
 
-local function keep_bucket(key, rate, spent)
+local function keep_bucket(key, rate, capacity, spent)
+  spent = math.min(spent, DEEPEST * capacity)
   if spent > 0 then
     redis.call("SET", key, string.format("%.0f %.0f %.0f", spent, now, rate), "PX", math.ceil(spent / rate))
   else
@@ -49,14 +51,14 @@ local function keep_place(key, cost)
 end
 
 local answer = {1, now}
-local rates, costs = {}, {}
+local rates, capacities, costs = {}, {}, {}
 for i, key in ipairs(KEYS) do
   local rate, capacity, cost = tonumber(ARGV[3 * i + 1]), tonumber(ARGV[3 * i + 2]), tonumber(ARGV[3 * i + 3])
   local spent = rate > 0 and spent_of_bucket(key) or places_taken(key)
   if taking and cost ~= 0 and spent + cost > capacity then
     answer[1] = 0
   end
-  rates[i], costs[i], answer[i + 2] = rate, cost, spent
+  rates[i], capacities[i], costs[i], answer[i + 2] = rate, capacity, cost, spent
 end
 
 if answer[1] == 1 then
@@ -66,7 +68,7 @@ if answer[1] == 1 then
         keep_place(key, costs[i])
       end
     elseif costs[i] ~= 0 then
-      keep_bucket(key, rates[i], answer[i + 2] + costs[i])
+      keep_bucket(key, rates[i], capacities[i], answer[i + 2] + costs[i])
     end
   end
 end
