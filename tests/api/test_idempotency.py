@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.gateway import chat, one_provider, running_gateway
+from tests.gateway import chat, one_provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
 
@@ -84,3 +84,33 @@ async def test_a_replay_counts_as_a_request_and_costs_no_tokens(gateway):
     assert [answer.status for answer in answers] == [200, 200, 429]
     left, used = int(answers[1].headers["x-ratelimit-remaining-tokens"]), answers[0].json["usage"]["total_tokens"]
     assert left >= 100_000 - used
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_work_whose_caller_has_left_is_told_when_it_ends(gateway, upstream, stream):
+    def told():
+        left = gateway.metric('requests_total{method="POST",route="/v1/chat/completions",status="499"}')
+        return left, gateway.metric('sentinel_tokens_total{source="provider",type="completion"}')
+
+    upstream.script("chunks=10;chunk_ms=20" if stream else "latency_ms=200")
+    requests, tokens = told()
+    leaving = asyncio.create_task(once(gateway, f"told {stream}".replace(" ", "-"), f"told {stream}", stream=stream))
+    await until(lambda: len(upstream.calls) == 1)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await until(lambda: upstream.calls[0].completed)
+    await until(lambda: told()[0] > requests)
+    assert told()[0] == requests + 1
+    assert told()[1] > tokens
+
+
+async def test_a_stream_that_waits_for_the_first_says_nothing_of_the_cache(chaos, upstream, tmp_path):
+    async with running_gateway(
+        tmp_path, environ={"SENTINEL_SERVER__HEARTBEAT": "0.1"}, config=one_provider(chaos.base_url)
+    ) as slow:
+        upstream.script("latency_ms=400")
+        first, second = await asyncio.gather(*(slow.ask(chat("wait", stream=True), idempotency_key="wait") for _ in range(2)))
+    assert len(upstream.calls) == 1
+    waited = next(answer for answer in (first, second) if "x-cache" not in answer.headers)
+    assert (waited.sse.comments > 0, waited.sse.done, "cache-status" in waited.headers) == (True, True, False)
+    assert first.sse.text() == second.sse.text() != ""

@@ -125,6 +125,18 @@ async def test_similarity_null_1_0_float(gateway, upstream, text):
     assert upstream.count == 1
 
 
+@pytest.mark.parametrize("asked_before", [False, True])
+async def test_the_same_again_under_an_idempotency_key_is_the_same_answer(gateway, upstream, text, asked_before):
+    if asked_before:
+        await query(gateway, text)
+    key = {"idempotency-key": f"{text} {asked_before}".replace(" ", "-")}
+    first, again = [await query(gateway, text, key) for _ in range(2)]
+    assert again.headers["idempotent-replayed"] == "true"
+    assert answered(first) | {"latency_ms": 0} == answered(again) | {"latency_ms": 0}
+    assert answered(again)["cache_hit"] is asked_before
+    assert answered(again)["provider"] == "mock"
+
+
 async def test_tokens_used_zero_on_hit(gateway, upstream, text):
     miss, hit = answered(await query(gateway, text)), answered(await query(gateway, text))
     (call,) = upstream.calls
@@ -209,6 +221,16 @@ async def test_two_plus_two_in_words_hits_at_0_75(semantic, upstream):
     assert not answered(await query(semantic, "What is two plus two?", namespace | {"cache-control": "no-store"}))["cache_hit"]
     said = answered(await query(semantic, "What is two plus two?", namespace, similarity_threshold=0.75))
     assert (said["cache_hit"], said["matched_prompt"], round(said["similarity_score"], 2)) == (True, "What is 2+2?", 0.83)
+
+
+async def test_a_semantic_hit_comes_again_as_one(semantic, upstream):
+    fields, headers = {"similarity_threshold": 0.75}, {"x-cache-namespace": "again"}
+    await query(semantic, "What is 2+2?", headers)
+    first, again = [
+        answered(await query(semantic, "What is two plus two?", headers | {"idempotency-key": "2+2"}, **fields)) for _ in range(2)
+    ]
+    assert first["matched_prompt"] == "What is 2+2?"
+    assert first | {"latency_ms": 0} == again | {"latency_ms": 0}
 
 
 @pytest.mark.parametrize(

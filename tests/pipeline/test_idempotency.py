@@ -79,7 +79,7 @@ class Keyed:
         plan = plan_of(raw, tenant)
         claimed = claim(key, tenant=tenant, route=journey.route, body=raw)
         work = Work(self.begin, partial(self._work, body, journey), self.end)
-        return await self.idempotency.answer(claimed, plan, work, answer_id="chatcmpl-first")
+        return await self.idempotency.answer(claimed, plan, journey, work)
 
     async def ask(self, *args, **kwargs):
         """What the caller reads: the body, or what the stream said."""
@@ -216,7 +216,7 @@ async def test_an_answer_from_the_cache_is_kept_with_its_id(keyed):
     keyed.path.near.entries.clear()
     keyed.path.far.entries.clear()
     again = msgspec.json.decode(await keyed.ask())
-    assert (again["id"], again["choices"][0]["message"]["content"]) == ("chatcmpl-first", "Paris.")
+    assert (again["id"], again["choices"][0]["message"]["content"]) == ("chatcmpl-s", "Paris.")
     assert keyed.path.calls == 1
 
 
@@ -415,7 +415,7 @@ async def test_an_error_before_any_provider_frees_the_key(path):
     raw = msgspec.json.encode(question())
     plan = plan_of(raw)
     with pytest.raises(RequestError):
-        await keyed.idempotency.answer(claim("k", tenant="", route="r", body=raw), plan, work, answer_id="x")
+        await keyed.idempotency.answer(claim("k", tenant="", route="r", body=raw), plan, path.journey(), work)
     assert await keyed.store.count() == 0
     assert keyed.begun == keyed.ended == 1
 
@@ -431,6 +431,6 @@ async def test_a_fault_of_ours_is_no_answer_and_asks_nobody_again(path):
     plan = plan_of(raw)
     held = claim("k", tenant="", route="r", body=raw)
     with pytest.raises(ZeroDivisionError):
-        await keyed.idempotency.answer(held, plan, work, answer_id="x")
+        await keyed.idempotency.answer(held, plan, path.journey(), work)
     with pytest.raises(RequestInterrupted):
-        await keyed.idempotency.answer(held, plan, work, answer_id="x")
+        await keyed.idempotency.answer(held, plan, path.journey(), work)

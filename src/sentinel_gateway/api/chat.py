@@ -8,6 +8,7 @@ import msgspec
 from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.endpoint import REPLAYED, Endpoint
 from sentinel_gateway.api.exchange import Exchange, Sender
+from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.core.streaming import replayed_chunks, stored_body, whole_body
 from sentinel_gateway.pipeline.handle import Pipeline
 from sentinel_gateway.pipeline.journey import Journey
@@ -44,7 +45,9 @@ class ChatCompletions(Endpoint):
         """May commit the 200 before a provider has answered; an error is then the stream's last event."""
         while True:
             await asyncio.sleep(self._heartbeat)
-            await exchange.sender.start_stream(self._miss_headers(exchange.journey, plan))
+            journey = exchange.journey
+            repeats = journey.idempotency_key and journey.miss is None  # it waits for the first, and asked no cache
+            await exchange.sender.start_stream(PRIVATE if repeats else self._miss_headers(journey, plan))
             await exchange.sender.beat()
 
     async def _send(self, reply: Whole | Live | Repeated, journey: Journey, sender: Sender) -> None:

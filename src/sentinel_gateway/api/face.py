@@ -49,8 +49,12 @@ class Face:
             await exchange.sender.error(own_fault(exc, exchange.journey, self._events), self._form)
         finally:
             exchange.end()
-            exchange.journey.end(self._clock())
-            self._events.finished(exchange.journey)
+            journey = exchange.journey
+            journey.end(self._clock())
+            if journey.goes_on:
+                journey.report = self._events.finished
+            else:
+                self._events.finished(journey)
 
 
 def _leave(exchange: Exchange, left: ClientLeft) -> None:

@@ -43,8 +43,14 @@ class Query(Endpoint):
         if isinstance(reply, Live):
             raise TypeError("a query never asks for a stream")
         answer = reply.completion.answer
-        body = self._body(journey, answer.fields, tokens=answer.usage.total_tokens if answer.usage else 0)
-        await sender.whole(200, body, REPLAYED if isinstance(reply, Repeated) else self._miss_headers(journey, reply.plan))
+        tokens = answer.usage.total_tokens if answer.usage else 0
+        if isinstance(reply, Whole):
+            await sender.whole(200, self._body(journey, answer.fields, tokens=tokens), self._miss_headers(journey, reply.plan))
+        elif (similarity := reply.first.similarity) is None:
+            await sender.whole(200, self._body(journey, answer.fields, tokens=tokens), REPLAYED)
+        else:
+            matched = reply.first.matched or prompt_of(reply.plan.request)
+            await sender.whole(200, self._body(journey, answer.fields, matched=matched, similarity=similarity), REPLAYED)
 
     async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
         hit = reply.hit

@@ -17,9 +17,15 @@ SURE: Final = frozenset({400, 413, 415, 422})
 
 
 class Answered(msgspec.Struct, frozen=True, tag="answered"):
-    """A `chat.completion`, as bytes."""
+    """A `chat.completion`, as bytes, and the target that made it.
+
+    One from the cache has its similarity, 1.0 for the same question; one to another question has that, too.
+    """
 
     body: bytes
+    target: str = ""
+    similarity: float | None = None
+    matched: str | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

@@ -94,7 +94,7 @@ class Pipeline:
         tenant = journey.caller.tenant or ANONYMOUS  # the caller's own: a cache group shares answers, not keys
         asked = claim(journey.idempotency_key, tenant=tenant, route=journey.route, body=raw)
         work = Work(partial(_hold, journey), partial(self._answer_once, raw, plan, journey), partial(_release, journey))
-        return await self._idempotency.answer(asked, plan, work, answer_id=f"chatcmpl-{journey.sentinel_id}")
+        return await self._idempotency.answer(asked, plan, journey, work)
 
     async def _answer_once(self, raw: bytes, plan: Plan, journey: Journey) -> Reply:
         """It goes on when the caller has left."""
@@ -232,12 +232,17 @@ async def _go_on(_: Plan) -> None:
 
 
 def _hold(journey: Journey) -> None:
-    """What goes on without the caller holds the caller's place in flight until all of it has ended."""
+    """What goes on without the caller holds the caller's place in flight until all of it has ended, and is told then."""
+    journey.goes_on = True
     if journey.grant is not None:
         journey.grant.hold()
 
 
 async def _release(journey: Journey) -> None:
+    journey.goes_on = False
+    if journey.report is not None:
+        journey.end(journey.at + journey.seconds)
+        journey.report(journey)
     if journey.grant is not None:
         await journey.grant.release()
 

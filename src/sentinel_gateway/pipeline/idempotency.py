@@ -24,12 +24,15 @@ from sentinel_gateway.errors import (
     StoreDown,
 )
 from sentinel_gateway.pipeline.flight import Flight
+from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.reply import Cached, Live, Repeated, Reply, Whole
 from sentinel_gateway.ports import Clock, Completion, IdempotencyStore
 
 T = TypeVar("T")
 
+SAME: Final = 1.0
+"""The similarity of a question to itself."""
 REUSED: Final = "This Idempotency-Key was used with another request: a new request needs a new key."
 UNDERWAY: Final = (
     "The first request with this Idempotency-Key is still being answered: send it again a little later, with the same key."
@@ -78,21 +81,20 @@ class Idempotency:
     def __repr__(self) -> str:
         return f"<Idempotency {len(self._running)} running>"
 
-    async def answer(self, claim: Claim, plan: Plan, work: Work, *, answer_id: str) -> Reply:
+    async def answer(self, claim: Claim, plan: Plan, journey: Journey, work: Work) -> Reply:
         """The reply of the `work`, or what the first request under this claim was given; raises `RequestError`s.
 
-        `work` goes on when the caller is cancelled: it must not depend on the caller's own task. `answer_id` is what an answer
-        from the cache will be called.
+        `work` goes on when the caller is cancelled: it must not depend on the caller's own task.
         """
         ended = self._running.get(claim)
         if ended is not None:
-            return await self._wait(ended, plan)
+            return await self._wait(ended, plan, journey)
         of_tenant = sum(running.tenant == claim.tenant for running in self._running)
         if len(self._running) >= self._limits.running or of_tenant >= self._limits.running_of_tenant:
             raise Overloaded(FULL, retry_after=1.0)
         self._running[claim] = asyncio.get_running_loop().create_future()
         work.begun()
-        task = self._begin(self._do(claim, plan, work, answer_id))
+        task = self._begin(self._do(claim, plan, journey, work))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -105,32 +107,32 @@ class Idempotency:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _wait(self, ended: "asyncio.Future[Outcome | RequestError]", plan: Plan) -> Reply:
+    async def _wait(self, ended: "asyncio.Future[Outcome | RequestError]", plan: Plan, journey: Journey) -> Reply:
         done, _ = await asyncio.wait([ended], timeout=self._limits.wait)
         if not done:
             raise RequestUnderway(UNDERWAY, retry_after=1.0)
         outcome = ended.result()
         if isinstance(outcome, RequestError):
             raise outcome.with_traceback(None)  # one error for many: each raise would lengthen its trace
-        return _replay(outcome, plan)
+        return _replay(outcome, plan, journey)
 
-    async def _do(self, claim: Claim, plan: Plan, work: Work, answer_id: str) -> Reply:
+    async def _do(self, claim: Claim, plan: Plan, journey: Journey, work: Work) -> Reply:
         """For the first caller. It ends what it began, or leaves that to `_follow`."""
         followed = False
         try:
             held = await self._claim(claim)
             if held is not None:
                 outcome = _recall(held, claim)
-                repeated = _replay(outcome, plan)
+                repeated = _replay(outcome, plan, journey)
                 self._tell(claim, outcome)
                 return repeated
             reply = await self._first(claim, work)
             followed = isinstance(reply, Live)
             if isinstance(reply, Live):
                 reply.flight.board()
-                self._begin(self._follow(claim, reply.flight, work))
+                self._begin(self._follow(claim, reply.flight, journey, work))
             else:
-                await self._keep(claim, self._outcome(_body(reply, answer_id, self._clock())))
+                await self._keep(claim, self._bounded(_answered(reply, journey, self._clock())))
         except RequestError as exc:
             self._tell(claim, exc)
             raise
@@ -154,11 +156,13 @@ class Idempotency:
             await self._failed(claim, exc)
             raise
 
-    async def _follow(self, claim: Claim, flight: Flight, work: Work) -> None:
+    async def _follow(self, claim: Claim, flight: Flight, journey: Journey, work: Work) -> None:
         """Draw a stream to its end, whether or not its caller stays."""
         try:
             answer = await flight.answer()
-            await self._keep(claim, TooLong() if answer is None else self._outcome(msgspec.json.encode(answer.fields)))
+            flight.tell(journey)
+            kept = None if answer is None else Answered(msgspec.json.encode(answer.fields), journey.target)
+            await self._keep(claim, TooLong() if kept is None else self._bounded(kept))
         except RequestError as exc:
             await self._failed(claim, exc)
             self._tell(claim, exc)
@@ -169,8 +173,8 @@ class Idempotency:
             finally:
                 await work.ended()
 
-    def _outcome(self, body: bytes) -> Outcome:
-        return Answered(body) if len(body) <= self._limits.max_bytes else TooLong()
+    def _bounded(self, answered: Answered) -> Outcome:
+        return answered if len(answered.body) <= self._limits.max_bytes else TooLong()
 
     async def _keep(self, claim: Claim, outcome: Outcome) -> None:
         with contextlib.suppress(StoreDown):  # the key stays held, without an outcome: who asks again is told that
@@ -214,13 +218,17 @@ def _recall(held: Held, claim: Claim) -> Outcome:
     return held.outcome
 
 
-def _body(reply: Cached | Whole | Repeated, answer_id: str, now: float) -> bytes:
-    if isinstance(reply, Cached):
-        return whole_body(reply.hit.entry.body, answer_id=answer_id, created=int(now))
-    return reply.completion.raw
+def _answered(reply: Cached | Whole | Repeated, journey: Journey, now: float) -> Answered:
+    if isinstance(reply, Repeated):
+        return reply.first
+    if isinstance(reply, Whole):
+        return Answered(reply.completion.raw, journey.target)
+    entry, similarity = reply.hit.entry, reply.hit.similarity
+    body = whole_body(entry.body, answer_id=f"chatcmpl-{journey.sentinel_id}", created=int(now))
+    return Answered(body, journey.target, SAME) if similarity is None else Answered(body, journey.target, similarity, entry.text)
 
 
-def _replay(outcome: Outcome, plan: Plan) -> Repeated:
+def _replay(outcome: Outcome, plan: Plan, journey: Journey) -> Repeated:
     if isinstance(outcome, Refused):
         raise refusal(outcome)
     if isinstance(outcome, TooLong):
@@ -228,4 +236,5 @@ def _replay(outcome: Outcome, plan: Plan) -> Repeated:
     answer = read_answer(msgspec.json.decode(outcome.body))
     if answer is None:
         raise RequestInterrupted(INTERRUPTED)
-    return Repeated(plan, Completion(outcome.body, answer))
+    journey.target = outcome.target
+    return Repeated(plan, Completion(outcome.body, answer), outcome)

@@ -1,5 +1,7 @@
 """One request under way: the record that is being made of it, and what only the path needs."""
 
+from collections.abc import Callable
+
 from sentinel_gateway.core.access import ANONYMOUS, ANYBODY, Caller
 from sentinel_gateway.core.caching import Miss, NotStorable, Store, Wish
 from sentinel_gateway.core.identity import Question, Unfit
@@ -28,6 +30,10 @@ class Journey(Record, kw_only=True):
     upstream_started: float = 0.0
     upstream_ended: float = 0.0
     first_byte: float = 0.0
+    goes_on: bool = False
+    """Work is done for it that its end does not end."""
+    report: Callable[["Journey"], None] | None = None
+    """Where it has ended and work goes on: who is told of it after that."""
 
     def __repr__(self) -> str:
         return f"<Journey {self.sentinel_id} {self.route} {self.outcome} status={self.status}>"

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 import msgspec
 
 from sentinel_gateway.core.caching import Hit
+from sentinel_gateway.core.idempotency import Answered
 from sentinel_gateway.pipeline.flight import Flight
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import Completion
@@ -36,10 +37,11 @@ class Live(msgspec.Struct, frozen=True):
 
 
 class Repeated(msgspec.Struct, frozen=True):
-    """Answered as the first request with this idempotency key was."""
+    """Answered as the first request with this idempotency key was; `first` is what is kept of that."""
 
     plan: Plan
     completion: Completion
+    first: Answered
 
 
 Reply = Cached | Whole | Live | Repeated
