@@ -3,6 +3,7 @@
 What a refused caller is told besides (`Retry-After`, `retry-after-ms`) goes with every error that may be retried. Pure.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from sentinel_gateway.api.asgi import Lines
@@ -29,8 +30,9 @@ NOTHING: Final = Lines(b"")
 def limit_headers(requests: Standing | None, tokens: Standing | None) -> Lines:
     """How the tightest limits stand; nothing where there are none."""
     if requests is not None and tokens is not None:
-        (of_requests, quota, left), (of_tokens, more_quota, more_left) = _told("requests", requests), _told("tokens", tokens)
-        text = f"{of_requests}{of_tokens}ratelimit-policy: {quota}, {more_quota}\r\nratelimit: {left}, {more_left}\r\n"
+        lines, quota, left = _told("requests", requests)
+        more, second_quota, second_left = _told_again("tokens", tokens)
+        text = f"{lines}{more}ratelimit-policy: {quota}, {second_quota}\r\nratelimit: {left}, {second_left}\r\n"
         return Lines(text.encode("ascii"))
     if requests is not None:
         return _alone(*_told("requests", requests))
@@ -43,12 +45,20 @@ def _alone(told: str, quota: str, left: str) -> Lines:
 
 def _told(kind: str, standing: Standing) -> tuple[str, str, str]:
     """OpenAI's three lines, and the members of the two structured headers."""
-    limit, remaining, reset = str(standing.limit), str(standing.remaining), standing.reset
-    lines = (
-        f"x-ratelimit-limit-{kind}: {limit}\r\nx-ratelimit-remaining-{kind}: {remaining}\r\n"
-        f"x-ratelimit-reset-{kind}: {_duration(reset)}\r\n"
-    )
-    return lines, f'"{kind}";q={limit};w=60', f'"{kind}";r={remaining};t={-(-reset // 1000)}'
+    remaining, reset = f"{standing.remaining}", standing.reset
+    head, quota = _granted(kind, standing.limit)
+    lines = f"{head}{remaining}\r\nx-ratelimit-reset-{kind}: {_duration(reset)}\r\n"
+    return lines, quota, f'"{kind}";r={remaining};t={-(-reset // 1000)}'
+
+
+@lru_cache(maxsize=256)
+def _granted(kind: str, limit: int) -> tuple[str, str]:
+    """What a limit says of itself, up to what remains of it."""
+    return f"x-ratelimit-limit-{kind}: {limit}\r\nx-ratelimit-remaining-{kind}: ", f'"{kind}";q={limit};w=60'
+
+
+_told_again: Final = lru_cache(maxsize=256)(_told)
+"""Hits cost no tokens, so these mostly stand as they stood."""
 
 
 def _duration(milliseconds: int) -> str:
