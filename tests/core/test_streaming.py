@@ -339,6 +339,7 @@ def test_past_its_room_only_the_ending_and_the_usage_are_kept():
     folded = Fold(expected=1, max_bytes=10)
     folded.add(chunk(delta({"content": "kept"}), model="m"), 10)
     folded.add(chunk(delta({"content": "lost"}, "stop", logprobs={"content": []}, extra="lost"), more="lost"), 1)
+    folded.add_text("lost", 1)
     folded.add(chunk(usage=USAGE), 1)
     assert folded.finished
     assert folded.usage == Usage(9, 7, 16)

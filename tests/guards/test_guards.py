@@ -136,6 +136,7 @@ PASSING = [
     ("What is a hundred and twenty-five in binary?", "What is 125 in binary?"),
     ("Is five million dollars a lot?", "Is $5 million a lot?"),
     ("Is two thousand five hundred enough?", "Is 2,500.00 enough?"),
+    ("Is 1.23456 thousand a lot?", "Is 1.23456k a lot?"),
     ("Is a million enough?", "Is 1000000 enough?"),
     ("Is 3.5bn a lot?", "Is 3.5 billion a lot?"),
     ("What happened on the 3rd of May 2020?", "What happened on 2020-05-03?"),

@@ -16,7 +16,7 @@ SURE: Final = frozenset({400, 413, 415, 422})
 """With these a provider refuses the same request again, so that asking once more is of no use."""
 
 
-class Answered(msgspec.Struct, frozen=True, tag="answered"):
+class Answered(msgspec.Struct, frozen=True, tag="answered", omit_defaults=True):
     """A `chat.completion`, as bytes, and the target that made it.
 
     One from the cache has its similarity, 1.0 for the same question; one to another question has that, too.

@@ -96,7 +96,7 @@ class Pipeline:
         work = Work(partial(_hold, journey), partial(self._answer_once, raw, plan, journey), partial(_release, journey))
         return await self._idempotency.answer(asked, plan, journey, work)
 
-    async def _answer_once(self, raw: bytes, plan: Plan, journey: Journey) -> Reply:
+    async def _answer_once(self, raw: bytes, plan: Plan, journey: Journey) -> Cached | Whole | Live:
         """It goes on when the caller has left."""
         return await self._answer(raw, plan, journey, _go_on, look_near(self.tiers, plan, journey))
 
@@ -120,7 +120,7 @@ class Pipeline:
 
     async def _answer(
         self, raw: bytes, plan: Plan, journey: Journey, waiting: Callable[[Plan], Awaitable[None]], near: Hit | Step
-    ) -> Reply:
+    ) -> Cached | Whole | Live:
         found = told(near, journey) if isinstance(near, Hit) else await self._look_further(plan, journey, near)
         if isinstance(found, Hit):
             self._planner.remember(raw, plan, tenant=journey.tenant, namespace=journey.wish.namespace)

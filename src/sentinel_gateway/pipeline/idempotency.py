@@ -63,7 +63,7 @@ class Work(msgspec.Struct, frozen=True):
     """`begun` is told before anything is done, and `ended` when nothing goes on any more; `answer` does it."""
 
     begun: Callable[[], None]
-    answer: Callable[[], Coroutine[Any, Any, Reply]]
+    answer: Callable[[], Coroutine[Any, Any, Cached | Whole | Live]]
     ended: Callable[[], Awaitable[None]]
 
 
@@ -149,7 +149,7 @@ class Idempotency:
         except StoreDown as exc:
             raise IdempotencyUnavailable(UNAVAILABLE, retry_after=1.0) from exc
 
-    async def _first(self, claim: Claim, work: Work) -> Reply:
+    async def _first(self, claim: Claim, work: Work) -> Cached | Whole | Live:
         try:
             return await work.answer()
         except RequestError as exc:
@@ -218,9 +218,7 @@ def _recall(held: Held, claim: Claim) -> Outcome:
     return held.outcome
 
 
-def _answered(reply: Cached | Whole | Repeated, journey: Journey, now: float) -> Answered:
-    if isinstance(reply, Repeated):
-        return reply.first
+def _answered(reply: Cached | Whole, journey: Journey, now: float) -> Answered:
     if isinstance(reply, Whole):
         return Answered(reply.completion.raw, journey.target)
     entry, similarity = reply.hit.entry, reply.hit.similarity
