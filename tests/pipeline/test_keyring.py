@@ -13,7 +13,7 @@ from sentinel_gateway.errors import KeysUnavailable, StoreDown
 from sentinel_gateway.pipeline.keyring import CURRENT_SECONDS, POLL_SECONDS, TRUSTED_SECONDS, KeyRing
 from sentinel_gateway.ports import KeyChanges, Mark
 from tests.contract.keys.conftest import open_state
-from tests.core.keys import NOW, minted
+from tests.core.keys import NOW, RIGHTS_OF_LATER, minted
 from tests.gateway import until
 
 pytestmark = pytest.mark.anyio
@@ -234,3 +234,26 @@ async def test_what_another_process_changes_is_known_within_a_second(tmp_path, t
     for state in (mine, theirs):
         await state.file.close()
     assert told == []
+
+
+async def test_a_key_that_it_cannot_read_is_a_store_that_is_away_and_ends_nothing(tmp_path, time, told):
+    """What such a row hides may be a revocation: known keys go on for a minute, and it is read as soon as it can be."""
+    state = await open_state(tmp_path)
+    known = await state.create(1)
+    ring = await KeyRing.open(state.keys, clock=time, on_event=lambda event, **_: told.append(event))
+    later = await state.create(2)
+    change = "UPDATE keys SET rights = ? WHERE id = ?"
+    [(rights,)] = await state.file.read(lambda database: database.execute("SELECT rights FROM keys LIMIT 1").fetchall())
+    await state.file.write(lambda database: database.execute(change, (RIGHTS_OF_LATER, later.id)))
+    await until(lambda: told)
+    time.now = NOW + TRUSTED_SECONDS
+    assert ring.find(known.digest, time.now).key == known
+    time.now += 0.1
+    assert ring.find(known.digest, time.now) is None
+    with pytest.raises(KeysUnavailable):
+        ring.check_current(time.now)
+    await state.file.write(lambda database: database.execute(change, (rights, later.id)))
+    await until(lambda: len(ring) == 2)
+    assert told == ["keys_down", "keys_up"]
+    await ring.close()
+    await state.file.close()

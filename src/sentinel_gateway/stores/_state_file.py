@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+import msgspec
+
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.stores._worker import Worker
 
@@ -115,7 +117,7 @@ class StateFile:
         return state
 
     async def read(self, job: Job[T]) -> T:
-        """Have `job` ask the database."""
+        """Have `job` ask the database. It decodes what it finds, so that a row which can't be read is `StoreDown` as well."""
         return await self._use(lambda: job(self._connection()))
 
     async def write(self, job: Job[T]) -> T:
@@ -147,6 +149,8 @@ class StateFile:
             raise StoreDown(f"{self.path} did not answer within {deadline:g} s") from exc
         except (sqlite3.Error, OSError) as exc:
             raise StoreDown(f"{self.path}: {exc}") from exc
+        except msgspec.DecodeError as exc:
+            raise StoreDown(f"{self.path} holds what this Sentinel can't read ({exc}): run the one that wrote it") from exc
 
     # On the worker's thread.
 
