@@ -65,3 +65,11 @@ def test_a_secret_that_others_can_read_is_refused(serve, tmp_path):
     refused = command(tmp_path, "serve", SENTINEL_DATA_DIR=str(tmp_path / "data"))
     assert refused.returncode == 2
     assert "chmod 600" in refused.stderr
+
+
+def test_an_admin_key_that_nobody_can_have_is_refused(tmp_path):
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "admin-key.sha256").touch()
+    refused = command(tmp_path, "serve", SENTINEL_DATA_DIR=str(tmp_path / "data"))
+    assert refused.returncode == 2
+    assert "delete it, and the next start makes a new admin key and shows it" in refused.stderr
