@@ -166,6 +166,22 @@ async def test_that_no_key_was_ever_made_is_known_no_longer_than_keys_are(time, 
     assert (len(ring), ring.is_virgin) == (0, False)
 
 
+async def test_an_empty_table_that_was_never_filled_says_why(time, told):
+    keys = Keys()
+    keys.down = True
+    ring = ring_of(keys, time, told)
+    with pytest.raises(StoreDown):
+        await ring.refresh()
+    assert (len(ring), ring.why_unread) == (0, "no answer")
+    keys.down = False
+    await ring.refresh()
+    assert (len(ring), ring.why_unread) == (0, None)
+    keys.down = True
+    with pytest.raises(StoreDown):
+        await ring.refresh()
+    assert ring.why_unread is None, "it is as old as it is, but it was read"
+
+
 async def test_a_node_that_cannot_know_says_so(time, told):
     ring = ring_of(Keys(A), time, told)
     with pytest.raises(KeysUnavailable) as unknown:
