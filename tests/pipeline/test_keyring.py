@@ -1,6 +1,7 @@
 """The table of keys follows its store, and says what it can't know."""
 
 import asyncio
+import fcntl
 from functools import partial
 
 import msgspec
@@ -246,6 +247,23 @@ async def test_what_another_process_changes_is_known_within_a_second(tmp_path, t
     assert isinstance(await theirs.keys.update(key.id, rule), Amendment)
     took.append(await until(lambda: not ring.find(key.digest, NOW)))
     assert max(took) < 1.0
+    await ring.close()
+    for state in (mine, theirs):
+        await state.file.close()
+    assert told == []
+
+
+async def test_a_revocation_elsewhere_is_known_while_a_change_of_our_own_waits_for_the_file(tmp_path, told):
+    mine, theirs = await open_state(tmp_path), await open_state(tmp_path)
+    key = await theirs.create(1)
+    ring = await KeyRing.open(mine.keys, clock=lambda: NOW, on_event=lambda event, **_: told.append(event))
+    with (tmp_path / "sentinel.lock").open() as lock:
+        await theirs.keys.update(key.id, partial(issuance.revoke, caller=OPERATOR, now=NOW))
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as if others had more and more to write
+        waiting = asyncio.create_task(mine.create(2))
+        assert await until(lambda: not ring.find(key.digest, NOW)) < 1.0
+        assert not waiting.done()
+    await waiting
     await ring.close()
     for state in (mine, theirs):
         await state.file.close()
