@@ -22,7 +22,7 @@ from sentinel_gateway.core.caching import Head
 from sentinel_gateway.core.guards import veto
 from sentinel_gateway.embedders.local import LocalLimits
 from sentinel_gateway.embedders.minilm import CARD, open_minilm
-from sentinel_gateway.vectors.memory import MemoryIndex, MemoryLimits
+from sentinel_gateway.vectors.memory import IndexLimits, MemoryIndex
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,7 +152,7 @@ async def _weigh(seeds: "NDArray[np.float32]") -> float:
 
 
 def _index() -> MemoryIndex:
-    limits = MemoryLimits(questions=max(SIZES), deadline=10.0)
+    limits = IndexLimits(questions=max(SIZES), deadline=10.0)
     return MemoryIndex(model=CARD.name, dimension=CARD.dimension, limits=limits, clock=lambda: NOW)
 
 

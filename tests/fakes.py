@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Chunk, read_answer
+from sentinel_gateway.core.idempotency import Claim, Held, Outcome
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import EmbedderDown, StoreDown
@@ -55,6 +56,33 @@ async def turns(count: int = 10) -> None:
     """Let everything that is ready run."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+class FakeIdempotency:
+    """Idempotency keys without a lifetime or a quota; `held` is what is known by each mark."""
+
+    def __init__(self) -> None:
+        self.held: dict[bytes, Held] = {}
+
+    async def claim(self, wanted: Claim, now: float) -> Held | None:
+        found = self.held.get(wanted.mark)
+        if found is None:
+            self.held[wanted.mark] = Held(wanted.fingerprint, None)
+        return found
+
+    async def keep(self, held: Claim, outcome: Outcome) -> None:
+        if self._is_worked_on(held):
+            self.held[held.mark] = Held(held.fingerprint, outcome)
+
+    async def release(self, held: Claim) -> None:
+        if self._is_worked_on(held):
+            del self.held[held.mark]
+
+    async def close(self) -> None:
+        pass
+
+    def _is_worked_on(self, held: Claim) -> bool:
+        return self.held.get(held.mark) == Held(held.fingerprint, None)
 
 
 class FakeNear:

@@ -126,9 +126,9 @@ async def _open_minilm(on_event: Callable[..., None]) -> "LocalEmbedder":
 
 def open_index(settings: Settings, embedder: "LocalEmbedder", archive: VectorArchive | None, clock: Clock) -> "MemoryIndex":
     """The questions of this process; still to be restored."""
-    from sentinel_gateway.vectors.memory import MemoryIndex, MemoryLimits  # noqa: PLC0415 - numpy
+    from sentinel_gateway.vectors.memory import IndexLimits, MemoryIndex  # noqa: PLC0415 - numpy
 
-    limits = MemoryLimits(questions=settings.cache.semantic.entries)
+    limits = IndexLimits(questions=settings.cache.semantic.entries)
     return MemoryIndex(model=embedder.model, dimension=embedder.dimension, limits=limits, clock=clock, archive=archive)
 
 

@@ -335,10 +335,6 @@ class IdempotencyStore(Protocol):
         """Nothing came of it: whoever asks next is to do the work."""
         ...
 
-    async def count(self) -> int:
-        """Keys held."""
-        ...
-
     async def close(self) -> None: ...
 
 

@@ -75,11 +75,11 @@ def thresholds(settings: Settings) -> Thresholds:
 
 
 def check_reach(settings: Settings, ring: KeyRing) -> None:
-    """Beyond this machine nobody comes in without a key: where there is none yet, don't start."""
+    """Beyond this machine nobody comes in without a key: where there is none yet, or none that can be read, don't start."""
     host = settings.server.host
-    if not is_loopback(host) and not len(ring):
-        sentence = (
-            f"others can reach {host}, and there is no client key yet: make one with 'sentinel keys create --name NAME', "
-            "or bind 127.0.0.1"
-        )
-        raise ConfigurationError([("server.host", sentence)])
+    if is_loopback(host) or len(ring):
+        return
+    found, fix = "there is no client key yet", "make one with 'sentinel keys create --name NAME'"
+    if ring.why_unread is not None:
+        found, fix = f"the client keys can't be read now ({ring.why_unread})", "start again when they can be"
+    raise ConfigurationError([("server.host", f"others can reach {host}, and {found}: {fix}, or bind 127.0.0.1")])

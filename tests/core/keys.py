@@ -23,6 +23,9 @@ def minted(number: int = 0, **changes) -> tuple[Key, str]:
 
 KEY = minted()[0]
 
+RIGHTS_OF_LATER = b'{"scopes": ["of-a-later-version"], "models": [], "trial": false, "limits": {}, "user_limits": {}}'
+"""The rights of a key, as a newer Sentinel may have written them to the database."""
+
 limit = st.none() | st.integers(1, 5)
 limits = st.builds(Limits, limit, limit, limit)
 names = st.text(string.ascii_letters, min_size=1, max_size=5)

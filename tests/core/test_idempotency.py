@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentinel_gateway.core.idempotency import claim, is_over, read_key, refusal, refused
+from sentinel_gateway.core.idempotency import claim, read_key, refusal, refused
 from sentinel_gateway.errors import UpstreamLimited, UpstreamRefused
 
 
@@ -68,8 +68,3 @@ def test_a_refusal_is_kept_where_the_same_request_would_meet_it_again(status, ke
 
 def test_what_may_be_gone_the_next_time_is_not_kept():
     assert refused(UpstreamLimited("Slow down.")) is None
-
-
-@pytest.mark.parametrize(("seconds", "over"), [(0, False), (86_399, False), (86_400, True)])
-def test_a_key_lives_for_a_day(seconds, over):
-    assert is_over(1000.0, 1000.0 + seconds) == over

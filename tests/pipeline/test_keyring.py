@@ -1,6 +1,7 @@
 """The table of keys follows its store, and says what it can't know."""
 
 import asyncio
+import fcntl
 from functools import partial
 
 import msgspec
@@ -13,7 +14,7 @@ from sentinel_gateway.errors import KeysUnavailable, StoreDown
 from sentinel_gateway.pipeline.keyring import CURRENT_SECONDS, POLL_SECONDS, TRUSTED_SECONDS, KeyRing
 from sentinel_gateway.ports import KeyChanges, Mark
 from tests.contract.keys.conftest import open_state
-from tests.core.keys import NOW, minted
+from tests.core.keys import NOW, RIGHTS_OF_LATER, minted
 from tests.gateway import until
 
 pytestmark = pytest.mark.anyio
@@ -166,6 +167,22 @@ async def test_that_no_key_was_ever_made_is_known_no_longer_than_keys_are(time, 
     assert (len(ring), ring.is_virgin) == (0, False)
 
 
+async def test_an_empty_table_that_was_never_filled_says_why(time, told):
+    keys = Keys()
+    keys.down = True
+    ring = ring_of(keys, time, told)
+    with pytest.raises(StoreDown):
+        await ring.refresh()
+    assert (len(ring), ring.why_unread) == (0, "no answer")
+    keys.down = False
+    await ring.refresh()
+    assert (len(ring), ring.why_unread) == (0, None)
+    keys.down = True
+    with pytest.raises(StoreDown):
+        await ring.refresh()
+    assert ring.why_unread is None, "it is as old as it is, but it was read"
+
+
 async def test_a_node_that_cannot_know_says_so(time, told):
     ring = ring_of(Keys(A), time, told)
     with pytest.raises(KeysUnavailable) as unknown:
@@ -234,3 +251,43 @@ async def test_what_another_process_changes_is_known_within_a_second(tmp_path, t
     for state in (mine, theirs):
         await state.file.close()
     assert told == []
+
+
+async def test_a_revocation_elsewhere_is_known_while_a_change_of_our_own_waits_for_the_file(tmp_path, told):
+    mine, theirs = await open_state(tmp_path), await open_state(tmp_path)
+    key = await theirs.create(1)
+    ring = await KeyRing.open(mine.keys, clock=lambda: NOW, on_event=lambda event, **_: told.append(event))
+    with (tmp_path / "sentinel.lock").open() as lock:
+        await theirs.keys.update(key.id, partial(issuance.revoke, caller=OPERATOR, now=NOW))
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as if others had more and more to write
+        waiting = asyncio.create_task(mine.create(2))
+        assert await until(lambda: not ring.find(key.digest, NOW)) < 1.0
+        assert not waiting.done()
+    await waiting
+    await ring.close()
+    for state in (mine, theirs):
+        await state.file.close()
+    assert told == []
+
+
+async def test_a_key_that_it_cannot_read_is_a_store_that_is_away_and_ends_nothing(tmp_path, time, told):
+    """What such a row hides may be a revocation: known keys go on for a minute, and it is read as soon as it can be."""
+    state = await open_state(tmp_path)
+    known = await state.create(1)
+    ring = await KeyRing.open(state.keys, clock=time, on_event=lambda event, **_: told.append(event))
+    later = await state.create(2)
+    change = "UPDATE keys SET rights = ? WHERE id = ?"
+    [(rights,)] = await state.file.read(lambda database: database.execute("SELECT rights FROM keys LIMIT 1").fetchall())
+    await state.file.write(lambda database: database.execute(change, (RIGHTS_OF_LATER, later.id)))
+    await until(lambda: told)
+    time.now = NOW + TRUSTED_SECONDS
+    assert ring.find(known.digest, time.now).key == known
+    time.now += 0.1
+    assert ring.find(known.digest, time.now) is None
+    with pytest.raises(KeysUnavailable):
+        ring.check_current(time.now)
+    await state.file.write(lambda database: database.execute(change, (rights, later.id)))
+    await until(lambda: len(ring) == 2)
+    assert told == ["keys_down", "keys_up"]
+    await ring.close()
+    await state.file.close()

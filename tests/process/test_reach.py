@@ -1,5 +1,6 @@
 """U3: a gateway that others can reach does not start without keys, nor with a secret that was never one."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -38,6 +39,19 @@ def test_with_a_key_it_serves_others_and_asks_them(serve, tmp_path):
     assert program.wait() == 0
 
 
+def test_keys_that_cannot_be_read_are_not_called_absent(tmp_path):
+    data = tmp_path / "data"
+    command(tmp_path, "keys", "create", "--name", "first", SENTINEL_DATA_DIR=str(data))
+    with (data / "sentinel.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = command(tmp_path, "serve", HOST="0.0.0.0", SENTINEL_DATA_DIR=str(data))
+    assert refused.returncode == 2
+    assert "the client keys can't be read now" in refused.stderr
+    assert "another process has been writing to it for too long" in refused.stderr
+    assert "start again when they can be, or bind 127.0.0.1" in refused.stderr
+    assert "no client key" not in refused.stderr
+
+
 def test_keys_can_not_be_switched_off_for_others(tmp_path):
     refused = command(tmp_path, "serve", HOST="0.0.0.0", SENTINEL_KEYS__REQUIRED="false")
     assert refused.returncode == 2
@@ -65,3 +79,11 @@ def test_a_secret_that_others_can_read_is_refused(serve, tmp_path):
     refused = command(tmp_path, "serve", SENTINEL_DATA_DIR=str(tmp_path / "data"))
     assert refused.returncode == 2
     assert "chmod 600" in refused.stderr
+
+
+def test_an_admin_key_that_nobody_can_have_is_refused(tmp_path):
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "admin-key.sha256").touch()
+    refused = command(tmp_path, "serve", SENTINEL_DATA_DIR=str(tmp_path / "data"))
+    assert refused.returncode == 2
+    assert "delete it, and the next start makes a new admin key and shows it" in refused.stderr

@@ -24,9 +24,9 @@ BROAD_EXCEPTS = {
     "stores/_sqlite_file.py": {
         "CacheFile.open": "whatever stops the preparation, the connection is closed; then it is raised again"
     },
-    "stores/_state_file.py": {
-        "StateFile._open": "whatever stops the preparation, the connection is closed; then it is raised again",
-        "StateFile._write": "whatever stops a change, nothing of it is kept; then it is raised again",
+    "stores/_state_connection.py": {
+        "StateConnection._open": "whatever stops the preparation, the connection is closed; then it is raised again",
+        "StateConnection._write": "whatever stops a change, nothing of it is kept; then it is raised again",
     },
     "stores/_worker.py": {"_settle": "whatever a job raises, it is raised where the job was asked for"},
 }

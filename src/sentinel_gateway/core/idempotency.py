@@ -89,8 +89,3 @@ def refused(error: RequestError) -> Refused | None:
 def refusal(kept: Refused) -> UpstreamRefused:
     """The error again, as it was."""
     return UpstreamRefused(kept.message, upstream_status=kept.status, upstream_code=kept.code, param=kept.param)
-
-
-def is_over(created: float, now: float) -> bool:
-    """Has a key that was first used at `created` expired?"""
-    return now >= created + LIFETIME

@@ -31,7 +31,7 @@ class KeyRing:
         self._callers: dict[bytes, Caller] = {}
         self._mark: Mark | None = None
         self._as_of = float("-inf")
-        self._down = False
+        self._down: str | None = None
         self._any_made = False
         self._refreshing = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
@@ -55,12 +55,17 @@ class KeyRing:
         return len(self._callers)
 
     def __repr__(self) -> str:
-        return f"<KeyRing {len(self)} keys{', without its store' if self._down else ''}>"
+        return f"<KeyRing {len(self)} keys{', without its store' if self._down is not None else ''}>"
 
     @property
     def is_virgin(self) -> bool:
         """Is it known that no key has ever been made? One that was revoked was made."""
         return self._mark is not None and not self._any_made and self._clock() - self._as_of <= TRUSTED_SECONDS
+
+    @property
+    def why_unread(self) -> str | None:
+        """Why the store could not be read up to now; None once it was: an empty table means no key only then."""
+        return self._down if self._mark is None else None
 
     def find(self, digest: bytes, now: float) -> Caller | None:
         """Whose key this is, expired or not; None if nobody's, or if the table is too old to say. `now`: of the ring's clock."""
@@ -78,13 +83,13 @@ class KeyRing:
             try:
                 self._callers, self._mark = await self._follow(self._callers, self._mark)
             except StoreDown as exc:
-                if not self._down:
+                if self._down is None:
                     self._on_event("keys_down", reason=str(exc))
-                self._down = True
+                self._down = str(exc)
                 raise
-            if self._down:
+            if self._down is not None:
                 self._on_event("keys_up")
-            self._down = False
+            self._down = None
             self._as_of = now
 
     async def _follow(self, callers: dict[bytes, Caller], mark: Mark | None) -> tuple[dict[bytes, Caller], Mark]:

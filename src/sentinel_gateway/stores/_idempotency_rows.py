@@ -79,11 +79,6 @@ def release(database: sqlite3.Connection, held: Claim) -> None:
         )
 
 
-def count(database: sqlite3.Connection) -> int:
-    (keys,) = database.execute("SELECT count(*) FROM idempotency").fetchone()
-    return int(keys)
-
-
 @contextlib.contextmanager
 def _transaction(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("BEGIN IMMEDIATE")

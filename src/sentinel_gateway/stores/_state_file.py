@@ -1,4 +1,4 @@
-"""`sentinel.db`: what must not be lost. How the file is made, opened, recognised and brought up to date, and who may write it.
+"""`sentinel.db`: what must not be lost. How the file is made, recognised and brought up to date, and how it is read and written.
 
 Unlike the cache it is never replaced: a file that can't be trusted stops the start, with a sentence. Several processes use it at
 once: a gateway, and the command line. SQLite before 3.51.3 can corrupt a write-ahead log when two connections write or checkpoint
@@ -8,33 +8,22 @@ at the same instant, so whoever opens, writes or closes it holds a lock beside i
 import asyncio
 import contextlib
 import errno
-import fcntl
 import hmac
 import os
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from sentinel_gateway.errors import ConfigurationError, StoreDown
-from sentinel_gateway.stores._worker import Worker
+from sentinel_gateway.stores._state_connection import Job, StateConnection
 
 T = TypeVar("T")
-Job = Callable[[sqlite3.Connection], T]
 
 APPLICATION: Final = 1397184339
 """Written into the file's header ("SGWS")."""
-BUSY_SECONDS: Final = 3.0
-"""How long another process may keep us waiting."""
-DEADLINE: Final = 5.0
 OPEN_DEADLINE: Final = 30.0
-"""Opening reads the whole file once: 0.8 s a GiB."""
-LOCK_STEP: Final = 0.01
+"""Each connection that is opened reads the whole file once: 0.8 s a GiB."""
 
-_BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_UNUSABLE: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
-_FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 _HABITS: Final = (
     "PRAGMA synchronous = FULL",  # a commit is on the disk, also when the power goes
     "PRAGMA cell_size_check = ON",
@@ -84,18 +73,17 @@ MIGRATIONS: Final = (_FIRST,)
 
 
 class StateFile:
-    """The file, and the one thread that works on it for this process. Coroutines raise `StoreDown`, within their deadline."""
+    """The file, with a connection to read and one to write: who waits to write, or for the disk, holds up nobody who reads.
+
+    Coroutines raise `StoreDown`, within their deadline.
+    """
 
     def __init__(self, folder: Path, *, secret: bytes) -> None:
         self.path = folder.absolute() / "sentinel.db"
-        self.generation = 0
-        """How many times the file was opened: each may be another one."""
         self._seal = hmac.digest(secret, b"sentinel: the secret of this database", "sha256")
-        self._lock: int | None = None
-        self._database: sqlite3.Connection | None = None
-        self._opened: os.stat_result | None = None
         self._made = False
-        self._worker = Worker("sentinel-state")
+        self._reading = StateConnection(self.path, self._make, self._prepare_to_read, name="sentinel-state-read")
+        self._writing = StateConnection(self.path, self._make, self._prepare, name="sentinel-state-write")
 
     @classmethod
     async def open(cls, folder: Path, *, secret: bytes) -> Self:
@@ -106,7 +94,8 @@ class StateFile:
         """
         state = cls(folder, secret=secret)
         try:
-            await state._run(state._connection, OPEN_DEADLINE)
+            await state._reading.open(OPEN_DEADLINE)
+            await state._writing.open(OPEN_DEADLINE)
         except ConfigurationError:
             await state.close()
             raise
@@ -114,66 +103,29 @@ class StateFile:
             pass
         return state
 
+    @property
+    def generation(self) -> int:
+        """How many times the file was opened to be read: each may be another one."""
+        return self._reading.opened
+
     async def read(self, job: Job[T]) -> T:
-        """Have `job` ask the database."""
-        return await self._use(lambda: job(self._connection()))
+        """Have `job` ask the database. It decodes what it finds, so that a row which can't be read is `StoreDown` as well."""
+        return await self._reading.read(job)
 
     async def write(self, job: Job[T]) -> T:
         """Have `job` change the database: all of it or, if it raises, nothing. It is on the disk when this returns.
 
         After `StoreDown` for lack of time it may or may not have happened.
         """
-        return await self._use(lambda: self._write(job))
+        return await self._writing.write(job)
 
     async def close(self) -> None:
-        with contextlib.suppress(StoreDown):
-            await self._run(self._close, DEADLINE)
-        self._worker.stop()
+        await asyncio.gather(self._reading.close(), self._writing.close())
 
     def __repr__(self) -> str:
-        return f"<StateFile {self.path} {'open' if self._database else 'without its file'}>"
+        return f"<StateFile {self.path} {'open' if self._reading.is_open else 'without its file'}>"
 
-    async def _use(self, job: Callable[[], T]) -> T:
-        try:
-            return await self._run(job, DEADLINE)
-        except ConfigurationError as exc:  # the file has become unusable since the start
-            raise StoreDown(str(exc)) from exc
-
-    async def _run(self, job: Callable[[], T], deadline: float) -> T:
-        try:
-            async with asyncio.timeout(deadline):
-                return await self._worker.run(job)
-        except TimeoutError as exc:
-            raise StoreDown(f"{self.path} did not answer within {deadline:g} s") from exc
-        except (sqlite3.Error, OSError) as exc:
-            raise StoreDown(f"{self.path}: {exc}") from exc
-
-    # On the worker's thread.
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._database is not None and self._is_lost():
-            self._close()
-        if self._database is None:
-            try:
-                self._database = self._open()
-            except (sqlite3.Error, OSError) as exc:
-                if fix := _what_helps(exc):
-                    raise ConfigurationError([(str(self.path), f"{exc}: {fix}")]) from exc
-                raise
-        return self._database
-
-    def _open(self) -> sqlite3.Connection:
-        self._make()
-        database = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_SECONDS)
-        try:
-            with self._alone():
-                self._prepare(database)
-            self._opened = self.path.stat()
-        except BaseException:  # broad: whatever it is, the connection must not stay open
-            database.close()
-            raise
-        self.generation += 1
-        return database
+    # On the thread of the connection that is being opened; what changes the file, while no other one writes.
 
     def _make(self) -> None:
         """The file, readable by this user only from its first byte on; once. What vanishes later was not meant to begin anew."""
@@ -205,6 +157,10 @@ class StateFile:
             database.executescript(migration)
         self._check_secret(database)
 
+    def _prepare_to_read(self, database: sqlite3.Connection) -> None:
+        self._prepare(database)
+        database.execute("PRAGMA query_only = ON")  # a job that writes would do it without the lock
+
     def _check_secret(self, database: sqlite3.Connection) -> None:
         database.execute("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (self._seal,))
         kept: bytes = _ask(database, "SELECT value FROM facts WHERE name = 'secret'")
@@ -214,68 +170,6 @@ class StateFile:
 
     def _refusal(self, sentence: str) -> ConfigurationError:
         return ConfigurationError([(str(self.path), sentence)])
-
-    def _write(self, job: Job[T]) -> T:
-        database = self._connection()
-        with self._alone():
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                done = job(database)
-                database.execute("COMMIT")
-            except BaseException:  # broad: whatever stops it, nothing of it is kept; then it is raised again
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-                raise
-            return done
-
-    def _is_lost(self) -> bool:
-        """Was the file deleted or replaced? SQLite itself goes on with the old one unawares."""
-        try:
-            return self._opened is None or not os.path.samestat(self._opened, self.path.stat())
-        except OSError:
-            return True
-
-    def _close(self) -> None:
-        if self._database is not None:
-            with self._alone():  # who goes last checkpoints
-                self._database.close()
-            self._database = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While no other process writes; `BlockingIOError` where one does for too long."""
-        if self._lock is None:
-            self._lock = os.open(self.path.with_name("sentinel.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        end = time.monotonic() + BUSY_SECONDS
-        while not _taken(self._lock):
-            if time.monotonic() > end:
-                raise BlockingIOError(errno.EWOULDBLOCK, "another process has been writing to it for too long")
-            time.sleep(LOCK_STEP)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _what_helps(error: Exception) -> str | None:
-    """What the operator can do about it; None where waiting may be enough."""
-    code = getattr(error, "sqlite_errorcode", None)  # absent where Python's module raised the error by itself
-    if code is not None and code & 0xFF in _BROKEN:
-        return "put it back from a backup"
-    if (code is not None and code & 0xFF in _UNUSABLE) or (isinstance(error, OSError) and error.errno in _FORBIDDEN):
-        return "make the file and its folder writable for this user"
-    return None
 
 
 def _ask(database: sqlite3.Connection, question: str) -> Any:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -36,15 +36,19 @@ class SqliteAudit:
         """Entries before the cursor, the newest first; a tenant's only, or all."""
         before = NEWEST if cursor is None else cursor
         query, scope = (_ALL, ()) if tenant is None else (_OF_TENANT, (tenant,))
-        rows = await self._file.read(lambda database: database.execute(query, (*scope, before, limit + 1)).fetchall())
-        entries = tuple(map(_entry, rows[:limit]))
-        return AuditPage(entries, entries[-1].id if len(rows) > limit else None)
+        return await self._file.read(partial(_page, query=query, values=(*scope, before, limit + 1), limit=limit))
 
 
 def append(database: sqlite3.Connection, entry: AuditEntry) -> None:
     """Within a transaction of whoever makes the change."""
     shown = (None if side is None else msgspec.json.encode(side) for side in (entry.before, entry.after))
     database.execute(_APPEND, (entry.at, entry.actor, entry.action, entry.object, entry.tenant, *shown))
+
+
+def _page(database: sqlite3.Connection, *, query: str, values: tuple[Any, ...], limit: int) -> AuditPage:
+    rows = database.execute(query, values).fetchall()
+    entries = tuple(map(_entry, rows[:limit]))
+    return AuditPage(entries, entries[-1].id if len(rows) > limit else None)
 
 
 def _entry(row: tuple[int, float, str, str, str, str | None, bytes | None, bytes | None]) -> AuditEntry:

@@ -1,7 +1,6 @@
-"""Where idempotency keys are kept: in SQLite, so that they outlive the process, or in memory."""
+"""Where idempotency keys are kept: in SQLite, so that they outlive the process."""
 
 import asyncio
-import itertools
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from sentinel_gateway.core.idempotency import Answered, Claim, Held, Outcome, Quota, is_over
+from sentinel_gateway.core.idempotency import Claim, Held, Outcome, Quota
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.stores import _idempotency_rows as rows
 
@@ -75,9 +74,6 @@ class SqliteIdempotency:
     async def release(self, held: Claim) -> None:
         await self._do(lambda database: rows.release(database, held))
 
-    async def count(self) -> int:
-        return await self._do(rows.count)
-
     async def close(self) -> None:
         """Once all that was asked for is done."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._let_go)
@@ -106,80 +102,3 @@ class SqliteIdempotency:
         if self._database is not None:
             self._database.close()
             self._database = None
-
-
-class _Row(msgspec.Struct):
-    fingerprint: bytes
-    created: float
-    outcome: Outcome | None = None
-
-    @property
-    def size(self) -> int:
-        return len(self.outcome.body) if isinstance(self.outcome, Answered) else 0
-
-
-class _Shelf:
-    """The keys of one tenant, the oldest first, and the bytes that they keep."""
-
-    def __init__(self) -> None:
-        self.rows: dict[bytes, _Row] = {}
-        self.size = 0
-
-    def remove(self, mark: bytes) -> None:
-        self.size -= self.rows.pop(mark).size
-
-    def sweep(self, now: float) -> None:
-        for mark in [*itertools.takewhile(lambda mark: is_over(self.rows[mark].created, now), self.rows)]:
-            self.remove(mark)
-
-    def make_room(self, quota: Quota, *, spare: bytes) -> None:
-        finished = [mark for mark, row in self.rows.items() if row.outcome is not None and mark != spare]
-        for mark in finished:
-            if len(self.rows) <= quota.keys and self.size <= quota.bytes:
-                return
-            self.remove(mark)
-
-
-class MemoryIdempotency:
-    """An `IdempotencyStore` that ends with the process: for a gateway that keeps nothing on disk."""
-
-    def __init__(self, *, quota: Quota) -> None:
-        self._quota = quota
-        self._shelves: dict[str, _Shelf] = {}
-
-    def __repr__(self) -> str:
-        return f"<MemoryIdempotency {sum(len(shelf.rows) for shelf in self._shelves.values())} keys>"
-
-    async def claim(self, wanted: Claim, now: float) -> Held | None:
-        shelf = self._shelves.setdefault(wanted.tenant, _Shelf())
-        shelf.sweep(now)
-        found = shelf.rows.get(wanted.mark)
-        if found is not None:
-            return Held(found.fingerprint, found.outcome)
-        shelf.rows[wanted.mark] = _Row(wanted.fingerprint, now)
-        return None
-
-    async def keep(self, held: Claim, outcome: Outcome) -> None:
-        shelf, row = self._find(held)
-        if shelf is not None and row is not None:
-            row.outcome = outcome
-            shelf.size += row.size
-            if len(shelf.rows) > self._quota.keys or shelf.size > self._quota.bytes:
-                shelf.make_room(self._quota, spare=held.mark)
-
-    async def release(self, held: Claim) -> None:
-        shelf, row = self._find(held)
-        if shelf is not None and row is not None:
-            shelf.remove(held.mark)
-
-    async def count(self) -> int:
-        return sum(len(shelf.rows) for shelf in self._shelves.values())
-
-    async def close(self) -> None:
-        self._shelves.clear()
-
-    def _find(self, held: Claim) -> tuple[_Shelf | None, _Row | None]:
-        """The row that is still being worked on for this claim."""
-        shelf = self._shelves.get(held.tenant)
-        row = shelf.rows.get(held.mark) if shelf is not None else None
-        return shelf, row if row is not None and row.outcome is None and row.fingerprint == held.fingerprint else None

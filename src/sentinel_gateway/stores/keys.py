@@ -86,9 +86,7 @@ class SqliteKeys:
         after = folded if cursor is None else max(folded, _place(cursor))
         query, scope = (_PAGE, ()) if tenant is None else (_PAGE_OF_TENANT, (tenant,))
         values = (*scope, after, folded + LAST, limit + 1)
-        rows = await self._file.read(lambda database: database.execute(query, values).fetchall())
-        more = len(rows) > limit
-        return KeyPage(tuple(map(_key, rows[:limit])), _cursor(rows[limit - 1][-1]) if more else None)
+        return await self._file.read(partial(_page, query=query, values=values, limit=limit))
 
     async def update(self, id: str, rule: Callable[[Key], Amendment]) -> Amendment:  # noqa: A002 - its name
         """The rule runs inside the transaction, on the store's thread."""
@@ -136,6 +134,12 @@ def _insert(database: sqlite3.Connection, key: Key) -> None:
     place = key.name.casefold() + FIRST + key.id  # unique, so that a page begins where the one before it ended
     named = (key.id, key.digest, key.hint, key.name, key.tenant, place, rights)
     database.execute(_INSERT, (*named, key.created, key.expires, key.revoked, key.successor))
+
+
+def _page(database: sqlite3.Connection, *, query: str, values: tuple[Any, ...], limit: int) -> KeyPage:
+    rows = database.execute(query, values).fetchall()
+    more = len(rows) > limit
+    return KeyPage(tuple(map(_key, rows[:limit])), _cursor(rows[limit - 1][-1]) if more else None)
 
 
 def _one(database: sqlite3.Connection, *, query: str, value: str | bytes) -> Key | None:

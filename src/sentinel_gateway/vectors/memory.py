@@ -29,7 +29,7 @@ SLICE: Final = 16
 NUMBER_BYTES: Final = 2
 
 
-class MemoryLimits(msgspec.Struct, frozen=True):
+class IndexLimits(msgspec.Struct, frozen=True):
     """Questions of all scopes together and bytes of their texts; seconds that a search may take; searches that may wait."""
 
     questions: int = 100_000
@@ -42,7 +42,7 @@ class MemoryIndex:
     """A `VectorIndex` in this process, for vectors made by `model`, of `dimension` numbers. To be closed."""
 
     def __init__(
-        self, *, model: str, dimension: int, limits: MemoryLimits, clock: Clock, archive: VectorArchive | None = None
+        self, *, model: str, dimension: int, limits: IndexLimits, clock: Clock, archive: VectorArchive | None = None
     ) -> None:
         self._model = model
         self._dimension = dimension

@@ -10,11 +10,11 @@ from sentinel_gateway.core import issuance
 from sentinel_gateway.core.access import SCOPES
 from sentinel_gateway.core.issuance import AuditEntry
 from sentinel_gateway.core.limits import Limits
-from sentinel_gateway.errors import InvalidField, KeyEnded, KeyNotFound
+from sentinel_gateway.errors import InvalidField, KeyEnded, KeyNotFound, StoreDown
 from sentinel_gateway.stores import keys
 from sentinel_gateway.stores.keys import BATCH
 from tests.contract.keys.conftest import OPERATOR, open_state
-from tests.core.keys import NOW, minted
+from tests.core.keys import NOW, RIGHTS_OF_LATER, minted
 
 pytestmark = pytest.mark.anyio
 
@@ -116,6 +116,28 @@ async def test_of_many_who_rotate_at_once_one_does(state):
             group.start_soon(rotate, number)
     assert len(refused) == 7
     assert len((await state.keys.changes(None)).keys) == 2
+
+
+async def test_a_key_that_a_newer_sentinel_wrote_is_a_store_that_is_down(state):
+    key = await state.create(1)
+    await state.file.write(lambda database: database.execute("UPDATE keys SET rights = ?", (RIGHTS_OF_LATER,)))
+    for ask in (
+        state.keys.changes(None),
+        state.keys.get(key.id),
+        state.keys.find(key.digest),
+        state.keys.page(prefix="", tenant=None, limit=5, cursor=None),
+        state.keys.update(key.id, revoking()),
+    ):
+        with pytest.raises(StoreDown, match=r"of-a-later-version.*: run the one that wrote it"):
+            await ask
+    assert [entry.action for entry in await entries(state)] == ["key.create"]
+
+
+async def test_an_entry_that_cannot_be_read_is_a_store_that_is_down(state):
+    insert = "INSERT INTO audit (at, actor, action, object, after) VALUES (1.0, 'cli', 'key.create', 'x', x'ff')"
+    await state.file.write(lambda database: database.execute(insert))
+    with pytest.raises(StoreDown, match="run the one that wrote it"):
+        await entries(state)
 
 
 # --- what has changed ---

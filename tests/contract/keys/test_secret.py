@@ -1,17 +1,14 @@
 """The gateway's secret: made once, kept for this user, never replaced unasked."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.stores.secret import gateway_secret
+from tests.contract.keys.racing import RACERS, raced
 
 CONFIGURED = "0123456789abcdef" * 4
-RACERS = 8
 
 
 def refused(folder: Path) -> str:
@@ -62,18 +59,7 @@ def test_a_folder_that_cannot_hold_it_is_told(tmp_path):
 
 
 def test_processes_that_start_at_once_agree(tmp_path):
-    root = Path(__file__).parents[3]
-    code = (
-        "import sys, pathlib; from sentinel_gateway.stores.secret import gateway_secret\n"
-        "sys.stdin.read(1); print(gateway_secret(pathlib.Path(sys.argv[1]), None).decode())"
-    )
-    kept = {name: os.environ[name] for name in ("PATH", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": kept | {"PYTHONPATH": f"{root}/src"}}
-    racers = [subprocess.Popen([sys.executable, "-c", code, tmp_path], **options) for _ in range(RACERS)]
-    for racer in racers:
-        racer.stdin.write("x")
-        racer.stdin.flush()
-    said = {racer.communicate(timeout=60)[0] for racer in racers}
-    assert len(said) == 1
-    assert said == {(tmp_path / "secret").read_text() + "\n"}
+    said = raced("sentinel_gateway.stores.secret", "gateway_secret(folder, None).decode()", tmp_path)
+    assert len(said) == RACERS
+    assert set(said) == {(tmp_path / "secret").read_text()}
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]

@@ -1,5 +1,6 @@
 """`sentinel.db` when something is wrong with it, its folder or its neighbours."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -257,6 +258,26 @@ async def test_who_writes_holds_the_lock_that_all_processes_share(tmp_path):
     await state.file.close()
 
 
+async def test_who_reads_does_not_wait_for_our_own_write_that_waits(tmp_path):
+    state = await open_state(tmp_path)
+    key = await state.create(0)
+    with (tmp_path / "sentinel.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        writing = asyncio.create_task(state.create(1))
+        await asyncio.sleep(0.1)
+        start = time.monotonic()
+        assert (await state.keys.changes(None)).keys == (key,)
+        assert time.monotonic() - start < 0.5
+        assert not writing.done()
+    await writing
+    await state.file.close()
+
+
+async def test_who_only_reads_cannot_write_without_the_lock(state):
+    with pytest.raises(StoreDown, match="readonly"):
+        await state.file.read(lambda database: database.execute("DELETE FROM keys"))
+
+
 async def test_a_file_that_is_locked_at_the_start_is_used_later(tmp_path):
     await (await open_state(tmp_path)).file.close()
     holder = sqlite3.connect(tmp_path / "sentinel.db", isolation_level=None)
@@ -279,14 +300,38 @@ async def test_a_file_that_vanishes_is_no_empty_one(tmp_path):
     shutil.copy(tmp_path / "sentinel.db", aside)
     for path in tmp_path.glob("sentinel.db*"):
         path.unlink()
-    with pytest.raises(StoreDown, match="it is gone: put it back"):
-        await state.keys.changes(None)
+    for attempt in (state.keys.changes(None), state.create(2)):
+        with pytest.raises(StoreDown, match="it is gone: put it back"):
+            await attempt
     assert not (tmp_path / "sentinel.db").exists()
     before = state.file.generation
     shutil.copy(aside / "sentinel.db", tmp_path)
     changes = await state.keys.changes((before, 1))
     assert (changes.keys, changes.whole, state.file.generation) == ((key,), True, before + 1)
     await state.file.close()
+    assert whole(tmp_path)
+
+
+async def test_who_writes_to_a_file_that_was_replaced_writes_to_the_new_one(tmp_path):
+    """Its old connection is closed long after the new file is in use, and must take nothing of that away."""
+    state = await open_state(tmp_path)
+    key = await state.create(1)
+    await state.file.read(lambda database: database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    (tmp_path / "aside").write_bytes((tmp_path / "sentinel.db").read_bytes())
+    for path in tmp_path.glob("sentinel.db*"):
+        path.unlink()
+    (tmp_path / "aside").rename(tmp_path / "sentinel.db")
+    other = await open_state(tmp_path)
+    foreign = await other.create(2)
+    assert await state.ids() == {key.id, foreign.id}
+    own = await state.create(3)
+    assert await state.ids() == await other.ids() == {key.id, foreign.id, own.id}
+    for each in (state, other):
+        await each.file.close()
+    assert whole(tmp_path)
+    again = await open_state(tmp_path)
+    assert await again.ids() == {key.id, foreign.id, own.id}
+    await again.file.close()
 
 
 async def test_a_file_that_is_damaged_under_way_is_down_and_not_replaced(tmp_path):

@@ -8,13 +8,13 @@ import pytest
 
 from sentinel_gateway.core.caching import Head
 from sentinel_gateway.ports import VectorArchive, VectorIndex
-from sentinel_gateway.vectors.memory import MemoryIndex, MemoryLimits
+from sentinel_gateway.vectors.memory import IndexLimits, MemoryIndex
 from tests.fakes import FakeClock
 
 MODEL = "model"
 DIMENSION = 96
 """Not a multiple of 64, as some models have it."""
-PATIENT = MemoryLimits(deadline=20.0)
+PATIENT = IndexLimits(deadline=20.0)
 """For tests that are about something else than deadlines, on machines that are busy."""
 
 
@@ -53,7 +53,7 @@ class FakeArchive:
 
 
 def open_memory(
-    clock: FakeClock, *, limits: MemoryLimits = PATIENT, archive: VectorArchive | None = None, model: str = MODEL
+    clock: FakeClock, *, limits: IndexLimits = PATIENT, archive: VectorArchive | None = None, model: str = MODEL
 ) -> MemoryIndex:
     return MemoryIndex(model=model, dimension=DIMENSION, limits=limits, clock=clock, archive=archive)
 

@@ -12,7 +12,7 @@ import pytest
 from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import ScopeView
-from sentinel_gateway.vectors.memory import MemoryLimits
+from sentinel_gateway.vectors.memory import IndexLimits
 from tests.contract.vectors.conftest import DIMENSION, MODEL, PATIENT, FakeArchive, fill, keys, make_head, open_memory, unit
 from tests.fakes import FakeClock
 
@@ -25,7 +25,7 @@ async def opened(clock, anyio_backend):
     indexes = []
 
     def open_one(archive=None, model=MODEL, **limits):
-        indexes.append(open_memory(clock, limits=MemoryLimits(**{"deadline": 20.0, **limits}), archive=archive, model=model))
+        indexes.append(open_memory(clock, limits=IndexLimits(**{"deadline": 20.0, **limits}), archive=archive, model=model))
         return indexes[-1]
 
     yield open_one
