@@ -88,6 +88,16 @@ class Guard:
 
         return declared(check)
 
+    def administrator(self) -> Check:
+        """A dependency: the operator, or a key of scope `admin`, whose holder stays within its tenant. Told as above."""
+
+        async def check(request: Request) -> None:
+            caller = self.who(request)
+            require_scope(caller, "admin")
+            request.state.caller = caller
+
+        return declared(check)
+
     def check_stranger(self, request: Request) -> None:
         """For what is no route: whoever needs a key is not told without one which paths there are."""
         self.admit(*_asked(request))

@@ -16,12 +16,12 @@ from sentinel_gateway.core.limits import LARGEST, NO_LIMITS, Limits
 from sentinel_gateway.errors import InsufficientScope, ModelNotAllowed
 
 KeyScope = Literal["inference", "read", "admin"]
-"""`inference` asks models, `read` looks at metrics and costs, `admin` manages the keys of its tenant."""
+"""`inference` asks models, `read` looks at metrics and costs, `admin` manages the keys of its tenant, and clears its answers."""
 Ended = Literal["revoked", "expired"]
 
 SCOPES: Final[frozenset[KeyScope]] = frozenset(get_args(KeyScope))
 ANONYMOUS: Final = ""
-"""The tenant of those who need no key, and of the operator."""
+"""The tenant of those who need no key; the operator shares their limits."""
 GROUP: Final = "group\n"
 """Before the name of a cache group: no tenant's name has a line break."""
 DEFAULT_TENANT: Final = "default"
@@ -40,7 +40,7 @@ MODEL_LENGTH: Final = 200
 
 NOT_ALLOWED: Final = "This key may not use this model. GET /v1/models lists those that it may."
 OPERATOR: Final = "operator\n"
-"""Whose answers the operator's own questions share: no tenant's, and no guest's."""
+"""Where the operator's own answers and idempotency keys are: with no tenant's, and no guest's."""
 BLOCK: Final = 64
 """Bytes that SHA-256 takes in at once."""
 
@@ -89,6 +89,11 @@ class Caller(msgspec.Struct, frozen=True):
     key: Key | None = None
 
     @property
+    def space(self) -> str:
+        """Whose its idempotency keys and its answers are: its tenant's. The operator has a space of its own."""
+        return OPERATOR if self.tenant is None else self.tenant
+
+    @property
     def party(self) -> "Key | Guest":
         """Whose limits hold."""
         return GUEST if self.key is None else self.key
@@ -100,9 +105,8 @@ ANYBODY: Final = Caller("anybody", ANONYMOUS, frozenset({"inference", "read"}))
 
 def cache_scope(caller: Caller, groups: Mapping[str, str]) -> str:
     """Whose answers a caller shares: its tenant's, or those of the tenant's cache group. No tenant has the name of a group."""
-    tenant = OPERATOR if caller.tenant is None else caller.tenant
-    group = groups.get(tenant)
-    return tenant if group is None else GROUP + group
+    group = groups.get(caller.space)
+    return caller.space if group is None else GROUP + group
 
 
 class Guest(msgspec.Struct, frozen=True):
