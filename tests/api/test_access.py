@@ -61,7 +61,7 @@ def managed(gateway) -> set[tuple[str, str]]:
 async def test_without_a_key_only_the_probes_answer(closed):
     for method, path in [*managed(closed), *FACES, *STRANGE]:
         async with closed.elsewhere() as stranger:
-            for headers in ({}, bearer("wrong"), bearer("sk-sn-" + "A" * 49), {"x-api-key": "x"}):
+            for headers in ({}, bearer("wrong"), bearer("sk-sn-" + "A" * 49), {"x-api-key": "x"}, {"api-key": "x"}):
                 answer = await stranger.request(method, path, headers=headers, data=b"{}" if method == "POST" else None)
                 if (method, path) in PUBLIC:
                     assert answer.status in {200, 503}, (method, path)
@@ -152,6 +152,16 @@ async def test_who_guesses_is_slowed_down_and_who_knows_is_not(closed):
         assert (await other.get("/v1/models", headers=bearer("wrong"))).status == 401
 
 
+@pytest.mark.parametrize("header", ["authorization", "x-api-key", "api-key"])
+async def test_a_key_opens_in_each_header_and_is_not_passed_on(closed, upstream, text, header):
+    key = await closed.key()
+    answer = await closed.ask(chat(text), **{header: f"Bearer {key}" if header == "authorization" else key})
+    assert (answer.status, answer.cache) == (200, "miss")
+    (call,) = upstream.calls
+    assert key not in str(call.headers)
+    assert not {"x-api-key", "api-key"} & {name.lower() for name in call.headers}
+
+
 # --- loopback: no key before the first one ---
 
 
@@ -173,6 +183,9 @@ async def test_keys_may_be_optional_on_loopback(chaos, tmp_path):
     async with running_gateway(tmp_path, config=config) as gateway:
         key = await gateway.key(models=["nothing"])
         assert (await gateway.ask(chat("optional"))).status == 200
+        assert (await gateway.ask(chat("optional"), api_key="something-else")).status == 200
+        for header in ("x_api_key", "api_key"):
+            assert (await gateway.ask(chat("optional"), **{header: key})).status == 403
         assert (await gateway.ask(chat("optional"), authorization="Bearer sk-something-else")).status == 200
         assert (await gateway.ask(chat("optional"), authorization=f"Bearer {key}")).status == 403, (
             "who shows a key has its rights"
