@@ -67,6 +67,7 @@ async def test_without_a_key_only_the_probes_answer(closed):
                     assert answer.status in {200, 503}, (method, path)
                 else:
                     assert answer.status == 401, (method, path, headers, answer.body)
+                    assert answer.headers["www-authenticate"] == 'Bearer realm="sentinel"', (method, path, headers)
 
 
 async def test_odd_hosts_and_versions_open_nothing(closed):
