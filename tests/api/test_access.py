@@ -443,6 +443,17 @@ async def test_a_key_that_is_revoked_while_its_body_comes_gets_no_answer(closed)
     await wire.close()
 
 
+async def test_the_operator_shares_no_idempotency_keys_with_guests(chaos, tmp_path):
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url) + "keys: {required: false}\n") as gateway:
+        once = {"x_bypass_cache": "true", "idempotency_key": "the-same"}
+        operator = {"authorization": f"Bearer {ADMIN_KEY}"}
+        answers = [await gateway.ask(chat("secret"), **once, **who) for who in (operator, {}, operator, {})]
+        assert [answer.status for answer in answers] == [200] * 4
+        assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, None, "true", "true"]
+        assert (answers[2].body, answers[3].body) == (answers[0].body, answers[1].body)
+        assert (await gateway.ask(chat("another"), **once)).status == 422
+
+
 async def test_the_operator_shares_no_answers_with_guests(chaos, tmp_path):
     async with running_gateway(tmp_path, config=one_provider(chaos.base_url) + "keys: {required: false}\n") as gateway:
         assert (await gateway.ask(chat("operator"), authorization=f"Bearer {ADMIN_KEY}")).cache == "miss"

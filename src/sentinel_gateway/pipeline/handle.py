@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.access import ANONYMOUS, NOT_ALLOWED, require_model
+from sentinel_gateway.core.access import NOT_ALLOWED, require_model
 from sentinel_gateway.core.caching import Hit, Miss, Step
 from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.idempotency import claim
@@ -91,8 +91,8 @@ class Pipeline:
             return await self._answer(raw, plan, journey, waiting, near)
         await _enter(plan, journey)
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
-        tenant = journey.caller.tenant or ANONYMOUS  # the caller's own: a cache group shares answers, not keys
-        asked = claim(journey.idempotency_key, tenant=tenant, route=journey.route, body=raw)
+        space = journey.caller.space  # the caller's own: a cache group shares answers, not keys
+        asked = claim(journey.idempotency_key, tenant=space, route=journey.route, body=raw)
         work = Work(partial(_hold, journey), partial(self._answer_once, raw, plan, journey), partial(_release, journey))
         return await self._idempotency.answer(asked, plan, journey, work)
 
