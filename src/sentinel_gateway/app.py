@@ -268,7 +268,7 @@ class Wiring:
         tiers, server, stores = process.tiers, settings.server, process.stores
         pipeline = partial(
             Pipeline,
-            terms=Terms(process.admission, stores.once, TokenEstimate(stores.counter)),
+            terms=Terms(process.admission, stores.once, TokenEstimate(stores.counter, media_tokens=settings.tokens.media)),
             tiers=tiers,
             semantic=process.semantic if settings.cache.semantic.enabled else None,
             dispatch=Dispatch(self._providers, clock, events),
