@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.gateway import ADMIN_KEY, chat, one_provider, post, running_gateway, until
+from sentinel_gateway.core.access import NOT_ALLOWED
+from tests.gateway import ADMIN_KEY, chat, one_provider, post, provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
 
@@ -428,6 +429,41 @@ async def test_a_key_with_a_list_learns_no_other_names(closed):
         refused = await closed.ask(chat("names?", model=name), authorization=f"Bearer {key}")
         assert (refused.status, refused.error["code"]) == (403, "model_not_allowed")
         assert "Did you mean" not in refused.error["message"]
+
+
+async def test_a_name_that_a_key_may_use_and_nobody_serves_is_not_found(chaos, upstream, tmp_path):
+    """403 is for names that the key may not use, served or not; neither answer tells any other name."""
+    two = f"providers:\n{provider('first', chaos.base_url)}{provider('second', chaos.base_url)}keys: {{required: true}}\n"
+    async with running_gateway(tmp_path, config=two) as gateway:
+        narrow = await gateway.key(models=["mock-m*", "off/*", "groq/*"], limits={"requests_per_minute": 100})
+        wide = await gateway.key(tenant="wide")
+        # Looks like one that is served, is served by two, names a provider that is off.
+        for name, near in (("mock-mode", "Did you mean"), ("mock-model", "first/mock-model"), ("groq/x", "GROQ_API_KEY")):
+            for body, path in ((chat("?", name), "/v1/chat/completions"), ({"prompt": "?", "model": name}, "/v1/query")):
+                told = await gateway.ask(body, path, authorization=f"Bearer {wide}")
+                assert told.status == 404
+                assert near in told.body.decode()
+                told = await gateway.ask(body, path, authorization=f"Bearer {narrow}")
+                assert (told.status, told.json.get("code") or told.error["code"]) == (404, "model_not_found")
+                assert said(told) == f"Nobody here serves the model '{name}'. GET /v1/models lists those that this key may use."
+            told = await gateway.get(f"/v1/models/{name}", headers=bearer(narrow))
+            assert said(told) == f"Nobody here serves the model '{name}'. GET /v1/models lists those that this key may use."
+            assert near in said(await gateway.get(f"/v1/models/{name}", headers=bearer(wide)))
+        for name in ("mock-larg", "mock-large", "first/mock-model", "third/mock-model"):
+            for body, path in ((chat("?", name), "/v1/chat/completions"), ({"prompt": "?", "model": name}, "/v1/query")):
+                told = await gateway.ask(body, path, authorization=f"Bearer {narrow}")
+                assert (told.status, said(told)) == (403, NOT_ALLOWED)
+            assert (await gateway.get(f"/v1/models/{name}", headers=bearer(narrow))).status == 403
+        for asked, status in (({"provider": "off", "model": "x"}, 404), ({"provider": "off"}, 404), ({"provider": "out"}, 403)):
+            told = await gateway.ask({"prompt": "?"} | asked, "/v1/query", authorization=f"Bearer {narrow}")
+            assert (told.status, "first" in said(told)) == (status, False), told.body
+        assert upstream.calls == []
+
+
+def said(answer) -> str:
+    """The sentence of an error, in whichever dialect."""
+    document = answer.json
+    return document["error"]["message"] if isinstance(document["error"], dict) else document["error"]
 
 
 async def test_a_key_that_is_revoked_while_its_body_comes_gets_no_answer(closed):

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from sentinel_gateway.core.limits import LARGEST, NO_LIMITS, Limits
-from sentinel_gateway.errors import InsufficientScope, ModelNotAllowed
+from sentinel_gateway.errors import InsufficientScope, ModelNotAllowed, ModelNotFound, RequestError
 
 KeyScope = Literal["inference", "read", "admin"]
 """`inference` asks models, `read` looks at metrics and costs, `admin` manages the keys of its tenant, and clears its answers."""
@@ -38,7 +38,8 @@ TENANT_LENGTH: Final = 1024
 MODELS: Final = 100
 MODEL_LENGTH: Final = 200
 
-NOT_ALLOWED: Final = "This key may not use this model. GET /v1/models lists those that it may."
+LISTED: Final = "GET /v1/models lists those that this key may use."
+NOT_ALLOWED: Final = f"This key may not use this model. {LISTED}"
 OPERATOR: Final = "operator\n"
 """Where the operator's own answers and idempotency keys are: with no tenant's, and no guest's."""
 BLOCK: Final = 64
@@ -160,6 +161,16 @@ def require_model(caller: Caller, model: str) -> None:
     """Raises `ModelNotAllowed`. `model` is the name that the caller sent."""
     if not allows(caller, model):
         raise ModelNotAllowed(NOT_ALLOWED, param="model")
+
+
+def discreet(error: ModelNotFound, caller: Caller) -> RequestError:
+    """The same for a caller who may use all models; one whose key has a list learns no names but its own."""
+    if caller.key is None or not caller.key.models:
+        return error
+    if not may_use(caller.key, error.name):
+        return ModelNotAllowed(NOT_ALLOWED, param="model")
+    sentence = f"Nobody here serves the model '{error.name[:MODEL_LENGTH]}'. {LISTED}"
+    return ModelNotFound(sentence, name=error.name, param=error.param)
 
 
 def faults(grant: Grant, now: float) -> Iterator[tuple[str, str]]:
