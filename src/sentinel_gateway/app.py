@@ -268,7 +268,7 @@ class Wiring:
         tiers, server, stores = process.tiers, settings.server, process.stores
         pipeline = partial(
             Pipeline,
-            terms=Terms(process.admission, stores.once, TokenEstimate(stores.counter)),
+            terms=Terms(process.admission, stores.once, TokenEstimate(stores.counter, media_tokens=settings.tokens.media)),
             tiers=tiers,
             semantic=process.semantic if settings.cache.semantic.enabled else None,
             dispatch=Dispatch(self._providers, clock, events),
@@ -314,7 +314,7 @@ class Wiring:
     def _key_administration(self, guard: Guard) -> KeyAdmin:
         state = self._process.stores.state
         minter = Minter(state.secret, defaults=_limits(self._settings.limits))
-        return KeyAdmin(state.keys, state.audit, state.ring, minter, who=guard.who, clock=self._process.clock)
+        return KeyAdmin(state.keys, state.audit, state.ring, minter, access=guard.administrator(), clock=self._process.clock)
 
     def _why_not_ready(self) -> str | None:
         if self._process.draining:

@@ -5,30 +5,31 @@
     ├── StoreDown                   a cache tier did not answer in time (never shown: it becomes a miss)
     ├── EmbedderDown                no vector could be made in time (never shown: it becomes a miss)
     └── RequestError                answered to the caller, in the caller's dialect
-        ├── BadRequest          400 the request can't be understood
-        │   ├── InvalidBody         not JSON, not UTF-8, too deep, duplicate keys
-        │   ├── InvalidField        one field is wrong: `param` is its dotted path
-        │   ├── InvalidHeader       one header is wrong: `param` is its name
-        │   ├── Unprocessable   422 fields of a query are wrong: every one of them, with its place
-        │   ├── HeadTooLarge    431 the request line and the headers are too long, or too many
-        │   └── ReloadRejected      the new configuration is wrong; the old one stays in force
-        ├── InvalidKey          401 no key, or a wrong one
-        ├── TooManyBadKeys      429 an address that sent many wrong keys, and now one more
-        ├── InsufficientScope   403 the key is good, but not for this
-        ├── ModelNotAllowed     403 the key is good, but not for this model
-        ├── PageRefused         403 a web page of another origin
-        ├── ModelNotFound       404 no provider serves this model
-        ├── RouteNotFound       404
-        ├── KeyNotFound         404 no such client key, or somebody else's
-        ├── KeyEnded            409 the client key is revoked, expired or rotated
-        ├── MethodNotAllowed    405
+        ├── CallerError         the fault is the request's (`invalid_request_error`)
+        │   ├── BadRequest          400 the request can't be understood
+        │   │   ├── InvalidBody         not JSON, not UTF-8, too deep, duplicate keys
+        │   │   ├── InvalidField        one field is wrong: `param` is its dotted path
+        │   │   ├── InvalidHeader       one header is wrong: `param` is its name
+        │   │   ├── Unprocessable   422 fields of a query are wrong: every one of them, with its place
+        │   │   ├── HeadTooLarge    431 the request line and the headers are too long, or too many
+        │   │   └── ReloadRejected      the new configuration is wrong; the old one stays in force
+        │   ├── InvalidKey          401 no key, or a wrong one
+        │   ├── TooManyBadKeys      429 an address that sent many wrong keys, and now one more
+        │   ├── InsufficientScope   403 the key is good, but not for this
+        │   ├── ModelNotAllowed     403 the key is good, but not for this model
+        │   ├── PageRefused         403 a web page of another origin
+        │   ├── ModelNotFound       404 no provider serves this model
+        │   ├── RouteNotFound       404
+        │   ├── KeyNotFound         404 no such client key, or somebody else's
+        │   ├── KeyEnded            409 the client key is revoked, expired or rotated
+        │   ├── MethodNotAllowed    405
+        │   ├── RequestUnderway     409 the first request with this idempotency key has not been answered yet
+        │   ├── RequestInterrupted  409 what came of the first request with this idempotency key is not known
+        │   ├── BodyTooLarge        413
+        │   ├── HostRefused         421 a name that this gateway does not answer to
+        │   └── KeyReused           422 the idempotency key belongs to another request
         ├── RequestTimeout      408 the sender was too slow
-        ├── RequestUnderway     409 the first request with this idempotency key has not been answered yet
-        ├── RequestInterrupted  409 what came of the first request with this idempotency key is not known
-        ├── BodyTooLarge        413
-        ├── HostRefused         421 a name that this gateway does not answer to
         ├── RateLimited         429 a limit of the caller's is spent: requests, tokens, or requests in flight
-        ├── KeyReused           422 the idempotency key belongs to another request
         ├── LoopDetected        508 the request came back to us
         ├── NotCached           504 `only-if-cached` and nothing stored
         ├── InternalError       500 a fault of ours
@@ -113,9 +114,14 @@ class RequestError(SentinelError):
         return self.shown_code or self.type
 
 
-class BadRequest(RequestError):
-    status = 400
+class CallerError(RequestError):
+    """The fault is the request's, not the gateway's nor a provider's."""
+
     type = "invalid_request_error"
+
+
+class BadRequest(CallerError):
+    status = 400
 
 
 class InvalidBody(BadRequest):
@@ -153,65 +159,61 @@ class ReloadRejected(BadRequest):
     code = "invalid_configuration"
 
 
-class InvalidKey(RequestError):
+class InvalidKey(CallerError):
     status = 401
-    type = "invalid_request_error"
     code = "invalid_api_key"
 
 
-class TooManyBadKeys(RequestError):
+class TooManyBadKeys(CallerError):
     status = 429
-    type = "invalid_request_error"
     code = "too_many_invalid_keys"
 
 
-class InsufficientScope(RequestError):
+class InsufficientScope(CallerError):
     status = 403
-    type = "invalid_request_error"
     code = "insufficient_scope"
 
 
-class ModelNotAllowed(RequestError):
+class ModelNotAllowed(CallerError):
     status = 403
-    type = "invalid_request_error"
     code = "model_not_allowed"
 
 
-class PageRefused(RequestError):
+class PageRefused(CallerError):
     status = 403
-    type = "invalid_request_error"
     code = "origin_not_allowed"
 
 
-class ModelNotFound(RequestError):
+class ModelNotFound(CallerError):
+    """`name` is the model that was asked for. The message may name others."""
+
     status = 404
-    type = "invalid_request_error"
     code = "model_not_found"
 
+    def __init__(self, message: str, *, name: str, param: str | None = "model") -> None:
+        super().__init__(message, param=param)
+        self.name = name
 
-class RouteNotFound(RequestError):
+
+class RouteNotFound(CallerError):
     status = 404
-    type = "invalid_request_error"
     code = "unknown_url"
 
 
-class KeyNotFound(RequestError):
+class KeyNotFound(CallerError):
     status = 404
-    type = "invalid_request_error"
     code = "key_not_found"
 
 
-class KeyEnded(RequestError):
+class KeyEnded(CallerError):
     status = 409
-    type = "invalid_request_error"
     code = "key_ended"
 
 
-class MethodNotAllowed(RequestError):
+class MethodNotAllowed(CallerError):
     """`allowed` are the methods that the same path does serve, as `Allow` names them."""
 
     status = 405
-    type = "invalid_request_error"
     code = "method_not_allowed"
 
     def __init__(self, message: str, *, allowed: tuple[str, ...] = ()) -> None:
@@ -226,30 +228,26 @@ class RequestTimeout(RequestError):
     retry = True
 
 
-class RequestUnderway(RequestError):
+class RequestUnderway(CallerError):
     status = 409
-    type = "invalid_request_error"
     code = "idempotency_request_in_progress"
     retry = True
 
 
-class RequestInterrupted(RequestError):
+class RequestInterrupted(CallerError):
     """No retry with the same key mends it."""
 
     status = 409
-    type = "invalid_request_error"
     code = "idempotency_request_interrupted"
 
 
-class BodyTooLarge(RequestError):
+class BodyTooLarge(CallerError):
     status = 413
-    type = "invalid_request_error"
     code = "request_too_large"
 
 
-class HostRefused(RequestError):
+class HostRefused(CallerError):
     status = 421
-    type = "invalid_request_error"
     code = "host_not_allowed"
 
 
@@ -277,9 +275,8 @@ class ConcurrencyLimited(RateLimited):
     type = "concurrency"
 
 
-class KeyReused(RequestError):
+class KeyReused(CallerError):
     status = 422
-    type = "invalid_request_error"
     code = "idempotency_key_reused"
 
 

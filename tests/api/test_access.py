@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.gateway import ADMIN_KEY, chat, one_provider, post, running_gateway
+from sentinel_gateway.core.access import NOT_ALLOWED
+from tests.gateway import ADMIN_KEY, chat, one_provider, post, provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
 
@@ -61,12 +62,13 @@ def managed(gateway) -> set[tuple[str, str]]:
 async def test_without_a_key_only_the_probes_answer(closed):
     for method, path in [*managed(closed), *FACES, *STRANGE]:
         async with closed.elsewhere() as stranger:
-            for headers in ({}, bearer("wrong"), bearer("sk-sn-" + "A" * 49), {"x-api-key": "x"}):
+            for headers in ({}, bearer("wrong"), bearer("sk-sn-" + "A" * 49), {"x-api-key": "x"}, {"api-key": "x"}):
                 answer = await stranger.request(method, path, headers=headers, data=b"{}" if method == "POST" else None)
                 if (method, path) in PUBLIC:
                     assert answer.status in {200, 503}, (method, path)
                 else:
                     assert answer.status == 401, (method, path, headers, answer.body)
+                    assert answer.headers["www-authenticate"] == 'Bearer realm="sentinel"', (method, path, headers)
 
 
 async def test_odd_hosts_and_versions_open_nothing(closed):
@@ -103,9 +105,11 @@ async def test_each_scope_opens_its_own(closed):
         for key in (reader, asker, admin):
             answer = await closed.get(path, headers=bearer(key))
             assert answer.status == (200 if key == allowed else 403), (path, answer.body)
-    for path in ("/admin/stats", "/admin/cache/clear", "/admin/reload"):
-        method = "GET" if path == "/admin/stats" else "POST"
-        assert (await closed.request(method, path, headers=bearer(admin))).status == 403, "a tenant's admin is not the operator"
+    for key in (reader, asker, admin):
+        clearing = await closed.request("POST", "/admin/cache/clear", headers=bearer(key))
+        assert clearing.status == (200 if key == admin else 403), clearing.body
+        for method, path in (("GET", "/admin/stats"), ("POST", "/admin/reload")):
+            assert (await closed.request(method, path, headers=bearer(key))).status == 403, "a tenant's admin is not the operator"
 
 
 async def test_a_key_uses_its_models_only(closed, upstream):
@@ -150,6 +154,16 @@ async def test_who_guesses_is_slowed_down_and_who_knows_is_not(closed):
         assert (await other.get("/v1/models", headers=bearer("wrong"))).status == 401
 
 
+@pytest.mark.parametrize("header", ["authorization", "x-api-key", "api-key"])
+async def test_a_key_opens_in_each_header_and_is_not_passed_on(closed, upstream, text, header):
+    key = await closed.key()
+    answer = await closed.ask(chat(text), **{header: f"Bearer {key}" if header == "authorization" else key})
+    assert (answer.status, answer.cache) == (200, "miss")
+    (call,) = upstream.calls
+    assert key not in str(call.headers)
+    assert not {"x-api-key", "api-key"} & {name.lower() for name in call.headers}
+
+
 # --- loopback: no key before the first one ---
 
 
@@ -171,6 +185,9 @@ async def test_keys_may_be_optional_on_loopback(chaos, tmp_path):
     async with running_gateway(tmp_path, config=config) as gateway:
         key = await gateway.key(models=["nothing"])
         assert (await gateway.ask(chat("optional"))).status == 200
+        assert (await gateway.ask(chat("optional"), api_key="something-else")).status == 200
+        for header in ("x_api_key", "api_key"):
+            assert (await gateway.ask(chat("optional"), **{header: key})).status == 403
         assert (await gateway.ask(chat("optional"), authorization="Bearer sk-something-else")).status == 200
         assert (await gateway.ask(chat("optional"), authorization=f"Bearer {key}")).status == 403, (
             "who shows a key has its rights"
@@ -208,6 +225,114 @@ async def test_a_namespace_stays_within_its_tenant(closed, upstream):
     for key, cache in ((one, "miss"), (one, "exact"), (other, "miss")):
         answer = await closed.ask(chat("spaces"), authorization=f"Bearer {key}", x_cache_namespace="shared")
         assert answer.cache == cache
+
+
+# --- clearing: each tenant its own ---
+
+
+async def clear(gateway, key, body=None):
+    return await gateway.request("POST", "/admin/cache/clear", headers=bearer(key), json=body)
+
+
+async def kept(gateway, keys, text) -> set[str]:
+    """The tenants who are still answered from the cache."""
+    asked = {
+        tenant: await gateway.ask(chat(text), authorization=bearer(key)["authorization"], cache_control="only-if-cached")
+        for tenant, key in keys.items()
+    }
+    assert {answer.status for answer in asked.values()} <= {200, 504}
+    return {tenant for tenant, answer in asked.items() if answer.status == 200}
+
+
+async def ask_as(gateway, tenants, text) -> dict[str, str]:
+    """A key of scope `admin` for each tenant, after it has asked: nothing else is stored."""
+    assert (await clear(gateway, ADMIN_KEY)).status == 200
+    keys = {tenant: await gateway.key(tenant=tenant, scopes=["admin", "inference"]) for tenant in tenants}
+    for key in keys.values():
+        assert (await gateway.ask(chat(text), authorization=f"Bearer {key}")).cache == "miss"
+    return keys
+
+
+async def test_a_tenants_admin_clears_its_own_and_nothing_else(closed, upstream, text):
+    keys = await ask_as(closed, NAMES, text)
+    for tenant in ("a", "*", "group\\nboth"):
+        for other in {*NAMES, "nobody", ""} - {tenant}:
+            refused = await clear(closed, keys[tenant], {"tenant": other})
+            assert (refused.status, refused.json["code"]) == (403, "insufficient_scope")
+    assert await kept(closed, keys, text) == {*NAMES}
+    answer = await clear(closed, keys["a"])
+    assert (answer.status, answer.json["cleared"]) == (200, 1)
+    assert answer.json["message"] == "Matching entries that this tenant asked for cleared"
+    assert await kept(closed, keys, text) == {*NAMES} - {"a"}
+    assert (await clear(closed, keys["*"], {"tenant": "*", "namespace": ""})).json["cleared"] == 1
+    assert (await clear(closed, keys["b"], {"namespace": "another"})).json["cleared"] == 0
+    assert (await clear(closed, keys["b"], {"writer": "admin-key"})).json["cleared"] == 0
+    assert await kept(closed, keys, text) == {*NAMES} - {"a", "*"}
+
+
+async def test_the_operator_clears_one_tenant_or_all(closed, upstream, text):
+    keys = await ask_as(closed, NAMES, text)
+    one = await clear(closed, ADMIN_KEY, {"tenant": "b", "namespace": ""})
+    assert (one.status, one.json["cleared"]) == (200, 1)
+    assert await kept(closed, keys, text) == {*NAMES} - {"b"}
+    assert (await clear(closed, ADMIN_KEY, {"tenant": "nobody"})).json["cleared"] == 0
+    assert (await clear(closed, ADMIN_KEY, {"namespace": "another", "tenant": "a"})).json["cleared"] == 0
+    assert await kept(closed, keys, text) == {*NAMES} - {"b"}
+    assert (await clear(closed, ADMIN_KEY)).json["message"] == "Cache cleared"
+    assert await kept(closed, keys, text) == set()
+
+
+async def test_guests_and_the_operator_are_cleared_apart(chaos, upstream, tmp_path):
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url) + "keys: {required: false}\n") as gateway:
+        for headers in ({}, {"authorization": f"Bearer {ADMIN_KEY}"}):
+            assert (await gateway.ask(chat("whose?"), **headers)).cache == "miss"
+        assert (await clear(gateway, ADMIN_KEY, {"tenant": ""})).json["cleared"] == 1
+        assert (await gateway.ask(chat("whose?"), authorization=f"Bearer {ADMIN_KEY}")).cache == "exact"
+        assert (await gateway.ask(chat("whose?"))).cache == "miss"
+
+
+async def test_in_a_group_each_clears_what_it_has_asked_for(chaos, upstream, tmp_path):
+    config = one_provider(chaos.base_url) + "tenants: {a: {cache_group: both}, b: {cache_group: both}}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        a, b = [await gateway.key(tenant=tenant, scopes=["admin", "inference"]) for tenant in ("a", "b")]
+        for key, text in ((a, "of a"), (b, "of b")):
+            assert (await gateway.ask(chat(text), authorization=f"Bearer {key}")).cache == "miss"
+        assert await kept(gateway, {"a": a, "b": b}, "of a") == {"a", "b"}
+        assert (await clear(gateway, a)).json["cleared"] == 1
+        assert await kept(gateway, {"a": a, "b": b}, "of a") == set()
+        assert await kept(gateway, {"a": a, "b": b}, "of b") == {"a", "b"}
+        gateway.config.write_text(one_provider(chaos.base_url))
+        assert (await gateway.reload()).status == 200
+        assert (await clear(gateway, b)).json["cleared"] == 1, "also where it is in the group no more"
+
+
+async def test_what_one_tenant_clears_costs_another_nothing(closed, upstream, text):
+    """A clear keeps what is on its way from being kept: that of its own tenant only."""
+    keys = {tenant: await closed.key(tenant=tenant, scopes=["admin", "inference"]) for tenant in ("a", "b")}
+    upstream.script("latency_ms=150")
+    upstream.script("latency_ms=150")
+    running = {tenant: asyncio.create_task(closed.ask(chat(text), authorization=f"Bearer {key}")) for tenant, key in keys.items()}
+    await until(lambda: upstream.count == 2)
+    assert (await clear(closed, keys["a"])).status == 200
+    assert {(await answer).status for answer in running.values()} == {200}
+    assert await kept(closed, keys, text) == {"b"}
+
+
+async def test_the_log_tells_whose_entries_were_cleared(closed):
+    admin = await closed.key(tenant="clearing", scopes=["admin"])
+    await clear(closed, admin, {"tag": "own"})
+    await clear(closed, ADMIN_KEY, {"tenant": "clearing", "tag": "by the operator"})
+    await clear(closed, ADMIN_KEY, {"tag": "of all"})
+    await clear(closed, admin, {"tenant": "another"})
+    seen = (await closed.get("/admin/audit?limit=2", headers=bearer(admin))).json["data"]
+    told = [(entry["action"], entry["tenant"], entry["after"]) for entry in seen]
+    assert told == [
+        ("cache.clear", "clearing", {"tenant": "clearing", "tag": "by the operator"}),
+        ("cache.clear", "clearing", {"tag": "own"}),
+    ]
+    assert [entry["actor"] == "admin-key" for entry in seen] == [True, False]
+    (last,) = (await closed.get("/admin/audit?limit=1", headers=closed.admin)).json["data"]
+    assert (last["tenant"], last["after"]) == (None, {"tag": "of all"})
 
 
 # --- revocation ---
@@ -306,6 +431,41 @@ async def test_a_key_with_a_list_learns_no_other_names(closed):
         assert "Did you mean" not in refused.error["message"]
 
 
+async def test_a_name_that_a_key_may_use_and_nobody_serves_is_not_found(chaos, upstream, tmp_path):
+    """403 is for names that the key may not use, served or not; neither answer tells any other name."""
+    two = f"providers:\n{provider('first', chaos.base_url)}{provider('second', chaos.base_url)}keys: {{required: true}}\n"
+    async with running_gateway(tmp_path, config=two) as gateway:
+        narrow = await gateway.key(models=["mock-m*", "off/*", "groq/*"], limits={"requests_per_minute": 100})
+        wide = await gateway.key(tenant="wide")
+        # Looks like one that is served, is served by two, names a provider that is off.
+        for name, near in (("mock-mode", "Did you mean"), ("mock-model", "first/mock-model"), ("groq/x", "GROQ_API_KEY")):
+            for body, path in ((chat("?", name), "/v1/chat/completions"), ({"prompt": "?", "model": name}, "/v1/query")):
+                told = await gateway.ask(body, path, authorization=f"Bearer {wide}")
+                assert told.status == 404
+                assert near in told.body.decode()
+                told = await gateway.ask(body, path, authorization=f"Bearer {narrow}")
+                assert (told.status, told.json.get("code") or told.error["code"]) == (404, "model_not_found")
+                assert said(told) == f"Nobody here serves the model '{name}'. GET /v1/models lists those that this key may use."
+            told = await gateway.get(f"/v1/models/{name}", headers=bearer(narrow))
+            assert said(told) == f"Nobody here serves the model '{name}'. GET /v1/models lists those that this key may use."
+            assert near in said(await gateway.get(f"/v1/models/{name}", headers=bearer(wide)))
+        for name in ("mock-larg", "mock-large", "first/mock-model", "third/mock-model"):
+            for body, path in ((chat("?", name), "/v1/chat/completions"), ({"prompt": "?", "model": name}, "/v1/query")):
+                told = await gateway.ask(body, path, authorization=f"Bearer {narrow}")
+                assert (told.status, said(told)) == (403, NOT_ALLOWED)
+            assert (await gateway.get(f"/v1/models/{name}", headers=bearer(narrow))).status == 403
+        for asked, status in (({"provider": "off", "model": "x"}, 404), ({"provider": "off"}, 404), ({"provider": "out"}, 403)):
+            told = await gateway.ask({"prompt": "?"} | asked, "/v1/query", authorization=f"Bearer {narrow}")
+            assert (told.status, "first" in said(told)) == (status, False), told.body
+        assert upstream.calls == []
+
+
+def said(answer) -> str:
+    """The sentence of an error, in whichever dialect."""
+    document = answer.json
+    return document["error"]["message"] if isinstance(document["error"], dict) else document["error"]
+
+
 async def test_a_key_that_is_revoked_while_its_body_comes_gets_no_answer(closed):
     key = await closed.key(tenant="slow-sender")
     (made,) = (await closed.get("/admin/keys?tenant=slow-sender", headers=closed.admin)).json["data"]
@@ -317,6 +477,17 @@ async def test_a_key_that_is_revoked_while_its_body_comes_gets_no_answer(closed)
     wire.send(whole[-5:])
     assert (await wire.answer()).status == 401
     await wire.close()
+
+
+async def test_the_operator_shares_no_idempotency_keys_with_guests(chaos, tmp_path):
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url) + "keys: {required: false}\n") as gateway:
+        once = {"x_bypass_cache": "true", "idempotency_key": "the-same"}
+        operator = {"authorization": f"Bearer {ADMIN_KEY}"}
+        answers = [await gateway.ask(chat("secret"), **once, **who) for who in (operator, {}, operator, {})]
+        assert [answer.status for answer in answers] == [200] * 4
+        assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, None, "true", "true"]
+        assert (answers[2].body, answers[3].body) == (answers[0].body, answers[1].body)
+        assert (await gateway.ask(chat("another"), **once)).status == 422
 
 
 async def test_the_operator_shares_no_answers_with_guests(chaos, tmp_path):

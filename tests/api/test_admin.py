@@ -48,7 +48,8 @@ async def empty(gateway):
         {"authorization": "Bearer \u00e9"},
         {"x-api-key": "wrong"},
         {"x-api-key": ""},
-        {"api-key": ADMIN_KEY},
+        {"api-key": "wrong"},
+        {"key": ADMIN_KEY},
         {"cookie": f"key={ADMIN_KEY}"},
     ],
     ids=str,
@@ -79,16 +80,22 @@ async def test_the_key_is_asked_for_before_anything_is_looked_at(gateway):
         {"authorization": f"bearer {ADMIN_KEY}"},
         {"x-api-key": ADMIN_KEY},
         {"X-API-Key": ADMIN_KEY},
+        {"api-key": ADMIN_KEY},
     ],
     ids=str,
 )
-async def test_both_styles_of_the_key(gateway, headers):
+async def test_all_styles_of_the_key(gateway, headers):
     assert (await gateway.get("/admin/stats", headers=headers)).status == 200
 
 
 @pytest.mark.parametrize(
     "headers",
-    [{"authorization": f"Bearer {ADMIN_KEY}, Bearer {ADMIN_KEY}"}, {"authorization": "Bearer wrong", "x-api-key": ADMIN_KEY}],
+    [
+        {"authorization": f"Bearer {ADMIN_KEY}, Bearer {ADMIN_KEY}"},
+        {"authorization": "Bearer wrong", "x-api-key": ADMIN_KEY},
+        {"authorization": "Bearer wrong", "api-key": ADMIN_KEY},
+        {"x-api-key": "wrong", "api-key": ADMIN_KEY},
+    ],
     ids=str,
 )
 async def test_two_keys_are_one_too_many(gateway, headers):

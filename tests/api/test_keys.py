@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from sentinel_gateway.api.guard import Guard, Policy
+from sentinel_gateway.api.guard import Guard, Policy, anybody
 from sentinel_gateway.api.keys import KeyAdmin
 from sentinel_gateway.api.management import build_management
 from sentinel_gateway.core.access import Grant, Key, is_key_text
@@ -50,12 +50,10 @@ class Office:
 
     def __post_init__(self) -> None:
         minter = Minter(PEPPER)
-        admin = KeyAdmin(self.state.keys, self.state.log, self.ring, minter, who=self.who, clock=lambda: self.now)
-        self.app = build_management([admin.routes()], Guard(self.authenticator, self.ring, Policy(required=True)))
-
-    def who(self, request: Any) -> Any:
-        authorization = request.headers.get("authorization", "").encode()
-        return self.authenticator.authenticate(authorization, None, address="192.0.2.1")
+        guard = Guard(self.authenticator, self.ring, Policy(required=True))
+        access = guard.administrator()
+        admin = KeyAdmin(self.state.keys, self.state.log, self.ring, minter, access=access, clock=lambda: self.now)
+        self.app = build_management([admin.routes()], guard)
 
     async def __call__(
         self, method: str, path: str, body: Any = None, *, key: str | None = ADMIN, raw: bytes | None = None
@@ -183,7 +181,7 @@ ROUTES = [
 
 
 def test_these_are_all_the_routes():
-    admin = KeyAdmin(*[None] * 4, who=lambda _: None, clock=lambda: 0.0)
+    admin = KeyAdmin(*[None] * 4, access=anybody(), clock=lambda: 0.0)
     served = {(method, route.path) for route in admin.routes().routes for method in route.methods}
     assert served == {*ROUTES, ("HEAD", "/admin/keys/{id}"), ("HEAD", "/admin/audit")}
 

@@ -58,6 +58,18 @@ async def test_tokens_are_reserved_and_then_booked(limited, upstream):
         assert held.status == 200
 
 
+async def test_an_image_counts_as_the_configuration_says(chaos, upstream, tmp_path):
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    body = {"model": "mock-model", "messages": [{"role": "user", "content": [picture, picture]}], "max_tokens": 10}
+    config = one_provider(chaos.base_url) + "keys: {required: true}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        for more, status in (("", 200), ("tokens: {media: 1600}\n", 429), ("tokens: {media: 85}\n", 200)):
+            assert (await gateway.reload(config + more)).status == 200
+            key = await gateway.key(limits={"tokens_per_minute": 3_000})
+            answer = await gateway.ask(body, authorization=f"Bearer {key}", x_bypass_cache="true")
+            assert answer.status == status, "two of 1445 fit, two of 1600 do not"
+
+
 async def test_what_a_provider_did_not_answer_costs_no_tokens(limited, upstream):
     key = await limited.key(tenant="failing", limits={"tokens_per_minute": 1_000})
     for number in range(4):

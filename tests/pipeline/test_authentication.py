@@ -41,9 +41,9 @@ class Door:
         digest = hashlib.sha256(ADMIN.encode()).hexdigest()
         self.authenticator = Authenticator(self.ring, pepper=PEPPER, admin_hash=digest, clock=self.time)
 
-    def __call__(self, authorization: Any = None, x_api_key: Any = None, *, address: str = HERE) -> Any:
-        """The caller, or the error."""
-        given = (value.encode() if isinstance(value, str) else value for value in (authorization, x_api_key))
+    def __call__(self, *headers: Any, address: str = HERE) -> Any:
+        """The caller, or the error. `headers` in the order of `KEY_HEADERS`; those left out were not sent."""
+        given = (value.encode() if isinstance(value, str) else value for value in (*headers, None, None, None)[:3])
         try:
             return self.authenticator.authenticate(*given, address=address)
         except RequestError as error:
@@ -71,9 +71,15 @@ async def door() -> Door:
         (f"Bearer {TEXT}", ""),
         (f"Bearer {TEXT}", TEXT),
         (f"bearer  {TEXT}", TEXT),
+        (None, None, TEXT),
+        ("", "", TEXT),
+        (f"Bearer {TEXT}", None, ""),
+        (f"Bearer {TEXT}", None, TEXT),
+        (None, TEXT, TEXT),
+        (f"bearer  {TEXT}", TEXT, TEXT),
     ],
 )
-async def test_a_key_in_either_header(door, headers):
+async def test_a_key_in_any_header(door, headers):
     caller = door(*headers)
     assert (caller.key, caller.actor, caller.tenant, caller.scopes) == (KEY, KEY.id, "acme", KEY.scopes)
 
@@ -107,7 +113,8 @@ async def test_a_key_in_either_header(door, headers):
 )
 async def test_all_wrong_keys_are_told_the_same(door, text):
     refusals = {
-        (type(error), error.message) for error in (door(f"Bearer {text}"), door(None, text), door(f"Bearer {UNKNOWN_TEXT}"))
+        (type(error), error.message)
+        for error in (door(f"Bearer {text}"), door(None, text), door(None, None, text), door(f"Bearer {UNKNOWN_TEXT}"))
     }
     assert len(refusals) == 1
     error = door(f"Bearer {text}")
@@ -115,17 +122,29 @@ async def test_all_wrong_keys_are_told_the_same(door, text):
     assert text not in error.message or text == "sk-sn-"
 
 
-@given(st.binary(max_size=80), st.none() | st.binary(max_size=80))
-async def test_no_bytes_are_a_key_by_accident(authorization, x_api_key):
+@given(st.binary(max_size=80), st.none() | st.binary(max_size=80), st.none() | st.binary(max_size=80))
+async def test_no_bytes_are_a_key_by_accident(authorization, x_api_key, api_key):
     door = Door()
     await door.ring.refresh()
-    assert isinstance(door(authorization, x_api_key), InvalidKey | InvalidHeader)
-    assert isinstance(door(b"Bearer " + authorization, x_api_key), InvalidKey | InvalidHeader)
+    assert isinstance(door(authorization, x_api_key, api_key), InvalidKey | InvalidHeader)
+    assert isinstance(door(b"Bearer " + authorization, x_api_key, api_key), InvalidKey | InvalidHeader)
 
 
 @pytest.mark.parametrize(
     "headers",
-    [(), ("", ""), ("Bearer",), ("Bearer ",), ("Bearer    ",), (TEXT,), (f"Basic {TEXT}",), (f"Bearer{TEXT}",), (None, "")],
+    [
+        (),
+        ("", ""),
+        ("Bearer",),
+        ("Bearer ",),
+        ("Bearer    ",),
+        (TEXT,),
+        (f"Basic {TEXT}",),
+        (f"Bearer{TEXT}",),
+        (None, ""),
+        (None, None, ""),
+        ("", "", ""),
+    ],
 )
 async def test_no_key_is_told_what_to_send(door, headers):
     error = door(*headers)
@@ -145,6 +164,14 @@ async def test_no_key_is_told_what_to_send(door, headers):
         (f"Basic abc, Bearer {TEXT}",),
         (None, f"{TEXT}, {TEXT}"),
         (f"Bearer {TEXT}, Bearer {TEXT}", f"{TEXT}, Bearer {TEXT}"),
+        (f"Bearer {TEXT}", None, OTHER_TEXT),
+        (f"Bearer {TEXT}", None, "what a client of Azure's sends"),
+        (f"Bearer {TEXT}", TEXT, OTHER_TEXT),
+        (None, TEXT, OTHER_TEXT),
+        (f"Basic {TEXT}", None, TEXT),
+        ("Bearer", None, TEXT),
+        (None, None, f"{TEXT}, {TEXT}"),
+        (f"Basic abc, Bearer {TEXT}", None, TEXT),
     ],
 )
 async def test_two_keys_are_not_chosen_from(door, headers):
@@ -165,7 +192,7 @@ async def test_an_expired_key_is_told_so(door):
 async def test_the_admin_key_may_do_everything(door):
     caller = door(f"Bearer {ADMIN}")
     assert (caller.actor, caller.tenant, caller.scopes, caller.key) == ("admin-key", None, SCOPES, None)
-    assert door.actor(None, ADMIN) == "admin-key"
+    assert door.actor(None, ADMIN) == door.actor(None, None, ADMIN) == "admin-key"
     assert isinstance(door(f"Bearer {ADMIN}x"), InvalidKey)
     assert isinstance(door(f"Bearer {hashlib.sha256(ADMIN.encode()).hexdigest()}"), InvalidKey)
 

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from sentinel_gateway.api.wire.openai import read_request
+from sentinel_gateway.core.access import SCOPES, Caller
 from sentinel_gateway.core.caching import Miss, NotStorable, Step, Store, TtlRules, Wish
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.record import Record
@@ -48,8 +49,8 @@ async def test_a_miss_is_stored_and_the_next_is_a_hit(path):
 
 async def test_an_entry_knows_where_it_comes_from(path):
     path.first.replies.append(completion())
-    journey = path.journey(tenant="t", namespace="n", tags=("x", "y"), ttl=100.0)
-    journey.writer = "key-7"
+    journey = path.journey(tenant="shared with others", namespace="n", tags=("x", "y"), ttl=100.0)
+    journey.caller, journey.writer = Caller("key-7", "t", SCOPES), "key-7"
 
     reply, _ = await path.ask(question(), journey)
 

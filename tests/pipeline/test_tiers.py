@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from sentinel_gateway.core.access import SCOPES, Caller
 from sentinel_gateway.core.caching import Miss, NotStorable, Selector, Store, Wish
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.pipeline.handle import Cached
@@ -111,6 +112,44 @@ async def test_a_clear_is_not_undone_by_a_look_up_that_began_meanwhile(path, loo
 
     assert path.far.asked == [key, key]
     assert path.near.entries == path.far.entries == {}
+
+
+CLEARED = [("a", False), ("b", True), (None, False)]
+
+
+def asked_by(path, tenant):
+    journey = path.journey(tenant=tenant)
+    journey.caller = Caller("key_1", tenant, SCOPES)
+    return journey
+
+
+@pytest.mark.parametrize(("tenant", "is_kept"), CLEARED)
+async def test_an_answer_under_way_is_lost_to_a_clear_of_its_own_tenant_only(path, tenant, is_kept):
+    hold = asyncio.Event()
+    path.first.replies += [hold, completion()]
+    asking = asyncio.create_task(path.ask(question(), asked_by(path, "a")))
+    await path.first.reached.wait()
+    await path.tiers.clear(Selector(tenant=tenant))
+    hold.set()
+    _, journey = await asking
+    assert isinstance(journey.kept, Store) is is_kept
+    assert bool(path.near.entries) is bool(path.far.entries) is is_kept
+
+
+@pytest.mark.parametrize(("tenant", "is_kept"), CLEARED)
+async def test_a_look_up_under_way_is_lost_to_a_clear_of_its_own_tenant_only(path, tenant, is_kept):
+    path.first.replies.append(completion())
+    await path.ask(question(), asked_by(path, "a"))
+    path.near.entries.clear()
+    path.far.hold, path.far.reached = asyncio.Event(), asyncio.Event()
+    asking = asyncio.create_task(path.ask(question(), asked_by(path, "a")))
+    await path.far.reached.wait()
+    clearing = asyncio.create_task(path.tiers.clear(Selector(tenant=tenant)))
+    await asyncio.sleep(0)
+    path.far.hold.set()
+    await asking
+    await clearing
+    assert bool(path.near.entries) is bool(path.far.entries) is is_kept
 
 
 async def test_an_answer_asked_for_after_a_clear_is_kept(path):

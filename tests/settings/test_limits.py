@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentinel_gateway.settings.model import Limits
+from sentinel_gateway.settings.model import Limits, Tokens
 
 
 def test_limits_of_keys_tenants_and_models(configure):
@@ -41,6 +41,14 @@ def test_a_limit_is_a_whole_number_from_one_to_a_thousand_million(faults, room, 
     targets = f"{indent}targets: demo/demo\n" if around[:1] == ["models"] else ""
     [(place, _)] = faults(f"{yaml}{targets}{indent}limits: {{requests_per_minute: {value}}}")
     assert place.endswith(f" {room}.requests_per_minute")
+
+
+def test_what_media_count_is_a_whole_number_from_one(configure, faults):
+    assert configure().settings.tokens == Tokens(media=1445)
+    assert configure("tokens: {media: 85}").settings.tokens == configure(env={"SENTINEL_TOKENS__MEDIA": "85"}).settings.tokens
+    for value in ("0", "-1", "1.5", "many"):
+        [(place, _)] = faults(f"tokens: {{media: {value}}}")
+        assert place == "sentinel.yaml:1 tokens.media"
 
 
 def test_an_unknown_limit_is_named(faults):

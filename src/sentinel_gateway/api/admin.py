@@ -1,7 +1,10 @@
-"""Administration: clearing the cache, its statistics, reloading the configuration. Always behind the admin key."""
+"""Administration: clearing the cache, its statistics, reloading the configuration.
+
+All of it is for the operator; whoever administrates a tenant may clear what that tenant has asked for.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
@@ -9,21 +12,28 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sentinel_gateway.api.guard import Guard
+from sentinel_gateway.core.access import Caller
 from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.core.issuance import AuditEntry
-from sentinel_gateway.errors import ClearFailed, ConfigurationError, InvalidField, KeysUnavailable, ReloadRejected, StoreDown
+from sentinel_gateway.errors import (
+    ClearFailed,
+    ConfigurationError,
+    InsufficientScope,
+    InvalidField,
+    KeysUnavailable,
+    ReloadRejected,
+    StoreDown,
+)
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import AuditLog, Clock
 
-if TYPE_CHECKING:
-    from sentinel_gateway.core.access import Caller
-
 
 class ClearRequest(BaseModel):
-    """What to clear; nothing given clears everything. `older_than` in seconds."""
+    """What to clear; nothing given clears all that the caller may. `older_than` in seconds."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+    tenant: str | None = None
     namespace: str | None = None
     model: str | None = None
     tag: str | None = None
@@ -31,6 +41,23 @@ class ClearRequest(BaseModel):
     older_than: Annotated[float, Field(ge=0)] | None = None
     similar_to: str | None = None
     min_similarity: float | None = None
+
+    def selector(self, caller: Caller) -> Selector:
+        """What this caller may clear of it; raises `InvalidField`, and `InsufficientScope` for a tenant that is not its own."""
+        if self.similar_to is not None or self.min_similarity is not None:
+            raise InvalidField(
+                "'similar_to' and 'min_similarity' are not available in this version: leave them out.", param="similar_to"
+            )
+        if caller.tenant is not None and self.tenant not in {None, caller.tenant}:
+            raise InsufficientScope("Your key clears its own tenant's entries only: leave 'tenant' out.", param="tenant")
+        return Selector(
+            tenant=self.tenant if caller.tenant is None else caller.tenant,
+            namespace=self.namespace,
+            model=self.model,
+            tag=self.tag,
+            writer=self.writer,
+            older_than=self.older_than,
+        )
 
 
 def _read(raw: bytes) -> ClearRequest:
@@ -60,31 +87,26 @@ class Admin:
         self._controls = controls
 
     def routes(self) -> APIRouter:
-        """The router of these endpoints, each behind the key."""
-        router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(self._guard.operator())])
-        router.add_api_route("/cache/clear", self.clear, methods=["POST"])
-        router.add_api_route("/stats", self.stats, methods=["GET", "HEAD"])
-        router.add_api_route("/reload", self.reload, methods=["POST"])
+        """The router of these endpoints, each behind a key."""
+        router = APIRouter(prefix="/admin", tags=["admin"])
+        operator, administrator = [Depends(self._guard.operator())], [Depends(self._guard.administrator())]
+        router.add_api_route("/cache/clear", self.clear, methods=["POST"], dependencies=administrator)
+        router.add_api_route("/stats", self.stats, methods=["GET", "HEAD"], dependencies=operator)
+        router.add_api_route("/reload", self.reload, methods=["POST"], dependencies=operator)
         return router
 
     async def clear(self, request: Request) -> dict[str, Any]:
         """Remove entries from every tier, of Sentinel's own only."""
         asked = _read(await request.body())
-        if asked.similar_to is not None or asked.min_similarity is not None:
-            raise InvalidField(
-                "'similar_to' and 'min_similarity' are not available in this version: leave them out.", param="similar_to"
-            )
-        chosen = Selector(
-            namespace=asked.namespace, model=asked.model, tag=asked.tag, writer=asked.writer, older_than=asked.older_than
-        )
-        await self._record(request, "cache.clear", asked.model_dump(exclude_none=True))
+        chosen = asked.selector(request.state.caller)
+        await self._record(request, "cache.clear", asked.model_dump(exclude_none=True), tenant=chosen.tenant)
         try:
             cleared = await self._tiers.clear(chosen)
         except StoreDown as exc:
             raise ClearFailed(f"Failed to clear the store on disk: {exc}. Memory was cleared; try again.") from exc
         return {
             "status": "success",
-            "message": "Cache cleared" if chosen.everything else "Matching entries cleared",
+            "message": _told(chosen),
             "cleared": cleared,
         }
 
@@ -102,13 +124,19 @@ class Admin:
             raise ReloadRejected(f"The new configuration is rejected, the old one stays in force. {exc}") from exc
         return {"status": "success", "message": "Configuration reloaded", "notes": notes}
 
-    async def _record(self, request: Request, action: str, asked: dict[str, Any]) -> None:
-        """Before it is done: what the log can't take is not done."""
+    async def _record(self, request: Request, action: str, asked: dict[str, Any], *, tenant: str | None = None) -> None:
+        """Before it is done: what the log can't take is not done. `tenant` as in `AuditEntry`."""
         caller: Caller = request.state.caller
-        entry = AuditEntry(at=self._clock(), actor=caller.actor, action=action, object="", after=asked)
+        entry = AuditEntry(at=self._clock(), actor=caller.actor, action=action, object="", tenant=tenant, after=asked)
         try:
             await self._log.append(entry)
         except StoreDown as exc:
             raise KeysUnavailable(
                 "The audit log can't be written, so nothing was done: try again shortly.", retry_after=1.0
             ) from exc
+
+
+def _told(cleared: Selector) -> str:
+    if cleared.everything:
+        return "Cache cleared"
+    return "Matching entries cleared" if cleared.tenant is None else "Matching entries that this tenant asked for cleared"

@@ -15,7 +15,15 @@ from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.limit_headers import limit_headers
 from sentinel_gateway.core.record import Record
-from sentinel_gateway.errors import BodyTooLarge, ClientLeft, InternalError, MethodNotAllowed, Overloaded, RequestError
+from sentinel_gateway.errors import (
+    BodyTooLarge,
+    ClientLeft,
+    InternalError,
+    InvalidKey,
+    MethodNotAllowed,
+    Overloaded,
+    RequestError,
+)
 from sentinel_gateway.pipeline.admit import retry_wait
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.ports import Events
@@ -287,13 +295,15 @@ def own_fault(exc: BaseException, journey: Journey, events: Events) -> InternalE
 
 
 def error_headers(error: RequestError) -> Lines:
-    """Whether and when a retry may help, as the SDKs read it."""
+    """Whether and when a retry may help, as the SDKs read it, and what HTTP wants said beside a status."""
     headers: list[Header] = [*PRIVATE]
     if not error.retry:
         headers.append((b"x-should-retry", b"false"))
     if error.http_status in {429, 503}:
         wait = 1.0 if error.retry_after is None else error.retry_after
         headers += [(b"retry-after", b"%d" % math.ceil(wait)), (b"retry-after-ms", b"%d" % math.ceil(wait * 1000))]
+    if isinstance(error, InvalidKey):
+        headers.append((b"www-authenticate", b'Bearer realm="sentinel"'))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     return Lines.of(headers)

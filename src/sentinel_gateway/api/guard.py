@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from sentinel_gateway.api.exchange import header_map
 from sentinel_gateway.core.access import ANYBODY, MARK, Caller, KeyScope, require_scope
 from sentinel_gateway.errors import InsufficientScope, RequestError
-from sentinel_gateway.pipeline.authentication import Authenticator
+from sentinel_gateway.pipeline.authentication import KEY_HEADERS, Authenticator
 from sentinel_gateway.pipeline.keyring import KeyRing
 
 _MARK: Final = MARK.encode()
@@ -47,7 +47,9 @@ class Guard:
 
     def identify(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
         """Who asks, by its key, needed or not."""
-        return self._authenticator.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key"), address=address)
+        return self._authenticator.authenticate(
+            headers.get(b"authorization"), headers.get(b"x-api-key"), headers.get(b"api-key"), address=address
+        )
 
     @property
     def is_open(self) -> bool:
@@ -88,6 +90,16 @@ class Guard:
 
         return declared(check)
 
+    def administrator(self) -> Check:
+        """A dependency: the operator, or a key of scope `admin`, whose holder stays within its tenant. Told as above."""
+
+        async def check(request: Request) -> None:
+            caller = self.who(request)
+            require_scope(caller, "admin")
+            request.state.caller = caller
+
+        return declared(check)
+
     def check_stranger(self, request: Request) -> None:
         """For what is no route: whoever needs a key is not told without one which paths there are."""
         self.admit(*_asked(request))
@@ -95,7 +107,7 @@ class Guard:
 
 def _shows_key(headers: Mapping[bytes, bytes], policy: Policy) -> bool:
     """Does the caller show a key of ours where it needs none? What SDKs send there of their own is nothing to look at."""
-    return policy.required is False and any(_MARK in headers.get(name, b"") for name in (b"authorization", b"x-api-key"))
+    return policy.required is False and any(_MARK in headers.get(name, b"") for name in KEY_HEADERS)
 
 
 def anybody() -> Check:

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sentinel_gateway.api.guard import declared
+from sentinel_gateway.api.guard import Check
 from sentinel_gateway.core import issuance
 from sentinel_gateway.core.access import (
     DEFAULT_TENANT,
@@ -26,7 +26,6 @@ from sentinel_gateway.core.access import (
     KeyScope,
     describe,
     faults,
-    require_scope,
     standing,
 )
 from sentinel_gateway.core.issuance import ID_BYTES, Amendment, AuditEntry, Draw, Minter
@@ -99,7 +98,7 @@ async def _read(request: Request, model: type[Body]) -> Body:
 
 
 class KeyAdmin:
-    """`who` tells a request's caller, and raises where there is none; it is asked before anything else is looked at."""
+    """`access` lets administrators in, and tells who it is in `request.state.caller`, before anything else is looked at."""
 
     def __init__(
         self,
@@ -108,22 +107,22 @@ class KeyAdmin:
         ring: KeyRing,
         minter: Minter,
         *,
-        who: Callable[[Request], Caller],
+        access: Check,
         clock: Clock,
     ) -> None:
         self._keys = keys
         self._log = log
         self._ring = ring
         self._minter = minter
-        self._who = who
+        self._access = access
         self._clock = clock
 
     def __repr__(self) -> str:
         return f"<KeyAdmin {self._ring!r}>"
 
     def routes(self) -> APIRouter:
-        """The router of these endpoints, each behind `who` and the scope."""
-        router = APIRouter(prefix="/admin", tags=["keys"], dependencies=[Depends(self._authorize)])
+        """The router of these endpoints, each behind `access`."""
+        router = APIRouter(prefix="/admin", tags=["keys"], dependencies=[Depends(self._access)])
         router.add_api_route("/keys", self.list_keys, methods=READ)
         router.add_api_route("/keys", self.create, methods=["POST"], status_code=201)
         router.add_api_route("/keys/{id}", self.get, methods=READ)
@@ -131,12 +130,6 @@ class KeyAdmin:
         router.add_api_route("/keys/{id}/rotate", self.rotate, methods=["POST"], status_code=201)
         router.add_api_route("/audit", self.audit, methods=READ)
         return router
-
-    @declared
-    async def _authorize(self, request: Request) -> None:
-        caller = self._who(request)
-        require_scope(caller, "admin")
-        request.state.caller = caller
 
     async def list_keys(
         self,

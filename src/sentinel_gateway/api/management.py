@@ -26,7 +26,6 @@ from sentinel_gateway.errors import (
     BadRequest,
     ClientLeft,
     InvalidField,
-    InvalidKey,
     MethodNotAllowed,
     RequestError,
     RouteNotFound,
@@ -57,8 +56,6 @@ def build_management(routers: Sequence[APIRouter], guard: Guard) -> App:
 
 def _problem(error: RequestError, errors: list[dict[str, str]] | None = None) -> Response:
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
-    if isinstance(error, InvalidKey):
-        headers["www-authenticate"] = 'Bearer realm="sentinel"'
     return Response(problem_body(error, errors=errors), error.http_status, headers, PROBLEM)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from sentinel_gateway.api.exchange import Exchange
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.openai import encode, model_list, model_object
-from sentinel_gateway.core.access import Caller, allows, require_model, require_scope
+from sentinel_gateway.core.access import Caller, allows, discreet, require_model, require_scope
 from sentinel_gateway.core.routing import Directory, NoRoute, explain, names, resolve
 from sentinel_gateway.errors import MethodNotAllowed, ModelNotFound
 
@@ -43,7 +43,7 @@ class Models:
         directory = self._directory()
         route = resolve(name, directory)
         if isinstance(route, NoRoute):
-            raise ModelNotFound(explain(route), param="model")
+            raise discreet(ModelNotFound(explain(route), name=name), caller)
         return encode(self._object(name, directory))
 
     def _object(self, name: str, directory: Directory) -> dict[str, str | int]:

@@ -50,7 +50,8 @@ def _add_create(commands: Commands) -> None:
         "--scope",
         action="append",
         metavar="SCOPE",
-        help="inference (asks models), read (metrics, costs) or admin (its tenant's keys); may be repeated. Default: inference.",
+        help="inference (asks models), read (metrics, costs) or admin (its tenant's keys and stored answers); may be repeated. "
+        "Default: inference.",
     )
     line.add_argument(
         "--model",

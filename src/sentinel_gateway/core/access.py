@@ -13,15 +13,15 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from sentinel_gateway.core.limits import LARGEST, NO_LIMITS, Limits
-from sentinel_gateway.errors import InsufficientScope, ModelNotAllowed
+from sentinel_gateway.errors import InsufficientScope, ModelNotAllowed, ModelNotFound, RequestError
 
 KeyScope = Literal["inference", "read", "admin"]
-"""`inference` asks models, `read` looks at metrics and costs, `admin` manages the keys of its tenant."""
+"""`inference` asks models, `read` looks at metrics and costs, `admin` manages the keys of its tenant, and clears its answers."""
 Ended = Literal["revoked", "expired"]
 
 SCOPES: Final[frozenset[KeyScope]] = frozenset(get_args(KeyScope))
 ANONYMOUS: Final = ""
-"""The tenant of those who need no key, and of the operator."""
+"""The tenant of those who need no key; the operator shares their limits."""
 GROUP: Final = "group\n"
 """Before the name of a cache group: no tenant's name has a line break."""
 DEFAULT_TENANT: Final = "default"
@@ -38,9 +38,10 @@ TENANT_LENGTH: Final = 1024
 MODELS: Final = 100
 MODEL_LENGTH: Final = 200
 
-NOT_ALLOWED: Final = "This key may not use this model. GET /v1/models lists those that it may."
+LISTED: Final = "GET /v1/models lists those that this key may use."
+NOT_ALLOWED: Final = f"This key may not use this model. {LISTED}"
 OPERATOR: Final = "operator\n"
-"""Whose answers the operator's own questions share: no tenant's, and no guest's."""
+"""Where the operator's own answers and idempotency keys are: with no tenant's, and no guest's."""
 BLOCK: Final = 64
 """Bytes that SHA-256 takes in at once."""
 
@@ -89,6 +90,11 @@ class Caller(msgspec.Struct, frozen=True):
     key: Key | None = None
 
     @property
+    def space(self) -> str:
+        """Whose its idempotency keys and its answers are: its tenant's. The operator has a space of its own."""
+        return OPERATOR if self.tenant is None else self.tenant
+
+    @property
     def party(self) -> "Key | Guest":
         """Whose limits hold."""
         return GUEST if self.key is None else self.key
@@ -100,9 +106,8 @@ ANYBODY: Final = Caller("anybody", ANONYMOUS, frozenset({"inference", "read"}))
 
 def cache_scope(caller: Caller, groups: Mapping[str, str]) -> str:
     """Whose answers a caller shares: its tenant's, or those of the tenant's cache group. No tenant has the name of a group."""
-    tenant = OPERATOR if caller.tenant is None else caller.tenant
-    group = groups.get(tenant)
-    return tenant if group is None else GROUP + group
+    group = groups.get(caller.space)
+    return caller.space if group is None else GROUP + group
 
 
 class Guest(msgspec.Struct, frozen=True):
@@ -156,6 +161,16 @@ def require_model(caller: Caller, model: str) -> None:
     """Raises `ModelNotAllowed`. `model` is the name that the caller sent."""
     if not allows(caller, model):
         raise ModelNotAllowed(NOT_ALLOWED, param="model")
+
+
+def discreet(error: ModelNotFound, caller: Caller) -> RequestError:
+    """The same for a caller who may use all models; one whose key has a list learns no names but its own."""
+    if caller.key is None or not caller.key.models:
+        return error
+    if not may_use(caller.key, error.name):
+        return ModelNotAllowed(NOT_ALLOWED, param="model")
+    sentence = f"Nobody here serves the model '{error.name[:MODEL_LENGTH]}'. {LISTED}"
+    return ModelNotFound(sentence, name=error.name, param=error.param)
 
 
 def faults(grant: Grant, now: float) -> Iterator[tuple[str, str]]:

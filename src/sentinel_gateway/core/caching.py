@@ -69,6 +69,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     tenant: str = ""
+    """Who asked for it: the caller's own tenant (`core.access.Caller.space`), also where a cache group shares the answer."""
     namespace: str = ""
     writer: str = ""
     tags: tuple[str, ...] = ()
@@ -186,6 +187,7 @@ def _unfit(reason: str | None, request: ChatRequest) -> Why | None:
 class Selector(msgspec.Struct, frozen=True):
     """Which entries a clear is about; a member that is None selects all."""
 
+    tenant: str | None = None
     namespace: str | None = None
     model: str | None = None
     tag: str | None = None
@@ -196,7 +198,8 @@ class Selector(msgspec.Struct, frozen=True):
     def matches(self, entry: Head, now: float) -> bool:
         """The meaning of a selector, which every store's own query must agree with."""
         return (
-            (self.namespace is None or entry.namespace == self.namespace)
+            (self.tenant is None or entry.tenant == self.tenant)
+            and (self.namespace is None or entry.namespace == self.namespace)
             and (self.model is None or entry.model == self.model)
             and (self.tag is None or self.tag in entry.tags)
             and (self.writer is None or entry.writer == self.writer)

@@ -27,7 +27,9 @@ MISSING: Final = "Send a key of this gateway: 'Authorization: Bearer sk-sn-...'.
 WRONG: Final = "This key is not good here: it is not one of this gateway, or it has been revoked."
 EXPIRED: Final = "This key has expired: ask who gave it to you for a new one."
 """Told to nobody but who has the key."""
-AMBIGUOUS: Final = "Send one key, in one header: 'Authorization: Bearer ...' or 'x-api-key', not two that differ."
+AMBIGUOUS: Final = "Send one key, in one header: 'Authorization: Bearer ...', 'x-api-key' or 'api-key', not two that differ."
+KEY_HEADERS: Final = (b"authorization", b"x-api-key", b"api-key")
+"""Where a key may stand: as OpenAI's clients send it, as Anthropic's do, as Azure's do."""
 
 
 class Authenticator:
@@ -44,13 +46,15 @@ class Authenticator:
     def __repr__(self) -> str:
         return f"<Authenticator {self._ring!r}, {len(self._hashes)} hashes, {self._backoff!r}>"
 
-    def authenticate(self, authorization: bytes | None, x_api_key: bytes | None, *, address: str) -> Caller:
+    def authenticate(
+        self, authorization: bytes | None, x_api_key: bytes | None = None, api_key: bytes | None = None, *, address: str
+    ) -> Caller:
         """Whose key these headers hold; one that was sent several times is its values joined by commas.
 
-        Raises `InvalidHeader` where they hold two, `InvalidKey` for none or a wrong one, `TooManyBadKeys` for a wrong one after
-        many from the same address, `KeysUnavailable` where the store has been away for too long.
+        Raises `InvalidHeader` where they hold two keys, `InvalidKey` for none or a wrong one, `TooManyBadKeys` for a wrong one
+        after many from the same address, `KeysUnavailable` where the store has been away for too long.
         """
-        given = _credential(authorization, x_api_key)
+        given = _credential(authorization, x_api_key, api_key)
         now = self._clock()
         known = self._hashes.get(given)
         digest = known or self._digest(given)
@@ -77,15 +81,21 @@ class Authenticator:
         return InvalidKey(why)
 
 
-def _credential(authorization: bytes | None, x_api_key: bytes | None) -> bytes:
+def _credential(authorization: bytes | None, x_api_key: bytes | None, api_key: bytes | None) -> bytes:
     """The one key that the headers hold. Nothing is forgiven in it: a space or a letter of the other case is another key."""
-    if x_api_key is None and authorization is not None and authorization.startswith(USUAL) and b"," not in authorization:
+    if (
+        x_api_key is api_key is None
+        and authorization is not None
+        and authorization.startswith(USUAL)
+        and b"," not in authorization
+    ):
         return authorization[7:]  # what follows comes to the same, for 1 us more
-    authorization, x_api_key = authorization or b"", x_api_key or b""
-    bearer = authorization[7:].lstrip(b" ") if authorization[:7].lower() == BEARER else b""
-    if b"," in authorization or b"," in x_api_key or (authorization and x_api_key and bearer != x_api_key):
+    given = {value for value in (x_api_key, api_key) if value}
+    if authorization:
+        given.add(authorization[7:].lstrip(b" ") if authorization[:7].lower() == BEARER else b"")
+    if len(given) > 1 or b"," in (authorization or b"") or any(b"," in key for key in given):
         raise InvalidHeader(AMBIGUOUS, param="authorization")
-    given = bearer or x_api_key
-    if not given:
+    key = next(iter(given), b"")
+    if not key:
         raise InvalidKey(MISSING)
-    return given
+    return key

@@ -23,12 +23,12 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.access import ANONYMOUS, NOT_ALLOWED, require_model
+from sentinel_gateway.core.access import discreet, require_model
 from sentinel_gateway.core.caching import Hit, Miss, Step
 from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.idempotency import claim
 from sentinel_gateway.core.tokens import BYTES_PER_TOKEN
-from sentinel_gateway.errors import ModelNotAllowed, ModelNotFound, NotCached, RequestError
+from sentinel_gateway.errors import ModelNotFound, NotCached, RequestError
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.flight import Flight, Flights
@@ -91,8 +91,8 @@ class Pipeline:
             return await self._answer(raw, plan, journey, waiting, near)
         await _enter(plan, journey)
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
-        tenant = journey.caller.tenant or ANONYMOUS  # the caller's own: a cache group shares answers, not keys
-        asked = claim(journey.idempotency_key, tenant=tenant, route=journey.route, body=raw)
+        space = journey.caller.space  # the caller's own: a cache group shares answers, not keys
+        asked = claim(journey.idempotency_key, tenant=space, route=journey.route, body=raw)
         work = Work(partial(_hold, journey), partial(self._answer_once, raw, plan, journey), partial(_release, journey))
         return await self._idempotency.answer(asked, plan, journey, work)
 
@@ -109,9 +109,8 @@ class Pipeline:
         except RequestError as error:
             if grant is not None:
                 await grant.spoiled()
-            key = journey.caller.key
-            if isinstance(error, ModelNotFound) and key is not None and key.models:  # it learns no names but its own
-                raise ModelNotAllowed(NOT_ALLOWED, param="model") from None
+            if isinstance(error, ModelNotFound):
+                raise discreet(error, journey.caller) from None
             raise
         journey.model, journey.stream = plan.request.model, plan.request.stream
         if plan.request.similarity_threshold is not None:  # what the body asks for stands above what a header does

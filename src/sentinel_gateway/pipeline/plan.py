@@ -64,7 +64,7 @@ class Planner:
         request = self._decode(raw)
         route = resolve(request.model, self._directory())
         if isinstance(route, NoRoute):
-            raise ModelNotFound(explain(route), param="model")
+            raise ModelNotFound(explain(route), name=request.model)
         key = exact_key(request.fields, face=self._face, targets=route.names, tenant=tenant, namespace=namespace)
         return Plan(request, route, key, self._generation)
 

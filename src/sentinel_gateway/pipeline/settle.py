@@ -37,7 +37,7 @@ class Settlement:
         body = stored_body(answer)
         if len(body) > self.max_bytes:
             return NotStorable("too-large")
-        if self._tiers.epoch != journey.epoch:
+        if self._tiers.cleared_since(journey.epoch, journey.caller.space):
             return NotStorable("cleared-meanwhile")
         tiers = self._tiers.keep(self._entry(plan, journey, answer, body, ttl))
         return Store(ttl, tiers) if tiers else NotStorable("not-taken")
@@ -54,7 +54,7 @@ class Settlement:
             expires=now + ttl,
             prompt_tokens=usage.prompt_tokens if usage else 0,
             completion_tokens=usage.completion_tokens if usage else 0,
-            tenant=journey.tenant,
+            tenant=journey.caller.space,
             namespace=journey.wish.namespace,
             writer=journey.writer,
             tags=journey.wish.tags,

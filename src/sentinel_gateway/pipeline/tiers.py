@@ -24,7 +24,9 @@ class Tiers:
         self.near_ttl = near_ttl
         self._clock = clock
         self.epoch = 0
-        """Counts the clears. What was asked before one must not bring cleared entries back: whoever keeps it looks at this."""
+        """Counts the clears. What was asked before one must not bring cleared entries back: who keeps it asks `cleared_since`."""
+        self._cleared: dict[str | None, int] = {}
+        """The last clear of each tenant's entries, and of all tenants' (None)."""
 
     def __repr__(self) -> str:
         return f"<Tiers {self._near!r} then {self._far!r}>"
@@ -51,7 +53,7 @@ class Tiers:
         found = judge(entry, wish, self._far.tier, now)
         if isinstance(found, Step):
             return Miss((found, near))
-        if epoch == self.epoch:
+        if not self.cleared_since(epoch, found.entry.tenant):
             self._near.put(self._brought_near(found.entry, now))
         return found
 
@@ -75,8 +77,13 @@ class Tiers:
                 await self._index.clear(selector, self._clock())
         return max(near, far)
 
+    def cleared_since(self, epoch: int, tenant: str) -> bool:
+        """May entries of this tenant have been cleared since then? What one tenant clears is nothing to the others."""
+        return self.epoch != epoch and max(self._cleared.get(None, 0), self._cleared.get(tenant, 0)) > epoch
+
     def _clear_near(self, selector: Selector) -> int:
         self.epoch += 1
+        self._cleared[selector.tenant] = self.epoch
         return self._near.clear(selector, self._clock())
 
     async def status(self) -> dict[str, str]:

@@ -164,6 +164,13 @@ class Limits(Room):
     concurrency: Count | None = Field(default=None, description="Requests in flight.")
 
 
+class Tokens(Room):
+    media: Count = Field(
+        default=1445,  # OpenAI's count of the largest image in high detail
+        description="Tokens that an image, a recording or a file is taken for before the provider has counted.",
+    )
+
+
 class Tenant(Room):
     limits: Limits = Field(default=Limits(), description="What all its keys may use together.")
     cache_group: Annotated[str, AfterValidator(check_plain)] | None = Field(
@@ -277,6 +284,7 @@ class Settings(Room):
     cache: Cache = Field(default=Cache(), description="What is kept, where and how long.")
     keys: Keys = Field(default=Keys(), description="Client keys.")
     limits: Limits = Field(default=Limits(), description="What each key may use that has no limits of its own.")
+    tokens: Tokens = Field(default=Tokens(), description="How tokens are estimated.")
     tenants: dict[TenantName, Tenant] = Field(default={}, description="Tenants by name: who shares limits, and perhaps a cache.")
     logging: Logging = Field(default=Logging(), description="What is written, and how.")
     service: Service = Field(default=Service(), description="Who this is.")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sentinel_gateway.errors import ConfigurationError
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 APPLICATION: Final = 1397184323
 """Written into the file's header ("SGWC"), so that a database of somebody else is never taken for ours."""
 BUSY_SECONDS: Final = 1.0
@@ -46,6 +46,7 @@ CREATE TABLE replies (
     hash INTEGER NOT NULL UNIQUE,
     due REAL,
     created REAL,
+    tenant BLOB,
     namespace BLOB,
     model BLOB,
     writer BLOB,
@@ -57,10 +58,10 @@ CREATE TABLE questions (
     head BLOB,
     vector BLOB
 );
-CREATE INDEX by_age ON replies (created, namespace, model, writer, tags);
+CREATE INDEX by_age ON replies (created, tenant, namespace, model, writer, tags);
 CREATE INDEX by_due ON replies (due);
 PRAGMA application_id = 1397184323;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 COMMIT;
 """
 

@@ -20,10 +20,11 @@ HASHES_AT_ONCE: Final = 256
 FREE_PAGES_KEPT: Final = 1024
 """Free pages up to this (4 MiB) stay in the file for the next entries."""
 
-_Row = tuple[int, float, float, bytes, bytes, bytes, bytes, bytes]
+_Row = tuple[int, float, float, bytes, bytes, bytes, bytes, bytes, bytes]
 
 _PUT = """
-INSERT OR REPLACE INTO replies (hash, due, created, namespace, model, writer, tags, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT OR REPLACE INTO replies (hash, due, created, tenant, namespace, model, writer, tags, sealed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _ASK = "INSERT INTO questions (id, head) VALUES (last_insert_rowid(), ?)"
 _KEEP = "UPDATE questions SET vector = ? WHERE id = (SELECT id FROM replies WHERE hash = ?)"
@@ -42,7 +43,8 @@ _PAGES = "SELECT page_count, freelist_count, page_size FROM pragma_page_count, p
 # The same sentence as Selector.matches, sum for sum: rearranged, a float's rounding would decide.
 _SELECT = """
 SELECT id FROM replies INDEXED BY by_age
-WHERE (:namespace IS NULL OR namespace = :namespace)
+WHERE (:tenant IS NULL OR tenant = :tenant)
+  AND (:namespace IS NULL OR namespace = :namespace)
   AND (:model IS NULL OR model = :model)
   AND (:tag IS NULL OR instr(tags, :tag) > 0)
   AND (:writer IS NULL OR writer = :writer)
@@ -77,6 +79,7 @@ def put(database: sqlite3.Connection, items: Iterable[Item]) -> int:
 def clear(database: sqlite3.Connection, selector: Selector, now: float) -> int:
     """Delete what the selector matches, a step at a time; how many. All of it is gone when this returns."""
     chosen = {
+        "tenant": _chosen(selector.tenant),
         "namespace": _chosen(selector.namespace),
         "model": _chosen(selector.model),
         "tag": None if selector.tag is None else _tag(selector.tag),
@@ -153,6 +156,7 @@ def _row(entry: Entry) -> _Row:
         hash_of(entry.key),
         entry.expires // DUE_STEP,
         entry.created,
+        _octets(entry.tenant),
         _octets(entry.namespace),
         _octets(entry.model),
         _octets(entry.writer),

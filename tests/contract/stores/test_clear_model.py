@@ -26,12 +26,14 @@ ENTRIES = st.builds(
     model=NAMES,
     created=AGES.map(lambda age: NOW - age),
     expires=st.just(NOW + 60),
+    tenant=NAMES,
     namespace=NAMES,
     writer=NAMES,
     tags=TAGS,
 )
 SELECTORS = st.builds(
     Selector,
+    tenant=st.none() | NAMES,
     namespace=st.none() | NAMES,
     model=st.none() | NAMES,
     tag=st.none() | NAMES,
@@ -64,7 +66,7 @@ class Clearing(RuleBasedStateMachine):
         for key in matching:
             del self.model[key]
 
-    @rule(key=KEYS, member=st.sampled_from(["namespace", "model", "writer"]))
+    @rule(key=KEYS, member=st.sampled_from(["tenant", "namespace", "model", "writer"]))
     def clear_one_of_its_kind(self, key, member):
         if key in self.model:
             self.clear(Selector(**{member: getattr(self.model[key], member)}), 0.0)

@@ -92,17 +92,18 @@ async def test_an_expired_entry_is_handed_out_for_the_rules_to_judge(store):
 @pytest.mark.parametrize(
     "selector",
     [
+        Selector(tenant="a"),
         Selector(namespace="n"),
         Selector(model="m"),
         Selector(tag="t"),
         Selector(writer="w"),
         Selector(older_than=60.0),
-        Selector(namespace="n", model="m", tag="t", writer="w", older_than=60.0),
+        Selector(tenant="a", namespace="n", model="m", tag="t", writer="w", older_than=60.0),
     ],
 )
 async def test_clear_removes_what_is_selected_and_nothing_else(store, selector):
-    store.put(make_entry("hit", namespace="n", model="m", tags=("s", "t"), writer="w", created=NOW - 61))
-    store.put(make_entry("miss", namespace="nn", model="m/m", tags=("s", "tt"), writer="W", created=NOW - 60))
+    store.put(make_entry("hit", tenant="a", namespace="n", model="m", tags=("s", "t"), writer="w", created=NOW - 61))
+    store.put(make_entry("miss", tenant="aa", namespace="nn", model="m/m", tags=("s", "tt"), writer="W", created=NOW - 60))
     await store.flush()
     assert await store.clear(selector, NOW) == 1
     assert await store.get("hit") is None
@@ -133,7 +134,7 @@ async def test_a_tag_is_found_by_its_exact_text(store, tag):
     assert await store.get("exact") is None
 
 
-@pytest.mark.parametrize("member", ["namespace", "model", "tag", "writer"])
+@pytest.mark.parametrize("member", ["tenant", "namespace", "model", "tag", "writer"])
 async def test_a_clear_may_name_what_no_entry_can_have(store, member):
     store.put(make_entry("k"))
     assert await store.clear(Selector(**{member: LONE_SURROGATE}), NOW) == 0

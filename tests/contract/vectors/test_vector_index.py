@@ -174,18 +174,19 @@ async def test_a_drop_leaves_the_answer_that_has_taken_the_place(index):
 @pytest.mark.parametrize(
     "selector",
     [
+        Selector(tenant="a"),
         Selector(namespace="n"),
         Selector(model="m"),
         Selector(tag="t"),
         Selector(writer="w"),
         Selector(older_than=60.0),
-        Selector(namespace="n", model="m", tag="t", writer="w", older_than=60.0),
+        Selector(tenant="a", namespace="n", model="m", tag="t", writer="w", older_than=60.0),
     ],
 )
 async def test_clear_forgets_what_is_selected_and_nothing_else(index, clock, selector):
     now = clock.now
-    hit = make_head("hit", namespace="n", model="m", tags=("s", "t"), writer="w", created=now - 61)
-    miss = make_head("miss", namespace="nn", model="m/m", tags=("s", "tt"), writer="W", created=now - 60)
+    hit = make_head("hit", tenant="a", namespace="n", model="m", tags=("s", "t"), writer="w", created=now - 61)
+    miss = make_head("miss", tenant="aa", namespace="nn", model="m/m", tags=("s", "tt"), writer="W", created=now - 60)
     for head in (hit, miss):
         index.add(head)
         index.add(make_head(f"{head.key} waits", **{name: getattr(head, name) for name in ("namespace", "tags", "created")}))

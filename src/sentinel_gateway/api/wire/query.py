@@ -97,7 +97,7 @@ def _model(query: QueryBody, directory: Directory, defaults: Defaults) -> str:
             raise _model_needed("there is no default route: send 'model', or have the operator set routing.default")
         return name
     if provider not in directory.providers:
-        raise ModelNotFound(_why_off(provider, directory), param="provider")
+        raise ModelNotFound(_why_off(provider, directory), name=f"{provider}/{model or ''}", param="provider")
     own = model or defaults.models.get(provider)
     if own is None:
         raise _model_needed(f"'{provider}' has no default model: send 'model' as well")
