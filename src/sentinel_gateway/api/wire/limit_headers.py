@@ -24,41 +24,29 @@ SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 
-NOTHING: Final = Lines(b"")
 
-
+@lru_cache(maxsize=1024)
 def limit_headers(requests: Standing | None, tokens: Standing | None) -> Lines:
-    """How the tightest limits stand; nothing where there are none."""
-    if requests is not None and tokens is not None:
-        lines, quota, left = _told("requests", requests)
-        more, second_quota, second_left = _told_again("tokens", tokens)
-        text = f"{lines}{more}ratelimit-policy: {quota}, {second_quota}\r\nratelimit: {left}, {second_left}\r\n"
-        return Lines(text.encode("ascii"))
-    if requests is not None:
-        return _alone(*_told("requests", requests))
-    return _alone(*_told("tokens", tokens)) if tokens is not None else NOTHING
+    """How the tightest limits stand; nothing where there are none.
 
-
-def _alone(told: str, quota: str, left: str) -> Lines:
-    return Lines(f"{told}ratelimit-policy: {quota}\r\nratelimit: {left}\r\n".encode("ascii"))
+    Remembered: whoever asks no faster than its limit refills is told the same each time.
+    """
+    told = [_told(kind, standing) for kind, standing in (("requests", requests), ("tokens", tokens)) if standing is not None]
+    if not told:
+        return Lines(b"")
+    lines, quotas, left = zip(*told, strict=True)
+    text = f"{''.join(lines)}ratelimit-policy: {', '.join(quotas)}\r\nratelimit: {', '.join(left)}\r\n"
+    return Lines(text.encode("ascii"))
 
 
 def _told(kind: str, standing: Standing) -> tuple[str, str, str]:
     """OpenAI's three lines, and the members of the two structured headers."""
-    remaining, reset = f"{standing.remaining}", standing.reset
-    head, quota = _granted(kind, standing.limit)
-    lines = f"{head}{remaining}\r\nx-ratelimit-reset-{kind}: {_duration(reset)}\r\n"
-    return lines, quota, f'"{kind}";r={remaining};t={-(-reset // 1000)}'
-
-
-@lru_cache(maxsize=256)
-def _granted(kind: str, limit: int) -> tuple[str, str]:
-    """What a limit says of itself, up to what remains of it."""
-    return f"x-ratelimit-limit-{kind}: {limit}\r\nx-ratelimit-remaining-{kind}: ", f'"{kind}";q={limit};w=60'
-
-
-_told_again: Final = lru_cache(maxsize=256)(_told)
-"""Hits cost no tokens, so these mostly stand as they stood."""
+    limit, remaining, reset = standing.limit, standing.remaining, standing.reset
+    lines = (
+        f"x-ratelimit-limit-{kind}: {limit}\r\nx-ratelimit-remaining-{kind}: {remaining}\r\n"
+        f"x-ratelimit-reset-{kind}: {_duration(reset)}\r\n"
+    )
+    return lines, f'"{kind}";q={limit};w=60', f'"{kind}";r={remaining};t={-(-reset // SECOND)}'
 
 
 def _duration(milliseconds: int) -> str:
@@ -66,7 +54,7 @@ def _duration(milliseconds: int) -> str:
     if milliseconds < SECOND:
         return f"{milliseconds}ms" if milliseconds else "0s"
     if milliseconds < MINUTE:
-        return f"{milliseconds / 1000:g}s"
+        return f"{milliseconds / SECOND:g}s"
     minutes, rest = divmod(milliseconds, MINUTE)
     hours = f"{minutes // 60}h" if milliseconds >= HOUR else ""
-    return f"{hours}{minutes % 60}m{rest / 1000:g}s"
+    return f"{hours}{minutes % 60}m{rest / SECOND:g}s"
