@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +63,8 @@ SEMANTIC_MEMORY_BAR: Final = 260.0
 SEMANTIC_START_BAR: Final = 3.0
 ON_LOOP_BAR: Final = 0.3
 SEARCH_BAR: Final = 2.0
+WITHOUT_KEY: Final = "exact hit"
+WITH_KEY: Final = "exact hit, with a key"
 STAGES: Final = (sys.executable, "-m", "bench.semantic")
 
 LIBRARIES: Final = (
@@ -87,6 +89,8 @@ class Plan(msgspec.Struct, frozen=True):
     seconds: float
     in_scope: int = IN_SCOPE
     """Questions stored before anything is compared."""
+    pairs: int = 1
+    """Of short slices with a key and without: their difference is smaller than what a round's slices lie apart."""
     stages: bool = False
     """Measure the stages of the semantic tier as well, in a process of their own."""
     warm_up: float = 0.3
@@ -94,7 +98,7 @@ class Plan(msgspec.Struct, frozen=True):
     gateway: tuple[str, ...] = GATEWAY
 
 
-FULL: Final = Plan(rounds=5, seconds=2.0, stages=True)
+FULL: Final = Plan(rounds=5, seconds=2.0, pairs=40, stages=True)
 QUICK: Final = Plan(rounds=1, seconds=0.5, in_scope=500)
 
 
@@ -157,8 +161,10 @@ class Bench:
             process.wait_until_ready(port)
             yield Gateway(process, port, 0.0)
 
-    def measure(self, workload: Workload, round_: int, servers: Mapping[Target, Gateway]) -> Slice:
-        """One slice of load."""
+    def measure(
+        self, workload: Workload, round_: int, servers: Mapping[Target, Gateway], *, seconds: float | None = None
+    ) -> Slice:
+        """One slice of load, as long as the plan's unless told otherwise."""
         server, port, _ = servers.get(workload.target) or Gateway(self._mock, self._mock_port or 0, 0.0)
         url = f"http://127.0.0.1:{port}{f'/{MOCK}' if server is self._mock else ''}{workload.path}"
         make, clients = workload.make(self._numbers), workload.clients
@@ -166,7 +172,7 @@ class Bench:
         uvloop.run(closed_loop(url, make, clients, seconds=self._plan.warm_up))
         server.wait_until_quiet()
         calls, cpu = self._upstream_calls(), server.cpu_seconds()
-        report = uvloop.run(closed_loop(url, make, clients, seconds=self._plan.seconds))
+        report = uvloop.run(closed_loop(url, make, clients, seconds=seconds or self._plan.seconds))
         server.wait_until_quiet()
         calls, cpu = self._upstream_calls() - calls, server.cpu_seconds() - cpu
         return Slice(
@@ -184,6 +190,14 @@ class Bench:
             upstream_calls=calls / max(1, report.requests),
             expected_upstream_calls=workload.upstream_calls,
         )
+
+    def measure_pair(self, number: int, servers: Mapping[Target, Gateway]) -> float:
+        """CPU seconds that a key and its limits add to a hit: two short slices, one right after the other."""
+        pair = [workload for workload in WORKLOADS if workload.name in {WITHOUT_KEY, WITH_KEY}]
+        found = {}
+        for workload in pair if number % 2 == 0 else pair[::-1]:
+            found[workload.name] = self.measure(workload, number, servers, seconds=self._plan.seconds / 5).cpu_per_unit
+        return found[WITH_KEY] - found[WITHOUT_KEY]
 
     def fill(self, gateway: Gateway, questions: int) -> None:
         """Have these many questions answered, so that there is something to compare with."""
@@ -239,6 +253,7 @@ def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
                 slices.append(bench.measure(workload, round_, servers))
                 print(_progress(slices[-1]), file=sys.stderr)
         loaded = gateway.process.resident_bytes()
+        door = [bench.measure_pair(number, servers) for number in range(plan.pairs)]
     process = [
         Figure("start to ready", "s", starts[False], START_BAR),
         Figure("start to ready, semantic", "s", starts[True], SEMANTIC_START_BAR),
@@ -247,7 +262,7 @@ def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
         Figure("memory, idle, semantic", "MB", [idle[True] / 1e6], SEMANTIC_MEMORY_BAR),
         Figure(f"memory, {plan.in_scope} questions", "MB", [filled / 1e6]),
     ]
-    return figures(slices) + process, slices
+    return [*figures(slices, door), *process], slices
 
 
 def _with_stages(found: list[Figure], directory: Path, core: int) -> list[Figure]:
@@ -277,8 +292,8 @@ def _progress(slice_: Slice) -> str:
     return f"round {slice_.round}  {slice_.workload:22}{slice_.rate:8.0f}/s  {cpu}  {slice_.problems or ''}"
 
 
-def figures(slices: list[Slice]) -> list[Figure]:
-    """CPU time of each workload, and what the gateway adds to the first byte of a stream."""
+def figures(slices: list[Slice], door: Sequence[float]) -> list[Figure]:
+    """CPU time of each workload, of the `door` what it adds, and what the gateway adds to the first byte of a stream."""
     by_workload = {workload.name: [slice_ for slice_ in slices if slice_.workload == workload.name] for workload in WORKLOADS}
     found = []
     for workload in WORKLOADS:
@@ -289,11 +304,8 @@ def figures(slices: list[Slice]) -> list[Figure]:
             found.append(Figure(workload.name, unit, _cpu(by_workload[workload.name]), CPU_BARS.get(workload.name), floor, there))
     pairs = zip(by_workload["stream"], by_workload["direct stream"], strict=True)
     added = [(through.first_byte_p50 - direct.first_byte_p50) * 1000 for through, direct in pairs]
-    hits = zip(_cpu(by_workload["exact hit, with a key"]), _cpu(by_workload["exact hit"]), strict=True)
-    door = [with_key - without for with_key, without in hits]
-    found.append(
-        Figure("a key and its limits, a hit", "us CPU", door, DOOR_BAR, slowness=_slowness(by_workload, "floor, answer"))
-    )
+    slowness = _slowness(by_workload, "floor, answer")
+    found.append(Figure("a key and its limits, a hit", "us CPU", [cpu * 1e6 for cpu in door], DOOR_BAR, slowness=slowness))
     slowness = _slowness(by_workload, "floor, stream")
     return [*found, Figure("stream, first byte added", "ms, p50", added, FIRST_BYTE_BAR, slowness=slowness)]
 

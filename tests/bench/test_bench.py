@@ -89,7 +89,8 @@ def test_figures_are_made_of_slices():
         )
         for number, workload in itertools.product(range(2), WORKLOADS)
     ]
-    found = {figure.name: figure for figure in figures(slices)}
+    found = {figure.name: figure for figure in figures(slices, [3e-6, 5e-6])}
+    assert found["a key and its limits, a hit"].values == pytest.approx([3.0, 5.0])
     assert found["miss"].values == pytest.approx([200.0, 200.0])
     assert (found["exact hit"].bar, found["miss"].bar, found["stream"].bar, found["stream hit"].bar) == (60, 220, 40, None)
     assert found["stream, first byte added"].values == pytest.approx([float(len("stream") - len("direct stream"))] * 2)
