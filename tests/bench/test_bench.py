@@ -162,7 +162,7 @@ def test_a_process_inherits_nothing_but_what_it_is_given(tmp_path, monkeypatch):
     monkeypatch.setenv("REDIS_URL", "redis://somewhere")
     own = os.sched_getaffinity(0)
     code = "import json, os; print(json.dumps([dict(os.environ), os.getcwd(), sorted(os.sched_getaffinity(0))]), flush=True)"
-    with child(tmp_path, code + "; input()", PORT="1") as process:
+    with child(tmp_path, code + "; import time; time.sleep(60)", PORT="1") as process:
         environment, directory, cores = json.loads(process.wait_for_line())
     assert environment.keys() - {"LC_CTYPE"} <= {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PORT"}
     assert environment["PORT"] == "1"

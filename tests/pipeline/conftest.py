@@ -15,12 +15,13 @@ from sentinel_gateway.core.routing import Directory, Target
 from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.handle import Live, Pipeline, Reply, Terms
+from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Decode, Plan, Planner
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import Provider
+from sentinel_gateway.ports import IdempotencyStore, Provider
 from tests.fakes import FakeClock, FakeEmbedder, FakeEvents, FakeFar, FakeIndex, FakeNear, FakeProvider
 
 NEAR_TTL = 300.0
@@ -39,6 +40,7 @@ class Path:
         rules: TtlRules | None = None,
         decode: Decode | None = None,
         first: Provider | None = None,
+        idempotency: IdempotencyStore | None = None,
     ) -> None:
         self.clock, self.events = FakeClock(), FakeEvents()
         self.near, self.far = FakeNear(), FakeFar()
@@ -51,13 +53,14 @@ class Path:
         self.tiers = Tiers(self.near, self.far if far else None, index, near_ttl=NEAR_TTL, clock=self.clock)
         self.semantic = Semantic(self.index, self.embedder, self.tiers, Thresholds(usual=0.95, least=0.7)) if semantic else None
         self._providers: dict[str, Provider] = {"first": first or self.first, "second": self.second}
+        self._idempotency = Idempotency(idempotency, IdempotencyLimits(), self.clock) if idempotency else None
         self.pipeline = self._wire(rules or TtlRules(), decode or partial(read_request, max_depth=64))
 
     def _wire(self, rules: TtlRules, decode: Decode) -> Pipeline:
         providers = self._providers
         directory = Directory(aliases=ALIASES, providers=tuple(providers), catalogues={}, known={})
         return Pipeline(
-            terms=Terms(Admission(Capacity(8, 0, 0.0), self._draw)),
+            terms=Terms(Admission(Capacity(8, 0, 0.0), self._draw), self._idempotency),
             planner=Planner("chat", decode, lambda: directory),
             tiers=self.tiers,
             semantic=self.semantic,

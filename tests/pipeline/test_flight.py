@@ -68,3 +68,8 @@ async def test_a_joined_stream_too_long_to_be_put_together_is_asked_for_anew(pat
 
 async def _all(live: Live) -> list[list[bytes]]:
     return [batch async for batch in live.payloads()]
+
+
+def test_the_flights_tell_how_many_they_are():
+    flights = flight.Flights()
+    assert repr(flights) == "<Flights 0 in the air>"

@@ -27,7 +27,7 @@ from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.stores.idempotency import SqliteIdempotency, open_file
 from tests.fakes import FakeIdempotency, FakeStream, completion, spoken, turns
-from tests.pipeline.conftest import ALIASES, question
+from tests.pipeline.conftest import ALIASES, Path, question
 
 pytestmark = pytest.mark.anyio
 
@@ -431,3 +431,17 @@ async def test_a_fault_of_ours_is_no_answer_and_asks_nobody_again(path):
         await keyed.idempotency.answer(held, plan, path.journey(), work)
     with pytest.raises(RequestInterrupted):
         await keyed.idempotency.answer(held, plan, path.journey(), work)
+
+
+async def test_the_path_does_it_once_also_where_nothing_is_limited():
+    path = Path(idempotency=FakeIdempotency())
+    path.first.replies += [completion()]
+    replies_ = []
+    for _ in range(2):
+        journey = path.journey()
+        journey.idempotency_key = "k"
+        reply, _ = await path.ask(question(), journey)
+        replies_.append(reply)
+        assert (journey.goes_on, journey.report) == (False, None)
+    assert [type(reply).__name__ for reply in replies_] == ["Whole", "Repeated"]
+    assert path.calls == 1

@@ -9,7 +9,7 @@ from sentinel_gateway.core.caching import Miss, NotStorable, Selector, Store, Wi
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.pipeline.handle import Cached
 from tests.fakes import FakeStream, HandMovedLoop, completion, spoken, turns
-from tests.pipeline.conftest import question
+from tests.pipeline.conftest import Path, question
 
 pytestmark = pytest.mark.anyio
 
@@ -196,3 +196,10 @@ async def test_look_far_answers_without_a_farther_tier(make_path):
     near = path.tiers.look_near("k", Wish())
     assert await path.tiers.look_far("k", Wish(), near) == Miss((near,))
     assert repr(path.tiers).startswith("<Tiers <tests.fakes.FakeNear")
+
+
+async def test_without_a_farther_tier_those_of_memory_are_counted():
+    path = Path(far=False)
+    path.first.replies += [completion()]
+    await path.ask(question())
+    assert await path.tiers.count() == 1

@@ -176,18 +176,18 @@ class Pipeline:
         if joined is not None:
             journey.outcome = "coalesced"
         flight.board()
-        live = False
+        live, completion = False, None
         try:
             opened = await flight.opened()
             live = plan.request.stream and isinstance(opened, Relay)
-            if live:
-                flight.tell(journey)
-                return Live(plan, flight)
-            completion = opened if isinstance(opened, Completion) else _put_together(await flight.answer())
-        finally:
             if not live:
-                flight.tell(journey)
+                completion = opened if isinstance(opened, Completion) else _put_together(await flight.answer())
+        finally:
+            flight.tell(journey)
+            if not live:
                 await flight.leave()
+        if live:
+            return Live(plan, flight)
         if completion is None:  # too long to be put together from the stream that another asked for
             await self._reserve(plan, journey)
             return await self._fly(plan, journey, self._flights.launch(plan, journey, partial(self._open, plan), alone=True))
