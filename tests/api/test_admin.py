@@ -2,9 +2,14 @@
 
 import asyncio
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
+from sentinel_gateway.api.admin import Admin, Controls
+from sentinel_gateway.core.access import operator
+from sentinel_gateway.core.issuance import AuditEntry
+from sentinel_gateway.errors import ConfigurationError, ReloadRejected, StoreDown
 from tests.gateway import ADMIN_KEY, chat, one_provider, post, provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
@@ -411,3 +416,26 @@ async def test_reload_under_load(reloading, chaos, upstream, text):
     assert {answer.status for answer in answers} == {200}
     assert all(answer.sse.done for answer in answers if "event-stream" in answer.headers["content-type"])
     assert {call.body["model"] for call in upstream.calls} == {"mock-model", "mock-small"}, "both were in force"
+
+
+class FullLog:
+    """An audit log that takes one entry, and then no more."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+
+    async def append(self, entry: AuditEntry) -> None:
+        if self.entries:
+            raise StoreDown("the disk is full")
+        self.entries.append(entry)
+
+
+async def test_the_faults_of_a_configuration_are_told_whatever_the_audit_log_takes():
+    async def reload() -> list[str]:
+        raise ConfigurationError([("modles", "unknown setting")])
+
+    log = FullLog()
+    admin = Admin(None, log, guard=None, controls=Controls(dict, None, reload), clock=lambda: 0.0)
+    with pytest.raises(ReloadRejected, match="modles"):
+        await admin.reload(SimpleNamespace(state=SimpleNamespace(caller=operator("admin-key"))))
+    assert [entry.action for entry in log.entries] == ["configuration.reload"]
