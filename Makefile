@@ -2,9 +2,10 @@
 
 PYTHON ?= python3
 PORT ?= 8080
+DATA ?= data/sets
 
 # Debian packages that parts of the suite need; all else that `make test` runs comes from PyPI.
-TEST_PACKAGES := nginx
+TEST_PACKAGES := nginx redis-server
 
 BIN := .venv/bin
 HASHED := --quiet --require-hashes
@@ -21,7 +22,7 @@ NPM_QUIET := --ignore-scripts --no-audit --no-fund --loglevel=error
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-long test-sdks test-deps test-health test-metrics check fmt coverage bench build lock lock-sdks clean
+.PHONY: help run test test-long test-sdks test-deps test-health test-metrics check fmt coverage bench conduct simulate eval eval-full build lock lock-sdks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -32,13 +33,13 @@ run: .venv/runtime.stamp ## start the gateway on 127.0.0.1:8080 (PORT=...), its 
 test: .venv/dev.stamp ## the whole suite: rules, contracts, faults, import rules, shape of the code
 	@$(BIN)/python -m pytest
 
-test-long: .venv/dev.stamp ## what has a bar on time, statistics or memory, and takes its time
+test-long: .venv/dev.stamp $(SDKS)/redis-4.5.1/python.stamp ## what has a bar on time, statistics or memory, and takes its time
 	@$(BIN)/python -m pytest -m long -rP -o faulthandler_timeout=3600
 
 test-sdks: .venv/dev.stamp $(SDK_STAMPS) ## the clients' SDKs, unchanged, each in its own environment
 	@$(BIN)/python -m pytest -m sdks tests/sdks
 
-test-deps: ## install the Debian packages that parts of the suite need (nginx)
+test-deps: ## install the Debian packages that parts of the suite need (nginx, Redis 7)
 	@scripts/test_deps.sh $(TEST_PACKAGES)
 
 test-health: ## is a gateway running on PORT, and healthy?
@@ -66,6 +67,19 @@ coverage: .venv/dev.stamp ## the suite with branch coverage; the rules and the p
 
 bench: .venv/dev.stamp ## CPU, latency and memory against our own upstream
 	@$(BIN)/python -m bench.run
+	@$(BIN)/python -m bench.shared
+
+conduct: .venv/dev.stamp ## faults of providers, one by one: what a caller gets, and whom the gateway asked
+	@$(BIN)/python -m bench.conduct
+
+simulate: .venv/dev.stamp ## retries, circuits and flights under 10,000 seeds of weather (SEEDS=...)
+	@$(BIN)/python -m tests.simulation.simulator --seeds $(or $(SEEDS),10000)
+
+eval: .venv/dev.stamp ## the semantic tier on questions with known answers, beside other rules (DATA=folder with the sets)
+	@$(BIN)/python -m bench.evaluation --data $(DATA)
+
+eval-full: .venv/dev.stamp ## the same with five seeds and four rates of errors of the judge
+	@$(BIN)/python -m bench.evaluation --data $(DATA) --full
 
 build: .venv/dev.stamp ## wheel and source archive into dist/
 	@rm -rf dist
@@ -73,7 +87,7 @@ build: .venv/dev.stamp ## wheel and source archive into dist/
 
 lock: .venv/dev.stamp ## bring requirements/*.lock in step with pyproject.toml (UPGRADE=1: newest versions)
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --output-file requirements/dev.lock
-	@$(COMPILE) --constraint requirements/dev.lock pyproject.toml --output-file requirements/runtime.lock
+	@$(COMPILE) --constraint requirements/dev.lock --extra redis pyproject.toml --output-file requirements/runtime.lock
 	@$(COMPILE) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
 
 lock-sdks: .venv/dev.stamp $(SDKS)/node/python.stamp ## bring the locks under tests/sdks in step (UPGRADE=1: newest versions)

@@ -100,6 +100,10 @@ class Process:
         line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) * 1024
 
+    def metrics(self, port: int) -> str:
+        """What it tells Prometheus. Raises OSError."""
+        return get(port, "/metrics")[1].decode()
+
     def wait_until_quiet(self) -> None:
         """Let it finish what it does behind the answers (writing, logging); not longer than a few seconds."""
         end = time.monotonic() + QUIET_SECONDS

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -123,8 +124,8 @@ class Bench:
         self._numbers: Numbers = itertools.count()
 
     @contextmanager
-    def gateway(self, name: str, *, semantic: bool = False) -> Iterator[Gateway]:
-        """A gateway that knows the mock's address and a key, and has nothing else but an empty directory."""
+    def gateway(self, name: str, *, semantic: bool = False, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[Gateway]:
+        """A gateway that knows the mock's address and a key, and has nothing else but an empty directory; `more` variables."""
         directory = self._directory / name
         home = directory / "home"
         home.mkdir(parents=True, exist_ok=True)
@@ -136,6 +137,8 @@ class Bench:
             "OPENAI_API_KEY": "sk-bench",
             "OPENAI_BASE_URL": self._upstream,
             "SENTINEL_CACHE__SEMANTIC__ENABLED": str(semantic),
+            "SENTINEL_CACHE__SEMANTIC__EXPLORATION": "0",
+            **more,
         }
         start = time.perf_counter()
         command, core = self._plan.gateway, self._cores.gateway

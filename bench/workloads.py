@@ -114,6 +114,11 @@ def _encode(body: dict[str, Any]) -> bytes:
     return json.dumps(body).encode()
 
 
+def plain(text: str) -> bytes:
+    """A plain question, as the workloads ask it."""
+    return _encode(_body(text))
+
+
 def same(question: str, *headers: tuple[str, str], **more: Any) -> Maker:
     """The same bytes every time."""
     message = Message(_encode(_body(question, **more)), headers)

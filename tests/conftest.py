@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from sentinel_gateway.settings.variables import FILE, LATER, PREFIX, VARIABLES
+from tests.servers import REDIS7, REDIS8, RedisCluster, RedisServer
 
 REQUIRE = "SENTINEL_TEST_REQUIRE"
 LAST_WAIT = 30
@@ -38,7 +39,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def absent() -> Callable[[str], NoReturn]:
     """To be called with what the test needs and this machine lacks: the test is left out, and listed at the end of the run.
 
@@ -51,6 +52,27 @@ def absent() -> Callable[[str], NoReturn]:
         pytest.skip(f"this machine lacks {what}")
 
     return leave_out
+
+
+@pytest.fixture(scope="session")
+def redis8(tmp_path_factory) -> Iterator[RedisServer]:
+    """Redis 8, with vector sets. Others have used it: flush it first."""
+    with RedisServer(REDIS8, tmp_path_factory.mktemp("redis8")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis7(tmp_path_factory, absent) -> Iterator[RedisServer]:
+    """Debian's Redis 7, without vector sets, where it is installed. Others have used it: flush it first."""
+    with RedisServer(REDIS7 or absent("redis-server: make test-deps installs it"), tmp_path_factory.mktemp("redis7")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory) -> Iterator[RedisCluster]:
+    """Three nodes of Redis 8. Others have used it: flush it first."""
+    with RedisCluster(REDIS8, tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,20 +2,23 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinel_gateway.core.bulletin import Notice
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Chunk, read_answer
+from sentinel_gateway.core.evidence import Count, Decision, Finding, Findings, Label
 from sentinel_gateway.core.idempotency import Claim, Held, Outcome
 from sentinel_gateway.core.matching import Neighbour
-from sentinel_gateway.core.record import Record
+from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.core.tightening import Stance
 from sentinel_gateway.errors import EmbedderDown, StoreDown
-from sentinel_gateway.ports import ChunkStream, Completion, ScopeView, UpstreamCall
+from sentinel_gateway.ports import ChunkStream, Completion, Landed, ScopeView, UpstreamCall
 
 Vector = NDArray[np.float32]
 T = TypeVar("T")
@@ -85,6 +88,49 @@ class FakeIdempotency:
         return self.held.get(held.mark) == Held(held.fingerprint, None)
 
 
+NO_TIME: Final = 0.01
+"""Seconds in which a fake does nothing."""
+
+
+class FakeHandover:
+    """What all nodes of a fleet see, and one node's end of it: a `Handover`. What was landed stays fresh until it is `old`."""
+
+    def __init__(self, shared: "FakeHandover | None" = None, name: str = "") -> None:
+        self._shared = shared or self
+        self._name = name
+        self.holders: dict[str, tuple[str, int]] = {}
+        self.landed: dict[str, Landed] = {}
+        self.old = False
+        self.down = False
+
+    def of(self, name: str) -> "FakeHandover":
+        return FakeHandover(self._shared, name)
+
+    async def claim(self, key: str, flight: int, *, waited: float) -> Landed | bool:
+        shared = self._shared
+        if shared.down:
+            raise StoreDown("down")
+        if key in shared.landed and (not shared.old or waited > NO_TIME):
+            return shared.landed[key]
+        name, number = shared.holders.get(key, (self._name, flight))
+        if name != self._name or number > flight:
+            return False
+        shared.holders[key] = self._name, flight
+        return True
+
+    def land(self, key: str, flight: int, landed: Landed) -> None:
+        if self._shared.holders.get(key) == (self._name, flight):
+            self._shared.landed[key] = landed
+            self.release(key, flight)
+
+    def release(self, key: str, flight: int) -> None:
+        if self._shared.holders.get(key) == (self._name, flight):
+            del self._shared.holders[key]
+
+    async def close(self) -> None:
+        pass
+
+
 class FakeNear:
     """A memory tier without bounds. Unless it `takes` them, entries are dropped."""
 
@@ -109,6 +155,26 @@ class FakeNear:
 
     def size(self) -> tuple[int, int]:
         return len(self.entries), sum(len(entry.body) for entry in self.entries.values())
+
+
+class FakeBulletin:
+    """What was told to other nodes. While `down`, they can't be told."""
+
+    def __init__(self) -> None:
+        self.notices: list[Notice] = []
+        self.down = False
+
+    async def publish(self, notice: Notice) -> None:
+        await asyncio.sleep(0)
+        if self.down:
+            raise StoreDown("told to")
+        self.notices.append(notice)
+
+    async def follow(self, heard: Callable[[Notice], Awaitable[None]], missed: Callable[[], Awaitable[None]]) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
 
 
 class FakeEmbedder:
@@ -144,13 +210,19 @@ class FakeEmbedder:
 
 
 class FakeIndex:
-    """An index without bounds. While `down` its coroutines fail; `strays` are found whatever scope is asked."""
+    """An index without bounds. While `down` its coroutines fail; `strays` are found whatever scope is asked.
+
+    `hold` makes a clear wait, until the event is set.
+    """
+
+    shared = False
 
     def __init__(self) -> None:
         self.down = False
         self.heads: dict[str, Head] = {}
         self.vectors: dict[str, Vector] = {}
         self.strays: list[Neighbour] = []
+        self.hold: asyncio.Event | None = None
 
     def add(self, head: Head) -> None:
         self.heads[head.key] = head
@@ -179,15 +251,126 @@ class FakeIndex:
                 self.vectors.pop(head.key, None)
 
     async def clear(self, selector: Selector, now: float) -> int:
+        if self.hold is not None:
+            await self.hold.wait()
         self._work()
         gone = [head for head in self.heads.values() if selector.matches(head, now)]
         self.drop(gone)
         return len(gone)
 
+    async def questions(self, selector: Selector, now: float) -> AsyncGenerator[list[tuple[Head, Vector | None]]]:
+        """Those of a scope on a page."""
+        self._work()
+        heads = [head for head in self.heads.values() if selector.matches(head, now)]
+        for scope in dict.fromkeys(head.scope for head in heads):
+            yield [(head, self.vectors.get(head.key)) for head in heads if head.scope == scope]
+
     def size(self) -> tuple[int, int]:
         return len(self.heads), len(self.vectors)
 
+    async def status(self) -> dict[str, str]:
+        return {"vectors": "down" if self.down else "up"}
+
+    async def prepare(self) -> None: ...
+    async def close(self) -> None: ...
     def _work(self) -> None:
+        if self.down:
+            raise StoreDown("told to")
+
+
+class FakeEvidence:
+    """Decisions by our ids, and what was said of them. While `down` it fails; `hold` makes findings wait."""
+
+    def __init__(self) -> None:
+        self.decisions: dict[str, Decision] = {}
+        self.said: dict[tuple[str, str], Label] = {}
+        self.down = False
+        self.lots: list[tuple[int, int]] = []
+        self.counts: list[Count] = []
+        self.taken: dict[str, Stance] = {}
+        self.hold: asyncio.Event | None = None
+
+    async def keep(self, decisions: Sequence[Decision], counts: Sequence[Count]) -> None:
+        await self._pass()
+        self.lots.append((len(decisions), len(counts)))
+        self.decisions |= {decision.id: decision for decision in decisions}
+        self.counts += counts
+
+    async def stances(self) -> list[Stance]:
+        await self._pass()
+        return list(self.taken.values())
+
+    async def take(self, stance: Stance) -> None:
+        await self._pass()
+        self.taken[stance.scope] = stance
+
+    async def get(self, id: str) -> Decision | None:  # noqa: A002 - its name
+        await self._pass()
+        return self.decisions.get(id)
+
+    async def findings(self, since: float, *, scopes: int) -> Findings:
+        await self._pass()
+        if self.hold is not None:
+            await self.hold.wait()
+        labels = [
+            Finding(kept.id, kept.at, kept.scope, kept.drawn, label.source, label.correct)
+            for (of, _), label in self.said.items()
+            if (kept := self.decisions[of]).at >= since
+        ]
+        sums: dict[str, list[int]] = {}
+        for count in self.counts:
+            reached, hits = sums.get(count.scope, (0, 0))
+            sums[count.scope] = [reached + count.reached, hits + count.hits]
+        all_scopes = [Count(0, scope, *both) for scope, both in sums.items()]
+        whole = sum(count.reached for count in self.counts), sum(count.hits for count in self.counts)
+        return Findings(labels, *whole, all_scopes[:scopes])
+
+    async def find(self, id: str, *, tenant: str) -> Decision | None:  # noqa: A002 - its name
+        await self._pass()
+        found = [kept for kept in self.decisions.values() if kept.tenant == tenant and id in {kept.id, kept.request_id}]
+        return found[-1] if found else None
+
+    async def label(self, label: Label) -> bool:
+        await self._pass()
+        old = self.said.get((label.decision, label.source))
+        self.said[label.decision, label.source] = label
+        return old is None or old.correct != label.correct
+
+    async def labels(self, decision: str) -> tuple[Label, ...]:
+        await self._pass()
+        return tuple(label for (of, _), label in self.said.items() if of == decision)
+
+    async def _pass(self) -> None:
+        await asyncio.sleep(0)
+        if self.down:
+            raise StoreDown("told to")
+
+
+class FakeLearners:
+    """What was learned, by realm. While `down` it fails; `hold` makes it wait until the event is set."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.down = False
+        self.hold: asyncio.Event | None = None
+
+    async def keep(self, realm: str, state: bytes, at: float) -> None:
+        await self._pass()
+        self.kept.pop(realm, None)
+        self.kept[realm] = state
+
+    async def find(self, realm: str) -> bytes | None:
+        await self._pass()
+        return self.kept.get(realm)
+
+    async def latest(self, limit: int) -> list[str]:
+        await self._pass()
+        return list(self.kept)[-limit:][::-1]
+
+    async def _pass(self) -> None:
+        await asyncio.sleep(0)
+        if self.hold is not None:
+            await self.hold.wait()
         if self.down:
             raise StoreDown("told to")
 
@@ -195,17 +378,18 @@ class FakeIndex:
 class FakeFar:
     """A farther tier. While `down` it fails; `hold` makes it wait in the middle of an operation, until the event is set.
 
-    Unless it `takes` them, entries are dropped.
+    Unless it `takes` them, entries are dropped. Unless it `promises` to, it keeps them and does not say so.
     """
 
     tier: Tier = "disk"
+    shared = False
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.asked: list[str] = []
         self.puts = 0
         self.down = False
-        self.takes = True
+        self.takes = self.promises = True
         self.hold: asyncio.Event | None = None
         self.reached = asyncio.Event()
 
@@ -226,7 +410,7 @@ class FakeFar:
         self.puts += 1
         if self.takes:
             self.entries[entry.key] = entry
-        return self.takes
+        return self.takes and self.promises
 
     async def clear(self, selector: Selector, now: float) -> int:
         await self._pass()
@@ -328,10 +512,14 @@ class FakeEvents:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.attempts: list[Attempt] = []
         self.notes: list[tuple[str, dict[str, str | float | bool | None]]] = []
 
     def finished(self, record: Record) -> None:
         self.records.append(record)
+
+    def attempted(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
 
     def note(self, event: str, **fields: str | float | bool | None) -> None:
         self.notes.append((event, fields))

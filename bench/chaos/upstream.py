@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from random import Random
 from types import TracebackType
@@ -14,6 +15,7 @@ import msgspec
 from bench.chaos import answer
 from bench.chaos.call import Call
 from bench.chaos.connection import Connection, Request
+from bench.chaos.embeddings import embeddings_body
 from bench.chaos.fault import PLAIN, SWITCHES, Fault, FaultError
 from bench.chaos.question import Question, QuestionError, read_question
 from bench.chaos.reply import HTML, PAGE, TORN, Reply, body_reply, chunked_reply, error_body, error_reply, filled
@@ -21,6 +23,7 @@ from bench.chaos.stream import stream
 
 MODELS: Final = ("mock-model", "mock-small", "mock-large")
 CHAT: Final = "/chat/completions"
+EMBEDDINGS: Final = "/embeddings"
 CATALOGUE: Final = "/models"
 HEADER: Final = b"x-chaos"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
@@ -47,8 +50,9 @@ class Place(NamedTuple):
 class ChaosUpstream:
     """An OpenAI-compatible upstream on a loopback port of its own, for as long as the context is open.
 
-    The fault of a chat call is the next of the queue, else the `x-chaos` header's, else the base URL's; other calls
-    leave the queue alone. `seed` decides which calls an `err_rate` befalls. The log holds the last `keep_calls` calls.
+    The fault of a call for chat or embeddings is the next of the queue, else the `x-chaos` header's, else the base URL's;
+    other calls leave the queue alone. `seed` decides which calls an `err_rate` befalls. The log holds the last
+    `keep_calls` calls.
     """
 
     def __init__(self, *, port: int = 0, seed: int = 0, keep_calls: int = 10_000) -> None:
@@ -94,7 +98,7 @@ class ChaosUpstream:
 
     @property
     def calls(self) -> list[Call]:
-        """The log, oldest first: chat and catalogue calls and unknown paths, but not the mock's own `/__` routes."""
+        """The log, oldest first: calls for chat, embeddings, catalogue and unknown paths, but not the mock's own `/__` routes."""
         return list(self._log)
 
     @property
@@ -139,15 +143,17 @@ class ChaosUpstream:
             return call, _refusal(400, place.error)
         match request.method, place.route:
             case "POST", "chat":
-                return call, self._faulty(call, self._queue.popleft() if self._queue else None, place, chat=True)
+                return call, self._faulty(call, self._queue.popleft() if self._queue else None, place, chat_reply)
+            case "POST", "embeddings":
+                return call, self._faulty(call, self._queue.popleft() if self._queue else None, place, embeddings_reply)
             case "GET", "models":
-                return call, self._faulty(call, None, place, chat=False)
+                return call, self._faulty(call, None, place, models_reply)
             case _, "":
                 return call, _refusal(404, f"no route {path}")
             case _:
                 return call, _refusal(405, f"{request.method} is not allowed here")
 
-    def _faulty(self, call: Call, queued: Fault | None, place: Place, *, chat: bool) -> Reply:
+    def _faulty(self, call: Call, queued: Fault | None, place: Place, answered: Callable[[Call], Reply]) -> Reply:
         header = call.header(HEADER) if queued is None else None
         try:
             call.fault = queued or (place.fault if header is None else Fault.parse(header))
@@ -160,7 +166,7 @@ class ChaosUpstream:
             return body_reply(200, TORN, fault)
         if fault.html:
             return body_reply(200, PAGE, fault, kind=HTML)
-        return chat_reply(call) if chat else body_reply(200, CATALOGUE_BODY, fault)
+        return answered(call)
 
     def _control(self, request: Request, path: str, query: str) -> Reply:
         match request.method, path:
@@ -185,7 +191,7 @@ class ChaosUpstream:
 @lru_cache(maxsize=1024)
 def read_path(path: str) -> Place:
     """Routes by the end of the path; what stands before it is settings, or the words of some provider's base URL."""
-    for end, route in ((CHAT, "chat"), (CATALOGUE, "models")):
+    for end, route in ((CHAT, "chat"), (EMBEDDINGS, "embeddings"), (CATALOGUE, "models")):
         if path.endswith(end):
             words = unquote(path.removesuffix(end)).strip("/").split("/")
             settings = [word for word in words if "=" in word or word.split(";")[0] in SWITCHES]
@@ -207,6 +213,20 @@ def chat_reply(call: Call) -> Reply:
     if question.stream:
         return chunked_reply(EVENT_STREAM, stream(question, sayings, fault, call.sequence), fault)
     return _whole(question, sayings, call)
+
+
+def embeddings_reply(call: Call) -> Reply:
+    """The answer to a call for embeddings, with the fault of the call."""
+    try:
+        body, tokens = embeddings_body(call.body)
+    except (TypeError, KeyError, IndexError, AttributeError, ValueError) as exc:
+        return _refusal(400, f"not a request for embeddings: {exc!r}")
+    return body_reply(200, body, call.fault, tokens=tokens)
+
+
+def models_reply(call: Call) -> Reply:
+    """The catalogue, with the fault of the call."""
+    return body_reply(200, CATALOGUE_BODY, call.fault)
 
 
 def _whole(question: Question, sayings: list[answer.Saying], call: Call) -> Reply:

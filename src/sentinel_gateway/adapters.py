@@ -4,8 +4,10 @@ Whatever is heavy and may be switched off is imported when it is asked for.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -13,13 +15,21 @@ import msgspec
 
 from sentinel_gateway import __version__
 from sentinel_gateway.core.idempotency import Quota
+from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.counters.bpe import BpeCounter, CounterLimits
-from sentinel_gateway.errors import EmbedderDown, UpstreamError
+from sentinel_gateway.errors import ConfigurationError, EmbedderDown, StoreDown, UpstreamError
+from sentinel_gateway.pipeline.evidence import Evidence, Kept
+from sentinel_gateway.pipeline.evidence_log import EvidenceLog
 from sentinel_gateway.pipeline.keyring import KeyRing
+from sentinel_gateway.pipeline.spending import Spending
+from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import (
     AuditLog,
+    Bulletin,
     Clock,
+    Embedder,
     Events,
+    Handover,
     IdempotencyStore,
     KeyStore,
     LimitStore,
@@ -27,18 +37,28 @@ from sentinel_gateway.ports import (
     Provider,
     TokenCounter,
     VectorArchive,
+    VectorIndex,
 )
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._http import HttpClient
+from sentinel_gateway.providers._provider import ProviderConfig
+from sentinel_gateway.providers._sigv4 import Credentials
+from sentinel_gateway.providers._translated import TranslatedProvider
+from sentinel_gateway.providers.anthropic import Anthropic
+from sentinel_gateway.providers.bedrock import Bedrock, Signer
 from sentinel_gateway.providers.demo import NAME as DEMO
 from sentinel_gateway.providers.demo import DemoProvider
-from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig
+from sentinel_gateway.providers.gemini import Gemini
+from sentinel_gateway.providers.openai import OpenAIProvider
 from sentinel_gateway.providers.prices import price_of
 from sentinel_gateway.settings.model import ProviderSettings, Settings
 from sentinel_gateway.stores._state_file import StateFile
 from sentinel_gateway.stores.audit import SqliteAudit
+from sentinel_gateway.stores.evidence import SqliteEvidence
 from sentinel_gateway.stores.idempotency import SqliteIdempotency, open_file
 from sentinel_gateway.stores.keys import SqliteKeys
+from sentinel_gateway.stores.learners import SqliteLearners
+from sentinel_gateway.stores.lone_bulletin import LoneBulletin
 from sentinel_gateway.stores.memory import MemoryStore
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from sentinel_gateway.stores.secret import gateway_secret
@@ -47,10 +67,23 @@ from sentinel_gateway.telemetry.lines import json_line, text_line
 from sentinel_gateway.telemetry.logs import LogWriter
 
 if TYPE_CHECKING:
+    from qdrant_client import AsyncQdrantClient
+
     from sentinel_gateway.embedders.local import LocalEmbedder
-    from sentinel_gateway.vectors.memory import MemoryIndex
+    from sentinel_gateway.stores._redis import RedisLink
+    from sentinel_gateway.stores.redis import RedisStore
+    from sentinel_gateway.vectors._records import Records
 
 STDOUT: Final = 1
+SLOW_SHARE: Final = 0.4
+"""Of the time that Redis has for an answer: what takes longer is slow."""
+
+
+def steady_clock() -> Clock:
+    """The wall clock of now, carried on by the monotonic one."""
+    now = time.monotonic
+    offset = time.time() - now()
+    return lambda: now() + offset
 
 
 def open_log(settings: Settings, clock: Clock) -> LogWriter:
@@ -80,13 +113,26 @@ class State(msgspec.Struct, frozen=True):
         await self.file.close()
 
 
-async def open_state(settings: Settings, clock: Clock, events: Events) -> State:
+def open_secret(settings: Settings) -> bytes:
+    """What client keys are hashed with and nodes know each other by; `ConfigurationError` where it can't be kept."""
+    return gateway_secret(settings.data_dir, settings.secret.get_secret_value() if settings.secret else None)
+
+
+async def open_state(settings: Settings, secret: bytes, bulletin: Bulletin, clock: Clock, events: Events) -> State:
     """Client keys and the audit log; raises `ConfigurationError` where they can't be kept."""
-    secret = gateway_secret(settings.data_dir, settings.secret.get_secret_value() if settings.secret else None)
     file = await StateFile.open(settings.data_dir, secret=secret)
     keys = SqliteKeys(file)
-    ring = await KeyRing.open(keys, clock=clock, on_event=events.note)
+    ring = await KeyRing.open(keys, bulletin=bulletin, clock=clock, on_event=events.note)
     return State(keys, SqliteAudit(file), ring, secret, file)
+
+
+def open_evidence(state: State, tiers: Tiers, embedder: Embedder, clock: Clock, events: Events) -> Evidence:
+    """What is known of answers to reworded questions, beside the keys."""
+    from sentinel_gateway.pipeline.calibration import Calibration  # noqa: PLC0415 - numpy
+
+    log = EvidenceLog(SqliteEvidence(state.file, clock), clock, events)
+    kept = Kept(log, Calibration(SqliteLearners(state.file), clock, events))
+    return Evidence(kept, tiers, embedder, Spending(price_of, clock), clock=clock, chance=random.random)
 
 
 def open_idempotency(settings: Settings) -> IdempotencyStore:
@@ -94,42 +140,132 @@ def open_idempotency(settings: Settings) -> IdempotencyStore:
     return SqliteIdempotency(partial(open_file, settings.data_dir), quota=Quota())
 
 
-def open_counter(events: Events) -> TokenCounter:
-    """Nothing is loaded before there is something to count."""
-    return BpeCounter(limits=CounterLimits(), on_event=events.note)
+def open_counter(events: Events, *, deadline: float | None = None) -> TokenCounter:
+    """Nothing is loaded before there is something to count. `deadline`: other than usual."""
+    limits = CounterLimits() if deadline is None else CounterLimits(deadline=deadline)
+    return BpeCounter(limits=limits, on_event=events.note)
 
 
-def open_limits() -> LimitStore:
-    """The buckets of this process; they outlive a reload."""
-    return MemoryLimits(clock=time.monotonic)
+def open_limits(settings: Settings, link: "RedisLink | None", secret: bytes, node: str, events: Events) -> LimitStore:
+    """The buckets of all nodes, or of this process; they outlive a reload."""
+    clock = time.monotonic
+    if link is None:
+        return MemoryLimits(clock=clock)
+    from sentinel_gateway.stores._redis_member import member  # noqa: PLC0415 - who has no Redis may lack the package
+    from sentinel_gateway.stores.redis_limits import SharedLimits  # noqa: PLC0415
+
+    return SharedLimits(link, member=member(secret, node), replicas=settings.replicas, clock=clock, events=events)
+
+
+def open_bulletin(link: "RedisLink | None", secret: bytes, node: str, events: Events) -> Bulletin:
+    """What this node tells all others, where there may be any."""
+    if link is None:
+        return LoneBulletin()
+    from sentinel_gateway.stores._redis_member import member  # noqa: PLC0415 - as above
+    from sentinel_gateway.stores.redis_bulletin import RedisBulletin  # noqa: PLC0415
+
+    return RedisBulletin(link, member=member(secret, node), events=events)
 
 
 async def open_disk(settings: Settings, clock: Clock, events: Events) -> SqliteStore | None:
     """The tier that survives restarts, if it is on."""
     if not settings.cache.disk.enabled:
         return None
-    limits = SqliteLimits(max_bytes=settings.cache.disk.bytes)
+    limits = SqliteLimits(max_bytes=settings.cache.disk.bytes, stale=settings.cache.stale_if_error)
     return await SqliteStore.open(settings.data_dir, limits=limits, clock=clock, on_event=events.note)
 
 
-async def open_embedder(events: Events) -> "LocalEmbedder":
-    """The bundled model. Where its file is absent or damaged, it is down, and has said so."""
-    return await _open_minilm(events.note)
+def open_redis(settings: Settings, purpose: str, clock: Clock, events: Events) -> "RedisLink | None":
+    """The way to Redis for one purpose, if there is a Redis; not connected yet."""
+    address = settings.redis.address
+    if address is None:
+        return None
+    try:
+        from sentinel_gateway.stores._redis import RedisLimits, open_link  # noqa: PLC0415 - who has no Redis may lack the package
+    except ModuleNotFoundError as exc:
+        fix = f"needs the package {exc.name}, which is not installed: pip install 'sentinel-gateway[redis]'"
+        raise ConfigurationError([("redis", fix)]) from exc
+    timeout = settings.redis.timeout
+    limits = RedisLimits(connections=settings.redis.max_connections, call=timeout, slow=SLOW_SHARE * timeout)
+    return open_link(address, name=purpose, clock=clock, events=events, limits=limits)
 
 
-async def _open_minilm(on_event: Callable[..., None]) -> "LocalEmbedder":
+async def open_shared(link: "RedisLink", secret: bytes, clock: Clock, events: Events, *, stale: float) -> "RedisStore":
+    """The tier that nodes share, connected if Redis is there."""
+    from sentinel_gateway.stores.redis import RedisStore  # noqa: PLC0415 - as above
+
+    with suppress(StoreDown):
+        await link.check()
+    return RedisStore(link, secret=secret, clock=clock, on_event=events.note, stale=stale)
+
+
+def open_flights(link: "RedisLink", secret: bytes, node: str) -> Handover:
+    """What nodes tell each other of the calls that they make."""
+    from sentinel_gateway.stores.redis_flights import RedisFlights  # noqa: PLC0415 - as above
+
+    return RedisFlights(link, secret=secret, node=node)
+
+
+async def open_embedder(events: Events, *, deadline: float | None = None) -> "LocalEmbedder":
+    """The bundled model. Where its file is absent or damaged, it is down, and has said so. `deadline`: other than usual."""
+    return await _open_minilm(events.note, deadline)
+
+
+async def _open_minilm(on_event: Callable[..., None], deadline: float | None = None) -> "LocalEmbedder":
     from sentinel_gateway.embedders.local import LocalLimits  # noqa: PLC0415 - these two load numpy
     from sentinel_gateway.embedders.minilm import open_minilm  # noqa: PLC0415
 
-    return await open_minilm(limits=LocalLimits(), on_event=on_event)
+    limits = LocalLimits() if deadline is None else LocalLimits(deadline=deadline)
+    return await open_minilm(limits=limits, on_event=on_event)
 
 
-def open_index(settings: Settings, embedder: "LocalEmbedder", archive: VectorArchive | None, clock: Clock) -> "MemoryIndex":
-    """The questions of this process; still to be restored."""
+def make_records(embedder: "LocalEmbedder", secret: bytes) -> "Records":
+    """How questions are written where others could change them."""
+    from sentinel_gateway.vectors._records import Records  # noqa: PLC0415 - this loads numpy
+
+    return Records(secret, model=embedder.model, dimension=embedder.dimension)
+
+
+def open_index(
+    settings: Settings,
+    records: "Records",
+    link: "RedisLink | None",
+    clock: Clock,
+    events: Events,
+    *,
+    archive: VectorArchive | None,
+) -> VectorIndex:
+    """Where questions are found: in Qdrant where there is one, else in Redis, else in this process; still to be prepared."""
     from sentinel_gateway.vectors.memory import IndexLimits, MemoryIndex  # noqa: PLC0415 - numpy
 
-    limits = IndexLimits(questions=settings.cache.semantic.entries)
-    return MemoryIndex(model=embedder.model, dimension=embedder.dimension, limits=limits, clock=clock, archive=archive)
+    most = settings.cache.semantic.entries
+    if settings.qdrant.url is not None:
+        return _open_qdrant(settings, records, clock, events)
+    limits = IndexLimits(questions=most)
+    local = MemoryIndex(model=records.model, dimension=records.dimension, limits=limits, clock=clock, archive=archive)
+    if link is None:
+        return local
+    from sentinel_gateway.vectors.redis_sets import RedisIndex  # noqa: PLC0415 - who has no Redis may lack the package
+    from sentinel_gateway.vectors.shared import SharedIndex  # noqa: PLC0415
+
+    return SharedIndex(RedisIndex(link, records, most=most, clock=clock, events=events), local, events=events)
+
+
+def _open_qdrant(settings: Settings, records: "Records", clock: Clock, events: Events) -> VectorIndex:
+    client = _qdrant_client(settings)
+    from sentinel_gateway.vectors.qdrant import QdrantIndex, QdrantLimits  # noqa: PLC0415 - who has none may lack the package
+
+    return QdrantIndex(client, records, limits=QdrantLimits(), clock=clock, events=events)
+
+
+def _qdrant_client(settings: Settings) -> "AsyncQdrantClient":
+    try:
+        from sentinel_gateway.vectors.qdrant import open_client  # noqa: PLC0415 - as above
+    except ModuleNotFoundError as exc:
+        fix = f"needs the package {exc.name}, which is not installed: pip install 'sentinel-gateway[qdrant]'"
+        raise ConfigurationError([("qdrant.url", fix)]) from exc
+    key = settings.qdrant.api_key
+    return open_client(settings.qdrant.url or "", key.get_secret_value() if key else None)
 
 
 def make_providers(settings: Settings, http: HttpClient, clock: Clock) -> Iterator[tuple[str, Provider]]:
@@ -139,10 +275,32 @@ def make_providers(settings: Settings, http: HttpClient, clock: Clock) -> Iterat
         yield DEMO, DemoProvider(clock)
 
 
-def _real_providers(settings: Settings, http: HttpClient) -> Iterator[tuple[str, OpenAIProvider]]:
+def _real_providers(settings: Settings, http: HttpClient) -> Iterator[tuple[str, Provider]]:
     for name, provider in settings.providers.items():
         if name != DEMO and provider.enabled:
-            yield name, OpenAIProvider(_provider_config(name, provider), http)
+            yield name, _provider(_provider_config(name, provider), provider, http)
+
+
+def _provider(config: ProviderConfig, settings: ProviderSettings, http: HttpClient) -> Provider:
+    match settings.dialect:
+        case "anthropic":
+            return TranslatedProvider(config, Anthropic(config), http)
+        case "gemini":
+            return TranslatedProvider(config, Gemini(config), http)
+        case "bedrock":
+            return TranslatedProvider(config, Bedrock(config, _signer(settings)), http)
+        case _:
+            return OpenAIProvider(config, http)
+
+
+def _signer(settings: ProviderSettings) -> Signer | None:
+    if not settings.signs:
+        return None
+    key, secret, token = (
+        value.get_secret_value() if value else ""
+        for value in (settings.access_key_id, settings.secret_access_key, settings.session_token)
+    )
+    return Signer(Credentials(key, secret, token), settings.region or "", time.time)
 
 
 def _provider_config(name: str, provider: ProviderSettings) -> ProviderConfig:
@@ -176,6 +334,50 @@ async def _probe(provider: Provider) -> Probe:
     except UpstreamError as exc:
         return Probe(provider.name, ok=False, detail=exc.message)
     return Probe(provider.name, ok=True, detail=f"{len(models)} models")
+
+
+class Unheard:
+    """`Events` for somebody who looks at the outcome alone."""
+
+    def finished(self, record: Record) -> None: ...
+
+    def attempted(self, attempt: Attempt) -> None: ...
+
+    def note(self, event: str, **fields: str | float | bool | None) -> None: ...
+
+
+async def probe_redis(settings: Settings) -> Probe | None:
+    """Ask Redis, if there is one."""
+    clock = time.monotonic
+    try:
+        link = open_redis(settings, "doctor", clock, Unheard())
+    except ConfigurationError as exc:
+        return Probe("redis", ok=False, detail=exc.faults[0][1])
+    if link is None:
+        return None
+    try:
+        await link.check()
+    except StoreDown as exc:
+        return Probe("redis", ok=False, detail=f"{link.address} does not answer as it should ({exc})")
+    finally:
+        await link.close()
+    return Probe("redis", ok=True, detail=link.address)
+
+
+async def probe_qdrant(settings: Settings) -> Probe | None:
+    """Ask Qdrant, if there is one."""
+    if settings.qdrant.url is None:
+        return None
+    try:
+        client = _qdrant_client(settings)
+    except ConfigurationError as exc:
+        return Probe("qdrant", ok=False, detail=exc.faults[0][1])
+    from sentinel_gateway.vectors.qdrant import fault_of  # noqa: PLC0415 - as above
+
+    fault = await fault_of(client)
+    await client.close()
+    url = settings.qdrant.url
+    return Probe("qdrant", ok=fault is None, detail=url if fault is None else f"{url} does not answer as it should ({fault})")
 
 
 async def probe_embedder() -> Probe:

@@ -7,7 +7,6 @@ reference; requests under way finish on the first.
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -16,70 +15,64 @@ from typing import Final
 
 import msgspec
 
-from sentinel_gateway import __version__
-from sentinel_gateway.adapters import make_providers, open_log
+from sentinel_gateway import __version__, rules
+from sentinel_gateway.adapters import make_providers, open_log, steady_clock
 from sentinel_gateway.api.admin import Admin, Controls
+from sentinel_gateway.api.anthropic import ANTHROPIC_ERRORS
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
-from sentinel_gateway.api.chat import ChatCompletions, ChatOptions
+from sentinel_gateway.api.chat import ChatCompletions
+from sentinel_gateway.api.circuits import CircuitAdmin
+from sentinel_gateway.api.dialects import anthropic_posts, other_posts
 from sentinel_gateway.api.entrance import Entrance
 from sentinel_gateway.api.exchange import Intake
+from sentinel_gateway.api.explaining import Explaining
 from sentinel_gateway.api.face import Face
-from sentinel_gateway.api.gateway import build_gateway
+from sentinel_gateway.api.fast_path import FastPath
+from sentinel_gateway.api.feedback import Feedback
+from sentinel_gateway.api.gateway import Faces, build_gateway
 from sentinel_gateway.api.guard import Guard, Policy
 from sentinel_gateway.api.keys import KeyAdmin
 from sentinel_gateway.api.management import Observed, build_management
 from sentinel_gateway.api.models import Models
-from sentinel_gateway.api.openai import ERRORS, OpenAIPaths
+from sentinel_gateway.api.openai import ERRORS
 from sentinel_gateway.api.operations import Identity, Operations, Reports
+from sentinel_gateway.api.paths import Paths
 from sentinel_gateway.api.problems import PROBLEMS
 from sentinel_gateway.api.query import Query
-from sentinel_gateway.api.wire.openai import read_request
-from sentinel_gateway.api.wire.query import Defaults, read_query
-from sentinel_gateway.core.caching import TtlRules
+from sentinel_gateway.api.semantic_admin import SemanticAdmin
+from sentinel_gateway.api.streaming import StreamOptions
 from sentinel_gateway.core.issuance import AuditEntry, Minter
-from sentinel_gateway.core.limits import Limits
-from sentinel_gateway.core.routing import Directory, Target
 from sentinel_gateway.errors import ConfigurationError, StoreDown
-from sentinel_gateway.pipeline.admit import Admission, Capacity
+from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.embed import Embedding
 from sentinel_gateway.pipeline.estimate import TokenEstimate
+from sentinel_gateway.pipeline.explaining import Explainer
+from sentinel_gateway.pipeline.fleet import Fleet
 from sentinel_gateway.pipeline.handle import Pipeline, Terms
-from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
-from sentinel_gateway.pipeline.plan import Planner
+from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock
 from sentinel_gateway.providers._http import HttpClient
-from sentinel_gateway.providers.catalogue import Catalogue
-from sentinel_gateway.providers.demo import MODELS as DEMO_MODELS
-from sentinel_gateway.providers.demo import NAME as DEMO
+from sentinel_gateway.routes import Routes
 from sentinel_gateway.settings.load import Loaded
-from sentinel_gateway.settings.model import Limits as LimitSettings
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.network import is_loopback
-from sentinel_gateway.settings.presets import PRESETS
 from sentinel_gateway.settings.restart import needing_restart
-from sentinel_gateway.settings.routes import default_models, default_route
-from sentinel_gateway.storage import Stores, check_reach, open_stores, thresholds
+from sentinel_gateway.storage import Stores, check_reach, follow_others, open_stores
 from sentinel_gateway.stores.admin_key import admin_key
 from sentinel_gateway.telemetry.events import Telemetry
+from sentinel_gateway.telemetry.evidence import EvidenceFigures
 from sentinel_gateway.telemetry.libraries import LibraryLogs
 from sentinel_gateway.telemetry.metrics import Metrics
 
-CATALOGUE_REFRESH: Final = 600.0
-"""Seconds between two looks at what the providers list."""
 ALWAYS_LISTED: Final = ("redis", "qdrant", "embeddings")
 """Services that `/health` and `/admin/stats` name whether or not they are in use (seed 000)."""
 
 Load = Callable[[], Loaded]
-
-
-def steady_clock() -> Clock:
-    """The wall clock of now, carried on by the monotonic one."""
-    offset = time.time() - time.monotonic()
-    return lambda: time.monotonic() + offset
 
 
 class Outside(msgspec.Struct, frozen=True):
@@ -115,7 +108,8 @@ class Process:
         self.tiers = stores.tiers
         self.semantic = stores.semantic
         self.embedder = stores.embedder
-        self.admission = Admission(_capacity(settings), random.random)
+        self.evidence = None if stores.semantic is None else stores.semantic.evidence
+        self.admission = Admission(rules.capacity(settings), random.random)
         self._load = load
         self._wiring: Wiring | None = None
         self._reloading: set[asyncio.Task[None]] = set()
@@ -127,6 +121,10 @@ class Process:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._wiring is not None:
             await self._wiring.app(scope, receive, send)
+
+    def answer_again(self, segment: bytes, client: str) -> bytes | None:
+        """The answer to bytes that memory has answered before; None if they have to be read."""
+        return None if self._wiring is None else self._wiring.fast.answer(segment, client)
 
     @property
     def asks_for_keys(self) -> bool:
@@ -155,14 +153,17 @@ class Process:
     async def use(self, settings: Settings) -> None:
         """Put a configuration in force."""
         wiring = Wiring(settings, self)
-        await wiring.start()
+        await wiring.routes.start()
         self.tiers.near_ttl = settings.cache.memory.ttl
         if self.semantic is not None:
-            self.semantic.thresholds = thresholds(settings)
-        self.admission.resize(_capacity(settings))
+            self.semantic.thresholds = rules.thresholds(settings)
+        if self.evidence is not None:
+            self.evidence.use(rules.habits(settings), wiring.dispatch, wiring.routes.current)
+        self.admission.resize(rules.capacity(settings))
+        self.stores.circuits.standings.use(rules.standings(settings), rules.compared(settings))
         previous, self._wiring = self._wiring, wiring
         if previous is not None:
-            await previous.stop()
+            await previous.routes.stop()
 
     async def reload(self) -> list[str]:
         """Read the configuration again and use it; `ConfigurationError` if it is faulty, and then nothing has changed."""
@@ -203,7 +204,7 @@ class Process:
             task.cancel()
         await asyncio.gather(*self._reloading, return_exceptions=True)
         if self._wiring is not None:
-            await self._wiring.stop()
+            await self._wiring.routes.stop()
 
 
 class Wiring:
@@ -213,98 +214,81 @@ class Wiring:
         self._settings = settings
         self._process = process
         self._providers = dict(make_providers(settings, process.http, process.clock))
-        listed = {name: frozenset(provider.models) for name, provider in settings.providers.items() if provider.models}
-        real = [provider for name, provider in self._providers.items() if name != DEMO]
-        self._catalogue = Catalogue(real, listed=listed, events=process.events)
-        self._directory = self._list()
-        depth, defaults = settings.server.max_depth, Defaults(default_route(settings), default_models(settings))
-        read_any_query = partial(read_query, max_depth=depth, directory=self._current_directory, defaults=defaults)
-        self._chats = Planner("chat", partial(read_request, max_depth=depth), self._current_directory)
-        self._queries = Planner("query", read_any_query, self._current_directory)
-        self._refreshing: asyncio.Task[None] | None = None
+        self.dispatch = Dispatch(self._providers, process.stores.circuits, rules.retries(settings))
+        self.routes = Routes(settings, self._providers, process.events)
         self.app = self._build(process)
 
     def __repr__(self) -> str:
         return f"<Wiring {', '.join(self._providers)}>"
 
-    async def start(self) -> None:
-        """Learn the catalogue, and keep it fresh."""
-        if await self._catalogue.load():
-            self._relist()
-        self._refreshing = asyncio.create_task(self._keep_fresh())
-
-    async def stop(self) -> None:
-        """Stop refreshing. Requests under way go on."""
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._refreshing
-
-    async def _keep_fresh(self) -> None:
-        while True:
-            if await self._catalogue.refresh():
-                self._relist()
-            await asyncio.sleep(CATALOGUE_REFRESH)
-
-    def _relist(self) -> None:
-        self._directory = self._list()
-        self._chats.forget()
-        self._queries.forget()
-
-    def _current_directory(self) -> Directory:
-        return self._directory
-
-    def _list(self) -> Directory:
-        return Directory(
-            aliases={name: tuple(map(_target, model.targets)) for name, model in self._settings.models.items()},
-            providers=tuple(self._providers),
-            catalogues={name: DEMO_MODELS if name == DEMO else self._catalogue.names(name) for name in self._providers},
-            known={name: preset.switch for name, preset in PRESETS.items() if name not in self._providers},
-            simulated=frozenset({DEMO}),
-        )
-
     def _build(self, process: Process) -> App:
-        settings, clock, events = self._settings, process.clock, process.events
+        settings, clock, events, planners = self._settings, process.clock, process.events, self.routes.planners
         tiers, server, stores = process.tiers, settings.server, process.stores
+        semantic = process.semantic if settings.cache.semantic.enabled else None
+        groups = rules.groups(settings)
+        explainer = Explainer(semantic, rules.bound_rules(settings), groups) if semantic is not None else None
+        settlement = _settlement(settings, tiers, process)
+        estimate = TokenEstimate(stores.counter, media_tokens=settings.tokens.media)
         pipeline = partial(
             Pipeline,
-            terms=Terms(process.admission, stores.once, TokenEstimate(stores.counter, media_tokens=settings.tokens.media)),
+            terms=_terms(settings, process, estimate),
             tiers=tiers,
-            semantic=process.semantic if settings.cache.semantic.enabled else None,
-            dispatch=Dispatch(self._providers, clock, events),
-            settlement=_settlement(settings, tiers, process),
+            semantic=semantic,
+            dispatch=self.dispatch,
+            settlement=settlement,
         )
         pages = Pages(server.cors.origins, server.cors.credentials)
         browsers = Browsers(pages, Hosts(server.allowed_hosts))
         guard = self.guard = Guard(
             process.authenticator, stores.state.ring, Policy(settings.keys.required, loopback=process.loopback)
         )
-        entrance = Entrance(browsers, guard, _groups(settings))
+        entrance = Entrance(browsers, guard, groups)
         face = partial(Face, entrance=entrance, intake=Intake(max_body=server.max_body_bytes), clock=clock, events=events)
-        via = f"sentinel-{process.node}".encode()
-        limiter = Limiter(stores.limits, rules=_limit_rules(settings), clock=clock, chance=random.random)
-        chat = ChatCompletions(pipeline(planner=self._chats), limiter, ChatOptions(server.heartbeat, via), clock=clock)
-        models = Models(self._current_directory, created=int(process.started))
-        query = Query(pipeline(planner=self._queries), limiter, via=via, clock=clock)
+        options = StreamOptions(server.heartbeat, via=f"sentinel-{process.node}".encode())
+        limiter = Limiter(stores.limits, rules=rules.limit_rules(settings), clock=clock, chance=random.random)
+        chats = pipeline(planner=planners["chat"])
+        self.fast = FastPath(chats, limiter, guard, clock=clock, events=events)
+        chat = ChatCompletions(chats, limiter, options, fast=self.fast, clock=clock)
+        models = Models(self.routes.current, created=int(process.started))
+        query = Query(pipeline(planner=planners["query"]), limiter, via=options.via, clock=clock)
+        embedding = self._embedding(settlement)
+        posts = [chat, *other_posts(planners, pipeline, embedding, limiter, options, clock=clock)]
+        messages = anthropic_posts(planners, pipeline, estimate, limiter, options, clock=clock)
         routers = [
             self._operations(guard).routes(),
             self._administration(guard).routes(),
+            Explaining(explainer, access=guard.administrator()).routes(),
             self._key_administration(guard).routes(),
+            Feedback(process.evidence, limiter, guard=guard).routes(),
+            CircuitAdmin(process.stores.circuits, stores.state.audit, guard=guard, clock=clock).routes(),
+            SemanticAdmin(process.evidence, stores.state.audit, guard=guard, clock=clock).routes(),
         ]
         management = build_management(routers, guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events)
-        return build_gateway(face(OpenAIPaths(chat, models).route, ERRORS), face(query.answer, PROBLEMS), observed, pages)
+        faces = Faces(
+            openai=face(Paths(posts, models).route, ERRORS),
+            anthropic=face(Paths(messages, models).route, ANTHROPIC_ERRORS),
+            query=face(query.answer, PROBLEMS),
+        )
+        return build_gateway(faces, observed, pages)
+
+    def _embedding(self, settlement: Settlement) -> Embedding:
+        process, planner = self._process, self.routes.planners["embeddings"]
+        counter, admission = process.stores.counter, process.admission
+        return Embedding(planner, process.tiers, self.dispatch, settlement, admission=admission, counter=counter)
 
     def _operations(self, guard: Guard) -> Operations:
         process, service = self._process, self._settings.service
         identity = Identity(service.name, service.version, process.started)
-        reports = Reports(self._why_not_ready, self._render_metrics, process.counters, process.services)
+        circuits = process.stores.circuits.shown
+        reports = Reports(self._why_not_ready, self._render_metrics, process.counters, process.services, circuits)
         return Operations(process.tiers, identity, reports, guard=guard, clock=process.clock)
 
     def _administration(self, guard: Guard) -> Admin:
         process = self._process
         return Admin(
             process.tiers,
+            process.stores.purge,
             process.stores.state.audit,
             guard=guard,
             controls=Controls(process.counters, process.services, process.reload),
@@ -313,7 +297,7 @@ class Wiring:
 
     def _key_administration(self, guard: Guard) -> KeyAdmin:
         state = self._process.stores.state
-        minter = Minter(state.secret, defaults=_limits(self._settings.limits))
+        minter = Minter(state.secret, defaults=rules.limits(self._settings.limits))
         return KeyAdmin(state.keys, state.audit, state.ring, minter, access=guard.administrator(), clock=self._process.clock)
 
     def _why_not_ready(self) -> str | None:
@@ -324,41 +308,29 @@ class Wiring:
     def _render_metrics(self) -> tuple[bytes, str]:
         metrics = self._process.metrics
         metrics.update_in_flight(self._process.admission.running)
+        metrics.update_circuits(self._process.stores.circuits.shown())
         metrics.update_rate_limiter_buckets(self._process.stores.limits.buckets())
+        if (evidence := self._process.evidence) is not None:
+            learned = evidence.calibration.standings(evidence.habits.most_wrong)
+            figures = EvidenceFigures(evidence.heard, evidence.compared, evidence.log.standings, learned, evidence.told)
+            metrics.update_evidence(figures)
         return metrics.render(), metrics.content_type
 
 
-def _target(text: str) -> Target:
-    provider, _, model = text.partition("/")
-    return Target(provider, model)
-
-
-def _groups(settings: Settings) -> Mapping[str, str]:
-    return {name: tenant.cache_group for name, tenant in settings.tenants.items() if tenant.cache_group is not None}
-
-
-def _limit_rules(settings: Settings) -> LimitRules:
-    return LimitRules(
-        keys=_limits(settings.limits),
-        tenants={name: _limits(tenant.limits) for name, tenant in settings.tenants.items()},
-        models={name: _limits(model.limits) for name, model in settings.models.items()},
-    )
-
-
-def _limits(limits: LimitSettings) -> Limits:
-    return Limits(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency)
-
-
-def _capacity(settings: Settings) -> Capacity:
-    server = settings.server
-    return Capacity(server.max_in_flight, server.queue, server.queue_wait)
+def _terms(settings: Settings, process: Process, estimate: TokenEstimate) -> Terms:
+    stores, bounds, stale = process.stores, rules.bound_rules(settings), settings.cache.stale_if_error
+    if stores.handover is None:
+        return Terms(process.admission, stores.once, estimate, bounds=bounds, stale_if_error=stale)
+    patience = rules.longest_call(settings) / 2
+    fleet = Fleet(stores.handover, patience=patience, max_bytes=settings.cache.max_answer_bytes)
+    return Terms(process.admission, stores.once, estimate, fleet, bounds, stale)
 
 
 def _settlement(settings: Settings, tiers: Tiers, process: Process) -> Settlement:
-    per_model = {name: model.ttl for name, model in settings.models.items() if model.ttl is not None}
-    rules = TtlRules(settings.cache.ttl, per_model)
     limit = settings.cache.max_answer_bytes
-    return Settlement(tiers, rules, max_bytes=limit, clock=process.clock, chance=random.random)
+    return Settlement(
+        tiers, rules.ttl_rules(settings), max_bytes=limit, clock=process.clock, chance=random.random, evidence=process.evidence
+    )
 
 
 @asynccontextmanager
@@ -374,8 +346,9 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
         events = Telemetry(metrics, log, clock)
         http = await closing.enter_async_context(HttpClient(node=node, version=__version__))
         outside = Outside(clock, node, http, metrics, events)
-        stores = await open_stores(settings, clock, events, closing)
+        stores = await open_stores(settings, node, clock, events, closing)
         check_reach(settings, stores.state.ring)
+        await follow_others(stores, closing)
         process = Process(load, settings, outside, stores)
         closing.push_async_callback(process.close)
         await process.use(settings)

@@ -20,23 +20,25 @@
         │   ├── PageRefused         403 a web page of another origin
         │   ├── ModelNotFound       404 no provider serves this model
         │   ├── RouteNotFound       404
-        │   ├── KeyNotFound         404 no such client key, or somebody else's
+        │   ├── KeyNotFound, AnswerNotFound 404 no such client key, no such answer, or somebody else's
         │   ├── KeyEnded            409 the client key is revoked, expired or rotated
         │   ├── MethodNotAllowed    405
         │   ├── RequestUnderway     409 the first request with this idempotency key has not been answered yet
-        │   ├── RequestInterrupted  409 what came of the first request with this idempotency key is not known
+        │   ├── RequestInterrupted  409 what came of the first request with this idempotency key is not known: no retry mends it
         │   ├── BodyTooLarge        413
         │   ├── HostRefused         421 a name that this gateway does not answer to
         │   └── KeyReused           422 the idempotency key belongs to another request
         ├── RequestTimeout      408 the sender was too slow
-        ├── RateLimited         429 a limit of the caller's is spent: requests, tokens, or requests in flight
+        ├── RateLimited         429 a limit of ours, the caller's, is spent: requests, tokens, or requests in flight
         ├── LoopDetected        508 the request came back to us
         ├── NotCached           504 `only-if-cached` and nothing stored
         ├── InternalError       500 a fault of ours
-        ├── Overloaded          503 too many requests in flight
-        ├── KeysUnavailable     503 whether a key is good can't be told now, or the change can't be kept
-        ├── IdempotencyUnavailable 503 it can't be known whether this idempotency key was used before
-        ├── ClearFailed         503 a tier could not be cleared: the entries may still be there
+        ├── Unavailable         503 what this takes is not to be had now
+        │   ├── Overloaded          too many requests in flight
+        │   ├── KeysUnavailable     whether a key is good can't be told now, or the change can't be kept
+        │   ├── IdempotencyUnavailable it can't be known whether this idempotency key was used before
+        │   ├── EvidenceUnavailable what is known of answers can't be read or added to now
+        │   └── ClearFailed         a tier could not be cleared: the entries may still be there
         ├── ClientLeft          499 the caller hung up: recorded, never sent
         └── UpstreamError       502 the provider failed us
             ├── UpstreamUnreachable 502 no connection
@@ -205,6 +207,11 @@ class KeyNotFound(CallerError):
     code = "key_not_found"
 
 
+class AnswerNotFound(CallerError):
+    status = 404
+    code = "answer_not_found"
+
+
 class KeyEnded(CallerError):
     status = 409
     code = "key_ended"
@@ -235,8 +242,6 @@ class RequestUnderway(CallerError):
 
 
 class RequestInterrupted(CallerError):
-    """No retry with the same key mends it."""
-
     status = 409
     code = "idempotency_request_interrupted"
 
@@ -252,8 +257,6 @@ class HostRefused(CallerError):
 
 
 class RateLimited(RequestError):
-    """A limit of ours, not the provider's: `UpstreamLimited` is theirs."""
-
     status = 429
     code = "rate_limit_exceeded"
     retry = True
@@ -294,31 +297,30 @@ class InternalError(RequestError):
     code = "internal_error"
 
 
-class Overloaded(RequestError):
+class Unavailable(RequestError):
     status = 503
     type = "service_unavailable_error"
+    retry = True
+
+
+class Overloaded(Unavailable):
     code = "server_is_overloaded"
-    retry = True
 
 
-class KeysUnavailable(RequestError):
-    status = 503
-    type = "service_unavailable_error"
+class KeysUnavailable(Unavailable):
     code = "keys_unavailable"
-    retry = True
 
 
-class IdempotencyUnavailable(RequestError):
-    status = 503
-    type = "service_unavailable_error"
+class IdempotencyUnavailable(Unavailable):
     code = "idempotency_unavailable"
-    retry = True
 
 
-class ClearFailed(RequestError):
-    status = 503
+class EvidenceUnavailable(Unavailable):
+    code = "evidence_unavailable"
+
+
+class ClearFailed(Unavailable):
     code = "cache_clear_failed"
-    retry = True
 
 
 class ClientLeft(RequestError):

@@ -55,7 +55,7 @@ def gateway_server(process: Process, settings: Settings, listening: Callable[[in
             max_connections=server.max_connections,
         ),
         drain=Drain(server.drain_notice, server.drain_timeout),
-        hooks=Hooks(process.events, process.drain, process.reload_soon, listening),
+        hooks=Hooks(process.events, process.drain, process.reload_soon, listening, process.answer_again),
     )
 
 

@@ -1,48 +1,88 @@
 """What a process keeps, opened in order: keys and what else must last, limits, the tiers of the cache."""
 
 import asyncio
+import random
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sentinel_gateway.adapters import (
     State,
+    make_records,
+    open_bulletin,
     open_counter,
     open_disk,
     open_embedder,
+    open_evidence,
+    open_flights,
     open_idempotency,
     open_index,
     open_limits,
     open_memory,
+    open_redis,
+    open_secret,
+    open_shared,
     open_state,
 )
-from sentinel_gateway.core.matching import Thresholds
+from sentinel_gateway.core.standing import StandingRules, Standings
 from sentinel_gateway.errors import ConfigurationError
+from sentinel_gateway.pipeline.circuits import Circuits
+from sentinel_gateway.pipeline.hearing import Hearing
 from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits
 from sentinel_gateway.pipeline.keyring import KeyRing
+from sentinel_gateway.pipeline.purge import Purge
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import Clock, Embedder, Events, LimitStore, TokenCounter
+from sentinel_gateway.ports import (
+    Bulletin,
+    Clock,
+    Embedder,
+    Events,
+    Handover,
+    LimitStore,
+    ReplyStore,
+    TokenCounter,
+    VectorArchive,
+    World,
+)
+from sentinel_gateway.rules import thresholds
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.network import is_loopback
 
+if TYPE_CHECKING:
+    from sentinel_gateway.stores._redis import RedisLink
+
 
 class Stores(msgspec.Struct, frozen=True):
-    """What is kept and found again, opened. `semantic` and its `embedder` are None where reworded questions are not compared."""
+    """What is kept and found again, opened, and what is known of targets.
+
+    What compares questions is None where reworded ones are not answered.
+    """
 
     tiers: Tiers
     state: State
     limits: LimitStore
     once: Idempotency
     counter: TokenCounter
+    bulletin: Bulletin
+    circuits: Circuits
+    handover: Handover | None = None
     semantic: Semantic | None = None
     embedder: Embedder | None = None
+    purge: Purge | None = None
 
 
-async def open_stores(settings: Settings, clock: Clock, events: Events, closing: AsyncExitStack) -> Stores:
-    """The keys and what else must last, limits, and the tiers of the cache as far as they are on."""
+async def open_stores(settings: Settings, node: str, clock: Clock, events: Events, closing: AsyncExitStack) -> Stores:
+    """The keys and what else must last, limits, and the tiers of the cache as far as they are on. `node` is our name."""
     near, near_ttl = open_memory(settings), settings.cache.memory.ttl
-    state = await open_state(settings, clock, events)
+    link = partial(_open_link, settings, [], clock=clock, events=events, closing=closing)
+    secret, nodes = open_secret(settings), link("nodes")
+    bulletin = open_bulletin(nodes, secret, node, events)
+    circuits = Circuits(Standings(StandingRules()), bulletin, World(clock, asyncio.sleep, random.random, events))
+    closing.push_async_callback(circuits.close)
+    state = await open_state(settings, secret, bulletin, clock, events)
     closing.push_async_callback(state.close)
     asked_once = open_idempotency(settings)
     closing.push_async_callback(asked_once.close)
@@ -50,28 +90,70 @@ async def open_stores(settings: Settings, clock: Clock, events: Events, closing:
     closing.push_async_callback(once.close)
     counter = open_counter(events)
     closing.push_async_callback(counter.close)
-    limits = open_limits()
+    limits = open_limits(settings, nodes, secret, node, events)
+    closing.push_async_callback(limits.close)
+    handover = _open_handover(nodes, secret, node, closing)
+    far, disk = await _open_far(settings, link("replies"), secret, clock=clock, events=events, closing=closing)
+    if not settings.cache.semantic.enabled:
+        tiers = Tiers(near, far, bulletin=bulletin, near_ttl=near_ttl, clock=clock)
+        closing.push_async_callback(tiers.close)
+        return Stores(tiers, state, limits, once, counter, bulletin, circuits, handover)
+    embedder = await open_embedder(events)
+    closing.push_async_callback(embedder.close)
+    index = open_index(settings, make_records(embedder, secret), link("vectors"), clock, events, archive=disk)
+    closing.push_async_callback(index.close)
+    tiers = Tiers(near, far, index, bulletin=bulletin, near_ttl=near_ttl, clock=clock)
+    closing.push_async_callback(tiers.close)
+    evidence = open_evidence(state, tiers, embedder, clock, events)
+    closing.push_async_callback(evidence.close)
+    await evidence.open()
+    semantic = Semantic(index, embedder, tiers, thresholds(settings), evidence)
+    closing.push_async_callback(semantic.close)
+    preparing = asyncio.create_task(index.prepare())
+    closing.callback(preparing.cancel)
+    purge = Purge(semantic, tiers, bulletin, clock=clock, events=events)
+    closing.push_async_callback(purge.close)
+    return Stores(tiers, state, limits, once, counter, bulletin, circuits, handover, semantic, embedder, purge)
+
+
+async def follow_others(stores: Stores, closing: AsyncExitStack) -> None:
+    """From now on, do as other nodes tell."""
+    hearing = Hearing(stores.tiers, stores.state.ring, stores.purge, stores.circuits)
+    closing.push_async_callback(stores.bulletin.close)
+    await stores.bulletin.follow(hearing.heard, hearing.missed)
+
+
+def _open_link(
+    settings: Settings, others: list["RedisLink"], purpose: str, *, clock: Clock, events: Events, closing: AsyncExitStack
+) -> "RedisLink | None":
+    link = open_redis(settings, purpose, clock, events)
+    if link is not None:
+        link.join(others)
+        closing.push_async_callback(link.close)
+    return link
+
+
+def _open_handover(link: "RedisLink | None", secret: bytes, node: str, closing: AsyncExitStack) -> Handover | None:
+    """The way to the other nodes' flights, where there is a Redis to meet at."""
+    if link is None:
+        return None
+    handover = open_flights(link, secret, node)
+    closing.push_async_callback(handover.close)
+    return handover
+
+
+async def _open_far(
+    settings: Settings, link: "RedisLink | None", secret: bytes, *, clock: Clock, events: Events, closing: AsyncExitStack
+) -> tuple[ReplyStore | None, VectorArchive | None]:
+    """The one farther tier: Redis where there is one, else the disk. The disk alone also keeps the questions' vectors."""
+    if link is not None:
+        shared = await open_shared(link, secret, clock, events, stale=settings.cache.stale_if_error)
+        closing.push_async_callback(shared.close)
+        return shared, None
     disk = await open_disk(settings, clock, events)
     if disk is not None:
         closing.push_async_callback(disk.close)
-    if not settings.cache.semantic.enabled:
-        return Stores(Tiers(near, disk, near_ttl=near_ttl, clock=clock), state, limits, once, counter)
-    embedder = await open_embedder(events)
-    closing.push_async_callback(embedder.close)
-    index = open_index(settings, embedder, disk, clock)
-    closing.push_async_callback(index.close)
-    tiers = Tiers(near, disk, index, near_ttl=near_ttl, clock=clock)
-    semantic = Semantic(index, embedder, tiers, thresholds(settings))
-    closing.push_async_callback(semantic.close)
-    restoring = asyncio.create_task(index.restore())
-    closing.callback(restoring.cancel)
-    return Stores(tiers, state, limits, once, counter, semantic, embedder)
-
-
-def thresholds(settings: Settings) -> Thresholds:
-    """How near is near enough."""
-    semantic = settings.cache.semantic
-    return Thresholds(usual=semantic.threshold, least=semantic.min_threshold)
+    return disk, disk
 
 
 def check_reach(settings: Settings, ring: KeyRing) -> None:

@@ -10,6 +10,7 @@ from sentinel_gateway.api.admin import Admin, Controls
 from sentinel_gateway.core.access import operator
 from sentinel_gateway.core.issuance import AuditEntry
 from sentinel_gateway.errors import ConfigurationError, ReloadRejected, StoreDown
+from sentinel_gateway.pipeline.purge import Purged
 from tests.gateway import ADMIN_KEY, chat, one_provider, post, provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
@@ -261,7 +262,29 @@ async def test_what_needs_the_semantic_tier_is_said_so(empty, upstream, text):
     await empty.ask(chat(text))
     answer = await clear(empty, {"similar_to": "Hello", "min_similarity": 0.9})
     assert (answer.status, answer.json["code"]) == (400, "invalid_value")
+    assert "cache.semantic.enabled" in answer.json["error"]
     assert await is_kept(empty, chat(text))
+
+
+async def test_a_purge_that_did_not_see_all_says_so():
+    class Hasty:
+        usual = 0.95
+
+        async def clear(self, selector, text, least):
+            assert (text, least) == ("Hello", 0.95)
+            return Purged(7, whole=False)
+
+    class Log:
+        async def append(self, entry):
+            pass
+
+    async def body():
+        return b'{"similar_to": "Hello"}'
+
+    admin = Admin(None, Hasty(), Log(), guard=None, controls=None, clock=lambda: 0.0)
+    told = await admin.clear(SimpleNamespace(state=SimpleNamespace(caller=operator("cli")), body=body))
+    assert told["cleared"] == 7
+    assert told["message"] == "Matching entries cleared, but not all questions could be compared yet: send the same again"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -435,7 +458,7 @@ async def test_the_faults_of_a_configuration_are_told_whatever_the_audit_log_tak
         raise ConfigurationError([("modles", "unknown setting")])
 
     log = FullLog()
-    admin = Admin(None, log, guard=None, controls=Controls(dict, None, reload), clock=lambda: 0.0)
+    admin = Admin(None, None, log, guard=None, controls=Controls(dict, None, reload), clock=lambda: 0.0)
     with pytest.raises(ReloadRejected, match="modles"):
         await admin.reload(SimpleNamespace(state=SimpleNamespace(caller=operator("admin-key"))))
     assert [entry.action for entry in log.entries] == ["configuration.reload"]

@@ -33,7 +33,7 @@ def said(answer, body):
 @pytest.mark.parametrize("leads_by_streaming", [True, False])
 async def test_a_thousand_at_once_make_one_call(crowd, upstream, text, leads_by_streaming):
     """C4: whole answers and streams mixed, usage asked for or not; those who come late get it from its beginning."""
-    upstream.script("latency_ms=2000;chunk_ms=20;chunks=20")
+    upstream.script("latency_ms=3000;chunk_ms=20;chunks=20")
     usage = {"stream": True, "stream_options": {"include_usage": True}}
     kinds = [chat(text, stream=True), chat(text), chat(text, **usage), chat(text, stream=False)]
     leader = asyncio.create_task(crowd.ask(kinds[0 if leads_by_streaming else 1]))
@@ -41,7 +41,7 @@ async def test_a_thousand_at_once_make_one_call(crowd, upstream, text, leads_by_
     coalesced = crowd.metric(COALESCED)
     bodies = [kinds[number % 4] for number in range(999)]
     early = asyncio.create_task(at_once(crowd, bodies[:700]))
-    await asyncio.sleep(2.1)
+    await asyncio.sleep(3.1)
     late = await at_once(crowd, bodies[700:])
     answers = [await leader, *await early, *late]
 

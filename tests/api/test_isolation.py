@@ -6,15 +6,22 @@ import json
 import random
 import re
 import time
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
-from tests.gateway import Sse, chat, one_provider, running_gateway
+from tests.gateway import DEADLINE, Gateway, Sse, chat, one_provider, running_gateway
+from tests.servers import PATIENT, RedisServer
 
 pytestmark = pytest.mark.anyio
 
 TENANTS = 50
+NAMES = [f"tenant-{number}" for number in range(TENANTS)]
+SECRET = "5f2b8c0de1a94f7763b2c9d80e4f1a6b"
 PROBES = 20_000
 TEXTS = ["What is our secret word?", "What's our secret word?", "Please tell me: what is our secret word?", "Which word is ours?"]
 MARK = re.compile(r"mock answer (\w+) to")
@@ -65,19 +72,31 @@ def asked(number: int, chance: random.Random, texts: list[str]) -> tuple[dict[st
     return chat(chance.choice(texts), **more), headers
 
 
-async def ask_all(gateway: Any, keys: list[str], lookups: int) -> tuple[int, dict[bytes, int]]:
-    """How many answers were another tenant's, and how often each tier answered.
+class Node(NamedTuple):
+    """A gateway, and the keys that the tenants have there."""
+
+    ask: Ask
+    keys: list[str]
+
+
+async def with_keys(gateway: Gateway, tenants: list[str]) -> Node:
+    return Node(Ask(gateway.process), [await gateway.key(tenant=name) for name in tenants])
+
+
+async def ask_all(nodes: Sequence[Node], lookups: int) -> tuple[int, Counter[str]]:
+    """How many answers were another tenant's, and how often each outcome and each tier was told.
 
     The mock marks its answer by all that it is sent, and it is sent who asks (`user`, which is no part of any key of ours): a
     mark that two tenants see has crossed.
     """
-    ask, chance, outcomes = Ask(gateway.process), random.Random(1), dict[bytes, int]()
+    chance, outcomes = random.Random(1), Counter[str]()
     owners: dict[str, int] = {}
     numbers, foreign = itertools.count(), 0
 
     async def worker() -> None:
         nonlocal foreign
         while (number := next(numbers)) < lookups:
+            ask, keys = chance.choice(nodes)
             tenant = chance.randrange(len(keys))
             body, headers = asked(number, chance, TEXTS)
             raw = json.dumps(body | {"user": f"of-tenant-{tenant}"}).encode()
@@ -85,7 +104,9 @@ async def ask_all(gateway: Any, keys: list[str], lookups: int) -> tuple[int, dic
             assert status == 200, answer
             text = Sse.read(answer).text() if answer.startswith(b"data") else answer.decode()
             foreign += owners.setdefault(MARK.search(text)[1], tenant) != tenant
-            outcomes[said.get(b"x-cache", b"")] = outcomes.get(said.get(b"x-cache", b""), 0) + 1
+            outcomes[said.get(b"x-cache", b"").decode()] += 1
+            tier, _, state = said.get(b"cache-status", b"").decode().partition(";")
+            outcomes[tier] += state.startswith("hit")
 
     await asyncio.gather(*(worker() for _ in range(32)))
     return foreign, outcomes
@@ -95,13 +116,100 @@ async def ask_all(gateway: Any, keys: list[str], lookups: int) -> tuple[int, dic
 async def test_nobody_is_told_what_another_tenant_was(chaos, tmp_path, lookups):
     config = one_provider(chaos.base_url) + "keys: {required: true}\n"
     async with running_gateway(tmp_path, config=config, semantic=True) as gateway:
-        keys = [await gateway.key(tenant=f"tenant-{number}") for number in range(TENANTS)]
-        foreign, outcomes = await ask_all(gateway, keys, lookups)
-    print(f"{lookups} look-ups of {TENANTS} tenants: {foreign} foreign answers; {outcomes}")
+        foreign, outcomes = await ask_all([await with_keys(gateway, NAMES)], lookups)
+    print(f"{lookups} look-ups of {TENANTS} tenants: {foreign} foreign answers; {dict(outcomes)}")
     assert foreign == 0
-    assert outcomes[b"exact"] > lookups / 4
-    assert outcomes[b"semantic"] > 0
-    assert outcomes[b"miss"] >= TENANTS
+    assert outcomes["exact"] > lookups / 4
+    assert outcomes["semantic"] > 0
+    assert outcomes["miss"] >= TENANTS
+
+
+@asynccontextmanager
+async def two_nodes(folder: Path, redis: RedisServer, config: str) -> AsyncIterator[list[Gateway]]:
+    """With one Redis, and little memory of their own."""
+    environ = {"REDIS_URL": redis.url, "SENTINEL_SECRET": SECRET, "MEMORY_CACHE_SIZE": "20"} | PATIENT
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+    async with (
+        running_gateway(folder / "one", config=config, environ=environ, semantic=True) as one,
+        running_gateway(folder / "two", config=config, environ=environ, semantic=True, alone=False) as two,
+    ):
+        yield [one, two]
+
+
+@pytest.mark.parametrize("lookups", RUNS)
+async def test_nor_on_two_nodes_that_share_a_redis(chaos, tmp_path, redis8, lookups):
+    redis8.flush()
+    config = one_provider(chaos.base_url) + "keys: {required: true}\n"
+    async with two_nodes(tmp_path, redis8, config) as nodes:
+        foreign, outcomes = await ask_all([await with_keys(node, NAMES) for node in nodes], lookups)
+        for node in nodes:
+            health = await node.request("GET", "/health", headers=node.admin)
+            assert health.json["services"]["vectors"] == {"status": "up"}
+    print(f"{lookups} look-ups of {TENANTS} tenants at two nodes: {foreign} foreign answers; {dict(outcomes)}")
+    assert foreign == 0
+    assert outcomes["sentinel-redis"] > lookups / 4
+    assert outcomes["semantic"] > 0
+    assert outcomes["miss"] >= TENANTS
+
+
+LIKE_OTHERS = [
+    "a",
+    "a:b",
+    "a:",
+    ":a",
+    "*",
+    "a*",
+    "?",
+    "[a]",
+    "{a}",
+    "{a}b",
+    "a}",
+    "A",
+    "\u0430",
+    "ä",
+    "a\u0308",
+    "a" * 1023,
+    "a" * 1024,
+]
+"""Names of tenants that a store could take for one another, or for a pattern, or for a cluster's hash tag."""
+
+
+async def test_names_that_look_like_others_are_others(chaos, tmp_path, redis_cluster):
+    """I3: each is answered from its own only, and clearing one takes nothing from another."""
+    redis_cluster.flush()
+    environ = {"REDIS_URL": redis_cluster.url, "MEMORY_CACHE_SIZE": "1"} | PATIENT
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=environ) as gateway:
+        keys = {name: await gateway.key(tenant=name) for name in LIKE_OTHERS}
+
+        async def outcome(name: str) -> str:
+            """What is only looked for is not stored. Asked again where Redis was late."""
+            for _ in range(50):
+                wish = {"authorization": f"Bearer {keys[name]}", "cache_control": "no-store"}
+                said = await gateway.ask(chat("Whose are you?"), **wish)
+                if "tier-down" not in said.headers["cache-status"]:
+                    return said.cache
+            raise AssertionError("Redis is always late")
+
+        async def outcomes() -> dict[str, str]:
+            return {name: await outcome(name) for name in keys}
+
+        async def store(name: str) -> None:
+            """Asked again: an answer that was under way when something was cleared is not kept."""
+            async with asyncio.timeout(DEADLINE):
+                while await outcome(name) == "miss":
+                    await gateway.ask(chat("Whose are you?"), authorization=f"Bearer {keys[name]}")
+                    await asyncio.sleep(0.02)
+
+        for number, name in enumerate(LIKE_OTHERS):
+            others = dict.fromkeys(LIKE_OTHERS[:number], "exact") | dict.fromkeys(LIKE_OTHERS[number:], "miss")
+            assert await outcomes() == others, name
+            await store(name)
+        for name in LIKE_OTHERS:
+            cleared = await gateway.request("POST", "/admin/cache/clear", json={"tenant": name}, headers=gateway.admin)
+            assert cleared.json["cleared"] == 1, name
+            assert await outcomes() == dict.fromkeys(LIKE_OTHERS, "exact") | {name: "miss"}, name
+            await store(name)
 
 
 @pytest.mark.long
@@ -144,5 +252,5 @@ async def test_the_test_sees_what_crosses(chaos, tmp_path):
     groups = "".join(f"  {name}: {{cache_group: all}}\n" for name in tenants)
     config = f"{one_provider(chaos.base_url)}tenants:\n{groups}"
     async with running_gateway(tmp_path, config=config) as gateway:
-        foreign, _ = await ask_all(gateway, [await gateway.key(tenant=name) for name in tenants], 300)
+        foreign, _ = await ask_all([await with_keys(gateway, tenants)], 300)
     assert foreign > 100

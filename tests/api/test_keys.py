@@ -25,6 +25,7 @@ from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.keyring import KeyRing
 from sentinel_gateway.stores import audit, keys
 from sentinel_gateway.stores.admin_key import digest_of
+from sentinel_gateway.stores.lone_bulletin import LoneBulletin
 from tests.contract.keys.conftest import State, open_state
 from tests.core.keys import NOW, PEPPER
 
@@ -91,7 +92,7 @@ class Office:
 @pytest.fixture
 async def office(tmp_path, anyio_backend) -> AsyncIterator[Office]:
     state = await open_state(tmp_path)
-    ring = KeyRing(state.keys, clock=lambda: NOW, on_event=lambda *_, **__: None)
+    ring = KeyRing(state.keys, bulletin=LoneBulletin(), clock=lambda: NOW, on_event=lambda *_, **__: None)
     await ring.refresh()
     opened = Office(state, ring, Authenticator(ring, pepper=PEPPER, admin_hash=digest_of(ADMIN), clock=lambda: NOW))
     yield opened
@@ -116,6 +117,7 @@ async def test_a_key_is_made_and_works_at_once(office):
         "trial": False,
         "limits": {"requests_per_minute": 60, "tokens_per_minute": None, "concurrency": None},
         "user_limits": {"requests_per_minute": None, "tokens_per_minute": None, "concurrency": None},
+        "max_wrong_hit_rate": None,
         "created": NOW,
         "revoked": None,
         "successor": None,
@@ -246,6 +248,7 @@ NARROW = {
     "trial": True,
     "limits": {"requests_per_minute": 10, "tokens_per_minute": 10, "concurrency": 10},
     "user_limits": {"requests_per_minute": 10, "tokens_per_minute": 10, "concurrency": 10},
+    "max_wrong_hit_rate": 0.01,
 }
 WIDER = [
     ("tenant", {"tenant": "other"}),
@@ -256,6 +259,8 @@ WIDER = [
     ("expires", {"expires": None}),
     ("expires", {"expires": NOW + 101}),
     ("trial", {"trial": False}),
+    ("max_wrong_hit_rate", {"max_wrong_hit_rate": None}),
+    ("max_wrong_hit_rate", {"max_wrong_hit_rate": 0.02}),
     *(
         (f"{place}.{limit}", {place: NARROW[place] | {limit: value}})
         for place, limit, value in product(("limits", "user_limits"), NARROW["limits"], (None, 11))
@@ -433,7 +438,9 @@ async def test_a_change_that_is_kept_is_answered_though_the_ring_cannot_follow(o
         async def refresh(self) -> None:
             raise StoreDown("gone since")
 
-    deaf = Office(office.state, Deaf(office.state.keys, clock=lambda: NOW, on_event=print), office.authenticator)
+    deaf = Office(
+        office.state, Deaf(office.state.keys, bulletin=LoneBulletin(), clock=lambda: NOW, on_event=print), office.authenticator
+    )
     made = await deaf.make()
     await office.ring.refresh()
     assert office.caller(made["key"]).actor == made["id"]

@@ -204,7 +204,7 @@ async def test_errors_of_our_own(client, text):
         await client.chat.completions.create(model="demo/none", messages=ask(text))
     assert unknown.value.code == "model_not_found"
     with pytest.raises(openai.NotFoundError) as nowhere:
-        await client.embeddings.create(model=MODEL, input="x")
+        await client.moderations.create(model=MODEL, input="x")
     assert nowhere.value.code == "unknown_url"
 
 
@@ -252,3 +252,83 @@ async def test_the_sync_client(gateway, upstream, text):
     whole, streamed = await asyncio.to_thread(work)
     assert whole == streamed
     assert upstream.count == 1
+
+
+async def test_embeddings(client, upstream, text):
+    """It asks for base64 unless it is told otherwise, and gives numbers all the same."""
+    one, two = text, text + "!"
+    miss = await client.embeddings.create(model=MODEL, input=[one, two])
+    hit = await client.embeddings.create(model=MODEL, input=[two, one])
+    assert [call.body["encoding_format"] for call in upstream.calls] == ["base64"]
+    assert [item.embedding for item in hit.data] == [item.embedding for item in miss.data][::-1]
+    assert [item.index for item in hit.data] == [0, 1]
+    assert (hit.usage, hit.model) == (miss.usage, miss.model)
+    assert miss.usage.total_tokens > 0
+    numbers = await client.embeddings.create(model=MODEL, input=one, encoding_format="float")
+    assert numbers.data[0].embedding == miss.data[0].embedding
+    ids = await client.embeddings.create(model=MODEL, input=[[1, len(text)], [2]], dimensions=3)
+    assert [len(item.embedding) for item in ids.data] == [3, 3]
+    with pytest.raises(openai.BadRequestError, match="empty item"):
+        await client.embeddings.create(model=MODEL, input="")
+
+
+async def test_completions(client, upstream, text):
+    miss, hit = [await client.completions.create(model=MODEL, prompt=text, max_tokens=50) for _ in range(2)]
+    assert text in miss.choices[0].text
+    assert (miss.choices, miss.usage) == (hit.choices, hit.usage)
+    stream = await client.completions.create(model=MODEL, prompt=text, max_tokens=50, stream=True)
+    assert "".join([chunk.choices[0].text async for chunk in stream]) == miss.choices[0].text
+    assert upstream.count == 1
+    with pytest.raises(openai.BadRequestError, match="suffix"):
+        await client.completions.create(model=MODEL, prompt=text, suffix=".")
+
+
+async def test_responses(client, upstream, text):
+    miss, hit = [await client.responses.create(model=MODEL, input=text, instructions="Be brief.") for _ in range(2)]
+    assert text[:40] in miss.output_text
+    assert (miss.output_text, miss.usage, miss.status) == (hit.output_text, hit.usage, "completed")
+    said, last = [], None
+    async with client.responses.stream(model=MODEL, input=text, instructions="Be brief.") as stream:
+        async for event in stream:
+            said += [event.delta] if event.type == "response.output_text.delta" else []
+            last = event
+        whole = await stream.get_final_response()
+    assert "".join(said) == miss.output_text == whole.output_text
+    assert last.type == "response.completed"
+    assert upstream.count == 1
+
+
+async def test_a_live_response(client, upstream, text):
+    upstream.script("chunk_ms=2")
+    stream = await client.responses.create(model=MODEL, input=text, stream=True)
+    kinds = [event.type async for event in stream]
+    assert kinds[:4] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
+    assert kinds[-4:] == [
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    upstream.script("cut_after=2")
+    with pytest.raises(openai.APIError, match="cut before its end"):
+        async for _ in await client.responses.create(model=MODEL, input=text + "!", stream=True):
+            pass
+
+
+async def test_a_response_that_calls_and_one_with_a_structure(client, upstream, text):
+    tool = {"type": "function", **TOOL["function"], "strict": False}
+    upstream.script("use_tools")
+    first = await client.responses.create(model=MODEL, input=text, tools=[tool])
+    (call,) = first.output
+    heard = {"type": "function_call_output", "call_id": call.call_id, "output": "2,850 km"}
+    second = await client.responses.create(model=MODEL, input=[{"role": "user", "content": text}, call, heard], tools=[tool])
+    assert second.output_text
+    town = await client.responses.parse(model=MODEL, input=text, text_format=Town)
+    assert isinstance(town.output_parsed, Town)
+    with pytest.raises(openai.BadRequestError, match="no response is kept here"):
+        await client.responses.create(model=MODEL, input=text, previous_response_id=first.id)

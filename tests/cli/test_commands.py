@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -53,6 +54,8 @@ SETTINGS = ("pydantic", "yaml", "sentinel_gateway.settings")
         (["--help"], GATEWAY + SETTINGS),
         (["--version"], (*GATEWAY, *SETTINGS, "asyncio", "sqlite3", "msgspec")),
         (["serve", "--help"], GATEWAY + SETTINGS),
+        (["eval", "--help"], (*GATEWAY, *SETTINGS, "asyncio", "msgspec", "numpy")),
+        (["replay", "--help"], (*GATEWAY, *SETTINGS, "asyncio", "msgspec", "numpy")),
     ],
 )
 def test_a_command_loads_what_it_needs(tmp_path, args, unneeded):
@@ -73,7 +76,7 @@ def test_a_command_loads_what_it_needs(tmp_path, args, unneeded):
     assert result.stderr == "set()\n"
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("check",), ("doctor",)])
+@pytest.mark.parametrize("command", [(), ("serve",), ("check",), ("doctor",), ("eval",), ("replay",)])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_is_plain_text_and_has_examples(sentinel, command, flag):
     result = sentinel(*command, flag)
@@ -84,7 +87,7 @@ def test_help_is_plain_text_and_has_examples(sentinel, command, flag):
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "-\n" not in result.stdout
     if command:
-        assert f"\n\nExamples:\n  sentinel {command[0]}\n" in result.stdout
+        assert re.search(rf"\n\nExamples:\n  sentinel {command[0]}(?: \S+)*\n", result.stdout)
         assert "\n  -c, --config FILE  The YAML file." in result.stdout
 
 
@@ -201,7 +204,7 @@ def test_ctrl_c_ends_a_command_without_a_stack(tmp_path):
 
 def test_check_shows_what_is_on(sentinel, tmp_path):
     (tmp_path / "sentinel.yaml").write_text(LOCAL + "models: {fast: [local/a, groq/b]}\nserver: {host: '::1'}\n")
-    result = sentinel("check", GROQ_API_KEY="gsk-canary", REDIS_URL="redis://x", SENTINEL_DATA_DIR="state")
+    result = sentinel("check", GROQ_API_KEY="gsk-canary", SENTRY_DSN="x", SENTINEL_DATA_DIR="state")
     assert result.exit_code == 0
     assert result.stdout == (
         "files       sentinel.yaml\n"
@@ -214,7 +217,7 @@ def test_check_shows_what_is_on(sentinel, tmp_path):
         "            disk         1GiB\n"
         "            semantic     similarity 0.95, 0.7 at least, 100000 questions\n"
         f"state       {tmp_path}/state\n"
-        "notes       REDIS_URL is set, but this version has no Redis tier: it has no effect\n"
+        "notes       SENTRY_DSN is set, but this version has no Sentry reports: it has no effect\n"
         "The configuration holds.\n"
     )
 

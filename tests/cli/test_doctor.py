@@ -168,13 +168,13 @@ def test_no_folder_has_no_databases(tmp_path):
 
 
 def test_all_is_well(sentinel, free_port, tmp_path):
-    result = sentinel("doctor", PORT=str(free_port), REDIS_URL="x")
+    result = sentinel("doctor", PORT=str(free_port), SENTRY_DSN="x")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0].startswith("ok    Python: 3.")
     assert f"ok    port {free_port}: free on 127.0.0.1" in lines
     assert "ok    embedding model: all-MiniLM-L6-v2/int8" in lines
-    assert lines[-1] == "note  REDIS_URL is set, but this version has no Redis tier: it has no effect"
+    assert lines[-1] == "note  SENTRY_DSN is set, but this version has no Sentry reports: it has no effect"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -186,6 +186,17 @@ def test_a_provider_that_does_not_answer(sentinel, free_port):
     [failed] = [finding for finding in told["findings"] if not finding["ok"]]
     assert failed["name"] == "provider vllm"
     assert failed["detail"]
+
+
+def test_a_qdrant_that_is_not_there_or_is_none(sentinel, free_port):
+    for server, complaint in ((contextlib.nullcontext(free_port), "does not answer as it should"), (answering({}), "(")):
+        with server as port:
+            result = sentinel("doctor", "--json", PORT="0", QDRANT_URL=f"http://127.0.0.1:{port}")
+        assert result.exit_code == 1
+        [failed] = [finding for finding in json.loads(result.stdout)["findings"] if not finding["ok"]]
+        assert failed["name"] == "qdrant"
+        assert f"http://127.0.0.1:{port}" in failed["detail"]
+        assert complaint in failed["detail"]
 
 
 def test_what_fails_is_marked(sentinel):

@@ -20,6 +20,7 @@ from sentinel_gateway.core.access import is_key_text, key_digest
 from sentinel_gateway.errors import InvalidKey, TooManyBadKeys
 from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.keyring import KeyRing
+from sentinel_gateway.stores.lone_bulletin import LoneBulletin
 from sentinel_gateway.stores.secret import gateway_secret
 from tests.contract.keys.conftest import open_state
 from tests.gateway import until
@@ -75,6 +76,7 @@ def test_everything_that_can_be_asked_for(keys):
         *("create", "--name", "n", "--tenant", "acme", "--scope", "read", "--scope", "admin", "--model", "a", "--model", "b*"),
         *("--expires", "2h", "--trial", "--rpm", "1", "--tpm", "2", "--concurrency", "3"),
         *("--user-rpm", "4", "--user-tpm", "5", "--user-concurrency", "6"),
+        *("--max-wrong-hit-rate", "0.005"),
     )
     assert is_key_text(made.pop("key"))
     assert in_days(made.pop("expires"), 2 / 24)
@@ -89,11 +91,24 @@ def test_everything_that_can_be_asked_for(keys):
         "trial": True,
         "limits": {"requests_per_minute": 1, "tokens_per_minute": 2, "concurrency": 3},
         "user_limits": {"requests_per_minute": 4, "tokens_per_minute": 5, "concurrency": 6},
+        "max_wrong_hit_rate": 0.005,
         "revoked": None,
         "successor": None,
         "status": "active",
     }
     assert keys("list")["data"][0] | {"expires": None, "created": None} == made | {"expires": None, "created": None}
+
+
+@pytest.mark.parametrize("share", ["half", "1.5", "-1", "nan"])
+def test_a_share_that_is_none(plain, share):
+    result = plain("create", "--name", "n", f"--max-wrong-hit-rate={share}")
+    assert result.exit_code == 2
+    assert "argument --max-wrong-hit-rate: " in result.stderr
+    assert "from 0 to 1, such as 0.005" in result.stderr
+
+
+def test_a_share_is_shown(plain):
+    assert "wrong hits  0.005 at most\n" in plain("create", "--name", "n", "--max-wrong-hit-rate", "0.005").stdout
 
 
 @pytest.mark.parametrize(
@@ -326,7 +341,7 @@ async def test_a_running_node_follows_within_a_second(tmp_path):
     folder = tmp_path / "data"
     secret = gateway_secret(folder, None)
     state = await open_state(folder, secret)
-    ring = await KeyRing.open(state.keys, clock=time.monotonic, on_event=print)
+    ring = await KeyRing.open(state.keys, bulletin=LoneBulletin(), clock=time.monotonic, on_event=print)
     door = Authenticator(ring, pepper=secret, admin_hash="", clock=time.monotonic)
 
     def enters(text: str) -> bool:

@@ -41,6 +41,7 @@ grants = st.builds(
     trial=st.booleans(),
     limits=limits,
     user_limits=limits,
+    max_wrong_hit_rate=st.none() | st.sampled_from([0.0, 0.01, 0.5]),
 )
 random32 = st.binary(min_size=32, max_size=32)
 digits = st.text(DIGITS, min_size=49, max_size=49)

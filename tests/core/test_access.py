@@ -210,6 +210,9 @@ def faulty(**changes) -> list[str]:
         ({"expires": float("nan")}, ["expires"]),
         ({"limits": Limits(0)}, ["limits.requests_per_minute"]),
         ({"limits": Limits(1, 10**9, 1)}, []),
+        ({"max_wrong_hit_rate": -0.01}, ["max_wrong_hit_rate"]),
+        ({"max_wrong_hit_rate": float("nan")}, ["max_wrong_hit_rate"]),
+        ({"max_wrong_hit_rate": 1.0}, []),
         ({"user_limits": Limits(1, 10**9 + 1, -1)}, ["user_limits.tokens_per_minute", "user_limits.concurrency"]),
     ],
 )
@@ -237,6 +240,7 @@ def test_what_is_passed_on_is_never_more(grant, own, probes):
     assert grant.tenant == maker.tenant
     assert grant.scopes <= maker.scopes
     assert grant.trial or not maker.trial
+    assert own.max_wrong_hit_rate is None or (grant.max_wrong_hit_rate or 0.0) <= own.max_wrong_hit_rate
     assert maker.expires is None or (grant.expires is not None and grant.expires <= maker.expires)
     for name in ["", "z", "abcd", *(probe.strip("*") for probe in probes), *probes]:
         assert covered(own.models, name) or not covered(grant.models, name)
@@ -263,6 +267,9 @@ def test_what_is_passed_on_is_never_more(grant, own, probes):
         ({"limits": Limits(5)}, {"limits": Limits(6)}, ["limits.requests_per_minute"]),
         ({"limits": Limits(5)}, {"limits": Limits(5, 7)}, []),
         ({"user_limits": Limits(None, None, 2)}, {}, ["user_limits.concurrency"]),
+        ({"max_wrong_hit_rate": 0.01}, {}, ["max_wrong_hit_rate"]),
+        ({"max_wrong_hit_rate": 0.01}, {"max_wrong_hit_rate": 0.02}, ["max_wrong_hit_rate"]),
+        ({"max_wrong_hit_rate": 0.01}, {"max_wrong_hit_rate": 0.0}, []),
     ],
 )
 def test_more_than_the_maker_has_is_told_by_its_field(own, asked, fields):

@@ -210,8 +210,16 @@ def test_fewer_choices_than_were_asked_for_are_not_kept(given, kept):
 # -- Selector
 
 
-SELECTED = {"tenant": "t", "namespace": "ns", "model": "groq/llama", "tag": "b", "writer": "w", "older_than": 99.0}
-OTHERS = {"tenant": "", "namespace": "", "model": "llama", "tag": "c", "writer": "", "older_than": 100.0}
+SELECTED = {
+    "tenant": "t",
+    "namespace": "ns",
+    "model": "groq/llama",
+    "tag": "b",
+    "writer": "w",
+    "older_than": 99.0,
+    "keys": frozenset("jk"),
+}
+OTHERS = {"tenant": "", "namespace": "", "model": "llama", "tag": "c", "writer": "", "older_than": 100.0, "keys": frozenset()}
 
 
 def test_a_selector_without_members_selects_all():

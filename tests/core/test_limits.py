@@ -8,12 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from sentinel_gateway.core.limits import LARGEST, UNIT, Limits, Verdict, charge, judge, refilled
+from sentinel_gateway.core.limits import LARGEST, UNIT, Limits, Standing, Verdict, charge, judge, refilled, share
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.fakes import FakeClock, at_once
 
 MINUTE = 60_000
 limits = st.one_of(st.integers(1, 20), st.integers(1, LARGEST))
+
+
+def judged(charges, states, now):
+    """By their buckets' states, in the order of the charges."""
+    known = iter(states)
+    return judge(charges, lambda _: next(known), now)
 
 
 def requests(limit, amount=1, **changes):
@@ -46,24 +52,82 @@ def test_after_the_wait_that_is_told_it_fits_and_not_a_millisecond_before(limit,
     amount = data.draw(st.integers(1, limit))
     spent = data.draw(st.integers((limit - amount) * UNIT + 1, 3 * limit * UNIT))
     wanted = [requests(limit, amount)]
-    refused = judge(wanted, [(spent, 0, limit)], 0)
+    refused = judged(wanted, [(spent, 0, limit)], 0)
     assert refused.refused is wanted[0]
     wait = round(refused.retry_after * 1000)
-    assert judge(wanted, [(spent, 0, limit)], wait).refused is None
-    assert judge(wanted, [(spent, 0, limit)], wait - 1).refused is wanted[0]
+    assert judged(wanted, [(spent, 0, limit)], wait).refused is None
+    assert judged(wanted, [(spent, 0, limit)], wait - 1).refused is wanted[0]
     assert refused.later(wait).refused is None
     assert refused.later(wait - 1).retry_after == 0.001
 
 
+# -- shares
+
+
+@given(limits, st.integers(1, 9), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 2000)), max_size=60))
+def test_nodes_that_know_nothing_of_each_other_keep_to_the_limit_together(limit, nodes, takes):
+    """However the requests fall to them: never more than one bucket for all, where each has room for one at all."""
+    limit, now, admitted, states = max(limit, nodes), 0, 0, [None] * nodes
+    for node, pause in takes:
+        now += pause
+        one = share(requests(limit), nodes)
+        verdict = judged([one], [states[node % nodes]], now)
+        if verdict.refused is None:
+            states[node % nodes] = verdict.spent[0], now, one.rate
+            admitted += 1
+        assert admitted * UNIT <= limit * UNIT + limit * now
+
+
+@given(limits, st.integers(1, 9))
+def test_the_share_of_a_limit_is_all_of_it_for_one_and_half_of_it_for_two(limit, nodes):
+    clock = FakeClock()
+    store = MemoryLimits(clock=clock)
+    one = share(requests(limit, max(1, limit // nodes)), nodes)
+    assert at_once(store.take([one])).refused is None
+    assert nodes == 1 or limit >= nodes or at_once(store.take([one])).refused is one
+    assert share(requests(limit), 1) == requests(limit)
+
+
+def test_what_fits_the_limit_fits_its_share_if_nothing_else_was_spent():
+    """It waits so much the longer for the next, so all nodes together still keep to the limit."""
+    large = share(requests(10, 8), 4)
+    first = judged([large], [None], 0)
+    assert first.refused is None
+    assert judged([large], [(first.spent[0], 0, large.rate)], 0).retry_after == 4 * 8 * 60 / 10
+    hopeless = share(requests(10, 11), 4)
+    assert judged([hopeless], [None], 0).refused.hopeless
+
+
+@given(st.integers(1, 50), st.integers(1, 9), st.integers(1, 50), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 90_000))))
+def test_large_requests_of_all_nodes_are_one_each_at_once_and_the_limit_over_time(limit, nodes, amount, takes):
+    """The whole limit at once, or one of these requests on each node, whichever is more; then what comes back."""
+    one, now, admitted, states = share(requests(limit, amount), nodes), 0, 0, [None] * nodes
+    for node, pause in takes:
+        now += pause
+        verdict = judged([one], [states[node % nodes]], now)
+        if verdict.refused is None:
+            states[node % nodes] = verdict.spent[0], now, one.rate
+            admitted += amount
+        assert admitted * UNIT <= max(limit, nodes * amount) * UNIT + limit * now
+    assert admitted == 0 if amount > limit else admitted >= amount or not takes
+
+
+@pytest.mark.parametrize(("limit", "nodes", "places"), [(6, 2, 3), (7, 2, 3), (1, 3, 1), (5, 1, 5)])
+def test_places_in_flight_are_divided_and_everybody_has_one(limit, nodes, places):
+    one = share(requests(limit, kind="concurrency"), nodes)
+    assert one.capacity == places * UNIT
+    assert one.cost == UNIT
+
+
 @given(limits, limits)
 def test_what_was_taken_is_exactly_what_was_asked_for(limit, amount):
-    verdict = judge([requests(limit, amount)], [None], 0)
+    verdict = judged([requests(limit, amount)], [None], 0)
     assert (verdict.refused is None) == (amount <= limit)
     assert verdict.spent == [amount * UNIT if amount <= limit else 0]
 
 
 def test_more_than_the_whole_limit_never_fits():
-    verdict = judge([requests(10), requests(10, 11)], [(10 * UNIT, 0, 10), None], 0)
+    verdict = judged([requests(10), requests(10, 11)], [(10 * UNIT, 0, 10), None], 0)
     assert verdict.refused == requests(10, 11)
     assert verdict.refused.hopeless
     assert verdict.retry_after is None
@@ -71,41 +135,37 @@ def test_more_than_the_whole_limit_never_fits():
 
 def test_of_several_that_do_not_fit_the_longest_wait_is_told():
     slow, fast = requests(1), requests(600)
-    verdict = judge([fast, slow, fast], [(600 * UNIT, 0, 600), (UNIT, 0, 1), None], 0)
+    verdict = judged([fast, slow, fast], [(600 * UNIT, 0, 600), (UNIT, 0, 1), None], 0)
     assert (verdict.refused, verdict.retry_after) == (slow, 60.0)
 
 
 def test_a_place_in_flight_has_no_time():
     place = charge("c", "concurrency", "key", limit=2, amount=1)
     full = (2 * UNIT, 0, 0)
-    verdict = judge([place], [full], 10**9)
+    verdict = judged([place], [full], 10**9)
     assert (verdict.refused, verdict.retry_after) == (place, None)
-    timed = judge([place, requests(60)], [full, (60 * UNIT, 0, 60)], 0)
+    timed = judged([place, requests(60)], [full, (60 * UNIT, 0, 60)], 0)
     assert (timed.refused, timed.retry_after) == (requests(60), 1.0)
 
 
 def test_looking_is_never_refused():
-    assert judge([requests(1, 0)], [(5 * UNIT, 0, 1)], 0).refused is None
+    assert judged([requests(1, 0)], [(5 * UNIT, 0, 1)], 0).refused is None
 
 
 def test_the_tightest_bucket_is_told():
     charges = [requests(100), requests(50, scope="tenant"), charge("c", "concurrency", "key", limit=3, amount=1)]
-    verdict = judge(charges, [(30 * UNIT, 0, 100), None, None], 0)
-    standing = verdict.standing("requests")
-    assert (standing.limit, standing.remaining, standing.reset) == (50, 49, 1200)
-    places = verdict.standing("concurrency")
-    assert (places.limit, places.remaining, places.reset) == (3, 2, 0)
-    assert verdict.standing("tokens") is None
+    verdict = judged(charges, [(30 * UNIT, 0, 100), None, None], 0)
+    assert verdict.standings() == (Standing(50, 49, 1200), None), "and of places in flight nothing"
 
 
 def test_a_debt_leaves_nothing_and_takes_longer_to_come_back():
-    standing = Verdict([requests(60, 0)], [120 * UNIT]).standing("requests")
+    standing = Verdict([requests(60, 0)], [120 * UNIT]).standings()[0]
     assert (standing.remaining, standing.reset) == (0, 120_000)
 
 
 @given(st.integers(1, 100), st.integers(0, 100 * UNIT))
 def test_what_remains_is_whole_ones_and_the_reset_is_when_all_is_back(limit, spent):
-    standing = Verdict([requests(limit, 0)], [spent]).standing("requests")
+    standing = Verdict([requests(limit, 0)], [spent]).standings()[0]
     assert standing.remaining == max(0, Fraction(limit) - Fraction(spent, UNIT)) // 1
     whole = standing.reset
     assert refilled((spent, 0, limit), whole) == 0

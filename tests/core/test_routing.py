@@ -9,7 +9,10 @@ from sentinel_gateway.core.routing import LONGEST, NEAR_MATCHES, Directory, NoRo
 KNOWN = {"openai": "OPENAI_API_KEY", "groq": "GROQ_API_KEY"}
 DEMO = {"catalogues": {"demo": frozenset({"demo"})}, "simulated": frozenset({"demo"})}
 FULL = Directory(
-    aliases={"fast": (Target("groq", "llama-3.1-8b"), Target("local", "qwen3")), "gpt-4": (Target("local", "qwen3"),)},
+    aliases={
+        "fast": Route((Target("groq", "llama-3.1-8b"), Target("local", "qwen3"))),
+        "gpt-4": Route((Target("local", "qwen3"),)),
+    },
     providers=("demo", "groq", "local"),
     catalogues={
         "demo": frozenset({"demo", "demo-slow"}),
@@ -58,7 +61,7 @@ def test_the_first_step_that_knows_the_name_decides(name, expected):
 
 
 def test_an_alias_may_look_like_a_target():
-    of = directory("groq", aliases={"groq/x": (Target("groq", "y"),)})
+    of = directory("groq", aliases={"groq/x": Route((Target("groq", "y"),))})
     assert targets("groq/x", of) == ("groq/y",)
     assert targets("groq/z", of) == ("groq/z",)
 

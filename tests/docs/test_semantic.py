@@ -9,10 +9,13 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from sentinel_gateway.core.budget import ErrorBudgets
 from sentinel_gateway.core.guards import Guard
 from sentinel_gateway.core.identity import Unfit
 from sentinel_gateway.embedders.local import LocalLimits
 from sentinel_gateway.embedders.minilm import open_minilm
+from sentinel_gateway.rules import error_budgets
+from sentinel_gateway.settings.load import load
 from tests.process.conftest import serve
 
 __all__ = ["serve"]
@@ -48,9 +51,16 @@ async def test_the_similarities_are_the_models_own() -> None:
     await embedder.close()
 
 
+def test_budgets_are_set_as_shown(tmp_path) -> None:
+    _, _, section = PAGE.partition("## How sure is sure enough")
+    (tmp_path / "sentinel.yaml").write_text(re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)[0])
+    budgets = error_budgets(load({"HOME": "/h", "GROQ_API_KEY": "gsk-of-the-tests"}, cwd=tmp_path).settings)
+    assert budgets == ErrorBudgets(0.01, {"fast": 0.005}, {"legal": 0.001})
+
+
 def test_the_curls_work(serve) -> None:
-    (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    (promised,) = re.findall(r"```\n(x-cache.*?)```", PAGE, re.DOTALL)
+    block = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)[0]
+    (promised,) = re.findall(r"```\n(x-cache: .*?)```", PAGE, re.DOTALL)
     script = block.replace("http://127.0.0.1:8080", serve().base_url)
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=30, check=True).stdout
     assert re.findall(r"^x-cache: (\w+)", said, re.MULTILINE) == ["miss", "semantic"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sentinel_gateway.core.guards import OBJECTIONS, Guard, is_foreign, veto
+from sentinel_gateway.core.guards import OBJECTIONS, SOFT, Guard, doubts, is_foreign, ruled_out, veto
 from sentinel_gateway.core.guards.lexicon import words
 from tests.guards.near_misses import NearMiss, Rewording, near_misses, rewordings
 
@@ -316,3 +316,23 @@ def test_a_long_text_may_be_more_polite():
 
 def test_a_reason_is_no_contrast():
     assert veto("Did he leave the firm because he was ill?", "Did he leave the firm though he was ill?") is not None
+
+
+@pytest.mark.parametrize(("guard", "question", "stored"), STOPPED)
+def test_a_veto_is_either_final_or_a_doubt_that_evidence_may_outweigh(guard, question, stored):
+    final, doubted = ruled_out(question, stored), doubts(question, stored)
+    assert doubted <= SOFT
+    assert final == guard or (guard in doubted and guard in SOFT)
+    assert final not in SOFT
+
+
+def test_what_passes_all_guards_is_neither_ruled_out_nor_doubted():
+    for pair in reworded(0):
+        assert (veto(*pair) is None) == (ruled_out(*pair) is None and not doubts(*pair))
+
+
+def test_most_near_misses_are_ruled_out_whatever_the_evidence():
+    """Numbers, names and negation among them all."""
+    left = Counter(case.kind for case in generated(0) if ruled_out(case.question, case.near_miss) is None)
+    assert not [kind for kind in left if kind.startswith(("number", "id", "date", "negation", "name", "place"))]
+    assert left.total() < 0.25 * len(generated(0))

@@ -1,7 +1,8 @@
 """The whole path over fakes."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -9,67 +10,142 @@ import msgspec
 import pytest
 
 from sentinel_gateway.api.wire.openai import read_request
+from sentinel_gateway.core.bound import BoundRules
 from sentinel_gateway.core.caching import TtlRules, Wish
+from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.matching import Thresholds
-from sentinel_gateway.core.routing import Directory, Target
+from sentinel_gateway.core.retrying import RetryRules
+from sentinel_gateway.core.routing import Directory, Route, Target
+from sentinel_gateway.core.standing import StandingRules, Standings
 from sentinel_gateway.pipeline.admit import Admission, Capacity
+from sentinel_gateway.pipeline.calibration import Calibration
+from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.evidence import Evidence, Kept
+from sentinel_gateway.pipeline.evidence_log import EvidenceLog
+from sentinel_gateway.pipeline.fleet import Fleet
 from sentinel_gateway.pipeline.handle import Live, Pipeline, Reply, Terms
 from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits
 from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.limiting import Estimate
 from sentinel_gateway.pipeline.plan import Decode, Plan, Planner
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
+from sentinel_gateway.pipeline.spending import Spending
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import IdempotencyStore, Provider
-from tests.fakes import FakeClock, FakeEmbedder, FakeEvents, FakeFar, FakeIndex, FakeNear, FakeProvider
+from sentinel_gateway.ports import IdempotencyStore, Provider, VectorIndex, World
+from tests.fakes import (
+    FakeBulletin,
+    FakeClock,
+    FakeEmbedder,
+    FakeEvents,
+    FakeEvidence,
+    FakeFar,
+    FakeIndex,
+    FakeLearners,
+    FakeNear,
+    FakeProvider,
+)
 
 NEAR_TTL = 300.0
 MAX_BYTES = 4096
-ALIASES = {"both": (Target("first", "m"), Target("second", "n")), "alias": (Target("first", "m"),)}
+ALIASES = {"both": Route((Target("first", "m"), Target("second", "n"))), "alias": Route((Target("first", "m"),))}
+CALM = StandingRules(CircuitRules(failures=1_000_000), retry_budget=0.0, cool_down=0.0)
+"""Nothing is asked of a target twice, and no target is passed over."""
 
 
 class Path:
-    """A pipeline whose world is fake. `said` are the payloads of the last stream."""
+    """A pipeline whose world is fake. `said` are the payloads of the last stream. `far`, `semantic`: whether, or with which.
+
+    `judged`: is evidence kept?
+    """
 
     def __init__(
         self,
         *,
-        far: bool = True,
-        semantic: bool = False,
+        far: bool | FakeFar = True,
+        semantic: bool | VectorIndex = False,
+        judged: bool = False,
         rules: TtlRules | None = None,
         decode: Decode | None = None,
         first: Provider | None = None,
         idempotency: IdempotencyStore | None = None,
+        fleet: Fleet | None = None,
+        bounds: BoundRules | None = None,
+        stale_if_error: float = 0.0,
+        estimate: Estimate | None = None,
+        standing: StandingRules = CALM,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
+        aliases: dict[str, Route] = ALIASES,
     ) -> None:
         self.clock, self.events = FakeClock(), FakeEvents()
-        self.near, self.far = FakeNear(), FakeFar()
+        self.near, self.far = FakeNear(), far if isinstance(far, FakeFar) else FakeFar()
         self.first, self.second = FakeProvider("first"), FakeProvider("second")
         self.chance = 0.0
         self.waited: list[Plan] = []
         self.said: list[bytes] = []
         self.index, self.embedder = FakeIndex(), FakeEmbedder()
-        index = self.index if semantic else None
-        self.tiers = Tiers(self.near, self.far if far else None, index, near_ttl=NEAR_TTL, clock=self.clock)
-        self.semantic = Semantic(self.index, self.embedder, self.tiers, Thresholds(usual=0.95, least=0.7)) if semantic else None
+        index = (self.index if semantic is True else semantic) or None
+        self.bulletin = FakeBulletin()
+        self.tiers = Tiers(
+            self.near, self.far if far else None, index, bulletin=self.bulletin, near_ttl=NEAR_TTL, clock=self.clock
+        )
+        self.kept = FakeEvidence()
+        self.prices: dict[str, int] = {}
+        log = EvidenceLog(self.kept, self.clock, self.events)
+        spending = Spending(self._price, self.clock)
+        self.learned = FakeLearners()
+        kept = Kept(log, Calibration(self.learned, self.clock, self.events))
+        self.evidence = (
+            Evidence(kept, self.tiers, self.embedder, spending, clock=self.clock, chance=self._draw) if judged else None
+        )
+        limits = Thresholds(usual=0.95, least=0.7)
+        self.semantic = Semantic(index, self.embedder, self.tiers, limits, self.evidence) if index else None
+        self._fleet = fleet
+        self.slept: list[float] = []
+        world = World(self.clock, sleep or self._sleep, self._draw, self.events)
+        self.circuits = Circuits(Standings(standing), self.bulletin, world)
+        self._aliases = aliases
+        self._stale_if_error = stale_if_error
+        self._estimate = estimate
+        self._bounds = bounds or BoundRules()
         self._providers: dict[str, Provider] = {"first": first or self.first, "second": self.second}
         self._idempotency = Idempotency(idempotency, IdempotencyLimits(), self.clock) if idempotency else None
         self.pipeline = self._wire(rules or TtlRules(), decode or partial(read_request, max_depth=64))
 
     def _wire(self, rules: TtlRules, decode: Decode) -> Pipeline:
         providers = self._providers
-        directory = Directory(aliases=ALIASES, providers=tuple(providers), catalogues={}, known={})
+        directory = Directory(aliases=self._aliases, providers=tuple(providers), catalogues={}, known={})
+        self.dispatch = Dispatch(providers, self.circuits, RetryRules())
+        self.settlement = Settlement(
+            self.tiers, rules, max_bytes=MAX_BYTES, clock=self.clock, chance=self._draw, evidence=self.evidence
+        )
         return Pipeline(
-            terms=Terms(Admission(Capacity(8, 0, 0.0), self._draw), self._idempotency),
+            terms=Terms(
+                Admission(Capacity(8, 0, 0.0), self._draw),
+                self._idempotency,
+                self._estimate,
+                fleet=self._fleet,
+                bounds=self._bounds,
+                stale_if_error=self._stale_if_error,
+            ),
             planner=Planner("chat", decode, lambda: directory),
             tiers=self.tiers,
             semantic=self.semantic,
-            dispatch=Dispatch(providers, self.clock, self.events),
-            settlement=Settlement(self.tiers, rules, max_bytes=MAX_BYTES, clock=self.clock, chance=self._draw),
+            dispatch=self.dispatch,
+            settlement=self.settlement,
         )
+
+    def _price(self, target: str, prompt: int, completion: int) -> Decimal | None:
+        """In dollars a million tokens, by `prices`; anything else is free."""
+        return Decimal(self.prices.get(target, 0)) * (prompt + completion) / 1_000_000
 
     def _draw(self) -> float:
         return self.chance
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.clock.now += seconds
 
     @property
     def calls(self) -> int:

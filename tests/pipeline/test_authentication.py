@@ -17,6 +17,7 @@ from sentinel_gateway.core.issuance import Draw, Minter
 from sentinel_gateway.errors import InvalidHeader, InvalidKey, KeysUnavailable, RequestError, TooManyBadKeys
 from sentinel_gateway.pipeline.authentication import ADDRESSES, BURST, HASHES, PAUSE, Authenticator
 from sentinel_gateway.pipeline.keyring import CURRENT_SECONDS, TRUSTED_SECONDS, KeyRing
+from sentinel_gateway.stores.lone_bulletin import LoneBulletin
 from tests.core.keys import NOW, PEPPER, minted
 from tests.pipeline.test_keyring import Keys, Time, revoked
 
@@ -37,7 +38,7 @@ class Door:
     def __init__(self, *keys: Key) -> None:
         self.time = Time()
         self.keys = Keys(*keys)
-        self.ring = KeyRing(self.keys, clock=self.time, on_event=lambda *_, **__: None)
+        self.ring = KeyRing(self.keys, bulletin=LoneBulletin(), clock=self.time, on_event=lambda *_, **__: None)
         digest = hashlib.sha256(ADMIN.encode()).hexdigest()
         self.authenticator = Authenticator(self.ring, pepper=PEPPER, admin_hash=digest, clock=self.time)
 

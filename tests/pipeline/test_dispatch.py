@@ -54,7 +54,10 @@ async def test_the_next_target_is_asked(path, error, stream):
     got, journey = await path.ask(question(model="both", stream=stream))
     assert [call.model for call in (*path.first.calls, *path.second.calls)] == ["m", "n"]
     assert journey.target == "second/n"
-    assert path.events.notes == [("target_failed", {"target": "first/m", "error": error.kind})]
+    failed, good = path.events.attempts
+    assert (failed.number, failed.target, failed.error, failed.stream) == (1, "first/m", error.kind, stream)
+    assert (good.number, good.target, good.error, good.ending) == (2, "second/n", "", "answered")
+    assert journey.attempts == 2
     assert path.far.entries[got.plan.key].model == "second/n"
 
 

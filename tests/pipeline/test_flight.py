@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline import flight
 from sentinel_gateway.pipeline.handle import Live, Whole
@@ -64,6 +65,25 @@ async def test_a_joined_stream_too_long_to_be_put_together_is_asked_for_anew(pat
     assert isinstance(reply, Whole)
     assert path.calls == 2
     await path.pipeline.close(live, path.journey())
+
+
+async def test_who_comes_after_a_clear_does_not_join_what_was_asked_for_before(path):
+    hold = asyncio.Event()
+    path.first.replies += [hold, completion("of after"), completion("of before")]  # in the order in which they are given
+    before = asyncio.create_task(path.ask(question()))
+    await path.first.reached.wait()
+    joined = asyncio.create_task(path.ask(question()))
+    await turns()
+    await path.tiers.clear(Selector(tenant="somebody else"))
+    assert path.calls == 1
+    await path.tiers.clear(Selector())
+    after = asyncio.create_task(path.ask(question()))
+    await turns()
+    assert path.calls == 2
+    hold.set()
+    for task, said in ((before, "of before"), (joined, "of before"), (after, "of after")):
+        reply, _ = await task
+        assert reply.completion.answer.fields["choices"][0]["message"]["content"] == said
 
 
 async def _all(live: Live) -> list[list[bytes]]:

@@ -92,7 +92,9 @@ class World:
         self.seen = dict.fromkeys(("hit", "joined", "led", "left", "answered", "failed", "cleared", "cancelled"), 0)
 
     def call_for(self, text: str) -> Call | None:
-        return next((call for call in self.provider.open if call.text == text), None)
+        """What is under way for whoever asks now: nothing that was asked for before a clear."""
+        joinable = (call for call in self.provider.open if call.number not in self.cleared)
+        return next((call for call in joinable if call.text == text), None)
 
     async def ask(self) -> None:
         text, stream = f"question {self.rng.randrange(QUESTIONS)}", self.rng.random() < 0.5
@@ -167,7 +169,7 @@ class World:
         if self.rng.random() < 0.3:
             choices.append(self.clear)
         await self.rng.choice(choices or [self.clear])()
-        texts = [call.text for call in self.provider.open]
+        texts = [call.text for call in self.provider.open if call.number not in self.cleared]
         assert len(set(texts)) == len(texts), "two calls for one question"
         assert {id(caller.call) for caller in self.waiting} == {id(call) for call in self.provider.open}
 

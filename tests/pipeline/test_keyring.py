@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+from contextlib import nullcontext
 from functools import partial
 
 import msgspec
@@ -9,17 +10,21 @@ import pytest
 
 from sentinel_gateway.core import issuance
 from sentinel_gateway.core.access import Key, operator
+from sentinel_gateway.core.bulletin import KeysChanged
 from sentinel_gateway.core.issuance import Amendment
 from sentinel_gateway.errors import KeysUnavailable, StoreDown
 from sentinel_gateway.pipeline.keyring import CURRENT_SECONDS, POLL_SECONDS, TRUSTED_SECONDS, KeyRing
 from sentinel_gateway.ports import KeyChanges, Mark
+from sentinel_gateway.stores.lone_bulletin import LoneBulletin
 from tests.contract.keys.conftest import open_state
 from tests.core.keys import NOW, RIGHTS_OF_LATER, minted
+from tests.fakes import FakeBulletin
 from tests.gateway import until
 
 pytestmark = pytest.mark.anyio
 
 OPERATOR = operator("cli")
+ALONE = LoneBulletin()
 
 
 class Keys:
@@ -66,7 +71,7 @@ def told() -> list[str]:
 
 
 def ring_of(keys: Keys, time: Time, told: list[str]) -> KeyRing:
-    return KeyRing(keys, clock=time, on_event=lambda event, **_: told.append(event))
+    return KeyRing(keys, bulletin=ALONE, clock=time, on_event=lambda event, **_: told.append(event))
 
 
 def revoked(key: Key) -> Key:
@@ -226,7 +231,7 @@ async def test_an_older_answer_never_undoes_a_newer_one(time, told):
 async def test_it_watches_until_it_is_closed(time, told):
     keys = Keys(A)
     keys.down = True
-    ring = await KeyRing.open(keys, clock=time, on_event=lambda event, **_: told.append(event))
+    ring = await KeyRing.open(keys, bulletin=ALONE, clock=time, on_event=lambda event, **_: told.append(event))
     assert len(ring) == 0
     keys.down = False
     assert await until(lambda: len(ring)) < 2 * POLL_SECONDS
@@ -240,7 +245,7 @@ async def test_it_watches_until_it_is_closed(time, told):
 async def test_what_another_process_changes_is_known_within_a_second(tmp_path, told):
     """The other one is another connection to the same file; that it may be another process is held by the store's contract."""
     mine, theirs = await open_state(tmp_path), await open_state(tmp_path)
-    ring = await KeyRing.open(mine.keys, clock=lambda: NOW, on_event=lambda event, **_: told.append(event))
+    ring = await KeyRing.open(mine.keys, bulletin=ALONE, clock=lambda: NOW, on_event=lambda event, **_: told.append(event))
     key = await theirs.create(1)
     took = [await until(lambda: ring.find(key.digest, NOW))]
     rule = partial(issuance.revoke, caller=OPERATOR, now=NOW)
@@ -256,7 +261,7 @@ async def test_what_another_process_changes_is_known_within_a_second(tmp_path, t
 async def test_a_revocation_elsewhere_is_known_while_a_change_of_our_own_waits_for_the_file(tmp_path, told):
     mine, theirs = await open_state(tmp_path), await open_state(tmp_path)
     key = await theirs.create(1)
-    ring = await KeyRing.open(mine.keys, clock=lambda: NOW, on_event=lambda event, **_: told.append(event))
+    ring = await KeyRing.open(mine.keys, bulletin=ALONE, clock=lambda: NOW, on_event=lambda event, **_: told.append(event))
     with (tmp_path / "sentinel.lock").open() as lock:
         await theirs.keys.update(key.id, partial(issuance.revoke, caller=OPERATOR, now=NOW))
         fcntl.flock(lock, fcntl.LOCK_EX)  # as if others had more and more to write
@@ -274,7 +279,7 @@ async def test_a_key_that_it_cannot_read_is_a_store_that_is_away_and_ends_nothin
     """What such a row hides may be a revocation: known keys go on for a minute, and it is read as soon as it can be."""
     state = await open_state(tmp_path)
     known = await state.create(1)
-    ring = await KeyRing.open(state.keys, clock=time, on_event=lambda event, **_: told.append(event))
+    ring = await KeyRing.open(state.keys, bulletin=ALONE, clock=time, on_event=lambda event, **_: told.append(event))
     later = await state.create(2)
     change = "UPDATE keys SET rights = ? WHERE id = ?"
     [(rights,)] = await state.file.read(lambda database: database.execute("SELECT rights FROM keys LIMIT 1").fetchall())
@@ -291,3 +296,23 @@ async def test_a_key_that_it_cannot_read_is_a_store_that_is_away_and_ends_nothin
     assert told == ["keys_down", "keys_up"]
     await ring.close()
     await state.file.close()
+
+
+async def test_a_ring_that_is_told_to_hurry_looks_at_once(time):
+    keys = Keys()
+    ring = await KeyRing.open(keys, bulletin=ALONE, clock=time, on_event=lambda *_, **__: None)
+    keys.history.append(A)
+    ring.hurry()
+    assert await until(lambda: len(ring) == 1) < POLL_SECONDS / 2
+    await ring.close()
+
+
+@pytest.mark.parametrize("down", ["", "store", "bulletin"])
+async def test_what_this_process_changes_other_nodes_are_told(time, down):
+    keys, bulletin = Keys(A), FakeBulletin()
+    ring = KeyRing(keys, bulletin=bulletin, clock=time, on_event=lambda *_, **__: None)
+    keys.down, bulletin.down = down == "store", down == "bulletin"
+    with pytest.raises(StoreDown) if keys.down else nullcontext():
+        await ring.changed()
+    assert bulletin.notices == ([] if bulletin.down else [KeysChanged()])
+    assert len(ring) == (not keys.down)

@@ -26,10 +26,15 @@ class CountingStore(MemoryLimits):
     """The real store, and how often it was asked to take."""
 
     takes = 0
+    takes_now = 0
 
     async def take(self, charges):
         self.takes += 1
         return await super().take(charges)
+
+    def take_now(self, charges):
+        self.takes_now += 1
+        return super().take_now(charges)
 
 
 @pytest.fixture
@@ -71,13 +76,13 @@ async def test_nothing_is_asked_where_nothing_is_limited(limiter, store):
     await grant.leave()
     assert store.takes == 0
     assert store.buckets() == 0
-    assert (grant.standing("requests"), grant.standing("tokens")) == (None, None)
+    assert grant.standings() == (None, None)
 
 
 async def test_a_key_has_so_many_requests_a_minute(limiter, clock):
     gate, key = limiter(), Key(limits=Limits(2))
     first = await ask(gate, key)
-    assert first.standing("requests").remaining == 1
+    assert first.standings()[0].remaining == 1
     await ask(gate, key)
     error = await refusal(gate, key)
     assert type(error) is RequestsLimited
@@ -99,12 +104,25 @@ async def test_a_refused_key_is_refused_without_a_take_until_its_time(limiter, s
         grant = gate.grant(key)
         with pytest.raises(RequestsLimited) as caught:
             grant.check()
-        assert grant.standing("requests").remaining == 0
+        assert grant.standings()[0].remaining == 0
     assert caught.value.retry_after == pytest.approx(0.5, abs=0.002)
     assert store.takes == 61
     clock.now += 0.51
     await ask(gate, key)
     assert store.takes == 62
+
+
+async def test_nor_is_a_store_asked_for_a_refused_key_whose_answer_is_here_already(limiter, store, clock):
+    gate, key = limiter(), Key(limits=Limits(1))
+    await ask(gate, key)
+    await refusal(gate, key)
+    asked = store.takes_now
+    assert gate.take_now(gate.toll(key, model="m", user="")) is None
+    assert store.takes_now == asked
+    clock.now += 61
+    await ask(gate, key)
+    clock.now += 61
+    assert gate.take_now(gate.toll(key, model="m", user="")).standings()[0].remaining == 0
 
 
 async def test_a_flood_does_not_hold_up_the_time(limiter, clock):
@@ -242,7 +260,7 @@ async def test_a_hit_takes_no_tokens(limiter):
     gate, key = limiter(), Key(limits=Limits(tokens_per_minute=10))
     for _ in range(5):
         grant = await ask(gate, key)
-        assert grant.standing("tokens").remaining == 10
+        assert grant.standings()[1].remaining == 10
         await grant.settle(7)  # without a reservation there is nothing to settle
         await grant.leave()
 
@@ -251,19 +269,19 @@ async def test_tokens_are_taken_before_a_provider_is_asked_and_settled_after(lim
     gate, key = limiter(tenants={"acme": Limits(tokens_per_minute=1000)}), Key(limits=Limits(tokens_per_minute=100))
     grant = await ask(gate, key)
     await grant.tokens(80)
-    assert (grant.standing("tokens").limit, grant.standing("tokens").remaining) == (100, 20)
+    assert (grant.standings()[1].limit, grant.standings()[1].remaining) == (100, 20)
     greedy = await ask(gate, key)
     with pytest.raises(TokensLimited) as caught:
         await greedy.tokens(30)
     assert caught.value.type == "tokens"
     assert caught.value.retry_after == 6.0
     assert caught.value.message == "Rate limit reached: this key may use 100 tokens a minute. Try again in 6.0 s."
-    assert greedy.standing("tokens").remaining == 20
+    assert greedy.standings()[1].remaining == 20
     await greedy.settle(50)
     await grant.settle(10)
     await grant.settle(10)
     await grant.leave()
-    assert (await ask(gate, key)).standing("tokens").remaining == 90
+    assert (await ask(gate, key)).standings()[1].remaining == 90
 
 
 async def test_tokens_of_a_call_that_came_to_nothing_come_back(limiter):
@@ -272,7 +290,7 @@ async def test_tokens_of_a_call_that_came_to_nothing_come_back(limiter):
     await grant.tokens(60)
     await grant.tokens(40)  # a second call for the same request
     await grant.settle(0)
-    assert (await ask(gate, key)).standing("tokens").remaining == 100
+    assert (await ask(gate, key)).standings()[1].remaining == 100
 
 
 async def test_an_exact_estimate_needs_no_correction(limiter, store):
@@ -280,7 +298,7 @@ async def test_an_exact_estimate_needs_no_correction(limiter, store):
     grant = await ask(gate, key)
     await grant.tokens(60)
     await grant.settle(60)
-    assert (await ask(gate, key)).standing("tokens").remaining == 40
+    assert (await ask(gate, key)).standings()[1].remaining == 40
 
 
 async def test_more_tokens_than_reserved_are_a_debt(limiter):
@@ -290,7 +308,7 @@ async def test_more_tokens_than_reserved_are_a_debt(limiter):
     await grant.leave()
     await grant.settle(120)  # a flight may outlive the request that began it
     later = await ask(gate, key)
-    assert later.standing("tokens").remaining == 0
+    assert later.standings()[1].remaining == 0
     with pytest.raises(TokensLimited) as caught:
         await later.tokens(1)
     assert caught.value.retry_after == 61.0

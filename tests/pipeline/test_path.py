@@ -1,5 +1,7 @@
 """Whole journeys: where an answer comes from, what is kept of it, what is told of it."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -7,14 +9,27 @@ from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.access import SCOPES, Caller
 from sentinel_gateway.core.caching import Miss, NotStorable, Step, Store, TtlRules, Wish
 from sentinel_gateway.core.chat import ChatRequest
+from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.streaming import whole_body
 from sentinel_gateway.errors import ModelNotFound, NotCached, UpstreamBroken
 from sentinel_gateway.pipeline.handle import Cached, Live, Whole
+from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
+from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.fakes import START, USAGE, FakeStream, completion, spoken
 from tests.pipeline.conftest import NEAR_TTL, question
 
 pytestmark = pytest.mark.anyio
+
+
+class Party(msgspec.Struct, frozen=True):
+    """Who asks where there are limits."""
+
+    id: str = "key_1"
+    tenant: str = "acme"
+    limits: Limits = Limits(tokens_per_minute=100)
+    user_limits: Limits = Limits()
+
 
 HOUR, DAY = 3_600.0, 86_400.0
 
@@ -281,6 +296,28 @@ async def test_a_failed_request_leaves_nothing(path):
     assert path.near.puts == path.far.puts == 0
 
 
+@pytest.mark.parametrize("error", [UpstreamBroken("no"), TypeError("a fault of ours")])
+async def test_a_failed_request_gives_back_what_was_reserved_for_it(make_path, error):
+    async def estimate(_):
+        return 60
+
+    path = make_path(estimate=estimate)
+    limiter = Limiter(MemoryLimits(clock=path.clock), rules=LimitRules(), clock=path.clock, chance=lambda: 0.0)
+    journey = path.journey()
+    journey.grant = limiter.grant(Party())
+    path.first.replies.append(error)
+    with pytest.raises(type(error)):
+        await path.ask(question(), journey)
+    await asyncio.sleep(0)
+    assert await tokens_left(limiter) == 100
+
+
+async def tokens_left(limiter):
+    grant = limiter.grant(Party())
+    await grant.enter(model="m")
+    return grant.standings()[1].remaining
+
+
 async def test_the_end_is_told_once_and_in_full(path):
     path.first.replies.append(FakeStream(*spoken("Par", "is.")))
     journey = path.journey()
@@ -303,6 +340,7 @@ async def test_the_end_is_told_once_and_in_full(path):
             outcome="miss",
             model="first/m",
             target="first/m",
+            attempts=1,
             stream=True,
             stored=True,
             first_byte_seconds=0.75,

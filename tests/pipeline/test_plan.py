@@ -139,7 +139,7 @@ def test_what_cannot_be_understood_is_not_remembered(planner, decode):
 
 def test_a_model_that_nobody_serves_is_told_with_what_would_work(planner, switchboard):
     switchboard.directory = Directory(
-        aliases={"fast": (Target("one", "m"),), "fest": (Target("one", "m"),)},
+        aliases={"fast": Route((Target("one", "m"),)), "fest": Route((Target("one", "m"),))},
         providers=("one", "two"),
         catalogues={},
         known={},
@@ -156,3 +156,35 @@ def test_a_model_that_nobody_serves_is_told_with_what_would_work(planner, switch
         planner.plan(json.dumps(question(model="q" * 250)).encode(), tenant="", namespace="")
     assert "Did you mean" not in caught.value.message
     assert f"'{'q' * 200}'" in caught.value.message
+
+
+CACHED = {"cache_control": {"type": "ephemeral"}}
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+RESULT = {"role": "tool", "tool_call_id": "c", "content": "a", "is_error": True}
+HINTS = [
+    {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", **CACHED}]}]},
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": None, "tool_calls": [CALL]}, RESULT]},
+    {"tools": [{"type": "function", "function": {"name": "f"}, **CACHED}]},
+]
+
+
+def planned(switchboard, fields, dialect):
+    """The key, and what is compared by meaning."""
+    planner = Planner("chat", lambda _: ChatRequest(fields, "m", dialect=dialect), lambda: switchboard.directory)
+    plan = planner.plan(b"", tenant="", namespace="")
+    return plan.key, planner.question(plan, tenant="", namespace="")
+
+
+@pytest.mark.parametrize("hint", HINTS)
+def test_hints_that_one_dialect_keeps_from_a_provider_are_another_request(switchboard, hint):
+    """To a provider of OpenAI's dialect `thinking` goes from a chat, and does not from Messages."""
+    (ours, asked), (theirs, said) = (planned(switchboard, {**question(model="m"), **hint}, of) for of in ("openai", "anthropic"))
+    assert ours != theirs
+    assert isinstance(asked, str) or asked.scope != said.scope
+
+
+@pytest.mark.parametrize("fields", [{}, {"top_k": 5}, {"tools": []}, {"tools": None}])
+def test_without_hints_the_dialects_share(switchboard, fields):
+    asked = question(model="m", **fields)
+    assert planned(switchboard, asked, "openai") == planned(switchboard, asked, "anthropic")

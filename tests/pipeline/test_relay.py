@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from unittest.mock import AsyncMock, Mock
 
 import msgspec
 import pytest
@@ -49,6 +50,21 @@ async def test_a_chunk_of_which_only_the_text_was_read_is_passed_on_and_kept(pat
     reply, _ = await path.ask(question())
     assert isinstance(reply, Cached)
     assert stored_fields(reply.hit.entry.body)["choices"][0]["message"]["content"] == "Paris. In France."
+
+
+@pytest.mark.parametrize("limit", [{}, {"max_tokens": 100, "n": 2}], ids=["unbounded", "bounded"])
+async def test_a_stream_that_is_left_is_recorded_with_what_was_asked_and_heard(path, limit):
+    most = limit.get("max_tokens", 0) * limit.get("n", 1)
+    journey = path.journey()
+    journey.grant = Mock(reserved=7 + most, enter=AsyncMock(), settle=AsyncMock())
+    path.first.replies.append(FakeStream(ROLE, WORD, asyncio.Event()))
+    live = await path.handle(question(stream=True, **limit), journey)
+    async with aclosing(live.payloads()) as batches:
+        await anext(batches)
+        await anext(batches)
+    await path.pipeline.close(live, journey)
+    (attempt,) = path.events.attempts
+    assert (attempt.prompt_tokens, attempt.completion_tokens) == (journey.prompt_tokens, journey.completion_tokens) == (7, 2)
 
 
 async def test_the_usage_chunk_is_only_for_those_who_asked(path):

@@ -251,8 +251,23 @@ async def test_an_entry_that_is_gone_is_forgotten(path):
     await learn(path, ASKED)
     path.near.entries.clear()
     path.far.entries.clear()
+    path.clock.now += 11
     assert await missed(path, REWORDED) == Step("vector", "miss", "no-neighbour")
     assert [head.text for head in path.index.heads.values()] == [REWORDED]
+
+
+async def test_an_answer_that_may_be_on_its_way_keeps_its_question(path):
+    """As another node's, of which the index has told before the store has it."""
+    await learn(path, ASKED)
+    kept = dict(path.far.entries)
+    path.near.entries.clear()
+    path.far.entries.clear()
+    assert await missed(path, REWORDED) == Step("vector", "miss", "no-neighbour")
+    path.near.entries.clear()
+    path.far.entries.clear()
+    path.far.entries.update(kept)
+    _, journey = await path.ask(question(REWORDED), path.journey())
+    assert journey.outcome == "semantic"
 
 
 async def test_an_expired_entry_is_forgotten(path):

@@ -45,7 +45,7 @@ class Program:
         self.errors = home / f"stderr-{time.monotonic_ns()}"
         self.lines = home / f"stdout-{time.monotonic_ns()}"
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
-        environment = kept | {"HOME": str(home), "PORT": "0", **environ}
+        environment = kept | {"HOME": str(home), "PORT": "0", "SENTINEL_CACHE__SEMANTIC__EXPLORATION": "0", **environ}
         with self.errors.open("wb") as errors, self.lines.open("wb") as lines:
             command = [sys.executable, "-m", "sentinel_gateway", "serve"]
             self.process = subprocess.Popen(command, cwd=home, env=environment, stdout=lines, stderr=errors)

@@ -11,7 +11,8 @@ import pytest
 from bench.chaos import ChaosUpstream
 from sentinel_gateway.ports import UpstreamCall
 from sentinel_gateway.providers._http import HttpClient
-from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig
+from sentinel_gateway.providers._provider import ProviderConfig
+from sentinel_gateway.providers.openai import OpenAIProvider
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -246,3 +246,36 @@ def test_other_errors_pass():
 def test_a_total_shorter_than_the_time_to_connect_is_named():
     with pytest.raises(UpstreamTimeout, match=r"timeouts\.total"), TransportErrors("groq", Timeouts(total=3)):
         raise ConnectTimeout
+
+
+def test_googles_errors():
+    """A bad key is a 400 there, and how long to wait stands in the body."""
+
+    def error(status, *details):
+        body = {"error": {"code": status, "message": "m", "status": "S", "details": list(details)}}
+        return read_error(status, {}, msgspec.json.encode(body), source=Source("gemini", "GEMINI_API_KEY"), now=0)
+
+    bad_key = error(400, {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"})
+    assert isinstance(bad_key, UpstreamUnauthorized)
+    assert "GEMINI_API_KEY" in bad_key.message
+    retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7.5s"}
+    assert error(429, "odd", {"retryDelay": 7}, retry).retry_after == 7.5
+    assert error(503).retry_after is None
+    assert isinstance(error(400, {"reason": "OTHER"}), UpstreamRefused)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "prompt is too long: 210000 tokens > 200000 maximum",
+        "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+        "Input is too long for requested model.",
+        "This model's maximum context length is 8192 tokens.",
+    ],
+)
+def test_a_request_that_is_too_long_however_it_is_said(message):
+    error = read_error(400, {}, msgspec.json.encode({"error": {"message": message}}), source=Source("p"), now=0)
+    assert (error.shown_code, error.param, error.message) == ("context_length_exceeded", "messages", message)
+    own = {"error": {"message": message, "code": "string_above_max_length"}}
+    assert read_error(400, {}, msgspec.json.encode(own), source=Source("p"), now=0).shown_code == "string_above_max_length"

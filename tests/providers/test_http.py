@@ -16,8 +16,10 @@ from sentinel_gateway.errors import (
     UpstreamUnreachable,
 )
 from sentinel_gateway.providers._deadlines import Timeouts
+from sentinel_gateway.providers._errors import UpstreamTooLong
 from sentinel_gateway.providers._http import MAX_REPLY_BYTES, MAX_STREAM_BYTES, Endpoint, HttpClient, verifying_tls
-from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig, list_timeouts
+from sentinel_gateway.providers._provider import ProviderConfig, list_timeouts
+from sentinel_gateway.providers.openai import OpenAIProvider
 
 pytestmark = pytest.mark.anyio
 
@@ -124,7 +126,7 @@ async def test_a_compressed_answer_is_refused_unread(provider, raw_server, call,
 
 async def test_an_answer_over_the_cap_is_cut_off(provider, upstream, call):
     upstream.script(f"huge={4 * MAX_REPLY_BYTES}")
-    with pytest.raises(UpstreamBroken, match="more than 32 MiB"):
+    with pytest.raises(UpstreamTooLong, match="more than 32 MiB"):
         await provider(upstream.base_url).complete(call())
     await closed_by_us(upstream)
 
@@ -139,7 +141,7 @@ async def test_an_answer_announced_over_the_cap_is_not_read(provider, raw_server
         closed.set()
 
     async with raw_server(handle) as server:
-        with pytest.raises(UpstreamBroken, match="more than 32 MiB"):
+        with pytest.raises(UpstreamTooLong, match="more than 32 MiB"):
             await provider(server.base_url).complete(call())
         async with asyncio.timeout(1):
             await closed.wait()

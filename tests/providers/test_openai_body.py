@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel_gateway.ports import UpstreamCall
-from sentinel_gateway.providers.openai import ProviderConfig, _secrets, build_body, read_model_names
+from sentinel_gateway.providers._provider import ProviderConfig, read_model_names
+from sentinel_gateway.providers.openai import build_body
 
 json_values = st.recursive(
     st.none()
@@ -80,4 +81,4 @@ def test_model_lists_in_all_spellings(listing, names):
 def test_what_counts_as_a_secret():
     headers = {"Authorization": "Bearer abcdefgh", "api-key": "12345678", "X-Title": "sentinel", "x-token": "none"}
     config = ProviderConfig("p", "http://x", headers, {"api-version": "2024-10-21", "key": "querykey"})
-    assert set(_secrets(config)) == {"Bearer abcdefgh", "abcdefgh", "12345678", "querykey"}
+    assert set(config.secrets) == {"Bearer abcdefgh", "abcdefgh", "12345678", "querykey"}

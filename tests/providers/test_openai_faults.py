@@ -10,6 +10,8 @@ from bench.chaos import Fault
 from sentinel_gateway.core.streaming import Fold
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamLimited, UpstreamRefused
 from sentinel_gateway.providers._deadlines import Timeouts
+from sentinel_gateway.providers._errors import UpstreamUnstreamed
+from sentinel_gateway.providers._http import MAX_REPLY_BYTES
 
 pytestmark = pytest.mark.anyio
 
@@ -253,8 +255,19 @@ async def test_a_200_that_is_no_answer(provider, raw_server, call, body, expecte
 async def test_a_server_that_does_not_stream(provider, raw_server, call):
     answer = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
     async with raw_server(says(answer, kind="application/json")) as server:
-        with pytest.raises(UpstreamBroken, match="doesn't stream"):
+        with pytest.raises(UpstreamUnstreamed, match="without 'stream'"):
             await provider(server.base_url).open_stream(call())
+
+
+async def test_the_largest_batch_of_long_vectors_is_read(provider, raw_server, call):
+    """More than any other answer may have: by its count, for it is paid for when it comes."""
+    count, length = 512, 80 * 1024
+    vectors = b",".join(b'{"embedding":"%b"}' % (b"A" * length) for _ in range(count))
+    body = b'{"data":[%b]}' % vectors
+    assert len(body) > MAX_REPLY_BYTES
+    async with raw_server(says(body, kind="application/json")) as server:
+        embedded = await provider(server.base_url).embed(call(input=["x"] * count, encoding_format="base64"))
+    assert {len(vector) for vector in embedded.vectors} == {length + 2}
 
 
 async def test_our_key_is_never_in_what_we_say(provider, raw_server, call, answered):

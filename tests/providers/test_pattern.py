@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sentinel_gateway.core.chat import Chunk
 from sentinel_gateway.core.streaming import Fold
+from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.providers._errors import Source
 from sentinel_gateway.providers.openai import OpenAIStream
 
@@ -145,6 +146,14 @@ async def test_more_than_a_text_is_different(other):
     found = await heard(framed(spoken("a")), framed(other))
     assert [chunk.more for chunk in found] == [None, None]
     assert found[1].fields == msgspec.json.decode(other)
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r", b"\r\n"])
+@pytest.mark.parametrize("place", [b'%b"b"', b'"b"%b'])
+async def test_a_line_break_beside_the_text_ends_the_line_as_everywhere(blank, place):
+    broken = spoken("b").replace(b'"b"', place % blank)
+    with pytest.raises(UpstreamBroken, match="isn't JSON"):
+        await heard(framed(spoken("a")), framed(broken))
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,10 @@ class Mock:
         self.process.stdout.close()
 
 
+UNMENDED = "routing: {retry_budget: 0, cool_down: 0}\n"
+"""The clients are to meet a provider's errors themselves."""
+
+
 class Gateway(Program):
     """One run of `sentinel serve`, and what its users and its administrator may ask."""
 
@@ -85,7 +89,7 @@ class Gateway(Program):
     def __init__(self, home: Path, mock: Mock) -> None:
         file = home / "sentinel.yaml"
         file.touch(mode=0o600)
-        file.write_text(one_provider(mock.base_url))
+        file.write_text(f"{one_provider(mock.base_url)}{UNMENDED}")
         super().__init__(home, {"SENTINEL_ADMIN_KEY": self.ADMIN_KEY, "LOG_LEVEL": "error"})
 
     def clear(self) -> None:

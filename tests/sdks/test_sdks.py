@@ -46,6 +46,14 @@ OPENAI = Errors(
     "openai.BadRequestError", "openai.NotFoundError", "openai.RateLimitError", "openai.APITimeoutError", "openai.APIError"
 )
 ERRORS = {
+    "anthropic-js": Errors("BadRequestError", "NotFoundError", "RateLimitError", "APIConnectionTimeoutError", "APIError"),
+    "anthropic-python": Errors(
+        "anthropic.BadRequestError",
+        "anthropic.NotFoundError",
+        "anthropic.RateLimitError",
+        "anthropic.APITimeoutError",
+        "anthropic.APIStatusError",
+    ),
     "dspy": Errors(
         "dspy.LMInvalidRequestError",
         "dspy.LMUnsupportedModelError",
@@ -77,6 +85,10 @@ ERRORS = {
     ),
     "vercel-ai": Errors(*["AI_APICallError"] * 3, "TimeoutError", "AI_StreamProviderError"),
 }
+
+
+OPENAI_S_OWN = ["openai-python", "openai-js"]
+"""The clients that speak OpenAI's other endpoints here."""
 
 
 def those_that(function: str, *, but: str = "") -> pytest.MarkDecorator:
@@ -242,6 +254,40 @@ def test_a_stream_that_is_left_ends_upstream(sdk, upstream):
     assert upstream.hung_up()
 
 
+@pytest.mark.parametrize("sdk", OPENAI_S_OWN, indirect=True)
+def test_of_embeddings_only_what_is_not_known_is_asked_for(sdk, upstream):
+    """Both ask for base64 unless they are told otherwise, and give numbers."""
+    first, second = sdk.do("embeddings", QUESTION, "Inn"), sdk.do("embeddings", "Inn", "Ilz", QUESTION)
+    assert [call["body"]["input"] for call in upstream.calls] == [[QUESTION, "Inn"], ["Ilz"]]
+    assert {call["body"]["encoding_format"] for call in upstream.calls} == {"base64"}
+    assert [second["vectors"][0], second["vectors"][2]] == first["vectors"][::-1]
+    assert len(first["vectors"][0]) == 8
+    assert second["tokens"] > first["tokens"] > 0
+
+
+@pytest.mark.parametrize("what", ["completion", "response"])
+@pytest.mark.parametrize("sdk", OPENAI_S_OWN, indirect=True)
+def test_openai_s_other_endpoints(sdk, upstream, what):
+    first, again = sdk.do(what, QUESTION), sdk.do(what, QUESTION)
+    assert first["text"].startswith("mock answer")
+    assert "".join(first["pieces"]) == again["text"] == first["text"]
+    assert first.get("same", True)
+    assert first["tokens"] == again["tokens"] > 0
+    assert upstream.count == 1
+
+
+@pytest.mark.parametrize("sdk", OPENAI_S_OWN, indirect=True)
+def test_a_response_that_breaks_is_no_answer(sdk, upstream):
+    upstream.script("cut_after=2")
+    assert fails(sdk, "response_cut").kinds[0] == ERRORS[sdk.name].cut
+
+
 @those_that("models")
 def test_models_are_listed(sdk):
     assert {"mock/mock-model", "demo"} <= set(sdk.do("models"))
+
+
+@pytest.mark.parametrize("sdk", ["anthropic-js", "anthropic-python"], indirect=True)
+def test_tokens_are_counted(sdk, upstream):
+    assert sdk.do("count", QUESTION) > 10
+    assert upstream.count == 0

@@ -15,6 +15,8 @@ PAIRS = 5_000
 AT_ONCE = 12
 SHARDS = 8
 """A test each, so that none takes long."""
+EACH_TIME = 1
+"""Of them with every run; tests/guards judges all pairs each time, without a gateway."""
 ATTEMPTS = 5
 """The embedder may be late on a busy machine; a pair is asked anew then, for only a judged pair says anything."""
 
@@ -44,7 +46,7 @@ async def outcomes(folder, pairs: list[tuple[str, str]], threshold: str) -> Coun
     return seen
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("shard", [pytest.param(n, marks=() if n < EACH_TIME else pytest.mark.long) for n in range(SHARDS)])
 async def test_5_000_near_misses_none_served(tmp_path, shard):
     """Not even to a caller who asks for the least similarity that there is."""
     pairs = [(found.question, found.near_miss) for found in near_misses()]

@@ -3,6 +3,7 @@
 It tells in a log how many requests it understood, which is what smuggling is about.
 """
 
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
+from tests.servers import free_port
 
 DEADLINE = 10.0
 """Seconds after which a test fails instead of waiting on."""
@@ -45,6 +48,24 @@ http {{
     }}
 }}
 """
+
+MAIN = """
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    scgi_temp_path scgi;
+    uwsgi_temp_path uwsgi;
+    {site}
+}}
+"""
+PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -80,10 +101,28 @@ def is_installed() -> bool:
 @contextmanager
 def running_nginx(folder: Path, upstream: int, *, server: str = "", location: str = "") -> Iterator[Nginx]:
     """Start nginx before the port `upstream`. `server` and `location` are more lines of its configuration."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
+    with nginx_with(folder, CONFIG.format(port=port, upstream=upstream, server=server, location=location), port) as running:
+        yield running
+
+
+@contextmanager
+def nginx_of_the_page(folder: Path, *nodes: int) -> Iterator[Nginx]:
+    """Start nginx as docs/scaling.md has it, before nodes on these ports of this machine."""
+    [site] = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    port = free_port()
+    addresses = re.findall(r"server ([\d.:]+)", site)
+    for address, node in zip(addresses, nodes, strict=True):
+        site = site.replace(address, f"127.0.0.1:{node}")
+    with nginx_with(folder, MAIN.format(site=site.replace("listen 80;", f"listen 127.0.0.1:{port};")), port) as running:
+        yield running
+
+
+@contextmanager
+def nginx_with(folder: Path, text: str, port: int) -> Iterator[Nginx]:
+    """Start nginx with a whole configuration, which has it listen on `port`."""
     config = folder / "nginx.conf"
-    config.write_text(CONFIG.format(port=port, upstream=upstream, server=server, location=location))
+    config.write_text(text)
     process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(config), "-e", "stderr"], stderr=subprocess.PIPE, text=True)
     try:
         _wait_for(port, process)

@@ -1,6 +1,7 @@
 """Variables: the seeds' names, SENTINEL_A__B, NAME_FILE, .env, and what is said about those that do nothing."""
 
 import pytest
+from pydantic import SecretStr
 
 from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.settings.environment import Environment
@@ -20,24 +21,24 @@ READ = {
     "MEMORY_CACHE_TTL_SECS": ("6", "cache.memory.ttl", 6.0),
     "REDIS_CACHE_TTL_SECS": ("7", "cache.ttl", 7.0),
     "OPENAI_API_KEY": ("sk-1", "providers.openai.base_url", "https://api.openai.com/v1"),
+    "REDIS_URL": ("redis://:pw@here:1/2", "redis.address", "redis://:pw@here:1/2"),
+    "REDIS_HOST": ("here", "redis.address", "redis://here:6379/0"),
+    "REDIS_PORT": ("7", "redis.port", 7),
+    "REDIS_PASSWORD": ("pw", "redis.password", SecretStr("pw")),
+    "REDIS_DB": ("7", "redis.db", 7),
+    "REDIS_MAX_CONNECTIONS": ("7", "redis.max_connections", 7),
+    "QDRANT_URL": ("http://here:6333/", "qdrant.url", "http://here:6333"),
+    "CIRCUIT_BREAKER_FAILURE_THRESHOLD": ("9", "routing.breaker.failures", 9),
+    "CIRCUIT_BREAKER_SUCCESS_THRESHOLD": ("3", "routing.breaker.successes", 3),
+    "CIRCUIT_BREAKER_TIMEOUT_SECS": ("7.5", "routing.breaker.pause", 7.5),
     "GROQ_API_KEY": ("gsk_1", "providers.groq.base_url", "https://api.groq.com/openai/v1"),
 }
 """Every variable that a seed names and that this version reads."""
 
 SEEDS = READ.keys() | {
     "LOG_PATH",
-    "REDIS_URL",
-    "REDIS_HOST",
-    "REDIS_PORT",
-    "REDIS_PASSWORD",
-    "REDIS_DB",
-    "REDIS_MAX_CONNECTIONS",
     "REDIS_DECODE_RESPONSES",
-    "QDRANT_URL",
     "SENTRY_DSN",
-    "CIRCUIT_BREAKER_FAILURE_THRESHOLD",
-    "CIRCUIT_BREAKER_SUCCESS_THRESHOLD",
-    "CIRCUIT_BREAKER_TIMEOUT_SECS",
 }
 """Every variable that a seed names."""
 
@@ -117,8 +118,8 @@ def test_sentinel_a__b_sets_a_b(configure):
     local = settings.providers["my_local"]
     assert (local.base_url, local.timeouts.connect, local.models) == ("http://127.0.0.1:9001/v1", 1, ("a", "b,c"))
     assert not settings.demo
-    assert settings.models["fast"].targets == ("my_local/a", "my_local/b")
-    assert (settings.models["slow"].targets, settings.models["slow"].ttl) == (("my_local/a",), 9)
+    assert settings.models["fast"].names == ("my_local/a", "my_local/b")
+    assert (settings.models["slow"].names, settings.models["slow"].ttl) == (("my_local/a",), 9)
 
 
 @pytest.mark.parametrize(

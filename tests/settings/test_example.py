@@ -64,7 +64,7 @@ def test_the_yaml_example_uncommented(tmp_path):
     (tmp_path / "sentinel.yaml").write_text(text)
     settings = load({"HOME": "/h"} | KEYS, cwd=tmp_path).settings
     assert list(settings.providers) == ["demo", "groq", "work", "local"]
-    assert settings.models["fast"].targets == ("groq/llama-3.1-8b-instant", "local/qwen3")
+    assert settings.models["fast"].names == ("groq/llama-3.1-8b-instant", "local/qwen3")
     assert settings.models["careful"].ttl == 3600
     assert settings.models["careful"].limits.requests_per_minute == 60
     assert settings.limits.tokens_per_minute == 100_000

@@ -65,11 +65,11 @@ ONE_BY_ONE = [
     ("cache: {semantic: {threshold: 1.1}}", "sentinel.yaml:1 cache.semantic.threshold", "at most 1"),
     ("cache: {semantic: {threshold: 0.6}}", "sentinel.yaml:1 cache.semantic", "threshold is below min_threshold"),
     ("cache: {semantic: {entries: 0}}", "sentinel.yaml:1 cache.semantic.entries", "at least 1"),
-    (
-        "cache: {max_wrong_hit_rate: 0.01}",
-        "sentinel.yaml:1 cache.max_wrong_hit_rate",
-        "not available in this version: leave it out, and set cache.semantic.threshold",
-    ),
+    ("cache: {max_wrong_hit_rate: 1.5}", "sentinel.yaml:1 cache.max_wrong_hit_rate", "at most 1"),
+    ("models: {m: {targets: demo/demo, max_wrong_hit_rate: -1}}", "sentinel.yaml:1 models.m.max_wrong_hit_rate", "at least 0"),
+    ("cache: {namespaces: {n: {max_wrong_hit_rate: 2}}}", "sentinel.yaml:1 cache.namespaces.n.max_wrong_hit_rate", "at most 1"),
+    ("cache: {namespaces: {a b: {}}}", "sentinel.yaml:1 cache.namespaces.a b", "letters, digits or any of _ . : / -"),
+    ("cache: {semantic: {exploration: -0.1}}", "sentinel.yaml:1 cache.semantic.exploration", "at least 0"),
     ("keys: {required: perhaps}", "sentinel.yaml:1 keys.required", "true or false"),
     # providers
     ("providers: [groq]", "sentinel.yaml:1 providers", "got a list, but it must be a mapping"),
@@ -95,10 +95,23 @@ ONE_BY_ONE = [
     ("models: {fast: gpt}", "sentinel.yaml:1 models.fast.0", "a target is provider/model"),
     (FREE + "models: {fast: [local/a, local/]}", "sentinel.yaml:2 models.fast.1", "a target is provider/model"),
     (
-        FREE + "models: {fast: [local/a, {target: local/b, weight: 2}]}",
+        FREE + "models: {fast: [local/a, {target: zzz/b, weight: 2}]}",
         "sentinel.yaml:2 models.fast.1",
-        "weighted targets are not available",
+        "there is no provider 'zzz'",
     ),
+    (FREE + "models: {fast: [local/a, {weight: 2}]}", "sentinel.yaml:2 models.fast.1.target", "lacks 'target'"),
+    (FREE + "models: {fast: [{target: local/a, weight: 0}]}", "sentinel.yaml:2 models.fast.0.weight", "it must be more than 0"),
+    (FREE + "models: {fast: [{target: local/a, wieght: 1}]}", "sentinel.yaml:2 models.fast.0.wieght", "did you mean 'weight'?"),
+    (FREE + "models: {fast: [[local/a]]}", "sentinel.yaml:2 models.fast.0", "it must be a mapping of settings"),
+    (
+        FREE + "models: {fast: {targets: [local/a, {target: local/b, weight: 2}], strategy: cheapest}}",
+        "sentinel.yaml:2 models.fast",
+        "sets weights, which strategy cheapest does not go by",
+    ),
+    (FREE + "models: {fast: {targets: local/a, sticky: yes}}", "sentinel.yaml:2 models.fast", "only strategy weighted can be"),
+    (FREE + "models: {fast: {targets: local/a, strategy: best}}", "sentinel.yaml:2 models.fast.strategy", "'least_busy'"),
+    ("routing: {max_attempts: 0}", "sentinel.yaml:1 routing.max_attempts", "at least 1"),
+    ("routing: {breaker: {pause: 0}}", "sentinel.yaml:1 routing.breaker.pause", "more than 0"),
     (FREE + "models: {fast: [local/a, local/a]}", "sentinel.yaml:2 models.fast", "names the same target twice"),
     (FREE + "models: {fast: loca/a}", "sentinel.yaml:2 models.fast.0", "there is no provider 'loca'; did you mean 'local'?"),
     (FREE + "models: {fast: zzz/a}", "sentinel.yaml:2 models.fast.0", "those on are demo, local"),
@@ -254,7 +267,7 @@ def test_a_room_is_judged_as_a_whole_although_a_part_of_it_is_wrong(faults):
     assert [place for place, _ in found] == [
         "sentinel.yaml:1 server.cors.orgins",
         "sentinel.yaml:1 server.cors",
-        "sentinel.yaml:2 models.fast.targets.0",
+        "sentinel.yaml:2 models.fast.targets.0.target",
     ]
 
 
@@ -296,12 +309,16 @@ def test_no_home_and_no_folder(faults):
 
 
 def test_a_key_in_a_file_that_everybody_can_read(faults, configure):
-    literal = "providers:\n  vllm: {api_key: abc, headers: {x-token: abc}}\nadmin_key: 0123456789abcdef\n"
+    bedrock = "bedrock: {region: x-1, access_key_id: abc, secret_access_key: abc, session_token: abc}"
+    literal = f"providers:\n  vllm: {{api_key: abc, headers: {{x-token: abc}}}}\n  {bedrock}\nadmin_key: 0123456789abcdef\n"
     found = faults(literal, mode=0o644)
     assert [place for place, _ in found] == [
         "sentinel.yaml:2 providers.vllm.api_key",
         "sentinel.yaml:2 providers.vllm.headers.x-token",
-        "sentinel.yaml:3 admin_key",
+        "sentinel.yaml:3 providers.bedrock.access_key_id",
+        "sentinel.yaml:3 providers.bedrock.secret_access_key",
+        "sentinel.yaml:3 providers.bedrock.session_token",
+        "sentinel.yaml:4 admin_key",
     ]
     assert all("chmod 600 sentinel.yaml" in sentence for _, sentence in found)
     assert configure(literal, mode=0o600)

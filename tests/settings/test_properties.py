@@ -120,6 +120,7 @@ def test_any_text_as_the_file(folder, text):
     assert settings_or_faults(folder, {})
 
 
+AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 SECRET_PLACES = [
     "admin_key: {k} {k}",
     "admin_key: [{k}]",
@@ -132,6 +133,7 @@ SECRET_PLACES = [
     "providers: {{groq: {{headers: {k}}}}}",
     "providers: {{groq: {{headers: {{x-token: {k}, y: [{k}]}}}}}}",
     "providers: {{groq: {{headers: {{x-token: '{k}\u2028'}}}}}}",
+    "providers: {{bedrock: {{secret_access_key: {k}, session_token: '{k} ', access_key_id: [{k}]}}}}",
     "providers: {{a: {{dialect: openai, base_url: 'https://u:{k}@h/v1'}}}}",
     "providers: {{a: {{dialect: openai, base_url: 'https://h/v1?key={k}'}}}}",
     "server: {{port: '${{KEY}}', host: '${{KEY}}', hots: '${{KEY}}'}}",
@@ -152,7 +154,7 @@ def test_no_fault_shows_a_secret(faults, yaml_text):
 
 
 @pytest.mark.parametrize(
-    "name", ["SENTINEL_ADMIN_KEY", "GROQ_API_KEY", "SENTINEL_PROVIDERS__X__API_KEY", "SENTINEL_PROVIDERS__GROQ"]
+    "name", ["SENTINEL_ADMIN_KEY", "GROQ_API_KEY", "SENTINEL_PROVIDERS__X__API_KEY", "SENTINEL_PROVIDERS__GROQ", *AWS]
 )
 def test_no_fault_shows_a_secret_variable(faults, name):
     assert "canary" not in repr(faults(env={name: "canary \x01"}))
@@ -160,8 +162,8 @@ def test_no_fault_shows_a_secret_variable(faults, name):
 
 def test_config_has_no_secret(configure):
     loaded = configure(
-        f"admin_key: {CANARY}\nproviders: {{vllm: {{api_key: {CANARY}, headers: {{x-token: {CANARY}}}}}}}",
-        env={"GROQ_API_KEY": CANARY, "OPENAI_API_KEY": CANARY},
+        f"admin_key: {CANARY}\nproviders: {{bedrock: , vllm: {{api_key: {CANARY}, headers: {{x-token: {CANARY}}}}}}}",
+        env=dict.fromkeys(("GROQ_API_KEY", "OPENAI_API_KEY", *AWS), CANARY) | {"AWS_REGION": "x-1"},
     )
     assert "canary" not in repr(loaded)
     assert "canary" not in str(loaded.settings.model_dump(mode="json"))

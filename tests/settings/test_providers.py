@@ -9,13 +9,19 @@ def headers(provider):
     return {name: value.get_secret_value() for name, value in provider.headers.items()}
 
 
-@pytest.mark.parametrize("preset", [p for p in PRESETS.values() if p.needs_key and p.base_url], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "preset", [p for p in PRESETS.values() if p.needs_key and p.base_url and not p.regional], ids=lambda p: p.name
+)
 def test_a_key_switches_its_preset_on(configure, preset):
     loaded = configure(env={preset.key_env: "k"})
     [(name, provider)] = loaded.settings.providers.items()
-    assert (name, provider.preset, provider.dialect, provider.base_url) == (preset.name, preset.name, "openai", preset.base_url)
+    assert (name, provider.preset, provider.dialect, provider.base_url) == (
+        *(preset.name, preset.name),
+        *(preset.dialect, preset.base_url),
+    )
     assert provider.key_name == preset.key_env
-    assert headers(provider) == ({"x-portkey-api-key": "k"} if name == "portkey" else {"authorization": "Bearer k"})
+    own = {"portkey": "x-portkey-api-key", "anthropic": "x-api-key"}
+    assert headers(provider) == ({own[name]: "k"} if name in own else {"authorization": "Bearer k"})
     assert provider.enabled
     assert loaded.notes == ()
 
@@ -43,6 +49,73 @@ def test_what_says_something_about_a_provider_does_not_switch_it_on(configure, n
     loaded = configure(env={name: value})
     assert loaded.settings.providers == {}
     assert loaded.notes == (note,)
+
+
+def test_anthropic_by_its_key_and_by_a_server_that_speaks_as_it_does(configure, faults):
+    anthropic = configure(env={"ANTHROPIC_API_KEY": "k"}).settings.providers["anthropic"]
+    assert (anthropic.dialect, anthropic.base_url, headers(anthropic)) == (
+        *("anthropic", "https://api.anthropic.com"),
+        {"x-api-key": "k"},
+    )
+    own = "providers: {claude: {dialect: anthropic, base_url: 'http://127.0.0.1:9/anthropic', api_key: a}}"
+    claude = configure(own).settings.providers["claude"]
+    assert (claude.dialect, headers(claude)) == ("anthropic", {"x-api-key": "a"})
+    assert faults("providers: {groq: {dialect: anthropic, api_key: k}}") == [
+        ("sentinel.yaml:1 providers.groq.dialect", "the preset groq speaks openai: leave the dialect out")
+    ]
+
+
+def test_gemini_in_its_own_words(configure):
+    gemini = configure("providers: {gemini: {dialect: gemini}}", env={"GEMINI_API_KEY": "k"}).settings.providers["gemini"]
+    assert (gemini.dialect, headers(gemini)) == ("gemini", {"x-goog-api-key": "k"})
+    assert gemini.base_url == "https://generativelanguage.googleapis.com/v1beta"
+    work = configure("providers: {gemini: {dialect: gemini, api_key: k}, work: {preset: gemini}}").settings.providers["work"]
+    assert (work.dialect, headers(work)) == ("gemini", {"x-goog-api-key": "k"})
+
+
+AWS = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cret-of-aws"}
+
+
+def test_bedrock_by_its_key(configure, faults):
+    env = {"AWS_BEARER_TOKEN_BEDROCK": "k", "AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE"}
+    bedrock = configure(env=env).settings.providers["bedrock"]
+    assert (bedrock.dialect, bedrock.base_url) == ("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com")
+    assert (headers(bedrock), bedrock.signs, bedrock.key_name) == ({"authorization": "Bearer k"}, False, "BEDROCK_API_KEY")
+    assert faults(env={"BEDROCK_API_KEY": "k"}) == [("env BEDROCK_API_KEY", "bedrock needs a region: set AWS_REGION, or region")]
+
+
+def test_bedrock_by_the_credentials_of_aws_where_the_file_asks_for_it(configure, faults):
+    """Many machines have them for something else."""
+    assert configure(env=AWS).settings.providers == {}
+    assert configure(env=AWS).notes == ()
+    bedrock = configure("providers:\n  bedrock:\n", env=AWS).settings.providers["bedrock"]
+    assert (bedrock.signs, bedrock.region, headers(bedrock), bedrock.key_name) == (True, "eu-west-1", {}, "AWS_ACCESS_KEY_ID")
+    [(_, sentence)] = faults("providers:\n  bedrock:\n", env={"AWS_ACCESS_KEY_ID": "a", "AWS_REGION": "eu-west-1"})
+    assert sentence == "bedrock needs a key: set BEDROCK_API_KEY, or api_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+
+
+def test_bedrock_in_two_regions_and_elsewhere(configure, faults):
+    yaml = """\
+    providers:
+      bedrock:
+      ohio: {preset: bedrock, region: us-east-2}
+      other: {preset: bedrock, access_key_id: B, secret_access_key: b, base_url: 'https://vpce-1.amazonaws.com'}
+    """
+    providers = configure(yaml, env={**AWS, "AWS_SESSION_TOKEN": "t"}).settings.providers
+    assert providers["ohio"].base_url == "https://bedrock-runtime.us-east-2.amazonaws.com"
+    told = [(one.access_key_id.get_secret_value(), one.session_token is None) for one in providers.values()]
+    assert told == [("AKIDEXAMPLE", False), ("AKIDEXAMPLE", False), ("B", True)]
+    assert (providers["other"].base_url, providers["other"].region) == ("https://vpce-1.amazonaws.com", "eu-west-1")
+    own = "providers: {a: {dialect: bedrock, base_url: 'http://127.0.0.1:9', access_key_id: a, secret_access_key: b%s}}"
+    assert configure(own % ", region: x-1").settings.providers["a"].signs
+    [(place, sentence)] = faults(own % "")
+    assert (place, sentence) == ("sentinel.yaml:1 providers.a.region", "a needs a region: its requests are signed for one")
+
+
+@pytest.mark.parametrize("region", ["evil.example.com/", "A", "-", "us_east"])
+def test_a_region_is_part_of_a_host_and_nothing_else(faults, region):
+    [(place, _)] = faults(f"providers: {{bedrock: {{api_key: k, region: '{region}'}}}}")
+    assert place == "sentinel.yaml:1 providers.bedrock.region"
 
 
 def test_azure(configure, faults):
@@ -154,4 +227,4 @@ def test_presets_are_told_apart_and_complete():
     assert len(names) == len(set(names))
     assert list(PRESETS) == [preset.name for preset in PRESETS.values()]
     asked_for = "groq openai qwen portkey openrouter together mistral deepseek fireworks xai cerebras gemini azure ollama vllm"
-    assert PRESETS.keys() == set(asked_for.split())
+    assert PRESETS.keys() == {*asked_for.split(), "anthropic", "bedrock"}

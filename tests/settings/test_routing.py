@@ -54,6 +54,14 @@ def test_a_default_that_nobody_serves_is_a_fault(faults, name, said):
     assert fault == ("sentinel.yaml:3 routing.default", said)
 
 
+def test_a_judge_that_nobody_serves_is_a_fault(faults):
+    ((place, said),) = faults("cache: {semantic: {judge: acme/llama}}")
+    assert place.endswith("cache.semantic.judge")
+    assert said == "got 'acme/llama', but there is no provider 'acme': those on are demo"
+    ((_, said),) = faults("cache: {semantic: {judge: gpt-4}}")
+    assert said == "got 'gpt-4', but the judge is provider/model, or a name under models"
+
+
 def test_the_demo_is_no_default_where_it_is_off(faults):
     ((place, _),) = faults("providers: {demo: {enabled: false}}\nrouting: {default: demo}")
     assert place.endswith("routing.default")

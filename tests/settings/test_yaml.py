@@ -30,7 +30,7 @@ def test_text_stays_text(configure, text):
 def test_a_provider_called_no(configure):
     loaded = configure("providers:\n  no: {dialect: openai, base_url: 'http://127.0.0.1:9001/v1'}\nmodels: {on: no/yes}")
     assert list(loaded.settings.providers) == ["no"]
-    assert loaded.settings.models["on"].targets == ("no/yes",)
+    assert loaded.settings.models["on"].names == ("no/yes",)
 
 
 @pytest.mark.parametrize("null", ["", "~", "null", "NULL"])
@@ -153,7 +153,7 @@ def test_models_as_text_list_or_mapping(configure):
     models = configure(
         LOCAL + "}}\nmodels: {a: local/x, b: [local/x, local/y/z], c: {targets: local/x, ttl: 60}, d: 'local/x, local/y'}"
     ).settings.models
-    assert models["a"].targets == ("local/x",)
-    assert models["b"].targets == ("local/x", "local/y/z")
-    assert (models["c"].targets, models["c"].ttl) == (("local/x",), 60)
-    assert models["d"].targets == ("local/x", "local/y")
+    assert models["a"].names == ("local/x",)
+    assert models["b"].names == ("local/x", "local/y/z")
+    assert (models["c"].names, models["c"].ttl) == (("local/x",), 60)
+    assert models["d"].names == ("local/x", "local/y")

@@ -15,12 +15,23 @@ BROAD_EXCEPTS = {
     "api/management.py": {"Observed.__call__": "a fault of ours is still answered, without a stack"},
     "api/face.py": {"Face.__call__": "a fault of ours is still answered in the caller's dialect, without a stack"},
     "api/cycle.py": {"Cycle.run": "a fault of the app's is still answered, and nobody above could"},
+    "pipeline/dispatch.py": {"Dispatch._ask": "whatever ends an attempt, it is told; then it is raised again"},
+    "pipeline/embed.py": {"Embedding._fetch": "whatever it is, what was reserved is given back; then it is raised again"},
+    "pipeline/handle.py": {"Pipeline._ask": "as in embed.py"},
     "pipeline/flight.py": {
         "Flight._open": "whatever it is, all who wait for the answer are told",
-        "Flight._draw": "whatever it is, all who wait for the stream are told",
+        "Flight.payloads": "whatever it is, all who wait for the stream are told",
+        "Flight._land": "as in payloads",
     },
     "providers/_connection.py": {"connect": "whatever ends the handshake, the socket is closed; then it is raised again"},
     "providers/_http.py": {"HttpClient._ask": "whatever ends the wait, the connection is let go; then it is raised again"},
+    "stores/_redis.py": {
+        "RedisLink.call": "what a mad server sends may raise anything in the client; it is told as StoreDown",
+        "RedisLink.call_patiently": "as in call",
+        "RedisLink._look": "as in call: it is told as the reason why Redis is left alone",
+    },
+    "stores/redis_limits.py": {"SharedLimits._tend": "whatever happens, a node that lives must go on saying so"},
+    "stores/redis_bulletin.py": {"RedisBulletin._follow": "whatever a server sends, this node must not be deaf for good"},
     "stores/_sqlite_file.py": {
         "CacheFile.open": "whatever stops the preparation, the connection is closed; then it is raised again"
     },

@@ -92,7 +92,7 @@ def test_a_line_in_place_passes(check, line):
 @pytest.mark.parametrize(
     ("lock", "requirements"),
     [
-        ("runtime", PROJECT["project"]["dependencies"]),
+        ("runtime", PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["redis"]),
         ("build", group("build")),
         ("dev", PROJECT["project"]["dependencies"] + group("dev")),
     ],

@@ -1,10 +1,11 @@
 """One word from the path reaches both the metrics and the log."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 
-from sentinel_gateway.core.record import Record
+from sentinel_gateway.core.record import Attempt, Ending, Record
 from sentinel_gateway.telemetry.events import Telemetry
 from sentinel_gateway.telemetry.logs import LogWriter
 from sentinel_gateway.telemetry.metrics import Metrics
@@ -64,9 +65,29 @@ def test_a_fault_of_ours_is_an_error_with_its_place(output: Output, open_log: Op
 def test_a_target_that_another_stood_in_for_has_failed_all_the_same(output: Output, open_log: Open, make_record: Make) -> None:
     metrics = Metrics("1")
     telemetry = Telemetry(metrics, open_log(), lambda: 7.0)
-    telemetry.note("target_failed", target="a/b", error="upstream_timeout")
+    telemetry.attempted(Attempt("s", "a/b", 1, 7.0, stream=False, ending="timeout", error="upstream_timeout"))
     telemetry.finished(make_record(outcome="miss", tier="", target="c/d"))
     assert b'upstream_errors_total{error_type="upstream_timeout"} 1.0' in metrics.render()
+
+
+@pytest.mark.parametrize("ending", get_args(Ending))
+def test_an_attempt_leaves_a_line_where_the_provider_failed_us(output: Output, open_log: Open, ending: Ending) -> None:
+    """What a request asked for wrongly, and who left, is told on the line of the request."""
+    metrics, log = Metrics("1"), open_log()
+    error = "" if ending in {"answered", "left"} else "what_it_was"
+    attempt = Attempt("s-1", "a/b", 2, 7.0, stream=True, ending=ending, error=error, seconds=0.25)
+    Telemetry(metrics, log, lambda: 7.0).attempted(attempt)
+    log.close()
+    lines = decoded(output.rest().splitlines())
+    assert f'sentinel_upstream_attempts_total{{outcome="{ending}",provider="a"}} 1.0'.encode() in metrics.render()
+    if ending in {"answered", "refused", "left"}:
+        assert lines == []
+    else:
+        (line,) = lines
+        told = {
+            name: line[name] for name in ("level", "event", "target", "error", "outcome", "attempt", "seconds", "sentinel_id")
+        }
+        assert list(told.values()) == ["warning", "target_failed", "a/b", error, ending, 2, 0.25, "s-1"]
 
 
 def test_a_refused_request_is_counted_and_logged_as_of_now(output: Output, open_log: Open) -> None:

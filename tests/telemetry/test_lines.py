@@ -64,8 +64,8 @@ def test_golden_json(make_record: Make) -> None:
     assert json_line(record).decode() == (
         '{"timestamp":"2027-01-15T08:00:00.750000Z","level":"info","event":"request","request_id":"req_7","sentinel_id":"0af7",'
         '"route":"/v1/chat/completions","method":"POST","status":200,"outcome":"exact","tier":"memory","model":"fast",'
-        '"target":"groq/llama","stream":true,"seconds":0.5,"upstream_seconds":0.123457,"first_byte_seconds":0.2,"prompt_tokens":9,'
-        '"completion_tokens":12,"similarity":0.0,"stored":true,"error":"","client":"127.0.0.1"}'
+        '"target":"groq/llama","attempts":0,"stream":true,"seconds":0.5,"upstream_seconds":0.123457,"first_byte_seconds":0.2,'
+        '"prompt_tokens":9,"completion_tokens":12,"similarity":0.0,"stored":true,"error":"","client":"127.0.0.1"}'
     )
 
 

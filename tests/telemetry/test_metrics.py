@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from sentinel_gateway.core.record import Record
+from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.telemetry.metrics import Metrics
 from sentinel_gateway.telemetry.tallies import Totals
 
@@ -32,6 +32,9 @@ OURS = {
     "sentinel_tokens": "counter",
     "sentinel_in_flight": "gauge",
     "sentinel_events": "counter",
+    "sentinel_upstream_attempts": "counter",
+    "sentinel_first_token_seconds": "histogram",
+    "dspy_circuit_breaker_state": "gauge",
     "sentinel_build_info": "gauge",
 }
 """The parser names a counter without its `_total`."""
@@ -54,6 +57,10 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return found[0] if found else None
 
 
+def failed(error: str, target: str = "groq/llama") -> Attempt:
+    return Attempt("s", target, 1, 7.0, stream=False, ending="broken", error=error, seconds=0.1)
+
+
 def test_golden_text(metrics: Metrics, make_record: Make) -> None:
     miss = make_record(outcome="miss", tier="", seconds=0.25, stored=True)
     other = make_record(outcome="none", tier="", target="", model="", prompt_tokens=0, completion_tokens=0)
@@ -67,6 +74,9 @@ def test_golden_text(metrics: Metrics, make_record: Make) -> None:
     ):
         metrics.observe(record)
     metrics.opened()
+    metrics.attempted(failed("upstream_error"))
+    metrics.attempted(Attempt("s", "groq/llama", 2, 7.0, stream=True, ending="answered", first_token_seconds=0.3))
+    metrics.update_circuits({"llama": "open", "gpt-4": "closed", "a/b": "half_open"})
     metrics.event("store_down")
     assert metrics.render().decode() == Path(__file__).with_name("golden.prom").read_text()
 
@@ -82,9 +92,9 @@ def test_record_request_increments_counter(metrics: Metrics, make_record: Make) 
     assert value(metrics, "requests_total", route="/v1/models", method="GET", status="200") == 3
 
 
-def test_record_upstream_error_increments_counter(metrics: Metrics, make_record: Make) -> None:
+def test_record_upstream_error_increments_counter(metrics: Metrics) -> None:
     for code in ("upstream_error", "upstream_timeout", "upstream_timeout"):
-        metrics.observe(make_record(outcome="miss", tier="", status=502, error=code))
+        metrics.attempted(failed(code))
     assert value(metrics, "upstream_errors_total", error_type="upstream_error") == 1
     assert value(metrics, "upstream_errors_total", error_type="upstream_timeout") == 2
 
@@ -148,26 +158,42 @@ def test_two_gateways_in_one_process_share_nothing(make_record: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "counted"),
+    ("error", "counted"),
     [
-        ({"error": "context_length_exceeded"}, "upstream_refused"),  # the provider's own code never becomes a label
-        ({"error": "rate_limit_exceeded"}, "rate_limit_exceeded"),
-        ({"error": "io_error"}, "io_error"),
-        ({"error": "tls_error"}, "tls_error"),
-        ({"error": "json_error"}, "json_error"),
-        ({"error": "client_left"}, None),
-        ({"error": "internal_error"}, None),
-        ({"error": "model_not_found", "target": ""}, None),  # no provider was asked
-        ({"error": "upstream_error", "outcome": "exact"}, None),  # nor here
-        ({"error": ""}, None),
+        ("context_length_exceeded", "upstream_refused"),  # the provider's own code never becomes a label
+        ("rate_limit_exceeded", "rate_limit_exceeded"),
+        ("io_error", "io_error"),
+        ("tls_error", "tls_error"),
+        ("json_error", "json_error"),
+        ("", None),
     ],
 )
 def test_only_a_providers_failure_is_an_upstream_error(
-    metrics: Metrics, make_record: Make, changes: dict[str, str], counted: str | None
+    metrics: Metrics, make_record: Make, error: str, counted: str | None
 ) -> None:
-    metrics.observe(make_record(**({"outcome": "miss", "tier": ""} | changes)))
+    """However many waited for it, and however often it was tried again."""
+    metrics.attempted(failed(error))
+    metrics.observe(make_record(outcome="miss", tier="", status=502, error="upstream_error"))
     found = [(s.labels["error_type"], s.value) for s in samples(metrics) if s.name == "upstream_errors_total"]
     assert found == ([(counted, 1)] if counted else [])
+
+
+def test_the_first_word_of_streams_is_timed_by_provider(metrics: Metrics) -> None:
+    for seconds in (0.05, 0.3, 90.0):
+        metrics.attempted(Attempt("s", "a/x", 1, 0.0, stream=True, ending="answered", first_token_seconds=seconds))
+    metrics.attempted(Attempt("s", "b/x", 1, 0.0, stream=False, ending="answered"))
+    assert value(metrics, "sentinel_first_token_seconds_bucket", provider="a", le="0.05") == 1
+    assert value(metrics, "sentinel_first_token_seconds_bucket", provider="a", le="60.0") == 2
+    assert value(metrics, "sentinel_first_token_seconds_sum", provider="a") == 90.35
+    assert value(metrics, "sentinel_first_token_seconds_count", provider="b") is None
+
+
+def test_providers_beyond_a_number_are_counted_together(metrics: Metrics) -> None:
+    for number in range(100):
+        metrics.attempted(Attempt("s", f"p{number}/x", 1, 0.0, stream=True, ending="answered", first_token_seconds=1.0))
+    assert value(metrics, "sentinel_upstream_attempts_total", provider="p63", outcome="answered") == 1
+    assert value(metrics, "sentinel_upstream_attempts_total", provider="other", outcome="answered") == 36
+    assert value(metrics, "sentinel_first_token_seconds_count", provider="other") == 36
 
 
 def test_totals_count_each_request_once(metrics: Metrics, make_record: Make) -> None:
@@ -206,6 +232,7 @@ def test_100_000_random_routes_methods_and_codes_stay_2_000_series(metrics: Metr
         status = chance.randrange(100, 600)
         metrics.observe(make_record(route=f"/{junk}", method=method, status=status, tier=junk, error=junk, outcome="miss"))
         metrics.event(junk)
+        metrics.attempted(failed(junk, target=junk))
     metrics.observe(make_record())
     found = list(samples(metrics))
     assert len(found) <= 2000

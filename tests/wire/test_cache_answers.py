@@ -1,5 +1,6 @@
 """What callers are told of the cache: every outcome, read with another implementation of structured fields (RFC 8941, 9211)."""
 
+import math
 from typing import get_args
 
 import http_sf
@@ -7,10 +8,14 @@ import msgspec
 import pytest
 
 from sentinel_gateway.api.wire.cache_headers import PRIVATE, Header, cache_status, explain_header, hit_headers, miss_headers
+from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.caching import Entry, Hit, Miss, NotStorable, Step, Store, Tier, Why, Wish
+from sentinel_gateway.core.explanation import Candidate, Explanation
+from sentinel_gateway.core.matching import Bar
 from sentinel_gateway.pipeline.journey import Journey
 
 NOW = 1_800_000_000.0
+SEMANTIC = {b"x-cache-similarity", b"x-cache-confidence", b"x-cache-matched-id"}
 ENTRY = Entry(key="k", body=b"}", model="groq/llama", created=NOW - 90.5, expires=NOW + 209.9)
 MEMORY, DISK = Step("memory", "uri-miss"), Step("disk", "uri-miss")
 BOTH: tuple[Tier, ...] = ("memory", "disk")
@@ -55,13 +60,36 @@ def test_a_hit(tier):
 def test_a_hit_in_other_words_names_what_it_matched(cosine, shown):
     headers = hit_headers(Hit(msgspec.structs.replace(ENTRY, key="0123456789abcdef" * 4), "vector", cosine), NOW)
     assert value_of(headers, b"x-cache") == b"semantic"
-    assert value_of(headers, b"x-cache-similarity") == shown
+    assert value_of(headers, b"x-cache-similarity") == value_of(headers, b"x-cache-confidence") == shown
     assert value_of(headers, b"x-cache-matched-id") == b"0123456789abcdef" * 2
     assert members(value_of(headers, b"cache-status")) == [("sentinel-vector", {"hit": True, "ttl": 209})]
 
 
+def test_a_confidence_that_is_another_figure_is_told_beside_the_similarity():
+    headers = hit_headers(Hit(ENTRY, "vector", 0.9, 0.9999), NOW)
+    assert value_of(headers, b"x-cache-similarity") == b"0.900"
+    assert value_of(headers, b"x-cache-confidence") == b"0.999"
+
+
+@pytest.mark.parametrize(
+    ("bar", "told"),
+    [
+        (Bar(0.8), "threshold 0.800 of similarity; near"),
+        (Bar(0.95, None, ErrorBudget(0.01)), "threshold 0.950 of similarity; budget 0.01 of deployment; near"),
+        (Bar(0.7, 0.9123, ErrorBudget(0.0005, "key")), "threshold 0.912 of probability; budget 0.0005 of key; near"),
+        (Bar(0.7, math.inf, ErrorBudget(0.0, "namespace")), "threshold out of reach of probability; budget 0 of namespace; near"),
+    ],
+)
+def test_an_explanation_tells_the_threshold_and_whose_budget_it_keeps(bar, told):
+    met = journey()
+    near = Candidate("k" * 64, 0.9, 0.8, ("below-threshold",))
+    met.explanation = Explanation(bar, (near,))
+    _, header = explain_header(met, "k", None, NOW)
+    assert f"; {told} {'k' * 32} 0.900 confidence 0.800: below-threshold; ".encode() in header
+
+
 def test_an_exact_hit_is_similar_to_nothing():
-    assert {name for name, _ in hit_headers(Hit(ENTRY, "memory"), NOW)}.isdisjoint({b"x-cache-similarity", b"x-cache-matched-id"})
+    assert {name for name, _ in hit_headers(Hit(ENTRY, "memory"), NOW)}.isdisjoint(SEMANTIC)
 
 
 def test_an_entry_of_a_clock_ahead_of_ours_has_no_age():

@@ -286,11 +286,11 @@ def test_brackets_in_strings_and_side_by_side_are_no_depth():
 @pytest.mark.parametrize("space", ["", " "])
 def test_any_greater_depth_is_refused(kind, space):
     """The parsers give up at different depths below a thousand, depending on the caller's: none may do so in its own way."""
-    for depth in (300, *range(800, 1030), 5_000, 90_000):
+    for depth in (300, *range(800, 1030), 5_000, 20_000):
         assert "nested" in refusal(nested(depth, kind, space=space)).message
 
 
-@pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"a":' * 100_000, b'{"x":' + b"[" * 100_000])
+@pytest.mark.parametrize("raw", [b"[" * 40_000, b'{"a":' * 20_000, b'{"x":' + b"[" * 40_000])
 def test_depth_that_never_ends(raw):
     assert "nested" in refusal(raw).message
 
@@ -305,7 +305,7 @@ def test_depth_that_a_second_key_hides(kind):
 # -- size
 
 
-MANY = 90_000
+MANY = 24_000
 TOO_MANY = f"more than {MAX_PARTS:,} keys and values"
 
 
@@ -321,7 +321,7 @@ def test_many_duplicates():
 
 
 def test_many_small_containers():
-    assert len(read(with_member('"x": [' + ",".join(["[]", "{}"] * 40_000) + "]")).fields["x"]) == 80_000
+    assert len(read(with_member('"x": [' + ",".join(["[]", "{}"] * 10_000) + "]")).fields["x"]) == 20_000
 
 
 @pytest.mark.parametrize("item", ["[]", "{}", "1", "1.5", "null", '"ab"', '{"a":1}', '["{",[{}]]', '"\\",{""":"["}'])

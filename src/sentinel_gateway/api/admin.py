@@ -15,22 +15,25 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.core.access import Caller
 from sentinel_gateway.core.caching import Selector
+from sentinel_gateway.core.identity import MAX_CHARACTERS
 from sentinel_gateway.core.issuance import AuditEntry
 from sentinel_gateway.errors import (
     ClearFailed,
     ConfigurationError,
+    EmbedderDown,
     InsufficientScope,
     InvalidField,
     KeysUnavailable,
     ReloadRejected,
     StoreDown,
 )
+from sentinel_gateway.pipeline.purge import Purge, Purged
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import AuditLog, Clock
 
 
 class ClearRequest(BaseModel):
-    """What to clear; nothing given clears all that the caller may. `older_than` in seconds."""
+    """What to clear; nothing given clears all that the caller may. `older_than` in seconds, `min_similarity` a cosine."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -40,15 +43,16 @@ class ClearRequest(BaseModel):
     tag: str | None = None
     writer: str | None = None
     older_than: Annotated[float, Field(ge=0)] | None = None
-    similar_to: str | None = None
-    min_similarity: float | None = None
+    similar_to: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)] | None = None
+    min_similarity: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    def told(self) -> dict[str, Any]:
+        """As the audit log has it: a question is not for everybody who reads there."""
+        given = self.model_dump(exclude_none=True)
+        return given if self.similar_to is None else given | {"similar_to": f"a text of {len(self.similar_to)} characters"}
 
     def selector(self, caller: Caller) -> Selector:
         """What this caller may clear of it; raises `InvalidField`, and `InsufficientScope` for a tenant that is not its own."""
-        if self.similar_to is not None or self.min_similarity is not None:
-            raise InvalidField(
-                "'similar_to' and 'min_similarity' are not available in this version: leave them out.", param="similar_to"
-            )
         if caller.tenant is not None and self.tenant not in {None, caller.tenant}:
             raise InsufficientScope("Your key clears its own tenant's entries only: leave 'tenant' out.", param="tenant")
         return Selector(
@@ -78,10 +82,13 @@ class Controls(msgspec.Struct, frozen=True):
 
 
 class Admin:
-    """What is changed is told to the audit log, before it is done."""
+    """What is changed is told to the audit log, before it is done. `purge` is None where questions are not compared."""
 
-    def __init__(self, tiers: Tiers, log: AuditLog, *, guard: Guard, controls: Controls, clock: Clock) -> None:
+    def __init__(
+        self, tiers: Tiers, purge: Purge | None, log: AuditLog, *, guard: Guard, controls: Controls, clock: Clock
+    ) -> None:
         self._tiers = tiers
+        self._purge = purge
         self._log = log
         self._guard = guard
         self._clock = clock
@@ -97,19 +104,37 @@ class Admin:
         return router
 
     async def clear(self, request: Request) -> dict[str, Any]:
-        """Remove entries from every tier, of Sentinel's own only."""
+        """Remove entries from every tier of every node, of Sentinel's own only."""
         asked = _read(await request.body())
         chosen = asked.selector(request.state.caller)
-        await self._record(request, "cache.clear", asked.model_dump(exclude_none=True), tenant=chosen.tenant)
+        purge = self._comparing(asked)
+        await self._record(request, "cache.clear", asked.told(), tenant=chosen.tenant)
         try:
-            cleared = await self._tiers.clear(chosen)
+            if purge is None or asked.similar_to is None:
+                purged = Purged(await self._tiers.clear(chosen), whole=True)
+            else:
+                least = purge.usual if asked.min_similarity is None else asked.min_similarity
+                purged = await purge.clear(chosen, asked.similar_to, least)
         except StoreDown as exc:
-            raise ClearFailed(f"Failed to clear the store on disk: {exc}. Memory was cleared; try again.") from exc
+            raise ClearFailed(f"Failed to {exc}. Memory was cleared; try again.") from exc
+        except EmbedderDown as exc:
+            raise ClearFailed(f"Failed to compare the stored questions: {exc}. Try again.") from exc
         return {
             "status": "success",
-            "message": _told(chosen),
-            "cleared": cleared,
+            "message": _told(chosen, asked, purged),
+            "cleared": purged.removed,
         }
+
+    def _comparing(self, asked: ClearRequest) -> Purge | None:
+        """What clears by similarity, if that is asked for; raises `InvalidField` where it can't be."""
+        if asked.similar_to is None:
+            if asked.min_similarity is not None:
+                raise InvalidField("'min_similarity' needs a text to compare with: send 'similar_to'.", param="min_similarity")
+            return None
+        if self._purge is None:
+            sentence = "'similar_to' needs the semantic tier, which is off: set cache.semantic.enabled to true, or leave it out."
+            raise InvalidField(sentence, param="similar_to")
+        return self._purge
 
     async def stats(self) -> dict[str, Any]:
         """Counters since start, and the state of each service."""
@@ -138,7 +163,8 @@ class Admin:
             ) from exc
 
 
-def _told(cleared: Selector) -> str:
-    if cleared.everything:
+def _told(cleared: Selector, asked: ClearRequest, purged: Purged) -> str:
+    if cleared.everything and asked.similar_to is None:
         return "Cache cleared"
-    return "Matching entries cleared" if cleared.tenant is None else "Matching entries that this tenant asked for cleared"
+    told = "Matching entries cleared" if cleared.tenant is None else "Matching entries that this tenant asked for cleared"
+    return told if purged.whole else f"{told}, but not all questions could be compared yet: send the same again"

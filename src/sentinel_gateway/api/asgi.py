@@ -12,8 +12,18 @@ Scope = Any
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Again = Callable[[bytes, str], bytes | None]
+"""The answer to bytes that were answered before, to this address, but for the status (200) and the server's own headers."""
 WHEN_GONE: Final = "sentinel.when_gone"
 """Our server's extension: called with a callback, it calls that once the caller has left without its answer."""
+GO_ON: Final = "sentinel.go_on"
+"""Our server's extension: takes one more piece of an answer that has begun, and says whether it did. One that can't go out now
+has to be sent as a message, which waits; a message for each piece of a stream costs more than anything else about it."""
+SEGMENT: Final = "sentinel.segment"
+"""Our server's extension: the bytes of the whole request, where they came in one piece on a connection that stays open, and
+nothing but the answer is to be sent."""
+SEGMENT_BYTES: Final = 32 * 1024
+"""Longer pieces are neither told nor asked after: a longer request comes in several, or is about to."""
 REFUSED: Final = "sentinel.refused"
 """In our server's `http.disconnect` before the end of a body: the error to answer, if it was the server that gave up on it."""
 

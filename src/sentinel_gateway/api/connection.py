@@ -11,7 +11,6 @@ import random
 import socket
 import struct
 from collections import deque
-from functools import lru_cache
 from typing import Final, Literal
 
 import httptools
@@ -21,8 +20,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from sentinel_gateway.api.asgi import App, Header, Lines
-from sentinel_gateway.api.cycle import CLOSE, Cycle, refusal_record, render
+from sentinel_gateway.api.asgi import SEGMENT_BYTES, Again, App, Header, Lines
+from sentinel_gateway.api.cycle import CLOSE, Cycle, default_lines, refusal_record, render
 from sentinel_gateway.api.eager import run_eagerly
 from sentinel_gateway.api.head import check_fields, check_line, head_size, parse_target
 from sentinel_gateway.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout
@@ -65,9 +64,12 @@ class GatewayProtocol(asyncio.Protocol):
     transport: asyncio.Transport
     flow: FlowControl
 
-    def __init__(self, app: App, state: ServerState, *, limits: ServerLimits, watch: ConnectionWatch) -> None:
+    def __init__(
+        self, app: App, state: ServerState, *, limits: ServerLimits, watch: ConnectionWatch, again: Again | None = None
+    ) -> None:
         self.logger = logging.getLogger("uvicorn.error")
         self._app = app
+        self._again = again
         self._state = state
         self._limits = limits
         self._watch = watch
@@ -205,14 +207,16 @@ class GatewayProtocol(asyncio.Protocol):
                 self._refuse(RequestTimeout(f"The request's body was not complete {seconds:g} s after its head."))
 
     def _keeps_sender_waiting(self) -> bool:
-        if self.flow.read_paused:
-            return True
-        return self._stage == "body" and self._reading is not None and self._reading.waits_for_100
+        reading = self._reading
+        return self.flow.read_paused or (self._stage == "body" and reading is not None and reading.waits_for_100)
 
     # --- reading ---
 
     def data_received(self, data: bytes) -> None:
         if self._stage == "dropping":
+            return
+        whole = len(data) <= SEGMENT_BYTES and self._stage == "idle" and not self._is_answering()
+        if whole and self._again is not None and self._answer_again(data, self._again):
             return
         self._segment = len(data)
         self._progress = False
@@ -226,9 +230,22 @@ class GatewayProtocol(asyncio.Protocol):
         else:
             if self._stage != "idle":
                 self._read_on()
+            elif whole and self._unstarted and self._turn is not None and self._turn is self._reading:
+                self._turn.tell_segment(data)  # one request, all of it and nothing else
         if self._unstarted and self._turn is not None:
             self._unstarted = False
             self._start(self._turn)
+
+    def _answer_again(self, data: bytes, again: Again) -> bool:
+        """Answer bytes that were answered before; False if they have to be read."""
+        free = not (self.flow.write_paused or self.transport.is_closing())
+        rest = again(data, self.client[0] if self.client else "") if free else None
+        if rest is None:
+            return False
+        self.transport.write(b"%b%b%b" % (STATUS_LINE[200], self.default_headers.raw, rest))
+        self._state.total_requests += 1
+        self._set_read_due(self._limits.keep_alive)
+        return True
 
     def _start(self, cycle: Cycle) -> None:
         task = run_eagerly(cycle.run(self._app), self._loop)
@@ -326,7 +343,7 @@ class GatewayProtocol(asyncio.Protocol):
     @property
     def default_headers(self) -> Lines:
         """Headers of every answer: the date, as the server's clock has it."""
-        return _written(tuple(self._state.default_headers))
+        return default_lines(tuple(self._state.default_headers))
 
     def answered(self) -> None:
         """The turn's answer is complete: the next one's turn."""
@@ -380,9 +397,3 @@ class GatewayProtocol(asyncio.Protocol):
     def _write_refusal(self) -> None:
         self.transport.write(self._refusal)
         self.linger()
-
-
-@lru_cache(1)
-def _written(headers: tuple[Header, ...]) -> Lines:
-    """They change once a second."""
-    return Lines.of(headers)

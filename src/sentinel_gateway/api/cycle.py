@@ -7,12 +7,13 @@ is answered here in the shape of every other error.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, App, Header, Lines, Scope
+from sentinel_gateway.api.asgi import GO_ON, REFUSED, SEGMENT, WHEN_GONE, App, Header, Lines, Scope
 from sentinel_gateway.api.exchange import JSON, UNMATCHED, draw_id, error_headers, id_headers, request_id
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.core.record import Record
@@ -99,7 +100,7 @@ class Cycle:
         self._news = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_gone: Callable[[], None] | None = None
-        scope["extensions"] = {WHEN_GONE: self._tell_when_gone}
+        scope["extensions"] = {WHEN_GONE: self._tell_when_gone, GO_ON: self._go_on}
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "started" if self.started else "unanswered"
@@ -143,6 +144,11 @@ class Cycle:
         """The body is whole."""
         self.more_body = False
         self.wake()
+
+    def tell_segment(self, data: bytes) -> None:
+        """An extension of ASGI: these are all bytes of the request, and nothing but its answer is to be sent."""
+        if self.keep_alive and not self.waits_for_100:
+            self.scope["extensions"][SEGMENT] = data
 
     def disconnect(self) -> None:
         """Nobody waits for the answer any more."""
@@ -205,6 +211,13 @@ class Cycle:
             self._send_body(message.get("body", b""), last=not message.get("more_body", False))
         else:
             self._hold_head(message["status"], message["headers"])
+
+    def _go_on(self, body: bytes) -> bool:
+        """An extension of ASGI: one more piece, if it can go out as it is."""
+        if self._carrier.flow.write_paused or self._head or not self._chunked or self.disconnected or self.complete or not body:
+            return False
+        self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
 
     def _hold_head(self, status: int, headers: Lines | Sequence[Header]) -> None:
         if self.more_body:
@@ -275,6 +288,12 @@ class Cycle:
             self._carrier.linger()
         else:
             self._transport.close()
+
+
+@lru_cache(1)
+def default_lines(headers: tuple[Header, ...]) -> Lines:
+    """The server's own headers, which change once a second."""
+    return Lines.of(headers)
 
 
 def refusal_record(error: RequestError, received: Sequence[Header]) -> Record:

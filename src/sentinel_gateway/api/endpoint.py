@@ -1,6 +1,7 @@
 """The way into the pipeline that its endpoints share: who comes in, in which order. How they answer is their own."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from functools import partial
 from typing import ClassVar, Final
 
@@ -11,6 +12,7 @@ from sentinel_gateway.api.wire.cache_headers import PRIVATE, explain_header, hit
 from sentinel_gateway.core.access import KeyScope, require_scope
 from sentinel_gateway.core.idempotency import read_key
 from sentinel_gateway.errors import InvalidHeader, LoopDetected, MethodNotAllowed
+from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.handle import Pipeline
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Limiter
@@ -24,8 +26,8 @@ REPLAYED: Final = PRIVATE + Lines(b"idempotent-replayed: true\r\n")
 """No word of the cache: it was not asked."""
 
 
-class Endpoint(ABC):
-    """One POST that the pipeline answers. `via` is how this gateway signs upstream requests.
+class Post(ABC):
+    """One POST that takes a place and a share of limits. `via` is how this gateway signs upstream requests.
 
     One instance serves all requests of a wiring.
     """
@@ -36,8 +38,8 @@ class Endpoint(ABC):
     scope: ClassVar[KeyScope] = "inference"
     """What a caller's key must have."""
 
-    def __init__(self, pipeline: Pipeline, limiter: Limiter, *, via: bytes, clock: Clock) -> None:
-        self._pipeline = pipeline
+    def __init__(self, admission: Admission, limiter: Limiter, *, via: bytes, clock: Clock) -> None:
+        self._admission = admission
         self._limiter = limiter
         self._via = via
         self._clock = clock
@@ -56,7 +58,7 @@ class Endpoint(ABC):
         journey.wish = read_wish(headers)
         if (sent := headers.get(b"idempotency-key")) is not None:
             journey.idempotency_key = _read_idempotency_key(sent)
-        self._pipeline.admission.check()
+        self._admission.check()
         grant = journey.grant = self._limiter.grant(journey.caller.party)
         grant.check()
         try:
@@ -64,30 +66,14 @@ class Endpoint(ABC):
         finally:
             await grant.leave()
 
+    @abstractmethod
     async def _answer(self, exchange: Exchange, journey: Journey) -> None:
-        waiting = partial(self._wait, exchange)
-        body = await exchange.caller.body()
-        async with self._pipeline.admission:
-            if self._clock() - journey.at > SLOW_BODY:
-                exchange.enter()
-            reply = await self._pipeline.handle(body, journey, waiting=waiting)
-            if not isinstance(reply, Cached):
-                await self._send(reply, journey, exchange.sender)
-                return
-        await self._send_cached(reply, journey, exchange.sender)  # who reads it slowly keeps no place from others
+        """Read the body, take a place, and answer."""
 
     async def _wait(self, exchange: Exchange, plan: Plan) -> None:  # noqa: ARG002 - what was planned matters to streams
         """The answer may take long: notice a caller that leaves."""
         await own_task()
         exchange.cancel_when_gone()
-
-    @abstractmethod
-    async def _send(self, reply: Whole | Live | Repeated, journey: Journey, sender: Sender) -> None:
-        """Pass on what a provider says."""
-
-    @abstractmethod
-    async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
-        """Pass on what is stored."""
 
     def _hit_headers(self, journey: Journey, reply: Cached, now: float) -> Lines:
         headers = hit_headers(reply.hit, now)
@@ -100,6 +86,38 @@ class Endpoint(ABC):
         if journey.wish.explain:
             headers += Lines.of([explain_header(journey, plan.key, None, self._clock())])
         return headers
+
+
+class Endpoint(Post):
+    """One that the pipeline answers."""
+
+    def __init__(self, pipeline: Pipeline, limiter: Limiter, *, via: bytes, clock: Clock) -> None:
+        super().__init__(pipeline.admission, limiter, via=via, clock=clock)
+        self._pipeline = pipeline
+
+    async def _answer(self, exchange: Exchange, journey: Journey) -> None:
+        waiting = partial(self._wait, exchange)
+        body = await exchange.caller.body()
+        async with self._admission:
+            if self._clock() - journey.at > SLOW_BODY:
+                exchange.enter()
+            reply = await self._pipeline.handle(body, journey, waiting=waiting)
+            if not isinstance(reply, Cached):
+                await self._send(reply, journey, exchange.sender)
+                return
+        await self._send_cached(reply, journey, exchange.sender)  # who reads it slowly keeps no place from others
+        self._served(exchange, reply)
+
+    @abstractmethod
+    def _send(self, reply: Whole | Live | Repeated, journey: Journey, sender: Sender) -> Awaitable[None]:
+        """Pass on what a provider says."""
+
+    @abstractmethod
+    async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
+        """Pass on what is stored."""
+
+    def _served(self, exchange: Exchange, reply: Cached) -> None:
+        """What is stored was passed on."""
 
 
 def _read_idempotency_key(sent: bytes) -> str:

@@ -6,11 +6,11 @@ import os
 import random
 import re
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from sentinel_gateway.api.asgi import REFUSED, WHEN_GONE, Header, Lines, Receive, Scope, Send
+from sentinel_gateway.api.asgi import GO_ON, REFUSED, SEGMENT, WHEN_GONE, Header, Lines, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.limit_headers import limit_headers
@@ -38,15 +38,30 @@ IDS_AT_ONCE: Final = 256
 SANE_ID: Final = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 UNMATCHED: Final = "unmatched"
 """The route of a request that no route matched: paths never become labels."""
-DONE: Final = b"data: [DONE]\n\n"
-HEARTBEAT: Final = b": keep-alive\n\n"
 
 
-class ErrorForm(NamedTuple):
-    """How a dialect tells errors: its content type, and the body."""
+class ErrorForm:
+    """How a dialect tells errors, and what every answer of it says of the request.
 
-    content_type: bytes
-    body: Callable[[RequestError], bytes]
+    `body` makes an error's body, given the request's id as well.
+    """
+
+    def __init__(self, content_type: bytes, body: Callable[[RequestError, str], bytes]) -> None:
+        self.content_type = content_type
+        self.body = body
+
+    def status(self, error: RequestError) -> int:
+        """The status of an error."""
+        return error.http_status
+
+    def event(self, error: RequestError, request_id: str) -> bytes:
+        """An error as the last event of a stream."""
+        return b"data: %b\n\n" % self.body(error, request_id)
+
+    def ids(self, journey: Journey) -> Lines:
+        """The headers that every answer carries; those of limits only where there are any."""
+        lines, grant = id_headers(journey), journey.grant
+        return lines if grant is None else lines + limit_headers(*grant.standings())
 
 
 def header_map(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
@@ -147,15 +162,21 @@ class Caller:
 class Sender:
     """The answer's side. Sends one whole answer, or one stream; an error in whichever form is still possible."""
 
-    __slots__ = ("_accepts", "_caller", "_journey", "_send", "_sent_since_beat", "_started")
+    __slots__ = ("_accepts", "_caller", "_form", "_go_on", "_journey", "_send", "_sent_since_beat", "_started", "broken")
 
-    def __init__(self, send: Send, journey: Journey, caller: Caller, headers: Mapping[bytes, bytes]) -> None:
+    def __init__(
+        self, send: Send, go_on: Callable[[bytes], bool], journey: Journey, caller: Caller, *, accepts: bytes, form: ErrorForm
+    ) -> None:
         self._send = send
+        self._go_on = go_on
+        self._form = form
         self._journey = journey
         self._caller = caller
-        self._accepts = headers.get(b"accept-encoding", b"")
+        self._accepts = accepts
         self._started = False
         self._sent_since_beat = False
+        self.broken: Callable[[RequestError], bytes] | None = None
+        """How the stream under way tells that it breaks, if not as every stream of its face."""
 
     async def whole(self, status: int, body: bytes, headers: Lines, content_type: bytes = JSON) -> None:
         """A complete answer, compressed if it is long and the caller can read that."""
@@ -165,9 +186,8 @@ class Sender:
         if len(body) >= COMPRESS_FROM and (chosen := choose(self._accepts)) is not None:
             body = await compress(chosen, body)
             coding = b"content-encoding: %b\r\n" % chosen.name
-        size, ids = len(body), self.ids().raw
-        lines = b"content-type: %b\r\n%b%b%bcontent-length: %d\r\n" % (content_type, headers.raw, ids, coding, size)
-        await self._send({"type": "http.response.start", "status": status, "headers": Lines(lines, size)})
+        lines = whole_head(headers, self.ids(), len(body), content_type=content_type, coding=coding)
+        await self._send({"type": "http.response.start", "status": status, "headers": lines})
         await self._send({"type": "http.response.body", "body": body})
 
     async def start_stream(self, headers: Lines) -> None:
@@ -177,50 +197,61 @@ class Sender:
             lines = Lines(EVENT_STREAM + headers.raw + self.ids().raw)
             await self._send({"type": "http.response.start", "status": 200, "headers": lines})
 
-    def events(self, payloads: Iterable[bytes]) -> Awaitable[None]:
-        """Events of a stream, at least one, in one write."""
-        body = b"data: %b\n\n" % b"\n\ndata: ".join(payloads)
+    def pass_on(self, events: bytes) -> bool:
+        """Events of a stream that has begun, in one write; False if that must wait, and nothing is sent."""
         self._sent_since_beat = True
-        return self._send({"type": "http.response.body", "body": body, "more_body": True})
+        return self._go_on(events)
 
-    async def beat(self) -> None:
-        """A comment, if nothing was sent since the last beat: proxies cut connections that stay silent."""
+    def part(self, events: bytes) -> Awaitable[None]:
+        """Events of a stream, in one write."""
+        self._sent_since_beat = True
+        return self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def beat(self, pulse: bytes) -> None:
+        """A sign of life, if nothing was sent since the last one: proxies cut connections that stay silent."""
         if not self._sent_since_beat and not self._caller.served:
-            await self._send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+            await self._send({"type": "http.response.body", "body": pulse, "more_body": True})
         self._sent_since_beat = False
 
-    async def end_stream(self, last: bytes = DONE) -> None:
-        """The end of a stream."""
+    async def end_stream(self, last: bytes) -> None:
+        """The end of a stream, with its last events."""
         self._caller.served = True
         await self._send({"type": "http.response.body", "body": last})
 
-    async def error(self, error: RequestError, form: ErrorForm) -> None:
-        """An error: a status if none was sent yet, else the stream's last event, without `[DONE]`."""
+    async def error(self, error: RequestError) -> None:
+        """An error: a status if none was sent yet, else the stream's last event, in place of its end."""
+        form, request_id = self._form, self._journey.request_id
         self._journey.error = error.kind
         if self._started:
-            await self.end_stream(b"data: %b\n\n" % form.body(error))
+            await self.end_stream(form.event(error, request_id) if self.broken is None else self.broken(error))
         else:
-            await self.whole(error.http_status, form.body(error), error_headers(error), form.content_type)
+            await self.whole(form.status(error), form.body(error, request_id), error_headers(error), form.content_type)
 
     def ids(self) -> Lines:
-        """The headers that every answer carries; those of limits only where there are any."""
-        lines, grant = id_headers(self._journey), self._journey.grant
-        return lines if grant is None else lines + limit_headers(grant.standing("requests"), grant.standing("tokens"))
+        """The headers that every answer carries."""
+        return self._form.ids(self._journey)
+
+    def compresses(self, size: int) -> bool:
+        """Is a whole answer of this size sent in a coding?"""
+        return size >= COMPRESS_FROM and choose(self._accepts) is not None
 
 
 class Exchange:
     """A request and its answer: headers, caller, sender, and the journey that is told of it."""
 
-    __slots__ = ("_beside", "_tell_when_gone", "caller", "enter", "headers", "journey", "method", "path", "sender")
+    __slots__ = ("_beside", "_tell_when_gone", "caller", "enter", "headers", "journey", "method", "path", "segment", "sender")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, intake: Intake) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, intake: Intake, form: ErrorForm) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers = header_map(scope["headers"])
         self.journey = _begin(scope, self.headers, now)
         self.caller = Caller(receive, self.headers, intake)
-        self.sender = Sender(send, self.journey, self.caller, self.headers)
-        self._tell_when_gone: Callable[[Callable[[], None]], None] | None = scope.get("extensions", {}).get(WHEN_GONE)
+        extensions = scope.get("extensions", {})
+        go_on, accepts = extensions.get(GO_ON, _never), self.headers.get(b"accept-encoding", b"")
+        self.sender = Sender(send, go_on, self.journey, self.caller, accepts=accepts, form=form)
+        self._tell_when_gone: Callable[[Callable[[], None]], None] | None = extensions.get(WHEN_GONE)
+        self.segment: bytes | None = extensions.get(SEGMENT)
         self._beside: list[asyncio.Task[None]] = []
         self.enter: Callable[[], None]
         """Tell the caller once more: its key may have been revoked while its body was on the way."""
@@ -250,6 +281,17 @@ class Exchange:
         """Stop what runs beside."""
         for task in self._beside:
             task.cancel()
+
+
+def _never(_: bytes) -> bool:
+    """Another server than ours takes messages only."""
+    return False
+
+
+def whole_head(headers: Lines, ids: Lines, size: int, *, content_type: bytes = JSON, coding: bytes = b"") -> Lines:
+    """All headers of a complete answer of `size` bytes, but for those of every answer of this server."""
+    lines = b"content-type: %b\r\n%b%b%bcontent-length: %d\r\n" % (content_type, headers.raw, ids.raw, coding, size)
+    return Lines(lines, size)
 
 
 def id_headers(record: Record) -> Lines:

@@ -30,7 +30,7 @@ class Face:
         return f"<Face {self._route!r} {self._intake!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake)
+        exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake, form=self._form)
         try:
             exchange.enter = partial(self._entrance.enter, exchange.headers, exchange.journey)
             exchange.enter()
@@ -38,7 +38,7 @@ class Face:
         except ClientLeft as left:
             _leave(exchange, left)
         except RequestError as error:
-            await exchange.sender.error(error, self._form)
+            await exchange.sender.error(error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not exchange.caller.left or task is None:
@@ -46,7 +46,7 @@ class Face:
             task.uncancel()
             _leave(exchange, ClientLeft("The caller left."))
         except Exception as exc:  # noqa: BLE001 - broad: a fault of ours must still be answered in the caller's dialect, without a stack
-            await exchange.sender.error(own_fault(exc, exchange.journey, self._events), self._form)
+            await exchange.sender.error(own_fault(exc, exchange.journey, self._events))
         finally:
             exchange.end()
             journey = exchange.journey

@@ -1,15 +1,17 @@
 """The outermost ASGI app: each face by its paths, everything else to management, CORS around all where it is on."""
 
 from collections.abc import Awaitable
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.middleware.cors import CORSMiddleware
 
-from sentinel_gateway.api.asgi import App, Receive, Scope, Send
+from sentinel_gateway.api.anthropic import is_anthropic
+from sentinel_gateway.api.asgi import SEGMENT, App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Pages
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.openai import is_openai
 from sentinel_gateway.api.query import is_query
+from sentinel_gateway.api.wire.anthropic_errors import HEADERS as ANTHROPIC_HEADERS
 from sentinel_gateway.api.wire.limit_headers import LIMIT_HEADERS
 
 EXPOSED: Final = (
@@ -19,19 +21,30 @@ EXPOSED: Final = (
     "cache-status",
     "age",
     "x-cache-similarity",
+    "x-cache-stale",
     "x-cache-confidence",
     "x-cache-matched-id",
     "x-cache-explain",
+    "x-cache-items",
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
     "idempotent-replayed",
     *LIMIT_HEADERS,
+    *ANTHROPIC_HEADERS,
 )
 """Our headers, which browsers show to scripts of other origins only if told to."""
 
 
-def build_gateway(openai: App, query: App, management: App, pages: Pages) -> App:
+class Faces(NamedTuple):
+    """The apps of the dialects."""
+
+    openai: App
+    anthropic: App
+    query: App
+
+
+def build_gateway(faces: Faces, management: App, pages: Pages) -> App:
     """The app that the server runs."""
 
     async def manage(scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,13 +53,19 @@ def build_gateway(openai: App, query: App, management: App, pages: Pages) -> App
 
     def gateway(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path = scope["path"]
-        app = openai if is_openai(path) else query if is_query(path) else manage
+        if is_anthropic(scope):
+            return faces.anthropic(scope, receive, send)
+        app = faces.openai if is_openai(path) else faces.query if is_query(path) else manage
         return app(scope, receive, send)
+
+    def within_cors(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        scope.get("extensions", {}).pop(SEGMENT, None)  # CORS adds to every answer, and the fast path does not know what
+        return gateway(scope, receive, send)
 
     if not pages.origins:
         return gateway
     return CORSMiddleware(
-        gateway,
+        within_cors,
         allow_origins=pages.origins,
         allow_methods=("GET", "HEAD", "POST"),
         allow_headers=("*",),

@@ -45,6 +45,10 @@ class Guard:
             return ANYBODY
         return self.identify(headers, address)
 
+    def still_admits(self, caller: Caller, now: float) -> bool:
+        """Would the same headers tell the same caller now? `caller` is one that `admit` has told, with a key or without."""
+        return self.is_open if caller.key is None else self._ring.knows(caller, now)
+
     def identify(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
         """Who asks, by its key, needed or not."""
         return self._authenticator.authenticate(
@@ -72,15 +76,17 @@ class Guard:
         return True
 
     def needs(self, scope: KeyScope) -> Check:
-        """A dependency: a caller with this scope."""
+        """A dependency: a caller with this scope. It is told in `request.state.caller`."""
 
         async def check(request: Request) -> None:
-            require_scope(self.admit(*_asked(request)), scope)
+            caller = self.admit(*_asked(request))
+            require_scope(caller, scope)
+            request.state.caller = caller
 
         return declared(check)
 
     def operator(self) -> Check:
-        """A dependency: the operator, by the admin key, whether or not others need one. It is told in `request.state.caller`."""
+        """A dependency: the operator, by the admin key, whether or not others need one. Told as above."""
 
         async def check(request: Request) -> None:
             caller = self.who(request)

@@ -9,13 +9,14 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from sentinel_gateway.api.bodies import StrictBody, read_body
 from sentinel_gateway.api.guard import Check
 from sentinel_gateway.core import issuance
 from sentinel_gateway.core.access import (
@@ -39,15 +40,10 @@ LONGEST_OVERLAP: Final = 90 * 86400
 MOST_ROWS: Final = (1 << 63) - 1
 KEY_ID: Final = re.compile(r"key_[0-9a-f]{16}", re.ASCII)
 
-Body = TypeVar("Body", bound=BaseModel)
 PageSize = Annotated[int, Query(ge=1, le=200)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class LimitsBody(_Strict):
+class LimitsBody(StrictBody):
     """None is no limit."""
 
     requests_per_minute: int | None = None
@@ -58,17 +54,18 @@ class LimitsBody(_Strict):
         return Limits(self.requests_per_minute, self.tokens_per_minute, self.concurrency)
 
 
-class CreateBody(_Strict):
+class CreateBody(StrictBody):
     """A key to be made. `expires` in Unix seconds; no `tenant` is the caller's own."""
 
     name: str
     tenant: str | None = None
-    scopes: list[KeyScope] = ["inference"]
-    models: list[str] = []
+    scopes: list[KeyScope] = Field(default=["inference"])
+    models: list[str] = Field(default=[])
     expires: float | None = None
     trial: bool = False
     limits: LimitsBody = LimitsBody()
     user_limits: LimitsBody = LimitsBody()
+    max_wrong_hit_rate: float | None = None
 
     def grant(self, caller: Caller) -> Grant:
         return Grant(
@@ -80,21 +77,14 @@ class CreateBody(_Strict):
             trial=self.trial,
             limits=self.limits.value(),
             user_limits=self.user_limits.value(),
+            max_wrong_hit_rate=self.max_wrong_hit_rate,
         )
 
 
-class RotateBody(_Strict):
+class RotateBody(StrictBody):
     """`overlap`: seconds that the old key lives on."""
 
     overlap: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP)] = 86400.0
-
-
-async def _read(request: Request, model: type[Body]) -> Body:
-    """Read by hand: FastAPI would look at the body before it asks who sent it."""
-    try:
-        return model.model_validate_json(await request.body() or b"{}")
-    except ValidationError as exc:
-        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in exc.errors()]) from exc
 
 
 class KeyAdmin:
@@ -151,7 +141,7 @@ class KeyAdmin:
     async def create(self, request: Request) -> dict[str, Any]:
         """Make a key; this answer is the only place where it ever stands."""
         caller: Caller = request.state.caller
-        grant = (await _read(request, CreateBody)).grant(caller)
+        grant = (await read_body(request, CreateBody)).grant(caller)
         now = self._clock()
         if wrong := list(faults(grant, now)):
             raise RequestValidationError([{"loc": ("body", field), "msg": sentence} for field, sentence in wrong])
@@ -175,7 +165,7 @@ class KeyAdmin:
     async def rotate(self, request: Request, id: str) -> dict[str, Any]:  # noqa: A002 - as above
         """A new key with the same rights; the old one lives on for a while."""
         caller: Caller = request.state.caller
-        asked = await _read(request, RotateBody)
+        asked = await read_body(request, RotateBody)
         key = await self._find(request, id)
         successor, text = self._minter.mint(key, _draw(), self._clock())
         defaults = self._minter.defaults
@@ -208,7 +198,7 @@ class KeyAdmin:
 
     async def _follow(self) -> None:
         with suppress(StoreDown):  # it is kept; the ring hears of it as soon as the store answers again
-            await self._ring.refresh()
+            await self._ring.changed()
 
     def _shown(self, key: Key) -> dict[str, Any]:
         return describe(key) | {"status": standing(key, self._clock()) or "active"}

@@ -20,7 +20,7 @@ from sentinel_gateway.api.exchange import (
     own_fault,
 )
 from sentinel_gateway.api.guard import Guard, undeclared
-from sentinel_gateway.api.problems import PROBLEM, problem_body
+from sentinel_gateway.api.problems import PROBLEM, PROBLEMS, problem_body
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.errors import (
     BadRequest,
@@ -98,7 +98,7 @@ class Observed:
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake)
+        exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake, form=PROBLEMS)
         journey = exchange.journey
 
         async def send_with_ids(message: Any) -> None:

@@ -1,48 +1,21 @@
-"""The OpenAI face: which paths it has, with and without `/v1`, and whose they are; every error in OpenAI's shape.
+"""The OpenAI face: which paths it has, with and without `/v1`; every error in OpenAI's shape."""
 
-No path is ever redirected: a redirected POST loses its body.
-"""
-
-from collections.abc import Awaitable
 from typing import Final
 
-from sentinel_gateway.api.chat import ChatCompletions
-from sentinel_gateway.api.exchange import JSON, ErrorForm, Exchange
-from sentinel_gateway.api.models import Models
+from sentinel_gateway.api.exchange import JSON, ErrorForm
+from sentinel_gateway.api.paths import MODELS
 from sentinel_gateway.api.wire.openai import error_body
-from sentinel_gateway.errors import RouteNotFound
 
-CHAT: Final = frozenset({"/v1/chat/completions", "/chat/completions", "/v1/chat/completions/", "/chat/completions/"})
-MODELS: Final = frozenset({"/v1/models", "/models", "/v1/models/", "/models/"})
-ONE_MODEL: Final = ("/v1/models/", "/models/")
+ROUTES: Final = ("/chat/completions", "/completions", "/embeddings", "/responses")
+"""Those that take a POST, without `/v1`."""
+OURS: Final = frozenset(f"{route}{end}" for route in ROUTES for end in ("", "/")) | MODELS
+"""Those that don't begin as all paths of this face do."""
 PREFIXES: Final = ("/v1/", "/chat/", "/models/")
-NOT_OURS: Final = ("/v1/query", "/v1/metrics")
+NOT_OURS: Final = ("/v1/query", "/v1/metrics", "/v1/feedback")
 """Sentinel's own, among OpenAI's."""
-ERRORS: Final = ErrorForm(JSON, error_body)
+ERRORS: Final = ErrorForm(JSON, lambda error, _: error_body(error))
 
 
 def is_openai(path: str) -> bool:
     """Does this path belong to the OpenAI face?"""
-    return path in CHAT or path in MODELS or (path.startswith(PREFIXES) and not path.startswith(NOT_OURS))
-
-
-class OpenAIPaths:
-    """From paths to endpoints."""
-
-    def __init__(self, chat: ChatCompletions, models: Models) -> None:
-        self._chat = chat
-        self._models = models
-
-    def route(self, exchange: Exchange) -> Awaitable[None]:
-        """Have a request answered; raises `RequestError`s."""
-        path = exchange.path
-        if path in CHAT:
-            exchange.journey.route = self._chat.route
-            return self._chat.handle(exchange)
-        if path in MODELS:
-            return self._models.handle(exchange, None)
-        if path.startswith(ONE_MODEL):
-            return self._models.handle(exchange, path[path.index("/models/") + len("/models/") :].removesuffix("/"))
-        raise RouteNotFound(
-            f"Unknown path '{path[:200]}'. Served here: POST /v1/chat/completions, GET /v1/models, GET /v1/models/MODEL."
-        )
+    return (path.startswith(PREFIXES) and not path.startswith(NOT_OURS)) or path in OURS

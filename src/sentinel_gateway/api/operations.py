@@ -33,6 +33,8 @@ class Reports(msgspec.Struct, frozen=True):
     """Seed 000's cache statistics."""
     services: Callable[[], Awaitable[Mapping[str, str]]]
     """`up`, `down` or `disabled` of each dependency."""
+    circuits: Callable[[], Mapping[str, str]]
+    """`closed`, `open` or `half_open` of each circuit breaker, by model."""
 
 
 class Operations:
@@ -87,10 +89,10 @@ class Operations:
             "service": self._identity.service,
             "version": self._identity.version,
             "uptime_secs": int(now - self._identity.started),
-            "redis_connected": False,
+            "redis_connected": services.get("redis") == {"status": "up"},
             "python_initialized": True,
             "cache_size": self._tiers.size()[0],
-            "circuit_breakers": {},
+            "circuit_breakers": self._reports.circuits(),
         }
         return _json(body, 200 if healthy else 503)
 

@@ -27,4 +27,4 @@ def problem_body(error: RequestError, *, errors: list[dict[str, Any]] | None = N
     return msgspec.json.encode(document if errors is None else {**document, "errors": errors})
 
 
-PROBLEMS: Final = ErrorForm(PROBLEM.encode(), problem_body)
+PROBLEMS: Final = ErrorForm(PROBLEM.encode(), lambda error, _: problem_body(error))

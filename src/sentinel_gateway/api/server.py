@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import uvicorn
 
-from sentinel_gateway.api.asgi import App
+from sentinel_gateway.api.asgi import Again, App
 from sentinel_gateway.api.connection import GatewayProtocol, ServerLimits
 from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.ports import ConnectionWatch
@@ -39,6 +39,8 @@ class Hooks(msgspec.Struct, frozen=True):
     reload: Callable[[], None]
     listening: Callable[[int], None] | None = None
     """Told the port once it is open."""
+    again: Again | None = None
+    """Asked before a request is read whether its bytes can be answered as they were before."""
 
 
 class GatewayServer(uvicorn.Server):
@@ -79,7 +81,10 @@ class GatewayServer(uvicorn.Server):
             self._hooks.listening(self.port)
 
     def _accept(self) -> GatewayProtocol:
-        return GatewayProtocol(self.config.loaded_app, self.server_state, limits=self._limits, watch=self._hooks.connections)
+        hooks = self._hooks
+        return GatewayProtocol(
+            self.config.loaded_app, self.server_state, limits=self._limits, watch=hooks.connections, again=hooks.again
+        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -18,9 +18,9 @@ def add(commands: Commands) -> None:
 def doctor(config: Path | None, *, as_json: bool) -> int:
     """Check the configuration and what it needs.
 
-    Looks at the versions of libraries, the data folder and the databases in it, the port and the embedding model, and asks
-    each provider for its list of models with the key that is set, which costs nothing. Exit code 0 if all is well, 1 if
-    something fails, 2 if the configuration is wrong.
+    Looks at the versions of libraries, the data folder and the databases in it, the port, Redis, Qdrant and the embedding
+    model, and asks each provider for its list of models with the key that is set, which costs nothing. Exit code 0 if all is
+    well, 1 if something fails, 2 if the configuration is wrong.
 
     Examples:
       sentinel doctor
@@ -40,6 +40,9 @@ def doctor(config: Path | None, *, as_json: bool) -> int:
     findings = list(examine(loaded.settings))
     probes = asyncio.run(adapters.probe_providers(loaded.settings))
     findings += [Finding(f"provider {probe.name}", probe.ok, probe.detail) for probe in probes]
+    for ask in (adapters.probe_redis, adapters.probe_qdrant):
+        if (probe := asyncio.run(ask(loaded.settings))) is not None:
+            findings.append(Finding(probe.name, probe.ok, probe.detail))
     if loaded.settings.cache.semantic.enabled:
         model = asyncio.run(adapters.probe_embedder())
         findings.append(Finding(model.name, model.ok, model.detail))

@@ -129,6 +129,8 @@ def _summary(key: Key) -> str:
     shown = describe(key)
     lines = {name: shown[name] for name in ("id", "name", "tenant")}
     lines |= {"scopes": ", ".join(shown["scopes"]), "models": ", ".join(shown["models"]) or "all", "expires": _date(key.expires)}
+    if key.max_wrong_hit_rate is not None:
+        lines["wrong hits"] = f"{key.max_wrong_hit_rate:g} at most"
     for place in ("limits", "user_limits"):
         given = [f"{name} {limit}" for name, limit in shown[place].items() if limit is not None]
         lines |= {place.replace("_", " "): ", ".join(given)} if given else {}

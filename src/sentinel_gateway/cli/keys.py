@@ -66,6 +66,8 @@ def _add_create(commands: Commands) -> None:
         line.add_argument(f"--{prefix}rpm", type=_count, metavar="N", help=f"Requests a minute {whose}.")
         line.add_argument(f"--{prefix}tpm", type=_count, metavar="N", help=f"Tokens a minute {whose}.")
         line.add_argument(f"--{prefix}concurrency", type=_count, metavar="N", help=f"Requests at once {whose}.")
+    explained = "Most wrong answers to reworded questions, 0 to 1; it can only be stricter than cache.max_wrong_hit_rate."
+    line.add_argument("--max-wrong-hit-rate", type=_share, metavar="SHARE", help=explained)
     add_config_option(line)
     add_json_option(line)
 
@@ -120,6 +122,7 @@ def create(config: Path | None, *, as_json: bool, **asked: Any) -> int:
         trial=asked["trial"],
         limits=limits,
         user_limits=user_limits,
+        max_wrong_hit_rate=asked["max_wrong_hit_rate"],
     )
     for field, sentence in faults(grant, now.timestamp()):
         print(f"sentinel keys create: argument {_option(field)}: {sentence} (see sentinel keys create --help)", file=sys.stderr)
@@ -198,10 +201,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number: write one from 0 to 1, such as 0.005") from None
+
+
 def _option(field: str) -> str:
     """The option that a field of a grant comes from."""
     place, _, name = field.partition(".")
     if not name:
-        return f"--{place.removesuffix('s') if place in {'scopes', 'models'} else place}"
+        return f"--{place.removesuffix('s') if place in {'scopes', 'models'} else place.replace('_', '-')}"
     options = {limit: option for option, limit in LIMITS}
     return f"--{'user-' if place == 'user_limits' else ''}{options[name]}"

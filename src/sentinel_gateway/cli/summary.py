@@ -6,6 +6,7 @@ from typing import Any
 from sentinel_gateway.settings.example import as_text
 from sentinel_gateway.settings.load import Loaded
 from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.settings.redis_url import without_password
 
 
 def summarize(loaded: Loaded) -> dict[str, Any]:
@@ -15,7 +16,7 @@ def summarize(loaded: Loaded) -> dict[str, Any]:
         "files": list(loaded.files),
         "listen": f"http://{_bracketed(settings.server.host)}:{settings.server.port}",
         "providers": _providers(settings),
-        "models": {name: list(model.targets) for name, model in settings.models.items()},
+        "models": {name: list(model.names) for name, model in settings.models.items()},
         "cache": _cache(settings),
         "data_dir": str(settings.data_dir),
         "notes": list(loaded.notes),
@@ -42,7 +43,9 @@ def _providers(settings: Settings) -> dict[str, str]:
 def _cache(settings: Settings) -> dict[str, str]:
     memory, disk, semantic = settings.cache.memory, settings.cache.disk, settings.cache.semantic
     tiers = {"memory": f"{memory.entries} answers, {as_text(memory.bytes)}, {memory.ttl:g} s each at most"}
-    if disk.enabled:
+    if settings.redis.address is not None:
+        tiers["redis"] = without_password(settings.redis.address)
+    elif disk.enabled:
         tiers["disk"] = as_text(disk.bytes)
     if semantic.enabled:
         tiers["semantic"] = (

@@ -54,7 +54,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """What a key is asked to be. `expires` in Unix seconds.
 
     `models` are names, or beginnings of names that end in `*`; none means all. `user_limits` hold for each end user of the key by
-    itself: the `user` field of a request.
+    itself: the `user` field of a request. `max_wrong_hit_rate`, 0 to 1, can only be stricter than what holds for all.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     trial: bool = False
     limits: Limits = NO_LIMITS
     user_limits: Limits = NO_LIMITS
+    max_wrong_hit_rate: float | None = None
 
 
 class Key(Grant, frozen=True, kw_only=True):
@@ -106,8 +107,13 @@ ANYBODY: Final = Caller("anybody", ANONYMOUS, frozenset({"inference", "read"}))
 
 def cache_scope(caller: Caller, groups: Mapping[str, str]) -> str:
     """Whose answers a caller shares: its tenant's, or those of the tenant's cache group. No tenant has the name of a group."""
-    group = groups.get(caller.space)
-    return caller.space if group is None else GROUP + group
+    return shared_space(caller.space, groups)
+
+
+def shared_space(tenant: str, groups: Mapping[str, str]) -> str:
+    """Where a tenant's answers are: by itself, or in its cache group."""
+    group = groups.get(tenant)
+    return tenant if group is None else GROUP + group
 
 
 class Guest(msgspec.Struct, frozen=True):
@@ -187,6 +193,12 @@ def faults(grant: Grant, now: float) -> Iterator[tuple[str, str]]:
         yield "models", f"must be names of 1 to {MODEL_LENGTH} printable characters; a '*' may stand at the end only"
     if grant.expires is not None and not now < grant.expires < float("inf"):
         yield "expires", "must be in the future"
+    yield from _figures_at_fault(grant)
+
+
+def _figures_at_fault(grant: Grant) -> Iterator[tuple[str, str]]:
+    if grant.max_wrong_hit_rate is not None and not 0 <= grant.max_wrong_hit_rate <= 1:
+        yield "max_wrong_hit_rate", "must be from 0 to 1, such as 0.005 for one in two hundred"
     for place, limits in (("limits", grant.limits), ("user_limits", grant.user_limits)):
         for name, limit in _members(limits):
             if limit is not None and not 1 <= limit <= LARGEST:
@@ -208,6 +220,8 @@ def excess(grant: Grant, maker: Key, defaults: Limits = NO_LIMITS) -> Iterator[s
         yield "expires"
     if maker.trial and not grant.trial:
         yield "trial"
+    if _beyond(grant.max_wrong_hit_rate, maker.max_wrong_hit_rate):
+        yield "max_wrong_hit_rate"
     limits = ("limits", grant.limits.or_else(defaults), maker.limits.or_else(defaults))
     for place, asked, own in (limits, ("user_limits", grant.user_limits, maker.user_limits)):
         for (name, limit), (_, bound) in zip(_members(asked), _members(own), strict=True):

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from sentinel_gateway.core.bound import Bound, Restriction
 from sentinel_gateway.core.chat import ENDINGS_WITH_TOOLS, Answer, ChatRequest, says_something
 
 DAY: Final = 86_400.0
@@ -36,6 +37,7 @@ Why = Literal[
     "unproven-end",
     "cleared-meanwhile",
     "not-taken",
+    Bound,
 ]
 """Why an answer was not kept: a closed list, told in Cache-Status and explained in docs/cache.md."""
 
@@ -91,11 +93,17 @@ class Entry(Head, frozen=True, kw_only=True):
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """`entry` answers the request; `tier` held it. `similarity`, 0 to 1, is that of its question, if it is another one."""
+    """`entry` answers the request; `tier` held it. `similarity`, 0 to 1, is that of its question, if it is another one.
+
+    `confidence`, 0 to 1: how sure it is that the answer is right, on the basis on which that was decided.
+    """
 
     entry: Entry
     tier: Tier
     similarity: float | None = None
+    confidence: float | None = None
+    stale: bool = False
+    """It has expired, and is served because every target failed."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -145,25 +153,52 @@ def judge(entry: Entry | None, wish: Wish, tier: Tier, now: float) -> Hit | Step
     return Hit(entry, tier)
 
 
-def lifetime(request: ChatRequest, wish: Wish, rules: TtlRules, *, jitter: float) -> float:
-    """Seconds to keep an answer: the header, else the model's, else the fixed one, else by temperature. `jitter` is 0..1."""
+def outlived(entry: Entry | None, tier: Tier, now: float, *, within: float) -> Hit | None:
+    """What this tier found, if it has not expired for longer than `within` seconds: better than no answer at all."""
+    return None if entry is None or now >= entry.expires + within else Hit(entry, tier, stale=entry.expires <= now)
+
+
+def lifetime(
+    request: ChatRequest, wish: Wish, rules: TtlRules, *, jitter: float, restriction: Restriction | None = None
+) -> float:
+    """Seconds to keep an answer: the header, else the model's, else the fixed one, else by temperature. `jitter` is 0..1.
+
+    What restricts the question shortens all but the header: who sends that knows what is asked.
+    """
     base = wish.ttl
     if base is None:
-        base = rules.per_model.get(request.model)
+        base = _usual_lifetime(request, rules)
+        if restriction is not None and restriction.most is not None:
+            base = min(base, restriction.most)
+    return base * (1.0 - MAX_JITTER * jitter)
+
+
+def _usual_lifetime(request: ChatRequest, rules: TtlRules) -> float:
+    base = rules.per_model.get(request.model)
     if base is None:
         base = rules.fixed
     if base is None:
         temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
         base = HOUR if temperature > CREATIVE_ABOVE else DAY
-    return base * (1.0 - MAX_JITTER * jitter)
+    return base
 
 
-def storable(request: ChatRequest, answer: Answer, wish: Wish, *, ttl: float) -> Store | NotStorable:
-    """May this answer be kept, whatever its size? A stream is judged by its folded answer, once its end is proven."""
+def refusal(wish: Wish, *, ttl: float, restriction: Restriction | None = None) -> NotStorable | None:
+    """Why nothing is to be kept, whatever the answer is; None if it may be."""
     if not wish.write:
         return NotStorable("bypass" if wish.bypass else "no-store")
-    if ttl <= 0:
-        return NotStorable("ttl-0")
+    if restriction is not None and restriction.forbids:
+        return NotStorable(restriction.why)
+    return NotStorable("ttl-0") if ttl <= 0 else None
+
+
+def storable(
+    request: ChatRequest, answer: Answer, wish: Wish, *, ttl: float, restriction: Restriction | None = None
+) -> Store | NotStorable:
+    """May this answer be kept, whatever its size? A stream is judged by its folded answer, once its end is proven."""
+    unwanted = refusal(wish, ttl=ttl, restriction=restriction)
+    if unwanted is not None:
+        return unwanted
     if len(answer.finish_reasons) < request.choices:
         return NotStorable("too-few-choices")
     for reason in answer.finish_reasons:
@@ -194,6 +229,8 @@ class Selector(msgspec.Struct, frozen=True):
     writer: str | None = None
     older_than: float | None = None
     """Entries made more than so many seconds ago."""
+    keys: frozenset[str] | None = None
+    """These entries and no others."""
 
     def matches(self, entry: Head, now: float) -> bool:
         """The meaning of a selector, which every store's own query must agree with."""
@@ -204,6 +241,7 @@ class Selector(msgspec.Struct, frozen=True):
             and (self.tag is None or self.tag in entry.tags)
             and (self.writer is None or entry.writer == self.writer)
             and (self.older_than is None or now - entry.created > self.older_than)
+            and (self.keys is None or entry.key in self.keys)
         )
 
     @property

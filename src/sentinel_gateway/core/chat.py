@@ -4,11 +4,12 @@ What a field means stands in typed members; everything else stays in `fields`, t
 a provider adds next month is part of the cache key and reaches the provider unread.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 Fields = dict[str, Any]
+Dialect = Literal["openai", "anthropic"]
 
 ENDINGS_WITH_TOOLS: Final = frozenset({"tool_calls", "function_call"})
 MAX_TOKENS: Final = 2**53
@@ -26,7 +27,10 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """One request. `fields` is the caller's whole body, never changed; the members are what our rules read."""
+    """One request. `fields` is the caller's whole body, never changed; the members are what our rules read.
+
+    To be routed, limited and sent, a request for embeddings is one as well: with `input` in place of messages.
+    """
 
     fields: Fields
     model: str
@@ -40,6 +44,10 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """`n`: how many answers are asked for."""
     similarity_threshold: float | None = None
     """Of `/v1/query`: the least similarity, 0 to 1, with which a stored answer may serve. No part of `fields`, nor of any key."""
+    original: Fields | None = None
+    """The caller's own body, where `fields` are made of it and the answer repeats some of it."""
+    dialect: Dialect = "openai"
+    """That of the caller's body. From Anthropic's, `fields` may hold hints that OpenAI's has no place for (`extensions.py`)."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -50,7 +58,7 @@ class Answer(msgspec.Struct, frozen=True):
     usage: Usage | None
 
 
-class Chunk(msgspec.Struct, frozen=True):
+class Chunk(msgspec.Struct, frozen=True, gc=False):
     """One `chat.completion.chunk`: the provider's bytes, and the same parsed, unless nobody has needed that so far."""
 
     raw: bytes
@@ -86,11 +94,12 @@ def read_answer(fields: Any) -> Answer | None:
     choices = fields.get("choices")
     if not isinstance(choices, list) or not choices:
         return None
+    reasons = []
     for choice in choices:
         if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
             return None
-    reasons = tuple(_reason(choice.get("finish_reason")) for choice in choices)
-    return Answer(fields, reasons, read_usage(fields.get("usage")))
+        reasons.append(_reason(choice.get("finish_reason")))
+    return Answer(fields, tuple(reasons), read_usage(fields.get("usage")))
 
 
 def _reason(value: Any) -> str | None:
@@ -99,4 +108,4 @@ def _reason(value: Any) -> str | None:
 
 def says_something(answer: Answer) -> bool:
     """True if every choice holds something for the caller; reasoning alone does not count."""
-    return all(any(choice["message"].get(name) for name in SPEECH) for choice in answer.fields["choices"])
+    return all(any(map(choice["message"].get, SPEECH)) for choice in answer.fields["choices"])

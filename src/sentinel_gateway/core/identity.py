@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from sentinel_gateway.core.bound import Bound
 from sentinel_gateway.core.chat import Fields
 from sentinel_gateway.core.guards import is_foreign
 
@@ -61,7 +62,7 @@ WORDS: Final = ("text", "refusal")
 MAX_CHARACTERS: Final = 1024
 """The embedder reads 128 tokens, which are rarely so many characters: longer questions are matched exactly only."""
 
-Unfit = Literal["choices", "logprobs", "media", "last-turn", "long", "language"]
+Unfit = Literal["choices", "logprobs", "media", "last-turn", "long", "language", Bound]
 """Why a request is compared with no other wording; completes `uncacheable-<why>`."""
 
 
@@ -89,8 +90,8 @@ def question(fields: Fields, *, face: str, targets: Sequence[str], tenant: str, 
     """What is compared by meaning, and within what; or why this request has no such thing. Arguments as for `exact_key`."""
     kept = canonical(fields)
     *earlier, last = kept["messages"]
-    text = _spoken(last)
-    unfit = _unfit(kept) or _unfit_text(text)
+    text = _spoken(last) if _is_bare(last) else ""
+    unfit = _unfit(kept) or unfit_text(text)
     if unfit is not None:
         return unfit
     for name in NOT_IN_SCOPE:
@@ -152,8 +153,15 @@ def _is_words(message: Fields) -> bool:
     return not isinstance(content, list) or all(part.get("type") in WORDS for part in content)
 
 
+def last_words(fields: Fields) -> str:
+    """What the user says in the last message, in one string; empty if it is none of a user's, or says more than text.
+
+    Members that stand beside a text make it no other text.
+    """
+    return _spoken(fields["messages"][-1])
+
+
 def _spoken(message: Fields) -> str:
-    """What a user says in this message, in one string; empty if it is none of a user's, or says more than text."""
     if message.get("role") != "user":
         return ""
     content = message.get("content")
@@ -161,11 +169,19 @@ def _spoken(message: Fields) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    texts = [part["text"] if part.keys() == {"type", "text"} and isinstance(part["text"], str) else "" for part in content]
-    return "\n".join(texts) if all(texts) else ""
+    texts = [part.get("text") if part.get("type") == "text" else None for part in content]
+    said = [text for text in texts if isinstance(text, str) and text]
+    return "\n".join(said) if len(said) == len(texts) else ""
 
 
-def _unfit_text(text: str) -> Unfit | None:
+def _is_bare(message: Fields) -> bool:
+    """Is it nothing but its texts? Another member of a part is no part of what is compared, and would be of no scope either."""
+    content = message.get("content")
+    return not isinstance(content, list) or all(part.keys() == {"type", "text"} for part in content)
+
+
+def unfit_text(text: str) -> Unfit | None:
+    """Why this text is compared with no other; None if it may be."""
     if not text.strip():
         return "last-turn"
     if len(text) > MAX_CHARACTERS:

@@ -76,6 +76,7 @@ class Minter:
             trial=grant.trial,
             limits=grant.limits,
             user_limits=grant.user_limits,
+            max_wrong_hit_rate=grant.max_wrong_hit_rate,
         )
         return key, text
 

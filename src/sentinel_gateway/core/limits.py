@@ -9,7 +9,7 @@ comes to the same ones in floating point. Time is an argument, in milliseconds. 
 bucket refills from there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Final, Literal
 
@@ -81,6 +81,22 @@ def charge(bucket: str, kind: Kind, scope: Scope, *, limit: int, amount: int, sp
     return Charge(bucket, kind, scope, limit, amount, spill, rate, limit * UNIT, amount * UNIT)
 
 
+def share(charge: Charge, nodes: int) -> Charge:
+    """The charge as one of so many nodes judges it that don't know of each other, so that all together keep to the limit.
+
+    Each counts what it lets through as if all had. What fits the whole limit still fits, where nothing else was spent: a limit
+    that is too small to be divided must not become none at all. So each node may let one such request through at once, all
+    together `nodes` of them instead of the limit; each then waits the longer, so that over time all keep to it. Of places in
+    flight every node has one.
+    """
+    if not charge.rate:
+        return msgspec.structs.replace(charge, capacity=max(charge.limit // nodes, 1) * UNIT)
+    if charge.hopeless:
+        return charge
+    cost = charge.cost * nodes
+    return msgspec.structs.replace(charge, cost=cost, capacity=max(charge.capacity, cost))
+
+
 class Standing(msgspec.Struct, frozen=True):
     """How a limit stands: how many are left of it, and the milliseconds until it is whole again."""
 
@@ -101,22 +117,33 @@ class Verdict(msgspec.Struct, frozen=True):
     refused: Charge | None = None
     retry_after: float | None = None
 
-    def standing(self, kind: Kind) -> Standing | None:
-        """Of the buckets of this kind, the one of which least is left."""
-        tightest, gone = None, 0
-        for charge, spent in zip(self.charges, self.spent):  # noqa: B905 - told with every answer
-            if charge.kind == kind and (tightest is None or charge.capacity - spent < tightest.capacity - gone):
-                tightest, gone = charge, spent
-        if tightest is None:
-            return None
-        left = tightest.capacity - gone
-        reset = -(-gone // tightest.rate) if gone and tightest.rate else 0
-        return Standing(tightest.limit, left // UNIT if left > 0 else 0, reset)
+    def standings(self) -> "tuple[Standing | None, Standing | None]":
+        """Of the buckets of requests, the one of which least is left; and of those of tokens."""
+        requests: Charge | None = None
+        tokens: Charge | None = None
+        requests_left = tokens_left = 0
+        at = 0
+        for charge in self.charges:
+            left = charge.capacity - self.spent[at]
+            at += 1  # noqa: SIM113 - told with answers from memory, where `enumerate` costs as much as a bucket
+            if charge.kind == "requests":
+                if requests is None or left < requests_left:
+                    requests, requests_left = charge, left
+            elif charge.kind == "tokens" and (tokens is None or left < tokens_left):
+                tokens, tokens_left = charge, left
+        return _standing(requests, requests_left), _standing(tokens, tokens_left)
 
     def later(self, elapsed: int) -> "Verdict":
         """What would come of it so many milliseconds later, if nobody took anything meanwhile."""
-        states = [(before, 0, charge.rate) for charge, before in zip(self.charges, self.spent, strict=True)]
-        return judge(self.charges, states, elapsed)
+        states = {charge.bucket: (spent, 0, charge.rate) for charge, spent in zip(self.charges, self.spent, strict=True)}
+        return judge(self.charges, states.get, elapsed)
+
+
+def _standing(charge: Charge | None, left: int) -> Standing | None:
+    if charge is None:
+        return None
+    spent = charge.capacity - left
+    return Standing(charge.limit, left // UNIT if left > 0 else 0, -(-spent // charge.rate) if spent and charge.rate else 0)
 
 
 def refilled(state: State, now: int) -> int:
@@ -128,13 +155,20 @@ def refilled(state: State, now: int) -> int:
     return spent
 
 
-def judge(charges: Sequence[Charge], states: Sequence[State | None], now: int) -> Verdict:
-    """May all of this be taken from buckets in these states? All or nothing."""
+def judge(charges: Sequence[Charge], find: Callable[[str], State | None], now: int) -> Verdict:
+    """May all of this be taken from the buckets that `find` knows the states of? All or nothing."""
     spent = []
     fits = True
-    for charge, state in zip(charges, states):  # noqa: B905 - the check of lengths costs as much as a bucket
-        total = charge.cost if state is None else refilled(state, now) + charge.cost
-        if total > charge.capacity and charge.cost:
+    for charge in charges:
+        total = cost = charge.cost
+        state = find(charge.bucket)
+        if state is not None:
+            before, at, rate = state  # as `refilled`, whose call would cost as much as all the rest
+            if now > at:
+                before -= rate * (now - at)
+            if before > 0:
+                total += before
+        if total > charge.capacity and cost:
             fits = False
         spent.append(total)
     return Verdict(charges, spent) if fits else _refusal(charges, spent)

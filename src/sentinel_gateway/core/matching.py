@@ -3,14 +3,15 @@
 Neighbours are asked in order of similarity; the reason told of a miss is that of the nearest one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
+from sentinel_gateway.core.budget import ErrorBudget, ErrorBudgets
 from sentinel_gateway.core.caching import Head, Wish
 from sentinel_gateway.core.chat import Answer
-from sentinel_gateway.core.guards import veto
+from sentinel_gateway.core.guards import vetoes
 
 SAME: Final = 1.0
 """The similarity of a text to itself, which a rounded vector may miss by a little."""
@@ -25,11 +26,27 @@ class Thresholds(msgspec.Struct, frozen=True):
 
     usual: float
     least: float
+    budgets: ErrorBudgets = ErrorBudgets()
 
     def of(self, wish: Wish) -> float:
         """What holds for this caller."""
         asked = wish.similarity_threshold
         return self.usual if asked is None else max(asked, self.least)
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """What a stored answer has to reach: a least similarity, and a least confidence, a probability, where there is one.
+
+    `confidence` None: similarity alone decides; infinite: nothing serves. `budget`: what it is made for.
+    """
+
+    similarity: float
+    confidence: float | None = None
+    budget: ErrorBudget | None = None
+
+    def fails(self, confidence: float | None) -> bool:
+        """Is it below what is asked for? Not, where none is asked for."""
+        return self.confidence is not None and confidence is not None and confidence < self.confidence
 
 
 class Neighbour(msgspec.Struct, frozen=True):
@@ -45,15 +62,20 @@ def ranked(text: str, neighbours: Iterable[Neighbour]) -> list[Neighbour]:
     return sorted(true, key=lambda found: -found.similarity)
 
 
-def objection(text: str, neighbour: Neighbour, *, threshold: float, token_limit: int | None) -> str | None:
-    """Why the neighbour's answer may not serve `text`, for a caller who allows so many tokens; None if it may."""
+def objections(text: str, neighbour: Neighbour, *, threshold: float, token_limit: int | None) -> Iterator[str]:
+    """All reasons why the neighbour's answer may not serve `text`, for a caller who allows so many tokens; cheap ones first."""
     head = neighbour.head
     if neighbour.similarity < threshold:
-        return BELOW_THRESHOLD
+        yield BELOW_THRESHOLD
     if token_limit is not None and not 0 < head.completion_tokens <= token_limit:
-        return TOO_LONG
-    guard = veto(text, head.text)
-    return None if guard is None else f"guard-{guard}"
+        yield TOO_LONG
+    for guard in vetoes(text, head.text):
+        yield f"guard-{guard}"
+
+
+def objection(text: str, neighbour: Neighbour, *, threshold: float, token_limit: int | None) -> str | None:
+    """The first of these; None if the answer may serve."""
+    return next(objections(text, neighbour, threshold=threshold, token_limit=token_limit), None)
 
 
 def serves_rewordings(answer: Answer) -> bool:

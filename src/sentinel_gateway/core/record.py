@@ -8,6 +8,29 @@ Outcome = Literal["exact", "semantic", "miss", "coalesced", "bypass", "none"]
 """How the cache took part. `coalesced` is a miss that shared another's upstream call; `none` never asked it (other routes)."""
 
 
+Ending = Literal["answered", "refused", "unauthorized", "limited", "timeout", "unreachable", "broken", "left"]
+"""How an attempt ended. `left`: nobody waited for it any more."""
+
+
+class Attempt(msgspec.Struct):
+    """One call of a provider. Times in seconds; `at` is when it began, in Unix time. Holds no prompt, answer, header or key."""
+
+    sentinel_id: str
+    target: str
+    number: int
+    """Of all attempts for the request, from 1."""
+    at: float
+    stream: bool
+    ending: Ending = "left"
+    error: str = ""
+    """What the error is called (`errors.py`), if it ended in one."""
+    seconds: float = 0.0
+    first_token_seconds: float = 0.0
+    """To a stream's first chunk; 0.0 if none came."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 class Record(msgspec.Struct):
     """One request. Times in seconds; `at` is when it began, in Unix time. Holds no prompt, answer, header or key."""
 
@@ -23,6 +46,8 @@ class Record(msgspec.Struct):
     model: str = ""
     """The public name as routed, for labels a closed set: unknown names are `other`."""
     target: str = ""
+    attempts: int = 0
+    """Calls of providers that were made for it."""
     stream: bool = False
     stored: bool = False
     upstream_seconds: float = 0.0

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -21,15 +21,35 @@ class Target(msgspec.Struct, frozen=True):
         return f"{self.provider}/{self.model}"
 
 
+Strategy = Literal["priority", "weighted", "least_latency", "least_busy"]
+"""Who is asked first: the first, by chance, the one with the quickest first word, the one with the fewest requests under way."""
+
+
+class Ability(msgspec.Struct, frozen=True):
+    """What a target can do, as far as the operator says. `context`: tokens of input."""
+
+    tools: bool = True
+    vision: bool = True
+    context: int | None = None
+
+
 class Route(msgspec.Struct, frozen=True):
-    """Where a request goes: its targets in order of preference, never empty."""
+    """Where a request goes: its targets in order of preference, never empty.
+
+    `weights` and `abilities` are the targets', in their order; empty where all are alike. `sticky`: a conversation goes where it
+    went before.
+    """
 
     targets: tuple[Target, ...]
+    strategy: Strategy = "priority"
+    weights: tuple[float, ...] = ()
+    sticky: bool = False
+    abilities: tuple[Ability, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The targets as `provider/model`."""
-        return tuple(str(target) for target in self.targets)
+        return tuple(map(str, self.targets))
 
 
 class NoRoute(msgspec.Struct, frozen=True):
@@ -48,7 +68,7 @@ class Directory(msgspec.Struct, frozen=True):
     are never somebody's only provider.
     """
 
-    aliases: Mapping[str, tuple[Target, ...]]
+    aliases: Mapping[str, Route]
     providers: tuple[str, ...]
     catalogues: Mapping[str, frozenset[str]]
     known: Mapping[str, str]
@@ -58,7 +78,7 @@ class Directory(msgspec.Struct, frozen=True):
 def resolve(name: str, directory: Directory) -> Route | NoRoute:
     """(1) an alias, (2) `provider/model`, (3) a name in exactly one catalogue, (4) the only real provider there is."""
     if name in directory.aliases:
-        return Route(directory.aliases[name])
+        return directory.aliases[name]
     provider, slash, rest = name.partition("/")
     if slash and rest and provider in directory.providers:
         return Route((Target(provider, rest),))

@@ -22,6 +22,9 @@ NOT_KEPT_OF_CHOICE: Final = frozenset({"index", "delta", "logprobs", "finish_rea
 OWN_MEMBERS: Final = frozenset({"index", "message", "logprobs", "finish_reason"})
 """Members of a choice that have a place of their own in a replayed stream; others go with its last chunk."""
 
+NUMBERED: Final = ("tool_calls", "thinking_blocks")
+"""Lists of a message whose items have a number in a stream, by which one is told from the next; in a whole answer none."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -151,8 +154,9 @@ class Fold:
 
 def _whole_choice(index: int, choice: _Choice) -> Fields:
     message = {"role": "assistant", "content": None, **_settle(choice.message)}
-    for call in _dicts(message.get("tool_calls")):
-        call.pop("index", None)
+    for name in NUMBERED:
+        for item in _dicts(message.get(name)):
+            item.pop("index", None)
     return {
         **{name: value for name, value in choice.extra.items() if name not in NOT_KEPT_OF_CHOICE},
         "index": index,
@@ -208,7 +212,10 @@ def _settle(value: Any) -> Any:
 
 def stored_body(answer: Answer) -> bytes:
     """An answer as `caching.Entry.body`: its members as JSON without `id`, `created` and the opening brace."""
-    return _encode({name: value for name, value in answer.fields.items() if name not in {"id", "created"}})[1:]
+    kept = answer.fields.copy()
+    kept.pop("id", None)
+    kept.pop("created", None)
+    return _encode(kept)[1:]
 
 
 def whole_body(body: bytes, *, answer_id: str, created: int) -> bytes:
@@ -240,8 +247,8 @@ def _deltas(choice: Fields, place: int) -> Iterable[Fields]:
     extra = {name: value for name, value in choice.items() if name not in OWN_MEMBERS}
     content = None if message.get("content") is None else ""
     said = {name: value for name, value in message.items() if name != "role" and value is not None}
-    if "tool_calls" in said:
-        said["tool_calls"] = [{**call, "index": number} for number, call in enumerate(_dicts(said["tool_calls"]))]
+    for name in said.keys() & NUMBERED:
+        said[name] = [{**item, "index": number} for number, item in enumerate(_dicts(said[name]))]
     yield {"index": index, "delta": {"role": message.get("role", "assistant"), "content": content}, "finish_reason": None}
     logprobs = choice.get("logprobs")
     if said or logprobs is not None:

@@ -96,16 +96,38 @@ class BpeCounter:
         finally:
             self._waiting -= 1
 
+    async def texts(self, ids: Sequence[Sequence[int]], *, encoding: Encoding) -> list[str] | None:
+        """The texts of these token ids; None if one is unknown, too much waits, or the encoding can't be used."""
+        if self._waiting >= self._limits.waiting:
+            return None
+        self._waiting += 1
+        try:
+            return await self._loop.run_in_executor(self._thread, self._texts, ids, encoding)
+        finally:
+            self._waiting -= 1
+
     async def close(self) -> None:
         """Let what waits end, within the deadline; the rest is given up."""
         ended = self._loop.run_in_executor(self._thread, bool)
         await asyncio.wait([ended], timeout=self._limits.deadline)
         self._thread.shutdown(wait=ended.done(), cancel_futures=True)
 
-    def _count(self, texts: Sequence[str], encoding: Encoding) -> TokenCount:
+    def _texts(self, ids: Sequence[Sequence[int]], encoding: Encoding) -> list[str] | None:
+        tokenizer = self._tokenizer(encoding)
+        if tokenizer is None:
+            return None
+        size = tokenizer.get_vocab_size()
+        if any(number >= size for item in ids for number in item):
+            return None
+        return tokenizer.decode_batch([list(item) for item in ids], skip_special_tokens=False)
+
+    def _tokenizer(self, encoding: Encoding) -> "Tokenizer | None":
         if encoding not in self._loaded:
             self._loaded[encoding] = self._load(encoding)
-        tokenizer = self._loaded[encoding]
+        return self._loaded[encoding]
+
+    def _count(self, texts: Sequence[str], encoding: Encoding) -> TokenCount:
+        tokenizer = self._tokenizer(encoding)
         if tokenizer is None:
             return estimate(texts)
         length = sum(map(len, texts))
@@ -134,12 +156,13 @@ def load(encoding: Encoding, folder: Path = FOLDER) -> "Tokenizer":
     if (found := hashlib.sha256(packed).hexdigest()) != SHA256[encoding]:
         raise ValueError(f"{encoding}.bpe.xz is not the file that belongs here: its sha256 is {found}")
     os.putenv("TOKENIZERS_PARALLELISM", "false")  # read by the library: one thread, and no pool as wide as the machine
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers  # noqa: PLC0415 - a gateway that never counts is spared it
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415 - a gateway that never counts is spared it
 
     vocabulary, merges = unpack(lzma.decompress(packed))
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=True))  # a piece that is a token needs no merging
     pieces = pre_tokenizers.Split(Regex(PATTERN[encoding]), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 

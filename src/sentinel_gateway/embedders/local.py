@@ -19,7 +19,7 @@ from sentinel_gateway.core.breaker import Breaker
 from sentinel_gateway.errors import EmbedderDown
 
 if TYPE_CHECKING:  # a name for the type checker: it needs no numpy there
-    from sentinel_gateway.ports import Vector
+    from sentinel_gateway.ports.cache import Vector
 
 OVERHEAD: Final = 300
 """Bytes that a remembered vector takes beside its text and its numbers: the objects around them."""

@@ -19,7 +19,7 @@ from sentinel_gateway.embedders.local import Card, LocalEmbedder, LocalLimits
 from sentinel_gateway.errors import EmbedderDown
 
 if TYPE_CHECKING:  # a name for the type checker: it needs no numpy there
-    from sentinel_gateway.ports import Vector
+    from sentinel_gateway.ports.cache import Vector
 
 FOLDER: Final = Path(__file__).parent / "models" / "all-MiniLM-L6-v2"
 MODEL: Final = "model.int8.onnx"

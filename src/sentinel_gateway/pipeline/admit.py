@@ -57,6 +57,11 @@ class Admission:
         """Requests that hold a place now."""
         return self._running
 
+    @property
+    def is_full(self) -> bool:
+        """Are all places taken now? There may be room to wait."""
+        return self._running >= self._capacity.in_flight
+
     def check(self) -> None:
         """Raise `Overloaded` if there is no room at all now. Takes no place: a slow sender would keep it from others."""
         if self._running >= self._capacity.in_flight and len(self._waiting) >= self._capacity.queue:

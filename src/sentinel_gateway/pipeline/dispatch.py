@@ -1,33 +1,40 @@
-"""Ask the providers: the targets in their order, the next one when a target fails in a way another may not.
+"""Ask the providers: whom, when and how often says `core/retrying.py`, in which order `core/choosing.py`.
 
-Nothing is asked twice of the same target here, and nothing goes on to another once a stream has said its first word.
+Nothing is asked again, or of another, once a stream has said its first word.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TypeVar
 
-from sentinel_gateway.core.chat import Chunk
+from sentinel_gateway.core.chat import Chunk, Usage
+from sentinel_gateway.core.choosing import choose, unable
+from sentinel_gateway.core.retrying import Course, Pause, RetryRules
 from sentinel_gateway.core.routing import Target
-from sentinel_gateway.errors import UpstreamBroken, UpstreamError
+from sentinel_gateway.errors import InvalidField, UpstreamBroken, UpstreamError
+from sentinel_gateway.pipeline.attempt import Try
+from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
-from sentinel_gateway.ports import ChunkStream, Clock, Completion, Events, Provider, UpstreamCall
+from sentinel_gateway.ports import ChunkStream, Completion, Embedded, EmbeddingProvider, NotCarried, Provider, UpstreamCall
 
 Answered = TypeVar("Answered")
-Attempt = Callable[[Target, UpstreamCall], Awaitable[Answered]]
+Attempt = Callable[[Target, UpstreamCall], Callable[[Try], Awaitable[Answered]]]
+"""Puts a call into a provider's words, or raises `NotCarried`; what comes back asks it."""
 
 
 class OpenStream:
     """A stream that has begun: its first chunks are here. Closing it closes the upstream connection."""
 
     def __init__(
-        self, stream: ChunkStream, first: list[Chunk], rest: AsyncIterator[list[Chunk]], closing: AsyncExitStack
+        self, stream: ChunkStream, first: list[Chunk], rest: AsyncIterator[list[Chunk]], closing: AsyncExitStack, one: Try
     ) -> None:
         self._stream = stream
         self._first: list[Chunk] | None = first
-        self._rest = rest
+        self._rest = rest.__anext__
         self._closing = closing
+        self._try = one
 
     @property
     def finished(self) -> bool:
@@ -37,9 +44,18 @@ class OpenStream:
     def next(self) -> Awaitable[list[Chunk]]:
         """The chunks that came since, the first ones first; `StopAsyncIteration` at the end."""
         if self._first is None:
-            return anext(self._rest)
+            return self._rest()
         first, self._first = self._first, None
         return _ready(first)
+
+    def ended(self, error: Exception | None, usage: Usage | None, *, whole: bool) -> None:
+        """It has come as far as it will: to its end, to an error, or until nobody read it any more. To be told once."""
+        if whole:
+            self._try.answered(usage)
+        elif isinstance(error, UpstreamError):
+            self._try.failed(error, usage)
+        else:
+            self._try.left(usage)
 
     async def close(self) -> None:
         """Let go of the upstream connection; may be called twice."""
@@ -53,47 +69,95 @@ async def _ready(chunks: list[Chunk]) -> list[Chunk]:
 class Dispatch:
     """Sends plans to providers. `providers` are by name."""
 
-    def __init__(self, providers: Mapping[str, Provider], clock: Clock, events: Events) -> None:
+    def __init__(self, providers: Mapping[str, Provider], circuits: Circuits, rules: RetryRules) -> None:
         self._providers = providers
-        self._clock = clock
-        self._events = events
+        self._circuits = circuits
+        self._rules = rules
+        self._world = circuits.world
 
-    async def complete(self, plan: Plan, journey: Journey) -> Completion:
+    def complete(self, plan: Plan, journey: Journey) -> Awaitable[Completion]:
         """A whole answer; raises the last target's `UpstreamError` when all fail."""
-        return await self._ask(self._complete, plan, journey)
+        return self._ask(self._complete, plan, journey, stream=False)
 
-    async def open_stream(self, plan: Plan, journey: Journey) -> OpenStream:
+    def open_stream(self, plan: Plan, journey: Journey) -> Awaitable[OpenStream]:
         """A stream with its first chunks; raises the last target's `UpstreamError` when none begins."""
-        return await self._ask(self._open, plan, journey)
+        return self._ask(self._open, plan, journey, stream=True)
 
-    async def _ask(self, attempt: Attempt[Answered], plan: Plan, journey: Journey) -> Answered:
-        journey.upstream_started = self._clock()
-        *others, last = plan.route.targets
+    def embed(self, plan: Plan, journey: Journey) -> Awaitable[Embedded]:
+        """Vectors for what is asked; raises the last target's `UpstreamError` when all fail."""
+        return self._ask(self._embed, plan, journey, stream=False)
+
+    async def _ask(self, attempt: Attempt[Answered], plan: Plan, journey: Journey, *, stream: bool) -> Answered:
+        clock, failure = self._world.clock, None
+        now = journey.upstream_started = clock()
         try:
-            for target in others:
+            course = self._course(plan, now)
+            while (step := course.next(now)) is not None:
+                if isinstance(step, Pause):
+                    await self._world.sleep(step.seconds)
+                    now = clock()
+                    continue
+                target = step.target
+                call = UpstreamCall(plan.request.fields, target.model, journey.sentinel_id, plan.request.dialect)
                 try:
-                    return await self._attempt(attempt, target, plan, journey)
+                    asking = attempt(target, call)
+                except NotCarried as error:
+                    course.passed_over(target, error)
+                    continue
+                journey.target = step.name
+                journey.attempts += 1
+                one = Try(self._circuits, journey, now, again=step.again, stream=stream)
+                try:
+                    answered = await asking(one)
                 except UpstreamError as error:
-                    if not error.next_target:
-                        raise
-                    self._events.note("target_failed", target=str(target), error=error.kind)
-            return await self._attempt(attempt, last, plan, journey)
+                    failure = error
+                    now = one.failed(error)
+                    course.failed(target, error, now)
+                except BaseException:
+                    one.left()
+                    raise
+                else:
+                    if isinstance(answered, Completion):
+                        one.answered(answered.answer.usage)
+                    elif isinstance(answered, Embedded):
+                        one.answered(None if answered.tokens is None else Usage(answered.tokens, 0, answered.tokens))
+                    return answered
+            raise failure or course.why(now)
         finally:
-            journey.upstream_ended = self._clock()
+            journey.upstream_ended = clock()
 
-    async def _attempt(self, attempt: Attempt[Answered], target: Target, plan: Plan, journey: Journey) -> Answered:
-        journey.target = str(target)
-        return await attempt(target, UpstreamCall(plan.request.fields, target.model, journey.sentinel_id))
+    def _course(self, plan: Plan, now: float) -> Course:
+        """Whom this request may ask, in their order; raises `InvalidField` where nobody can serve it."""
+        route, world, standings = plan.route, self._world, self._circuits.standings
+        targets = route.targets
+        if route.strategy != "priority" or route.abilities:
+            targets = choose(route, plan.request, standings, now=now, chance=world.chance)
+            if not targets:
+                what, param = unable(plan.request.fields)
+                raise InvalidField(f"No target of '{plan.request.model}' takes {what}: use another model.", param=param)
+        return Course(targets, standings, self._rules, started=now, chance=world.chance)
 
-    async def _complete(self, target: Target, call: UpstreamCall) -> Completion:
-        return await self._providers[target.provider].complete(call)
+    def _complete(self, target: Target, call: UpstreamCall) -> Callable[[Try], Awaitable[Completion]]:
+        answer = self._providers[target.provider].complete(call)
+        return lambda _: answer
 
-    async def _open(self, target: Target, call: UpstreamCall) -> OpenStream:
+    def _embed(self, target: Target, call: UpstreamCall) -> Callable[[Try], Awaitable[Embedded]]:
+        provider = self._providers[target.provider]
+        if not isinstance(provider, EmbeddingProvider):
+            raise InvalidField(f"The provider '{target.provider}' makes no embeddings: name a model of another.", param="model")
+        vectors = provider.embed(call)
+        return lambda _: vectors
+
+    def _open(self, target: Target, call: UpstreamCall) -> Callable[[Try], Awaitable[OpenStream]]:
+        return partial(self._begin, target, self._providers[target.provider].open_stream(call))
+
+    async def _begin(self, target: Target, opening: Awaitable[ChunkStream], one: Try) -> OpenStream:
         async with AsyncExitStack() as closing:
-            stream = await closing.enter_async_context(await self._providers[target.provider].open_stream(call))
+            stream = await closing.enter_async_context(await opening)
             batches = aiter(stream)
             try:
                 first = await anext(batches)
             except StopAsyncIteration:
                 raise UpstreamBroken(f"{target.provider} closed the stream before its first word.", failure="io_error") from None
-            return OpenStream(stream, first, batches, closing.pop_all())
+            one.began()
+            return OpenStream(stream, first, batches, closing.pop_all(), one)

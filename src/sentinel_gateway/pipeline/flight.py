@@ -65,8 +65,11 @@ class Flight:
         own = self.journey
         journey.target, journey.kept = own.target, own.kept
         journey.upstream_started, journey.upstream_ended = own.upstream_started, own.upstream_ended
+        if own.outcome == "coalesced":  # with the flight of another node
+            journey.outcome = own.outcome
         if journey.outcome != "coalesced":
             journey.prompt_tokens, journey.completion_tokens = own.prompt_tokens, own.completion_tokens
+            journey.attempts = own.attempts
 
     def _end(self) -> None:
         self._ended = True
@@ -101,52 +104,54 @@ class Flight:
 
     async def payloads(self, *, usage: bool) -> AsyncGenerator[list[bytes]]:
         """The stream from its beginning, in the batches in which it came; with the chunk of its `usage` or without."""
-        at = 0
+        at, batches = 0, self._batches
         while True:
-            if at < self._dropped:
-                raise UpstreamBroken("The stream was read so slowly that its next part is kept no longer.")
-            if at - self._dropped < len(self._batches):
-                batch = self._batches[at - self._dropped]
+            while (ahead := at - self._dropped) < len(batches):
+                if ahead < 0:
+                    raise UpstreamBroken("The stream was read so slowly that its next part is kept no longer.")
+                batch = batches[ahead]
                 at += 1
                 if payloads := batch.all if usage else batch.without_usage:
                     yield payloads
-            elif self._error is not None:
+            if self._error is not None:
                 raise self._error.with_traceback(None)
-            elif self._ended:
+            if self._ended:
                 return
-            else:
-                await self._draw()
-
-    async def _draw(self) -> None:
-        """Wait for the next batch: by asking for it, or for whoever asks already. Cancelled, it leaves the asking to another."""
-        if self._drawing or self._relay is None:
-            await self._woken()
-            return
-        self._drawing = True
-        try:
-            batch = await self._relay.next()
-            if batch is None:
+            if self._drawing or self._relay is None:
+                await self._woken()  # for whoever asks already
+                continue
+            self._drawing = True
+            try:
+                self._keep(self._relay.take(await self._relay.next()))
+            except StopAsyncIteration:
+                self._land(self._relay)
+            except Exception as exc:  # noqa: BLE001 - broad: whatever it is, all who wait are told
+                self._error = self._relay.error = exc
                 self._end()
-            else:
-                self._keep(batch)
-        except Exception as exc:  # noqa: BLE001 - broad: whatever it is, all who wait are told
-            self._error = exc
-            self._end()
-        finally:
-            self._drawing = False
-            self._wake()
+            finally:  # cancelled, it leaves the asking to another
+                self._drawing = False
+                self._wake()
 
-    async def _woken(self) -> None:
-        """Wait until something has happened."""
+    def _woken(self) -> asyncio.Future[None]:
+        """Done as soon as something has happened."""
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
-        await waiting
+        return waiting
 
     def _wake(self) -> None:
+        if not self._waiting:
+            return
         waiting_now, self._waiting = self._waiting, []
         for waiting in waiting_now:
             if not waiting.done():
                 waiting.set_result(None)
+
+    def _land(self, relay: Relay) -> None:
+        try:
+            relay.end()
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._error = relay.error = exc
+        self._end()
 
     def _keep(self, batch: Batch) -> None:
         self._batches.append(batch)
@@ -164,28 +169,39 @@ class Flight:
 
 
 class Flights:
-    """Those in the air that can be joined, by the exact key."""
+    """Those in the air that can be joined, by the exact key. `stale` tells of a journey whether its answer was cleared since."""
 
-    def __init__(self) -> None:
+    def __init__(self, stale: Callable[[Journey], bool] = lambda _: False) -> None:
         self._by_key: dict[str, Flight] = {}
+        self._stale = stale
 
     def __repr__(self) -> str:
         return f"<Flights {len(self._by_key)} in the air>"
 
     def find(self, plan: Plan, journey: Journey) -> Flight | None:
-        """The flight that brings what is asked for. Who will have no stored answer gets none of somebody else's."""
-        return self._by_key.get(plan.key) if _joins(journey) else None
+        """The flight that brings what is asked for. Who will have no stored answer gets none of somebody else's.
+
+        Nor does anybody get one that was asked for before a clear.
+        """
+        flight = self._by_key.get(plan.key) if _joins(journey) else None
+        return None if flight is None or self._stale(flight.journey) else flight
 
     def launch(self, plan: Plan, journey: Journey, open_: Open, *, alone: bool = False) -> Flight:
         """A new flight; unless it flies `alone`, others can join it if its answer may be kept for them as well."""
         flight = Flight(plan, journey, open_, on_end=self._forget)
-        if not alone and _joins(journey) and journey.wish.write and journey.wish.ttl != 0:
+        if not alone and shares(journey):
             self._by_key[plan.key] = flight
         return flight
 
     def _forget(self, flight: Flight) -> None:
         if self._by_key.get(flight.plan.key) is flight:
             del self._by_key[flight.plan.key]
+
+
+def shares(journey: Journey) -> bool:
+    """May others have the answer to this request as well?"""
+    bound = journey.restriction
+    return _joins(journey) and journey.wish.write and journey.wish.ttl != 0 and not (bound is not None and bound.forbids)
 
 
 def _joins(journey: Journey) -> bool:

@@ -7,6 +7,7 @@
     look up   is there an answer already?            `Hit`, or `Miss` with its reasons   lookup.py, tiers.py
               or one to the same in other words?     the same                            semantic.py
     fly       is somebody asking for it already?     a place in that flight, or a new one  flight.py
+              or another node?                       what it brings                      fleet.py
     dispatch  ask the providers                      `Completion` or an open stream      dispatch.py
     relay     pass a stream on, fold it beside       chunks as they come                 relay.py
     settle    may the answer be kept, how long?      `Store`, or `NotStorable` and why   settle.py
@@ -24,17 +25,20 @@ import msgspec
 from msgspec.structs import replace
 
 from sentinel_gateway.core.access import discreet, require_model
-from sentinel_gateway.core.caching import Hit, Miss, Step
+from sentinel_gateway.core.bound import BoundRules, restriction
+from sentinel_gateway.core.caching import Hit, Miss, Step, Wish
 from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.idempotency import claim
+from sentinel_gateway.core.identity import Question, last_words
 from sentinel_gateway.core.tokens import BYTES_PER_TOKEN
-from sentinel_gateway.errors import ModelNotFound, NotCached, RequestError
+from sentinel_gateway.errors import ModelNotFound, NotCached, RequestError, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.dispatch import Dispatch
-from sentinel_gateway.pipeline.flight import Flight, Flights
+from sentinel_gateway.pipeline.fleet import Brought, Fleet
+from sentinel_gateway.pipeline.flight import Flight, Flights, shares
 from sentinel_gateway.pipeline.idempotency import Idempotency, Work
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.limiting import Estimate
+from sentinel_gateway.pipeline.limiting import Estimate, end_user
 from sentinel_gateway.pipeline.lookup import look_far, look_further, look_near, told
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.relay import Relay
@@ -48,11 +52,18 @@ NOTHING: Final = Usage(0, 0, 0)
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """On what terms requests are taken; without the last two idempotency keys mean nothing, and no tokens are reserved."""
+    """On what terms requests are taken.
+
+    Without the others idempotency keys mean nothing, no tokens are reserved, and no other node is asked.
+    """
 
     admission: Admission
     idempotency: Idempotency | None = None
     estimate: Estimate | None = None
+    fleet: Fleet | None = None
+    bounds: BoundRules = BoundRules()
+    stale_if_error: float = 0.0
+    """Seconds after its end in which an answer still serves if every target fails."""
 
 
 class Pipeline:
@@ -76,7 +87,10 @@ class Pipeline:
         self._dispatch = dispatch
         self._idempotency = terms.idempotency
         self._estimate = terms.estimate
-        self._flights = Flights()
+        self._flights = Flights(self._is_stale)
+        self._fleet = terms.fleet
+        self._bounds = terms.bounds
+        self._stale_if_error = terms.stale_if_error
         self._booking: set[asyncio.Task[None]] = set()
 
     async def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], Awaitable[None]]) -> Reply:
@@ -87,32 +101,28 @@ class Pipeline:
         plan = await self._plan(raw, journey)
         if not journey.idempotency_key or self._idempotency is None:
             near = look_near(self.tiers, plan, journey)
-            await _enter(plan, journey, place=not isinstance(near, Hit))
+            await enter(plan, journey, place=not isinstance(near, Hit))
             return await self._answer(raw, plan, journey, waiting, near)
-        await _enter(plan, journey)
+        await enter(plan, journey)
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
         space = journey.caller.space  # the caller's own: a cache group shares answers, not keys
         asked = claim(journey.idempotency_key, tenant=space, route=journey.route, body=raw)
         work = Work(partial(_hold, journey), partial(self._answer_once, raw, plan, journey), partial(_release, journey))
         return await self._idempotency.answer(asked, plan, journey, work)
 
+    def look_again(self, key: str, generation: int, wish: Wish) -> Hit | None:
+        """What memory has for the key and generation of an earlier plan; None if nothing, if no room, or other routes by now."""
+        if self.admission.is_full or not self._planner.is_current(generation):
+            return None
+        near = self.tiers.look_near(key, wish)
+        return near if isinstance(near, Hit) else None
+
     async def _answer_once(self, raw: bytes, plan: Plan, journey: Journey) -> Cached | Whole | Live:
         """It goes on when the caller has left."""
         return await self._answer(raw, plan, journey, _go_on, look_near(self.tiers, plan, journey))
 
     async def _plan(self, raw: bytes, journey: Journey) -> Plan:
-        """What is asked, if this caller may ask it. A body that can't be understood costs its caller a request as well."""
-        grant = journey.grant
-        try:
-            plan = self._planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
-            require_model(journey.caller, plan.request.model)
-        except RequestError as error:
-            if grant is not None:
-                await grant.spoiled()
-            if isinstance(error, ModelNotFound):
-                raise discreet(error, journey.caller) from None
-            raise
-        journey.model, journey.stream = plan.request.model, plan.request.stream
+        plan = await understand(self._planner, raw, journey)
         if plan.request.similarity_threshold is not None:  # what the body asks for stands above what a header does
             journey.wish = replace(journey.wish, similarity_threshold=plan.request.similarity_threshold)
         return plan
@@ -126,6 +136,17 @@ class Pipeline:
             return Cached(plan, found)
         if journey.wish.only_if_cached:
             raise NotCached("Nothing stored answers this request, and 'Cache-Control: only-if-cached' forbids to ask a provider.")
+        try:
+            return await self._answer_anew(plan, journey, waiting)
+        except RequestError as error:
+            instead = self._spared(journey) or await self._outlived(plan, journey, error)
+            if instead is None:
+                raise
+            return Cached(plan, told(instead, journey))
+
+    async def _answer_anew(
+        self, plan: Plan, journey: Journey, waiting: Callable[[Plan], Awaitable[None]]
+    ) -> Cached | Whole | Live:
         await waiting(plan)
         brought = self._brought(plan, journey)
         if brought is None and await self._reserve(plan, journey):
@@ -135,6 +156,20 @@ class Pipeline:
         if isinstance(brought, Hit):
             return Cached(plan, told(brought, journey))
         return await self._fly(plan, journey, brought)
+
+    def _spared(self, journey: Journey) -> Hit | None:
+        """What was to be compared with the answer that did not come."""
+        evidence = None if self._semantic is None else self._semantic.evidence
+        return None if evidence is None else evidence.spared(journey)
+
+    async def _outlived(self, plan: Plan, journey: Journey, error: RequestError) -> Hit | None:
+        """What has expired, where every target failed and neither the caller nor the question minds its age."""
+        wish, bound = journey.wish, journey.restriction
+        failed = isinstance(error, UpstreamError) and error.next_target
+        minds = wish.bypass or not wish.read or wish.max_age is not None or wish.min_fresh is not None
+        if not (self._stale_if_error and failed) or minds or (bound is not None and bound.most is not None):
+            return None
+        return await self.tiers.find_outlived(plan.key, self._stale_if_error)
 
     def _brought(self, plan: Plan, journey: Journey) -> Flight | Hit | None:
         """What brings the answer already, or the answer, where it came while others were asked."""
@@ -166,13 +201,18 @@ class Pipeline:
         """Whoever finds the answer on its way looks no further, unless it wants nothing else."""
         alone = journey.wish.only_if_cached or self._flights.find(plan, journey) is None
         found = await look_far(self.tiers, plan, journey, near, alone=alone)
-        if isinstance(found, Hit) or self._semantic is None or journey.wish.bypass:
+        if isinstance(found, Hit):
             return found
-        journey.question = self._planner.question(plan, tenant=journey.tenant, namespace=journey.wish.namespace)
+        bound = journey.restriction = restriction(last_words(plan.request.fields), self._bounds)
+        if self._semantic is None or journey.wish.bypass:
+            return found
+        asked = self._planner.question(plan, tenant=journey.tenant, namespace=journey.wish.namespace)
+        journey.question = bound.why if bound is not None and isinstance(asked, Question) else asked
         return await look_further(self._semantic, plan, journey, found) if alone else found
 
     async def _fly(self, plan: Plan, journey: Journey, joined: Flight | None) -> Whole | Live:
-        flight = joined or self._flights.launch(plan, journey, partial(self._open, plan))
+        explored = journey.trial is not None and journey.trial.spared  # nobody else waits for what is asked for our sake
+        flight = joined or self._flights.launch(plan, journey, partial(self._open, plan), alone=explored)
         if joined is not None:
             journey.outcome = "coalesced"
         flight.board()
@@ -190,17 +230,33 @@ class Pipeline:
             return Live(plan, flight)
         if completion is None:  # too long to be put together from the stream that another asked for
             await self._reserve(plan, journey)
-            return await self._fly(plan, journey, self._flights.launch(plan, journey, partial(self._open, plan), alone=True))
+            return await self._fly(plan, journey, self._flights.launch(plan, journey, partial(self._ask, plan), alone=True))
         return Whole(plan, completion)
 
+    def _is_stale(self, journey: Journey) -> bool:
+        """Has what it brings been cleared since it set out? Then it is for those who wait for it already."""
+        return self.tiers.cleared_since(journey.epoch, journey.caller.space)
+
     async def _open(self, plan: Plan, journey: Journey) -> Completion | Relay:
+        """What a flight brings: what another node has just brought, or is about to; else what a provider says."""
+        if self._fleet is None or not shares(journey):
+            return await self._ask(plan, journey)
+        found = await self._fleet.bring(plan.key, journey, partial(self._ask, plan, journey), stale=self._is_stale)
+        if not isinstance(found, Brought):
+            return found
+        self._book(plan, journey, NOTHING)
+        journey.outcome, journey.target = "coalesced", found.target
+        return found.completion
+
+    async def _ask(self, plan: Plan, journey: Journey) -> Completion | Relay:
         try:
             if plan.request.stream:
                 opened = await self._dispatch.open_stream(plan, journey)
                 settle = partial(self._settle_stream, plan, journey)
-                return Relay(opened, plan.request, max_bytes=self._settlement.max_bytes, settle=settle)
+                bound = self._settlement.max_bytes
+                return Relay(opened, plan.request, max_bytes=bound, settle=settle, asked=_asked(plan, journey))
             completion = await self._dispatch.complete(plan, journey)
-        except RequestError:
+        except Exception:  # a fault of ours as well: nothing came of what was reserved
             self._book(plan, journey, NOTHING)
             raise
         self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
@@ -208,7 +264,7 @@ class Pipeline:
         return completion
 
     def _settle_stream(self, plan: Plan, journey: Journey, relay: Relay) -> None:
-        self._settlement.answered(plan, journey, relay.proven(), relay.fold.usage)
+        self._settlement.answered(plan, journey, relay.proven(), relay.usage)
         self._book(plan, journey, relay.fold.usage, heard=relay.heard)
 
     async def close(self, live: Live, journey: Journey) -> None:
@@ -219,11 +275,32 @@ class Pipeline:
             live.flight.tell(journey)
 
 
-async def _enter(plan: Plan, journey: Journey, *, place: bool = True) -> None:
+async def understand(planner: Planner, raw: bytes, journey: Journey) -> Plan:
+    """What is asked, if this caller may ask it. A body that can't be understood costs its caller a request as well."""
+    grant = journey.grant
+    try:
+        plan = planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
+        require_model(journey.caller, plan.request.model)
+    except RequestError as error:
+        if grant is not None:
+            await grant.spoiled()
+        if isinstance(error, ModelNotFound):
+            raise discreet(error, journey.caller) from None
+        raise
+    journey.model, journey.stream = plan.request.model, plan.request.stream
+    return plan
+
+
+async def enter(plan: Plan, journey: Journey, *, place: bool = True) -> None:
     """Take the request from the caller's limits, and a place in flight unless the answer is here already."""
     if journey.grant is not None:
-        user = plan.request.fields.get("user")
-        await journey.grant.enter(model=plan.request.model, user=user if isinstance(user, str) else "", place=place)
+        await journey.grant.enter(model=plan.request.model, user=end_user(plan), place=place)
+
+
+def _asked(plan: Plan, journey: Journey) -> int:
+    """Tokens of the input, as they were estimated: what is reserved but for the output that is allowed; 0 if nothing is."""
+    reserved = 0 if journey.grant is None else journey.grant.reserved or 0
+    return max(0, reserved - plan.request.choices * (plan.request.token_limit or 0))
 
 
 async def _go_on(_: Plan) -> None:

@@ -3,8 +3,12 @@
 from collections.abc import Callable
 
 from sentinel_gateway.core.access import ANONYMOUS, ANYBODY, Caller
+from sentinel_gateway.core.bound import Restriction
 from sentinel_gateway.core.caching import Miss, NotStorable, Store, Wish
+from sentinel_gateway.core.evidence import Study, Trial, Weighed, realm
+from sentinel_gateway.core.explanation import Explanation
 from sentinel_gateway.core.identity import Question, Unfit
+from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.pipeline.limiting import Grant
 
@@ -24,6 +28,18 @@ class Journey(Record, kw_only=True):
     wish: Wish = Wish()
     question: Question | Unfit | None = None
     """What is compared by meaning; None before that is known, and where there is no semantic tier."""
+    neighbours: tuple[Neighbour, ...] = ()
+    """Stored questions that stood near it, the most similar first."""
+    weighed: Weighed | None = None
+    """How sure it is that the stored answer which came into question is right; None where nobody asked."""
+    trial: Trial | None = None
+    """The hit that is explored instead of being served."""
+    study: Study | None = None
+    """What the provider's answer will be held against, after a miss that was drawn for it."""
+    restriction: Restriction | None = None
+    """What a question that is bound to its moment or its asker is held to; None for most."""
+    explanation: Explanation | None = None
+    """What stood near the question, if the caller wants to be told and anything was compared."""
     miss: Miss | None = None
     kept: Store | NotStorable | None = None
     epoch: int = 0
@@ -37,6 +53,11 @@ class Journey(Record, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<Journey {self.sentinel_id} {self.route} {self.outcome} status={self.status}>"
+
+    @property
+    def realm(self) -> str:
+        """Whose questions are learned from together with this one."""
+        return realm(self.tenant, self.wish.namespace)
 
     def end(self, now: float) -> None:
         """The request has ended: the record is complete, and changes no more."""

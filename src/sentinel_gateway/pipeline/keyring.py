@@ -1,6 +1,7 @@
 """The client keys as this node knows them: a table in memory, which no request ever waits for.
 
-It follows the store: what this process changes is in it at once, what another one changes within a second. While the store is
+It follows the store: what this process changes is in it at once, what another one changes within a second, and at once if that
+one can tell (the bulletin). While the store is
 down, known keys go on for a minute, so that a database that restarts stops nobody; then all are refused with 503, because a key
 that was revoked meanwhile looks like any other. A key that is not in the table is never called wrong by a node that can't know.
 """
@@ -10,9 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Self
 
-from sentinel_gateway.core.access import Caller, caller_of
+from sentinel_gateway.core.access import Caller, caller_of, standing
+from sentinel_gateway.core.bulletin import KeysChanged
 from sentinel_gateway.errors import KeysUnavailable, StoreDown
-from sentinel_gateway.ports import Clock, KeyStore, Mark
+from sentinel_gateway.ports import Bulletin, Clock, KeyStore, Mark
 
 POLL_SECONDS: Final = 0.4
 CURRENT_SECONDS: Final = 2.0
@@ -24,8 +26,9 @@ TRUSTED_SECONDS: Final = 60.0
 class KeyRing:
     """The table `{digest: caller}`. `on_event` is told when the store goes and comes."""
 
-    def __init__(self, store: KeyStore, *, clock: Clock, on_event: Callable[..., None]) -> None:
+    def __init__(self, store: KeyStore, *, bulletin: Bulletin, clock: Clock, on_event: Callable[..., None]) -> None:
         self._store = store
+        self._bulletin = bulletin
         self._clock = clock
         self._on_event = on_event
         self._callers: dict[bytes, Caller] = {}
@@ -34,12 +37,13 @@ class KeyRing:
         self._down: str | None = None
         self._any_made = False
         self._refreshing = asyncio.Lock()
+        self._hurried = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, store: KeyStore, *, clock: Clock, on_event: Callable[..., None]) -> Self:
+    async def open(cls, store: KeyStore, *, bulletin: Bulletin, clock: Clock, on_event: Callable[..., None]) -> Self:
         """Filled, if the store is there, and following it from now on."""
-        ring = cls(store, clock=clock, on_event=on_event)
+        ring = cls(store, bulletin=bulletin, clock=clock, on_event=on_event)
         with suppress(StoreDown):
             await ring.refresh()
         ring._watching = asyncio.create_task(ring._watch())
@@ -71,10 +75,27 @@ class KeyRing:
         """Whose key this is, expired or not; None if nobody's, or if the table is too old to say. `now`: of the ring's clock."""
         return None if now - self._as_of > TRUSTED_SECONDS else self._callers.get(digest)
 
+    def knows(self, caller: Caller, now: float) -> bool:
+        """Is this still what its key stands for: not revoked, not changed, not expired?"""
+        key = caller.key
+        return key is not None and self.find(key.digest, now) is caller and standing(key, now) is None
+
     def check_current(self, now: float) -> None:
         """Raises `KeysUnavailable` where a key that was not found may be good all the same."""
         if now - self._as_of > CURRENT_SECONDS:
             raise KeysUnavailable("Whether this key is good can't be told now: try again shortly.", retry_after=1.0)
+
+    async def changed(self) -> None:
+        """This process has changed keys: they are known when this returns, and other nodes are told. Raises `StoreDown`."""
+        try:
+            await self.refresh()
+        finally:
+            with suppress(StoreDown):  # then they see it by themselves
+                await self._bulletin.publish(KeysChanged())
+
+    def hurry(self) -> None:
+        """Look at once, not only when it is time again."""
+        self._hurried.set()
 
     async def refresh(self) -> None:
         """All that the store has committed by now is known when this returns. Raises `StoreDown`."""
@@ -109,6 +130,9 @@ class KeyRing:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(POLL_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._hurried.wait()
+            self._hurried.clear()
             with suppress(StoreDown):
                 await self.refresh()

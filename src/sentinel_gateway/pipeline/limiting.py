@@ -84,12 +84,29 @@ class Limiter:
 
     def grant(self, party: Party) -> "Grant":
         """For one request of this party; nothing is taken yet."""
+        return Grant(self, self._caller(party), FREE)
+
+    def toll(self, party: Party, *, model: str, user: str) -> "Toll":
+        """What each request of this party takes whose answer is here already; `model` and `user` as `Grant.enter` has them."""
+        caller = self._caller(party)
+        return Toll(caller, caller.costs(model, user).request)
+
+    def take_now(self, toll: "Toll") -> Verdict | None:
+        """Take it without waiting; None where that can't be, or where it is refused."""
+        if toll.caller.refused is not None:
+            return None
+        if not toll.charges:
+            return UNLIMITED
+        verdict = self.store.take_now(toll.charges)
+        return None if verdict is None or verdict.refused is not None else verdict
+
+    def _caller(self, party: Party) -> "_Caller":
         caller = self._callers.get(party.id)
         if caller is None or caller.party is not party:
             if len(self._callers) >= MOST_CALLERS:
                 self._callers.clear()
             caller = self._callers[party.id] = _Caller(party, self._rules)
-        return Grant(self, caller, FREE)
+        return caller
 
     def recall(self, caller: "_Caller", verdict: Verdict) -> Verdict:
         """What would come by now of a take that was refused, if nobody has taken anything since."""
@@ -104,6 +121,12 @@ class Limiter:
     def error(self, verdict: Verdict, refused: Charge) -> RateLimited:
         """The error for a refusal that is remembered already."""
         return _error(refused, verdict.retry_after, without_wait=retry_wait(self._chance()))
+
+
+def end_user(plan: Plan) -> str:
+    """Whom the caller names as its end user; all who have none are one."""
+    user = plan.request.fields.get("user")
+    return user if isinstance(user, str) else ""
 
 
 class Grant(msgspec.Struct, eq=False):
@@ -193,10 +216,10 @@ class Grant(msgspec.Struct, eq=False):
             places, self._places = self._places, ()
             await self._limiter.store.settle(places)
 
-    def standing(self, kind: Kind) -> Standing | None:
-        """How the tightest limit of this kind stood when it was last looked at; None where there is none."""
-        verdict = self._paid if self._paid is not None and kind == "tokens" else self._entered
-        return None if verdict is None else verdict.standing(kind)
+    def standings(self) -> tuple[Standing | None, Standing | None]:
+        """How the tightest limits of requests and of tokens stood when they were last looked at; None where there is none."""
+        requests, tokens = NOTHING_STANDS if self._entered is None else self._entered.standings()
+        return requests, tokens if self._paid is None else self._paid.standings()[1]
 
 
 class _Costs(msgspec.Struct, frozen=True):
@@ -272,7 +295,16 @@ class _Caller:
         ]
 
 
+class Toll(msgspec.Struct, frozen=True, eq=False):
+    """What a request takes whose answer is here already, found out once for all requests that are alike."""
+
+    caller: _Caller
+    charges: Sequence[Charge]
+
+
 FREE: Final = _Costs((), (), (), ())
+UNLIMITED: Final = Verdict((), ())
+NOTHING_STANDS: Final = UNLIMITED.standings()
 
 
 @lru_cache(maxsize=USERS_KEPT)

@@ -39,6 +39,8 @@ async def look_further(semantic: Semantic, plan: Plan, journey: Journey, miss: M
     question = journey.question
     if isinstance(question, Question):
         found = await semantic.look_up(question, plan, journey)
+        if semantic.evidence is not None:
+            found = semantic.evidence.weigh(found, question, plan, journey)
     else:
         found = Step("vector", "miss", f"uncacheable-{question}")
     if isinstance(found, Hit):

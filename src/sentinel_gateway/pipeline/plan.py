@@ -11,6 +11,7 @@ import cachebox
 import msgspec
 
 from sentinel_gateway.core.chat import ChatRequest
+from sentinel_gateway.core.extensions import has_hints
 from sentinel_gateway.core.identity import Question, Unfit, exact_key, question
 from sentinel_gateway.core.routing import Directory, NoRoute, Route, explain, resolve
 from sentinel_gateway.errors import ModelNotFound
@@ -65,16 +66,22 @@ class Planner:
         route = resolve(request.model, self._directory())
         if isinstance(route, NoRoute):
             raise ModelNotFound(explain(route), name=request.model)
-        key = exact_key(request.fields, face=self._face, targets=route.names, tenant=tenant, namespace=namespace)
+        key = exact_key(request.fields, face=self._face_of(request), targets=route.names, tenant=tenant, namespace=namespace)
         return Plan(request, route, key, self._generation)
 
     def question(self, plan: Plan, *, tenant: str, namespace: str) -> Question | Unfit:
         """What the request of this plan asks, to be compared by meaning."""
-        return question(plan.request.fields, face=self._face, targets=plan.route.names, tenant=tenant, namespace=namespace)
+        request, targets = plan.request, plan.route.names
+        return question(request.fields, face=self._face_of(request), targets=targets, tenant=tenant, namespace=namespace)
+
+    def _face_of(self, request: ChatRequest) -> str:
+        """Hints that came in Anthropic's dialect are kept from some providers, and the same in OpenAI's are not: two requests."""
+        hinted = request.dialect == "anthropic" and has_hints(request.fields)
+        return f"{self._face} with hints" if hinted else self._face
 
     def remember(self, raw: bytes, plan: Plan, *, tenant: str, namespace: str) -> None:
         """These bytes have hit. Those that hit again are worth the room; most spellings of a request come once."""
-        if len(raw) > MEMO_BODY_BYTES or plan.generation != self._generation:
+        if len(raw) > MEMO_BODY_BYTES or not self.is_current(plan.generation):
             return
         policy = (tenant, namespace, raw)
         spelling = hash(policy)
@@ -82,6 +89,10 @@ class Planner:
             self._memo.setdefault(policy, plan)
         else:
             self._hit_once[spelling] = None
+
+    def is_current(self, generation: int) -> bool:
+        """Would a plan of this generation be the same now?"""
+        return generation == self._generation
 
     def forget(self) -> None:
         """The directory has changed: routes must be resolved anew."""

@@ -3,18 +3,18 @@
 A stream owns its release: however it ends - done, cut, the caller gone - `close` runs once and lets go of the upstream.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from sentinel_gateway.core.caching import NotStorable
-from sentinel_gateway.core.chat import Answer, ChatRequest, Chunk
+from sentinel_gateway.core.chat import Answer, ChatRequest, Chunk, Usage
 from sentinel_gateway.core.streaming import Fold
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline.dispatch import OpenStream
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """Chunks that came together, as JSON; `size` in bytes."""
 
     all: list[bytes]
@@ -26,42 +26,68 @@ class Batch(msgspec.Struct, frozen=True):
 class Relay:
     """One stream being relayed. `max_bytes` bounds what is remembered of it, not what is passed on.
 
+    `asked` are the tokens of its input as they were estimated, 0 if nobody did.
+
     `settle` is called once, when the stream has come as far as it will: before its end is told, so that the next to ask finds it.
     """
 
-    def __init__(self, opened: OpenStream, request: ChatRequest, *, max_bytes: int, settle: Callable[["Relay"], None]) -> None:
+    def __init__(
+        self, opened: OpenStream, request: ChatRequest, *, max_bytes: int, settle: Callable[["Relay"], None], asked: int = 0
+    ) -> None:
         self._opened = opened
         self._settled = False
-        self._on_settle = settle
+        self._asked = asked
+        self._on_settle = [settle]
         self.heard = 0
         """Chunks that came: about as many tokens, where the provider tells no usage."""
+        self.error: Exception | None = None
+        """What the stream ended in; whoever draws it writes it down."""
         self.fold = Fold(expected=request.choices, max_bytes=max_bytes)
 
-    async def next(self) -> Batch | None:
-        """What came since, None at the end; raises `UpstreamBroken` where the stream was cut. Cancelled, it loses nothing."""
-        try:
-            chunks = await self._opened.next()
-        except StopAsyncIteration:
-            if not self._opened.finished and not self.fold.finished:
-                raise UpstreamBroken(
-                    "The provider's stream was cut before its end: what came is incomplete.", failure="io_error"
-                ) from None
-            self._settle()
-            return None
+    def when_settled(self, tell: Callable[["Relay"], None]) -> None:
+        """Tell this one as well, after those before it."""
+        self._on_settle.append(tell)
+
+    def next(self) -> Awaitable[list[Chunk]]:
+        """The chunks that came since, to be taken; `StopAsyncIteration` at the end. Cancelled, it loses nothing."""
+        return self._opened.next()
+
+    def end(self) -> None:
+        """That was all; raises `UpstreamBroken` where the stream was cut."""
+        if not self._opened.finished and not self.fold.finished:
+            raise UpstreamBroken("The provider's stream was cut before its end: what came is incomplete.", failure="io_error")
+        self._settle()
+
+    def take(self, chunks: list[Chunk]) -> Batch:
+        """Fold the chunks that came, and make them ready to be passed on."""
         self.heard += len(chunks)
-        everything, without_usage, size = [], [], 0
+        fold, everything, size = self.fold, [], 0
+        of_usage: tuple[bytes, ...] = ()
         for chunk in chunks:
             raw, more = chunk.raw, chunk.more
-            size += len(raw)
+            length = len(raw)
+            size += length
             everything.append(raw)
             if more is not None:
-                self.fold.add_text(more, len(raw))
-            else:
-                self.fold.add(chunk.fields, len(raw))
-                if _only_usage(chunk):
-                    continue
-            without_usage.append(raw)
+                fold.add_text(more, length)
+                continue
+            fold.add(chunk.fields, length)
+            if _only_usage(chunk):
+                of_usage = (*of_usage, raw)
+        without_usage = [raw for raw in everything if raw not in of_usage] if of_usage else everything
         return Batch(everything, without_usage, size)
+
+    @property
+    def usage(self) -> Usage | None:
+        """As the provider told it; of a stream that did not come to its end about what was asked and heard: it is billed."""
+        told = self.fold.usage
+        if told is not None or self._whole:
+            return told
+        return Usage(self._asked, self.heard, self._asked + self.heard)
+
+    @property
+    def _whole(self) -> bool:
+        return self.error is None and (self._opened.finished or self.fold.finished)
 
     def proven(self) -> Answer | NotStorable:
         """The whole answer, if the provider said it was done, every choice has ended, and it was small enough to remember."""
@@ -72,7 +98,9 @@ class Relay:
     def _settle(self) -> None:
         if not self._settled:
             self._settled = True
-            self._on_settle(self)
+            self._opened.ended(self.error, self.usage, whole=self._whole)
+            for tell in self._on_settle:
+                tell(self)
 
     async def close(self) -> None:
         """Let go of the upstream connection."""

@@ -9,22 +9,28 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from sentinel_gateway.core.caching import Entry, Head, Hit, Step
+from sentinel_gateway.core.explanation import Explanation, candidate
 from sentinel_gateway.core.identity import Question
-from sentinel_gateway.core.matching import NO_NEIGHBOUR, Neighbour, Thresholds, objection, ranked
+from sentinel_gateway.core.matching import BELOW_THRESHOLD, NO_NEIGHBOUR, Bar, Neighbour, Thresholds, objection, ranked
 from sentinel_gateway.errors import EmbedderDown, StoreDown
+from sentinel_gateway.pipeline.evidence import Evidence
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Embedder, VectorIndex
 
 if TYPE_CHECKING:
-    from sentinel_gateway.ports import Vector
+    from sentinel_gateway.ports.cache import Vector
 
 NEIGHBOURS: Final = 5
 """So many are asked before it is a miss."""
 ON_THE_PATH: Final = 8
 """Texts that a request embeds beside its own: about a millisecond each in a batch."""
+ON_ITS_WAY: Final = 10.0
+"""Seconds. A question may be known on all nodes before its answer has come to where they look for it."""
 TIER_DOWN: Final = "tier-down"
 EMPTY_SCOPE: Final = "empty-scope"
 GONE: Final = frozenset({"uri-miss", "stale"})
@@ -32,18 +38,21 @@ GONE: Final = frozenset({"uri-miss", "stale"})
 
 
 class Semantic:
-    """Finds neighbours and judges them. `thresholds` may be replaced at any time."""
+    """Finds neighbours and judges them. `thresholds` may be replaced at any time; `evidence` has a say in what is served."""
 
-    def __init__(self, index: VectorIndex, embedder: Embedder, tiers: Tiers, thresholds: Thresholds) -> None:
+    def __init__(
+        self, index: VectorIndex, embedder: Embedder, tiers: Tiers, thresholds: Thresholds, evidence: Evidence | None = None
+    ) -> None:
         self.thresholds = thresholds
-        self._index = index
-        self._embedder = embedder
+        self.evidence = evidence
+        self.index = index
+        self.embedder = embedder
         self._tiers = tiers
         self._behind: dict[str, asyncio.Task[None]] = {}
         """Scopes in which more questions wait for a vector than one request can make."""
 
     def __repr__(self) -> str:
-        return f"<Semantic {self._index!r} {self._embedder!r}, {len(self._behind)} scopes behind>"
+        return f"<Semantic {self.index!r} {self.embedder!r}, {len(self._behind)} scopes behind>"
 
     async def look_up(self, question: Question, plan: Plan, journey: Journey) -> Hit | Step:
         """An answer that may serve, or why there is none."""
@@ -54,33 +63,59 @@ class Semantic:
             return _passed(TIER_DOWN)
 
     async def _neighbours(self, question: Question, plan: Plan) -> list[Neighbour] | Step:
-        view = await self._index.view(question.scope, waiting=ON_THE_PATH + 1)
+        view = await self.index.view(question.scope, waiting=ON_THE_PATH + 1)
         waiting = [head for head in view.waiting if head.key != plan.key]
         if not view.vectors and not waiting:
             return _passed(EMPTY_SCOPE)
         together = waiting[:ON_THE_PATH]
-        vector, *others = await self._embedder.embed([question.text, *(head.text for head in together)])
-        await self._give(together, others)
+        vector, *others = await self.embedder.embed([question.text, *(head.text for head in together)])
+        await self.give(together, others)
         if vector is None:
             return _passed("uncacheable-unread")
         if len(waiting) > ON_THE_PATH:
             self._catch_up(question.scope)
-        found = await self._index.nearest(question.scope, vector, limit=NEIGHBOURS)
+        found = await self.index.nearest(question.scope, vector, limit=NEIGHBOURS)
         return ranked(question.text, [near for near in found if near.head.key != plan.key])
 
     async def _first_fit(self, question: Question, neighbours: list[Neighbour], plan: Plan, journey: Journey) -> Hit | Step:
-        threshold, limit = self.thresholds.of(journey.wish), plan.request.token_limit
+        """The first that no rule objects to is the one that comes into question: if it is not sure enough, none is."""
+        journey.neighbours = tuple(near for near in neighbours if near.head.scope == question.scope)
+        if self.evidence is not None:
+            await self.evidence.calibration.ready(journey.realm)
+        bar, limit = self._bar(plan, journey), plan.request.token_limit
+        if journey.wish.explain:
+            journey.explanation = await self._explained(question, bar, plan, journey)
         miss: Step | None = None
         for near in neighbours:
             journey.similarity = journey.similarity or near.similarity
-            reason = objection(question.text, near, threshold=threshold, token_limit=limit)
+            reason = objection(question.text, near, threshold=bar.similarity, token_limit=limit)
             found = await self._fetch(near.head, question, journey) if reason is None else _passed(reason)
+            await asyncio.sleep(0)  # the guards take some tenths of a millisecond each: let others go on
             if isinstance(found, Entry):
                 journey.similarity = near.similarity
-                return Hit(found, "vector", near.similarity)
+                return await self._sure_enough(Hit(found, "vector", near.similarity), near, bar, question, journey)
             miss = miss or found
-            await asyncio.sleep(0)  # the guards take some tenths of a millisecond each: let others go on
         return miss or _passed(NO_NEIGHBOUR)
+
+    def _bar(self, plan: Plan, journey: Journey) -> Bar:
+        """What an answer has to reach for this caller."""
+        thresholds, key = self.thresholds, journey.caller.key
+        if self.evidence is None:
+            return Bar(thresholds.of(journey.wish))
+        allowed = None if key is None else key.max_wrong_hit_rate
+        budget = thresholds.budgets.of(model=plan.request.model, namespace=journey.wish.namespace, key=allowed)
+        return self.evidence.calibration.bar(journey.realm, journey.wish, thresholds, budget)
+
+    async def _sure_enough(self, hit: Hit, near: Neighbour, bar: Bar, question: Question, journey: Journey) -> Hit | Step:
+        """Who has set a threshold has asked for similarity, and nothing else."""
+        if self.evidence is None or journey.wish.similarity_threshold is not None:
+            return replace(hit, confidence=hit.similarity)
+        weighed = self.evidence.calibration.weigh(journey.realm, question.text, near, journey.neighbours)
+        await asyncio.sleep(0)  # as above
+        journey.weighed = weighed
+        if bar.fails(weighed.confidence):
+            return _passed(BELOW_THRESHOLD)
+        return replace(hit, confidence=hit.similarity if bar.confidence is None else weighed.confidence)
 
     async def _fetch(self, head: Head, question: Question, journey: Journey) -> Entry | Step | None:
         """The answer itself; None if it is there no more."""
@@ -88,30 +123,44 @@ class Semantic:
         if isinstance(found, Hit) and found.entry.scope == question.scope:
             return found.entry
         if isinstance(found, Hit):  # its newer answer serves nobody else; and never across scopes, whatever an index says
-            self._index.drop([head])
+            self.index.drop([head])
             return None
         held = next((step for step in found.steps if step.forward not in GONE), None)
         if held is None:
-            self._index.drop([head])
+            if journey.at - head.created > ON_ITS_WAY:
+                self.index.drop([head])
             return None
         return Step("vector", held.forward, held.detail)
 
-    async def _give(self, heads: Sequence[Head], vectors: Sequence["Vector | None"]) -> None:
-        """A text that is too long for a vector will not be asked for one again."""
+    async def give(self, heads: Sequence[Head], vectors: Sequence["Vector | None"]) -> None:
+        """Let these have their vectors. A text that is too long for one will not be asked for it again. Raises `StoreDown`."""
         made = [(head, vector) for head, vector in zip(heads, vectors, strict=True) if vector is not None]
-        await self._index.attach(made)
-        self._index.drop([head for head, vector in zip(heads, vectors, strict=True) if vector is None])
+        await self.index.attach(made)
+        self.index.drop([head for head, vector in zip(heads, vectors, strict=True) if vector is None])
 
     def _catch_up(self, scope: str) -> None:
         if scope not in self._behind:
             task = self._behind[scope] = asyncio.create_task(self._embed_all(scope))
             task.add_done_callback(lambda _: self._behind.pop(scope))
 
+    async def _explained(self, question: Question, bar: Bar, plan: Plan, journey: Journey) -> Explanation:
+        """Every rule's word on every neighbour of the same scope, also on those that are not asked in the end."""
+        candidates = []
+        for near in journey.neighbours:
+            told: float | None = None
+            if self.evidence is not None and bar.confidence is not None:
+                calibration, near_by = self.evidence.calibration, journey.neighbours
+                told = calibration.weigh(journey.realm, question.text, near, near_by, objecting=None).confidence
+                await asyncio.sleep(0)  # as above
+            candidates.append(candidate(question.text, near, bar, token_limit=plan.request.token_limit, confidence=told))
+            await asyncio.sleep(0)
+        return Explanation(bar, tuple(candidates))
+
     async def _embed_all(self, scope: str) -> None:
         """Until none waits. What fails here waits for the next request."""
         with suppress(EmbedderDown, StoreDown):
-            while waiting := (await self._index.view(scope, waiting=ON_THE_PATH)).waiting:
-                await self._give(waiting, await self._embedder.embed([head.text for head in waiting]))
+            while waiting := (await self.index.view(scope, waiting=ON_THE_PATH)).waiting:
+                await self.give(waiting, await self.embedder.embed([head.text for head in waiting]))
 
     async def close(self) -> None:
         """Stop what runs beside the path."""

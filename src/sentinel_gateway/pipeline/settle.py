@@ -1,12 +1,14 @@
 """What becomes of a provider's answer: its tokens are counted, and it is kept if it may be. Once an answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from sentinel_gateway.core.caching import Entry, NotStorable, Store, TtlRules, lifetime, storable
+from sentinel_gateway.core.caching import Entry, NotStorable, Store, TtlRules, lifetime, refusal, storable
 from sentinel_gateway.core.chat import Answer, Usage
+from sentinel_gateway.core.embeddings import Vector
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.matching import serves_rewordings
 from sentinel_gateway.core.streaming import stored_body
+from sentinel_gateway.pipeline.evidence import Evidence
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.tiers import Tiers
@@ -14,41 +16,78 @@ from sentinel_gateway.ports import Clock
 
 
 class Settlement:
-    """Counts and keeps answers. `max_bytes` is the longest that is remembered, `chance` gives 0..1."""
+    """Counts and keeps answers. `max_bytes` is the longest that is remembered, `chance` gives 0..1; `evidence` hears of each."""
 
-    def __init__(self, tiers: Tiers, rules: TtlRules, *, max_bytes: int, clock: Clock, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tiers: Tiers,
+        rules: TtlRules,
+        *,
+        max_bytes: int,
+        clock: Clock,
+        chance: Callable[[], float],
+        evidence: Evidence | None = None,
+    ) -> None:
         self._tiers = tiers
         self._rules = rules
         self.max_bytes = max_bytes
         self._clock = clock
         self._chance = chance
+        self._evidence = evidence
 
     def answered(self, plan: Plan, journey: Journey, answer: Answer | NotStorable, usage: Usage | None) -> None:
         """Count the tokens and keep the answer if it may be kept; a stream may have shown already that it may not."""
         if usage is not None:
             journey.prompt_tokens, journey.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        if self._evidence is not None:
+            self._evidence.answered(journey, answer, usage)
         journey.kept = answer if isinstance(answer, NotStorable) else self._keep(plan, journey, answer)
 
     def _keep(self, plan: Plan, journey: Journey, answer: Answer) -> Store | NotStorable:
-        ttl = lifetime(plan.request, journey.wish, self._rules, jitter=self._chance())
-        verdict = storable(plan.request, answer, journey.wish, ttl=ttl)
+        request, wish, bound = plan.request, journey.wish, journey.restriction
+        ttl = lifetime(request, wish, self._rules, jitter=self._chance(), restriction=bound)
+        verdict = storable(request, answer, wish, ttl=ttl, restriction=bound)
         if isinstance(verdict, NotStorable):
             return verdict
-        body = stored_body(answer)
-        if len(body) > self.max_bytes:
+        return self._offer(self._entry(plan, journey, answer, ttl), journey, ttl)
+
+    def embedded(self, plan: Plan, journey: Journey, vectors: Mapping[str, Vector]) -> None:
+        """Keep the vectors of a request's items, by their keys, if they may be kept; what is told of all is told of the last."""
+        for key, vector in vectors.items():
+            ttl = lifetime(plan.request, journey.wish, self._rules, jitter=self._chance())
+            unwanted = refusal(journey.wish, ttl=ttl)
+            journey.kept = unwanted or self._offer(self._vector_entry(key, vector, journey, ttl), journey, ttl)
+
+    def _offer(self, entry: Entry, journey: Journey, ttl: float) -> Store | NotStorable:
+        if len(entry.body) > self.max_bytes:
             return NotStorable("too-large")
         if self._tiers.cleared_since(journey.epoch, journey.caller.space):
             return NotStorable("cleared-meanwhile")
-        tiers = self._tiers.keep(self._entry(plan, journey, answer, body, ttl))
+        tiers = self._tiers.keep(entry)
         return Store(ttl, tiers) if tiers else NotStorable("not-taken")
 
-    def _entry(self, plan: Plan, journey: Journey, answer: Answer, body: bytes, ttl: float) -> Entry:
+    def _vector_entry(self, key: str, vector: Vector, journey: Journey, ttl: float) -> Entry:
+        now = self._clock()
+        return Entry(
+            key=key,
+            body=vector.body,
+            model=journey.target,
+            created=now,
+            expires=now + ttl,
+            prompt_tokens=vector.tokens,
+            tenant=journey.caller.space,
+            namespace=journey.wish.namespace,
+            writer=journey.writer,
+            tags=journey.wish.tags,
+        )
+
+    def _entry(self, plan: Plan, journey: Journey, answer: Answer, ttl: float) -> Entry:
         now = self._clock()
         usage, asked = answer.usage, journey.question
         reworded = asked if isinstance(asked, Question) and serves_rewordings(answer) else None
         return Entry(
             key=plan.key,
-            body=body,
+            body=stored_body(answer),
             model=journey.target,
             created=now,
             expires=now + ttl,

@@ -1,32 +1,72 @@
-"""What is kept, as one: memory in front of the store on disk, and the index of the questions that are answered there.
+"""What is kept, as one: memory in front of a farther store, and the index of the questions that are answered there.
 
-A tier that is down or slow is a miss, never an error.
+A tier that is down or slow is a miss, never an error. What one node clears is cleared on all (docs/decisions/020).
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import groupby
+from typing import Final
 
 import msgspec
 
-from sentinel_gateway.core.caching import Entry, Hit, Miss, Selector, Step, Tier, Wish, judge
+from sentinel_gateway.core.bulletin import CacheCleared
+from sentinel_gateway.core.caching import Entry, Head, Hit, Miss, Selector, Step, Tier, Wish, judge, outlived
 from sentinel_gateway.errors import StoreDown
-from sentinel_gateway.ports import Clock, NearStore, ReplyStore, VectorIndex
+from sentinel_gateway.pipeline.clears import Clears, as_of
+from sentinel_gateway.ports import Bulletin, Clock, NearStore, ReplyStore, VectorIndex
+
+LATE_SECONDS: Final = 10.0
+"""What this node has put into a shared store for so long may have come after a clear of which it did not know yet."""
+LATE_ENTRIES: Final = 10_000
+KEYS_AT_ONCE: Final = 500
+"""Entries in one notice that names them."""
+DROPPED_AT_ONCE: Final = 16
+"""Questions that leave an index in process before the event loop gets its turn."""
+NEVER: Final = (0.0, None)
+RETRY_SECONDS: Final = 1.0
+"""Between two attempts at what other nodes have asked for."""
+
+
+@contextmanager
+def failing_to(do: str) -> Iterator[None]:
+    """Let a `StoreDown` say what it kept us from."""
+    try:
+        yield
+    except StoreDown as exc:
+        raise StoreDown(f"{do}: {exc}") from exc
 
 
 class Tiers:
     """Looks up, keeps and clears. `near_ttl` is the longest time in seconds that memory holds an entry."""
 
     def __init__(
-        self, near: NearStore, far: ReplyStore | None, index: VectorIndex | None = None, *, near_ttl: float, clock: Clock
+        self,
+        near: NearStore,
+        far: ReplyStore | None,
+        index: VectorIndex | None = None,
+        *,
+        bulletin: Bulletin,
+        near_ttl: float,
+        clock: Clock,
     ) -> None:
         self._near = near
         self._far = far
         self._index = index
+        self._bulletin = bulletin
         self.near_ttl = near_ttl
         self._clock = clock
         self.epoch = 0
         """Counts the clears. What was asked before one must not bring cleared entries back: who keeps it asks `cleared_since`."""
         self._cleared: dict[str | None, int] = {}
         """The last clear of each tenant's entries, and of all tenants' (None)."""
+        self._lately: dict[str, tuple[float, Head]] = {}
+        """What this node has put into a shared store, and when; the oldest first."""
+        self._clears = Clears()
+        self._errands: set[asyncio.Task[None]] = set()
+        """What other nodes have asked for and is still to be done."""
 
     def __repr__(self) -> str:
         return f"<Tiers {self._near!r} then {self._far!r}>"
@@ -57,25 +97,152 @@ class Tiers:
             self._near.put(self._brought_near(found.entry, now))
         return found
 
+    async def find_outlived(self, key: str, within: float) -> Hit | None:
+        """What has expired, but not for longer than `within` seconds: for who gets no other answer."""
+        if self._far is not None:
+            with suppress(StoreDown):
+                found = outlived(await self._far.get(key), self._far.tier, self._clock(), within=within)
+                if found is not None:
+                    return found
+        return outlived(self._near.get(key), "memory", self._clock(), within=within)
+
     def keep(self, entry: Entry) -> tuple[Tier, ...]:
         """Offer it to every tier; those that took it, the nearest first."""
         taken: list[Tier] = ["memory"] if self._near.put(self._brought_near(entry, self._clock())) else []
-        if self._far is not None and self._far.put(entry):
-            taken.append(self._far.tier)
+        if self._far is not None:
+            if self._far.put(entry):
+                taken.append(self._far.tier)
+            if self._far.shared:  # whatever it says: what it may have dropped may be written yet
+                self._remember(entry)
         if taken and entry.scope and self._index is not None:
             self._index.add(entry.head())
         return tuple(taken)
 
     async def clear(self, selector: Selector) -> int:
-        """Remove from every tier; how many the fullest of them held. `StoreDown` if the farther one could not."""
-        near = self._clear_near(selector)
+        """Remove from every tier of every node; how many the fullest of them held.
+
+        `StoreDown` says what could not be done, be it to tell the other nodes: then some of it may still be there.
+        """
+        self._clears.note(selector, self._clock())
+        removed, fault = self._clear_near(selector), None
+        with suppress(StoreDown):  # so early that what is under way on other nodes is not kept; that they know is seen to below
+            await self._tell(selector)
+        for step in (self._clear_far, self._tell, self._clear_index):
+            try:
+                removed = max(removed, await step(selector))
+            except StoreDown as exc:
+                fault = fault or exc
+        if fault is not None:
+            raise fault
+        return removed
+
+    async def remove(self, heads: Iterable[Head]) -> int:
+        """As `clear`, for entries that are known; what one tenant asked for is nothing to the answers of another."""
+        removed = 0
+        for selector, chosen in _in_parts(heads):
+            self._clears.note(selector, self._clock())
+            near = self._clear_near(selector)
+            removed += max(near, await self._clear_far(selector))
+            await self._tell(selector)
+            await self._drop(chosen)
+            for head in chosen:
+                if self._lately.get(head.key, NEVER)[1] == head:  # else another answer has come in meanwhile
+                    del self._lately[head.key]
+        return removed
+
+    def late(self, selector: Selector) -> list[Head]:
+        """Of what the selector matches, what this node has put into a shared store before it can have known of a clear."""
+        now = self._clock()
+        keys = list(self._lately) if selector.keys is None else selector.keys & self._lately.keys()
+        lately = (self._lately[key] for key in keys)
+        return [head for at, head in lately if at >= now - LATE_SECONDS and selector.matches(head, now)]
+
+    async def take_back(self, heads: Sequence[Head]) -> None:
+        """Remove what came too late. If that can't be done now, it will be: nobody tells us a second time."""
         try:
-            far = 0 if self._far is None else await self._far.clear(selector, self._clock())
+            await self.remove(heads)
+        except StoreDown:
+            self._see_to(partial(self.remove, heads))
+
+    async def clear_own(self, selector: Selector) -> None:
+        """Another node has cleared this from all that is shared: remove it from what is this node's alone, and take back.
+
+        Returns when memory is rid of it. What may take longer is done beside, and tried until it is done.
+        """
+        self._clear_near(selector)
+        now = self._clock()
+        self._clears.note(selector, now)
+        if self._index is not None and not self._index.shared:
+            self._see_to(partial(self._index.clear, selector, now))
+        if self._far is not None and not self._far.shared:
+            self._see_to(partial(self._far.clear, selector, now))
+        await self.take_back(self.late(selector))
+
+    async def forget(self) -> None:
+        """Other nodes may have cleared what this one was not told of: keep nothing that they may have meant.
+
+        And Redis may have come back from a time before what is known to be cleared.
+        """
+        self._clear_near(Selector())
+        await self.take_back(self.late(Selector()))
+        if self._far is not None and self._far.shared:
+            self._see_to(partial(self._clear_again, self._clears.since(self._clock())))
+
+    async def close(self) -> None:
+        """Stop what is done beside the path."""
+        errands = list(self._errands)
+        for errand in errands:
+            errand.cancel()
+        await asyncio.gather(*errands, return_exceptions=True)
+
+    def _remember(self, entry: Entry) -> None:
+        now = self._clock()
+        self._lately.pop(entry.key, None)
+        self._lately[entry.key] = (now, entry.head())
+        while len(self._lately) > LATE_ENTRIES or next(iter(self._lately.values()))[0] < now - LATE_SECONDS:
+            del self._lately[next(iter(self._lately))]
+
+    async def _clear_again(self, clears: list[tuple[Selector, float]]) -> None:
+        while clears:
+            selector = as_of(*clears[0], self._clock())
+            if await self._clear_far(selector):
+                with suppress(StoreDown):  # whoever knows of the clear does the same
+                    await self._tell(selector)
+            del clears[0]
+
+    async def _clear_far(self, selector: Selector) -> int:
+        """Clear the farther tier, and memory after it: a look-up may have brought back what was not removed yet."""
+        if self._far is None:
+            return 0
+        try:
+            with failing_to("flush Redis" if self._far.tier == "redis" else "clear the store on disk"):
+                return await self._far.clear(selector, self._clock())
         finally:
-            self._clear_near(selector)  # a look-up may have brought back what the farther tier had not removed yet
-            if self._index is not None:
+            self._clear_near(selector)
+
+    async def _tell(self, selector: Selector) -> int:
+        with failing_to("tell the other nodes"):
+            await self._bulletin.publish(CacheCleared(selector))
+        return 0
+
+    async def _clear_index(self, selector: Selector) -> int:
+        """No entry goes with it."""
+        if self._index is not None:
+            with failing_to("clear the index of questions"):
                 await self._index.clear(selector, self._clock())
-        return max(near, far)
+        return 0
+
+    async def _drop(self, heads: Sequence[Head]) -> None:
+        """Forget the questions, also those that are still on their way to a shared index: there it comes after them."""
+        if self._index is not None:
+            for start in range(0, len(heads), DROPPED_AT_ONCE):
+                self._index.drop(heads[start : start + DROPPED_AT_ONCE])
+                await asyncio.sleep(0)
+
+    def _see_to(self, work: Callable[[], Awaitable[object]]) -> None:
+        errand = asyncio.create_task(_until_done(work))
+        self._errands.add(errand)
+        errand.add_done_callback(self._errands.discard)
 
     def cleared_since(self, epoch: int, tenant: str) -> bool:
         """May entries of this tenant have been cleared since then? What one tenant clears is nothing to the others."""
@@ -87,15 +254,16 @@ class Tiers:
         return self._near.clear(selector, self._clock())
 
     async def status(self) -> dict[str, str]:
-        """`up` or `down` of each farther tier, asked now."""
+        """`up` or `down` of each farther tier, asked now, and what the index says of its own services."""
+        of_index = {} if self._index is None else dict(await self._index.status())
         if self._far is None:
-            return {}
+            return of_index
         try:
             async with asyncio.timeout(3):
                 await self._far.ping()
         except (StoreDown, TimeoutError):
-            return {self._far.tier: "down"}
-        return {self._far.tier: "up"}
+            return {self._far.tier: "down"} | of_index
+        return {self._far.tier: "up"} | of_index
 
     def size(self) -> tuple[int, int]:
         """Entries and bytes in memory."""
@@ -114,3 +282,22 @@ class Tiers:
     def _brought_near(self, entry: Entry, now: float) -> Entry:
         expires = min(entry.expires, now + self.near_ttl)
         return entry if expires == entry.expires else msgspec.structs.replace(entry, expires=expires)
+
+
+def _in_parts(heads: Iterable[Head]) -> Iterator[tuple[Selector, Sequence[Head]]]:
+    """Each tenant's by itself, and no more than one notice may name."""
+    for tenant, group in groupby(sorted(heads, key=lambda head: head.tenant), key=lambda head: head.tenant):
+        theirs = list(group)
+        for start in range(0, len(theirs), KEYS_AT_ONCE):
+            part = theirs[start : start + KEYS_AT_ONCE]
+            yield Selector(tenant=tenant, keys=frozenset(head.key for head in part)), part
+
+
+async def _until_done(work: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        try:
+            await work()
+        except StoreDown:
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return

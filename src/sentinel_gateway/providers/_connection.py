@@ -170,11 +170,13 @@ class Connection(asyncio.Protocol):
             if self._failure is not None and not self._ended:
                 raise self._failure
             return b"" if self._ended else None
-        self._pieces, self._unread = [], 0
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._unread = 0
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return data
 
     @property
     def at_end(self) -> bool:
@@ -203,8 +205,8 @@ class Connection(asyncio.Protocol):
 
     def news(self) -> asyncio.Future[None]:
         """Done as soon as something has come, or the connection has ended."""
-        self._waiter = self._loop.create_future()
-        return self._waiter
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -226,7 +228,11 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             found = error.__context__ if isinstance(error.__context__, NotHttp) else error
             self.fail(NotHttp(str(found)))
-        self._check_bounds()
+        if self._unframed > MAX_HEAD_BYTES or self._unread > READ_AHEAD_BYTES:
+            self._check_bounds()
+        waiter = self._waiter  # woken once for all that has come together
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _check_bounds(self) -> None:
         if self._ended:
@@ -260,8 +266,9 @@ class Connection(asyncio.Protocol):
             raise NotHttp(f"more than {MAX_HEADERS} headers")
         if self._status:
             return  # a trailer, which could pass for a header
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+        key, text = name.lower().decode("latin-1"), value.decode("latin-1")
+        before = self._headers.get(key)
+        self._headers[key] = text if before is None else f"{before}, {text}"
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -273,20 +280,17 @@ class Connection(asyncio.Protocol):
         self._status = status
         framed = "content-length" in self._headers or "transfer-encoding" in self._headers or status in BODILESS
         self._until_close = not framed
-        self._wake()
 
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)
         self._unframed = 0
         self._unread += len(body)
-        self._wake()
 
     def on_message_complete(self) -> None:
         if self._status:
             self._ended = True
             # An answer may come before all of the request has left; the next one would go out behind what is left of it.
             self.reusable = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
-            self._wake()
 
 
 async def connect(origin: Origin, tls: ssl.SSLContext, on_lost: Callable[[Connection], None], *, within: float) -> Connection:

@@ -47,11 +47,11 @@ class Watchdog:
     the reader rests, as it does behind a slow caller, the provider's clock stands still; only `total` goes on.
     """
 
-    __slots__ = ("_due", "_end", "_expire", "_first", "_loop", "_timeouts", "_timer")
+    __slots__ = ("_due", "_end", "_expire", "_first", "_idle", "_loop", "_timer")
 
     def __init__(self, timeouts: Timeouts, *, started: float, expire: Callable[[Limit], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._timeouts = timeouts
+        self._idle = timeouts.idle
         self._expire = expire
         self._first: float | None = started + timeouts.first_byte
         self._due: float | None = self._first
@@ -61,7 +61,7 @@ class Watchdog:
     def wait(self) -> None:
         """The reader waits for the provider from now on."""
         if self._first is None:
-            self._due = self._loop.time() + self._timeouts.idle
+            self._due = self._loop.time() + self._idle
 
     def rest(self) -> None:
         """The provider has answered; the reader is busy elsewhere."""
@@ -69,7 +69,7 @@ class Watchdog:
         if self._first is not None:
             self._first = None
             self._timer.cancel()
-            self._timer = self._set(self._loop.time() + self._timeouts.idle)
+            self._timer = self._set(self._loop.time() + self._idle)
 
     def stop(self) -> None:
         self._timer.cancel()
@@ -82,7 +82,7 @@ class Watchdog:
         if now >= self._end:
             self._expire("total")
         elif self._due is None or now < self._due:
-            self._timer = self._set(now + self._timeouts.idle if self._due is None else self._due)
+            self._timer = self._set(now + self._idle if self._due is None else self._due)
         elif self._first is None:
             self._expire("idle")
         else:

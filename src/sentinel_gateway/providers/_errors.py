@@ -51,12 +51,31 @@ _FAILURES: Final = range(400, 600)
 _NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """Codes of a 429 that no waiting mends."""
 
+_BAD_KEY: Final = "API_KEY_INVALID"
+"""What Google says in a 400."""
+
 _KEY_LIKE: Final = re.compile(
     r"\bBearer\s+\S+|\b(?:sk|pk|gsk|xai|csk|hf|fw|tgp|pplx|nvapi)[-_][\w*-]{8,}|\bAIza[\w-]{16,}", re.IGNORECASE
 )
 _STATUS: Final = re.compile(r"[45]\d\d", re.ASCII)
+_TOO_LONG: Final = re.compile(
+    r"prompt is too long|input is too long|too many input tokens|maximum context length"
+    r"|exceeds? (?:the maximum number of tokens|(?:the )?context (?:limit|length|window))",
+    re.IGNORECASE,
+)
+"""How those providers say that a request is too long which have no code for it."""
 _LONG_QUOTE: Final = re.compile(r"""(["'`])[^"'`]{80,}\1""")
 """What is quoted at such a length is the prompt."""
+
+
+class UpstreamUnstreamed(UpstreamError):
+    """A whole answer where a stream was asked for. It is paid for, and asked again the provider would do the same."""
+
+
+class UpstreamTooLong(UpstreamError):
+    """An answer of too many bytes. It is paid for, and another one would be as long, whoever is asked."""
+
+    next_target = False
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -74,15 +93,22 @@ class _Problem(msgspec.Struct, frozen=True):
     message: str = ""
     param: str = ""
     code: str = ""
+    bad_key: bool = False
+    wait: str = ""
+    """Seconds, as Google writes them: `37s`."""
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes, *, source: Source, now: float) -> UpstreamError:
     """The meaning of an answer that isn't a 200. `headers` in lower case or any; `now` in Unix seconds, for dates."""
     problem, name = _read_problem(body), source.name
-    wait = read_retry_after(headers, now)
+    wait = read_retry_after({"retry-after": problem.wait.removesuffix("s"), **headers}, now)
+    if problem.bad_key:
+        status = HTTPStatus.UNAUTHORIZED
     if status in _PASSED_ON:
         said = clean(problem.message, source.secrets) or f"{name} refused the request ({status}) and did not say why."
         param, code = clean(problem.param, source.secrets), clean(problem.code, source.secrets)
+        if not code and _TOO_LONG.search(problem.message):
+            param, code = "messages", "context_length_exceeded"
         return UpstreamRefused(said, upstream_status=status, upstream_code=code or None, param=param or None)
     if status in _NOT_OUR_KEY:
         return UpstreamUnauthorized(f"{name} refused our key ({status}): check {source.key_name or 'its API key'}.")
@@ -148,7 +174,12 @@ def _read_problem(body: bytes) -> _Problem:
     error = value.get("error") or value if isinstance(value, dict) else value
     if not isinstance(error, dict):
         return _Problem(_words(error))
-    return _Problem(_words(error), *(word if isinstance(word := error.get(name), str) else "" for name in ("param", "code")))
+    param, code = (word if isinstance(word := error.get(name), str) else "" for name in ("param", "code"))
+    details = error.get("details")
+    found = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+    wait = next((delay for detail in found if isinstance(delay := detail.get("retryDelay"), str)), "")
+    bad_key = any(detail.get("reason") == _BAD_KEY for detail in found)
+    return _Problem(_words(error), param, code, bad_key, wait)
 
 
 def _words(value: Any, depth: int = 4) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -20,7 +20,7 @@ import msgspec
 from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from sentinel_gateway.providers._connection import BrokenOff, Connection, Disconnected, Origin, TransportError, connect
 from sentinel_gateway.providers._deadlines import Limit, Timeouts, Watchdog
-from sentinel_gateway.providers._errors import TransportErrors
+from sentinel_gateway.providers._errors import TransportErrors, UpstreamTooLong
 
 MIB: Final = 1024 * 1024
 MAX_REPLY_BYTES: Final = 32 * MIB
@@ -139,18 +139,18 @@ class HttpClient:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    async def fetch(self, endpoint: Endpoint, body: bytes | None, *, request_id: str = "") -> Reply:
-        """Send `body` (POST; GET if None) and read the whole answer, whatever its status."""
+    async def fetch(self, endpoint: Endpoint, body: bytes | None, *, request_id: str = "", most: int = MAX_REPLY_BYTES) -> Reply:
+        """Send `body` (POST; GET if None) and read the whole answer, whatever its status: so many bytes at most."""
         stream = await self._send(endpoint, body, request_id, accept="application/json")
         try:
-            whole = await stream.read_whole()
+            whole = await stream.read_whole(most)
         finally:
             stream.close()
         return Reply(stream.status, stream.headers, whole)
 
-    async def stream(self, endpoint: Endpoint, body: bytes, *, request_id: str = "") -> "ByteStream":
+    def stream(self, endpoint: Endpoint, body: bytes, *, request_id: str = "") -> Awaitable["ByteStream"]:
         """Send `body`; returns when the status is known. The caller owns the stream and must close it."""
-        return await self._send(endpoint, body, request_id, accept="text/event-stream")
+        return self._send(endpoint, body, request_id, accept="text/event-stream")
 
     async def _send(self, endpoint: Endpoint, body: bytes | None, request_id: str, *, accept: str) -> "ByteStream":
         head = endpoint.head("GET" if body is None else "POST", accept, self._own)
@@ -295,28 +295,32 @@ class ByteStream:
             raise UpstreamBroken(f"{self._provider} sent more than {MAX_STREAM_BYTES // MIB} MiB in one stream.")
         return data
 
-    async def read_whole(self) -> bytes:
-        """All of it, for an answer that is not a stream."""
+    async def read_whole(self, most: int = MAX_REPLY_BYTES) -> bytes:
+        """All of it, for an answer that is not a stream; raises `UpstreamTooLong` for more than `most` bytes."""
         pieces: list[bytes] = []
-        announced = self.headers.get("content-length", "")
-        room = MAX_REPLY_BYTES - (int(announced) if announced.isdecimal() else 0)
-        if room >= 0:
-            room = MAX_REPLY_BYTES
+        connection, announced = self._connection, self.headers.get("content-length", "")
+        room = most - (int(announced) if announced.isdecimal() else 0)
+        if room >= 0 and connection is not None:
+            room = most
             with self._errors:
-                while room >= 0 and (piece := await self._read()):
-                    pieces.append(piece)
-                    room -= len(piece)
+                while room >= 0 and (piece := connection.take()) != b"":
+                    if piece is None:
+                        await connection.news()
+                    else:
+                        pieces.append(piece)
+                        room -= len(piece)
         if room < 0:
-            raise UpstreamBroken(f"{self._provider} sent an answer of more than {MAX_REPLY_BYTES // MIB} MiB.")
+            raise UpstreamTooLong(f"{self._provider} sent an answer of more than {most // MIB} MiB: ask for less at a time.")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def drain(self) -> None:
         """After the last word: wait a moment for the end of the body, so that the connection can be used again."""
-        if self._connection is None or self._connection.at_end:
+        connection = self._connection
+        if connection is None or connection.at_end:
             return
         with contextlib.suppress(TimeoutError, TransportError, UpstreamTimeout):
             async with asyncio.timeout(DRAIN_SECONDS):
-                while await self._read():
+                while await connection.read():
                     pass
 
     def close(self) -> None:
@@ -325,9 +329,6 @@ class ByteStream:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._release(connection)
-
-    async def _read(self) -> bytes:
-        return b"" if self._connection is None else await self._connection.read()
 
     def _expire(self, limit: Limit) -> None:
         if self._connection is not None:

@@ -17,6 +17,8 @@ SPOKEN: Final = frozenset({"role", "content"})
 
 _FIELD: Final = b"data: "
 _END: Final = b"\n\n"
+_DATA: Final = slice(len(_FIELD), -len(_END))
+_QUOTE: Final = b'"'
 _OTHER: Final = "?"
 
 _encode = msgspec.json.Encoder().encode
@@ -27,13 +29,17 @@ _read_text = msgspec.json.Decoder(str).decode
 class TextPattern:
     """Of one stream: the event before, without its text."""
 
-    __slots__ = ("_head", "_left", "_tail")
+    __slots__ = ("_head", "_left", "_tail", "_text", "_two")
 
     def __init__(self) -> None:
         self._head = b""
-        """All before the text's first quote; empty while nothing is learned."""
+        """All up to the text's first quote; empty while nothing is learned."""
         self._tail = b""
-        """All behind its last quote, but for the event's end."""
+        """All from its last quote on, the event's end too."""
+        self._text = slice(0)
+        """Where the text stands, its quotes with it: between them nothing can stand that ends a line."""
+        self._two = 0
+        """What is shorter holds no two such events."""
         self._left = PATIENCE
 
     def __repr__(self) -> str:
@@ -44,14 +50,16 @@ class TextPattern:
         head, tail = self._head, self._tail
         if not head:
             return None
-        *events, rest = data.split(_END)
+        events, rest = [data], b""
+        if len(data) >= self._two:
+            *before, rest = data.split(_END)
+            events = [event + _END for event in before]
         chunks = []
         try:
             for event in events:
                 if not event.startswith(head) or not event.endswith(tail):
                     return None
-                text = _read_text(event[len(head) : len(event) - len(tail)])
-                chunks.append(Chunk(event[len(_FIELD) :], None, text))
+                chunks.append(Chunk(event[_DATA], None, _read_text(event[self._text])))
         except ValueError:  # more than one string: it is not only a text that is different
             return None
         self._left = PATIENCE
@@ -74,7 +82,9 @@ class TextPattern:
         except ValueError:  # what was found is no string, but the signs between two others
             return
         if proved:
-            self._head, self._tail = _FIELD + head, tail
+            self._head, self._tail = _FIELD + head + _QUOTE, _QUOTE + tail + _END
+            self._text = slice(len(self._head) - 1, 1 - len(self._tail))
+            self._two = 2 * (len(self._head) + len(self._tail))
 
 
 def _speaking(fields: Fields) -> Fields | None:

@@ -25,7 +25,9 @@ class Shelf(msgspec.Struct, frozen=True):
 
 
 SHELVES: Final[Mapping[str, Shelf]] = {
+    "anthropic": Shelf("anthropic"),
     "azure": Shelf("azure"),
+    "bedrock": Shelf("aws"),
     "cerebras": Shelf("cerebras"),
     "deepseek": Shelf("deepseek"),
     "fireworks": Shelf("fireworks"),

@@ -14,8 +14,10 @@ from typing import Any, Final, Self
 import msgspec
 
 from sentinel_gateway.core.chat import Answer, Chunk, Fields, Usage
+from sentinel_gateway.core.embeddings import items_of
 from sentinel_gateway.errors import UpstreamBroken, UpstreamRefused
-from sentinel_gateway.ports import Clock, Completion, UpstreamCall
+from sentinel_gateway.ports import Clock, Completion, Embedded, UpstreamCall
+from sentinel_gateway.providers._demo_vectors import DIMENSIONS, MOST_DIMENSIONS, make_vector
 from sentinel_gateway.providers._errors import Source, read_error
 from sentinel_gateway.providers._instances import NoInstance, make_instance
 
@@ -75,6 +77,16 @@ class DemoProvider:
         chunks = list(_chunks(_answer(call, created=int(self._clock()))))
         cut = call.model == "demo-cut"
         return DemoStream(chunks[: len(chunks) // 2] if cut else chunks, self._pace_of(call), cut=cut)
+
+    async def embed(self, call: UpstreamCall) -> Embedded:
+        _check(call)
+        items, dimensions = items_of(call.fields["input"]) or [], call.fields.get("dimensions") or DIMENSIONS
+        if dimensions > MOST_DIMENSIONS:
+            raise _refused(f"the demo's vectors have at most {MOST_DIMENSIONS} dimensions.", "dimensions")
+        await asyncio.sleep(self._pace_of(call).first)
+        in_base64 = call.fields.get("encoding_format") == "base64"
+        vectors = tuple(make_vector(item, dimensions, in_base64=in_base64) for item in items)
+        return Embedded(vectors, sum(_tokens(item) if isinstance(item, str) else len(item) for item in items))
 
     async def list_models(self) -> frozenset[str]:
         return MODELS

@@ -5,46 +5,31 @@ caller sent and nothing reads goes out as it came in.
 """
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
 from sentinel_gateway.core.chat import Chunk, read_answer
+from sentinel_gateway.core.embeddings import items_of
+from sentinel_gateway.core.extensions import in_openai_words
 from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
-from sentinel_gateway.ports import Completion, UpstreamCall
+from sentinel_gateway.ports import Completion, Embedded, UpstreamCall
 from sentinel_gateway.providers._deadlines import Timeouts
-from sentinel_gateway.providers._errors import Source, read_error, read_reported_error
-from sentinel_gateway.providers._http import ByteStream, Endpoint, HttpClient, endpoint_url
+from sentinel_gateway.providers._embeddings import read_embeddings
+from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error, read_reported_error
+from sentinel_gateway.providers._http import MAX_REPLY_BYTES, ByteStream, Endpoint, HttpClient, endpoint_url
 from sentinel_gateway.providers._pattern import TextPattern
+from sentinel_gateway.providers._provider import OK, ProviderConfig, is_json, list_timeouts, read_json, read_model_names
 from sentinel_gateway.providers._sse import EventTooLong, SseReader
+from sentinel_gateway.providers._stream import EventStream
 
-OK: Final = 200
 DONE: Final = b"[DONE]"
-LIST_SECONDS: Final = 5.0
-"""Nobody waits for a list of models; one that takes longer isn't worth having."""
-
-_SECRET_NAMES: Final = ("auth", "key", "token", "secret")
-_MIN_SECRET: Final = 6
-"""Shorter values, such as a local server's `none`, would be cut out of ordinary words."""
+VECTOR_BYTES: Final = 128 * 1024
+"""Room for each vector in an answer: 4,096 numbers of 32 characters, blanks included."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-
-
-class ProviderConfig(msgspec.Struct, frozen=True):
-    """One provider of this dialect. `headers` and `query` are sent as they are, the key in one of them.
-
-    `key_name` is where the key is configured, such as GROQ_API_KEY: messages name it, nothing reads it.
-    """
-
-    name: str
-    base_url: str
-    headers: Mapping[str, str] = {}
-    query: Mapping[str, str] = {}
-    timeouts: Timeouts = Timeouts()
-    key_name: str = ""
 
 
 class OpenAIProvider:
@@ -53,10 +38,10 @@ class OpenAIProvider:
     def __init__(self, config: ProviderConfig, http: HttpClient) -> None:
         self._config = config
         self._http = http
-        self._source = Source(config.name, config.key_name, _secrets(config))
-        chat, models = (endpoint_url(config.base_url, path, config.query) for path in ("chat/completions", "models"))
-        self._chat = Endpoint(config.name, chat, config.headers, config.timeouts)
-        self._models = Endpoint(config.name, models, config.headers, list_timeouts(config.timeouts))
+        self._source = Source(config.name, config.key_name, config.secrets)
+        self._chat = _endpoint(config, "chat/completions", config.timeouts)
+        self._embeddings = _endpoint(config, "embeddings", config.timeouts)
+        self._models = _endpoint(config, "models", list_timeouts(config.timeouts))
 
     def __repr__(self) -> str:
         return f"<OpenAIProvider {self.name} {self._config.base_url}>"
@@ -69,7 +54,7 @@ class OpenAIProvider:
         reply = await self._http.fetch(self._chat, build_body(call, stream=False), request_id=call.sentinel_id)
         if reply.status != OK:
             raise self._error(reply.status, reply.headers, reply.body)
-        fields = _read_json(reply.body)
+        fields = read_json(reply.body)
         answer = read_answer(fields)
         if answer is None:
             raise self._not_an_answer(fields)
@@ -77,7 +62,7 @@ class OpenAIProvider:
 
     async def open_stream(self, call: UpstreamCall) -> "OpenAIStream":
         stream = await self._http.stream(self._chat, build_body(call, stream=True), request_id=call.sentinel_id)
-        if stream.status == OK and not _is_json(stream.headers):
+        if stream.status == OK and not is_json(stream.headers):
             return OpenAIStream(stream, self._source)
         try:
             body = await stream.read_whole()
@@ -85,71 +70,53 @@ class OpenAIProvider:
             stream.close()
         if stream.status != OK:
             raise self._error(stream.status, stream.headers, body)
-        fields = _read_json(body)
+        fields = read_json(body)
         if read_answer(fields) is None:
             raise self._not_an_answer(fields)
-        raise UpstreamBroken(f"{self.name} sent a whole answer where a stream was asked for: it doesn't stream this model.")
+        raise UpstreamUnstreamed(f"{self.name} sent a whole answer where a stream was asked for: ask for it without 'stream'.")
+
+    async def embed(self, call: UpstreamCall) -> Embedded:
+        asked = call.fields
+        count, in_base64 = len(items_of(asked["input"]) or ()), asked.get("encoding_format") == "base64"
+        body, most = build_body(call, stream=False), MAX_REPLY_BYTES + count * VECTOR_BYTES
+        reply = await self._http.fetch(self._embeddings, body, request_id=call.sentinel_id, most=most)
+        if reply.status != OK:
+            raise self._error(reply.status, reply.headers, reply.body)
+        embedded = read_embeddings(reply.body, count=count, in_base64=in_base64)
+        if embedded is None:
+            raise self._not_an_answer(read_json(reply.body), "a list of embeddings, one for each item")
+        return embedded
 
     async def list_models(self) -> frozenset[str]:
         reply = await self._http.fetch(self._models, None)
         if reply.status != OK:
             raise self._error(reply.status, reply.headers, reply.body)
-        return read_model_names(_read_json(reply.body))
+        return read_model_names(read_json(reply.body))
 
     def _error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         return read_error(status, headers, body, source=self._source, now=time.time())
 
-    def _not_an_answer(self, fields: Any) -> UpstreamError:
+    def _not_an_answer(self, fields: Any, expected: str = "a chat completion") -> UpstreamError:
         if isinstance(fields, dict) and (error := fields.get("error")):
             return read_reported_error(error, source=self._source, now=time.time())
         failure: Failure | None = "json_error" if fields is None else None
-        return UpstreamBroken(f"{self.name} answered with something that isn't a chat completion.", failure=failure)
+        return UpstreamBroken(f"{self.name} answered with something that isn't {expected}.", failure=failure)
 
 
-class OpenAIStream:
-    """A `ports.ChunkStream` over server-sent events. One reader at a time."""
+class OpenAIStream(EventStream):
+    """Over server-sent events."""
 
-    __slots__ = ("_ended", "_failure", "_finished", "_heard", "_pattern", "_reader", "_source", "_stream")
+    __slots__ = ("_finished", "_pattern", "_reader")
 
     def __init__(self, stream: ByteStream, source: Source) -> None:
-        self._stream = stream
-        self._source = source
+        super().__init__(stream, source)
         self._reader = SseReader()
         self._pattern = TextPattern()
-        self._heard = False
         self._finished = False
-        self._ended = False
-        self._failure: UpstreamError | None = None
-        """Raised when the chunks that came with it have been handed out."""
-
-    def __repr__(self) -> str:
-        return f"<OpenAIStream {self._source.name} {'finished' if self._finished else 'ended' if self._ended else 'open'}>"
 
     @property
     def finished(self) -> bool:
         return self._finished
-
-    def __aiter__(self) -> AsyncIterator[list[Chunk]]:
-        return self
-
-    async def __anext__(self) -> list[Chunk]:
-        while not self._ended:
-            if self._failure is not None:
-                raise self._failure
-            data = await self._stream.read()
-            if chunks := self._chunks(data) if data else self._last_chunks():
-                return chunks
-        raise StopAsyncIteration
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if self._finished and kind is None:
-                await self._stream.drain()
-        finally:
-            self._stream.close()
 
     def _chunks(self, data: bytes) -> list[Chunk]:
         if not self._reader.midway and (alike := self._pattern.read(data)) is not None:
@@ -190,7 +157,8 @@ class OpenAIStream:
 
 def build_body(call: UpstreamCall, *, stream: bool) -> bytes:
     """The request as this provider gets it: the caller's fields, for this model, streamed or not. Usage is always asked for."""
-    body = {**call.fields, "model": call.model}
+    fields = in_openai_words(call.fields, call.model) if call.dialect == "anthropic" else call.fields
+    body = {**fields, "model": call.model}
     if stream:
         options = body.get("stream_options")
         body["stream"] = True
@@ -201,40 +169,5 @@ def build_body(call: UpstreamCall, *, stream: bool) -> bytes:
     return _encode(body)
 
 
-def list_timeouts(timeouts: Timeouts) -> Timeouts:
-    """The limits of a call for the list of models."""
-    return msgspec.structs.replace(timeouts, first_byte=min(timeouts.first_byte, LIST_SECONDS))
-
-
-def read_model_names(listing: Any) -> frozenset[str]:
-    """The names in a model list as OpenAI (`data[].id`), Together (a bare list) or Ollama (`models[].name`) write it."""
-    items = listing.get("data") or listing.get("models") if isinstance(listing, dict) else listing
-    named = (_model_name(item) for item in items) if isinstance(items, list) else ()
-    return frozenset(name for name in named if name)
-
-
-def _model_name(item: Any) -> str:
-    name = item.get("id") or item.get("name") if isinstance(item, dict) else item
-    return name.removeprefix("models/") if isinstance(name, str) else ""  # Gemini's prefix, which it doesn't ask for
-
-
-def _read_json(body: bytes) -> Any:
-    try:
-        return _decode(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _is_json(headers: Mapping[str, str]) -> bool:
-    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
-
-
-def _secrets(config: ProviderConfig) -> tuple[str, ...]:
-    """Every value that must not be shown: whole headers, and the key within `Bearer <key>`."""
-    values = [
-        value
-        for name, value in [*config.headers.items(), *config.query.items()]
-        if any(part in name.lower() for part in _SECRET_NAMES)
-    ]
-    keys = {part for value in values for part in (value, value.rpartition(" ")[2]) if len(part) >= _MIN_SECRET}
-    return tuple(sorted(keys, key=len, reverse=True))
+def _endpoint(config: ProviderConfig, path: str, timeouts: Timeouts) -> Endpoint:
+    return Endpoint(config.name, endpoint_url(config.base_url, path, config.query), config.headers, timeouts)

@@ -13,13 +13,13 @@ from pydantic import SecretStr
 
 from sentinel_gateway.settings.faults import suggest
 from sentinel_gateway.settings.layers import Fault, Layer
-from sentinel_gateway.settings.model import Location, ModelSettings, ProviderSettings, Server, Settings, Tenant
+from sentinel_gateway.settings.model import Location, ProviderSettings, Server, Settings, Tenant
 from sentinel_gateway.settings.network import is_loopback, is_own_address
-from sentinel_gateway.settings.presets import PRESETS, Preset
+from sentinel_gateway.settings.presets import AUTHORIZATION, DIALECTS, KEY_HEADERS, PRESETS, Dialect, Preset
+from sentinel_gateway.settings.targets import ModelSettings
 
 DEMO: Final = "demo"
 """The built-in provider, and its public model. Its name is taken."""
-AUTHORIZATION: Final = "authorization"
 
 
 @dataclass(slots=True)
@@ -51,8 +51,11 @@ def complete(settings: Settings, report: Report) -> Settings:
     _check_aliases(settings.models, providers, report)
     for name, model in settings.models.items():
         _check_targets(name, model, providers, report)
-    _check_default(settings, providers, report)
+    _check_name(settings.routing.default, ("routing", "default"), settings, providers, report)
+    _check_name(settings.cache.semantic.judge, ("cache", "semantic", "judge"), settings, providers, report)
     _check_groups(settings.tenants, report)
+    _check_replicas(settings, report)
+    _check_disk(settings, report)
     if settings.keys.required is False and not is_loopback(settings.server.host):
         sentence = f"is false, but others can reach {settings.server.host}: leave it out, or bind 127.0.0.1"
         report.fault(("keys", "required"), sentence)
@@ -68,8 +71,9 @@ def _providers(settings: Settings, report: Report) -> dict[str, ProviderSettings
         elif not written.enabled:
             resolved[name] = written
         elif name in PRESETS and _is_only_aside(name, report.layer):
-            names = " and ".join(_variables_of(name, report.layer))
-            report.notes.append(f"{names} is set, but {PRESETS[name].switch} is not: {name} stays off")
+            if not PRESETS[name].regional:
+                names = " and ".join(_variables_of(name, report.layer))
+                report.notes.append(f"{names} is set, but {PRESETS[name].switch} is not: {name} stays off")
         elif (provider := _resolve(name, settings.providers, report)) is not None:
             _check_address(name, provider, settings.server, report)
             resolved[name] = provider
@@ -94,16 +98,35 @@ def _resolve(name: str, providers: Mapping[str, ProviderSettings], report: Repor
     # A provider under another name shares what is set for its preset's own name, such as GROQ_API_KEY.
     namesake = providers.get(preset.name, written)
     key = written.api_key or namesake.api_key
-    if preset.needs_key and not _text(key):
-        report.fault((*here, "api_key"), f"{name} needs a key: set {preset.key_env}, or api_key")
+    written = _with_cloud(written, namesake)
+    if preset.needs_key and not _text(key) and not written.signs:
+        others = ", or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if preset.regional else ""
+        report.fault((*here, "api_key"), f"{name} needs a key: set {preset.key_env}, or api_key{others}")
         return None
-    base_url = written.base_url or namesake.base_url or preset.base_url
+    if preset.regional and not written.region:
+        report.fault((*here, "region"), f"{name} needs a region: set AWS_REGION, or region")
+        return None
+    dialect = written.dialect or namesake.dialect or preset.dialect
+    if dialect not in {preset.dialect, *preset.also}:
+        speaks = " or ".join((preset.dialect, *preset.also))
+        report.fault((*here, "dialect"), f"the preset {preset.name} speaks {speaks}: leave the dialect out")
+        return None
+    base_url = written.base_url or namesake.base_url or preset.also.get(dialect) or preset.base_url
     if not base_url:
         report.fault(
             (*here, "base_url"), f"every customer of {preset.name} has their own: set {preset.base_url_env}, or base_url"
         )
         return None
-    return _filled(written, base_url, key, preset=preset)
+    base_url = base_url.replace("{region}", written.region or "")
+    return _filled(written, base_url, key, dialect=dialect, preset=preset)
+
+
+def _with_cloud(written: ProviderSettings, namesake: ProviderSettings) -> ProviderSettings:
+    """With the region and the credentials of its preset's own name, where it has none; never half of the one and the other."""
+    update: dict[str, object] = {"region": written.region or namesake.region}
+    if not (written.access_key_id or written.secret_access_key):
+        update |= {name: getattr(namesake, name) for name in ("access_key_id", "secret_access_key", "session_token")}
+    return written.model_copy(update=update)
 
 
 def _resolve_own(name: str, written: ProviderSettings, report: Report) -> ProviderSettings | None:
@@ -112,20 +135,24 @@ def _resolve_own(name: str, written: ProviderSettings, report: Report) -> Provid
         example = "such as http://127.0.0.1:9001/v1"
         report.fault((*here, "base_url"), f"'{name}' is no preset, so it needs a base_url, {example}{suggest(name, PRESETS)}")
     elif written.dialect is None:
-        report.fault((*here, "dialect"), f"'{name}' is no preset, so say what it speaks: dialect: openai")
+        report.fault((*here, "dialect"), f"'{name}' is no preset, so say what it speaks: dialect: {' or '.join(DIALECTS)}")
+    elif written.signs and not written.region:
+        report.fault((*here, "region"), f"{name} needs a region: its requests are signed for one")
     else:
-        return _filled(written, written.base_url, written.api_key)
+        return _filled(written, written.base_url, written.api_key, dialect=written.dialect)
     return None
 
 
-def _filled(written: ProviderSettings, base_url: str, key: SecretStr | None, *, preset: Preset | None = None) -> ProviderSettings:
-    header = preset.key_header if preset else AUTHORIZATION
+def _filled(
+    written: ProviderSettings, base_url: str, key: SecretStr | None, *, dialect: Dialect, preset: Preset | None = None
+) -> ProviderSettings:
+    header = (preset.key_header if preset else None) or KEY_HEADERS[dialect]
     text = _text(key)
     auth = {header: SecretStr(f"Bearer {text}" if header == AUTHORIZATION else text)} if text else {}
     return written.model_copy(
         update={
             "preset": preset.name if preset else None,
-            "dialect": "openai",
+            "dialect": dialect,
             "base_url": base_url,
             "api_key": key if text else None,
             "headers": auth | written.headers,
@@ -168,7 +195,7 @@ def _check_aliases(models: Mapping[str, ModelSettings], providers: Mapping[str, 
 
 def _check_targets(alias: str, model: ModelSettings, providers: Mapping[str, ProviderSettings], report: Report) -> None:
     enabled = _enabled(providers)
-    for index, target in enumerate(model.targets):
+    for index, target in enumerate(model.names):
         location = ("models", alias, "targets", index)
         name, _, rest = target.partition("/")
         if not name or not rest:
@@ -177,16 +204,45 @@ def _check_targets(alias: str, model: ModelSettings, providers: Mapping[str, Pro
             report.fault(location, f"got '{target}', but {_why_off(name, providers, enabled)}")
 
 
-def _check_default(settings: Settings, providers: Mapping[str, ProviderSettings], report: Report) -> None:
-    name, location, enabled = settings.routing.default, ("routing", "default"), _enabled(providers)
+def _check_name(
+    name: str | None, location: Location, settings: Settings, providers: Mapping[str, ProviderSettings], report: Report
+) -> None:
+    """Is what is to answer here somebody that can?"""
+    enabled = _enabled(providers)
     if name is None or name in settings.models or (name == DEMO and DEMO in enabled):
         return
     provider, _, model = name.partition("/")
     if not provider or not model:
         known = f" ({', '.join(settings.models)})" if settings.models else ""
-        report.fault(location, f"got '{name}', but the default is provider/model, or a name under models{known}")
+        report.fault(location, f"got '{name}', but the {location[-1]} is provider/model, or a name under models{known}")
     elif provider not in enabled and not report.is_broken(("providers", provider)):
         report.fault(location, f"got '{name}', but {_why_off(provider, providers, enabled)}")
+
+
+def _check_replicas(settings: Settings, report: Report) -> None:
+    if settings.replicas == 1:
+        return
+    if settings.redis.address is None and not report.is_broken(("redis",)):
+        report.fault(("replicas",), "more than one node need Redis, where they meet: set REDIS_URL, or leave replicas at 1")
+    if settings.secret is None:
+        report.fault(
+            ("secret",),
+            "more than one node need the same secret: make one with 'openssl rand -hex 32', set SENTINEL_SECRET on all",
+        )
+    if settings.keys.required:
+        report.fault(
+            ("keys", "required"),
+            "is true, but keys that all nodes know need PostgreSQL, which this version can't use: leave it out (then each data "
+            "folder has its own), or leave replicas at 1",
+        )
+    elif settings.keys.required is None:
+        where = "nodes on one machine share them if they share it (SENTINEL_DATA_DIR)"
+        report.notes.append(f"client keys are kept in the data folder: {where}, and nodes on others have keys of their own")
+
+
+def _check_disk(settings: Settings, report: Report) -> None:
+    if settings.redis.address is not None and settings.cache.disk.model_fields_set:
+        report.notes.append("cache.disk is set, but where Redis keeps the answers it has no effect")
 
 
 def _check_groups(tenants: Mapping[str, Tenant], report: Report) -> None:

@@ -38,14 +38,6 @@ WANTED: Final = {
 }
 """What each kind of error wanted instead."""
 
-UNAVAILABLE: Final[dict[Location, str]] = {
-    (
-        "cache",
-        "max_wrong_hit_rate",
-    ): "not available in this version: leave it out, and set cache.semantic.threshold",
-}
-"""Settings of later versions that are known by name."""
-
 
 def read_fault(error: ErrorDetails, layer: Layer) -> Fault:
     """The fault behind one of pydantic's errors."""
@@ -85,7 +77,7 @@ def _sentence(error: ErrorDetails, location: Location, layer: Layer) -> str:
     if kind == "missing":
         return f"lacks '{location[-1]}'"
     if kind == "extra_forbidden":
-        return UNAVAILABLE.get(location) or _unknown_key(location)
+        return _unknown_key(location)
     wanted = WANTED[kind].format(**context) if kind in WANTED else error["msg"]
     origin = layer.origin(layer.as_written(location))
     # Text in the place of a mapping may be a key that slipped: `providers: {groq: gsk_...}`.

@@ -1,39 +1,37 @@
 """The settings as frozen values, one type a room: what may be written, its defaults, and what each value must be on its own.
 
-What several values must be together stands in `checks.py`. Sizes are bytes, times are seconds. A validator's sentence goes
+What several values must be together stands in `checks.py`; `targets.py` has the rooms of `models` and `routing`, `room.py` what
+all are made of. Sizes are bytes, times are seconds. A validator's sentence goes
 to the operator as it is, behind the place where the value stands: it says what would be right and never repeats a secret.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, model_validator
 
 from sentinel_gateway import __version__
-from sentinel_gateway.settings.network import check_base_url, is_loopback
-from sentinel_gateway.settings.presets import PRESETS
+from sentinel_gateway.settings.network import check_base_url, check_qdrant, is_loopback
+from sentinel_gateway.settings.presets import PRESETS, Dialect
+from sentinel_gateway.settings.redis_url import check_redis
+from sentinel_gateway.settings.room import GIB, MIB, Count, Key, Lifetime, Room, Seconds, Share, Size, Texts, Treatment
+from sentinel_gateway.settings.targets import Limits, ModelSettings, Routing
 from sentinel_gateway.settings.values import (
     check_admin_key,
     check_alias,
     check_headers,
     check_host,
     check_host_name,
-    check_key,
+    check_namespace,
     check_origin,
     check_plain,
     check_provider,
     check_secret,
     lower_case,
     read_level,
-    refuse_weight,
     split_list,
 )
-
-DAY: Final = 86_400
-YEAR: Final = 365 * DAY
-KIB: Final = 1024
-MIB: Final = 1024 * KIB
-GIB: Final = 1024 * MIB
 
 Location = tuple[str | int, ...]
 """Where a value stands: ("providers", "groq", "timeouts", "connect")."""
@@ -44,36 +42,13 @@ _KEY_WORDS: Final = ("auth", "cookie", "key", "secret", "token")
 def is_secret(location: Location) -> bool:
     """May the value at this place never be shown?"""
     if location[:1] == ("providers",):
-        return location[2:3] in {("api_key",), ("headers",)}
-    return location in {("admin_key",), ("secret",)}
+        return location[2:3] in {("api_key",), ("headers",), ("access_key_id",), ("secret_access_key",), ("session_token",)}
+    return location in {("admin_key",), ("secret",), ("redis", "url"), ("redis", "password"), ("qdrant", "api_key")}
 
 
 def is_key(location: Location) -> bool:
     """Is the value at this place a key, by its place or by the header's name?"""
     return is_secret(location) and ("headers" not in location or any(word in str(location[-1]).lower() for word in _KEY_WORDS))
-
-
-Seconds = Annotated[float, Field(gt=0, le=YEAR)]
-Lifetime = Annotated[float, Field(ge=0, le=YEAR)]
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Size = Annotated[ByteSize, Field(ge=1)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(split_list)]
-Key = Annotated[SecretStr, AfterValidator(check_key)]
-
-
-class Room(BaseModel):
-    """What all rooms share: frozen, closed, and null means the default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        if data is None:
-            return {}
-        if not isinstance(data, dict):
-            return data
-        return {name: value for name, value in data.items() if value is not None or name not in cls.model_fields}
 
 
 class Cors(Room):
@@ -132,7 +107,7 @@ class ProviderSettings(Room):
     """One provider. Once loaded, an enabled one is complete: dialect, base URL, and the key among its headers (`checks.py`)."""
 
     preset: str | None = Field(default=None, description="A provider that Sentinel knows; needless where the name says it.")
-    dialect: Literal["openai"] | None = Field(default=None, description="What it speaks, for a provider without a preset.")
+    dialect: Dialect | None = Field(default=None, description="What it speaks, if it has no preset or that has several.")
     base_url: Annotated[str, AfterValidator(check_base_url)] = Field(default="", description="Where it is; a preset has its own.")
     api_key: Key | None = Field(default=None, description="Its key: write ${NAME} and keep the key in the environment.")
     headers: Annotated[dict[str, SecretStr], AfterValidator(check_headers)] = Field(
@@ -142,6 +117,12 @@ class ProviderSettings(Room):
     models: Texts = Field(
         default=(), description="Model names that it serves; given, they stand in for the price library's and its own list."
     )
+    region: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,31}$")] | None = Field(
+        default=None, description="Where requests to Bedrock are made, such as us-east-1."
+    )
+    access_key_id: Key | None = Field(default=None, description="Who signs requests to Bedrock, where there is no api_key.")
+    secret_access_key: Key | None = Field(default=None, description="With what they are signed.")
+    session_token: Key | None = Field(default=None, description="What belongs to credentials that end.")
     timeouts: Timeouts = Field(default=Timeouts(), description="How long calls may take.")
     enabled: bool = Field(default=True, description="False switches it off.")
 
@@ -149,19 +130,12 @@ class ProviderSettings(Room):
     def key_name(self) -> str:
         """Where its key is set, for messages."""
         preset = PRESETS.get(self.preset or "")
-        return preset.key_env if preset else "api_key"
+        return "AWS_ACCESS_KEY_ID" if self.signs else preset.key_env if preset else "api_key"
 
-
-class Limits(Room):
-    """Of one key, one tenant or one model. Unset: no limit."""
-
-    requests_per_minute: Count | None = Field(
-        default=None, description="Requests a minute, cache hits too; a key with limits of its own has those."
-    )
-    tokens_per_minute: Count | None = Field(
-        default=None, description="Tokens a minute that providers are asked for; hits cost none."
-    )
-    concurrency: Count | None = Field(default=None, description="Requests in flight.")
+    @property
+    def signs(self) -> bool:
+        """Are its requests signed? A key goes before."""
+        return bool(not self.api_key and self.access_key_id and self.secret_access_key)
 
 
 class Tokens(Room):
@@ -175,38 +149,6 @@ class Tenant(Room):
     limits: Limits = Field(default=Limits(), description="What all its keys may use together.")
     cache_group: Annotated[str, AfterValidator(check_plain)] | None = Field(
         default=None, description="Tenants of the same group answer each other's requests from one cache; unset: none shares."
-    )
-
-
-class ModelSettings(Room):
-    """A public model name: its targets in order of preference."""
-
-    targets: Annotated[tuple[Annotated[str, BeforeValidator(refuse_weight)], ...], BeforeValidator(split_list)] = Field(
-        description="provider/model names; the next is asked when one fails."
-    )
-    ttl: Lifetime | None = Field(default=None, description="Seconds to keep its answers; 0: not at all.")
-    limits: Limits = Field(default=Limits(), description="What each tenant may use of it.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spread(cls, data: Any) -> Any:
-        return {"targets": data} if isinstance(data, str | list | tuple) else data
-
-    @model_validator(mode="after")
-    def _check(self) -> "ModelSettings":
-        if not self.targets:
-            raise ValueError("needs at least one target, such as groq/llama-3.3-70b-versatile")
-        if len(set(self.targets)) < len(self.targets):
-            raise ValueError("names the same target twice")
-        return self
-
-
-class Routing(Room):
-    default: str | None = Field(
-        default=None,
-        min_length=1,
-        description="What answers a query that names no model: provider/model, or a name under models. Unset: the first of "
-        "openai/gpt-4, groq/llama-3.3-70b-versatile and a provider's only model that is on, or the demo.",
     )
 
 
@@ -230,6 +172,22 @@ class Semantic(Room):
         default=0.7, ge=0, le=1, description="Least similarity that a request may ask for with x-similarity-threshold."
     )
     entries: Count = Field(default=100_000, description="Most questions kept for comparison.")
+    exploration: Share = Field(
+        default=0.02, description="Share of hits that a provider answers instead, to see whether the stored answer was right."
+    )
+    audit: Share = Field(
+        default=0.0,
+        description="Share of the other hits that are served, and compared with a provider's answer beside the request.",
+    )
+    shadow: bool = Field(default=False, description="Decide and compare, but serve nothing: all hits are explored.")
+    judge: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Model that compares answers where rules can't tell: provider/model, or a name under models. Unset: none.",
+    )
+    evidence_budget: Share = Field(
+        default=0.01, description="Share of the day's cost that exploration, audits and the judge may have together."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Semantic":
@@ -238,14 +196,82 @@ class Semantic(Room):
         return self
 
 
+class Bound(Room):
+    time: Treatment = Field(
+        default="brief",
+        description="Questions bound to the moment ('today', the weather, a price): usual, exact (never in other words), "
+        "brief (so, and only for cache.bound.ttl) or never (not kept).",
+    )
+    personal: Treatment = Field(default="brief", description="Questions about the caller's own ('my order'): the same.")
+    ttl: Lifetime = Field(default=300.0, description="Seconds to keep answers to 'brief' ones, unless x-cache-ttl says more.")
+
+
+class Namespace(Room):
+    max_wrong_hit_rate: Share | None = Field(default=None, description="As cache.max_wrong_hit_rate, if it is stricter.")
+
+
 class Cache(Room):
     memory: MemoryTier = Field(default=MemoryTier(), description="The near tier.")
     disk: DiskTier = Field(default=DiskTier(), description="The tier that survives restarts.")
     ttl: Lifetime | None = Field(
         default=None, description="Seconds to keep answers; unset: a day, an hour above temperature 0.7."
     )
+    stale_if_error: Lifetime = Field(
+        default=0.0, description="Seconds after its end in which an answer still serves if every target fails; 0: in none."
+    )
     max_answer_bytes: Size = Field(default=ByteSize(MIB), description="Largest answer that is kept.")
+    max_wrong_hit_rate: Share = Field(
+        default=0.01,
+        description="Most wrong answers to reworded questions, as a share of the requests compared; above it fewer serve.",
+    )
+    namespaces: dict[Annotated[str, AfterValidator(check_namespace)], Namespace] = Field(
+        default={}, description="Namespaces (x-cache-namespace) by name, of whichever tenant."
+    )
+    bound: Bound = Field(default=Bound(), description="Questions whose answer is not everybody's, or not for long.")
     semantic: Semantic = Field(default=Semantic(), description="Hits in other words.")
+
+
+class Redis(Room):
+    """Where several nodes meet. It is used if `address` is not None."""
+
+    url: Annotated[SecretStr, AfterValidator(check_redis)] | None = Field(
+        default=None,
+        description="Where Redis is: redis://:password@host:6379/0, rediss://..., unix:///socket, redis+sentinel://host/master, "
+        "redis+cluster://host. Unset: redis.host, or no Redis.",
+    )
+    host: Annotated[str, AfterValidator(check_host_name)] | None = Field(
+        default=None, description="Its host, where redis.url is not set."
+    )
+    port: int = Field(default=6379, ge=1, le=65_535, description="Its port, beside redis.host.")
+    password: SecretStr | None = Field(default=None, description="Its password, beside redis.host.")
+    timeout: Seconds = Field(
+        default=0.05,
+        description="Seconds that a request waits for an answer of Redis; more than one answer in twenty that "
+        "takes over two fifths of it, and Redis is left alone for a while.",
+    )
+    db: int = Field(default=0, ge=0, le=1_000_000, description="Its database, beside redis.host.")
+    max_connections: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=10,
+        description="Most connections to it for each purpose; more requests than that wait for 20 ms, then do without.",
+    )
+
+    @property
+    def address(self) -> str | None:
+        """The one URL of both ways to say it; None where there is no Redis."""
+        if self.url is not None:
+            return self.url.get_secret_value()
+        if self.host is None:
+            return None
+        password = quote(self.password.get_secret_value(), safe="") if self.password else ""
+        return f"redis://{f':{password}@' if password else ''}{self.host}:{self.port}/{self.db}"
+
+
+class Qdrant(Room):
+    url: Annotated[str, AfterValidator(check_qdrant)] | None = Field(
+        default=None,
+        description="Where Qdrant is, such as http://127.0.0.1:6333; unset: questions are kept in Redis or in memory.",
+    )
+    api_key: Key | None = Field(default=None, description="Its key, if it wants one.")
 
 
 class Keys(Room):
@@ -286,6 +312,11 @@ class Settings(Room):
     limits: Limits = Field(default=Limits(), description="What each key may use that has no limits of its own.")
     tokens: Tokens = Field(default=Tokens(), description="How tokens are estimated.")
     tenants: dict[TenantName, Tenant] = Field(default={}, description="Tenants by name: who shares limits, and perhaps a cache.")
+    redis: Redis = Field(default=Redis(), description="What several nodes share.")
+    qdrant: Qdrant = Field(default=Qdrant(), description="Questions of several nodes.")
+    replicas: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1, description="How many nodes there are; more than one need Redis, and the same secret."
+    )
     logging: Logging = Field(default=Logging(), description="What is written, and how.")
     service: Service = Field(default=Service(), description="Who this is.")
     data_dir: Path = Field(default=Path("~/.local/share/sentinel"), description="Folder of all state on disk.")

@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+QDRANT_GRPC: Final = 6334
 
 
 def is_loopback(host: str) -> bool:
@@ -44,6 +45,13 @@ def check_base_url(text: str) -> str:
     if path.endswith("/chat/completions"):
         raise ValueError("must be the base URL: leave out /chat/completions, which is added")
     return f"{url.scheme}://{url.netloc}{path}"
+
+
+def check_qdrant(text: str) -> str:
+    """As `check_base_url`; Qdrant is spoken to by HTTP."""
+    if urlsplit(url := check_base_url(text)).port == QDRANT_GRPC:
+        raise ValueError("names Qdrant's port for gRPC, 6334: write the one for HTTP, 6333 unless you changed it")
+    return url
 
 
 def is_own_address(base_url: str, host: str, port: int) -> bool:

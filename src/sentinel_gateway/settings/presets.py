@@ -1,27 +1,41 @@
-"""Providers that need nothing but a key: where they are, and how they want the key. Data, no behaviour.
-
-Base URLs are the providers' own OpenAI-compatible ones.
-"""
+"""Providers that need nothing but a key: what they speak, where they are, and how they want the key. Data, no behaviour."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal, get_args
+
+Dialect = Literal["openai", "anthropic", "gemini", "bedrock"]
+"""What a provider may speak."""
+
+DIALECTS: Final[tuple[Dialect, ...]] = get_args(Dialect)
+
+AUTHORIZATION: Final = "authorization"
+
+KEY_HEADERS: Final[Mapping[Dialect, str]] = MappingProxyType(
+    {"openai": AUTHORIZATION, "anthropic": "x-api-key", "gemini": "x-goog-api-key", "bedrock": AUTHORIZATION}
+)
+"""The header that carries the key, as each dialect's makers want it; `authorization` has it as a bearer token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """`base_url` is None where every customer has their own. `key_header` carries the key, `authorization` as a bearer token.
+    """`base_url` is None where every customer has their own. `key_header` carries the key, where it is not its dialect's.
 
+    `regional`: its base URL names the `{region}`, and credentials of the cloud that it is in stand in for the key.
+    `also` are the other dialects that it speaks, and where.
     `other_keys` are well-known names of the key's variable beside `key_env`. `default_model` answers queries that name none.
     """
 
     name: str
     base_url: str | None
     needs_key: bool = True
-    key_header: str = "authorization"
+    key_header: str | None = None
     other_keys: tuple[str, ...] = ()
     default_model: str | None = None
+    dialect: Dialect = "openai"
+    regional: bool = False
+    also: Mapping[Dialect, str] = field(default_factory=dict)
 
     @property
     def key_env(self) -> str:
@@ -44,7 +58,20 @@ class Preset:
 _ALL: Final = (
     Preset("openai", "https://api.openai.com/v1", default_model="gpt-4"),
     Preset("groq", "https://api.groq.com/openai/v1", default_model="llama-3.3-70b-versatile"),
-    Preset("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", other_keys=("GOOGLE_API_KEY",)),
+    Preset("anthropic", "https://api.anthropic.com", dialect="anthropic"),
+    Preset(
+        "gemini",
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        other_keys=("GOOGLE_API_KEY",),
+        also=MappingProxyType({"gemini": "https://generativelanguage.googleapis.com/v1beta"}),
+    ),
+    Preset(
+        "bedrock",
+        "https://bedrock-runtime.{region}.amazonaws.com",
+        other_keys=("AWS_BEARER_TOKEN_BEDROCK",),
+        dialect="bedrock",
+        regional=True,
+    ),
     Preset("mistral", "https://api.mistral.ai/v1"),
     Preset("deepseek", "https://api.deepseek.com/v1"),
     Preset("xai", "https://api.x.ai/v1"),

@@ -22,7 +22,7 @@ def default_models(settings: Settings) -> dict[str, str]:
         models[DEMO] = DEMO
     default = settings.routing.default or ""
     alias = settings.models.get(default)
-    provider, slash, model = (alias.targets[0] if alias else default).partition("/")
+    provider, slash, model = (alias.names[0] if alias else default).partition("/")
     return {**models, provider: model} if slash else models
 
 

@@ -37,6 +37,8 @@ def _kind_at(location: Location) -> Any:
     for key in location:
         if get_origin(kind) is dict:
             kind = _plain(get_args(kind)[1])
+        elif get_origin(kind) is tuple and isinstance(key, int):
+            kind = _plain(get_args(kind)[0])
         elif isinstance(kind, type) and issubclass(kind, BaseModel) and key in kind.model_fields:
             kind = _plain(kind.model_fields[str(key)].annotation)
         else:

@@ -15,6 +15,7 @@ _HABITUAL: Final = ("changeme", "change-me", "change_me", "default", "example", 
 LONGEST_NAME: Final = 1024
 _PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _HOST_NAME: Final = re.compile(r"\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _ORIGIN: Final = re.compile(r"https?://[^/\s?#@]+")
@@ -78,12 +79,11 @@ def check_plain(name: str) -> str:
     return name
 
 
-def refuse_weight(target: Any) -> Any:
-    """A target is a name."""
-    if isinstance(target, dict):
-        # Not a TypeError: only a ValueError reaches the operator.
-        raise ValueError("weighted targets are not available in this version: list provider/model names in order of preference")  # noqa: TRY004
-    return target
+def check_namespace(name: str) -> str:
+    """As callers name one in `x-cache-namespace`."""
+    if not _NAMESPACE.fullmatch(name):
+        raise ValueError("the name of a namespace has 1 to 128 letters, digits or any of _ . : / -")
+    return name
 
 
 def check_key(key: SecretStr) -> SecretStr:

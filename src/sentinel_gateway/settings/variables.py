@@ -82,10 +82,32 @@ _GENERAL: Final = (
     Variable("MEMORY_CACHE_TTL_SECS", ("cache", "memory", "ttl")),
     Variable("SENTINEL_DISK_CACHE_BYTES", ("cache", "disk", "bytes")),
     Variable("REDIS_CACHE_TTL_SECS", ("cache", "ttl"), sample="3600"),
+    Variable("REDIS_URL", ("redis", "url"), sample="redis://localhost:6379"),
+    Variable("REDIS_HOST", ("redis", "host"), sample="localhost"),
+    Variable("REDIS_PORT", ("redis", "port")),
+    Variable("REDIS_PASSWORD", ("redis", "password")),
+    Variable("REDIS_DB", ("redis", "db")),
+    Variable("REDIS_MAX_CONNECTIONS", ("redis", "max_connections")),
+    Variable("QDRANT_URL", ("qdrant", "url"), sample="http://localhost:6333"),
+    Variable("QDRANT_API_KEY", ("qdrant", "api_key")),
+    Variable("CIRCUIT_BREAKER_FAILURE_THRESHOLD", ("routing", "breaker", "failures")),
+    Variable("CIRCUIT_BREAKER_SUCCESS_THRESHOLD", ("routing", "breaker", "successes")),
+    Variable("CIRCUIT_BREAKER_TIMEOUT_SECS", ("routing", "breaker", "pause")),
+    Variable("SENTINEL_REPLICAS", ("replicas",)),
     Variable("SENTINEL_DATA_DIR", ("data_dir",)),
     Variable("SENTINEL_ADMIN_KEY", ("admin_key",), may_be_empty=True),
     Variable("SENTINEL_SECRET", ("secret",), may_be_empty=True),
 )
+
+
+_AWS: Final = (
+    ("AWS_REGION", "region", "Region of bedrock; its key, or an entry in the file, switches it on.", "us-east-1"),
+    ("AWS_DEFAULT_REGION", "region", "Region of bedrock; its key, or an entry in the file, switches it on.", "us-east-1"),
+    ("AWS_ACCESS_KEY_ID", "access_key_id", "Who signs requests to bedrock, where it has no key.", ""),
+    ("AWS_SECRET_ACCESS_KEY", "secret_access_key", "With what they are signed.", ""),
+    ("AWS_SESSION_TOKEN", "session_token", "What belongs to credentials that end.", ""),
+)
+"""Many programs read these: they say nothing about whether Bedrock is to be used."""
 
 
 def _of_preset(preset: Preset) -> Iterator[Variable]:
@@ -105,6 +127,9 @@ def _of_preset(preset: Preset) -> Iterator[Variable]:
         yield Variable(
             "OPENAI_API_VERSION", version, "API version to send to azure; its v1 API needs none.", "preview", aside=True
         )
+    if preset.regional:
+        for name, setting, help_, sample in _AWS:
+            yield Variable(name, ("providers", preset.name, setting), help_, sample, aside=True)
 
 
 VARIABLES: Final[tuple[Variable, ...]] = (
@@ -114,22 +139,10 @@ VARIABLES: Final[tuple[Variable, ...]] = (
 """Where several name the same setting, the first that is set wins."""
 
 LATER: Final[Mapping[str, str]] = MappingProxyType(
-    dict.fromkeys(
-        (
-            "REDIS_URL",
-            "REDIS_HOST",
-            "REDIS_PORT",
-            "REDIS_PASSWORD",
-            "REDIS_DB",
-            "REDIS_MAX_CONNECTIONS",
-            "REDIS_DECODE_RESPONSES",
-        ),
-        "no Redis tier",
-    )
-    | {"QDRANT_URL": "no vector store", "SENTRY_DSN": "no Sentry reports", "LOG_PATH": "no request log file"}
-    | dict.fromkeys(
-        ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "CIRCUIT_BREAKER_SUCCESS_THRESHOLD", "CIRCUIT_BREAKER_TIMEOUT_SECS"),
-        "no circuit breaker",
-    )
+    {
+        "REDIS_DECODE_RESPONSES": "no use for it",
+        "SENTRY_DSN": "no Sentry reports",
+        "LOG_PATH": "no request log file",
+    }
 )
-"""Variables of features that this version lacks, and what is lacking: they get a note, not a fault."""
+"""Variables without effect, and what is lacking: they get a note, not a fault."""

@@ -14,6 +14,8 @@ class SqliteLimits(msgspec.Struct, frozen=True):
     """For `count`, and for the first opening: after it the gateway starts without the disk, which is tried again and again."""
     long_deadline: float = 10.0
     """For what may have much to do: `clear`, `flush` and `close`."""
+    stale: float = 0.0
+    """For so long what has expired is kept: it may still serve if every target fails."""
     queue_entries: int = 4096
     queue_bytes: int = 32 << 20
     failures: int = 5

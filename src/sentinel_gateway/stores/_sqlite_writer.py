@@ -175,7 +175,7 @@ class Writer:
         try:
             self._check(self._database)
             shrinking = rows.shrink(self._database, self._limits.max_bytes)
-            return rows.sweep(self._database, self._clock()) or shrinking
+            return rows.sweep(self._database, self._clock() - self._limits.stale) or shrinking
         except sqlite3.Error as exc:
             self._failed(exc)
             return False

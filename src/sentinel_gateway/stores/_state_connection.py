@@ -20,8 +20,6 @@ T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 Step = Callable[[], T]
 
-BUSY_SECONDS: Final = 3.0
-"""How long another process may keep us waiting."""
 DEADLINE: Final = 5.0
 LOCK_STEP: Final = 0.01
 
@@ -33,11 +31,13 @@ _FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno
 class StateConnection:
     """Opened when it is first used, and again when the file was replaced: `make` sees to the file, `prepare` to what is in it.
 
-    Both are called on its thread, `prepare` while nobody else writes. Coroutines raise `StoreDown`, within their deadline.
+    Both are called on its thread, `prepare` while nobody else writes. Where others are at the file, it waits `busy` seconds.
+    Coroutines raise `StoreDown`, within their deadline.
     """
 
-    def __init__(self, path: Path, make: Callable[[], None], prepare: Job[None], *, name: str) -> None:
+    def __init__(self, path: Path, make: Callable[[], None], prepare: Job[None], *, name: str, busy: float) -> None:
         self.path = path
+        self._busy = busy
         self.opened = 0
         """How many times: each may be another file."""
         self._make = make
@@ -102,7 +102,7 @@ class StateConnection:
 
     def _open(self) -> sqlite3.Connection:
         self._make()
-        database = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_SECONDS)
+        database = sqlite3.connect(self.path, isolation_level=None, timeout=self._busy)
         try:
             with self._alone():
                 self._prepare(database)
@@ -147,7 +147,7 @@ class StateConnection:
         """While nobody else writes, in this process or another; `BlockingIOError` where somebody does for too long."""
         if self._lock is None:
             self._lock = os.open(self.path.with_name("sentinel.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        end = time.monotonic() + BUSY_SECONDS
+        end = time.monotonic() + self._busy
         while not _taken(self._lock):
             if time.monotonic() > end:
                 raise BlockingIOError(errno.EWOULDBLOCK, "another process has been writing to it for too long")

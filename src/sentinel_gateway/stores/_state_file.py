@@ -23,6 +23,9 @@ APPLICATION: Final = 1397184339
 """Written into the file's header ("SGWS")."""
 OPEN_DEADLINE: Final = 30.0
 """Each connection that is opened reads the whole file once: 0.8 s a GiB."""
+BUSY_SECONDS: Final = 3.0
+READ_BUSY_SECONDS: Final = 0.5
+"""How long another process may keep us waiting; to read, only one that has the file to itself, and the start waits for it."""
 
 _HABITS: Final = (
     "PRAGMA synchronous = FULL",  # a commit is on the disk, also when the power goes
@@ -68,7 +71,51 @@ PRAGMA application_id = 1397184339;
 PRAGMA user_version = 1;
 COMMIT;
 """
-MIGRATIONS: Final = (_FIRST,)
+_SECOND: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE decisions (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    request_id TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    at REAL NOT NULL,
+    scope TEXT NOT NULL,
+    entry TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    similarity REAL NOT NULL,
+    kind TEXT NOT NULL,
+    drawn REAL NOT NULL
+);
+CREATE INDEX decisions_by_request ON decisions (tenant, request_id);
+CREATE INDEX decisions_by_time ON decisions (at);
+CREATE TABLE labels (
+    decision TEXT NOT NULL,
+    source TEXT NOT NULL,
+    correct INTEGER NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (decision, source)
+) WITHOUT ROWID;
+CREATE INDEX labels_by_time ON labels (at);
+CREATE TABLE hours (
+    hour INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    reached INTEGER NOT NULL,
+    hits INTEGER NOT NULL,
+    PRIMARY KEY (hour, scope)
+) WITHOUT ROWID;
+CREATE TABLE stances (scope TEXT PRIMARY KEY, level INTEGER NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = 2;
+COMMIT;
+"""
+_THIRD: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE decisions ADD COLUMN realm TEXT NOT NULL DEFAULT '';
+ALTER TABLE decisions ADD COLUMN weighed BLOB;
+CREATE TABLE learners (realm TEXT PRIMARY KEY, at REAL NOT NULL, state BLOB NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = 3;
+COMMIT;
+"""
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD)
 """Each brings the file from the version of its place to the next."""
 
 
@@ -82,8 +129,10 @@ class StateFile:
         self.path = folder.absolute() / "sentinel.db"
         self._seal = hmac.digest(secret, b"sentinel: the secret of this database", "sha256")
         self._made = False
-        self._reading = StateConnection(self.path, self._make, self._prepare_to_read, name="sentinel-state-read")
-        self._writing = StateConnection(self.path, self._make, self._prepare, name="sentinel-state-write")
+        self._reading = StateConnection(
+            self.path, self._make, self._prepare_to_read, name="sentinel-state-read", busy=READ_BUSY_SECONDS
+        )
+        self._writing = StateConnection(self.path, self._make, self._prepare, name="sentinel-state-write", busy=BUSY_SECONDS)
 
     @classmethod
     async def open(cls, folder: Path, *, secret: bytes) -> Self:

@@ -57,6 +57,7 @@ class _Rights(msgspec.Struct, frozen=True):
     trial: bool
     limits: Limits
     user_limits: Limits
+    max_wrong_hit_rate: float | None = None
 
 
 class SqliteKeys:
@@ -130,7 +131,8 @@ def _update(database: sqlite3.Connection, *, id: str, rule: Callable[[Key], Amen
 
 
 def _insert(database: sqlite3.Connection, key: Key) -> None:
-    rights = msgspec.json.encode(_Rights(key.scopes, key.models, key.trial, key.limits, key.user_limits))
+    given = _Rights(key.scopes, key.models, key.trial, key.limits, key.user_limits, key.max_wrong_hit_rate)
+    rights = msgspec.json.encode(given)
     place = key.name.casefold() + FIRST + key.id  # unique, so that a page begins where the one before it ended
     named = (key.id, key.digest, key.hint, key.name, key.tenant, place, rights)
     database.execute(_INSERT, (*named, key.created, key.expires, key.revoked, key.successor))
@@ -161,6 +163,7 @@ def _key(row: tuple[Any, ...]) -> Key:
         trial=rights.trial,
         limits=rights.limits,
         user_limits=rights.user_limits,
+        max_wrong_hit_rate=rights.max_wrong_hit_rate,
         created=created,
         expires=expires,
         revoked=revoked,

@@ -43,7 +43,8 @@ class MemoryStore:
             removed = len(self._entries)
             self._entries.clear()
             return removed
-        keys = [entry.key for entry in self._entries.values() if selector.matches(entry, now)]
+        entries = self._entries.values() if selector.keys is None else filter(None, map(self._entries.peek, selector.keys))
+        keys = [entry.key for entry in entries if selector.matches(entry, now)]
         for key in keys:
             self._entries.pop(key)
         return len(keys)

@@ -48,21 +48,22 @@ class MemoryLimits:
         return f"<MemoryLimits {len(self._table)} buckets>"
 
     async def take(self, charges: Sequence[Charge]) -> Verdict:
+        return self.take_now(charges)
+
+    def take_now(self, charges: Sequence[Charge]) -> Verdict:
         now = int(self._clock() * 1000)
         table = self._table
-        states = []
         for charge in charges:
-            state = table.get(charge.bucket)
-            if state is None and charge.spill:
+            if charge.spill and charge.bucket not in table:
                 charges = [self._aimed(aimed, now) for aimed in charges]
-                states = [table.get(aimed.bucket) for aimed in charges]
                 break
-            states.append(state)
-        verdict = judge(charges, states, now)
+        verdict = judge(charges, table.get, now)
         if verdict.refused is None:
-            for charge, spent in zip(charges, verdict.spent):  # noqa: B905 - on the path of every hit
+            at, spent = 0, verdict.spent
+            for charge in charges:
                 if charge.cost:
-                    table[charge.bucket] = spent, now, charge.rate
+                    table[charge.bucket] = spent[at], now, charge.rate
+                at += 1  # noqa: SIM113 - as in Verdict.standings
             if len(table) > self._sweep_above:
                 self._sweep(now)
         return verdict
@@ -82,6 +83,31 @@ class MemoryLimits:
         self._sweep(int(self._clock() * 1000))
         return len(self._table)
 
+    async def close(self) -> None:
+        pass
+
+    def learn(self, charge: Charge, spent: int) -> None:
+        """So much is spent of this charge's bucket, as another store says; of users beyond the bound nothing is kept."""
+        now = int(self._clock() * 1000)
+        table = self._table
+        if not spent:
+            table.pop(charge.bucket, None)
+        elif not charge.spill or charge.bucket in table or self._has_room(charge, now):
+            table[charge.bucket] = spent, now, charge.rate
+            if len(table) > self._sweep_above:
+                self._sweep(now)
+
+    def spent(self, bucket: str) -> int:
+        """What is spent of a bucket now, in parts."""
+        state = self._table.get(bucket)
+        return 0 if state is None else refilled(state, int(self._clock() * 1000))
+
+    def known(self) -> dict[str, State]:
+        """The buckets that refill by themselves and of which something is spent, as they stand now."""
+        now = int(self._clock() * 1000)
+        self._sweep(now)
+        return {bucket: (refilled(state, now), now, state[2]) for bucket, state in self._table.items() if state[2]}
+
     def _aimed(self, charge: Charge, now: int) -> Charge:
         """The charge on the user's own bucket, or on the one that is shared."""
         if not charge.spill or not charge.cost or charge.bucket in self._table:
@@ -90,6 +116,10 @@ class MemoryLimits:
             # A place in flight goes back to where it was taken. Tokens don't: the shared bucket isn't refilled for somebody
             # whose own has become whole since.
             return _spilled(charge) if charge.kind == "concurrency" else charge
+        return charge if self._has_room(charge, now) else _spilled(charge)
+
+    def _has_room(self, charge: Charge, now: int) -> bool:
+        """May this user have a bucket of its own? Then it has one."""
         crowd = self._crowds.get(charge.spill)
         if crowd is None:
             crowd = self._crowds[charge.spill] = _Crowd()
@@ -98,9 +128,9 @@ class MemoryLimits:
             self._drop_whole(crowd.buckets, now)
             crowd.buckets.intersection_update(self._table)
         if len(crowd.buckets) >= self._most_users:
-            return _spilled(charge)
+            return False
         crowd.buckets.add(charge.bucket)
-        return charge
+        return True
 
     def _sweep(self, now: int) -> None:
         self._drop_whole(self._table, now)

@@ -40,6 +40,9 @@ class SqliteStore:
     store_questions_unread (`heads` ended early).
     """
 
+    tier: Final[Tier] = "disk"
+    shared: Final = False
+
     def __init__(self, folder: Path, *, limits: SqliteLimits, clock: Clock, on_event: Callable[..., None]) -> None:
         self._limits = limits
         self._clock = clock
@@ -69,10 +72,6 @@ class SqliteStore:
                 raise store._writer.refusal from None
         store._presence.refresh()
         return store
-
-    @property
-    def tier(self) -> Tier:
-        return "disk"
 
     @property
     def dropped(self) -> int:
@@ -191,6 +190,8 @@ class SqliteStore:
                 return await future
         except TimeoutError as exc:
             raise StoreDown(f"the disk did not do it within {deadline:g} s") from exc
+        finally:
+            future.cancel()  # what becomes of it later is told to nobody
 
     def _answered(self, lookup: Lookup, found: object) -> None:
         if lookup.done():  # too late, or nobody waits any more

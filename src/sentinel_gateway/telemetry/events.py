@@ -1,15 +1,17 @@
 """The port `Events`: what the path tells goes to the metrics and to the log. What the server tells goes there, too."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, get_args
 
-from sentinel_gateway.core.record import Record
+from sentinel_gateway.core.record import Attempt, Ending, Record
 from sentinel_gateway.telemetry.lines import Level, Value
 from sentinel_gateway.telemetry.logs import LogWriter
 from sentinel_gateway.telemetry.metrics import Metrics
 
 WRONG: Final = frozenset({"error", "reason", "faults"})
 """Fields that say what went wrong."""
+FAILED: Final = frozenset(get_args(Ending)) - {"answered", "refused", "left"}
+"""Endings of an attempt that are the provider's fault."""
 OWN_FAULT: Final = "internal_error"
 """The event that names the place in our code: without it nobody could mend what a 500 was."""
 
@@ -30,6 +32,20 @@ class Telemetry:
         self._metrics.observe(record)
         self._log.request(record)
 
+    def attempted(self, attempt: Attempt) -> None:
+        """Count a call of a provider; log it, if the provider failed us."""
+        self._metrics.attempted(attempt)
+        if attempt.ending in FAILED:
+            self.note(
+                "target_failed",
+                target=attempt.target,
+                error=attempt.error,
+                outcome=attempt.ending,
+                attempt=attempt.number,
+                seconds=round(attempt.seconds, 6),
+                sentinel_id=attempt.sentinel_id,
+            )
+
     def opened(self) -> None:
         """A client has connected."""
         self._metrics.opened()
@@ -46,9 +62,6 @@ class Telemetry:
     def note(self, event: str, **fields: str | float | bool | None) -> None:
         """Count and log a change of state; one that says what went wrong is a warning, and a fault of ours an error."""
         self._metrics.event(event)
-        error = fields.get("error")
-        if event == "target_failed" and isinstance(error, str):
-            self._metrics.upstream_failed(error)
         self._log.event(event, fields, level=_level(event, fields))
 
 

@@ -106,6 +106,7 @@ class _RequestLine(msgspec.Struct, frozen=True, gc=False):
     tier: str
     model: str
     target: str
+    attempts: int
     stream: bool
     seconds: float
     upstream_seconds: float
@@ -134,6 +135,7 @@ def _request(record: Record) -> _RequestLine:
         shown.tier,
         shown.model,
         shown.target,
+        record.attempts,
         record.stream,
         _to_micros(record.seconds),
         _to_micros(record.upstream_seconds),
@@ -196,6 +198,7 @@ def _request_text(record: Record) -> str:
     tokens = min(record.prompt_tokens + record.completion_tokens, MAX_TOKENS)
     details: dict[str, object] = {
         "target": clean(record.target),
+        "attempts": record.attempts if record.attempts > 1 else "",
         "tokens": tokens or "",
         "similarity": f"{record.similarity:.3f}" if record.similarity else "",
         "stored": "yes" if record.stored else "",

@@ -6,7 +6,7 @@ Nothing here knows keys, prompts, users or addresses. One process is one node wi
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final, get_args
 
@@ -15,17 +15,12 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from sentinel_gateway.core.record import Record
-from sentinel_gateway.errors import (
-    ClientLeft,
-    Failure,
-    InternalError,
-    UpstreamLimited,
-    UpstreamRefused,
-    UpstreamTimeout,
-    UpstreamUnauthorized,
-)
-from sentinel_gateway.telemetry.tallies import HITS, LATENCY_BUCKETS, OTHER, Tallies, Totals
+from sentinel_gateway.core.circuit import State
+from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.errors import Failure, UpstreamLimited, UpstreamRefused, UpstreamTimeout, UpstreamUnauthorized
+from sentinel_gateway.telemetry.attempts import AttemptTallies, circuit_family
+from sentinel_gateway.telemetry.evidence import EvidenceFigures, evidence_families
+from sentinel_gateway.telemetry.tallies import LATENCY_BUCKETS, OTHER, Tallies, Totals
 
 MAX_EVENTS: Final = 64
 BUCKET_LABELS: Final = (*map(str, LATENCY_BUCKETS), "+Inf")
@@ -34,24 +29,24 @@ UPSTREAM_KINDS: Final = frozenset(get_args(Failure)) | {
     error.code for error in (UpstreamLimited, UpstreamRefused, UpstreamTimeout, UpstreamUnauthorized)
 }
 """The error types of seed 002, and ours."""
-NOT_UPSTREAM: Final = frozenset({ClientLeft.code, InternalError.code})
-"""How a request can end after a provider was asked without that being the provider's fault."""
-
 Labels = tuple[str, ...]
 
 
 class Metrics:
     """All metrics of one process. `content_type` is what `render` must be sent as.
 
-    `observe`, `totals` and `render` belong to the event loop's thread; the rest may be called from any.
+    `observe`, `attempted`, `totals` and `render` belong to the event loop's thread; the rest may be called from any.
     """
 
     content_type: Final = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self, version: str) -> None:
         self._tallies = Tallies()
+        self._attempts = AttemptTallies()
+        self._circuits: Mapping[str, State] = {}
         self._upstream_errors: Counter[Labels] = Counter()
         self._events: Counter[Labels] = Counter()
+        self._evidence: EvidenceFigures | None = None
         self._lock = threading.Lock()
         self._registry = CollectorRegistry()
         self._registry.register(_Families(self._families))
@@ -66,13 +61,12 @@ class Metrics:
     def observe(self, record: Record) -> None:
         """Count a finished request."""
         self._tallies.add(record)
-        if record.error and record.target and record.outcome not in HITS and record.error not in NOT_UPSTREAM:
-            self.upstream_failed(record.error)
 
-    def upstream_failed(self, kind: str) -> None:
-        """Count a provider's failure. `kind` is the error's; a code of the provider's own making counts as a refusal."""
-        known = kind if kind in UPSTREAM_KINDS else str(UpstreamRefused.code)
-        with self._lock:
+    def attempted(self, attempt: Attempt) -> None:
+        """Count a call of a provider. An error with a code of the provider's own making counts as a refusal."""
+        self._attempts.add(attempt)
+        if attempt.error:
+            known = attempt.error if attempt.error in UPSTREAM_KINDS else str(UpstreamRefused.code)
             self._upstream_errors[known,] += 1
 
     def event(self, name: str) -> None:
@@ -97,6 +91,14 @@ class Metrics:
         """Say how many buckets the rate limiter holds now."""
         self._limiter_buckets.set(count)
 
+    def update_evidence(self, figures: EvidenceFigures) -> None:
+        """Say what is known of answers to reworded questions."""
+        self._evidence = figures
+
+    def update_circuits(self, states: Mapping[str, State]) -> None:
+        """Say how the circuits stand, by the names under which they are shown."""
+        self._circuits = states
+
     def totals(self) -> Totals:
         """The counts so far."""
         return self._tallies.totals()
@@ -107,15 +109,19 @@ class Metrics:
 
     def _families(self) -> Iterator[Metric]:
         with self._lock:
-            errors, events = self._upstream_errors.copy(), self._events.copy()
+            events = self._events.copy()
         requests, cache, tokens, stored = _project(self._tallies)
         yield _counter("requests_total", "HTTP requests.", ("route", "method", "status"), requests)
-        yield _counter("upstream_errors_total", "Failed provider attempts.", ("error_type",), errors)
+        yield _counter("upstream_errors_total", "Failed provider attempts.", ("error_type",), self._upstream_errors)
+        yield from self._attempts.families()
+        yield circuit_family(self._circuits)
         yield _latency(self._tallies)
         yield _counter("sentinel_cache_requests_total", "Requests by how the cache took part.", ("outcome", "tier"), cache)
         yield _counter("sentinel_stored_total", "Answers taken into the cache.", (), stored)
         yield _counter("sentinel_tokens_total", "Tokens answered with, by where they came from.", ("type", "source"), tokens)
         yield _counter("sentinel_events_total", "Changes of state that were logged.", ("event",), events)
+        if self._evidence is not None:
+            yield from evidence_families(self._evidence)
 
 
 class _Families(Collector):

@@ -2,7 +2,7 @@
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -48,6 +48,9 @@ class Questions:
     def holds(self, key: str) -> bool:
         return key in self._heads
 
+    def get(self, key: str) -> Head | None:
+        return self._heads.get(key)
+
     def rows(self, scope: str) -> Rows | None:
         found = self._scopes.get(scope)
         return None if found is None else found.rows
@@ -55,6 +58,16 @@ class Questions:
     def waiting(self, scope: str, limit: int) -> tuple[Head, ...]:
         found = self._scopes.get(scope)
         return () if found is None else tuple(islice(found.waiting.values(), limit))
+
+    def walk(self) -> Iterator[tuple[Head, Numbers | None]]:
+        """All of them, with the numbers of their vectors as they are now. Others may come and go between two steps."""
+        for scope in list(self._scopes.values()):
+            for head in list(scope.waiting.values()):
+                yield head, None
+            rows = scope.rows
+            place = 0 if rows is None else len(rows)
+            while rows is not None and (place := min(place, len(rows)) - 1) >= 0:  # what is removed moves rows that were met
+                yield rows.at(place)
 
     def add(self, head: Head, now: float) -> bool:
         """Take a question, in place of an older one under the same key; False if it isn't taken."""

@@ -18,7 +18,7 @@ from sentinel_gateway.core.caching import Head
 from sentinel_gateway.core.matching import Neighbour
 
 if TYPE_CHECKING:  # a name for the type checker: it needs no numpy there
-    from sentinel_gateway.ports import Vector
+    from sentinel_gateway.ports.cache import Vector
 
 Numbers = NDArray[np.int16]
 """Vectors, a row each."""
@@ -85,6 +85,10 @@ class Rows:
         _give_back(self._numbers, end, NUMBERS_BLOCK)
         _give_back(self._signs, end, SIGNS_BLOCK)
 
+    def at(self, place: int) -> tuple[Head, Numbers]:
+        """Who stands in a row, and what is written there now."""
+        return self._heads[place], self._numbers[place // NUMBERS_BLOCK][place % NUMBERS_BLOCK]
+
     def snapshot(self) -> Snapshot:
         return Snapshot(tuple(self._numbers), tuple(self._signs), len(self._heads))
 
@@ -93,8 +97,8 @@ class Rows:
         places = [place for place in places if place < len(self._heads)]
         if not places:
             return []
-        cosines = _cosines(_gather(self._numbers, places), vector)
-        scored = [Neighbour(self._heads[place], cosine) for place, cosine in zip(places, cosines.tolist(), strict=True)]
+        near = cosines(_gather(self._numbers, places), vector).tolist()
+        scored = [Neighbour(self._heads[place], cosine) for place, cosine in zip(places, near, strict=True)]
         scored.sort(key=lambda neighbour: -neighbour.similarity)
         return scored
 
@@ -107,6 +111,18 @@ def encode(vectors: "Sequence[Vector]") -> Numbers:
     """As they are kept."""
     numbers: Numbers = np.rint(np.asarray(vectors) * SCALE).astype(np.int16)
     return numbers
+
+
+def decode(numbers: Numbers) -> "Vector":
+    """The vector that was kept as these, of nearly unit length."""
+    return numbers.astype(np.float32) / np.float32(SCALE)
+
+
+def cosines(numbers: Numbers, vector: "Vector") -> "NDArray[np.float32]":
+    """Of each row with a vector of unit length."""
+    products = np.vecdot(numbers.astype(np.float32), vector) / np.float32(SCALE)
+    true: NDArray[np.float32] = np.minimum(products, np.float32(1.0))
+    return true
 
 
 def signs_of(numbers: Numbers) -> Signs:
@@ -143,18 +159,13 @@ def _shortlist(snapshot: Snapshot, vector: "Vector", size: int) -> list[int]:
 
 
 def _nearest(numbers: Numbers, vector: "Vector", limit: int) -> list[int]:
-    nearest: list[int] = np.argsort(-_cosines(numbers, vector), kind="stable")[:limit].tolist()
+    nearest: list[int] = np.argsort(-cosines(numbers, vector), kind="stable")[:limit].tolist()
     return nearest
 
 
 def _gather(blocks: Sequence[Numbers], places: Sequence[int]) -> Numbers:
     rows = [blocks[place // NUMBERS_BLOCK][place % NUMBERS_BLOCK] for place in places]
     return np.concatenate(rows).reshape(len(rows), -1)
-
-
-def _cosines(numbers: Numbers, vector: "Vector") -> "NDArray[np.float32]":
-    cosines: NDArray[np.float32] = np.minimum(np.vecdot(numbers.astype(np.float32), vector) / np.float32(SCALE), np.float32(1.0))
-    return cosines
 
 
 def _make_room(blocks: list[NDArray[Word]], place: int, size: int, *, axis: int) -> None:

@@ -5,8 +5,9 @@ Whatever would take long for many questions is done in slices, with the event lo
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,10 +18,10 @@ from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Clock, ScopeView, VectorArchive
 from sentinel_gateway.vectors._questions import Questions
-from sentinel_gateway.vectors._rows import Snapshot, encode, search, signs_of
+from sentinel_gateway.vectors._rows import Snapshot, decode, encode, search, signs_of
 
 if TYPE_CHECKING:  # a name for the type checker: it needs no numpy there
-    from sentinel_gateway.ports import Vector
+    from sentinel_gateway.ports.cache import Vector
 
 ON_LOOP: Final = 256
 """Rows that are searched on the event loop, within 0.1 ms (measured)."""
@@ -54,7 +55,11 @@ class MemoryIndex:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sentinel-vectors")
         self._searching = 0
 
-    async def restore(self) -> None:
+    @property
+    def shared(self) -> bool:
+        return False
+
+    async def prepare(self) -> None:
         """Take what the archive holds, except where a newer question has come in. Meanwhile the index works."""
         if self._archive is None:
             return
@@ -102,9 +107,21 @@ class MemoryIndex:
         async with self._clearing:
             if selector.everything:
                 return await self._clear_all()
+            if selector.keys is not None:
+                return await self._clear_keys(selector.keys, lambda head: selector.matches(head, now))
             return await self._clear(lambda head: selector.matches(head, now))
 
+    async def status(self) -> Mapping[str, str]:
+        return {}
+
+    async def questions(self, selector: Selector, now: float) -> AsyncGenerator[list[tuple[Head, "Vector | None"]]]:
+        steps = self._questions.walk()
+        while page := list(islice(steps, SLICE)):
+            yield [(head, None if numbers is None else decode(numbers)) for head, numbers in page if selector.matches(head, now)]
+            await asyncio.sleep(0)
+
     def size(self) -> tuple[int, int]:
+        """Questions held, and how many of them have a vector."""
         return len(self._questions), self._questions.vectors
 
     async def close(self) -> None:
@@ -153,6 +170,17 @@ class MemoryIndex:
             for _ in range(min(SLICE, len(cleared))):
                 cleared.forget_newest()
             await asyncio.sleep(0)
+        return removed
+
+    async def _clear_keys(self, keys: Iterable[str], selected: Callable[[Head], bool]) -> int:
+        removed = 0
+        for step, key in enumerate(keys):
+            head = self._questions.get(key)
+            if head is not None and selected(head):
+                self._questions.forget(key)
+                removed += 1
+            if step % SLICE == 0:
+                await asyncio.sleep(0)
         return removed
 
     async def _clear(self, selected: Callable[[Head], bool]) -> int:

@@ -194,3 +194,18 @@ async def test_no_thread_but_its_own_counts(counter):
     before = len(threads())
     await counter.count(["words " * 1000, "more words"], encoding="cl100k")
     assert len(threads()) - before <= 1
+
+
+async def test_ids_are_the_texts_that_they_were_made_of(counter, tokenizer, encoding):
+    texts = [text for text, _ in corpus.KNOWN if text]
+    ids = [encoded.ids for encoded in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    assert await counter.texts(ids, encoding=encoding) == texts
+    assert await counter.texts([[0], [10_000_000]], encoding=encoding) is None
+
+
+async def test_ids_without_an_encoding_or_with_too_many_waiting_are_nothing(tmp_path):
+    broken = BpeCounter(limits=PATIENT, on_event=lambda *_, **__: None, folder=tmp_path)
+    crowded = BpeCounter(limits=CounterLimits(waiting=0), on_event=lambda *_, **__: None)
+    for counter in (broken, crowded):
+        assert await counter.texts([[0]], encoding="cl100k") is None
+        await counter.close()

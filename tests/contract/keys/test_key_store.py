@@ -27,6 +27,7 @@ WHOLE = {
     "trial": True,
     "limits": Limits(1, 2, 3),
     "user_limits": Limits(None, 5, None),
+    "max_wrong_hit_rate": 0.1,
 }
 
 

@@ -23,6 +23,7 @@ import pytest
 from sentinel_gateway.core import issuance
 from sentinel_gateway.core.issuance import Draw, Minter
 from sentinel_gateway.errors import ConfigurationError, StoreDown
+from sentinel_gateway.stores._state_file import MIGRATIONS
 from tests.contract.keys import writer
 from tests.contract.keys.conftest import OPERATOR, open_state
 from tests.core.keys import GRANT, NOW, PEPPER, minted
@@ -139,7 +140,7 @@ async def test_a_file_of_a_newer_sentinel_is_left_alone(tmp_path):
     database.execute("PRAGMA user_version = 99")
     database.close()
     before = (tmp_path / "sentinel.db").read_bytes()
-    assert "newer Sentinel (schema 99; this one knows 1): run that one" in await refused(tmp_path)
+    assert f"newer Sentinel (schema 99; this one knows {len(MIGRATIONS)}): run that one" in await refused(tmp_path)
     assert (tmp_path / "sentinel.db").read_bytes() == before
 
 

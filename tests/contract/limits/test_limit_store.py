@@ -47,10 +47,10 @@ async def test_it_comes_back_by_and_by(bench):
 
 
 async def test_what_is_left_is_told(bench):
-    first = (await bench.store.take([requests(4), tokens(100, 30)])).standing("requests")
+    first = (await bench.store.take([requests(4), tokens(100, 30)])).standings()[0]
     assert (first.limit, first.remaining) == (4, 3)
     assert 14_900 < first.reset <= 15_000
-    second = (await bench.store.take([requests(4), tokens(100, 0)])).standing("tokens")
+    second = (await bench.store.take([requests(4), tokens(100, 0)])).standings()[1]
     assert (second.limit, second.remaining) == (100, 70)
 
 
@@ -79,9 +79,9 @@ async def test_more_than_the_limit_is_refused_for_good(bench):
 async def test_what_was_not_used_is_given_back_and_never_more(bench):
     await bench.store.take([tokens(10, 8)])
     await bench.store.settle([tokens(10, -5)])
-    assert (await bench.store.take([tokens(10, 0)])).standing("tokens").remaining == 7
+    assert (await bench.store.take([tokens(10, 0)])).standings()[1].remaining == 7
     await bench.store.settle([tokens(10, -50)])
-    assert (await bench.store.take([tokens(10, 0)])).standing("tokens").remaining == 10
+    assert (await bench.store.take([tokens(10, 0)])).standings()[1].remaining == 10
 
 
 async def test_more_than_was_reserved_is_a_debt(bench):

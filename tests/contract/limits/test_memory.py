@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sentinel_gateway.core.limits import charge
+from sentinel_gateway.core.limits import UNIT, charge
 from sentinel_gateway.stores.memory_limits import MOST_USERS, SMALL, MemoryLimits
 from tests.fakes import FakeClock, at_once
 
@@ -113,6 +113,37 @@ def test_more_tokens_than_were_reserved_are_booked_on_the_user(store):
     at_once(store.settle([user("mine", kind="tokens", amount=61)]))
     assert not admitted(store, user("mine", kind="tokens"))
     assert admitted(store, user("other", kind="tokens"))
+
+
+def test_what_another_store_says_is_known(store, clock):
+    store.learn(key(60), 30 * UNIT)
+    assert store.spent("requests:k") == 30 * UNIT
+    clock.now += 10
+    assert store.known() == {"requests:k": (20 * UNIT, int(clock.now * 1000), 60)}
+    assert sum(admitted(store, key(60)) for _ in range(60)) == 40
+    store.learn(key(60), 0)
+    assert store.buckets() == 0
+    assert store.spent("requests:k") == 0
+
+
+def test_places_in_flight_are_not_what_refills_by_itself(store):
+    assert admitted(store, user("mine", kind="concurrency"), key(60))
+    assert list(store.known()) == ["requests:k"]
+
+
+def test_what_another_store_says_of_users_is_bounded_as_well(store):
+    for n in range(1000):
+        store.learn(user(n), UNIT)
+    assert store.buckets() == MOST
+    assert sum(admitted(store, user(n, limit=1)) for n in range(MOST)) == 0
+
+
+def test_what_was_learnt_is_dropped_when_it_is_whole(store, clock):
+    for n in range(SMALL):
+        store.learn(key(name=n), 1)
+    clock.now += 60
+    store.learn(key(name="one more"), 1)
+    assert repr(store) == "<MemoryLimits 1 buckets>"
 
 
 def test_whole_buckets_are_dropped_when_the_table_has_doubled(store, clock):

@@ -1,5 +1,6 @@
 """`limits.lua` on a real Redis takes exactly what `core/limits.py` says."""
 
+import time
 from importlib import resources
 from random import Random
 
@@ -21,13 +22,18 @@ def server(redis_url):
 
 @pytest.fixture
 def run(server):
-    """run(how, charges, holder="h", lease=...) is (taken, the server's time, what was spent of each before)."""
+    """run(how, charges, holder="h", lease=..., known=0, born=0) is (taken, the server's time, what was spent of each before).
+
+    `run.born` is then the birth of each.
+    """
     script = server.register_script(SCRIPT)
 
-    def run(how, charges, *, holder="h", lease=LEASE):
-        numbers = [number for charge in charges for number in (charge.rate, charge.capacity, charge.cost)]
-        taken, now, *spent = script(keys=[charge.bucket for charge in charges], args=[how, holder, lease, *numbers])
-        return bool(taken), now, spent
+    def run(how, charges, *, holder="h", lease=LEASE, known=0, born=0):
+        numbers = [number for charge in charges for number in (charge.rate, charge.capacity, charge.cost, known, born)]
+        taken, now, *rest = script(keys=[charge.bucket for charge in charges], args=[how, holder, lease, *numbers])
+        run.born = rest[len(charges) :]
+        assert len(run.born) == len(charges)
+        return bool(taken), now, rest[: len(charges)]
 
     return run
 
@@ -64,7 +70,7 @@ def test_differential(run, steps, seed):
         taken, now, spent = run("settle" if settling else "take", charges, holder=holder)
         known = [states.get(charge.bucket) for charge in charges]
         assert spent == [refilled(state, now) if state else 0 for state in known]
-        assert taken == (settling or judge(charges, known, now).refused is None)
+        assert taken == (settling or judge(charges, states.get, now).refused is None)
         admitted, refused = admitted + taken, refused + (not taken)
         if taken:
             for charge, before in zip(charges, spent, strict=True):
@@ -82,11 +88,51 @@ def test_differential(run, steps, seed):
     assert refused > steps / 20
 
 
-def test_a_bucket_is_kept_until_it_is_whole(run, server):
+def test_a_bucket_is_kept_as_long_as_anybody_may_know_of_something_spent(run, server):
+    """What was given back is not remembered by those who have not looked since."""
     assert run("take", [requests(60, 30)])[0]
     assert 29_000 < server.pttl("{t}:requests:key:k") <= 30_000
-    run("settle", [requests(60, -30)])
-    assert server.keys() == []
+    born = run.born
+    assert run("settle", [requests(60, -30)])[0]
+    assert 29_000 < server.pttl("{t}:requests:key:k") <= 30_000
+    assert run("take", [requests(60, 0)], known=30 * UNIT, born=born[0])[2] == [0]
+    assert run.born == born != [0]
+    assert run("take", [requests(6000, 10)])[0]
+    run("settle", [requests(6000, -10, name="{t}:requests:other")])
+    time.sleep(0.15)
+    assert server.keys() == [b"{t}:requests:key:k"], "what is whole is not there"
+
+
+def test_what_a_caller_knows_to_be_spent_is_spent_if_the_bucket_was_lost(run, server):
+    """It was dropped, or all were, or a caller who knew less has begun it anew. The larger of both holds, and is kept."""
+    known = 50 * UNIT
+    taken, _, spent = run("take", [requests(60, 11)], known=known, born=7)
+    assert (taken, spent) == (False, [known])
+    assert 49_900 < server.pttl("{t}:requests:key:k") <= 50_000, "though it was refused"
+    server.flushall()
+    assert run("take", [requests(60, 1)], known=3 * UNIT, born=7)[0]
+    (born,) = run.born
+    assert not run("take", [requests(60, 11)], known=known, born=7)[0]
+    assert run.born == [born]
+    _, _, (spent,) = run("take", [requests(60, 1)], known=55 * UNIT, born=born)
+    assert 49 * UNIT < spent <= 50 * UNIT, "who has seen it since knows no better"
+    run("settle", [requests(60, 0)], known=70 * UNIT)
+    assert 69 * UNIT < run("take", [requests(60, 0)])[2][0] <= 70 * UNIT, "one who does not say which may know better"
+
+
+def test_a_caller_holds_the_places_that_it_knows_to_hold(run, server):
+    assert run("take", [places(3)], known=2 * UNIT)[2] == [2 * UNIT]
+    assert not run("take", [places(3)], holder="other", known=3 * UNIT)[0]
+    assert server.zrange("{t}:concurrency:key:k", 0, -1) == [b"h"]
+
+
+def test_a_place_that_is_taken_again_is_kept_for_longer(run, server):
+    assert run("take", [places(2)], holder="mine", lease=200)[0]
+    assert run("settle", [places(2)], holder="mine", lease=LEASE)[0]
+    assert server.zcard("{t}:concurrency:key:k") == 1
+    assert 59_000 < server.pttl("{t}:concurrency:key:k") <= LEASE
+    time.sleep(0.25)
+    assert run("take", [places(2, 0)])[2] == [UNIT]
 
 
 def test_looking_writes_nothing(run, server):
@@ -120,7 +166,7 @@ def test_a_place_is_given_back_once(run):
 def test_a_clock_that_jumped_back_refills_nothing(run, server):
     """As after a fail-over to a server whose clock is behind."""
     _, now, _ = run("take", [requests(60, 0)])
-    server.set("{t}:requests:key:k", f"{60 * UNIT} {now + 3_600_000} 60")
+    server.set("{t}:requests:key:k", f"{60 * UNIT} {now + 3_600_000} 60 1")
     assert not run("take", [requests(60)])[0]
     assert run("settle", [requests(60, 0)])[2] == [60 * UNIT]
 

@@ -1,10 +1,12 @@
 """What every provider owes to the path: `ports.Provider` and `ports.ChunkStream`, on each adapter there is."""
 
 import asyncio
+import base64
 import copy
+import struct
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +19,16 @@ from sentinel_gateway.core.streaming import Fold
 from sentinel_gateway.errors import UpstreamError
 from sentinel_gateway.ports import Provider, UpstreamCall
 from sentinel_gateway.providers._http import HttpClient
+from sentinel_gateway.providers._provider import ProviderConfig
+from sentinel_gateway.providers._sigv4 import Credentials
+from sentinel_gateway.providers._translated import Dialect, TranslatedProvider
+from sentinel_gateway.providers.anthropic import Anthropic
+from sentinel_gateway.providers.bedrock import Bedrock, Signer
 from sentinel_gateway.providers.demo import DemoProvider, Pace
-from sentinel_gateway.providers.openai import OpenAIProvider, ProviderConfig
+from sentinel_gateway.providers.gemini import Gemini
+from sentinel_gateway.providers.openai import OpenAIProvider
+from tests.native import AnthropicVoice, BedrockVoice, GeminiVoice, NativeUpstream, Voice
+from tests.native import Fault as NativeFault
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +47,7 @@ class World:
 
     provider: Provider
     model: str
+    most_choices: int = 128
 
     def failing(self, status: int) -> str:
         """A model whose next call fails so."""
@@ -95,25 +106,96 @@ class DemoWorld(World):
         return "demo-cut"
 
 
+@dataclass
+class NativeWorld(World):
+    upstream: NativeUpstream
+    provider: Provider
+    model: str
+    most_choices: int
+
+    def failing(self, status: int) -> str:
+        self.upstream.script(NativeFault(status=status))
+        return self.model
+
+    def hanging(self) -> str:
+        self.upstream.script(NativeFault(hangs=True))
+        return self.model
+
+    def cut(self) -> str:
+        self.upstream.script(NativeFault(cuts=2))
+        return self.model
+
+    async def closed(self) -> None:
+        await self.upstream.settle()
+        assert self.upstream.left == 1
+
+
+Opening = Callable[[HttpClient], AbstractAsyncContextManager[World]]
+
+
+def native(voice: type[Voice], dialect: Callable[[ProviderConfig], Dialect], *, choices: int) -> Opening:
+    """The adapter of a dialect, before a mock that speaks it."""
+
+    @asynccontextmanager
+    async def opened(http: HttpClient) -> AsyncIterator[World]:
+        async with NativeUpstream(voice()) as upstream:
+            config = ProviderConfig("mock", upstream.base_url)
+            provider = TranslatedProvider(config, dialect(config), http)
+            yield NativeWorld(upstream, provider, voice.model, choices)
+
+    return opened
+
+
+def bedrock(config: ProviderConfig) -> Bedrock:
+    return Bedrock(config, Signer(Credentials("AKIDEXAMPLE", "secret"), "us-east-1", time.time))
+
+
+NATIVE = {
+    "anthropic": native(AnthropicVoice, Anthropic, choices=1),
+    "gemini": native(GeminiVoice, Gemini, choices=128),
+    "bedrock": native(BedrockVoice, bedrock, choices=1),
+}
+
+
 @asynccontextmanager
-async def chaos() -> AsyncIterator[World]:
-    async with ChaosUpstream() as upstream, HttpClient(node="n1", version="1") as http:
+async def chaos(http: HttpClient) -> AsyncIterator[World]:
+    async with ChaosUpstream() as upstream:
         yield ChaosWorld(upstream, OpenAIProvider(ProviderConfig("mock", upstream.base_url), http))
 
 
 @asynccontextmanager
-async def demo() -> AsyncIterator[World]:
+async def demo(http: HttpClient) -> AsyncIterator[World]:
     yield DemoWorld()
 
 
-@pytest.fixture(params=[chaos, demo])
-async def world(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[World]:
-    async with request.param() as opened:
+@pytest.fixture(scope="module")
+async def http(anyio_backend: object) -> AsyncIterator[HttpClient]:
+    async with HttpClient(node="n1", version="1") as client:
+        yield client
+
+
+EMBEDDING = {"openai": chaos, "demo": demo}
+"""Those that make vectors as well."""
+
+
+@pytest.fixture(params=[*EMBEDDING.values(), *NATIVE.values()], ids=[*EMBEDDING, *NATIVE])
+async def world(request: pytest.FixtureRequest, http: HttpClient) -> AsyncIterator[World]:
+    async with request.param(http) as opened:
+        yield opened
+
+
+@pytest.fixture(params=EMBEDDING.values(), ids=EMBEDDING)
+async def embedding(request: pytest.FixtureRequest, http: HttpClient) -> AsyncIterator[World]:
+    async with request.param(http) as opened:
         yield opened
 
 
 def call(world: World, model: str = "", **fields: Any) -> UpstreamCall:
     return UpstreamCall({**FIELDS, **fields}, model or world.model, "sentinel-1")
+
+
+def embed(world: World, asked: Any, *, model: str = "", **fields: Any) -> UpstreamCall:
+    return UpstreamCall({"model": "what-the-caller-wrote", "input": asked, **fields}, model or world.model, "sentinel-1")
 
 
 async def whole_stream(world: World, asked: UpstreamCall) -> tuple[list[Chunk], bool]:
@@ -159,6 +241,11 @@ async def test_a_stream_always_reports_usage(world: World):
 
 
 async def test_several_choices(world: World):
+    if world.most_choices == 1:
+        with pytest.raises(UpstreamError, match="can't be given 'n'") as caught:
+            await world.provider.complete(call(world, n=3))
+        assert (caught.value.http_status, caught.value.param, caught.value.next_target) == (400, "n", True)
+        return
     completion = await world.provider.complete(call(world, n=3))
     texts = [choice["message"]["content"] for choice in completion.answer.fields["choices"]]
     assert len(set(texts)) == 3
@@ -298,6 +385,29 @@ async def test_calls_side_by_side_get_their_own_answers(world: World):
 async def test_the_same_question_gets_the_same_answer(world: World):
     first, second = [(await world.provider.complete(call(world))).answer.fields["choices"] for _ in range(2)]
     assert first == second
+
+
+async def test_an_item_has_one_vector_in_whatever_batch(embedding: World):
+    alone = [await embedding.provider.embed(embed(embedding, item)) for item in ("Ulm", "Passau", [1, 2])]
+    ((ulm,), (passau,), (ids,)) = [embedded.vectors for embedded in alone]
+    batch = await embedding.provider.embed(embed(embedding, ["Passau", "Ulm"]))
+    assert batch.vectors == (passau, ulm)
+    assert batch.tokens == sum(embedded.tokens for embedded in alone[:2]) > 0
+    assert alone[2].tokens == 2
+    assert len({ulm, passau, ids}) == 3
+
+
+async def test_a_vector_is_as_long_and_as_written_as_was_asked_for(embedding: World):
+    (numbers,) = (await embedding.provider.embed(embed(embedding, "Ulm", dimensions=5))).vectors
+    (packed,) = (await embedding.provider.embed(embed(embedding, "Ulm", dimensions=5, encoding_format="base64"))).vectors
+    assert list(struct.unpack("<5f", base64.b64decode(msgspec.json.decode(packed)))) == msgspec.json.decode(numbers)
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+async def test_each_failure_of_embeddings_is_the_documented_error(embedding: World, status):
+    with pytest.raises(UpstreamError) as caught:
+        await embedding.provider.embed(embed(embedding, "Ulm", model=embedding.failing(status)))
+    assert (type(caught.value).__name__, caught.value.http_status) == STATUSES[status]
 
 
 async def test_models_are_listed(world: World):

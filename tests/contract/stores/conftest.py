@@ -1,23 +1,33 @@
 """The stores under test, all in the shape of a `ReplyStore`, and what was told of them."""
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import anyio
 import msgspec
 import pytest
 
 from sentinel_gateway.core.caching import Entry, Selector, Tier
-from sentinel_gateway.ports import ReplyStore
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ports import Clock, ReplyStore
+from sentinel_gateway.stores._redis import RedisLimits, RedisLink, open_link
 from sentinel_gateway.stores.memory import MemoryStore
+from sentinel_gateway.stores.redis import RedisStore
 from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
+from tests.servers import RedisCluster, RedisServer
 
 NOW = 1_800_000_300.0
 """In the middle of a sweep's step, so that a second more or less is the same step."""
+Servers = Callable[[str], RedisServer | RedisCluster]
 PATIENT = SqliteLimits(deadline=5.0)
 """For tests that are about something else than deadlines, on machines that are busy."""
+
+
+UNHURRIED = RedisLimits(place=5.0, call=5.0, connect=5.0, slow=5.0, patient=5.0)
+"""As PATIENT."""
 
 
 class Store(ReplyStore, Protocol):
@@ -59,6 +69,9 @@ class Told:
 
     def __call__(self, event: str, **fields: str | float | bool | None) -> None:
         self.events.append((event, fields))
+
+    note = __call__
+    """So that it passes for an `Events`."""
 
     @property
     def names(self) -> list[str]:
@@ -102,11 +115,47 @@ async def knows_its_keys(store: SqliteStore) -> None:
     await until(lambda: answers_at_once(store, f"strange-{next(strange)}"))
 
 
-ADAPTERS = ("memory", "sqlite")
+REDIS = ("redis7", "redis8", "redis_cluster")
+ADAPTERS = ("memory", "sqlite", *REDIS)
+SECRET = b"the same on all nodes, by chance"
 
 
-async def open_adapter(name: str, folder: Path, told: Callable[..., None]) -> Store:
-    return MemoryReplies() if name == "memory" else await open_sqlite(folder, told)
+class RedisReplies(RedisStore):
+    """With a link of its own."""
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        told: "Told",
+        *,
+        limits: RedisLimits,
+        clock: Clock = lambda: NOW,
+        secret: bytes = SECRET,
+        stale: float = 0.0,
+    ) -> Self:
+        """Connected, if it can be."""
+        link = open_link(url, name="test", clock=time.monotonic, events=told, limits=limits)
+        with contextlib.suppress(StoreDown):
+            await link.check()
+        return cls(link, secret=secret, clock=clock, on_event=told, stale=stale)
+
+    @property
+    def link(self) -> RedisLink:
+        return self._link
+
+    async def close(self) -> None:
+        await super().close()
+        await self._link.close()
+
+
+async def open_adapter(name: str, folder: Path, told: "Told", servers: Servers) -> Store:
+    """`servers` are asked for only those that the adapter needs."""
+    if name not in REDIS:
+        return MemoryReplies() if name == "memory" else await open_sqlite(folder, told)
+    server = servers(name)
+    server.flush()
+    return await RedisReplies.open(server.url, told, limits=UNHURRIED)
 
 
 @pytest.fixture
@@ -116,7 +165,7 @@ def told() -> Told:
 
 @pytest.fixture(params=ADAPTERS)
 async def store(request, tmp_path, told, anyio_backend) -> AsyncIterator[Store]:
-    store = await open_adapter(request.param, tmp_path, told)
+    store = await open_adapter(request.param, tmp_path, told, request.getfixturevalue)
     yield store
     await store.close()
 

@@ -39,24 +39,29 @@ SELECTORS = st.builds(
     tag=st.none() | NAMES,
     writer=st.none() | NAMES,
     older_than=st.none() | AGES,
+    keys=st.none() | st.frozensets(KEYS),
 )
 
 
 class Clearing(RuleBasedStateMachine):
     adapter = ""
+    servers = None
 
     def __init__(self):
         super().__init__()
         self.model: dict[str, Entry] = {}
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self.store = self.runner.run(open_adapter(self.adapter, Path(self.folder.name), Told()))
+        self.store = self.runner.run(open_adapter(self.adapter, Path(self.folder.name), Told(), self.servers))
 
     @rule(entries=st.lists(ENTRIES, min_size=1, max_size=8))
     def put(self, entries):
+        self.runner.run(self.take(entries))
+        self.model |= {entry.key: entry for entry in entries}
+
+    async def take(self, entries):
         for entry in entries:
             self.store.put(entry)
-            self.model[entry.key] = entry
 
     @rule(selector=SELECTORS, drift=st.sampled_from([0.0, 0.1, 1 / 3]))
     def clear(self, selector, drift):
@@ -88,7 +93,8 @@ class Clearing(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_every_clear_means_what_the_selector_means(adapter):
-    machine = type(f"Clearing_{adapter}", (Clearing,), {"adapter": adapter})
+def test_every_clear_means_what_the_selector_means(adapter, request):
+    servers = staticmethod(request.getfixturevalue)
+    machine = type(f"Clearing_{adapter}", (Clearing,), {"adapter": adapter, "servers": servers})
     examples = settings(max_examples=20, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     run_state_machine_as_test(machine, settings=examples)

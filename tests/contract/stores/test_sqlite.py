@@ -8,6 +8,7 @@ import time
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 
 from sentinel_gateway.core.caching import Selector
@@ -166,6 +167,21 @@ async def test_expired_entries_leave_the_file(tmp_path, told):
         while await store.count() > 1:
             await store.flush()
     assert await store.get("stays") is not None
+    await store.close()
+
+
+async def test_what_may_serve_when_it_has_expired_stays_for_longer(tmp_path, told):
+    clock = itertools.count(NOW)
+    limits = msgspec.structs.replace(PATIENT, stale=3600.0)
+    store = await open_sqlite(tmp_path, told, limits=limits, clock=lambda: next(clock))
+    store.put(make_entry("k", expires=NOW + 3000))
+    store.put(make_entry("gone", expires=NOW - 1200))
+    await store.flush()
+    clock = itertools.count(NOW + 3601)
+    with anyio.fail_after(10):
+        while await store.count() > 1:
+            await store.flush()
+    assert await store.get("k") == make_entry("k", expires=NOW + 3000)
     await store.close()
 
 

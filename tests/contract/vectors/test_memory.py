@@ -118,7 +118,7 @@ async def test_a_restart_loses_nothing(opened):
     await before.attach([(head, unit(number)) for number, head in enumerate(heads) if number % 5])
     assert {key for _, key in archive.vectors} == {str(number) for number in range(100) if number % 5}
     after = opened(archive)
-    await after.restore()
+    await after.prepare()
     assert after.size() == before.size() == (100, 80)
     for number in range(100):
         scope = f"scope-{number % 3}"
@@ -135,7 +135,7 @@ async def test_vectors_of_another_model_are_not_restored_but_their_questions_are
         before.add(head)
     await before.attach([(head, unit(1)) for head in heads])
     after = opened(archive, model="another")
-    await after.restore()
+    await after.prepare()
     assert after.size() == (10, 0)
     assert (await after.view("scope", waiting=10)).waiting == tuple(heads)
 
@@ -148,7 +148,7 @@ async def test_bytes_that_are_no_vector_are_not_restored(opened, kept):
     await index.attach([(make_head("b"), unit(2))])
     archive.vectors[MODEL, "a"] = kept
     after = opened(archive)
-    await after.restore()
+    await after.prepare()
     assert after.size() == (2, 1)
     assert await keys(after, unit(2)) == ["b"]
 
@@ -161,7 +161,7 @@ async def test_what_came_in_meanwhile_is_newer_than_the_archive(opened, clock):
     new = make_head("a")
     index.add(new)
     await index.attach([(new, unit(1))])
-    await index.restore()
+    await index.prepare()
     assert [n.head for n in await index.nearest("scope", unit(1), limit=1)] == [new]
     assert index.size() == (101, 1)
 
@@ -174,14 +174,14 @@ async def test_restoring_more_than_there_is_room_for(opened):
         whole.add(head)
         await whole.attach([(head, unit(number))])
     index = opened(archive, questions=10)
-    await index.restore()
+    await index.prepare()
     assert index.size() == (10, 10)
     assert await keys(index, unit(99), limit=1) == ["99"]
 
 
 async def test_an_index_without_an_archive_starts_empty(opened):
     index = opened()
-    await index.restore()
+    await index.prepare()
     assert index.size() == (0, 0)
 
 
@@ -197,7 +197,7 @@ async def test_restoring_and_clearing_let_others_have_their_turn(opened):
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    for work in (index.restore, lambda: index.clear(Selector(tag="none"), 0.0), lambda: index.clear(Selector(), 0.0)):
+    for work in (index.prepare, lambda: index.clear(Selector(tag="none"), 0.0), lambda: index.clear(Selector(), 0.0)):
         turns = 0
         await work()
         assert turns >= 1000 // 16
@@ -290,6 +290,15 @@ async def test_rows_hold_what_they_should_while_they_grow_and_shrink(opened, cou
         for number in part[:10]:
             assert await keys(index, vectors[number], limit=1) != [str(number)]
     assert index.size() == (0, 0)
+
+
+async def test_a_new_answer_may_move_its_question_to_another_scope(opened):
+    index = opened()
+    await fill(index, 1, "old")
+    index.add(make_head("old-0", "new"))
+    assert await keys(index, unit(0), "old") == []
+    assert (await index.view("old", waiting=8)) == ScopeView(0, ())
+    assert (await index.view("new", waiting=8)).waiting == (make_head("old-0", "new"),)
 
 
 async def test_it_tells_its_state(opened):

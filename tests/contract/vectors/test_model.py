@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sentinel_gateway.core.caching import Head, Selector
-from tests.contract.vectors.conftest import ADAPTERS, FakeArchive, make_head, open_adapter, open_memory, unit
+from sentinel_gateway.ports import VectorIndex
+from tests.contract.vectors.conftest import ADAPTERS, FakeArchive, Settled, held, make_head, open_adapter, open_memory, unit
 from tests.fakes import FakeClock
 
 SCOPES = st.sampled_from(["one", "other"])
@@ -61,7 +62,8 @@ class NaiveIndex:
 
 
 class IndexMachine(RuleBasedStateMachine):
-    adapter = ""
+    moves = True
+    """May a key be added in another scope than before? In the product it never is."""
 
     @initialize()
     def open(self) -> None:
@@ -69,10 +71,21 @@ class IndexMachine(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.naive = NaiveIndex()
         self.made: list[Head] = []
-        self.index = self.run(open_adapter(self.adapter, self.clock))
+        self.index = self.run(self.opened())
+
+    async def opened(self) -> VectorIndex:
+        raise NotImplementedError
 
     def run(self, work):
         return self.runner.run(work)
+
+    def do(self, change, what):
+        """As on the path: on the event loop."""
+
+        async def at_once():
+            change(what)
+
+        self.run(at_once())
 
     def teardown(self) -> None:
         if hasattr(self, "index"):
@@ -81,9 +94,10 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS, scope=SCOPES, tag=st.sampled_from(["red", "blue"]), age=st.integers(0, 3))
     def add(self, key, scope, tag, age):
+        scope = scope if self.moves else ("one", "other")[int(key) % 2]
         head = make_head(key, scope, tags=(tag,), created=self.clock.now - age)
         self.made.append(head)
-        self.index.add(head)
+        self.do(self.index.add, head)
         self.naive.add(head)
 
     @precondition(lambda self: self.made)
@@ -100,14 +114,32 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(which=st.lists(st.integers(0, 50), max_size=3))
     def drop(self, which):
         heads = [self.made[number % len(self.made)] for number in which]
-        self.index.drop(heads)
+        self.do(self.index.drop, heads)
         for head in heads:
             self.naive.drop(head)
 
-    @rule(tag=st.sampled_from(["red", "blue", None]), older_than=st.sampled_from([None, 1.0]))
-    def clear(self, tag, older_than):
-        selector = Selector(tag=tag, older_than=older_than)
+    @rule(
+        tag=st.sampled_from(["red", "blue", None]),
+        older_than=st.sampled_from([None, 1.0]),
+        keys=st.none() | st.frozensets(KEYS),
+    )
+    def clear(self, tag, older_than, keys):
+        selector = Selector(tag=tag, older_than=older_than, keys=keys)
         assert self.run(self.index.clear(selector, self.clock.now)) == self.naive.clear(selector, self.clock.now)
+
+    @rule(tag=st.sampled_from(["red", "blue", None]))
+    def tell_questions(self, tag):
+        selector = Selector(tag=tag)
+        expected = {key: held for key, held in self.naive.questions.items() if selector.matches(held.head, self.clock.now)}
+        found = dict(self.run(self.list_questions(selector)))
+        assert {head.key: head for head in found} == {key: held.head for key, held in expected.items()}
+        for head, vector in found.items():
+            true = expected[head.key].vector
+            assert (vector is None) == (true is None)
+            assert vector is None or vector == pytest.approx(true, abs=1e-3)
+
+    async def list_questions(self, selector):
+        return [question async for page in self.index.questions(selector, self.clock.now) for question in page]
 
     @rule(scope=SCOPES, seed=SEEDS, away=st.sampled_from([0.0, 0.1, 0.7]), limit=st.integers(1, 15))
     def search(self, scope, seed, away, limit):
@@ -125,8 +157,9 @@ class IndexMachine(RuleBasedStateMachine):
     def the_same_is_held(self):
         if not hasattr(self, "index"):
             return
-        held = self.naive.questions.values()
-        assert self.index.size() == (len(held), sum(question.vector is not None for question in held))
+        questions = self.naive.questions.values()
+        with_vector = sum(question.vector is not None for question in questions)
+        assert self.run(held(self.index, "one", "other")) == (len(questions), with_vector)
         for scope in ("one", "other"):
             view = self.run(self.index.view(scope, waiting=100))
             assert list(view.waiting) == self.naive.waiting(scope)
@@ -136,14 +169,10 @@ class IndexMachine(RuleBasedStateMachine):
 class MemoryMachine(IndexMachine):
     """As above, and now and then restarted from its archive, which holds the stored questions in their order of age."""
 
-    adapter = "memory"
-
     @initialize()
     def open(self) -> None:
-        super().open()
-        self.run(self.index.close())
         self.archive = FakeArchive(page=3)
-        self.index = self.run(self.opened())
+        super().open()
 
     async def opened(self):
         return open_memory(self.clock, archive=self.archive)
@@ -155,11 +184,25 @@ class MemoryMachine(IndexMachine):
         alive = {key for key, question in self.naive.questions.items() if question.vector is not None}
         self.archive.vectors = {(model, key): kept for (model, key), kept in self.archive.vectors.items() if key in alive}
         self.index = self.run(self.opened())
-        self.run(self.index.restore())
+        self.run(self.index.prepare())
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_it_agrees_with_a_naive_index(adapter):
-    machine = {"memory": MemoryMachine}[adapter]
-    machine.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
+def test_it_agrees_with_a_naive_index(adapter, servers):
+    class SharedMachine(IndexMachine):
+        """As above; other indexes over the same server come and go, and each sees what the others did."""
+
+        moves = False
+
+        async def opened(self):
+            return await open_adapter(adapter, self.clock, servers)
+
+        @rule()
+        def change_node(self):
+            self.run(self.index.close())
+            self.clock.now += 0.001  # nodes put what waits in order by their clocks
+            self.index = Settled(self.run(servers.node(adapter, self.clock)))
+
+    machine = MemoryMachine if adapter == "memory" else SharedMachine
+    machine.TestCase.settings = settings(max_examples=40 if adapter == "memory" else 15, stateful_step_count=40)
     machine.TestCase("runTest").runTest()

@@ -74,3 +74,32 @@ export async function models() {
   for await (const model of client.models.list()) ids.push(model.id);
   return ids;
 }
+
+export async function embeddings(...texts) {
+  const answer = await client.embeddings.create({ model: "demo", input: texts });
+  return { vectors: answer.data.map((item) => item.embedding), tokens: answer.usage.total_tokens };
+}
+
+export async function completion(text) {
+  const answer = await client.completions.create({ model: "demo", prompt: text });
+  const pieces = [];
+  for await (const chunk of await client.completions.create({ model: "demo", prompt: text, stream: true })) {
+    pieces.push(chunk.choices[0].text);
+  }
+  return { text: answer.choices[0].text, pieces, tokens: answer.usage.total_tokens };
+}
+
+export async function response(text) {
+  const answer = await client.responses.create({ model: "demo", input: text });
+  const pieces = [];
+  const events = client.responses.stream({ model: "demo", input: text });
+  for await (const event of events) {
+    if (event.type === "response.output_text.delta") pieces.push(event.delta);
+  }
+  const same = (await events.finalResponse()).output_text === answer.output_text;
+  return { text: answer.output_text, pieces, same, tokens: answer.usage.total_tokens };
+}
+
+export async function response_cut(text) {
+  for await (const _ of await client.responses.create({ model: "demo", input: text, stream: true }));
+}

@@ -68,3 +68,28 @@ def leave(text):
 
 def models():
     return [model.id for model in client.models.list()]
+
+
+def embeddings(*texts):
+    answer = client.embeddings.create(model="demo", input=list(texts))
+    return {"vectors": [item.embedding for item in answer.data], "tokens": answer.usage.total_tokens}
+
+
+def completion(text):
+    answer = client.completions.create(model="demo", prompt=text)
+    pieces = [chunk.choices[0].text for chunk in client.completions.create(model="demo", prompt=text, stream=True)]
+    return {"text": answer.choices[0].text, "pieces": pieces, "tokens": answer.usage.total_tokens}
+
+
+def response(text):
+    answer = client.responses.create(model="demo", input=text)
+    with client.responses.stream(model="demo", input=text) as events:
+        pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
+        last = events.get_final_response()
+    same = last.output_text == answer.output_text
+    return {"text": answer.output_text, "pieces": pieces, "same": same, "tokens": answer.usage.total_tokens}
+
+
+def response_cut(text):
+    for _ in client.responses.create(model="demo", input=text, stream=True):
+        pass

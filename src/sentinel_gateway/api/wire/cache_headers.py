@@ -2,11 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
 from sentinel_gateway.api.asgi import Header, Lines
-from sentinel_gateway.core.caching import YEAR, Hit, NotStorable, Store, Wish
+from sentinel_gateway.core.caching import YEAR, Hit, NotStorable, Step, Store, Tier, Why, Wish
+from sentinel_gateway.core.explanation import Explanation
 from sentinel_gateway.errors import InvalidHeader
 from sentinel_gateway.pipeline.journey import Journey
 
@@ -15,6 +17,8 @@ _NAME: Final = re.compile(r"[\w.:/-]{1,128}", re.ASCII)
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _SECONDS: Final = re.compile(r"[0-9]{1,10}")
 _SIMILARITY: Final = re.compile(r"0(\.[0-9]{1,6})?|1(\.0{1,6})?")
+STATUSES: Final = 256
+"""Values of Cache-Status that are remembered: most misses are told in the same words."""
 _TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
 _DEFAULT: Final = Wish()
 
@@ -133,7 +137,8 @@ PRIVATE: Final = Lines(b"cache-control: private, no-store\r\nvary: Accept-Encodi
 
 _TOLD: Final = b"cache-status: sentinel-%b;hit;ttl=%d\r\nage: %d\r\n" + PRIVATE.raw
 _EXACT: Final = b"x-cache: exact\r\n" + _TOLD
-_SEMANTIC: Final = b"x-cache: semantic\r\nx-cache-similarity: %b\r\nx-cache-matched-id: %b\r\n" + _TOLD
+_STALE: Final = b"x-cache: exact\r\nx-cache-stale: true\r\n" + _TOLD
+_SEMANTIC: Final = b"x-cache: semantic\r\nx-cache-similarity: %b\r\nx-cache-confidence: %b\r\nx-cache-matched-id: %b\r\n" + _TOLD
 _PASSED: Final = b"x-cache: %b\r\ncache-status: %b\r\n" + PRIVATE.raw
 
 
@@ -141,9 +146,13 @@ def hit_headers(hit: Hit, now: float) -> Lines:
     """Headers of an answer from the cache."""
     entry = hit.entry
     told = hit.tier.encode(), entry.expires - now, max(0.0, now - entry.created)
+    if hit.stale:
+        tier, ttl, age = told
+        return Lines(_STALE % (tier, math.floor(ttl), age))
     if hit.similarity is None:
         return Lines(_EXACT % told)
-    return Lines(_SEMANTIC % (_similarity(hit.similarity), _shown_id(entry.key), *told))
+    sure = hit.similarity if hit.confidence is None else hit.confidence
+    return Lines(_SEMANTIC % (_similarity(hit.similarity), _similarity(sure), _shown_id(entry.key), *told))
 
 
 def _similarity(cosine: float) -> bytes:
@@ -164,13 +173,21 @@ def cache_status(journey: Journey) -> str:
     """RFC 9211: one member a tier, the one nearest to the provider first."""
     if journey.miss is None:
         return "sentinel;fwd=bypass"
+    kept = journey.kept
+    tiers = kept.tiers if isinstance(kept, Store) else ()
+    why = kept.why if isinstance(kept, NotStorable) else None
+    return _members(journey.miss.steps, tiers, why, collapsed=journey.outcome == "coalesced")
+
+
+@lru_cache(STATUSES)
+def _members(steps: tuple[Step, ...], tiers: tuple[Tier, ...], why: Why | None, *, collapsed: bool) -> str:
     members = []
-    collapsed = ";collapsed" if journey.outcome == "coalesced" else ""
-    for step in journey.miss.steps:
-        detail = step.detail or (f"uncacheable-{journey.kept.why}" if isinstance(journey.kept, NotStorable) else None)
-        stored = ";stored" if isinstance(journey.kept, Store) and step.tier in journey.kept.tiers else ""
+    for step in steps:
+        detail = step.detail or (f"uncacheable-{why}" if why else None)
+        stored = ";stored" if step.tier in tiers else ""
         members.append(
-            f"sentinel-{step.tier};fwd={step.forward}{collapsed}{stored}{f';detail={_quoted(detail)}' if detail else ''}"
+            f"sentinel-{step.tier};fwd={step.forward}{';collapsed' if collapsed else ''}{stored}"
+            f"{f';detail={_quoted(detail)}' if detail else ''}"
         )
     return ", ".join(members)
 
@@ -180,10 +197,14 @@ def _quoted(text: str) -> str:
 
 
 def explain_header(journey: Journey, key: str, hit: Hit | None, now: float) -> Header:
-    """`x-cache-explain`, for a caller who asked: key, route and verdict in one line."""
+    """`x-cache-explain`, for a caller who asked: key, route, what was near and the verdict in one line. No question's text."""
     parts = [f"key={key[:16]}", f"target={journey.target}"]
     if journey.similarity:
         parts.append(f"nearest question {_similarity(journey.similarity).decode()}")
+    if journey.explanation is not None:
+        parts += _neighbours(journey.explanation)
+    if journey.miss is not None and (other_words := journey.miss.steps[0]).tier == "vector":
+        parts.append(f"other words: {other_words.detail or other_words.forward}")
     if hit is not None:
         parts.append(f"{hit.tier} hit, stored {now - hit.entry.created:.0f} s ago for another {hit.entry.expires - now:.0f} s")
     elif isinstance(journey.kept, Store):
@@ -193,3 +214,15 @@ def explain_header(journey: Journey, key: str, hit: Hit | None, now: float) -> H
     else:
         parts.append("stored once the stream's end is proven")
     return b"x-cache-explain", _UNPRINTABLE.sub("?", "; ".join(parts)).encode()  # a model's name is the caller's word
+
+
+def _neighbours(explanation: Explanation) -> Iterator[str]:
+    """The threshold, and of each candidate its id, its similarity and what speaks against it: about a kilobyte at the most."""
+    least, budget = explanation.threshold, explanation.bar.budget
+    shown = _similarity(least).decode() if math.isfinite(least) else "out of reach"
+    yield f"threshold {shown} of {explanation.basis}"
+    if budget is not None:
+        yield f"budget {budget.rate:g} of {budget.by}"
+    for found in explanation.candidates:
+        figures = f"{_shown_id(found.key).decode()} {_similarity(found.similarity).decode()}"
+        yield f"near {figures} confidence {_similarity(found.confidence).decode()}: {', '.join(found.objections) or 'fits'}"

@@ -6,8 +6,8 @@ type is a 400 that names its path.
 """
 
 import re
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Collection, Iterable
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -33,10 +33,18 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class _Body(msgspec.Struct):
-    """The types of OpenAI's fields; what a field means is left to the provider."""
+class Named(msgspec.Struct):
+    """A body that names a model."""
 
     model: str
+
+
+Body = TypeVar("Body", bound=Named)
+
+
+class _Body(Named):
+    """The types of OpenAI's fields; what a field means is left to the provider."""
+
     messages: list[_Message]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
@@ -66,15 +74,19 @@ class _Body(msgspec.Struct):
     store: bool | None = None
 
 
-_KNOWN: Final = frozenset(_Body.__struct_fields__)
+KNOWN: Final = frozenset(_Body.__struct_fields__)
+"""OpenAI's fields."""
 _encode = msgspec.json.Encoder().encode
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
 
 
 def read_request(raw: bytes, *, max_depth: int) -> ChatRequest:
     """A chat request from a body; raises `InvalidBody` or `InvalidField`."""
-    fields = read_object(raw, max_depth=max_depth, example=EXAMPLE)
-    _refuse_other_letters(fields)
+    return chat_request(read_object(raw, max_depth=max_depth, example=EXAMPLE))
+
+
+def chat_request(fields: Fields) -> ChatRequest:
+    """The chat request that these fields are; raises `InvalidField`."""
     body = _typed(fields)
     options = body.stream_options
     limit = body.max_completion_tokens
@@ -89,22 +101,29 @@ def read_request(raw: bytes, *, max_depth: int) -> ChatRequest:
     )
 
 
-def _refuse_other_letters(fields: Fields) -> None:
+def typed(fields: Fields, body: type[Body], known: Collection[str]) -> Body:
+    """The typed view of a body whose fields are `known`, its model's name looked at; raises `InvalidField`."""
+    _refuse_other_letters(fields, known)
+    try:
+        found = msgspec.convert(fields, body)
+    except msgspec.ValidationError as exc:
+        raise _wrong_type(str(exc)) from exc
+    if not found.model:
+        raise InvalidField("'model' is empty. GET /v1/models lists the models that can be served.", param="model")
+    if len(found.model) > MAX_MODEL:
+        raise InvalidField(f"'model' is longer than {MAX_MODEL} characters.", param="model")
+    return found
+
+
+def _refuse_other_letters(fields: Fields, known: Collection[str]) -> None:
     """Some servers match names without regard to case: what we leave unread, they would obey."""
     for name in fields:
-        if name not in _KNOWN and (meant := name.casefold()) in _KNOWN:
+        if name not in known and (meant := name.casefold()) in known:
             raise InvalidField(f"Unknown field '{name}': field names are case-sensitive, write '{meant}'.", param=name)
 
 
 def _typed(fields: Fields) -> _Body:
-    try:
-        body = msgspec.convert(fields, _Body)
-    except msgspec.ValidationError as exc:
-        raise _wrong_type(str(exc)) from exc
-    if not body.model:
-        raise InvalidField("'model' is empty. GET /v1/models lists the models that can be served.", param="model")
-    if len(body.model) > MAX_MODEL:
-        raise InvalidField(f"'model' is longer than {MAX_MODEL} characters.", param="model")
+    body = typed(fields, _Body, KNOWN)
     if not body.messages:
         raise InvalidField("'messages' is empty: send at least one message.", param="messages")
     if body.n is not None and not 1 <= body.n <= MAX_CHOICES:

@@ -7,14 +7,14 @@ where it errs; what it misses costs a wrong answer.
 Pure rules over the two texts, for English first. Time is linear in their length.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
-from sentinel_gateway.core.guards import asks, content, language, letters, names, numbers, order, polarity, verbatim
+from sentinel_gateway.core.guards import asks, content, language, letters, moments, names, numbers, order, polarity, verbatim
 from sentinel_gateway.core.guards.language import is_foreign
 from sentinel_gateway.core.guards.words import Pair, pair, read
 
-__all__ = ["Guard", "is_foreign", "veto"]
+__all__ = ["SOFT", "Guard", "doubts", "is_foreign", "ruled_out", "veto", "vetoes"]
 
 Guard = Literal[
     "language",
@@ -48,7 +48,7 @@ OBJECTIONS: Final[tuple[tuple[Guard, Callable[[Pair], bool]], ...]] = (
     ("verbatim", _misquoted),
     ("language", language.differs),
     ("numbers", lambda pair: numbers.differ(pair.only_a, pair.only_b)),
-    ("time", asks.times_differ),
+    ("time", moments.differ),
     ("negation", polarity.negated),
     ("antonyms", polarity.opposite),
     ("form", asks.forms_differ),
@@ -61,9 +61,38 @@ OBJECTIONS: Final[tuple[tuple[Guard, Callable[[Pair], bool]], ...]] = (
 )
 
 
+SOFT: Final[frozenset[Guard]] = frozenset({"question", "order", "words"})
+"""Guards that evidence may outweigh: where many wordings want one answer, most of what they object to is right."""
+
+
+def vetoes(question: str, stored: str) -> Iterator[Guard]:
+    """The guards that object to answering `question` with the answer to `stored`, one after the other. Symmetric.
+
+    A text that is foreign is not read further.
+    """
+    if is_foreign(question) or is_foreign(stored):
+        yield "language"
+        return
+    both = pair(read(question), read(stored))
+    for guard, objects in OBJECTIONS:
+        if objects(both):
+            yield guard
+
+
 def veto(question: str, stored: str) -> Guard | None:
-    """The first guard that objects to answering `question` with the answer to `stored`; None if none does. Symmetric."""
+    """The first that objects; None if none does."""
+    return next(vetoes(question, stored), None)
+
+
+def ruled_out(question: str, stored: str) -> Guard | None:
+    """As `veto`, of the guards that no evidence outweighs."""
     if is_foreign(question) or is_foreign(stored):
         return "language"
     both = pair(read(question), read(stored))
-    return next((guard for guard, objects in OBJECTIONS if objects(both)), None)
+    return next((guard for guard, objects in OBJECTIONS if guard not in SOFT and objects(both)), None)
+
+
+def doubts(question: str, stored: str) -> frozenset[Guard]:
+    """The soft guards that object."""
+    both = pair(read(question), read(stored))
+    return frozenset(guard for guard, objects in OBJECTIONS if guard in SOFT and objects(both))

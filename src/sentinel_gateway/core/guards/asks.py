@@ -1,4 +1,4 @@
-"""What is asked for: who or when or why, can or should, was or is, now or then, to do or to tell, and in which form.
+"""What is asked for: who or when or why, can or should, was or is, to do or to tell, and in which form.
 
 These words say nothing of the subject, so the words of two texts may all agree and the answers still differ.
 """
@@ -44,28 +44,12 @@ WHAT_OF: Final = {
 REQUESTS: Final = words(
     "tell explain describe show give help let know say list name recommend suggest someone write provide define"
 )
+ASKS: Final = (
+    WH | AUXILIARY.keys() | REQUESTS | words("check track find get display read look pull view see any wheres convert weather")
+)
+"""With one of these a sentence begins that asks, whether or not it ends in a question mark."""
 ASKED: Final = words("you someone anyone anybody somebody")
 POLITE: Final = words("please quick question can could would will you i hi hello hey want need like to kindly do so ok now just")
-
-NOW: Final = words("now today tonight currently current nowadays latest newest todays ongoing")
-TIMES: Final = table("""
-yesterday
-tomorrow
-ago
-last
-next
-previous previously
-future
-upcoming
-midnight
-noon
-annual annually yearly
-monthly
-weekly
-daily
-hourly
-quarterly
-""")
 
 ACTIONS: Final = words(
     "cancel delete remove transfer send pay close lock unlock block freeze buy sell book order dispute",
@@ -203,13 +187,6 @@ def _mode(plain: tuple[str, ...], ask: Ask) -> str:
     if asked[0] in DOERS and asked[1:2] and asked[1] not in AUXILIARY:
         return "past" if asked[1].endswith("ed") else "present" if asked[1].endswith("s") else "open"
     return next((AUXILIARY[word] for word in asked if word in AUXILIARY), "open")
-
-
-def times_differ(pair: Pair) -> bool:
-    """Is one bound to another time, or either to the moment at which it is asked?"""
-    if not NOW.isdisjoint(pair.a.plain) or not NOW.isdisjoint(pair.b.plain):
-        return True
-    return known(TIMES, pair.a.plain) != known(TIMES, pair.b.plain)
 
 
 def acts(pair: Pair) -> bool:

@@ -18,6 +18,7 @@ before|prior|until - after|following|since|once
 increase|raise|more|grow|rise|gain|climb|expand|widen|surge - decrease|reduce|lower|less|fewer
 increase|raise|more|grow|rise|gain|climb|expand|widen|surge - shrink|drop|fall|lose|decline|narrow
 most|maximum|max|maximal|maximize|greatest|highest - least|minimum|min|minimal|minimize|fewest|smallest|lowest
+normal|typical|usual - abnormal|atypical|unusual
 first|start|begin|earliest|initial|launch|beginning|oldest - last|end|stop|latest|final|finish|ending|newest|close|terminate
 open|unlock|reopen - shut|close|lock|closed|locked|block|freeze
 enable|activate|allow|on|permit|start|turnon - disable|deactivate|forbid|off|ban|prohibit|block|deny|stop|turnoff|prevent|avoid

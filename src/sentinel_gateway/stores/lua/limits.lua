@@ -2,43 +2,51 @@
 --
 -- KEYS     the buckets, each once, all of one tenant and so in one hash slot
 -- ARGV[1]  "take", or "settle": whatever the limits say
--- ARGV[2]  the name of the places in flight that are taken or given back
+-- ARGV[2]  the name of the places in flight that are taken, given back, or (taken again) kept for longer
 -- ARGV[3]  milliseconds after which a place that nobody gave back is free again
--- then three numbers a bucket, in parts: what comes back each millisecond (0: places in flight), the capacity, the cost
+-- then five numbers a bucket, the first four in parts: what comes back each millisecond (0: places in flight), the capacity, the
+-- cost, what is spent as far as the caller knows, and the birth of the bucket that it knows
 --
--- Answers: 1 if it was taken, else 0; the time; then what was spent of each bucket before, in parts.
+-- Answers: 1 if it was taken, else 0; the time; what was spent of each bucket before, in parts; the birth of each, 0 for none.
 --
--- A bucket is "spent at rate", kept until it is whole again. Places in flight are a sorted set by the time at which each ends
--- by itself, so those of a node that died come back. All numbers stay below 2^53, so they are exact: nobody owes more than
--- DEEPEST times the whole limit.
+-- A bucket is "spent at rate born", kept as long as anybody may know of something that is spent of it. So one that is absent, or
+-- was born since the caller has last seen it, was lost: what the caller knows then counts, if it is more. Places in flight are a
+-- sorted set by the time at which each ends by itself, so those of a node that died come back; a caller knows its own at least.
+-- All numbers stay below 2^53, so they are exact: nobody owes more than DEEPEST times the whole limit.
 
 local UNIT = 60000
 local DEEPEST = 100
+local EACH = 5
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local taking, holder, lease = ARGV[1] == "take", ARGV[2], tonumber(ARGV[3])
 
-local function spent_of_bucket(key)
-  local spent, at, rate = string.match(redis.call("GET", key) or "0 0 0", "^(%d+) (%d+) (%d+)$")
-  spent, at, rate = tonumber(spent), tonumber(at), tonumber(rate)
+local function read_bucket(key)
+  local spent, at, rate, born = string.match(redis.call("GET", key) or "0 0 0 0", "^(%d+) (%d+) (%d+) (%d+)$")
+  spent, at, rate, born = tonumber(spent), tonumber(at), tonumber(rate), tonumber(born)
   if now > at then
-    return math.max(0, spent - rate * (now - at))
+    spent = math.max(0, spent - rate * (now - at))
   end
-  return spent
+  return spent, born
 end
 
-local function places_taken(key)
+local function count_places(key)
   redis.call("ZREMRANGEBYSCORE", key, "-inf", now)
-  return redis.call("ZCARD", key) * UNIT
+  return redis.call("ZCARD", key) * UNIT, 0
 end
 
-local function keep_bucket(key, rate, capacity, spent)
-  spent = math.min(spent, DEEPEST * capacity)
-  if spent > 0 then
-    redis.call("SET", key, string.format("%.0f %.0f %.0f", spent, now, rate), "PX", math.ceil(spent / rate))
-  else
-    redis.call("DEL", key)
+local function keep_bucket(key, rate, capacity, spent, born)
+  spent = math.max(0, math.min(spent, DEEPEST * capacity))
+  if born == 0 then
+    born = time[1] * 1000000 + time[2]
   end
+  local milliseconds = math.max(math.ceil(spent / rate), redis.call("PTTL", key))
+  if milliseconds <= 0 then
+    redis.call("DEL", key)
+    return 0
+  end
+  redis.call("SET", key, string.format("%.0f %.0f %.0f %.0f", spent, now, rate, born), "PX", milliseconds)
+  return born
 end
 
 local function keep_place(key, cost)
@@ -50,26 +58,30 @@ local function keep_place(key, cost)
   end
 end
 
-local answer = {1, now}
-local rates, capacities, costs = {}, {}, {}
+local taken, buckets = 1, {}
 for i, key in ipairs(KEYS) do
-  local rate, capacity, cost = tonumber(ARGV[3 * i + 1]), tonumber(ARGV[3 * i + 2]), tonumber(ARGV[3 * i + 3])
-  local spent = rate > 0 and spent_of_bucket(key) or places_taken(key)
-  if taking and cost ~= 0 and spent + cost > capacity then
-    answer[1] = 0
+  local rate, capacity, cost, known, seen = unpack(ARGV, EACH * (i - 1) + 4, EACH * i + 3)
+  rate, capacity, cost, known, seen = tonumber(rate), tonumber(capacity), tonumber(cost), tonumber(known), tonumber(seen)
+  local read = rate > 0 and read_bucket or count_places
+  local here, born = read(key)
+  local spent = here
+  if born == 0 or born ~= seen then
+    spent = math.max(here, known)
   end
-  rates[i], capacities[i], costs[i], answer[i + 2] = rate, capacity, cost, spent
+  if taking and cost ~= 0 and spent + cost > capacity then
+    taken = 0
+  end
+  buckets[i] = {key = key, rate = rate, capacity = capacity, cost = cost, spent = spent, born = born, lost = spent > here}
 end
 
-if answer[1] == 1 then
-  for i, key in ipairs(KEYS) do
-    if rates[i] == 0 then
-      if costs[i] ~= 0 then
-        keep_place(key, costs[i])
-      end
-    elseif costs[i] ~= 0 then
-      keep_bucket(key, rates[i], capacities[i], answer[i + 2] + costs[i])
-    end
+local answer = {taken, now}
+for i, bucket in ipairs(buckets) do
+  local cost = taken * bucket.cost
+  if bucket.rate == 0 and cost ~= 0 then
+    keep_place(bucket.key, cost)
+  elseif bucket.rate > 0 and (cost ~= 0 or bucket.lost) then
+    bucket.born = keep_bucket(bucket.key, bucket.rate, bucket.capacity, bucket.spent + cost, bucket.born)
   end
+  answer[i + 2], answer[i + 2 + #KEYS] = bucket.spent, bucket.born
 end
 return answer

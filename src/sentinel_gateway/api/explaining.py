@@ -1,0 +1,78 @@
+"""Why a stored answer would serve a text, or would not: for whoever administrates. Shown is what was sent, nothing stored."""
+
+import math
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sentinel_gateway.api.guard import Check
+from sentinel_gateway.core.access import ANONYMOUS, Caller
+from sentinel_gateway.core.explanation import Comparison, basis, threshold
+from sentinel_gateway.errors import InvalidField
+from sentinel_gateway.pipeline.explaining import Explainer, Place
+
+OFF: Final = "Texts can't be compared: the semantic tier is off. Set cache.semantic.enabled to true, and start anew."
+
+
+class Texts(BaseModel):
+    """`a` has been answered; `b` is asked, of `model`, in a namespace of a tenant: who is of one asks within its own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    a: str = Field(min_length=1)
+    b: str = Field(min_length=1)
+    tenant: str | None = Field(default=None, max_length=1024)
+    namespace: str = Field(default="", max_length=128)
+    model: str = Field(default="", max_length=200)
+
+
+class Explaining:
+    """`explainer` is None where questions are not compared. `access` is a dependency that says who may ask."""
+
+    def __init__(self, explainer: Explainer | None, *, access: Check) -> None:
+        self._explainer = explainer
+        self._access = access
+
+    def routes(self) -> APIRouter:
+        """The router of this endpoint."""
+        router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(self._access)])
+        router.add_api_route("/cache/explain", self.explain, methods=["POST"])
+        return router
+
+    async def explain(self, request: Request) -> dict[str, Any]:
+        """Would the answer to `a` serve `b`? With each guard's verdict and what decides."""
+        texts = _read(await request.body())
+        if self._explainer is None:
+            raise InvalidField(OFF, param="a")
+        return _shown(await self._explainer.compare(texts.a, texts.b, _place(texts, request.state.caller)))
+
+
+def _read(raw: bytes) -> Texts:
+    """Read by hand, as all administrative bodies are: the key is looked at first."""
+    try:
+        return Texts.model_validate_json(raw)
+    except ValidationError as exc:
+        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in exc.errors()]) from exc
+
+
+def _place(texts: Texts, caller: Caller) -> Place:
+    own = caller.tenant
+    if own is not None and texts.tenant not in {None, own}:
+        raise InvalidField("A key of a tenant asks within its own: leave 'tenant' out.", param="tenant")
+    return Place(own or texts.tenant or ANONYMOUS, texts.namespace, texts.model)
+
+
+def _shown(found: Comparison) -> dict[str, Any]:
+    budget = found.bar.budget
+    return {
+        "serves": found.reason is None,
+        "reason": found.reason,
+        "similarity": found.similarity,
+        "confidence": found.confidence,
+        "confidence_is": basis(found.bar),
+        "threshold": least if math.isfinite(least := threshold(found.bar)) else None,
+        "max_wrong_hit_rate": None if budget is None else {"rate": budget.rate, "of": budget.by},
+        "guards": {guard: "objects" if objects else "passes" for guard, objects in found.guards.items()},
+    }

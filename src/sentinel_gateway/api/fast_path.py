@@ -1,0 +1,162 @@
+"""The fast path: bytes that memory has answered are answered again without being read as HTTP.
+
+A busy cache is asked the same thing in the same bytes: by one program, with one key. Once the whole path has answered such bytes
+from memory, all that reading them can tell is known. What may have changed since is asked each time, where the whole path asks
+it: the table of keys, the routes, the room, memory, the limits. Nothing is refused here, and nothing is taken unless the answer
+is sure: whatever isn't a hit goes the whole path, as if this were not there.
+
+Kept are whole requests, keys included, by their bytes, as the process has them anyway while they are asked; never on a disk.
+"""
+
+from collections.abc import Sequence
+from sys import getsizeof
+from typing import Final
+
+import msgspec
+from cachebox import LRUCache
+
+from sentinel_gateway.api.asgi import Lines
+from sentinel_gateway.api.compression import COMPRESS_FROM
+from sentinel_gateway.api.exchange import Exchange, draw_id, id_headers, request_id, whole_head
+from sentinel_gateway.api.guard import Guard
+from sentinel_gateway.api.wire.cache_headers import hit_headers
+from sentinel_gateway.api.wire.limit_headers import limit_headers
+from sentinel_gateway.core.access import ANYBODY, Caller
+from sentinel_gateway.core.caching import Entry, Wish
+from sentinel_gateway.core.record import Record
+from sentinel_gateway.core.streaming import whole_body
+from sentinel_gateway.pipeline.handle import Pipeline
+from sentinel_gateway.pipeline.limiting import UNLIMITED, Limiter, Toll, end_user
+from sentinel_gateway.pipeline.reply import Cached
+from sentinel_gateway.ports import Clock, Events
+
+KNOWN_BYTES: Final = 8 * 1024 * 1024
+OVERHEAD: Final = 1024
+"""Bytes that a known request takes beside its own, and those of its id."""
+ENVELOPE: Final = 128
+"""Bytes that an answer is longer than what is stored of it, at most."""
+HIT_ONCE: Final = 4096
+"""Requests, by their hashes, that are waited for to come again."""
+NO_LINES: Final = Lines(b"")
+
+
+class Known(msgspec.Struct):
+    """What reading a request has told: of its plan no more than is asked for, since a parsed body may take many times its bytes.
+
+    `asked_id` is the id that its caller gave it; `compressed`: a long answer would be. `limits` are the headers of what was
+    `spent` of its limits when they were last told: who asks no faster than they refill is told the same each time.
+    """
+
+    key: str
+    generation: int
+    model: str
+    toll: Toll
+    wish: Wish
+    caller: Caller
+    route: str
+    asked_id: bytes | None
+    compressed: bool
+    spent: Sequence[int] = ()
+    limits: Lines = NO_LINES
+
+
+class FastPath:
+    """The requests known so far. One instance serves one wiring, and what it knows ends with it."""
+
+    def __init__(self, pipeline: Pipeline, limiter: Limiter, guard: Guard, *, clock: Clock, events: Events) -> None:
+        self._pipeline = pipeline
+        self._limiter = limiter
+        self._guard = guard
+        self._clock = clock
+        self._events = events
+        self._hit_once: LRUCache[int, None] = LRUCache(HIT_ONCE)
+        self._known: LRUCache[bytes, Known] = LRUCache(KNOWN_BYTES, getsizeof=_weight)
+
+    def __repr__(self) -> str:
+        return f"<FastPath {len(self._known)} requests, {self._known.current_size()} bytes>"
+
+    def learn(self, exchange: Exchange, reply: Cached) -> None:
+        """The whole path has answered this request from memory. What has hit once only isn't worth the room."""
+        segment, journey, plan = exchange.segment, exchange.journey, reply.plan
+        if segment is None or not _is_plain(exchange, reply):
+            return
+        spelling = hash(segment)
+        if spelling not in self._hit_once:
+            self._hit_once[spelling] = None
+            return
+        self._known[segment] = Known(
+            key=plan.key,
+            generation=plan.generation,
+            model=plan.request.model,
+            toll=self._limiter.toll(journey.caller.party, model=plan.request.model, user=end_user(plan)),
+            wish=journey.wish,
+            caller=journey.caller,
+            route=journey.route,
+            asked_id=exchange.headers.get(b"x-request-id"),
+            compressed=exchange.sender.compresses(COMPRESS_FROM),
+        )
+
+    def answer(self, segment: bytes, client: str) -> bytes | None:
+        """The answer to a segment from this address, but for the status and the server's own headers; None: not from here."""
+        known: Known | None = self._known.get(segment)
+        if known is None:
+            return None
+        caller, now = known.caller, self._clock()
+        if not self._guard.still_admits(caller, now):
+            return None
+        hit = self._pipeline.look_again(known.key, known.generation, known.wish)
+        if hit is None or (known.compressed and _may_be_long(hit.entry)):
+            return None
+        verdict = self._limiter.take_now(known.toll)
+        if verdict is None:
+            return None
+        entry, sentinel_id = hit.entry, draw_id()
+        body = whole_body(entry.body, answer_id=f"chatcmpl-{sentinel_id}", created=int(now))
+        record = Record(
+            at=now,
+            request_id=request_id(known.asked_id, sentinel_id),
+            sentinel_id=sentinel_id,
+            route=known.route,
+            method="POST",
+            status=200,
+            outcome="exact",
+            tier=hit.tier,
+            model=known.model,
+            target=entry.model,
+            prompt_tokens=entry.prompt_tokens,
+            completion_tokens=entry.completion_tokens,
+            client=client,
+        )
+        ids = id_headers(record)
+        if verdict is not UNLIMITED:
+            if known.spent != verdict.spent:
+                known.spent, known.limits = verdict.spent, limit_headers(*verdict.standings())
+            ids += known.limits
+        head = whole_head(hit_headers(hit, now), ids, len(body))
+        record.seconds = self._clock() - now
+        self._events.finished(record)
+        return b"%b\r\n%b" % (head.raw, body)
+
+
+def _is_plain(exchange: Exchange, reply: Cached) -> bool:
+    """Is this the plain case: a whole answer from memory, to a program, of which only what is looked at above can change?"""
+    journey = exchange.journey
+    return (
+        reply.hit.tier == "memory"
+        and reply.hit.similarity is None
+        and not reply.plan.request.stream
+        and not journey.idempotency_key
+        and not journey.wish.explain
+        and (journey.caller is ANYBODY or journey.caller.key is not None)
+        and b"origin" not in exchange.headers
+        and not (_may_be_long(reply.hit.entry) and exchange.sender.compresses(COMPRESS_FROM))
+    )
+
+
+def _may_be_long(entry: Entry) -> bool:
+    """May its answer be one that is compressed? A few that are just too short for that count as long."""
+    return len(entry.body) + ENVELOPE >= COMPRESS_FROM
+
+
+def _weight(segment: bytes, known: Known) -> int:
+    return len(segment) + getsizeof(known.asked_id) + OVERHEAD

@@ -1,0 +1,58 @@
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`, in Anthropic's dialect."""
+
+import msgspec
+
+from sentinel_gateway.api.endpoint import SLOW_BODY, Post
+from sentinel_gateway.api.exchange import Exchange
+from sentinel_gateway.api.streaming import StreamingEndpoint
+from sentinel_gateway.api.wire.anthropic_answer import message_body
+from sentinel_gateway.api.wire.anthropic_stream import MessageEvents
+from sentinel_gateway.api.wire.cache_headers import PRIVATE
+from sentinel_gateway.core.chat import ChatRequest
+from sentinel_gateway.pipeline.admit import Admission
+from sentinel_gateway.pipeline.handle import enter, understand
+from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.limiting import Estimate, Limiter
+from sentinel_gateway.pipeline.plan import Planner
+from sentinel_gateway.ports import Clock
+
+
+class Messages(StreamingEndpoint):
+    """The endpoint that answers."""
+
+    route = "/v1/messages"
+    takes = "a request for a message"
+
+    def _written(self, completion: bytes, request: ChatRequest) -> bytes:
+        return message_body(msgspec.json.decode(completion), request)
+
+    def _voice(self, request: ChatRequest) -> MessageEvents:
+        return MessageEvents(request)
+
+
+class TokenCounts(Post):
+    """The endpoint that counts what a request would send. No provider is asked; it costs its caller a request.
+
+    `estimate` counts: a request that sets no limit costs its input.
+    """
+
+    route = "/v1/messages/count_tokens"
+    takes = "what is to be counted"
+
+    def __init__(
+        self, planner: Planner, estimate: Estimate, admission: Admission, limiter: Limiter, *, via: bytes, clock: Clock
+    ) -> None:
+        super().__init__(admission, limiter, via=via, clock=clock)
+        self._planner = planner
+        self._estimate = estimate
+
+    async def _answer(self, exchange: Exchange, journey: Journey) -> None:
+        body = await exchange.caller.body()
+        async with self._admission:
+            if self._clock() - journey.at > SLOW_BODY:
+                exchange.enter()
+            plan = await understand(self._planner, body, journey)
+            await enter(plan, journey, place=False)
+            await self._wait(exchange, plan)
+            tokens = await self._estimate(plan)
+        await exchange.sender.whole(200, b'{"input_tokens":%d}' % tokens, PRIVATE)

@@ -1,0 +1,132 @@
+"""Whom one request asks, in which order, how often, and when it gives up. The only place that retries.
+
+Until the first word of an answer the next target is asked at once; the same target only after a pause, if its retry budget
+allows it. What is retried stands on the class of the error (`errors.py`): `next_target` and `retry`. A target whose circuit is
+open, that asked for a pause or that refused our key is passed over while another can be asked. If none can, the request waits for
+the first that will be, within its patience: a 429 with nowhere else to go costs time, not an answer.
+
+Counting attempts alone makes a storm of every outage: three attempts a request are three times the load just when a provider has
+least to give. So the same target is asked again for one request in ten; what goes to another target is no retry to either.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from sentinel_gateway.core.routing import Target
+from sentinel_gateway.core.standing import Standings
+from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamLimited, UpstreamRefused
+
+NOT_FOUND: Final = 404
+NEVER: Final = float("inf")
+
+
+class RetryRules(msgspec.Struct, frozen=True):
+    """`attempts` at all targets together; `patience`: seconds after which a request asks no target twice and waits for none."""
+
+    attempts: int = 3
+    patience: float = 60.0
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Ask this target now, whose name is `provider/model`; `again` if the request has asked it before."""
+
+    target: Target
+    name: str
+    again: bool = False
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Nobody can be asked for so many seconds."""
+
+    seconds: float
+
+
+class Course:
+    """The attempts of one request. `chance` gives 0..1."""
+
+    __slots__ = ("_attempts", "_chance", "_due", "_errors", "_final", "_made", "_standings", "_targets", "_until")
+
+    def __init__(
+        self, targets: Sequence[Target], standings: Standings, rules: RetryRules, *, started: float, chance: Callable[[], float]
+    ) -> None:
+        self._targets = targets
+        self._standings = standings
+        self._attempts = rules.attempts
+        self._until = started + rules.patience
+        self._chance = chance
+        self._made = 0
+        self._due: dict[Target, float] = {}
+        """When those that were asked, or are waited for, may be."""
+        self._errors: dict[Target, UpstreamError] = {}
+        self._final = False
+
+    def __repr__(self) -> str:
+        return f"<Course of {self._made} attempts at {len(self._targets)} targets>"
+
+    def next(self, now: float) -> Ask | Pause | None:
+        """What to do now; None if there is nothing left to do."""
+        if self._final or self._made >= self._attempts:
+            return None
+        for target in self._targets:
+            if target not in self._errors:
+                name = str(target)
+                standing = self._standings.find(name)
+                if standing is None or standing.is_open_to(now):
+                    self._made += 1
+                    return Ask(target, name)
+        return self._next_best(now)
+
+    def _next_best(self, now: float) -> Ask | Pause | None:
+        """The one that can be asked soonest, of those that are to be waited for."""
+        at, index = min((self._ready(target, now), index) for index, target in enumerate(self._targets))
+        if at > self._until:
+            return None
+        if at > now:
+            return Pause(at - now)
+        self._made += 1
+        target = self._targets[index]
+        return Ask(target, str(target), again=target in self._errors)
+
+    def _ready(self, target: Target, now: float) -> float:
+        """When it can be asked; never, if a retry mends nothing, if none is left, or if another probes its circuit."""
+        error = self._errors.get(target)
+        if error is not None and not error.retry:
+            return NEVER
+        standing = self._standings.of(str(target))
+        if not standing.circuit.admits(now, last=True) or (error is not None and not standing.may_retry):
+            return NEVER
+        ready = max(now, self._due.get(target, 0.0))
+        if standing.cooled_until <= ready:
+            return ready
+        # Whoever waits for it comes back at another moment than all others.
+        self._due[target] = standing.cooled_until + self._chance()
+        return self._due[target]
+
+    def failed(self, target: Target, error: UpstreamError, now: float) -> None:
+        """It was asked, and that came of it."""
+        self._errors[target] = error
+        self._due[target] = now + (error.retry_after or 0.0) + self._chance() * 2 ** (self._made - 1)
+        self._final = not (error.next_target or _unknown_there(error))
+
+    def passed_over(self, target: Target, error: UpstreamRefused) -> None:
+        """It can't be asked this at all: that was no attempt, and no error of a provider's."""
+        self._made -= 1
+        self._errors[target] = error
+
+    def why(self, now: float) -> UpstreamError:
+        """Why nobody was asked. Where one could have been, that is told: what the others have no word for mends nothing."""
+        target = next((target for target in self._targets if target not in self._errors), None)
+        if target is None:
+            return self._errors[self._targets[-1]]
+        standing = self._standings.of(str(target))
+        if standing.cooled_until > now:
+            wait = standing.cooled_until - now
+            return UpstreamLimited(f"{target.provider}'s rate limit is reached.", retry_after=wait)
+        return UpstreamBroken(f"{target.provider} has failed again and again: it is asked once a second until it answers.")
+
+
+def _unknown_there(error: UpstreamError) -> bool:
+    """The provider does not know the model: that is wrong with its target, not with the request."""
+    return isinstance(error, UpstreamRefused) and error.upstream_status == NOT_FOUND

@@ -1,0 +1,88 @@
+"""One attempt: what its target's standing learns of it, and the event that it leaves."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from sentinel_gateway.core.chat import Usage
+from sentinel_gateway.core.record import Attempt, Ending
+from sentinel_gateway.errors import (
+    UpstreamError,
+    UpstreamLimited,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnauthorized,
+    UpstreamUnreachable,
+)
+from sentinel_gateway.pipeline.circuits import Circuits
+from sentinel_gateway.pipeline.journey import Journey
+
+ENDINGS: Final[Mapping[type[UpstreamError], Ending]] = {
+    UpstreamLimited: "limited",
+    UpstreamRefused: "refused",
+    UpstreamTimeout: "timeout",
+    UpstreamUnauthorized: "unauthorized",
+    UpstreamUnreachable: "unreachable",
+}
+"""Theirs, and that of all errors below them. Any other is `broken`."""
+
+
+class Try:
+    """An attempt under way. It ends once: `answered`, `failed`, or `left` by all who waited."""
+
+    __slots__ = ("_attempt", "_circuits", "_generation", "_standing")
+
+    def __init__(self, circuits: Circuits, journey: Journey, now: float, *, again: bool, stream: bool) -> None:
+        target = journey.target
+        self._circuits = circuits
+        self._attempt = Attempt(journey.sentinel_id, target, journey.attempts, now, stream)
+        self._standing = standing = circuits.standings.find(target)
+        self._generation = 0 if standing is None else standing.enter(now, stream=stream, again=again)
+
+    def __repr__(self) -> str:
+        return f"<Try {self._attempt.number} {self._attempt.target}>"
+
+    def began(self) -> None:
+        """The stream's first chunks are here."""
+        self._attempt.first_token_seconds = self._circuits.world.clock() - self._attempt.at
+
+    def answered(self, usage: Usage | None) -> None:
+        """All of the answer is here."""
+        attempt, standing = self._attempt, self._standing
+        attempt.ending = "answered"
+        self._end(usage)
+        if standing is not None:
+            seconds = attempt.first_token_seconds or attempt.seconds
+            if standing.succeeded(self._generation, stream=attempt.stream, seconds=seconds):
+                self._circuits.turned(attempt.target, opened=False)
+
+    def failed(self, error: UpstreamError, usage: Usage | None = None) -> float:
+        """It ended in an error: when."""
+        attempt = self._attempt
+        attempt.ending = next((ENDINGS[kind] for kind in type(error).__mro__ if kind in ENDINGS), "broken")
+        attempt.error = error.kind
+        now = self._end(usage)
+        if attempt.ending == "refused":  # anybody can bring that about: nothing is remembered of a target for it
+            if self._standing is not None and self._standing.circuit.refused(self._generation):
+                self._circuits.turned(attempt.target, opened=False)
+            return now
+        standing = self._standing or self._circuits.standings.of(attempt.target)
+        if standing.failed(self._generation, error, now):
+            self._circuits.turned(attempt.target, opened=True)
+        return now
+
+    def left(self, usage: Usage | None = None) -> None:
+        """Nobody waits for it any more: that says nothing of the target."""
+        self._end(usage)
+        if self._standing is not None:
+            self._standing.circuit.left(self._generation, self._attempt.at)
+
+    def _end(self, usage: Usage | None) -> float:
+        attempt, world = self._attempt, self._circuits.world
+        now = world.clock()
+        attempt.seconds = now - attempt.at
+        if usage is not None:
+            attempt.prompt_tokens, attempt.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        if self._standing is not None:
+            self._standing.leave()
+        world.events.attempted(attempt)
+        return now

@@ -1,0 +1,377 @@
+"""What comes of answers to reworded questions: some are compared with a provider's, and what is said of them is acted on.
+
+A hit that is drawn is *explored*: the provider is asked instead, the caller gets its answer, and beside the path a judge compares
+it with the stored one. In *shadow* mode all hits are. Or it is served and *audited*: the provider is asked beside the path. Where
+the provider fails, who was to be explored is served after all. What a *miss* brings is *studied* beside the path: held against
+the stored answers that stood near. All of it teaches the learners (`calibration.py`). Nothing else here holds up a request, and a
+store that is away costs evidence, never an answer. How the rows are written stands in `evidence_log.py`.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sentinel_gateway.core.caching import Entry, Hit, NotStorable, Selector, Step, Store
+from sentinel_gateway.core.chat import Answer, Usage
+from sentinel_gateway.core.confidence.sampling import Sampling
+from sentinel_gateway.core.evidence import Decision, Fresh, Kind, Label, Study, Trial, reached, sampled
+from sentinel_gateway.core.identity import Question
+from sentinel_gateway.core.judging import Case, said
+from sentinel_gateway.core.matching import BELOW_THRESHOLD
+from sentinel_gateway.core.routing import Directory
+from sentinel_gateway.core.streaming import stored_fields
+from sentinel_gateway.core.tightening import least_similarity
+from sentinel_gateway.errors import StoreDown, UpstreamError
+from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.evidence_log import EvidenceLog
+from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.judging import Judge, ModelJudge
+from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.pipeline.spending import Spending
+from sentinel_gateway.pipeline.studying import candidate, compared
+from sentinel_gateway.pipeline.tiers import Tiers
+from sentinel_gateway.ports import Clock, Completion, Embedder
+
+if TYPE_CHECKING:  # numpy is loaded only where the semantic tier is on
+    from sentinel_gateway.pipeline.calibration import Calibration
+
+EXPLORED: Final = "explored"
+WAITING: Final = 100
+"""Comparisons that wait at most; further ones are left out."""
+Ask = Callable[[], Awaitable[Case | None]]
+"""What is to be judged; None if it can't be."""
+Held = Callable[[str], Awaitable[Fresh]]
+"""A fresh answer, held against the stored ones around it."""
+STUDIES: Final = 1.0
+"""Misses a second whose fresh answers are held against what stood near: six texts to embed, some 50 ms of one core."""
+
+
+class Habits(msgspec.Struct, frozen=True):
+    """How many hits are compared, as chances; `shadow`: all are, and none is served. Answers of `simulated` providers never are.
+
+    `judge` is the model that compares answers, if one does; `budget` the share of the day's cost that all of it may have. From
+    the similarity `threshold` on answers serve, while no more than `most_wrong` are known to be wrong (`core.tightening`), and
+    below `least` they never come into question.
+    """
+
+    exploration: float = 0.0
+    audit: float = 0.0
+    shadow: bool = False
+    simulated: frozenset[str] = frozenset()
+    judge: str | None = None
+    budget: float = 0.0
+    threshold: float = 0.0
+    most_wrong: float = 1.0
+    least: float = 0.0
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What happened, row by row, and what was learned from it."""
+
+    log: EvidenceLog
+    calibration: "Calibration"
+
+
+class Means(msgspec.Struct, frozen=True):
+    """Who judges, and the way to the providers."""
+
+    judge: Judge
+    ask: Callable[[Plan, Journey], Awaitable[Completion]]
+
+
+class Evidence:
+    """Decides which hits are compared, has them compared, hears feedback. `chance` gives 0..1. To be closed."""
+
+    def __init__(
+        self,
+        kept: Kept,
+        tiers: Tiers,
+        embedder: Embedder,
+        spending: Spending,
+        *,
+        clock: Clock,
+        chance: Callable[[], float],
+    ) -> None:
+        self.log = kept.log
+        self.calibration = kept.calibration
+        self.spending = spending
+        self.habits = Habits()
+        self.means: Means | None = None
+        self._tiers = tiers
+        self._embedder = embedder
+        self._clock = clock
+        self._chance = chance
+        self._sampling = Sampling(STUDIES)
+        self._waiting: deque[Callable[[], Awaitable[None]]] = deque()
+        self._comparing: asyncio.Task[None] | None = None
+        self.heard: Counter[bool] = Counter({True: 0, False: 0})
+        """Feedback since the start: how many answers were said to be right, and how many wrong."""
+        self.compared: Counter[bool | None] = Counter({True: 0, False: 0, None: 0})
+        """The same by comparison; None: it could not be told."""
+        self.told = 0.0, 0
+        """The confidences with which answers were served since the start: their sum, and how many."""
+
+    def __repr__(self) -> str:
+        return f"<Evidence {len(self._waiting)} to compare, {self.log!r}>"
+
+    async def open(self) -> None:
+        """Know how things stood, and what was learned."""
+        await self.log.open()
+        await self.calibration.open()
+
+    def use(self, habits: Habits, dispatch: Dispatch, directory: Callable[[], Directory]) -> None:
+        """Go by another configuration from now on, with its providers."""
+        model = habits.judge
+        ask = None if model is None else ModelJudge(model, directory, dispatch, self.spending, self._clock)
+        self.habits, self.means = habits, Means(Judge(self._embedder, ask), dispatch.complete)
+        self.spending.limit(habits.budget)
+        self.log.most_wrong = habits.most_wrong
+        self.calibration.use(habits.threshold)
+
+    # --- on the path ---
+
+    def weigh(self, found: Hit | Step, question: Question, plan: Plan, journey: Journey) -> Hit | Step:
+        """What becomes of what the semantic tier has found: an answer that would serve may be explored instead."""
+        own = journey.wish.similarity_threshold is not None
+        if isinstance(found, Step):
+            return found if own else self._missed(found, question, plan, journey)
+        if self.habits.shadow:
+            journey.trial = None if own else self._trial(found, question, plan, journey, drawn=1.0)
+            return Step("vector", "miss", EXPLORED)
+        if own:  # in no rate: its caller has chosen how much to risk
+            self.log.keep(_decision(found, journey, self._clock()))
+            return found
+        level = self.log.level(question.scope)
+        if level and (found.similarity or 0.0) < least_similarity(self.habits.threshold, level):
+            return self._missed(Step("vector", "miss", BELOW_THRESHOLD), question, plan, journey)
+        exploration = 0.0 if journey.wish.only_if_cached else self.habits.exploration
+        drawn = 0.0 if self._is_simulated(found.entry.model) else sampled(exploration, self.habits.audit)
+        luck = self._chance()
+        if luck >= drawn:
+            decision = self._served(found, journey, drawn=0.0)
+            if not drawn and not self._is_simulated(found.entry.model):
+                self._teach(decision, correct=None, weight=1.0)  # no hit here is ever drawn: each counts as one nobody can tell
+        elif not self._affordable(found):  # it stays open, as if nobody could tell
+            self._teach(self._served(found, journey, drawn=0.0), correct=None, weight=1.0 / drawn)
+        elif luck < exploration:
+            journey.trial = self._trial(found, question, plan, journey, drawn=drawn)
+            return Step("vector", "miss", EXPLORED)
+        else:
+            self._audit(found, question, plan, journey, drawn=drawn)
+        return found
+
+    def answered(self, journey: Journey, answer: Answer | NotStorable, usage: Usage | None) -> None:
+        """A provider has answered, perhaps what is explored."""
+        trial, study = journey.trial, journey.study
+        if usage is not None:
+            self._note(journey.target, usage, evidence=trial is not None and trial.spared)  # shadow mode saves nothing anyway
+        if trial is not None:
+            self.log.keep(trial.decision)
+            self.log.count(trial.decision.scope, hit=True)
+            if isinstance(answer, Answer):
+                case = _case(trial.study.question.text, answer, trial.hit.entry)
+                self._compare(trial.decision, _ready(case), partial(self._held, trial.study, journey))
+        elif study is not None and isinstance(answer, Answer) and not self._is_simulated(journey.target):
+            self._study(study, journey, _whole(answer))
+
+    def _missed(self, step: Step, question: Question, plan: Plan, journey: Journey) -> Step:
+        if reached(step):
+            self.log.count(question.scope, hit=False)
+            chance = self._sampling.chance(self._clock())
+            if self._chance() < chance:
+                journey.study = _study_of(question, plan, journey, weight=1.0 / chance)
+        return step
+
+    def spared(self, journey: Journey) -> Hit | None:
+        """What serves now that no provider has answered; None if nothing may."""
+        trial = journey.trial
+        if trial is None or not trial.spared:
+            return None
+        journey.trial = None
+        self._served(trial.hit, journey, drawn=0.0)
+        return trial.hit
+
+    def _served(self, hit: Hit, journey: Journey, *, drawn: float) -> Decision:
+        decision = _decision(hit, journey, self._clock(), drawn=drawn)
+        self.log.keep(decision)
+        self.log.count(decision.scope, hit=True)
+        self.told = self.told[0] + (hit.confidence or 0.0), self.told[1] + 1
+        return decision
+
+    def _trial(self, hit: Hit, question: Question, plan: Plan, journey: Journey, *, drawn: float) -> Trial:
+        decision = _decision(hit, journey, self._clock(), kind="explored", drawn=drawn)
+        return Trial(hit, _study_of(question, plan, journey), decision, spared=not self.habits.shadow)
+
+    def _is_simulated(self, target: str) -> bool:
+        return target.partition("/")[0] in self.habits.simulated
+
+    def _affordable(self, hit: Hit) -> bool:
+        entry = hit.entry
+        return self.spending.allows(entry.model, entry.prompt_tokens, entry.completion_tokens)
+
+    def _audit(self, hit: Hit, question: Question, plan: Plan, journey: Journey, *, drawn: float) -> None:
+        decision = self._served(hit, journey, drawn=drawn)
+        own, means = msgspec.structs.replace(journey, grant=None, report=None), self.means
+
+        async def ask() -> Case | None:
+            if means is None:
+                return None
+            answer = (await means.ask(plan, own)).answer
+            if answer.usage is not None:
+                self._note(own.target, answer.usage, evidence=True)
+            return _case(question.text, answer, hit.entry)
+
+        self._compare(decision, ask)
+
+    def _note(self, target: str, usage: Usage, *, evidence: bool) -> None:
+        self.spending.note(target, usage.prompt_tokens, usage.completion_tokens, evidence=evidence)
+
+    # --- beside the path ---
+
+    def _compare(self, decision: Decision, ask: Ask, held: Held | None = None) -> None:
+        if len(self._waiting) < WAITING:
+            self._later(partial(self._judge, decision, ask, held))
+
+    def _study(self, study: Study, journey: Journey, fresh: str | None) -> None:
+        """It waits only while there is room for what costs money."""
+        if fresh is not None and len(self._waiting) < WAITING // 2:
+            self._later(partial(self._learn_from, study, journey, fresh))
+
+    def _later(self, job: Callable[[], Awaitable[None]]) -> None:
+        self._waiting.append(job)
+        if self._comparing is None:
+            self._comparing = asyncio.create_task(self._do_all())
+
+    async def _do_all(self) -> None:
+        try:
+            while self._waiting:
+                await self._waiting.popleft()()
+        finally:
+            self._comparing = None
+
+    async def _judge(self, decision: Decision, ask: Ask, held: Held | None) -> None:
+        self.compared[await self._judged(decision, ask, held)] += 1
+
+    async def _judged(self, decision: Decision, ask: Ask, held: Held | None) -> bool | None:
+        """What came of it; whatever fails leaves it open."""
+        try:
+            case = await ask()
+            correct = None if case is None or self.means is None else await self.means.judge.compare(case)
+            fresh = None if case is None or held is None else await held(case.fresh)
+            if correct is not None:
+                await self._label(Label(decision.id, "judge", correct, self._clock()), decision)
+        except (UpstreamError, StoreDown):
+            return None
+        self._teach(decision, correct=correct, weight=1.0 / decision.drawn, fresh=fresh)
+        return correct
+
+    async def _learn_from(self, study: Study, journey: Journey, fresh: str) -> None:
+        """What would have been the candidate, had anything served, and whether it would have been right."""
+        held = await self._held(study, journey, fresh)
+        near = await candidate(study, self.habits.least)
+        if near is None:
+            self.calibration.learn(study.realm, "", None, right=None, weight=study.weight, fresh=held)
+            return
+        key = near.head.key
+        weighed = self.calibration.weigh(study.realm, study.question.text, near, study.neighbours)
+        self.calibration.learn(study.realm, key, weighed, right=held.compared.get(key), weight=study.weight, fresh=held)
+
+    async def _held(self, study: Study, journey: Journey, fresh: str) -> Fresh:
+        """The fresh answer against those that stood near, as far as that costs no money."""
+        told = {} if self.means is None else await compared(study, fresh, self.means.judge, self._tiers, self.habits.least)
+        return Fresh(study, told, kept=isinstance(journey.kept, Store))
+
+    def _teach(self, decision: Decision, *, correct: bool | None, weight: float, fresh: Fresh | None = None) -> None:
+        """What was said of a decision; nothing is learned where its caller had set a threshold."""
+        if decision.weighed is not None:
+            self.calibration.learn(decision.realm, decision.entry, decision.weighed, right=correct, weight=weight, fresh=fresh)
+
+    async def _label(self, label: Label, decision: Decision) -> bool:
+        """Keep it; a wrong answer that was given leaves all tiers of all nodes first. False if that has been said before."""
+        if not label.correct and decision.kind == "served":  # before it is written: who is told to try again has both done
+            await self._tiers.clear(Selector(tenant=decision.owner, keys=frozenset({decision.entry})))
+        await self.log.flush()
+        return await self.log.label(label)
+
+    # --- what others say ---
+
+    async def hear(self, id: str, *, tenant: str, correct: bool) -> Decision | None:  # noqa: A002 - its name
+        """Feedback on an answer that this tenant was given; None if there is no such. A wrong one leaves all tiers of all nodes.
+
+        `id` is our own id of the request, or the caller's. Raises `StoreDown`: then it is to be said again.
+        """
+        decision = await self.log.find(id, tenant=tenant)
+        if decision is None or decision.kind != "served":
+            return None
+        known = {label.source: label.correct for label in await self.log.labels(decision.id)}
+        if known.get("feedback") is not correct and await self._label(
+            Label(decision.id, "feedback", correct, self._clock()), decision
+        ):
+            self.heard[correct] += 1
+            if "feedback" not in known:  # who changes its mind teaches nothing more
+                self._teach(decision, correct=correct, weight=0.0)
+        return decision
+
+    async def rule(self, id: str, *, correct: bool) -> Decision | None:  # noqa: A002 - its name
+        """The operator's word on a decision, by our id of the request; None if there is no such. Raises `StoreDown`, as above."""
+        decision = await self.log.get(id)
+        if decision is None:
+            return None
+        before = {label.source for label in await self.log.labels(decision.id)}
+        said = await self._label(Label(decision.id, "operator", correct, self._clock()), decision)
+        if said and "operator" not in before:
+            self._teach(decision, correct=correct, weight=0.0)
+        return decision
+
+    async def close(self) -> None:
+        """Leave out what is still to be compared, write what is known."""
+        if self._comparing is not None:
+            self._comparing.cancel()
+            await asyncio.gather(self._comparing, return_exceptions=True)
+        await self.spending.close()
+        await self.calibration.close()
+        await self.log.close()
+
+
+def _decision(hit: Hit, journey: Journey, now: float, *, kind: Kind = "served", drawn: float = 0.0) -> Decision:
+    entry = hit.entry
+    return Decision(
+        id=journey.sentinel_id,
+        request_id=journey.request_id,
+        tenant=journey.caller.space,
+        at=now,
+        scope=entry.scope,
+        entry=entry.key,
+        owner=entry.tenant,
+        similarity=hit.similarity or 0.0,
+        kind=kind,
+        drawn=drawn,
+        realm=journey.realm,
+        weighed=journey.weighed,
+    )
+
+
+def _study_of(question: Question, plan: Plan, journey: Journey, *, weight: float = 1.0) -> Study:
+    return Study(question, plan.key, journey.realm, journey.neighbours, weight)
+
+
+def _case(question: str, fresh: Answer, stored: Entry) -> Case | None:
+    """What is to be judged; None if one of the answers is not a text that was said to its end."""
+    new, old = _whole(fresh), said(stored_fields(stored.body))
+    return None if new is None or old is None else Case(question, new, old)
+
+
+def _whole(answer: Answer) -> str | None:
+    """What it says, if it was said to its end."""
+    return said(answer.fields) if answer.finish_reasons == ("stop",) else None
+
+
+def _ready(case: Case | None) -> Callable[[], Awaitable[Case | None]]:
+    async def ready() -> Case | None:
+        return case
+
+    return ready

@@ -1,0 +1,175 @@
+"""Evidence on its way to its store: rows wait for each other and are written together, beside the path."""
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from typing import Final
+
+from sentinel_gateway.core.evidence import ALL, HOUR, Count, Decision, Findings, Label, Standing, Standings, standings
+from sentinel_gateway.core.tightening import OFF, Rule, Stance, stepped
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ports import Clock, Events, EvidenceStore
+
+PAUSE: Final = 0.5
+"""Seconds that rows wait for others to be written with."""
+WAITING: Final = 10_000
+"""Decisions that wait at most, and scopes with counts; what comes beyond is lost."""
+AT_ONCE: Final = 500
+"""Decisions, and counts, in one write."""
+WINDOW: Final = 7 * 86_400.0
+"""Seconds of evidence that an estimate is made of."""
+SCOPES: Final = 20
+"""Scopes that have an estimate of their own: the busiest."""
+FRESH: Final = 60.0
+"""Seconds that an estimate is good for, at least: to make one takes the store up to some hundred milliseconds."""
+NOTHING: Final = standings(Findings((), 0, 0, ()), {})
+
+
+class EvidenceLog:
+    """Keeps decisions and labels, knows how things stand by them, and how strict to be for that. To be closed.
+
+    `most_wrong` is the budget, which may be changed at any time.
+    """
+
+    def __init__(self, store: EvidenceStore, clock: Clock, events: Events) -> None:
+        self._store = store
+        self._clock = clock
+        self._events = events
+        self._waiting: list[Decision] = []
+        self._counts: dict[tuple[int, str], Counter[bool]] = {}
+        self._warned: set[str] = set()
+        self._writing: asyncio.Task[None] | None = None
+        self._one_flush = asyncio.Lock()
+        self._one_estimate = asyncio.Lock()
+        self._estimated = 0.0
+        self._stances: dict[str, Stance] = {}
+        self.most_wrong = 1.0
+        self.standings: Standings = NOTHING
+        """As they were a minute ago, while requests come."""
+
+    def __repr__(self) -> str:
+        return f"<EvidenceLog {len(self._waiting)} waiting, {self._store!r}>"
+
+    def keep(self, decision: Decision) -> None:
+        """Take it for writing soon; never blocks, never raises."""
+        if len(self._waiting) >= WAITING:
+            self._warn("evidence_lost", "too much waits to be written")
+            return
+        self._waiting.append(decision)
+        self._write()
+
+    def count(self, scope: str, *, hit: bool) -> None:
+        """One more request has reached the decision in this scope. As `keep`."""
+        place = (int(self._clock() // HOUR), scope)
+        if place not in self._counts and len(self._counts) >= WAITING:
+            self._warn("evidence_lost", "too much waits to be written")
+            return
+        self._counts.setdefault(place, Counter())[hit] += 1
+        self._write()
+
+    async def find(self, id: str, *, tenant: str) -> Decision | None:  # noqa: A002 - its name
+        """As `EvidenceStore.find`, of what has come so far."""
+        await self.flush()
+        return await self._store.find(id, tenant=tenant)
+
+    async def get(self, id: str) -> Decision | None:  # noqa: A002 - its name
+        """As `EvidenceStore.get`, of what has come so far."""
+        await self.flush()
+        return await self._store.get(id)
+
+    async def labels(self, decision: str) -> tuple[Label, ...]:
+        """As `EvidenceStore.labels`."""
+        return await self._store.labels(decision)
+
+    async def label(self, label: Label) -> bool:
+        """As `EvidenceStore.label`."""
+        return await self._store.label(label)
+
+    def level(self, scope: str) -> int:
+        """How many steps stricter than configured this scope is now, or all are (`core.tightening`)."""
+        return max((self._stances[name].level for name in (ALL, scope) if name in self._stances), default=0)
+
+    async def estimate(self) -> Standings:
+        """How things stand now, and what follows from it. Raises `StoreDown`."""
+        await self.flush()
+        async with self._one_estimate:  # the same evidence is good for one step
+            await self._look()
+            rule = Rule(self.most_wrong, WINDOW)
+            steps = [await self._step(standing, rule) for standing in self.standings.scopes]
+            if not any(steps):  # else what one scope is to blame for would be held against all
+                await self._step(self.standings.overall, rule)
+            return self.standings
+
+    async def open(self) -> None:
+        """Be as strict as before the start, and know how things stood, if the store can tell."""
+        with suppress(StoreDown):
+            await self._look()
+
+    async def _look(self) -> None:
+        now = self._estimated = self._clock()
+        self._stances = {stance.scope: stance for stance in await self._store.stances()}
+        since = {scope: stance.since for scope, stance in self._stances.items()}
+        found = await self._store.findings(now - WINDOW, scopes=SCOPES)
+        self.standings = await asyncio.to_thread(standings, found, since)  # of thousands of labels
+
+    async def _step(self, standing: Standing, rule: Rule) -> bool:
+        """Did it take one?"""
+        stance = self._stances.get(standing.scope, Stance(standing.scope))
+        after = stepped(stance, standing, rule, self._estimated)
+        if after is stance:
+            return False
+        await self._store.take(after)
+        self._stances[after.scope] = after
+        if after.level < stance.level:
+            self._events.note("semantic_relaxed", scope=after.scope, level=after.level)
+            return True
+        event = "semantic_off" if after.level == OFF else "semantic_tightened"
+        reason = f"{standing.wrong.rate:.2%} of its requests were answered wrongly, by {standing.wrong.observations} comparisons"
+        self._events.note(event, scope=after.scope, level=after.level, reported=standing.reported, reason=reason)
+        return True
+
+    async def flush(self) -> None:
+        """Write what waits. Raises `StoreDown`; then it waits on."""
+        async with self._one_flush:
+            while self._waiting or self._counts:
+                lot, counted = self._waiting[:AT_ONCE], list(self._counts.items())[:AT_ONCE]
+                taken = {place: count.copy() for place, count in counted}
+                counts = [Count(hour, scope, seen.total(), seen[True]) for (hour, scope), seen in taken.items()]
+                await self._store.keep(lot, counts)
+                del self._waiting[: len(lot)]
+                for place, seen in taken.items():
+                    self._counts[place] -= seen
+                    if not self._counts[place]:
+                        del self._counts[place]
+            self._warned.clear()
+
+    async def close(self) -> None:
+        """Write what waits, if that can be."""
+        if self._writing is not None:
+            async with self._one_flush:  # what is being written is not written twice
+                self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+        with suppress(StoreDown):
+            await self.flush()
+
+    def _write(self) -> None:
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_soon())
+
+    async def _write_soon(self) -> None:
+        try:
+            while self._waiting or self._counts:
+                await asyncio.sleep(PAUSE)
+                await self.flush()
+                if self._clock() - self._estimated >= FRESH:
+                    await self.estimate()
+        except StoreDown as exc:
+            self._warn("evidence_waits", str(exc))
+        finally:
+            self._writing = None
+
+    def _warn(self, event: str, reason: str) -> None:
+        """Once, until it works again."""
+        if event not in self._warned:
+            self._warned.add(event)
+            self._events.note(event, reason=reason)

@@ -1,0 +1,35 @@
+"""What this node does about what others tell on the bulletin, and where it may have missed something."""
+
+from sentinel_gateway.core.bulletin import CacheCleared, CircuitTurned, KeysChanged, Notice, SimilarCleared
+from sentinel_gateway.pipeline.circuits import Circuits
+from sentinel_gateway.pipeline.keyring import KeyRing
+from sentinel_gateway.pipeline.purge import Purge
+from sentinel_gateway.pipeline.tiers import Tiers
+
+
+class Hearing:
+    """`purge` is None where questions are not compared."""
+
+    def __init__(self, tiers: Tiers, ring: KeyRing, purge: Purge | None, circuits: Circuits) -> None:
+        self._tiers = tiers
+        self._ring = ring
+        self._purge = purge
+        self._circuits = circuits
+
+    async def heard(self, notice: Notice) -> None:
+        """Do as the others did. Returns when nothing that was cleared is served or kept here any more."""
+        match notice:
+            case CacheCleared(selector):
+                await self._tiers.clear_own(selector)
+            case SimilarCleared():
+                if self._purge is not None:
+                    self._purge.follow(notice)
+            case KeysChanged():
+                self._ring.hurry()
+            case CircuitTurned():
+                self._circuits.hear(notice)
+
+    async def missed(self) -> None:
+        """Anything may have been told. Circuits are not asked for: what is failing shows by itself."""
+        self._ring.hurry()
+        await self._tiers.forget()

@@ -1,0 +1,51 @@
+"""What the path needs from the world, written for the caller; `tests/contract` holds the adapters to it."""
+
+from sentinel_gateway.ports.cache import Embedder, NearStore, ReplyStore, ScopeView, TokenCounter, VectorArchive, VectorIndex
+from sentinel_gateway.ports.evidence import EvidenceStore, LearnerStore
+from sentinel_gateway.ports.keys import AuditLog, AuditPage, KeyChanges, KeyPage, KeyStore, Mark
+from sentinel_gateway.ports.nodes import CLAIM_SECONDS, Bulletin, Handover, IdempotencyStore, Landed, LimitStore
+from sentinel_gateway.ports.upstream import (
+    ChunkStream,
+    Completion,
+    Embedded,
+    EmbeddingProvider,
+    NotCarried,
+    Provider,
+    UpstreamCall,
+)
+from sentinel_gateway.ports.world import Clock, ConnectionWatch, Events, World
+
+__all__ = [
+    "CLAIM_SECONDS",
+    "AuditLog",
+    "AuditPage",
+    "Bulletin",
+    "ChunkStream",
+    "Clock",
+    "Completion",
+    "ConnectionWatch",
+    "Embedded",
+    "Embedder",
+    "EmbeddingProvider",
+    "Events",
+    "EvidenceStore",
+    "Handover",
+    "IdempotencyStore",
+    "KeyChanges",
+    "KeyPage",
+    "KeyStore",
+    "Landed",
+    "LearnerStore",
+    "LimitStore",
+    "Mark",
+    "NearStore",
+    "NotCarried",
+    "Provider",
+    "ReplyStore",
+    "ScopeView",
+    "TokenCounter",
+    "UpstreamCall",
+    "VectorArchive",
+    "VectorIndex",
+    "World",
+]

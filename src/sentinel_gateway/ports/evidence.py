@@ -1,0 +1,59 @@
+"""What is known of the answers that reworded questions were given."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sentinel_gateway.core.evidence import Count, Decision, Findings, Label
+from sentinel_gateway.core.tightening import Stance
+
+
+class EvidenceStore(Protocol):
+    """Decisions and what was said of them, kept for a time. Raises `StoreDown`, within the adapter's own deadline."""
+
+    async def keep(self, decisions: Sequence[Decision], counts: Sequence[Count]) -> None:
+        """Keep these decisions, and add the counts to those of the same hour and scope; what has been kept for too long goes."""
+        ...
+
+    async def find(self, id: str, *, tenant: str) -> Decision | None:  # noqa: A002 - its name
+        """The decision on a request of this tenant, by our id or by the caller's: of several under that, the latest."""
+        ...
+
+    async def get(self, id: str) -> Decision | None:  # noqa: A002 - its name
+        """The decision on a request of any tenant, by our id."""
+        ...
+
+    async def label(self, label: Label) -> bool:
+        """Keep what its source says now; False if it has said so before."""
+        ...
+
+    async def findings(self, since: float, *, scopes: int) -> Findings:
+        """What was labelled since then, the latest if there are very many, and counted; of so many scopes, the busiest."""
+        ...
+
+    async def stances(self) -> Sequence[Stance]:
+        """Of all scopes that have one."""
+        ...
+
+    async def take(self, stance: Stance) -> None:
+        """Keep it in place of the scope's last one."""
+        ...
+
+    async def labels(self, decision: str) -> tuple[Label, ...]:
+        """What was said of a decision."""
+        ...
+
+
+class LearnerStore(Protocol):
+    """What was learned, as bytes of its owner's making, one piece for each realm. Raises `StoreDown`, as above."""
+
+    async def keep(self, realm: str, state: bytes, at: float) -> None:
+        """Keep it in place of the realm's last one; of very many, those kept longest ago go. `at`: Unix time."""
+        ...
+
+    async def find(self, realm: str) -> bytes | None:
+        """What was kept of it last."""
+        ...
+
+    async def latest(self, limit: int) -> Sequence[str]:
+        """At most so many realms, those kept last first."""
+        ...

@@ -1,0 +1,166 @@
+"""What Anthropic's Messages API answers, in OpenAI's shape: whole messages, and the events of a stream. Pure.
+
+Source: https://platform.claude.com/docs/en/api/messages and /docs/en/build-with-claude/streaming. Events and blocks of types
+that are not known here say nothing, as that page asks.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from sentinel_gateway.core.chat import Chunk, Fields
+from sentinel_gateway.providers._chat_answer import CUT, Ending, Message, Tokens, Writer, choice_of, count, tool_call
+from sentinel_gateway.providers._reported import Reported
+
+ENDINGS: Final[dict[Any, Ending]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+}
+
+STATUSES: Final[dict[Any, int]] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""What an error is as an answer, by its type, should it come within a stream."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def read_message(fields: Any, writer: Writer) -> Fields | None:
+    """A `message` as a `chat.completion`; None if it is none."""
+    if not isinstance(fields, dict) or fields.get("type") != "message" or not isinstance(fields.get("content"), list):
+        return None
+    message = Message()
+    for block in fields["content"]:
+        _gather(message, block)
+    writer.name(fields.get("id"), fields.get("model"))
+    ending = ENDINGS.get(fields.get("stop_reason"), CUT)
+    return writer.whole([choice_of(message, ending, matched=fields.get("stop_sequence"))], read_tokens(fields.get("usage")))
+
+
+def _gather(message: Message, block: Fields) -> None:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            message.texts.append(text)
+        case {"type": "tool_use", "id": str(call), "name": str(name), "input": arguments}:
+            message.calls.append(tool_call(call, name, arguments))
+        case {"type": "thinking", "thinking": str(text)}:
+            message.thoughts.append(text)
+            message.blocks.append(block)
+        case {"type": "redacted_thinking"}:
+            message.blocks.append(block)
+
+
+def read_tokens(usage: Any) -> Tokens:
+    """Anthropic counts what its prompt cache read and wrote apart from the input; OpenAI counts it in."""
+    told = usage if isinstance(usage, dict) else {}
+    read, written = count(told.get("cache_read_input_tokens")), count(told.get("cache_creation_input_tokens"))
+    details = told.get("output_tokens_details")
+    return Tokens(
+        prompt=count(told.get("input_tokens")) + read + written,
+        completion=count(told.get("output_tokens")),
+        read=read,
+        written=written,
+        reasoning=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
+    )
+
+
+class AnthropicReader:
+    """The events of one stream, one by one. `finished` once `message_stop` has come, and not before."""
+
+    __slots__ = ("_arguments", "_blocks", "_calls", "_ending", "_matched", "_thoughts", "_usage", "_writer", "finished")
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._calls = 0
+        self._thoughts = 0
+        self._blocks: dict[int, int] = {}
+        """The number of each open block among its like."""
+        self._arguments: dict[int, str] = {}
+        """Of each open call: its arguments so far as they came whole, until a piece of them comes."""
+        self._usage: Fields = {}
+        self._ending: Ending = CUT
+        self._matched: Any = None
+        self.finished = False
+
+    def __repr__(self) -> str:
+        return f"<AnthropicReader {'finished' if self.finished else 'open'}>"
+
+    def read(self, event: Fields) -> list[Chunk]:
+        """The chunks that an event makes."""
+        match event:
+            case {"type": "message_start", "message": dict(message)}:
+                self._writer.name(message.get("id"), message.get("model"))
+                self._count(message.get("usage"))
+            case {"type": "content_block_start", "index": int(index), "content_block": dict(block)}:
+                return self._start(index, block)
+            case {"type": "content_block_delta", "index": int(index), "delta": dict(delta)}:
+                return self._delta(index, delta)
+            case {"type": "content_block_stop", "index": int(index)} if arguments := self._arguments.pop(index, ""):
+                return [self._call_piece(index, arguments)]
+            case {"type": "message_delta", "delta": dict(delta)}:
+                self._ending = ENDINGS.get(delta.get("stop_reason"), CUT)
+                self._matched = delta.get("stop_sequence")
+                self._count(event.get("usage"))
+            case {"type": "error"}:
+                error = event.get("error")
+                raise Reported(STATUSES.get(error.get("type") if isinstance(error, dict) else None, 500), error)
+            case {"type": "message_stop"}:
+                self.finished = True
+                return [self._writer.end(self._ending, matched=self._matched), self._writer.usage(read_tokens(self._usage))]
+        return []
+
+    def close(self) -> list[Chunk]:
+        """Nothing is certain without a `message_stop`."""
+        return []
+
+    def _count(self, usage: Any) -> None:
+        """A later count of something stands for the earlier one."""
+        if isinstance(usage, dict):
+            self._usage |= {name: value for name, value in usage.items() if value is not None}
+
+    def _start(self, index: int, block: Fields) -> list[Chunk]:
+        match block:
+            case {"type": "text", "text": str(text)} if text:
+                return [self._writer.delta({"content": text})]
+            case {"type": "thinking" | "redacted_thinking"}:
+                self._blocks[index] = self._thoughts
+                self._thoughts += 1
+                return [self._writer.delta({"thinking_blocks": [{**block, "index": self._blocks[index]}]})]
+            case {"type": "tool_use", "id": str(call), "name": str(name)}:
+                self._blocks[index] = self._calls
+                self._calls += 1
+                self._arguments[index] = _encode(block.get("input") or {}).decode()
+                opening = {**tool_call(call, name, {}), "index": self._blocks[index]}
+                opening["function"]["arguments"] = ""
+                return [self._writer.delta({"tool_calls": [opening]})]
+        return []
+
+    def _delta(self, index: int, delta: Fields) -> list[Chunk]:
+        match delta:
+            case {"type": "text_delta", "text": str(text)}:
+                return [self._writer.delta({"content": text})]
+            case {"type": "input_json_delta", "partial_json": str(piece)} if piece and index in self._blocks:
+                self._arguments.pop(index, None)
+                return [self._call_piece(index, piece)]
+            case {"type": "thinking_delta", "thinking": str(text)} if index in self._blocks:
+                block = {"index": self._blocks[index], "thinking": text}
+                return [self._writer.delta({"reasoning_content": text, "thinking_blocks": [block]})]
+            case {"type": "signature_delta", "signature": str(proof)} if index in self._blocks:
+                return [self._writer.delta({"thinking_blocks": [{"index": self._blocks[index], "signature": proof}]})]
+        return []
+
+    def _call_piece(self, index: int, piece: str) -> Chunk:
+        return self._writer.delta({"tool_calls": [{"index": self._blocks[index], "function": {"arguments": piece}}]})

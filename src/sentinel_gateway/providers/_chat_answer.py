@@ -1,0 +1,134 @@
+"""Answers and chunks in OpenAI's shape, written from what providers say that speak otherwise.
+
+Pure. What OpenAI has no word for stands where others have put it before: thinking in `reasoning_content`, as DeepSeek and vLLM
+write it, and with its proof in `thinking_blocks`.
+"""
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from sentinel_gateway.core.chat import Chunk, Fields
+
+Ending = Literal["stop", "length", "tool_calls", "content_filter"]
+
+CUT: Final[Ending] = "length"
+"""What an end is called that is unknown: never one that says all is there, which would be kept and given to others."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """What was used. `read` and `written` count those of `prompt` that a provider's prompt cache had, and took in."""
+
+    prompt: int = 0
+    completion: int = 0
+    read: int = 0
+    written: int = 0
+    reasoning: int = 0
+
+    @property
+    def fields(self) -> Fields:
+        """OpenAI's `usage`."""
+        return {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.read, "cache_write_tokens": self.written},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
+        }
+
+
+class Message(msgspec.Struct):
+    """What one choice says, gathered piece by piece."""
+
+    texts: list[str] = msgspec.field(default_factory=list)
+    thoughts: list[str] = msgspec.field(default_factory=list)
+    blocks: list[Fields] = msgspec.field(default_factory=list)
+    calls: list[Fields] = msgspec.field(default_factory=list)
+
+    @property
+    def fields(self) -> Fields:
+        """The message of a choice."""
+        content = "".join(self.texts)
+        message: Fields = {"role": "assistant", "content": content if content or not self.calls else None, "refusal": None}
+        if self.thoughts:
+            message["reasoning_content"] = "".join(self.thoughts)
+        if self.blocks:
+            message["thinking_blocks"] = self.blocks
+        if self.calls:
+            message["tool_calls"] = self.calls
+        return message
+
+
+def tool_call(call_id: str, name: str, arguments: Any) -> Fields:
+    """A call of a tool, its arguments decoded."""
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": _encode(arguments).decode()}}
+
+
+def choice_of(message: Message, ending: Ending, index: int = 0, *, matched: Any = None) -> Fields:
+    """One choice of a whole answer. `matched` is the stop sequence that ended it, where the provider tells one."""
+    return _told({"index": index, "message": message.fields, "logprobs": None, "finish_reason": ending}, matched)
+
+
+def _told(choice: Fields, matched: Any) -> Fields:
+    return {**choice, "stop_sequence": matched} if isinstance(matched, str) else choice
+
+
+class Writer:
+    """Writes the answer to one request. `created` is in Unix seconds."""
+
+    __slots__ = ("_created", "_id", "_model", "_spoke")
+
+    def __init__(self, *, created: int, model: str, answer_id: str = "") -> None:
+        self._created = created
+        self._id = answer_id
+        self._model = model
+        self._spoke: set[int] = set()
+        """The choices that have said something: the first time tells the role."""
+
+    def __repr__(self) -> str:
+        return f"<Writer {self._id} {self._model}>"
+
+    @property
+    def answer_id(self) -> str:
+        return self._id
+
+    def name(self, answer_id: Any, model: Any) -> None:
+        """How the provider calls this answer, and the model that gives it."""
+        self._id = answer_id if isinstance(answer_id, str) else self._id
+        self._model = model if isinstance(model, str) and model else self._model
+
+    def whole(self, choices: list[Fields], tokens: Tokens) -> Fields:
+        """A `chat.completion`."""
+        return {**self._head("chat.completion"), "choices": choices, "usage": tokens.fields}
+
+    def delta(self, delta: Fields, index: int = 0) -> Chunk:
+        """A chunk that says something."""
+        return self._chunk([self._choice(delta, None, index)])
+
+    def end(self, ending: Ending, index: int = 0, *, matched: Any = None) -> Chunk:
+        """The chunk that says why a choice ended; `matched` as in `choice_of`."""
+        return self._chunk([_told(self._choice({}, ending, index), matched)])
+
+    def usage(self, tokens: Tokens) -> Chunk:
+        """The last chunk."""
+        return self._chunk([], tokens.fields)
+
+    def _choice(self, delta: Fields, ending: Ending | None, index: int) -> Fields:
+        if index not in self._spoke:
+            self._spoke.add(index)
+            delta = {"role": "assistant", "content": "", **delta}
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": ending}
+
+    def _chunk(self, choices: list[Fields], usage: Fields | None = None) -> Chunk:
+        fields = {**self._head("chat.completion.chunk"), "choices": choices, "usage": usage}
+        return Chunk(_encode(fields), fields)
+
+    def _head(self, kind: str) -> Fields:
+        return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
+
+
+def count(value: Any) -> int:
+    """A number of tokens as a provider tells it; none told is 0."""
+    return value if type(value) is int and value > 0 else 0

@@ -1,0 +1,196 @@
+"""The adapter of every provider that doesn't speak OpenAI's dialect: a `Dialect` builds what it asks, and reads what it hears.
+
+All I/O of such providers is here. A dialect knows where its requests go, and has pure functions between its words and OpenAI's.
+"""
+
+import time
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from sentinel_gateway.core.chat import Chunk, Fields, read_answer
+from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
+from sentinel_gateway.ports import Completion, NotCarried, UpstreamCall
+from sentinel_gateway.providers._chat_answer import Writer
+from sentinel_gateway.providers._chat_parts import Unfit
+from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error
+from sentinel_gateway.providers._http import ByteStream, Endpoint, HttpClient
+from sentinel_gateway.providers._provider import OK, ProviderConfig, is_json, read_json
+from sentinel_gateway.providers._reported import Garbled, Reported
+from sentinel_gateway.providers._sse import EventTooLong, SseReader
+from sentinel_gateway.providers._stream import EventStream
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Frames(Protocol):
+    """Cuts the bytes of one stream into events; raises `Garbled`."""
+
+    def feed(self, data: bytes) -> Iterator[Any]: ...
+
+
+class Reader(Protocol):
+    """Reads the events of one stream. `finished` once its end is proven: until then all may have been cut."""
+
+    @property
+    def finished(self) -> bool: ...
+
+    def read(self, event: Any) -> list[Chunk]:
+        """The chunks that an event makes; raises `Reported`."""
+        ...
+
+    def close(self) -> list[Chunk]:
+        """No more events come: the chunks that only now are certain."""
+        ...
+
+
+class Dialect(Protocol):
+    """One way to speak of chats. Everything but the clock of a signature is pure."""
+
+    def ask(self, call: UpstreamCall, *, stream: bool) -> tuple[Endpoint, bytes]:
+        """Where a request goes, and its body; raises `Unfit`."""
+        ...
+
+    def answer(self, fields: Any, writer: Writer) -> Fields | None:
+        """A decoded whole answer as a `chat.completion`; None if it is none."""
+        ...
+
+    def frames(self) -> Frames: ...
+
+    def reader(self, writer: Writer, call: UpstreamCall) -> Reader: ...
+
+    def listing(self) -> Endpoint:
+        """Where the models are listed."""
+        ...
+
+    def models(self, fields: Any) -> frozenset[str]:
+        """The names in that list."""
+        ...
+
+
+class TranslatedProvider:
+    """A provider of some other dialect. Stateless but for the connections of `http`, which it doesn't own."""
+
+    def __init__(self, config: ProviderConfig, dialect: Dialect, http: HttpClient) -> None:
+        self._config = config
+        self._dialect = dialect
+        self._http = http
+        self._source = Source(config.name, config.key_name, config.secrets)
+
+    def __repr__(self) -> str:
+        return f"<TranslatedProvider {self.name} {type(self._dialect).__name__} {self._config.base_url}>"
+
+    @property
+    def name(self) -> str:
+        return self._config.name
+
+    def complete(self, call: UpstreamCall) -> Awaitable[Completion]:
+        return self._complete(call, *self._ask(call, stream=False))
+
+    async def _complete(self, call: UpstreamCall, endpoint: Endpoint, body: bytes) -> Completion:
+        reply = await self._http.fetch(endpoint, body, request_id=call.sentinel_id)
+        if reply.status != OK:
+            raise self._failed(reply.status, reply.headers, reply.body)
+        fields = read_json(reply.body)
+        answer = read_answer(self._dialect.answer(fields, _writer(call)))
+        if answer is None:
+            failure: Failure | None = "json_error" if fields is None else None
+            raise UpstreamBroken(f"{self.name} answered with something that isn't an answer of its dialect.", failure=failure)
+        return Completion(_encode(answer.fields), answer)
+
+    def open_stream(self, call: UpstreamCall) -> Awaitable["TranslatedStream"]:
+        return self._open_stream(call, *self._ask(call, stream=True))
+
+    async def _open_stream(self, call: UpstreamCall, endpoint: Endpoint, body: bytes) -> "TranslatedStream":
+        stream = await self._http.stream(endpoint, body, request_id=call.sentinel_id)
+        if stream.status == OK and not is_json(stream.headers):
+            return TranslatedStream(stream, self._dialect.frames(), self._dialect.reader(_writer(call), call), self._source)
+        try:
+            whole = await stream.read_whole()
+        finally:
+            stream.close()
+        if stream.status != OK:
+            raise self._failed(stream.status, stream.headers, whole)
+        raise UpstreamUnstreamed(f"{self.name} sent a whole answer where a stream was asked for: ask for it without 'stream'.")
+
+    async def list_models(self) -> frozenset[str]:
+        reply = await self._http.fetch(self._dialect.listing(), None)
+        if reply.status != OK:
+            raise self._failed(reply.status, reply.headers, reply.body)
+        return self._dialect.models(read_json(reply.body))
+
+    def _ask(self, call: UpstreamCall, *, stream: bool) -> tuple[Endpoint, bytes]:
+        try:
+            return self._dialect.ask(call, stream=stream)
+        except Unfit as exc:
+            raise NotCarried(f"{self.name} {exc.why}.", param=exc.param) from exc
+
+    def _failed(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+        return read_error(status, headers, body, source=self._source, now=time.time())
+
+
+def _writer(call: UpstreamCall) -> Writer:
+    return Writer(created=int(time.time()), model=call.model, answer_id=f"chatcmpl-{call.sentinel_id}")
+
+
+class TranslatedStream(EventStream):
+    """Bytes to events, events to chunks."""
+
+    __slots__ = ("_frames", "_reader")
+
+    def __init__(self, stream: ByteStream, frames: Frames, reader: Reader, source: Source) -> None:
+        super().__init__(stream, source)
+        self._frames = frames
+        self._reader = reader
+
+    @property
+    def finished(self) -> bool:
+        return self._reader.finished
+
+    def _chunks(self, data: bytes) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        try:
+            for event in self._frames.feed(data):
+                self._heard = True
+                chunks += self._reader.read(event)
+                if self._reader.finished:
+                    self._ended = True
+                    break
+        except Garbled as exc:
+            self._failure = UpstreamBroken(f"{self._source.name} sent {exc} in its stream.", failure="json_error")
+        except Reported as exc:
+            body = _encode({"error": exc.error})
+            self._failure = read_error(exc.status, {}, body, source=self._source, now=time.time())
+        return chunks
+
+    def _last_chunks(self) -> list[Chunk]:
+        self._ended = True
+        if not self._heard:
+            raise UpstreamBroken(f"{self._source.name} ended its stream before it began.", failure="io_error")
+        return self._reader.close()
+
+
+class JsonEvents:
+    """`Frames` of server-sent events whose data are JSON objects."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self) -> None:
+        self._reader = SseReader()
+
+    def __repr__(self) -> str:
+        return f"<JsonEvents {self._reader!r}>"
+
+    def feed(self, data: bytes) -> Iterator[Fields]:
+        try:
+            yield from map(_object, self._reader.feed(data))
+        except EventTooLong as exc:
+            raise Garbled("an endless event") from exc
+
+
+def _object(event: bytes) -> Fields:
+    fields = read_json(event)
+    if not isinstance(fields, dict):
+        raise Garbled("an event that isn't a JSON object")
+    return fields

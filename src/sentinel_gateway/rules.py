@@ -1,0 +1,162 @@
+"""What the settings say, as the rules that the path goes by. Nothing is opened here."""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from operator import itemgetter
+from typing import Final
+
+from sentinel_gateway.core.bound import BoundRules
+from sentinel_gateway.core.budget import ErrorBudgets
+from sentinel_gateway.core.caching import TtlRules
+from sentinel_gateway.core.circuit import CircuitRules
+from sentinel_gateway.core.limits import Limits
+from sentinel_gateway.core.matching import Thresholds
+from sentinel_gateway.core.retrying import RetryRules
+from sentinel_gateway.core.routing import Ability, Route, Strategy, Target
+from sentinel_gateway.core.standing import StandingRules
+from sentinel_gateway.pipeline.admit import Capacity
+from sentinel_gateway.pipeline.evidence import Habits
+from sentinel_gateway.pipeline.limiting import LimitRules
+from sentinel_gateway.settings.checks import DEMO
+from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.settings.targets import Limits as LimitSettings
+from sentinel_gateway.settings.targets import ModelSettings
+
+LONGEST_CALL: Final = 600.0
+"""Seconds, where no provider's settings say so."""
+
+
+def target(text: str) -> Target:
+    """A target as settings write it: `provider/model`."""
+    provider, _, model = text.partition("/")
+    return Target(provider, model)
+
+
+Price = Callable[[str, int, int], Decimal | None]
+"""What a target takes for so many tokens of the prompt and of the answer, in USD; None if that is unknown."""
+
+SAMPLE: Final = 750, 250
+"""Tokens of a question and its answer, by which prices are compared."""
+
+
+def routes(settings: Settings, price: Price = lambda *_: None) -> Mapping[str, Route]:
+    """Where the public names lead. The cheapest is found by the price now; a target whose price is unknown comes last."""
+    return {name: _route(model, price) for name, model in settings.models.items()}
+
+
+def _route(model: ModelSettings, price: Price) -> Route:
+    written = model.targets
+    if model.strategy == "cheapest":
+        priced = ((cost is None, cost or Decimal(0)) for name in model.names for cost in [price(name, *SAMPLE)])
+        written = tuple(one for _, one in sorted(zip(priced, written, strict=True), key=itemgetter(0)))
+    abilities = tuple(Ability(one.tools, one.vision, one.context) for one in written)
+    return Route(
+        targets=tuple(target(one.target) for one in written),
+        strategy=_strategy(model),
+        weights=tuple(one.weight for one in written),
+        sticky=model.sticky,
+        abilities=abilities if any(ability != Ability() for ability in abilities) else (),
+    )
+
+
+def _strategy(model: ModelSettings) -> Strategy:
+    if model.strategy is None:
+        return "weighted" if model.weighted else "priority"
+    return "priority" if model.strategy == "cheapest" else model.strategy
+
+
+def by_price(settings: Settings) -> bool:
+    """Are prices needed to route?"""
+    return any(model.strategy == "cheapest" for model in settings.models.values())
+
+
+def compared(settings: Settings) -> list[str]:
+    """Targets that are compared with others by how they do."""
+    return [name for model in settings.models.values() if len(model.targets) > 1 for name in model.names]
+
+
+def retries(settings: Settings) -> RetryRules:
+    """How often a request is asked for, and how long."""
+    return RetryRules(settings.routing.max_attempts, settings.routing.patience)
+
+
+def standings(settings: Settings) -> StandingRules:
+    """When a target is passed over."""
+    routing, breaker = settings.routing, settings.routing.breaker
+    circuit = CircuitRules(breaker.failures, breaker.successes, breaker.pause)
+    return StandingRules(circuit, routing.retry_budget, routing.cool_down)
+
+
+def groups(settings: Settings) -> Mapping[str, str]:
+    """The cache groups by tenant."""
+    return {name: tenant.cache_group for name, tenant in settings.tenants.items() if tenant.cache_group is not None}
+
+
+def limit_rules(settings: Settings) -> LimitRules:
+    """Whose limits are what."""
+    return LimitRules(
+        keys=limits(settings.limits),
+        tenants={name: limits(tenant.limits) for name, tenant in settings.tenants.items()},
+        models={name: limits(model.limits) for name, model in settings.models.items()},
+    )
+
+
+def limits(limits: LimitSettings) -> Limits:
+    """The same, as rules take them."""
+    return Limits(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency)
+
+
+def capacity(settings: Settings) -> Capacity:
+    """How many requests at once."""
+    server = settings.server
+    return Capacity(server.max_in_flight, server.queue, server.queue_wait)
+
+
+def ttl_rules(settings: Settings) -> TtlRules:
+    """How long answers are kept."""
+    per_model = {name: model.ttl for name, model in settings.models.items() if model.ttl is not None}
+    return TtlRules(settings.cache.ttl, per_model)
+
+
+def bound_rules(settings: Settings) -> BoundRules:
+    """What becomes of questions that are bound to their moment or their asker."""
+    bound = settings.cache.bound
+    return BoundRules(personal=bound.personal, time=bound.time, brief=bound.ttl)
+
+
+def longest_call(settings: Settings) -> float:
+    """Seconds that a call to any provider may take, at least."""
+    return min((provider.timeouts.total for provider in settings.providers.values()), default=LONGEST_CALL)
+
+
+def habits(settings: Settings) -> Habits:
+    """Which hits are compared with a provider's answer. The demo's never are: there is nothing to learn from a fake."""
+    semantic = settings.cache.semantic
+    return Habits(
+        exploration=semantic.exploration,
+        audit=semantic.audit,
+        shadow=semantic.shadow,
+        simulated=frozenset({DEMO}),
+        judge=semantic.judge,
+        budget=semantic.evidence_budget,
+        threshold=semantic.threshold,
+        most_wrong=settings.cache.max_wrong_hit_rate,
+        least=semantic.min_threshold,
+    )
+
+
+def thresholds(settings: Settings) -> Thresholds:
+    """How near is near enough."""
+    semantic = settings.cache.semantic
+    return Thresholds(semantic.threshold, semantic.min_threshold, error_budgets(settings))
+
+
+def error_budgets(settings: Settings) -> ErrorBudgets:
+    """How many wrong hits are allowed where."""
+    places = (settings.models, settings.cache.namespaces)
+    models, namespaces = ({name: place.max_wrong_hit_rate for name, place in rooms.items()} for rooms in places)
+    return ErrorBudgets(settings.cache.max_wrong_hit_rate, _said(models), _said(namespaces))
+
+
+def _said(rates: Mapping[str, float | None]) -> Mapping[str, float]:
+    return {name: rate for name, rate in rates.items() if rate is not None}

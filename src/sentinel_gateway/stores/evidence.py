@@ -1,0 +1,175 @@
+"""Evidence in `sentinel.db`: decisions of the semantic tier, and what was said of them."""
+
+import sqlite3
+from array import array
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from sentinel_gateway.core.evidence import HOUR, Count, Decision, Finding, Findings, Label, Weighed
+from sentinel_gateway.core.tightening import Stance
+from sentinel_gateway.ports import Clock
+from sentinel_gateway.stores._state_file import StateFile
+
+DAY: Final = 86_400.0
+MOST_LABELS: Final = 5_000
+"""Labels that are looked at together."""
+SWEPT: Final = 1_000
+"""Old decisions that go with each lot of new ones: more than come, so that what is kept stays bounded."""
+
+_KEEP: Final = """
+INSERT OR IGNORE INTO decisions (id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, weighed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_FIND: Final = """
+SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, weighed
+FROM decisions WHERE tenant = ? AND id = ?
+UNION ALL
+SELECT * FROM (SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, weighed FROM decisions
+               WHERE tenant = ? AND request_id = ? ORDER BY row DESC LIMIT 1)
+LIMIT 1
+"""
+_GET: Final = """
+SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, weighed FROM decisions WHERE id = ?
+"""
+_LABEL: Final = """
+INSERT INTO labels (decision, source, correct, at) VALUES (?, ?, ?, ?)
+ON CONFLICT (decision, source) DO UPDATE SET correct = excluded.correct, at = excluded.at WHERE correct <> excluded.correct
+"""
+_LABELS: Final = "SELECT decision, source, correct, at FROM labels WHERE decision = ? ORDER BY source"
+_COUNT: Final = """
+INSERT INTO hours (hour, scope, reached, hits) VALUES (?, ?, ?, ?)
+ON CONFLICT (hour, scope) DO UPDATE SET reached = reached + excluded.reached, hits = hits + excluded.hits
+"""
+_FINDINGS: Final = """
+SELECT decisions.id, decisions.at, scope, drawn, source, correct FROM labels JOIN decisions ON decisions.id = labels.decision
+WHERE labels.at >= ? AND decisions.at >= ? ORDER BY labels.at DESC LIMIT ?
+"""
+_TOTAL: Final = "SELECT coalesce(sum(reached), 0), coalesce(sum(hits), 0) FROM hours WHERE hour >= ?"
+_BUSIEST: Final = """
+SELECT ?, scope, sum(reached), sum(hits) FROM hours WHERE hour >= ? GROUP BY scope ORDER BY sum(hits) DESC, scope LIMIT ?
+"""
+_TAKE: Final = "INSERT OR REPLACE INTO stances (scope, level, since) VALUES (?, ?, ?)"
+_OLD: Final = """
+SELECT row, id FROM decisions WHERE row <= max(
+    (SELECT coalesce(max(row), 0) - ? FROM decisions),
+    coalesce((SELECT row FROM decisions WHERE at < ? ORDER BY at DESC LIMIT 1), 0)
+) ORDER BY row LIMIT ?
+"""
+
+
+class EvidenceLimits(msgspec.Struct, frozen=True):
+    """How long decisions are kept, and how many at most: 600 bytes each."""
+
+    seconds: float = 30 * DAY
+    decisions: int = 200_000
+
+
+USUAL: Final = EvidenceLimits()
+
+
+class SqliteEvidence:
+    """Behind `EvidenceStore`."""
+
+    def __init__(self, file: StateFile, clock: Clock, limits: EvidenceLimits = USUAL) -> None:
+        self._file = file
+        self._clock = clock
+        self._limits = limits
+
+    def __repr__(self) -> str:
+        return f"<SqliteEvidence {self._file!r}>"
+
+    async def keep(self, decisions: Sequence[Decision], counts: Sequence[Count]) -> None:
+        """They are on the disk when this returns."""
+        await self._file.write(partial(self._keep, decisions=decisions, counts=counts))
+
+    async def find(self, id: str, *, tenant: str) -> Decision | None:  # noqa: A002 - its name
+        """Our own id goes before one that a caller has chosen."""
+        return await self._file.read(partial(_find, query=_FIND, values=(tenant, id, tenant, id)))
+
+    async def get(self, id: str) -> Decision | None:  # noqa: A002 - its name
+        """Whosever it is."""
+        return await self._file.read(partial(_find, query=_GET, values=(id,)))
+
+    async def label(self, label: Label) -> bool:
+        """It is on the disk when this returns."""
+        return await self._file.write(partial(_label, label=label))
+
+    async def labels(self, decision: str) -> tuple[Label, ...]:
+        """One of each source at most."""
+        return await self._file.read(partial(_labels, decision=decision))
+
+    async def findings(self, since: float, *, scopes: int) -> Findings:
+        """Counts begin with the hour in which `since` is."""
+        return await self._file.read(partial(_findings, since=since, scopes=scopes))
+
+    async def stances(self) -> list[Stance]:
+        """In no order."""
+        return await self._file.read(_stances)
+
+    async def take(self, stance: Stance) -> None:
+        """It is on the disk when this returns."""
+        await self._file.write(partial(_take, stance=stance))
+
+    def _keep(self, database: sqlite3.Connection, *, decisions: Sequence[Decision], counts: Sequence[Count]) -> None:
+        database.executemany(_KEEP, map(_row, decisions))
+        database.executemany(_COUNT, map(msgspec.structs.astuple, counts))
+        oldest = self._clock() - self._limits.seconds
+        old = database.execute(_OLD, (self._limits.decisions, oldest, SWEPT)).fetchall()
+        database.executemany("DELETE FROM labels WHERE decision = ?", ((id_,) for _, id_ in old))
+        database.executemany("DELETE FROM decisions WHERE row = ?", ((row,) for row, _ in old))
+        database.execute("DELETE FROM hours WHERE hour < ?", (int(oldest // HOUR),))
+
+
+def _find(database: sqlite3.Connection, *, query: str, values: tuple[str, ...]) -> Decision | None:
+    row = database.execute(query, values).fetchone()
+    if row is None:
+        return None
+    *known, weighed = row
+    decision = Decision(**dict(zip(Decision.__struct_fields__, (*known, None), strict=True)))
+    return decision if weighed is None else msgspec.structs.replace(decision, weighed=_weighed(weighed))
+
+
+def _row(decision: Decision) -> tuple[object, ...]:
+    *known, weighed = msgspec.structs.astuple(decision)
+    return (*known, None if weighed is None else array("d", (weighed.confidence, *weighed.features)).tobytes())
+
+
+def _weighed(raw: bytes) -> Weighed:
+    numbers = array("d")
+    numbers.frombytes(raw)
+    return Weighed(numbers[0], tuple(numbers[1:]))
+
+
+def _findings(database: sqlite3.Connection, *, since: float, scopes: int) -> Findings:
+    hour = int(since // HOUR)
+    database.execute("BEGIN")  # all questions see the same state
+    try:
+        labels = [
+            Finding(decision, at, scope, drawn, source, correct=bool(correct))
+            for decision, at, scope, drawn, source, correct in database.execute(_FINDINGS, (since, since, MOST_LABELS))
+        ]
+        reached, hits = database.execute(_TOTAL, (hour,)).fetchone()
+        busiest = [Count(*row) for row in database.execute(_BUSIEST, (hour, hour, scopes))]
+    finally:
+        database.execute("ROLLBACK")
+    return Findings(labels, reached, hits, busiest)
+
+
+def _stances(database: sqlite3.Connection) -> list[Stance]:
+    return [Stance(*row) for row in database.execute("SELECT scope, level, since FROM stances")]
+
+
+def _take(database: sqlite3.Connection, *, stance: Stance) -> None:
+    database.execute(_TAKE, msgspec.structs.astuple(stance))
+
+
+def _label(database: sqlite3.Connection, *, label: Label) -> bool:
+    return database.execute(_LABEL, msgspec.structs.astuple(label)).rowcount == 1
+
+
+def _labels(database: sqlite3.Connection, *, decision: str) -> tuple[Label, ...]:
+    rows = database.execute(_LABELS, (decision,))
+    return tuple(Label(of, source, correct=bool(correct), at=at) for of, source, correct, at in rows)

@@ -1,0 +1,331 @@
+"""Limits of all nodes together: buckets in Redis, taken from by one script, on Redis' own clock.
+
+Each node also keeps a table of its own, as a node alone does: how each bucket stood when it last asked, and how many places in
+flight are its own. That is what it goes on with while Redis is away, with its share of each limit (`core.limits.share`). With
+each take it says how it knows the buckets: one that Redis has lost, by whatever, stands as the node knew it. No limit is whole
+again because of an outage.
+
+End users are not bounded here as they are in process: Redis drops each bucket by itself once it is whole.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from typing import Any, Final, NamedTuple
+
+from sentinel_gateway.core.limits import Charge, Verdict, judge, settled, share
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ports import Events
+from sentinel_gateway.stores._redis import RedisLink, end
+from sentinel_gateway.stores._redis_member import Member
+from sentinel_gateway.stores._redis_script import Script
+from sentinel_gateway.stores.memory_limits import MemoryLimits
+
+PREFIX: Final = "sentinel:limit:1"
+NODES: Final = "sentinel:nodes:1"
+"""Both with the version of what lies below them."""
+BEAT_SECONDS: Final = 1.0
+DEAD_SECONDS: Final = 10.0
+"""A node that has not been heard of for so long is none."""
+LEASE_SECONDS: Final = 30.0
+"""A place in flight is free again so long after its node has last said that it holds it; a third of it is between two times."""
+AT_ONCE: Final = 100
+"""Buckets of which one call tells."""
+LATE_PLACES: Final = 10_000
+FEW: Final = 1024
+"""Buckets whose births are kept before anybody looks which are needed."""
+
+Where = tuple[str, ...]
+"""The buckets from which a place was taken, all at once."""
+
+
+class _Row(NamedTuple):
+    """One bucket for the script, in parts: `known` is what this node knows to be spent, `born` of which birth; 0: whichever.
+
+    If Redis has a bucket of that birth, it knows better.
+    """
+
+    bucket: str
+    rate: int
+    capacity: int
+    cost: int
+    known: int = 0
+    born: int = 0
+
+
+class _Found(NamedTuple):
+    """What was spent of each bucket before, in parts, and the birth of each in Redis; 0: it has none."""
+
+    spent: Sequence[int]
+    born: Sequence[int]
+
+
+class SharedLimits:
+    """A `LimitStore` for all nodes, over a link that is its maker's to close. Made on the event loop, to be closed as well.
+
+    Tells limits_apart when it can't keep in step with the other nodes for a while, and limits_together when it can again.
+    """
+
+    def __init__(
+        self,
+        link: RedisLink,
+        *,
+        member: Member,
+        replicas: int,
+        clock: Callable[[], float],
+        events: Events,
+        lease: float = LEASE_SECONDS,
+    ) -> None:
+        self._link = link
+        self._prefix = f"{PREFIX}:{member.owner}:"
+        self._all_nodes = f"{NODES}:{member.owner}"
+        self._node = member.node
+        self._replicas = replicas
+        self._clock = clock
+        self._events = events
+        self._lease = lease
+        self._take_or_settle = Script("limits")
+        self._beat = Script("beat")
+        self._own = MemoryLimits(clock=clock)
+        self._nodes = 1
+        self._apart = False
+        self._born: dict[str, int] = {}
+        """When the buckets came to be that this node has seen in Redis, as Redis says."""
+        self._most_born = FEW
+        self._untold: set[str] = set()
+        """Buckets of which more is spent than Redis knows, though it may still have them."""
+        self._doubted: set[str] = set()
+        """Buckets that Redis may have lost."""
+        self._places: dict[Where, dict[str, bool]] = {}
+        """Places in flight by their names; True if Redis may know of it."""
+        self._late: deque[tuple[float, Where, str]] = deque(maxlen=LATE_PLACES)
+        """Places that could not be given back, and when that was tried."""
+        self._number = count()
+        self._beside: set[asyncio.Task[None]] = set()
+        self._tending = asyncio.create_task(self._tend())
+
+    def __repr__(self) -> str:
+        state = f"apart, 1/{self.nodes} of each limit" if self._apart else f"{self.nodes} nodes"
+        return f"<SharedLimits {self.buckets()} buckets seen, {state}>"
+
+    @property
+    def nodes(self) -> int:
+        """As many as there should be, or as were last heard of, if that is more."""
+        return max(self._replicas, self._nodes)
+
+    def take_now(self, charges: Sequence[Charge]) -> Verdict | None:  # noqa: ARG002 - of no charge is it known here
+        """None: Redis has to be asked what other nodes have taken."""
+        return None
+
+    async def take(self, charges: Sequence[Charge]) -> Verdict:
+        taking = asyncio.create_task(self._take(charges))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:  # whether Redis has heard of it can't be known before it answers
+            self._go_on(self._undo(taking, charges))
+            raise
+
+    async def settle(self, corrections: Sequence[Charge]) -> None:
+        if tokens := [correction for correction in corrections if correction.rate]:
+            await self._correct(tokens)
+        if places := [correction for correction in corrections if not correction.rate]:
+            await self._leave(places)
+
+    def buckets(self) -> int:
+        """Those of which this node knows."""
+        return self._own.buckets()
+
+    async def close(self) -> None:
+        """Be no node any more."""
+        await end(self._tending, *self._beside)
+        with suppress(StoreDown):
+            await self._link.call(lambda client: client.zrem(self._all_nodes, self._node))
+
+    # --- what a request waits for ---
+
+    async def _take(self, charges: Sequence[Charge]) -> Verdict:
+        where = tuple(charge.bucket for charge in charges if charge.cost and not charge.rate)
+        place = f"{self._node}:{next(self._number)}" if where else ""
+        may_know = self._link.works
+        try:
+            found = await self._run("take", place, [self._row(charge) for charge in charges])
+        except StoreDown:
+            verdict = await self._own.take([share(charge, self.nodes) for charge in charges])
+            if verdict.refused is None:
+                self._untold.update(charge.bucket for charge in charges if charge.cost and charge.rate)
+            elif may_know and place:
+                self._late.append((self._clock(), where, place))
+        else:
+            may_know = True
+            states = {charge.bucket: (spent, 0, charge.rate) for charge, spent in zip(charges, found.spent, strict=True)}
+            verdict = judge(charges, states.get, 0)
+            self._learn(charges, verdict.spent, found.born)
+            if place and verdict.refused is None:
+                await self._own.settle([charge for charge in charges if charge.cost and not charge.rate])
+        if place and verdict.refused is None:
+            self._places.setdefault(where, {})[place] = may_know
+        return verdict
+
+    async def _correct(self, corrections: Sequence[Charge]) -> None:
+        try:
+            found = await self._run("settle", "", [self._row(correction) for correction in corrections])
+        except StoreDown:
+            await self._own.settle([share(correction, self.nodes) for correction in corrections])
+            self._untold.update(correction.bucket for correction in corrections)
+        else:
+            known = zip(corrections, found.spent, strict=True)
+            after = [settled(correction, (spent, 0, correction.rate), 0) for correction, spent in known]
+            self._learn(corrections, after, found.born)
+
+    async def _leave(self, places: Sequence[Charge]) -> None:
+        """Give back any of the places that were taken from these buckets: one is as good as another."""
+        await self._own.settle(places)
+        where = tuple(place.bucket for place in places)
+        held = self._places.get(where, {})
+        if held:
+            name, is_known = held.popitem()
+            if not held:
+                del self._places[where]
+            if is_known:
+                await self._free(where, name)
+
+    async def _free(self, where: Where, name: str) -> None:
+        try:
+            await self._run("settle", name, [_Row(bucket, 0, 0, -1) for bucket in where])
+        except StoreDown:
+            self._late.append((self._clock(), where, name))
+
+    async def _undo(self, taking: asyncio.Task[Verdict], charges: Sequence[Charge]) -> None:
+        if (await taking).refused is None:
+            await self.settle([charge.of(-charge.amount) for charge in charges if charge.cost])
+
+    def _row(self, charge: Charge) -> _Row:
+        bucket = charge.bucket
+        return _Row(bucket, charge.rate, charge.capacity, charge.cost, self._own.spent(bucket), self._birth(bucket))
+
+    def _birth(self, bucket: str) -> int:
+        return 0 if bucket in self._untold else self._born.get(bucket, 0)
+
+    def _learn(self, charges: Sequence[Charge], spent: Sequence[int], born: Sequence[int]) -> None:
+        for charge, now_spent, birth in zip(charges, spent, born, strict=True):
+            if charge.rate:
+                self._own.learn(charge, now_spent)
+                self._born[charge.bucket] = birth
+                self._untold.discard(charge.bucket)
+        if len(self._born) > self._most_born:
+            known = self._own.known()
+            self._born = {bucket: birth for bucket, birth in self._born.items() if bucket in known}
+            self._most_born = max(FEW, 2 * len(self._born))
+
+    async def _run(self, how: str, place: str, rows: Sequence[_Row]) -> _Found:
+        """Raises `StoreDown`."""
+        keys = [self._prefix + row.bucket for row in rows]
+        numbers = [number for row in rows for number in row[1:]]
+        arguments: list[str | int] = [how, place, int(self._lease * 1000), *numbers]
+        return await self._take_or_settle.run(self._link, keys, arguments, partial(_read, len(rows)))
+
+    # --- what is done beside ---
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def _tend(self) -> None:
+        """Say that this node lives, and keep Redis in step with what it knows."""
+        renewed = self._clock()
+        while True:
+            try:
+                forgotten = await self._say_alive()
+                renews = forgotten or self._apart or self._clock() - renewed >= self._lease / 3
+                await self._tell_all()
+                await self._free_late()
+                if renews:
+                    renewed = self._clock()
+                    await self._renew_places()
+            except Exception as exc:  # noqa: BLE001 - broad: whatever happens, a node that lives must go on saying so
+                if not self._apart:
+                    self._apart = True
+                    self._doubt()
+                    self._events.note("limits_apart", nodes=self.nodes, reason=str(exc) or type(exc).__name__)
+            else:
+                if self._apart:
+                    self._apart = False
+                    self._events.note("limits_together", nodes=self.nodes)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _say_alive(self) -> bool:
+        """Whether Redis has forgotten this node, and so may have forgotten all else."""
+        arguments: list[str | int] = [self._node, int(DEAD_SECONDS * 1000)]
+        self._nodes, forgotten = await self._beat.run(self._link, [self._all_nodes], arguments, _read_beat)
+        if forgotten:
+            self._doubt()
+        return forgotten
+
+    def _doubt(self) -> None:
+        """Redis may have lost what was spent: it was away, or was emptied."""
+        self._doubted.update(self._own.known())
+
+    async def _tell_all(self) -> None:
+        if not self._untold and not self._doubted:
+            return
+        known = self._own.known()
+        self._untold.intersection_update(known)
+        self._doubted.intersection_update(known)
+        for buckets in _of_one_slot(self._untold | self._doubted):
+            rows = [_Row(name, rate, spent, 0, spent, self._birth(name)) for name in buckets for spent, _, rate in [known[name]]]
+            untold = self._untold.intersection(buckets)
+            self._untold -= untold  # first: what is spent apart meanwhile is to be told again
+            try:
+                found = await self._run("settle", "", rows)
+            except StoreDown:
+                self._untold |= untold
+                raise
+            self._doubted.difference_update(buckets)
+            self._born.update(zip(buckets, found.born, strict=True))
+
+    async def _free_late(self) -> None:
+        for _ in range(len(self._late)):
+            at, where, name = self._late.popleft()
+            if self._clock() - at < self._lease:
+                await self._free(where, name)
+
+    async def _renew_places(self) -> None:
+        """Also those that were taken while Redis was away, or that it has forgotten."""
+        for where, held in list(self._places.items()):
+            for name in list(held):
+                await self._run("settle", name, [_Row(bucket, 0, 0, 1) for bucket in where])
+                if name in held:
+                    held[name] = True
+                else:  # given back in the very moment
+                    await self._free(where, name)
+
+
+def _read(buckets: int, answer: Any) -> _Found:
+    """Raises ValueError if it is not what was asked for."""
+    _, _, *numbers = _integers(answer, 2 + 2 * buckets)
+    return _Found(numbers[:buckets], numbers[buckets:])
+
+
+def _read_beat(answer: Any) -> tuple[int, bool]:
+    nodes, forgotten = _integers(answer, 2)
+    return nodes, bool(forgotten)
+
+
+def _integers(answer: Any, count: int) -> list[int]:
+    if not isinstance(answer, list) or len(answer) != count or not all(isinstance(number, int) for number in answer):
+        raise ValueError(f"not {count} numbers")
+    return answer
+
+
+def _of_one_slot(buckets: Iterable[str]) -> Iterator[list[str]]:
+    """Buckets whose keys a cluster has in one place, some at a time."""
+    by_tag: dict[str, list[str]] = {}
+    for bucket in buckets:
+        by_tag.setdefault(bucket.partition("}")[0], []).append(bucket)
+    for together in by_tag.values():
+        for start in range(0, len(together), AT_ONCE):
+            yield together[start : start + AT_ONCE]

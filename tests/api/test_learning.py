@@ -1,0 +1,118 @@
+"""How sure it is, and whose budget that keeps, through the whole gateway and the model that is built in."""
+
+import re
+
+import msgspec
+import pytest
+
+from sentinel_gateway.core.confidence.curve import Point
+from sentinel_gateway.core.confidence.learner import Fit, Prior, State
+from sentinel_gateway.core.confidence.rarity import Counts
+from sentinel_gateway.core.evidence import realm_id
+from tests.gateway import chat, one_provider, running_gateway, until
+
+pytestmark = pytest.mark.anyio
+
+FRANCE = "What is the capital of France?"
+CITY = "Which city is the capital of France?"
+EXPLAIN = {"x-cache-explain": "true"}
+CONFIG = """
+models: {strict: {targets: mock/mock-model, max_wrong_hit_rate: 0.004}}
+cache: {namespaces: {careful: {max_wrong_hit_rate: 0.002}}, semantic: {exploration: 0}}
+"""
+SURE = Fit((2.0, *Prior().weights[1:]), (Point(0.7, 0.001, 0.002), Point(0.5, 0.02, 0.03)), 1_000)
+"""What is less sure than 0.7 would break the budget."""
+
+
+@pytest.fixture
+async def gateway(chaos, upstream, tmp_path):
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url) + CONFIG, semantic=True) as gateway:
+        yield gateway
+
+
+async def learned(gateway, realm: str) -> None:
+    """From now on it knows that, as after a restart."""
+    process = gateway.process
+    state = msgspec.msgpack.encode(State(SURE, (), {}, {}, {}, Counts()))
+    await process.evidence.calibration._store.keep(realm, state, process.clock())  # noqa: SLF001 - nobody else has it
+    await process.evidence.calibration.open()
+
+
+async def test_what_was_learned_decides_and_is_told_everywhere(gateway):
+    assert (await gateway.ask(chat(FRANCE))).cache == "miss"
+    await learned(gateway, "\n")
+    hit = await gateway.ask(chat(CITY), **EXPLAIN)
+    assert hit.cache == "semantic"
+    similarity, confidence = (float(hit.headers[f"x-cache-{name}"]) for name in ("similarity", "confidence"))
+    assert (similarity, confidence) == (pytest.approx(0.940, abs=2e-3), pytest.approx(0.9, abs=0.1))
+    assert confidence != similarity
+    assert "; threshold 0.700 of probability; budget 0.01 of deployment; near " in hit.headers["x-cache-explain"]
+    asked = {"a": FRANCE, "b": CITY}
+    told = (await gateway.request("POST", "/admin/cache/explain", headers=gateway.admin, json=asked)).json
+    assert (told["serves"], told["confidence_is"], told["threshold"]) == (True, "probability", 0.7)
+    shown = (await gateway.get("/admin/semantic", headers=gateway.admin)).json
+    assert shown["namespaces"] == [
+        {
+            "id": realm_id("\n"),
+            "tenant": "",
+            "namespace": "",
+            "labels": 1_000,
+            "decided_by": "confidence",
+            "threshold": 0.7,
+            "serves": True,
+        }
+    ]
+    assert shown["since_start"]["served"] == {"hits": 1, "mean_confidence": pytest.approx(confidence, abs=1e-3)}
+    metrics = (await gateway.get("/metrics")).body.decode()
+    assert f'sentinel_semantic_confidence_threshold{{namespace="{realm_id(chr(10))}"}} 0.7' in metrics
+    assert f'sentinel_semantic_learned_labels{{namespace="{realm_id(chr(10))}"}} 1000.0' in metrics
+    assert "sentinel_semantic_confidence_count 1.0" in metrics
+
+
+async def test_the_strictest_budget_holds_and_is_named(gateway):
+    key = await gateway.key(tenant="acme", max_wrong_hit_rate=0.003)
+    other = await gateway.key(tenant="acme")
+    await learned(gateway, "acme\ncareful")
+    for model, namespace, bearer, budget in (
+        ("mock-model", "a", other, "0.01 of deployment"),
+        ("strict", "b", other, "0.004 of model"),
+        ("strict", "c", key, "0.003 of key"),
+        ("strict", "careful", key, "0.002 of namespace"),
+    ):
+        headers = EXPLAIN | {"authorization": f"Bearer {bearer}", "x-cache-namespace": namespace}
+        await gateway.ask(chat(FRANCE, model=model), **headers)
+        told = (await gateway.ask(chat(CITY, model=model), **headers)).headers["x-cache-explain"]
+        assert f"; budget {budget}; " in told
+    asked = {"a": FRANCE, "b": CITY, "tenant": "acme", "namespace": "careful", "model": "strict"}
+    told = (await gateway.request("POST", "/admin/cache/explain", headers=gateway.admin, json=asked)).json
+    assert (told["max_wrong_hit_rate"], told["confidence_is"]) == ({"rate": 0.002, "of": "namespace"}, "probability")
+
+
+async def test_an_administrator_of_a_tenant_asks_within_its_own(gateway):
+    key = await gateway.key(tenant="acme", scopes=["admin"])
+    await learned(gateway, "acme\n")
+    headers = {"authorization": f"Bearer {key}"}
+    for tenant, status in ((None, 200), ("acme", 200), ("other", 400)):
+        asked = {"a": FRANCE, "b": CITY} | ({} if tenant is None else {"tenant": tenant})
+        answer = await gateway.request("POST", "/admin/cache/explain", headers=headers, json=asked)
+        assert answer.status == status
+        assert status == 400 or answer.json["confidence_is"] == "probability"
+
+
+async def test_a_threshold_that_nothing_reaches_is_told_as_none(gateway):
+    calibration = gateway.process.evidence.calibration
+    await learned(gateway, "\n")
+    calibration._ward("\n").adopt(Fit(Prior().weights, (), 1_000))  # noqa: SLF001 - nothing proves it
+    asked = {"a": FRANCE, "b": CITY}
+    told = (await gateway.request("POST", "/admin/cache/explain", headers=gateway.admin, json=asked)).json
+    assert (told["serves"], told["threshold"], told["reason"]) == (False, None, "below-threshold")
+    (shown,) = (await gateway.get("/admin/semantic", headers=gateway.admin)).json["namespaces"]
+    assert (shown["threshold"], shown["serves"]) == (None, False)
+    assert 'threshold{namespace="' + realm_id("\n") + '"} +Inf' in (await gateway.get("/metrics")).body.decode()
+
+
+async def test_a_miss_teaches_beside_the_path(gateway):
+    await gateway.ask(chat(FRANCE))
+    await gateway.ask(chat("Please tell me which city is the capital of the country of France"))
+    calibration = gateway.process.evidence.calibration
+    await until(lambda: any(re.match(r"<Learner of [1-9]", repr(ward.learner)) for ward in calibration._wards.values()))  # noqa: SLF001

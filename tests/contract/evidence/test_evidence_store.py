@@ -1,0 +1,198 @@
+"""What an `EvidenceStore` promises, and the growth of its file."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from sentinel_gateway.core.evidence import HOUR, Count, Decision, Finding, Label, Weighed
+from sentinel_gateway.core.tightening import Stance
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.stores._state_file import _FIRST, _SECOND, StateFile
+from sentinel_gateway.stores.evidence import SWEPT, EvidenceLimits, SqliteEvidence
+from tests.core.keys import PEPPER
+from tests.fakes import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = EvidenceLimits(seconds=100.0, decisions=50)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def file(tmp_path, anyio_backend) -> AsyncIterator[StateFile]:
+    opened = await StateFile.open(tmp_path, secret=PEPPER)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def store(file, clock) -> SqliteEvidence:
+    return SqliteEvidence(file, clock, LIMITS)
+
+
+def decision(clock: FakeClock, number: int = 0, **changes: Any) -> Decision:
+    fields = {
+        "id": f"id-{number}",
+        "request_id": f"of-caller-{number}",
+        "tenant": "a",
+        "at": clock.now,
+        "scope": "s" * 64,
+        "entry": "e" * 64,
+        "owner": "b",
+        "similarity": 0.97,
+    }
+    return Decision(**fields | changes)
+
+
+async def test_a_decision_comes_back_by_either_id_within_its_tenant(store, clock):
+    weighed = Weighed(0.1 + 0.2, (0.25, -1e-9))
+    kept = [decision(clock, number, realm="b\nn", weighed=weighed if number else None) for number in range(3)]
+    await store.keep(kept, [])
+    await store.keep(kept[:1], [])  # written twice, kept once
+    for name in ("id-1", "of-caller-1"):
+        assert await store.find(name, tenant="a") == kept[1]
+        assert await store.find(name, tenant="b") is None
+    assert await store.get("id-1") == kept[1]
+    assert await store.get("of-caller-1") is None
+    assert await store.find("id-9", tenant="a") is None
+    assert await store.find("%", tenant="a") is None
+
+
+async def test_of_several_under_an_id_of_the_callers_the_latest_is_meant_and_ours_goes_before(store, clock):
+    await store.keep([decision(clock, number, request_id="again") for number in range(3)], [])
+    await store.keep([decision(clock, 3, request_id="id-0")], [])
+    assert (await store.find("again", tenant="a")).id == "id-2"
+    assert (await store.find("id-0", tenant="a")).id == "id-0"
+
+
+async def test_what_is_said_is_kept_once_for_each_source(store, clock):
+    await store.keep([decision(clock)], [])
+    wrong, right = (Label("id-0", "feedback", correct, clock.now) for correct in (False, True))
+    assert await store.label(wrong) is True
+    assert await store.label(wrong) is False
+    assert await store.labels("id-0") == (wrong,)
+    assert await store.label(right) is True
+    assert await store.labels("id-0") == (right,)
+    assert await store.labels("id-1") == ()
+
+
+async def test_what_is_too_old_goes_with_its_labels(store, clock):
+    await store.keep([decision(clock, number) for number in range(3)], [])
+    await store.label(Label("id-0", "feedback", correct=True, at=clock.now))
+    clock.now += 60
+    await store.keep([decision(clock, 3)], [])
+    clock.now += 60
+    await store.keep([], [])
+    assert [await store.find(f"id-{number}", tenant="a") is not None for number in range(4)] == [False] * 3 + [True]
+    assert await store.labels("id-0") == ()
+
+
+async def test_counts_of_an_hour_are_added_up_and_the_busiest_scopes_are_told(store, clock):
+    hour = int(clock.now // HOUR)
+    await store.keep([], [Count(hour, "a", 5, 1), Count(hour, "b", 3, 3), Count(hour - 5, "a", 100, 100)])
+    await store.keep([], [Count(hour, "a", 1, 1), Count(hour, "c", 9, 0)])
+    found = await store.findings(clock.now - HOUR, scopes=2)
+    assert (found.reached, found.hits) == (18, 5)
+    assert [(count.scope, count.reached, count.hits) for count in found.scopes] == [("b", 3, 3), ("a", 6, 2)]
+
+
+async def test_a_stance_is_kept_in_place_of_the_last_one(store):
+    assert await store.stances() == []
+    for level in (1, 2):
+        await store.take(Stance("a", level, 5.0))
+    await store.take(Stance("all", 1, 6.0))
+    assert set(await store.stances()) == {Stance("a", 2, 5.0), Stance("all", 1, 6.0)}
+
+
+async def test_counts_that_are_too_old_go(store, clock):
+    await store.keep([], [Count(int(clock.now // HOUR), "a", 5, 1)])
+    clock.now += 2 * HOUR
+    await store.keep([], [])
+    assert (await store.findings(0.0, scopes=9)).reached == 0
+
+
+async def test_labels_are_found_with_what_they_are_about(store, clock):
+    await store.keep([decision(clock, number, drawn=0.02, kind="explored") for number in range(2)], [])
+    await store.label(Label("id-0", "judge", correct=False, at=clock.now))
+    await store.label(Label("id-0", "feedback", correct=True, at=clock.now))
+    await store.label(Label("id-9", "judge", correct=True, at=clock.now))  # of a decision that is gone
+    found = (await store.findings(clock.now, scopes=9)).labels
+    assert set(found) == {
+        Finding("id-0", clock.now, "s" * 64, 0.02, "judge", correct=False),
+        Finding("id-0", clock.now, "s" * 64, 0.02, "feedback", correct=True),
+    }
+    assert (await store.findings(clock.now + 1, scopes=9)).labels == []
+    await store.label(Label("id-1", "judge", correct=True, at=clock.now + 2))
+    assert (await store.findings(clock.now + 1, scopes=9)).labels == [], "it was decided before"
+
+
+async def test_no_more_are_kept_than_are_allowed(store, clock, file):
+    for start in range(0, 200, 20):
+        await store.keep([decision(clock, number) for number in range(start, start + 20)], [])
+    (count,) = await file.read(lambda database: database.execute("SELECT count(*) FROM decisions").fetchone())
+    assert count == LIMITS.decisions
+    assert await store.find("id-199", tenant="a") is not None
+
+
+async def test_a_sweep_has_an_end(file, clock):
+    await SqliteEvidence(file, clock).keep([decision(clock, number) for number in range(SWEPT + 70)], [])
+    clock.now += 200
+    store = SqliteEvidence(file, clock, LIMITS)
+    counts = []
+    for _ in range(2):
+        await store.keep([], [])
+        counts += await file.read(lambda database: database.execute("SELECT count(*) FROM decisions").fetchone())
+    assert counts == [70, 0]
+
+
+async def test_a_million_rows_are_no_reason_to_look_at_all_of_them(file):
+    """Finding and sweeping go by an index."""
+    from sentinel_gateway.stores import evidence  # noqa: PLC0415 - its queries, which are nobody else's business
+
+    def plans(database: sqlite3.Connection) -> list[str]:
+        asked = ((evidence._FIND, ("a", "b") * 2), (evidence._OLD, (1, 1.0, 1)), (evidence._FINDINGS, (0.0, 0.0, 1)))  # noqa: SLF001
+        return [str(row[3]) for query, values in asked for row in database.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+
+    steps = await file.read(plans)
+    assert any("SEARCH decisions" in step for step in steps)
+    assert not any(step.startswith("SCAN decisions") and "COVERING" not in step for step in steps), steps
+
+
+async def test_a_file_of_the_version_before_is_brought_up_to_date(tmp_path, clock):
+    database = sqlite3.connect(tmp_path / "sentinel.db", isolation_level=None)
+    for migration in (_FIRST, _SECOND):
+        database.executescript(migration)
+    database.execute("INSERT INTO decisions VALUES (1, 'old', 'r', 'a', ?, 's', 'e', 'b', 0.97, 'served', 0.0)", (clock.now,))
+    database.close()
+    file = await StateFile.open(tmp_path, secret=PEPPER)
+    store = SqliteEvidence(file, clock)
+    await store.keep([decision(clock)], [])
+    assert await store.find("id-0", tenant="a") == decision(clock)
+    assert (await store.get("old")).weighed is None
+    await file.close()
+
+
+async def test_it_outlives_a_restart(tmp_path, clock):
+    for opening in range(2):
+        file = await StateFile.open(tmp_path, secret=PEPPER)
+        store = SqliteEvidence(file, clock)
+        if not opening:
+            await store.keep([decision(clock)], [])
+        assert await store.find("id-0", tenant="a") == decision(clock)
+        await file.close()
+
+
+async def test_a_file_that_is_gone_is_a_store_that_is_down(store, clock, tmp_path):
+    await store.keep([decision(clock)], [])
+    for path in tmp_path.glob("sentinel.db*"):
+        path.unlink()
+    with pytest.raises(StoreDown):
+        await store.keep([decision(clock, 1)], [])
+    with pytest.raises(StoreDown):
+        await store.find("id-0", tenant="a")

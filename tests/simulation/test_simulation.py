@@ -1,0 +1,32 @@
+"""Two hundred seeds of weather, and the proof that the simulator notices what is wrong."""
+
+from collections import Counter
+
+from sentinel_gateway.core.retrying import RetryRules
+from tests.simulation.simulator import faults, simulate
+
+SEEDS = 200
+
+
+def test_whatever_the_weather_is():
+    endings, outcomes, opened = Counter(), Counter(), 0
+    for seed in range(SEEDS):
+        outcome = simulate(seed)
+        assert faults(outcome) == [], f"seed {seed}"
+        endings.update(told.ending for told in outcome.told)
+        outcomes.update(attempt.ending for attempt in outcome.events.attempts)
+        opened += sum(opens for _, _, opens in outcome.turns)
+    print(endings, outcomes, f"{opened} circuits opened")
+    assert all(count > SEEDS / 4 for count in outcomes.values()), "every kind of failure has happened"
+    assert len(outcomes) == 8
+    assert opened > SEEDS / 4
+    assert endings["answer"] > 0.6 * endings.total()
+
+
+def test_a_seed_is_the_same_again():
+    assert [simulate(seed).digest() for seed in range(3)] == [simulate(seed).digest() for seed in range(3)]
+    assert simulate(1).digest() != simulate(2).digest()
+
+
+def test_it_notices_a_gateway_that_asks_too_often():
+    assert any("has the attempts" in fault for seed in range(20) for fault in faults(simulate(seed, RetryRules(attempts=9))))
