@@ -13,6 +13,8 @@ from sentinel_gateway.settings.variables import FILE, LATER, PREFIX, VARIABLES
 from tests.servers import REDIS7, REDIS8, RedisCluster, RedisServer
 
 REQUIRE = "SENTINEL_TEST_REQUIRE"
+REQUIRED = os.environ.get(REQUIRE)
+"""Read before the names below are cleared: a gateway that a test starts would refuse this one as no variable of Sentinel's."""
 LAST_WAIT = 30
 """Seconds between the last line of the report and the end of the process."""
 
@@ -21,8 +23,7 @@ def pytest_configure() -> None:
     """No test may see, use or bill the developer's own providers, nor be changed by their settings, nor by a busy machine."""
     known = {variable.name for variable in VARIABLES} | LATER.keys()
     for name in list(os.environ):
-        ours = name.startswith(PREFIX) and not name.startswith("SENTINEL_TEST_")
-        if ours or name.removesuffix(FILE) in known or name.endswith(("_API_KEY", "_BASE_URL")):
+        if name.startswith(PREFIX) or name.removesuffix(FILE) in known or name.endswith(("_API_KEY", "_BASE_URL")):
             del os.environ[name]
     hypothesis.settings.register_profile("sentinel", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
     hypothesis.settings.load_profile("sentinel")
@@ -47,7 +48,7 @@ def absent() -> Callable[[str], NoReturn]:
     """
 
     def leave_out(what: str) -> NoReturn:
-        if os.environ.get(REQUIRE) == "all":
+        if REQUIRED == "all":
             pytest.fail(f"This machine lacks {what}, and {REQUIRE} asks for all.")
         pytest.skip(f"this machine lacks {what}")
 

@@ -1,6 +1,6 @@
 """D6: damaged bytes never end the program, and none of them is answered with a fault of ours.
 
-SENTINEL_TEST_FUZZ_CASES sets how many a long run sends, a part of them to each program; a failure names its case, which the
+TEST_FUZZ_CASES sets how many a long run sends, a part of them to each program; a failure names its case, which the
 number makes again.
 """
 
@@ -13,7 +13,7 @@ import pytest
 from tests.server import damage
 
 SOME = 2_000
-ALL = int(os.environ.get("SENTINEL_TEST_FUZZ_CASES", "200_000"))
+ALL = int(os.environ.get("TEST_FUZZ_CASES", "200_000"))
 A_PART = 20_000
 A_ROUND = 1_000
 DEADLINES = {f"SENTINEL_SERVER__{name}": "0.3" for name in ("HEADER_TIMEOUT", "BODY_TIMEOUT", "WRITE_TIMEOUT", "KEEP_ALIVE")}
