@@ -31,7 +31,7 @@ run: .venv/runtime.stamp ## start the gateway on 127.0.0.1:8080 (PORT=...), its 
 	@SENTINEL_DATA_DIR="$${SENTINEL_DATA_DIR:-data}" $(BIN)/sentinel serve
 
 test: .venv/dev.stamp ## the whole suite: rules, contracts, faults, import rules, shape of the code
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-long: .venv/dev.stamp $(SDKS)/redis-4.5.1/python.stamp ## what has a bar on time, statistics or memory, and takes its time
 	@$(BIN)/python -m pytest -m long -rP -o faulthandler_timeout=3600

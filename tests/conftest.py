@@ -19,8 +19,10 @@ LAST_WAIT = 30
 """Seconds between the last line of the report and the end of the process."""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """No test may see, use or bill the developer's own providers, nor be changed by their settings, nor by a busy machine."""
+    if config.getoption("dist", "no") != "no":
+        return  # the tests run in processes of their own, which inherit the environment and come here too
     known = {variable.name for variable in VARIABLES} | LATER.keys()
     for name in list(os.environ):
         if name.startswith(PREFIX) or name.removesuffix(FILE) in known or name.endswith(("_API_KEY", "_BASE_URL")):
