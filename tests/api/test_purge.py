@@ -18,12 +18,12 @@ async def gateway(chaos, tmp_path_factory):
 @pytest.mark.parametrize(
     ("chosen", "gone"),
     [
-        ({"similar_to": "What's the capital of France?"}, {"france"}),
-        ({"similar_to": "What's the capital of France?", "min_similarity": 0.35}, {"france", "peru"}),
-        ({"similar_to": "What is the capital of France?", "min_similarity": 1}, {"france"}),
-        ({"similar_to": "What is the capital of France?", "min_similarity": 0}, {"france", "peru", "soup"}),
-        ({"similar_to": "What is the capital of France?", "namespace": "elsewhere"}, set()),
-        ({"similar_to": "How is bread baked at home?"}, set()),
+        ({"similar_to": "What's the capital of France?"}, ["france"]),
+        ({"similar_to": "What's the capital of France?", "min_similarity": 0.35}, ["france", "peru"]),
+        ({"similar_to": "What is the capital of France?", "min_similarity": 1}, ["france"]),
+        ({"similar_to": "What is the capital of France?", "min_similarity": 0}, ["france", "peru", "soup"]),
+        ({"similar_to": "What is the capital of France?", "namespace": "elsewhere"}, []),
+        ({"similar_to": "How is bread baked at home?"}, []),
     ],
     ids=str,
 )
@@ -40,7 +40,7 @@ async def test_clear_what_is_similar(gateway, upstream, chosen, gone):
     answer = await clear(gateway, chosen)
     assert (answer.status, answer.json["cleared"]) == (200, len(gone)), answer.body
     assert answer.json["message"] == "Matching entries cleared"
-    assert {name for name, (body, headers) in asked.items() if not await is_kept(gateway, body, **headers)} == gone
+    assert [name for name, (body, headers) in asked.items() if not await is_kept(gateway, body, **headers)] == gone
 
 
 async def test_a_tenants_admin_clears_what_is_similar_of_its_own_only(gateway, upstream, text):
