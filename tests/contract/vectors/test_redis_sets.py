@@ -292,7 +292,7 @@ async def test_a_clear_takes_its_time_and_few_round_trips(opened, redis8, clock,
 
 async def test_others_have_their_turn_during_a_clear(opened):
     index = opened()
-    await learn(index, *(make_head(str(number)) for number in range(2000)))
+    await learn(index, *(make_head(str(number)) for number in range(6000)))
     await learn(index, *(make_head(f"other-{number}", "other") for number in range(10)))
     searches = 0
     clearing = asyncio.create_task(index.clear(Selector(tag="none"), 0.0))
