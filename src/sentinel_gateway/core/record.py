@@ -23,7 +23,7 @@ class Attempt(msgspec.Struct):
     stream: bool
     ending: Ending = "left"
     error: str = ""
-    """What the error is called (`errors.py`), if it ended in one."""
+    """What the error is called (`errors/`), if it ended in one."""
     seconds: float = 0.0
     first_token_seconds: float = 0.0
     """To a stream's first chunk; 0.0 if none came."""

@@ -1,7 +1,7 @@
 """Whom one request asks, in which order, how often, and when it gives up. The only place that retries.
 
 Until the first word of an answer the next target is asked at once; the same target only after a pause, if its retry budget
-allows it. What is retried stands on the class of the error (`errors.py`): `next_target` and `retry`. A target whose circuit is
+allows it. What is retried stands on the class of the error (`errors/`): `next_target` and `retry`. A target whose circuit is
 open, that asked for a pause or that refused our key is passed over while another can be asked. If none can, the request waits for
 the first that will be, within its patience: a 429 with nowhere else to go costs time, not an answer.
 

@@ -1,0 +1,171 @@
+"""Every error Sentinel answers with, drawn once.
+
+    SentinelError
+    ├── ConfigurationError          the settings are wrong (start, check, reload)
+    ├── StoreDown                   a cache tier did not answer in time (never shown: it becomes a miss)
+    ├── EmbedderDown                no vector could be made in time (never shown: it becomes a miss)
+    └── RequestError                answered to the caller, in the caller's dialect
+        ├── CallerError         the fault is the request's (`invalid_request_error`)
+        │   ├── BadRequest          400 the request can't be understood
+        │   │   ├── InvalidBody         not JSON, not UTF-8, too deep, duplicate keys
+        │   │   ├── InvalidField        one field is wrong: `param` is its dotted path
+        │   │   ├── InvalidHeader       one header is wrong: `param` is its name
+        │   │   ├── Unprocessable   422 fields of a query are wrong: every one of them, with its place
+        │   │   ├── HeadTooLarge    431 the request line and the headers are too long, or too many
+        │   │   └── ReloadRejected      the new configuration is wrong; the old one stays in force
+        │   ├── InvalidKey          401 no key, or a wrong one
+        │   ├── TooManyBadKeys      429 an address that sent many wrong keys, and now one more
+        │   ├── InsufficientScope   403 the key is good, but not for this
+        │   ├── ModelNotAllowed     403 the key is good, but not for this model
+        │   ├── PageRefused         403 a web page of another origin
+        │   ├── ModelNotFound       404 no provider serves this model
+        │   ├── RouteNotFound       404
+        │   ├── KeyNotFound, AnswerNotFound 404 no such client key, no such answer, or somebody else's
+        │   ├── KeyEnded            409 the client key is revoked, expired or rotated
+        │   ├── MethodNotAllowed    405
+        │   ├── RequestUnderway     409 the first request with this idempotency key has not been answered yet
+        │   ├── RequestInterrupted  409 what came of the first request with this idempotency key is not known: no retry mends it
+        │   ├── BodyTooLarge        413
+        │   ├── HostRefused         421 a name that this gateway does not answer to
+        │   └── KeyReused           422 the idempotency key belongs to another request
+        ├── RequestTimeout      408 the sender was too slow
+        ├── RateLimited         429 a limit of ours, the caller's, is spent: requests, tokens, or requests in flight
+        ├── LoopDetected        508 the request came back to us
+        ├── NotCached           504 `only-if-cached` and nothing stored
+        ├── InternalError       500 a fault of ours
+        ├── Unavailable         503 what this takes is not to be had now
+        │   ├── Overloaded          too many requests in flight
+        │   ├── KeysUnavailable     whether a key is good can't be told now, or the change can't be kept
+        │   ├── IdempotencyUnavailable it can't be known whether this idempotency key was used before
+        │   ├── EvidenceUnavailable what is known of answers can't be read or added to now
+        │   └── ClearFailed         a tier could not be cleared: the entries may still be there
+        ├── ClientLeft          499 the caller hung up: recorded, never sent
+        └── UpstreamError       502 the provider failed us
+            ├── UpstreamUnreachable 502 no connection
+            ├── UpstreamUnauthorized 502 the provider refused *our* key
+            ├── UpstreamBroken      502 5xx, a body that isn't an answer, a stream cut short
+            ├── UpstreamTimeout     504 connect, first byte, idle or total time ran out
+            ├── UpstreamLimited     429 the provider's rate limit
+            └── UpstreamRefused     4xx the provider says that the request itself is wrong
+
+What belongs to an error stands on its class: `status`, `type` and `code` (OpenAI's vocabulary), `retry` (may the same request
+succeed a moment later? as `x-should-retry`), `next_target` (may another target serve it?). No message holds a key or a prompt.
+"""
+
+from sentinel_gateway.errors.base import (
+    CallerError,
+    ConfigurationError,
+    EmbedderDown,
+    RequestError,
+    SentinelError,
+    StoreDown,
+)
+from sentinel_gateway.errors.caller import (
+    AnswerNotFound,
+    BadRequest,
+    BodyTooLarge,
+    HeadTooLarge,
+    HostRefused,
+    InsufficientScope,
+    InvalidBody,
+    InvalidField,
+    InvalidHeader,
+    InvalidKey,
+    KeyEnded,
+    KeyNotFound,
+    KeyReused,
+    MethodNotAllowed,
+    ModelNotAllowed,
+    ModelNotFound,
+    PageRefused,
+    ReloadRejected,
+    RequestInterrupted,
+    RequestUnderway,
+    RouteNotFound,
+    TooManyBadKeys,
+    Unprocessable,
+)
+from sentinel_gateway.errors.own import (
+    ClearFailed,
+    ClientLeft,
+    ConcurrencyLimited,
+    EvidenceUnavailable,
+    IdempotencyUnavailable,
+    InternalError,
+    KeysUnavailable,
+    LoopDetected,
+    NeverFits,
+    NotCached,
+    Overloaded,
+    RateLimited,
+    RequestsLimited,
+    RequestTimeout,
+    TokensLimited,
+    Unavailable,
+)
+from sentinel_gateway.errors.upstream import (
+    Failure,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamLimited,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnauthorized,
+    UpstreamUnreachable,
+)
+
+__all__ = [
+    "AnswerNotFound",
+    "BadRequest",
+    "BodyTooLarge",
+    "CallerError",
+    "ClearFailed",
+    "ClientLeft",
+    "ConcurrencyLimited",
+    "ConfigurationError",
+    "EmbedderDown",
+    "EvidenceUnavailable",
+    "Failure",
+    "HeadTooLarge",
+    "HostRefused",
+    "IdempotencyUnavailable",
+    "InsufficientScope",
+    "InternalError",
+    "InvalidBody",
+    "InvalidField",
+    "InvalidHeader",
+    "InvalidKey",
+    "KeyEnded",
+    "KeyNotFound",
+    "KeyReused",
+    "KeysUnavailable",
+    "LoopDetected",
+    "MethodNotAllowed",
+    "ModelNotAllowed",
+    "ModelNotFound",
+    "NeverFits",
+    "NotCached",
+    "Overloaded",
+    "PageRefused",
+    "RateLimited",
+    "ReloadRejected",
+    "RequestError",
+    "RequestInterrupted",
+    "RequestTimeout",
+    "RequestUnderway",
+    "RequestsLimited",
+    "RouteNotFound",
+    "SentinelError",
+    "StoreDown",
+    "TokensLimited",
+    "TooManyBadKeys",
+    "Unavailable",
+    "Unprocessable",
+    "UpstreamBroken",
+    "UpstreamError",
+    "UpstreamLimited",
+    "UpstreamRefused",
+    "UpstreamTimeout",
+    "UpstreamUnauthorized",
+    "UpstreamUnreachable",
+]

@@ -1,0 +1,63 @@
+"""What all errors have in common. The tree is drawn in `errors/__init__.py`."""
+
+from typing import ClassVar
+
+
+class SentinelError(Exception):
+    """Root of the tree."""
+
+
+class ConfigurationError(SentinelError):
+    """All faults of a configuration together.
+
+    `faults` are (place, sentence) pairs: where it stands (`sentinel.yaml:7 server.port`, `env PORT`) and what would be right.
+    """
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(f"{place}: {sentence}" for place, sentence in faults))
+
+
+class StoreDown(SentinelError):
+    """A store did not answer in time or failed; the caller treats it as a miss."""
+
+
+class EmbedderDown(SentinelError):
+    """No vector in time: the model is absent, failed, or has too much to do. The semantic tier is then passed over."""
+
+
+class RequestError(SentinelError):
+    """Answered to the caller. `param` is the dotted path of the field, or the header's name; `retry_after` is in seconds."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "api_error"
+    code: ClassVar[str | None] = None
+    retry: ClassVar[bool] = False
+    next_target: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+    @property
+    def http_status(self) -> int:
+        """The status to answer with; the class's, unless an instance knows better."""
+        return self.status
+
+    @property
+    def shown_code(self) -> str | None:
+        """The code to answer with; the class's, unless an instance knows better."""
+        return self.code
+
+    @property
+    def kind(self) -> str:
+        """What metrics and the log call it: the code, unless an instance knows better."""
+        return self.shown_code or self.type
+
+
+class CallerError(RequestError):
+    """The fault is the request's, not the gateway's nor a provider's."""
+
+    type = "invalid_request_error"

@@ -1,0 +1,77 @@
+"""Errors of the gateway's own: its limits, its deadlines, its faults."""
+
+from sentinel_gateway.errors.base import RequestError
+
+
+class RequestTimeout(RequestError):
+    status = 408
+    type = "timeout_error"
+    code = "request_timeout"
+    retry = True
+
+
+class RateLimited(RequestError):
+    status = 429
+    code = "rate_limit_exceeded"
+    retry = True
+
+
+class RequestsLimited(RateLimited):
+    type = "requests"
+
+
+class TokensLimited(RateLimited):
+    type = "tokens"
+
+
+class NeverFits(TokensLimited):
+    retry = False
+
+
+class ConcurrencyLimited(RateLimited):
+    type = "concurrency"
+
+
+class LoopDetected(RequestError):
+    status = 508
+    code = "loop_detected"
+
+
+class NotCached(RequestError):
+    status = 504
+    code = "cache_miss"
+
+
+class InternalError(RequestError):
+    code = "internal_error"
+
+
+class Unavailable(RequestError):
+    status = 503
+    type = "service_unavailable_error"
+    retry = True
+
+
+class Overloaded(Unavailable):
+    code = "server_is_overloaded"
+
+
+class KeysUnavailable(Unavailable):
+    code = "keys_unavailable"
+
+
+class IdempotencyUnavailable(Unavailable):
+    code = "idempotency_unavailable"
+
+
+class EvidenceUnavailable(Unavailable):
+    code = "evidence_unavailable"
+
+
+class ClearFailed(Unavailable):
+    code = "cache_clear_failed"
+
+
+class ClientLeft(RequestError):
+    status = 499
+    code = "client_left"
