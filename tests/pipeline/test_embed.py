@@ -11,7 +11,7 @@ from sentinel_gateway.core.caching import NotStorable, Selector, Store
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.routing import Directory
 from sentinel_gateway.core.tokens import TokenCount
-from sentinel_gateway.errors import InvalidField, NotCached, TokensLimited, UpstreamBroken
+from sentinel_gateway.errors import CounterBusy, InvalidField, NotCached, Overloaded, TokensLimited, UpstreamBroken
 from sentinel_gateway.pipeline.embed import LOOKED_UP_AT_ONCE, Embedding
 from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
 from sentinel_gateway.pipeline.plan import Planner
@@ -27,8 +27,12 @@ pytestmark = pytest.mark.anyio
 class Counter:
     """A token a character, whose number is its id."""
 
+    busy = False
+
     async def texts(self, ids, *, encoding):
         assert encoding == "cl100k"
+        if self.busy:
+            raise CounterBusy("told to be")
         return ["".join(map(chr, item)) for item in ids] if max(map(max, ids)) < 128 else None
 
     async def count(self, texts, *, encoding):
@@ -65,6 +69,7 @@ class World:
     def __init__(self, *, far: bool = True) -> None:
         self.first = Vectoriser("first")
         self.path = Path(far=far, first=self.first)
+        self.counter = Counter()
         self.waited = 0
         self.gate = asyncio.Event()
         """Closed, nobody who waits goes on."""
@@ -76,7 +81,7 @@ class World:
             self.path.dispatch,
             self.path.settlement,
             admission=self.path.pipeline.admission,
-            counter=Counter(),
+            counter=self.counter,
         )
         self.limits = Limiter(MemoryLimits(clock=self.path.clock), rules=LimitRules(), clock=self.path.clock, chance=lambda: 0.0)
         self.key = Key(limits=Limits(tokens_per_minute=100))
@@ -340,3 +345,13 @@ async def test_others_are_asked_for_texts(world):
     for unreadable in ([[1000]], [[0], [1000]]):
         with pytest.raises(InvalidField, match="send texts"):
             await world.ask(unreadable)
+
+
+async def test_who_can_not_be_read_now_is_told_when_to_come_again(world):
+    world.counter.busy = True
+    with pytest.raises(Overloaded, match="token ids") as refused:
+        await world.ask([72, 105])
+    assert refused.value.retry_after is not None
+    assert 1.0 <= refused.value.retry_after <= 3.0
+    await world.ask("Hi")
+    assert len(world.first.calls) == 1, "texts need not be read"

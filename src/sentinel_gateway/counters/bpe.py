@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sentinel_gateway.core.tokens import Encoding, TokenCount, estimate
+from sentinel_gateway.errors import CounterBusy
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -56,12 +57,16 @@ SLICES: Final = 16
 
 
 class CounterLimits(msgspec.Struct, frozen=True):
-    """Characters, seconds, and requests that may wait. The texts of one request count together."""
+    """Characters, seconds, and requests that may wait. The texts of one request count together.
+
+    `deadline` is for what is estimated when it is over, `patience` for what can't be.
+    """
 
     inline_chars: int = 256
     exact_chars: int = 256 * 1024
     waiting: int = 64
     deadline: float = 1.0
+    patience: float = 10.0
 
 
 class BpeCounter:
@@ -97,12 +102,15 @@ class BpeCounter:
             self._waiting -= 1
 
     async def texts(self, ids: Sequence[Sequence[int]], *, encoding: Encoding) -> list[str] | None:
-        """The texts of these token ids; None if one is unknown, too much waits, or the encoding can't be used."""
+        """The texts of these token ids; None if one is unknown, or the encoding can't be used. Raises `CounterBusy`."""
         if self._waiting >= self._limits.waiting:
-            return None
+            raise CounterBusy(f"{self._waiting} requests wait already")
         self._waiting += 1
         try:
-            return await self._loop.run_in_executor(self._thread, self._texts, ids, encoding)
+            async with asyncio.timeout(self._limits.patience):
+                return await self._loop.run_in_executor(self._thread, self._texts, ids, encoding)
+        except TimeoutError as exc:
+            raise CounterBusy(f"not within {self._limits.patience:g} s") from exc
         finally:
             self._waiting -= 1
 

@@ -4,6 +4,7 @@
     ├── ConfigurationError          the settings are wrong (start, check, reload)
     ├── StoreDown                   a cache tier did not answer in time (never shown: it becomes a miss)
     ├── EmbedderDown                no vector could be made in time (never shown: it becomes a miss)
+    ├── CounterBusy                 too many texts wait for the token counter (becomes `Overloaded`)
     └── RequestError                answered to the caller, in the caller's dialect
         ├── CallerError         the fault is the request's (`invalid_request_error`)
         │   ├── BadRequest          400 the request can't be understood
@@ -49,12 +50,14 @@
             └── UpstreamRefused     4xx the provider says that the request itself is wrong
 
 What belongs to an error stands on its class: `status`, `type` and `code` (OpenAI's vocabulary), `retry` (may the same request
-succeed a moment later? as `x-should-retry`), `next_target` (may another target serve it?). No message holds a key or a prompt.
+succeed a moment later? as `x-should-retry`), `next_target` (may another target serve it?), `untouched` (has the provider
+certainly not begun with it?). No message holds a key or a prompt.
 """
 
 from sentinel_gateway.errors.base import (
     CallerError,
     ConfigurationError,
+    CounterBusy,
     EmbedderDown,
     RequestError,
     SentinelError,
@@ -123,6 +126,7 @@ __all__ = [
     "ClientLeft",
     "ConcurrencyLimited",
     "ConfigurationError",
+    "CounterBusy",
     "EmbedderDown",
     "EvidenceUnavailable",
     "Failure",

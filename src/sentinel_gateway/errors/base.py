@@ -26,6 +26,10 @@ class EmbedderDown(SentinelError):
     """No vector in time: the model is absent, failed, or has too much to do. The semantic tier is then passed over."""
 
 
+class CounterBusy(SentinelError):
+    """More texts wait to be counted than may. A count is then estimated; what must be exact is asked for again later."""
+
+
 class RequestError(SentinelError):
     """Answered to the caller. `param` is the dotted path of the field, or the header's name; `retry_after` is in seconds."""
 

@@ -65,7 +65,7 @@ class Admission:
     def check(self) -> None:
         """Raise `Overloaded` if there is no room at all now. Takes no place: a slow sender would keep it from others."""
         if self._running >= self._capacity.in_flight and len(self._waiting) >= self._capacity.queue:
-            raise self._refusal()
+            raise self.refusal()
 
     async def __aenter__(self) -> None:
         if self._running < self._capacity.in_flight:
@@ -81,7 +81,7 @@ class Admission:
             raise
         if not place.done():
             self._give_up(place)
-            raise self._refusal()
+            raise self.refusal()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._release()
@@ -99,6 +99,6 @@ class Admission:
         else:
             self._waiting.remove(place)
 
-    def _refusal(self) -> Overloaded:
-        wait = retry_wait(self._chance())
-        return Overloaded("The gateway has as many requests in flight as it may have: try again shortly.", retry_after=wait)
+    def refusal(self, why: str = "The gateway has as many requests in flight as it may have: try again shortly.") -> Overloaded:
+        """The error for who finds no room, be it here or where else something is bounded."""
+        return Overloaded(why, retry_after=retry_wait(self._chance()))

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from sentinel_gateway.core.caching import Hit, Miss
 from sentinel_gateway.core.embeddings import Item, Vector, asked_for, item_keys, items_of, of_one_model, vectors_of
 from sentinel_gateway.core.tokens import Encoding, encoding_of
-from sentinel_gateway.errors import InvalidField, NotCached
+from sentinel_gateway.errors import CounterBusy, InvalidField, NotCached
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.flight import shares
@@ -110,7 +110,10 @@ class Embedding:
         ids = [item for item in items_of(request.fields["input"]) or () if not isinstance(item, str)]
         if not ids or encoding_of(model) is not None:
             return plan
-        texts = await self._counter.texts(ids, encoding=ASSUMED)
+        try:
+            texts = await self._counter.texts(ids, encoding=ASSUMED)
+        except CounterBusy as exc:
+            raise self.admission.refusal("The gateway has too many token ids to read: try again shortly, or send texts.") from exc
         if texts is None or not all(texts):
             raise InvalidField(f"The token ids in 'input' can't be turned into texts for '{model}': send texts.", param="input")
         return replace(plan, request=replace(request, fields={**request.fields, "input": texts}))

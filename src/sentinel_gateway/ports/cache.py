@@ -93,14 +93,20 @@ class Embedder(Protocol):
 
 
 class TokenCounter(Protocol):
-    """How many tokens texts are. Never raises; what it can't count, or not in time, it estimates and says so."""
+    """How many tokens texts are. What it can't count, or not in time, it estimates and says so."""
 
     async def count(self, texts: Sequence[str], *, encoding: Encoding) -> TokenCount:
-        """The tokens of the texts of one request together. Long texts are counted off the event loop, with bounded work."""
+        """The tokens of the texts of one request together. Never raises.
+
+        Long texts are counted off the event loop, with bounded work.
+        """
         ...
 
     async def texts(self, ids: Sequence[Sequence[int]], *, encoding: Encoding) -> list[str] | None:
-        """The texts of token ids; None if one of them is no token of this encoding, or this can't be told now."""
+        """The texts of token ids; None if one of them is no token of this encoding, or this can't be told at all.
+
+        Raises `CounterBusy`, within the adapter's own deadline: this is the one thing that can't be estimated.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -14,6 +14,7 @@ import pytest
 from scripts import encodings
 from sentinel_gateway.core.tokens import TokenCount, estimate
 from sentinel_gateway.counters.bpe import FOLDER, BpeCounter, CounterLimits, load, unpack
+from sentinel_gateway.errors import CounterBusy
 from tests.contract.counters import corpus
 
 pytestmark = pytest.mark.anyio
@@ -203,9 +204,15 @@ async def test_ids_are_the_texts_that_they_were_made_of(counter, tokenizer, enco
     assert await counter.texts([[0], [10_000_000]], encoding=encoding) is None
 
 
-async def test_ids_without_an_encoding_or_with_too_many_waiting_are_nothing(tmp_path):
+async def test_ids_without_an_encoding_are_nothing(tmp_path):
     broken = BpeCounter(limits=PATIENT, on_event=lambda *_, **__: None, folder=tmp_path)
-    crowded = BpeCounter(limits=CounterLimits(waiting=0), on_event=lambda *_, **__: None)
-    for counter in (broken, crowded):
-        assert await counter.texts([[0]], encoding="cl100k") is None
-        await counter.close()
+    assert await broken.texts([[0]], encoding="cl100k") is None
+    await broken.close()
+
+
+@pytest.mark.parametrize("limits", [CounterLimits(waiting=0), CounterLimits(patience=0.0)], ids=["crowded", "late"])
+async def test_who_is_too_busy_to_read_ids_says_so(limits):
+    counter = BpeCounter(limits=limits, on_event=lambda *_, **__: None)
+    with pytest.raises(CounterBusy):
+        await counter.texts([[0]], encoding="cl100k")
+    await counter.close()
