@@ -247,3 +247,35 @@ def test_the_empty_word_selects_what_has_none():
     bare = msgspec.structs.replace(ENTRY, namespace="", writer="", tags=())
     assert Selector(namespace="", writer="").matches(bare, NOW)
     assert not Selector(tag="").matches(bare, NOW)
+
+
+@pytest.mark.parametrize(
+    ("wish", "late", "serves"),
+    [
+        (Wish(), 0.0, False),
+        (Wish(max_stale=10.0), 0.0, True),
+        (Wish(max_stale=10.0), 10.0, True),
+        (Wish(max_stale=10.0), 10.1, False),
+        (Wish(max_stale=float("inf")), 1e9, True),
+        (Wish(max_stale=10.0, max_age=5.0), 1.0, False),
+        (Wish(max_stale=10.0, min_fresh=0.0), 1.0, False),
+    ],
+)
+def test_who_takes_an_expired_answer_says_how_old(wish, late, serves):
+    entry = Entry(key="k", model="a/b", created=0.0, expires=100.0, body=b"")
+    found = judge(entry, wish, "disk", 100.0 + late, last=True)
+    assert found == Hit(entry, "disk", stale=True) if serves else isinstance(found, Step)
+    assert isinstance(judge(entry, wish, "memory", 100.0 + late), Step), "a farther tier may have a fresh one"
+
+
+@pytest.mark.parametrize(
+    ("wish", "stalest"),
+    [
+        (Wish(), float("inf")),
+        (Wish(max_stale=5.0), 5.0),
+        (Wish(stale_if_error=0.0), 0.0),
+        (Wish(max_stale=5.0, stale_if_error=60.0), 60.0),
+    ],
+)
+def test_how_stale_an_answer_may_be_where_there_is_no_other(wish, stalest):
+    assert wish.stalest == stalest

@@ -149,3 +149,32 @@ async def test_a_stream_that_breaks_after_its_first_word_is_told_of(make):
     path.first.replies.append(FakeStream(first, UpstreamBroken("cut")))
     with pytest.raises(UpstreamBroken):
         await path.ask(question(stream=True))
+
+
+@pytest.mark.parametrize("far", [True, False])
+async def test_who_takes_it_stale_is_spared_the_provider(make, far):
+    path = await make(far=far)
+    path.clock.now += TTL + 10.0
+    reply, journey = await path.ask(question(), path.journey(max_stale=10.0, only_if_cached=True))
+    assert isinstance(reply, Cached)
+    assert (reply.hit.stale, journey.outcome, path.calls) == (True, "exact", 1)
+    with pytest.raises(NotCached):
+        await path.ask(question(), path.journey(max_stale=9.9, only_if_cached=True))
+
+
+async def test_who_takes_it_stale_gets_the_fresh_one_that_a_farther_tier_has(make):
+    path = await make()
+    (entry,) = path.far.entries.values()
+    path.far.entries[entry.key] = replace(entry, expires=entry.expires + 50.0)
+    path.clock.now += TTL + 10.0
+    reply, _ = await path.ask(question(), path.journey(max_stale=1e6))
+    assert (reply.hit.stale, reply.hit.tier) == (False, "disk")
+
+
+async def test_the_caller_bounds_what_stands_in(make):
+    path = await make()
+    path.clock.now += TTL + 20.0
+    assert isinstance((await fail(path, stale_if_error=20.1))[0], Cached)
+    for unwilling in ({"stale_if_error": 20.0}, {"stale_if_error": 0.0}, {"max_stale": 19.0}):
+        with pytest.raises(UpstreamBroken):
+            await fail(path, **unwilling)

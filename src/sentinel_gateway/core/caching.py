@@ -17,6 +17,7 @@ CREATIVE_ABOVE: Final = 0.7
 """Above this temperature an answer is one of many: it is kept an hour instead of a day (seed 000)."""
 DEFAULT_TEMPERATURE: Final = 1.0
 """What OpenAI's dialect means by no temperature at all."""
+ANY_AGE: Final = float("inf")
 MAX_JITTER: Final = 0.1
 """Entries written together must not expire together: lifetimes are shortened by up to a tenth, never lengthened."""
 
@@ -52,12 +53,22 @@ class Wish(msgspec.Struct, frozen=True):
     only_if_cached: bool = False
     max_age: float | None = None
     min_fresh: float | None = None
+    max_stale: float | None = None
+    """An answer serves that has expired so long ago, at most; None: none does."""
+    stale_if_error: float | None = None
+    """The same where every target fails; None leaves it to the gateway."""
     ttl: float | None = None
     namespace: str = ""
     tags: tuple[str, ...] = ()
     explain: bool = False
     similarity_threshold: float | None = None
     """The least similarity, 0 to 1, with which a stored answer may serve; None leaves it to the gateway."""
+
+    @property
+    def stalest(self) -> float:
+        """Seconds since its end after which an answer is no good even where there is no other."""
+        said = [limit for limit in (self.max_stale, self.stale_if_error) if limit is not None]
+        return max(said, default=ANY_AGE)
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +114,7 @@ class Hit(msgspec.Struct, frozen=True):
     similarity: float | None = None
     confidence: float | None = None
     stale: bool = False
-    """It has expired, and is served because every target failed."""
+    """It has expired, and is served because every target failed, or because the caller takes it so."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -140,17 +151,18 @@ class TtlRules(msgspec.Struct, frozen=True):
     per_model: dict[str, float] = {}
 
 
-def judge(entry: Entry | None, wish: Wish, tier: Tier, now: float) -> Hit | Step:
-    """Does what this tier found answer the caller, as the caller wishes?"""
+def judge(entry: Entry | None, wish: Wish, tier: Tier, now: float, *, last: bool = False) -> Hit | Step:
+    """Does what this tier found answer the caller, as the caller wishes? `last`: no tier after it may have a fresh one."""
     if entry is None:
         return Step(tier, "uri-miss")
-    if entry.expires <= now:
+    stale = entry.expires <= now
+    if stale and not (last and wish.max_stale is not None and now - entry.expires <= wish.max_stale):
         return Step(tier, "stale")
     if wish.max_age is not None and now - entry.created > wish.max_age:
         return Step(tier, "request")
     if wish.min_fresh is not None and entry.expires - now < wish.min_fresh:
         return Step(tier, "request")
-    return Hit(entry, tier)
+    return Hit(entry, tier, stale=stale)
 
 
 def outlived(entry: Entry | None, tier: Tier, now: float, *, within: float) -> Hit | None:

@@ -166,10 +166,11 @@ class Pipeline:
         """What has expired, where every target failed and neither the caller nor the question minds its age."""
         wish, bound = journey.wish, journey.restriction
         failed = isinstance(error, UpstreamError) and error.next_target
+        within = min(self._stale_if_error, wish.stalest)
         minds = wish.bypass or not wish.read or wish.max_age is not None or wish.min_fresh is not None
-        if not (self._stale_if_error and failed) or minds or (bound is not None and bound.most is not None):
+        if not (within and failed) or minds or (bound is not None and bound.most is not None):
             return None
-        return await self.tiers.find_outlived(plan.key, self._stale_if_error)
+        return await self.tiers.find_outlived(plan.key, within)
 
     def _brought(self, plan: Plan, journey: Journey) -> Flight | Hit | None:
         """What brings the answer already, or the answer, where it came while others were asked."""

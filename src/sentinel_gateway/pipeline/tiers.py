@@ -78,7 +78,7 @@ class Tiers:
 
     def look_near(self, key: str, wish: Wish) -> Hit | Step:
         """Ask memory; costs about a microsecond."""
-        return judge(self._near.get(key), wish, "memory", self._clock())
+        return judge(self._near.get(key), wish, "memory", self._clock(), last=self._far is None)
 
     async def look_far(self, key: str, wish: Wish, near: Step) -> Hit | Miss:
         """Ask the farther tier after memory's `near` answer; what it has is brought nearer."""
@@ -90,10 +90,10 @@ class Tiers:
         except StoreDown:
             return Miss((Step(self._far.tier, "miss", "tier-down"), near))
         now = self._clock()
-        found = judge(entry, wish, self._far.tier, now)
+        found = judge(entry, wish, self._far.tier, now, last=True)
         if isinstance(found, Step):
             return Miss((found, near))
-        if not self.cleared_since(epoch, found.entry.tenant):
+        if not found.stale and not self.cleared_since(epoch, found.entry.tenant):
             self._near.put(self._brought_near(found.entry, now))
         return found
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from sentinel_gateway.api.asgi import Header, Lines
-from sentinel_gateway.core.caching import YEAR, Hit, NotStorable, Step, Store, Tier, Why, Wish
+from sentinel_gateway.core.caching import ANY_AGE, YEAR, Hit, NotStorable, Step, Store, Tier, Why, Wish
 from sentinel_gateway.core.explanation import Explanation
 from sentinel_gateway.errors import InvalidHeader
 from sentinel_gateway.pipeline.journey import Journey
@@ -48,6 +48,8 @@ def read_wish(headers: Mapping[bytes, bytes]) -> Wish:
         only_if_cached="only-if-cached" in directives,
         max_age=_age(directives, "max-age"),
         min_fresh=_age(directives, "min-fresh"),
+        max_stale=ANY_AGE if directives.get("max-stale") == "" else _age(directives, "max-stale"),
+        stale_if_error=_age(directives, "stale-if-error"),
         ttl=_ttl(headers),
         namespace=_name(headers, b"x-cache-namespace"),
         tags=_tags(headers),
