@@ -8,75 +8,47 @@ is brought back when it is asked for. Until then nothing serves there: what was 
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.caching import Wish
-from sentinel_gateway.core.confidence.features import NAMES, NEIGHBOURS, Surroundings, features
-from sentinel_gateway.core.confidence.learner import Fit, Learner, Observation, Pace, Prior, State, refit
+from sentinel_gateway.core.calibration import PACE, Calibrator
+from sentinel_gateway.core.confidence.learner import Learner, Prior, State, refit
 from sentinel_gateway.core.evidence import Calibrated, Fresh, Weighed, parts_of
 from sentinel_gateway.core.guards import Guard
-from sentinel_gateway.core.guards.words import read
 from sentinel_gateway.core.matching import Bar, Neighbour, Thresholds
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Clock, Events, LearnerStore
 
 REALMS: Final = 32
 """Learners in memory: some ten megabytes each, where much was asked."""
-PACE: Final = Pace(entries=5_000, words=2_500)
-BUDGETS: Final = 100
-"""Thresholds that are remembered of a realm: one for each error budget."""
 PATIENCE: Final = 0.25
 """Seconds that a request waits for what was learned; most of it is there at once, and a learner that has gone in some 50 ms."""
-DIGITS: Final = 16
-"""Of an entry's key, by which learners know it."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(State).decode
 
 
 class Ward:
-    """One realm's learner, what it asks for by budget, and whether there is more than what was kept of it."""
+    """One realm's learner, and whether there is more than what was kept of it."""
 
     def __init__(self, learner: Learner) -> None:
-        self.learner = learner
+        self.calibrator = Calibrator(learner)
         self.changed = False
         self.arriving = True
         """Is what was kept of it still to be brought back?"""
         self.bringing: asyncio.Task[None] | None = None
         """What brings it."""
-        self._thresholds: dict[float, float] = {}
 
     def __repr__(self) -> str:
         return f"<Ward {self.learner!r}>"
 
-    def use(self, learner: Learner) -> None:
-        """Go on with what was kept."""
-        self.learner = learner
-        self._thresholds.clear()
-
-    def adopt(self, fit: Fit) -> None:
-        """Decide by this from now on."""
-        self.learner.adopt(fit)
-        self._thresholds.clear()
-
-    def presume(self, prior: Prior) -> None:
-        """Without labels this holds from now on."""
-        self.learner.prior = prior
-        self._thresholds.clear()
-
-    def threshold(self, budget: float) -> float | None:
-        """The least confidence for an error budget; None before there is a label."""
-        if not self.learner.fit.labels:
-            return None
-        if budget not in self._thresholds:
-            if len(self._thresholds) >= BUDGETS:
-                self._thresholds.clear()
-            self._thresholds[budget] = self.learner.threshold(budget)
-        return self._thresholds[budget]
+    @property
+    def learner(self) -> Learner:
+        return self.calibrator.learner
 
 
 class Calibration:
@@ -103,7 +75,7 @@ class Calibration:
         """Before there are labels, what is as similar as this may serve."""
         self._prior = Prior(similarity=similarity)
         for ward in self._wards.values():
-            ward.presume(self._prior)
+            ward.calibrator.presume(self._prior)
 
     async def open(self) -> None:
         """Bring back what was learned last, if the store can tell."""
@@ -128,12 +100,7 @@ class Calibration:
         if wish.similarity_threshold is not None:
             return Bar(thresholds.of(wish))
         ward = self._ward(realm)
-        if ward.arriving or not budget.rate:
-            return Bar(thresholds.usual, math.inf, budget)
-        least = ward.threshold(budget.rate)
-        if least is None:
-            return Bar(thresholds.usual, budget=budget)
-        return Bar(thresholds.least if ward.learner.calibrated else thresholds.usual, least, budget)
+        return Bar(thresholds.usual, math.inf, budget) if ward.arriving else ward.calibrator.bar(thresholds, budget)
 
     def weigh(
         self,
@@ -144,24 +111,8 @@ class Calibration:
         *,
         objecting: frozenset[Guard] | None = frozenset(),
     ) -> Weighed:
-        """How sure it is that the answer of `near`, one of the `neighbours` of `text`, is right.
-
-        0.1 ms for a question of some 10 words, 0.35 ms for the longest. `objecting`: the soft guards that do, None if unknown.
-        """
-        learner = self._ward(realm).learner
-        entry = _name(near.head.key)
-        others = [other for other in neighbours if other is not near]
-        agreeing, disagreeing = learner.kinship.around(entry, [_name(other.head.key) for other in others])
-        surroundings = Surroundings(
-            similarity=near.similarity,
-            second=max((other.similarity for other in others), default=0.0),
-            mean_near_asked=_mean(neighbours),
-            mean_near_stored=learner.around(entry),
-            agreeing=agreeing,
-            disagreeing=disagreeing,
-        )
-        numbers = features(text, near.head.text, surroundings, learner.rarity, objecting=objecting)
-        return Weighed(learner.confidence(numbers, entry), numbers)
+        """How sure it is that the answer of `near`, one of the `neighbours` of `text`, is right (`Calibrator.weigh`)."""
+        return self._ward(realm).calibrator.weigh(text, near, neighbours, objecting=objecting)
 
     # --- beside the path ---
 
@@ -175,24 +126,11 @@ class Calibration:
         weight: float,
         fresh: Fresh | None = None,
     ) -> None:
-        """Take a label of the answer kept as `entry`, for so many requests; 0: it was not drawn by chance.
-
-        `weighed` None: nothing came into question. `right` None: nobody can tell.
-        """
+        """Take a label of the answer kept as `entry` (`Calibrator.learn`)."""
         ward = self._ward(realm)
-        if ward.arriving or (weighed is not None and len(weighed.features) != len(NAMES)):  # that of an older version
+        if ward.arriving:
             return
-        asked = Observation(right=right, weight=weight, at=self._clock())
-        if fresh is not None:
-            ward.learner.rarity.count(read(fresh.study.question.text).tokens)
-            compared = {_name(key): same for key, same in fresh.compared.items() if key != entry}
-            kept = _name(fresh.study.entry) if fresh.kept else ""
-            around = _mean(fresh.study.neighbours)
-            asked = msgspec.structs.replace(asked, asked=kept, around=around, compared=compared)
-        if weighed is not None:
-            told = weighed.confidence
-            asked = msgspec.structs.replace(asked, entry=_name(entry), features=weighed.features, confidence_then=told)
-        ward.learner.learn(asked)
+        ward.calibrator.learn(entry, weighed, right=right, weight=weight, at=self._clock(), fresh=fresh)
         ward.changed = True
         if ward.learner.due:
             self._refit(realm)
@@ -200,7 +138,7 @@ class Calibration:
     def standings(self, budget: float) -> list[Calibrated]:
         """Of all realms in memory, by the budget of the deployment, the one asked for last first."""
         return [
-            Calibrated(realm, ward.learner.fit.labels, ward.learner.calibrated, ward.threshold(budget))
+            Calibrated(realm, ward.learner.fit.labels, ward.learner.calibrated, ward.calibrator.threshold(budget))
             for realm, ward in reversed(self._wards.items())
         ]
 
@@ -248,7 +186,7 @@ class Calibration:
                 del self._wards[realm]  # who asks next tries again
             return
         if kept is not None and (state := await asyncio.to_thread(_read, kept)) is not None:
-            ward.use(Learner.restore(state, self._prior, PACE))
+            ward.calibrator = Calibrator(Learner.restore(state, self._prior, PACE))
         ward.arriving = False
 
     def _refit(self, realm: str) -> None:
@@ -261,7 +199,7 @@ class Calibration:
             while self._due:
                 realm, _ = self._due.popitem()
                 if (ward := self._wards.get(realm)) is not None:
-                    ward.adopt(await asyncio.to_thread(refit, ward.learner.work()))
+                    ward.calibrator.adopt(await asyncio.to_thread(refit, ward.learner.work()))
                     await self._keep(realm, ward)
         finally:
             self._refitting = None
@@ -303,12 +241,3 @@ def _read(kept: bytes) -> State | None:
         return _decode(kept)
     except msgspec.DecodeError:
         return None  # of another version
-
-
-def _name(key: str) -> str:
-    return key[:DIGITS]
-
-
-def _mean(neighbours: Iterable[Neighbour]) -> float:
-    cosines = [near.similarity for near in neighbours][:NEIGHBOURS]
-    return math.fsum(cosines) / len(cosines) if cosines else 0.0
