@@ -27,6 +27,15 @@ def test_what_nobody_would_call_a_difference(one, other, same):
     assert equal(one, other) is same
 
 
+def test_a_long_text_is_read_to_its_bound_and_then_compared_to_the_letter():
+    begun, rest = "Long **Answer** " * (SHOWN // 16), "And so ON."
+    assert len(begun) == SHOWN
+    assert equal(begun + rest, begun.lower() + rest)
+    assert not equal(begun + rest, begun + rest.lower())
+    assert not equal(begun + rest, begun)
+    assert equal(begun + rest, begun + rest)
+
+
 @pytest.mark.parametrize(
     ("fresh", "stored", "cosine", "same"),
     [

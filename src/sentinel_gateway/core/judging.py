@@ -33,7 +33,7 @@ HOLDING: Final[frozenset[Guard]] = frozenset({"language", "time", "negation", "a
 HINGES: Final = words("before after without unless except only more less most least over under")
 """Small words on which an answer turns, whatever guards make of them."""
 SHOWN: Final = 4_000
-"""Characters of a text that a model is shown."""
+"""Characters of a text that a model is shown, and that are read to see whether it is the same as another."""
 REPLY_TOKENS: Final = 16
 
 _NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
@@ -65,8 +65,15 @@ def said(fields: Fields) -> str | None:
 
 
 def equal(one: str, other: str) -> bool:
-    """The same text, but for what nobody would call a difference: case, white space, bold type, the last full stop."""
-    return _plain(one) == _plain(other)
+    """The same text, but for what nobody would call a difference: case, white space, bold type, the last full stop.
+
+    Beyond `SHOWN` characters they have to be the same to the letter: to read on would take milliseconds.
+    """
+    if one == other:
+        return True
+    if max(len(one), len(other)) <= SHOWN:
+        return _plain(one) == _plain(other)
+    return one[SHOWN:] == other[SHOWN:] and _plain(one[:SHOWN]) == _plain(other[:SHOWN])
 
 
 def _plain(text: str) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.judging import REPLY_TOKENS, SHOWN, Case, agreement, brief, equal, lead, verdict
+from sentinel_gateway.core.matching import SAME
 from sentinel_gateway.core.routing import Directory, NoRoute, resolve
 from sentinel_gateway.errors import EmbedderDown, UpstreamError
 from sentinel_gateway.pipeline.dispatch import Dispatch
@@ -43,6 +44,8 @@ class Judge:
         return await self._by_meaning(lead(case.fresh), lead(case.stored))
 
     async def _by_meaning(self, fresh: str, stored: str) -> bool | None:
+        if fresh == stored:
+            return agreement(fresh, stored, SAME)
         try:
             one, other = await self._embedder.embed([fresh, stored])
         except EmbedderDown:
