@@ -257,7 +257,7 @@ class Wiring:
         routers = [
             self._operations(guard).routes(),
             self._administration(guard).routes(),
-            Explaining(explainer, access=guard.administrator()).routes(),
+            Explaining(explainer, stores.state.keys, access=guard.administrator()).routes(),
             self._key_administration(guard).routes(),
             Feedback(process.evidence, limiter, guard=guard).routes(),
             CircuitAdmin(process.stores.circuits, stores.state.audit, guard=guard, clock=clock).routes(),

@@ -167,6 +167,31 @@ async def test_it_is_for_administrators(gateway):
     assert (await gateway.request("POST", "/admin/cache/explain", json={"a": "x", "b": "y"})).status == 401
 
 
+async def test_it_is_told_by_the_budget_of_a_key(gateway):
+    """That of the key which asks, or of one that is named and may be known to who asks."""
+
+    async def minted(tenant, rate, *scopes):
+        body = {"name": "strict", "tenant": tenant, "max_wrong_hit_rate": rate} | ({"scopes": scopes} if scopes else {})
+        return (await gateway.request("POST", "/admin/keys", json=body, headers=gateway.admin)).json
+
+    strict, other, admin = await minted("a", 0.002), await minted("b", 0.002), await minted("a", 0.005, "admin")
+
+    async def budget(secret, **body):
+        headers = {"authorization": f"Bearer {secret}"}
+        body = {"a": FRANCE, "b": REWORDED} | body
+        answer = await gateway.request("POST", "/admin/cache/explain", headers=headers, json=body)
+        return answer.json.get("max_wrong_hit_rate") or answer.status
+
+    operator = gateway.admin["authorization"].removeprefix("Bearer ")
+    assert await budget(operator) == {"rate": 0.01, "of": "deployment"}
+    assert await budget(admin["key"]) == {"rate": 0.005, "of": "key"}
+    for secret in (operator, admin["key"]):
+        assert await budget(secret, key=strict["id"]) == {"rate": 0.002, "of": "key"}
+    assert await budget(operator, key=strict["id"], tenant="b") == 400
+    assert await budget(admin["key"], key=other["id"]) == 404
+    assert await budget(operator, key="key_none") == 404
+
+
 async def test_without_the_semantic_tier_there_is_nothing_to_compare(chaos, tmp_path):
     async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as gateway:
         answer = await gateway.request("POST", "/admin/cache/explain", headers=gateway.admin, json={"a": "x", "b": "y"})

@@ -8,16 +8,22 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sentinel_gateway.api.guard import Check
-from sentinel_gateway.core.access import ANONYMOUS, Caller
+from sentinel_gateway.api.keys import KEY_ID
+from sentinel_gateway.core.access import ANONYMOUS, Caller, Key
 from sentinel_gateway.core.explanation import Comparison, basis, threshold
-from sentinel_gateway.errors import InvalidField
+from sentinel_gateway.core.issuance import find
+from sentinel_gateway.errors import InvalidField, KeysUnavailable, StoreDown
 from sentinel_gateway.pipeline.explaining import Explainer, Place
+from sentinel_gateway.ports import KeyStore
 
 OFF: Final = "Texts can't be compared: the semantic tier is off. Set cache.semantic.enabled to true, and start anew."
 
 
 class Texts(BaseModel):
-    """`a` has been answered; `b` is asked, of `model`, in a namespace of a tenant: who is of one asks within its own."""
+    """`a` has been answered; `b` is asked, of `model`, in a namespace of a tenant: who is of one asks within its own.
+
+    `key` is the id of a key that asks; its tenant is then the key's.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -26,13 +32,15 @@ class Texts(BaseModel):
     tenant: str | None = Field(default=None, max_length=1024)
     namespace: str = Field(default="", max_length=128)
     model: str = Field(default="", max_length=200)
+    key: str | None = Field(default=None, max_length=64)
 
 
 class Explaining:
     """`explainer` is None where questions are not compared. `access` is a dependency that says who may ask."""
 
-    def __init__(self, explainer: Explainer | None, *, access: Check) -> None:
+    def __init__(self, explainer: Explainer | None, keys: KeyStore, *, access: Check) -> None:
         self._explainer = explainer
+        self._keys = keys
         self._access = access
 
     def routes(self) -> APIRouter:
@@ -46,7 +54,16 @@ class Explaining:
         texts = _read(await request.body())
         if self._explainer is None:
             raise InvalidField(OFF, param="a")
-        return _shown(await self._explainer.compare(texts.a, texts.b, _place(texts, request.state.caller)))
+        caller: Caller = request.state.caller
+        key = caller.key if texts.key is None else await self._find(texts.key, caller)
+        return _shown(await self._explainer.compare(texts.a, texts.b, _place(texts, caller, key)))
+
+    async def _find(self, id_: str, caller: Caller) -> Key:
+        """A key that this caller may know of. Raises `KeyNotFound`."""
+        try:
+            return find(await self._keys.get(id_ if KEY_ID.fullmatch(id_) else ""), caller)
+        except StoreDown as exc:
+            raise KeysUnavailable("The keys can't be read now: ask again, or leave 'key' out.", retry_after=1.0) from exc
 
 
 def _read(raw: bytes) -> Texts:
@@ -57,11 +74,12 @@ def _read(raw: bytes) -> Texts:
         raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in exc.errors()]) from exc
 
 
-def _place(texts: Texts, caller: Caller) -> Place:
-    own = caller.tenant
+def _place(texts: Texts, caller: Caller, key: Key | None) -> Place:
+    own = caller.tenant if key is None else key.tenant
     if own is not None and texts.tenant not in {None, own}:
-        raise InvalidField("A key of a tenant asks within its own: leave 'tenant' out.", param="tenant")
-    return Place(own or texts.tenant or ANONYMOUS, texts.namespace, texts.model)
+        raise InvalidField("A key asks within its own tenant: leave 'tenant' out.", param="tenant")
+    allowed = None if key is None else key.max_wrong_hit_rate
+    return Place(own or texts.tenant or ANONYMOUS, texts.namespace, texts.model, allowed)
 
 
 def _shown(found: Comparison) -> dict[str, Any]:

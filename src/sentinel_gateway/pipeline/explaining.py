@@ -17,11 +17,15 @@ from sentinel_gateway.pipeline.semantic import TIER_DOWN, Semantic
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where it is asked: of which tenant, in which of its namespaces, of which model, by its public name."""
+    """Where it is asked: of which tenant, in which of its namespaces, of which model, by its public name.
+
+    `allowed`: the most wrong hits that the key allows which asks, 0 to 1, if it says so.
+    """
 
     tenant: str = ANONYMOUS
     namespace: str = ""
     model: str = ""
+    allowed: float | None = None
 
 
 ANYWHERE: Final = Place()
@@ -65,7 +69,7 @@ class Explainer:
         thresholds, evidence = self._semantic.thresholds, self._semantic.evidence
         if evidence is None:
             return Bar(thresholds.usual)
-        budget = thresholds.budgets.of(model=place.model, namespace=place.namespace, key=None)
+        budget = thresholds.budgets.of(model=place.model, namespace=place.namespace, key=place.allowed)
         return evidence.calibration.bar(where, Wish(), thresholds, budget)
 
     def _unfit(self, text: str) -> Unfit | None:
