@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinel_gateway.core.budget import OF
 from sentinel_gateway.core.bulletin import Notice
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Chunk, read_answer
@@ -313,7 +314,7 @@ class FakeEvidence:
         if self.hold is not None:
             await self.hold.wait()
         labels = [
-            Finding(kept.id, kept.at, kept.scope, kept.drawn, label.source, label.correct)
+            Finding(kept.id, kept.at, kept.scope, kept.drawn, label.source, label.correct, kept.budgets)
             for (of, _), label in self.said.items()
             if (kept := self.decisions[of]).at >= since
         ]
@@ -321,9 +322,10 @@ class FakeEvidence:
         for count in self.counts:
             reached, hits = sums.get(count.scope, (0, 0))
             sums[count.scope] = [reached + count.reached, hits + count.hits]
-        all_scopes = [Count(0, scope, *both) for scope, both in sums.items()]
-        whole = sum(count.reached for count in self.counts), sum(count.hits for count in self.counts)
-        return Findings(labels, *whole, all_scopes[:scopes])
+        named = [Count(0, name, *both) for name, both in sums.items()]
+        all_scopes, budgets = ([count for count in named if (OF in count.scope) is budget] for budget in (False, True))
+        whole = sum(count.reached for count in all_scopes), sum(count.hits for count in all_scopes)
+        return Findings(labels, *whole, all_scopes[:scopes], budgets)
 
     async def find(self, id: str, *, tenant: str) -> Decision | None:  # noqa: A002 - its name
         await self._pass()

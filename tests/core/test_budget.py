@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel_gateway.core.budget import ErrorBudget, ErrorBudgets
+from sentinel_gateway.core.budget import NONE, ErrorBudget, ErrorBudgets
 
 RATES = st.none() | st.floats(0, 1)
 
@@ -22,3 +22,11 @@ def test_what_is_named_elsewhere_is_nothing_here():
     budgets = ErrorBudgets(0.01, {"m": 0.001}, {"n": 0.002})
     assert budgets.of(model="other", namespace="", key=None) == ErrorBudget(0.01, "deployment")
     assert budgets.of(model="m", namespace="n", key=0.0) == ErrorBudget(0.0, "key")
+
+
+def test_what_is_stricter_than_the_deployment_is_named():
+    budgets = ErrorBudgets(0.01, {"m": 0.001, "lax": 0.5}, {"n": 0.002})
+    named = {"model:m": 0.001, "key:k": 0.003, "namespace:n": 0.002}
+    assert budgets.stricter(model="m", namespace="n", key=("k", 0.003)) == named
+    assert budgets.stricter(model="lax", namespace="", key=("k", 0.01)) == {}
+    assert ErrorBudgets(0.01).stricter(model="m", namespace="n", key=("k", None)) is NONE

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sentinel_gateway.core.caching import Step
 from sentinel_gateway.core.evidence import Count, Finding, Findings, reached, sampled, standings
@@ -100,6 +101,17 @@ def test_what_was_decided_under_another_stance_does_not_count():
     told = standings(found, {"a": 8.0, "all": 5.0})
     assert [scope.wrong.observations for scope in told.scopes] == [2, 5]
     assert told.overall.wrong.observations == 7
+
+
+def test_a_budget_of_somebodys_own_counts_what_was_asked_under_it():
+    held = [replace(finding(number, number > 3, scope=f"s{number}"), budgets=("key:k",)) for number in range(10)]
+    others = [finding(number, correct=True) for number in range(20, 30)]
+    found = Findings(held + others, 100, 20, [], [Count(0, "key:k", 40, 10)])
+    (told,) = standings(found, {}).budgets
+    assert (told.scope, told.wrong_hits.rate, told.wrong.rate) == ("key:k", 0.4, pytest.approx(0.1))
+    assert standings(found, {}).overall.wrong.observations == 20
+    after = standings(found, {"key:k": 101.0})
+    assert (after.budgets[0].wrong.observations, after.overall.wrong.observations) == (0, 10)
 
 
 def test_the_interval_covers_the_true_rate():

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from sentinel_gateway.core.access import caller_of
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.bulletin import CacheCleared
 from sentinel_gateway.core.caching import Selector, Step
@@ -18,6 +19,7 @@ from sentinel_gateway.pipeline import evidence, evidence_log
 from sentinel_gateway.pipeline.evidence import Habits, Means
 from sentinel_gateway.pipeline.evidence_log import EvidenceLog
 from sentinel_gateway.pipeline.handle import Cached, Whole
+from tests.core.keys import KEY
 from tests.fakes import FakeStream, completion, spoken, turns
 from tests.gateway import until
 from tests.pipeline.conftest import question
@@ -717,6 +719,32 @@ async def test_all_scopes_are_tightened_where_none_is_to_blame_alone(drawn):
     await log.estimate()
     assert notes(drawn) == [("semantic_tightened", "all", 1)]
     assert log.level("any scope") == 1
+
+
+async def test_a_keys_own_budget_is_watched_and_tightens_for_that_key_alone(drawn):
+    """What is well within the deployment's budget may break a stricter one."""
+    explore(drawn, exploration=0.0)
+    drawn.evidence.habits = msgspec.structs.replace(drawn.evidence.habits, threshold=0.95)
+    log, key = drawn.evidence.log, replace(KEY, max_wrong_hit_rate=0.01)
+    log.most_wrong, name = 0.9, f"key:{key.id}"
+    for level in (1, 2, 3):
+        for number in range(12):  # in scopes of their own: none is to blame alone
+            about = decision_in(f"s{number}", f"{level}-{number}", drawn.clock.now)
+            log.keep(replace(about, budgets=(name,)))
+            log.count(about.scope, {name: 0.01}, hit=True)
+            await log.flush()
+            await log.label(Label(about.id, "judge", number > 7, drawn.clock.now))
+        drawn.clock.now += 1
+        await log.estimate()
+        assert notes(drawn)[-1][1:] == (name, level)
+    assert len(notes(drawn)) == 3, "nothing else is tightened"
+    assert isinstance((await drawn.ask(question(REWORDED)))[0], Cached), "others are served"
+    journey = drawn.journey()
+    journey.caller = caller_of(key)
+    drawn.first.replies.append(completion())
+    _, journey = await drawn.ask(question(REWORDED), journey)
+    assert journey.stricter == {name: 0.01}
+    assert journey.miss.steps[0].detail == "below-threshold"
 
 
 async def test_it_is_as_strict_after_a_restart(drawn):

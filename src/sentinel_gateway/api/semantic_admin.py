@@ -63,6 +63,9 @@ class SemanticAdmin:
             "window_days": WINDOW / DAY,
             "overall": _shown(standings.overall, evidence),
             "scopes": [_shown(scope, evidence) for scope in standings.scopes],
+            "budgets": [
+                _shown(budget, evidence) | {"max_wrong_hit_rate": evidence.log.rate(budget.scope)} for budget in standings.budgets
+            ],
             "namespaces": [_learned(realm) for realm in evidence.calibration.standings(habits.most_wrong)],
             "exploration": habits.exploration,
             "audit": habits.audit,
@@ -124,7 +127,7 @@ def _learned(realm: Calibrated) -> dict[str, Any]:
 
 def _shown(standing: Standing, evidence: Evidence) -> dict[str, Any]:
     """`level`: how many steps stricter than configured it is; `least_similarity`: None serves nothing."""
-    level = evidence.log.level(standing.scope)
+    level = evidence.log.level(standing.scope)  # a budget's name stands in place of a scope's
     least = least_similarity(evidence.habits.threshold, level)
     shown: dict[str, Any] = msgspec.to_builtins(standing)
     return shown | {"level": level, "least_similarity": None if level >= OFF else least}

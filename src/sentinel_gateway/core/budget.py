@@ -1,12 +1,16 @@
 """How many wrong answers to reworded questions are allowed, and who says so: of all that hold for a request, the strictest."""
 
 from collections.abc import Mapping
-from typing import Literal
+from types import MappingProxyType
+from typing import Final, Literal
 
 import msgspec
 
 Allower = Literal["deployment", "model", "key", "namespace"]
 """Whose rate it is."""
+OF: Final = ":"
+"""Stands in the name of a budget, and in that of no scope."""
+NONE: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 class ErrorBudget(msgspec.Struct, frozen=True):
@@ -25,13 +29,20 @@ class ErrorBudgets(msgspec.Struct, frozen=True):
 
     def of(self, *, model: str, namespace: str, key: float | None) -> ErrorBudget:
         """What holds for a request; `key` is what its key allows, if it says so. Of equal ones the one that holds for more."""
-        said: tuple[tuple[Allower, float | None], ...] = (
-            ("model", self.models.get(model)),
-            ("key", key),
-            ("namespace", self.namespaces.get(namespace)),
-        )
         budget = ErrorBudget(self.deployment)
-        for by, rate in said:
+        for by, rate in self._said(model, namespace, key):
             if rate is not None and rate < budget.rate:
                 budget = ErrorBudget(rate, by)
         return budget
+
+    def stricter(self, *, model: str, namespace: str, key: tuple[str, float | None]) -> Mapping[str, float]:
+        """The rates below the deployment's that hold for a request, each by name: `model:gpt-4o`. `key`: its id, and rate."""
+        id_, allowed = key
+        if allowed is None and not self.models and not self.namespaces:
+            return NONE
+        names = {"model": model, "key": id_, "namespace": namespace}
+        said = self._said(model, namespace, allowed)
+        return {f"{by}{OF}{names[by]}": rate for by, rate in said if rate is not None and rate < self.deployment}
+
+    def _said(self, model: str, namespace: str, key: float | None) -> tuple[tuple[Allower, float | None], ...]:
+        return ("model", self.models.get(model)), ("key", key), ("namespace", self.namespaces.get(namespace))

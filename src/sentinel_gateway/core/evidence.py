@@ -58,6 +58,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The chance with which it was drawn to be compared with a provider's answer; 0: it was not drawn."""
     realm: str = ""
     """What learns from it (`realm`); empty: nothing does."""
+    budgets: tuple[str, ...] = ()
+    """The names of the error budgets below the deployment's that held for it (`core.budget`)."""
     weighed: Weighed | None = None
     """None where nothing of that was asked: its caller has set a threshold."""
 
@@ -116,7 +118,8 @@ class Label(msgspec.Struct, frozen=True):
 class Count(msgspec.Struct, frozen=True):
     """How often the decision was reached in a scope during an hour (of Unix time), and how often a stored answer was to serve.
 
-    Requests that chose a threshold of their own are in neither.
+    Or under an error budget of somebody's own, by its name, in place of a scope. Requests that chose a threshold of their own are
+    in neither.
     """
 
     hour: int
@@ -126,7 +129,7 @@ class Count(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A label, and what it is about. `at`: when that was decided."""
+    """A label, and what it is about. `at`: when that was decided, `budgets`: those below the deployment's that held for it."""
 
     decision: str
     at: float
@@ -134,19 +137,21 @@ class Finding(msgspec.Struct, frozen=True):
     drawn: float
     source: Source
     correct: bool
+    budgets: tuple[str, ...] = ()
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """All labels of a window; and what was counted in it, in all and in the busiest scopes."""
+    """All labels of a window; and what was counted in it: in all, in the busiest scopes, under the busiest budgets."""
 
     labels: Sequence[Finding]
     reached: int
     hits: int
     scopes: Sequence[Count]
+    budgets: Sequence[Count] = ()
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """How a scope stands, or all together. `wrong`: of requests that reached the decision; `wrong_hits`: of hits."""
+    """How a scope stands, or a budget, or all together. `wrong`: of requests that reached the decision; `wrong_hits`: of hits."""
 
     scope: str
     reached: int
@@ -158,10 +163,11 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Standings(msgspec.Struct, frozen=True):
-    """All together, and the busiest scopes."""
+    """All together, the busiest scopes, and the busiest of the error budgets that are below the deployment's."""
 
     overall: Standing
     scopes: tuple[Standing, ...]
+    budgets: tuple[Standing, ...] = ()
 
 
 def realm(tenant: str, namespace: str) -> str:
@@ -192,14 +198,23 @@ def sampled(exploration: float, audit: float) -> float:
 
 
 def standings(findings: Findings, since: Mapping[str, float]) -> Standings:
-    """What the findings of a window come to. Of a scope, or of `ALL`, nothing counts that was decided before its `since`."""
-    labels = [label for label in findings.labels if label.at >= max(since.get(ALL, 0.0), since.get(label.scope, 0.0))]
+    """What the findings of a window come to. Of a scope, a budget, or of `ALL`, nothing counts from before its `since`."""
+    labels = [label for label in findings.labels if label.at >= _begins(label, since)]
     overall = _standing(ALL, labels, findings.reached, findings.hits)
-    of_scope: dict[str, list[Finding]] = {}
+    among: dict[str, list[Finding]] = {}
     for label in labels:
-        of_scope.setdefault(label.scope, []).append(label)
-    scopes = (_standing(count.scope, of_scope.get(count.scope, ()), count.reached, count.hits) for count in findings.scopes)
-    return Standings(overall, tuple(scopes))
+        for name in (label.scope, *label.budgets):
+            among.setdefault(name, []).append(label)
+    scopes, budgets = (
+        tuple(_standing(count.scope, among.get(count.scope, ()), count.reached, count.hits) for count in counts)
+        for counts in (findings.scopes, findings.budgets)
+    )
+    return Standings(overall, scopes, budgets)
+
+
+def _begins(label: Finding, since: Mapping[str, float]) -> float:
+    """When what is served now began to be served, where this was decided."""
+    return max(since.get(name, 0.0) for name in (ALL, label.scope, *label.budgets))
 
 
 def _standing(scope: str, labels: Sequence[Finding], reached: int, hits: int) -> Standing:

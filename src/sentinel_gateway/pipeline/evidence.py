@@ -145,7 +145,7 @@ class Evidence:
         if own:  # in no rate: its caller has chosen how much to risk
             self.log.keep(_decision(found, journey, self._clock()))
             return found
-        level = self.log.level(question.scope)
+        level = self.log.level(question.scope, journey.stricter)
         if level and (found.similarity or 0.0) < least_similarity(self.habits.threshold, level):
             return self._missed(Step("vector", "miss", BELOW_THRESHOLD), question, plan, journey)
         exploration = 0.0 if journey.wish.only_if_cached else self.habits.exploration
@@ -171,7 +171,7 @@ class Evidence:
             self._note(journey.target, usage, evidence=trial is not None and trial.spared)  # shadow mode saves nothing anyway
         if trial is not None:
             self.log.keep(trial.decision)
-            self.log.count(trial.decision.scope, hit=True)
+            self.log.count(trial.decision.scope, journey.stricter, hit=True)
             if isinstance(answer, Answer):
                 case = _case(trial.study.question.text, answer, trial.hit.entry)
                 self._compare(trial.decision, _ready(case), partial(self._held, trial.study, journey))
@@ -180,7 +180,7 @@ class Evidence:
 
     def _missed(self, step: Step, question: Question, plan: Plan, journey: Journey) -> Step:
         if reached(step):
-            self.log.count(question.scope, hit=False)
+            self.log.count(question.scope, journey.stricter, hit=False)
             chance = self._sampling.chance(self._clock())
             if self._chance() < chance:
                 journey.study = _study_of(question, plan, journey, weight=1.0 / chance)
@@ -198,7 +198,7 @@ class Evidence:
     def _served(self, hit: Hit, journey: Journey, *, drawn: float) -> Decision:
         decision = _decision(hit, journey, self._clock(), drawn=drawn)
         self.log.keep(decision)
-        self.log.count(decision.scope, hit=True)
+        self.log.count(decision.scope, journey.stricter, hit=True)
         self.told = self.told[0] + (hit.confidence or 0.0), self.told[1] + 1
         return decision
 
@@ -351,6 +351,7 @@ def _decision(hit: Hit, journey: Journey, now: float, *, kind: Kind = "served", 
         kind=kind,
         drawn=drawn,
         realm=journey.realm,
+        budgets=tuple(journey.stricter),
         weighed=journey.weighed,
     )
 

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
+from sentinel_gateway.core.budget import NONE, OF
 from sentinel_gateway.core.evidence import ALL, HOUR, Count, Decision, Findings, Label, Standing, Standings, standings
 from sentinel_gateway.core.tightening import OFF, Rule, Stance, stepped
 from sentinel_gateway.errors import StoreDown
@@ -28,7 +30,7 @@ NOTHING: Final = standings(Findings((), 0, 0, ()), {})
 class EvidenceLog:
     """Keeps decisions and labels, knows how things stand by them, and how strict to be for that. To be closed.
 
-    `most_wrong` is the budget, which may be changed at any time.
+    `most_wrong` is the deployment's budget, which may be changed at any time; those of others come with their requests.
     """
 
     def __init__(self, store: EvidenceStore, clock: Clock, events: Events) -> None:
@@ -43,6 +45,8 @@ class EvidenceLog:
         self._one_estimate = asyncio.Lock()
         self._estimated = 0.0
         self._stances: dict[str, Stance] = {}
+        self._rates: dict[str, float] = {}
+        """Of the budgets below the deployment's that somebody has asked under."""
         self.most_wrong = 1.0
         self.standings: Standings = NOTHING
         """As they were a minute ago, while requests come."""
@@ -58,13 +62,18 @@ class EvidenceLog:
         self._waiting.append(decision)
         self._write()
 
-    def count(self, scope: str, *, hit: bool) -> None:
-        """One more request has reached the decision in this scope. As `keep`."""
-        place = (int(self._clock() // HOUR), scope)
-        if place not in self._counts and len(self._counts) >= WAITING:
-            self._warn("evidence_lost", "too much waits to be written")
-            return
-        self._counts.setdefault(place, Counter())[hit] += 1
+    def count(self, scope: str, budgets: Mapping[str, float] = NONE, *, hit: bool) -> None:
+        """One more request has reached the decision in this scope, under these budgets by their names. As `keep`."""
+        hour = int(self._clock() // HOUR)
+        for name in (scope, *budgets):
+            if (hour, name) not in self._counts and len(self._counts) >= WAITING:
+                self._warn("evidence_lost", "too much waits to be written")
+                return
+            self._counts.setdefault((hour, name), Counter())[hit] += 1
+        if budgets:
+            self._rates |= budgets
+            while len(self._rates) > WAITING:
+                del self._rates[next(iter(self._rates))]
         self._write()
 
     async def find(self, id: str, *, tenant: str) -> Decision | None:  # noqa: A002 - its name
@@ -85,20 +94,26 @@ class EvidenceLog:
         """As `EvidenceStore.label`."""
         return await self._store.label(label)
 
-    def level(self, scope: str) -> int:
-        """How many steps stricter than configured this scope is now, or all are (`core.tightening`)."""
-        return max((self._stances[name].level for name in (ALL, scope) if name in self._stances), default=0)
+    def level(self, scope: str, budgets: Iterable[str] = ()) -> int:
+        """How many steps stricter than configured this scope is now, or all are, or one of these budgets (`core.tightening`)."""
+        if not self._stances:
+            return 0
+        return max((self._stances[name].level for name in (ALL, scope, *budgets) if name in self._stances), default=0)
+
+    def rate(self, budget: str) -> float | None:
+        """What the budget of this name allows, if a request has told since the start."""
+        return self._rates.get(budget)
 
     async def estimate(self) -> Standings:
         """How things stand now, and what follows from it. Raises `StoreDown`."""
         await self.flush()
         async with self._one_estimate:  # the same evidence is good for one step
             await self._look()
-            rule = Rule(self.most_wrong, WINDOW)
-            steps = [await self._step(standing, rule) for standing in self.standings.scopes]
-            if not any(steps):  # else what one scope is to blame for would be held against all
-                await self._step(self.standings.overall, rule)
-            return self.standings
+            standings = self.standings
+            for blamed in (standings.scopes, standings.budgets, (standings.overall,)):
+                if any([await self._step(standing) for standing in blamed]):
+                    break  # what one scope is to blame for is not held against a whole budget, nor that against all
+            return standings
 
     async def open(self) -> None:
         """Be as strict as before the start, and know how things stood, if the store can tell."""
@@ -112,10 +127,13 @@ class EvidenceLog:
         found = await self._store.findings(now - WINDOW, scopes=SCOPES)
         self.standings = await asyncio.to_thread(standings, found, since)  # of thousands of labels
 
-    async def _step(self, standing: Standing, rule: Rule) -> bool:
+    async def _step(self, standing: Standing) -> bool:
         """Did it take one?"""
+        most_wrong = self._rates.get(standing.scope) if OF in standing.scope else self.most_wrong
+        if most_wrong is None:  # nobody has asked under that budget since the start
+            return False
         stance = self._stances.get(standing.scope, Stance(standing.scope))
-        after = stepped(stance, standing, rule, self._estimated)
+        after = stepped(stance, standing, Rule(most_wrong, WINDOW), self._estimated)
         if after is stance:
             return False
         await self._store.take(after)

@@ -1,9 +1,10 @@
 """One request under way: the record that is being made of it, and what only the path needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sentinel_gateway.core.access import ANONYMOUS, ANYBODY, Caller
 from sentinel_gateway.core.bound import Restriction
+from sentinel_gateway.core.budget import NONE
 from sentinel_gateway.core.caching import Miss, NotStorable, Store, Wish
 from sentinel_gateway.core.evidence import Study, Trial, Weighed, realm
 from sentinel_gateway.core.explanation import Explanation
@@ -30,6 +31,8 @@ class Journey(Record, kw_only=True):
     """What is compared by meaning; None before that is known, and where there is no semantic tier."""
     neighbours: tuple[Neighbour, ...] = ()
     """Stored questions that stood near it, the most similar first."""
+    stricter: Mapping[str, float] = NONE
+    """Error budgets below the deployment's that hold for it, by their names."""
     weighed: Weighed | None = None
     """How sure it is that the stored answer which came into question is right; None where nobody asked."""
     trial: Trial | None = None

@@ -102,8 +102,10 @@ class Semantic:
         thresholds, key = self.thresholds, journey.caller.key
         if self.evidence is None:
             return Bar(thresholds.of(journey.wish))
-        allowed = None if key is None else key.max_wrong_hit_rate
-        budget = thresholds.budgets.of(model=plan.request.model, namespace=journey.wish.namespace, key=allowed)
+        model, namespace = plan.request.model, journey.wish.namespace
+        id_, allowed = ("", None) if key is None else (key.id, key.max_wrong_hit_rate)
+        budget = thresholds.budgets.of(model=model, namespace=namespace, key=allowed)
+        journey.stricter = thresholds.budgets.stricter(model=model, namespace=namespace, key=(id_, allowed))
         return self.evidence.calibration.bar(journey.realm, journey.wish, thresholds, budget)
 
     async def _sure_enough(self, hit: Hit, near: Neighbour, bar: Bar, question: Question, journey: Journey) -> Hit | Step:

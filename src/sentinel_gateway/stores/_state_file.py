@@ -115,7 +115,13 @@ CREATE TABLE learners (realm TEXT PRIMARY KEY, at REAL NOT NULL, state BLOB NOT 
 PRAGMA user_version = 3;
 COMMIT;
 """
-MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD)
+_FOURTH: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE decisions ADD COLUMN budgets TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 4;
+COMMIT;
+"""
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Each brings the file from the version of its place to the next."""
 
 

@@ -16,23 +16,29 @@ from sentinel_gateway.stores._state_file import StateFile
 DAY: Final = 86_400.0
 MOST_LABELS: Final = 5_000
 """Labels that are looked at together."""
+BUDGETS: Final = 100
+"""Error budgets below the deployment's that are looked at, the busiest."""
+BETWEEN: Final = "\n"
+"""Between the names of budgets: it is in none."""
 SWEPT: Final = 1_000
 """Old decisions that go with each lot of new ones: more than come, so that what is kept stays bounded."""
 
 _KEEP: Final = """
-INSERT OR IGNORE INTO decisions (id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, weighed)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT OR IGNORE INTO decisions
+    (id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, budgets, weighed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _FIND: Final = """
-SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, weighed
+SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, budgets, weighed
 FROM decisions WHERE tenant = ? AND id = ?
 UNION ALL
-SELECT * FROM (SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, weighed FROM decisions
-               WHERE tenant = ? AND request_id = ? ORDER BY row DESC LIMIT 1)
+SELECT * FROM (SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, budgets, weighed
+               FROM decisions WHERE tenant = ? AND request_id = ? ORDER BY row DESC LIMIT 1)
 LIMIT 1
 """
 _GET: Final = """
-SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, weighed FROM decisions WHERE id = ?
+SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, budgets, weighed
+FROM decisions WHERE id = ?
 """
 _LABEL: Final = """
 INSERT INTO labels (decision, source, correct, at) VALUES (?, ?, ?, ?)
@@ -44,13 +50,16 @@ INSERT INTO hours (hour, scope, reached, hits) VALUES (?, ?, ?, ?)
 ON CONFLICT (hour, scope) DO UPDATE SET reached = reached + excluded.reached, hits = hits + excluded.hits
 """
 _FINDINGS: Final = """
-SELECT decisions.id, decisions.at, scope, drawn, source, correct FROM labels JOIN decisions ON decisions.id = labels.decision
+SELECT decisions.id, decisions.at, scope, drawn, source, correct, budgets
+FROM labels JOIN decisions ON decisions.id = labels.decision
 WHERE labels.at >= ? AND decisions.at >= ? ORDER BY labels.at DESC LIMIT ?
 """
-_TOTAL: Final = "SELECT coalesce(sum(reached), 0), coalesce(sum(hits), 0) FROM hours WHERE hour >= ?"
+_TOTAL: Final = "SELECT coalesce(sum(reached), 0), coalesce(sum(hits), 0) FROM hours WHERE hour >= ? AND instr(scope, ':') = 0"
 _BUSIEST: Final = """
-SELECT ?, scope, sum(reached), sum(hits) FROM hours WHERE hour >= ? GROUP BY scope ORDER BY sum(hits) DESC, scope LIMIT ?
+SELECT ?, scope, sum(reached), sum(hits) FROM hours WHERE hour >= ? AND (instr(scope, ':') > 0) = ?
+GROUP BY scope ORDER BY sum(hits) DESC, scope LIMIT ?
 """
+"""Of scopes, or of budgets, in whose names there is a colon (`core.budget.OF`)."""
 _TAKE: Final = "INSERT OR REPLACE INTO stances (scope, level, since) VALUES (?, ?, ?)"
 _OLD: Final = """
 SELECT row, id FROM decisions WHERE row <= max(
@@ -127,14 +136,22 @@ def _find(database: sqlite3.Connection, *, query: str, values: tuple[str, ...]) 
     row = database.execute(query, values).fetchone()
     if row is None:
         return None
-    *known, weighed = row
-    decision = Decision(**dict(zip(Decision.__struct_fields__, (*known, None), strict=True)))
+    *known, budgets, weighed = row
+    decision = Decision(**dict(zip(Decision.__struct_fields__, (*known, _names(budgets), None), strict=True)))
     return decision if weighed is None else msgspec.structs.replace(decision, weighed=_weighed(weighed))
 
 
 def _row(decision: Decision) -> tuple[object, ...]:
-    *known, weighed = msgspec.structs.astuple(decision)
-    return (*known, None if weighed is None else array("d", (weighed.confidence, *weighed.features)).tobytes())
+    *known, budgets, weighed = msgspec.structs.astuple(decision)
+    return (
+        *known,
+        BETWEEN.join(budgets),
+        None if weighed is None else array("d", (weighed.confidence, *weighed.features)).tobytes(),
+    )
+
+
+def _names(budgets: str) -> tuple[str, ...]:
+    return tuple(budgets.split(BETWEEN)) if budgets else ()
 
 
 def _weighed(raw: bytes) -> Weighed:
@@ -148,14 +165,17 @@ def _findings(database: sqlite3.Connection, *, since: float, scopes: int) -> Fin
     database.execute("BEGIN")  # all questions see the same state
     try:
         labels = [
-            Finding(decision, at, scope, drawn, source, correct=bool(correct))
-            for decision, at, scope, drawn, source, correct in database.execute(_FINDINGS, (since, since, MOST_LABELS))
+            Finding(decision, at, scope, drawn, source, bool(correct), _names(budgets))
+            for decision, at, scope, drawn, source, correct, budgets in database.execute(_FINDINGS, (since, since, MOST_LABELS))
         ]
         reached, hits = database.execute(_TOTAL, (hour,)).fetchone()
-        busiest = [Count(*row) for row in database.execute(_BUSIEST, (hour, hour, scopes))]
+        busiest, budgets = (
+            [Count(*row) for row in database.execute(_BUSIEST, (hour, hour, named, most))]
+            for named, most in ((False, scopes), (True, BUDGETS))
+        )
     finally:
         database.execute("ROLLBACK")
-    return Findings(labels, reached, hits, busiest)
+    return Findings(labels, reached, hits, busiest, budgets)
 
 
 def _stances(database: sqlite3.Connection) -> list[Stance]:

@@ -102,6 +102,19 @@ async def test_counts_of_an_hour_are_added_up_and_the_busiest_scopes_are_told(st
     assert [(count.scope, count.reached, count.hits) for count in found.scopes] == [("b", 3, 3), ("a", 6, 2)]
 
 
+async def test_budgets_of_somebodys_own_are_told_beside_the_scopes(store, clock):
+    hour = int(clock.now // HOUR)
+    await store.keep([], [Count(hour, "a", 5, 1), Count(hour, "key:k", 4, 1), Count(hour, "model:m", 2, 2)])
+    found = await store.findings(clock.now - HOUR, scopes=9)
+    assert (found.reached, [count.scope for count in found.scopes]) == (5, ["a"])
+    assert [(count.scope, count.reached, count.hits) for count in found.budgets] == [("model:m", 2, 2), ("key:k", 4, 1)]
+    about = decision(clock, drawn=0.02, budgets=("key:k", "model:m"))
+    await store.keep([about], [])
+    await store.label(Label("id-0", "judge", correct=False, at=clock.now))
+    assert await store.get("id-0") == about
+    assert [label.budgets for label in (await store.findings(clock.now, scopes=9)).labels] == [("key:k", "model:m")]
+
+
 async def test_a_stance_is_kept_in_place_of_the_last_one(store):
     assert await store.stances() == []
     for level in (1, 2):
