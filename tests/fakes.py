@@ -353,6 +353,7 @@ class FakeLearners:
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
+        self.finds = 0
         self.down = False
         self.hold: asyncio.Event | None = None
 
@@ -362,6 +363,7 @@ class FakeLearners:
         self.kept[realm] = state
 
     async def find(self, realm: str) -> bytes | None:
+        self.finds += 1
         await self._pass()
         return self.kept.get(realm)
 

@@ -57,7 +57,7 @@ from sentinel_gateway.stores.audit import SqliteAudit
 from sentinel_gateway.stores.evidence import SqliteEvidence
 from sentinel_gateway.stores.idempotency import SqliteIdempotency, open_file
 from sentinel_gateway.stores.keys import SqliteKeys
-from sentinel_gateway.stores.learners import SqliteLearners
+from sentinel_gateway.stores.learners import SqliteLearners, words_key
 from sentinel_gateway.stores.lone_bulletin import LoneBulletin
 from sentinel_gateway.stores.memory import MemoryStore
 from sentinel_gateway.stores.memory_limits import MemoryLimits
@@ -131,7 +131,7 @@ def open_evidence(state: State, tiers: Tiers, embedder: Embedder, clock: Clock, 
     from sentinel_gateway.pipeline.calibration import Calibration  # noqa: PLC0415 - numpy
 
     log = EvidenceLog(SqliteEvidence(state.file, clock), clock, events)
-    kept = Kept(log, Calibration(SqliteLearners(state.file), clock, events))
+    kept = Kept(log, Calibration(SqliteLearners(state.file), clock, events, key=words_key(state.secret)))
     return Evidence(kept, tiers, embedder, Spending(price_of, clock), clock=clock, chance=random.random)
 
 

@@ -2,13 +2,13 @@
 
 import re
 
-import msgspec
 import pytest
 
 from sentinel_gateway.core.confidence.curve import Point
 from sentinel_gateway.core.confidence.learner import Fit, Prior, State
 from sentinel_gateway.core.confidence.rarity import Counts
 from sentinel_gateway.core.evidence import realm_id
+from sentinel_gateway.pipeline.learned import written
 from tests.gateway import chat, one_provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ async def gateway(chaos, upstream, tmp_path):
 async def learned(gateway, realm: str) -> None:
     """From now on it knows that, as after a restart."""
     process = gateway.process
-    state = msgspec.msgpack.encode(State(SURE, (), {}, {}, {}, Counts()))
+    state = written(State(SURE, (), {}, {}, {}, Counts()))
     await process.evidence.calibration._store.keep(realm, state, process.clock())  # noqa: SLF001 - nobody else has it
     await process.evidence.calibration.open()
 
@@ -102,7 +102,7 @@ async def test_an_administrator_of_a_tenant_asks_within_its_own(gateway):
 async def test_a_threshold_that_nothing_reaches_is_told_as_none(gateway):
     calibration = gateway.process.evidence.calibration
     await learned(gateway, "\n")
-    calibration._ward("\n").adopt(Fit(Prior().weights, (), 1_000))  # noqa: SLF001 - nothing proves it
+    calibration._ward("\n").calibrator.adopt(Fit(Prior().weights, (), 1_000))  # noqa: SLF001 - nothing proves it
     asked = {"a": FRANCE, "b": CITY}
     told = (await gateway.request("POST", "/admin/cache/explain", headers=gateway.admin, json=asked)).json
     assert (told["serves"], told["threshold"], told["reason"]) == (False, None, "below-threshold")

@@ -3,7 +3,6 @@
 import asyncio
 import random
 
-import msgspec
 import numpy as np
 
 from sentinel_gateway.core.budget import ErrorBudgets
@@ -14,6 +13,7 @@ from sentinel_gateway.core.evidence import Standings, realm
 from sentinel_gateway.core.matching import Thresholds
 from sentinel_gateway.pipeline.evidence import Habits
 from sentinel_gateway.pipeline.handle import Cached
+from sentinel_gateway.pipeline.learned import written
 from sentinel_gateway.vectors.memory import IndexLimits, MemoryIndex
 from tests.fakes import FakeClock, completion
 from tests.pipeline.conftest import Path, question
@@ -27,7 +27,7 @@ GAP = 2.0
 def credulous() -> bytes:
     """What is kept of a learner that takes all answers for right, and thinks it has proof."""
     fit = Fit(Prior().weights, (Point(0.0, 0.0, 0.0),), labels=1_000)
-    return msgspec.msgpack.encode(State(fit, (), {}, {}, {}, Counts()))
+    return written(State(fit, (), {}, {}, {}, Counts()))
 
 
 class World:

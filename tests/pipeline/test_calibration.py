@@ -6,15 +6,17 @@ import random
 
 import pytest
 
+from sentinel_gateway.core import calibration as module
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.caching import Head, Wish
 from sentinel_gateway.core.confidence.features import NAMES
-from sentinel_gateway.core.confidence.learner import Prior
-from sentinel_gateway.core.evidence import Fresh, Study, Weighed, realm
+from sentinel_gateway.core.confidence.learner import Learner, Prior
+from sentinel_gateway.core.evidence import Fresh, Lesson, Study, Weighed, realm
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.matching import Bar, Neighbour, Thresholds
-from sentinel_gateway.pipeline import calibration as module
+from sentinel_gateway.pipeline import calibration, wards
 from sentinel_gateway.pipeline.calibration import Calibration
+from sentinel_gateway.pipeline.wards import Ward, Wards
 from tests.fakes import FakeClock, FakeEvents, FakeLearners
 from tests.gateway import until
 from tests.pipeline.loop import credulous
@@ -37,8 +39,13 @@ def events() -> FakeEvents:
 
 
 @pytest.fixture
-async def learners(store, events):
-    found = Calibration(store, FakeClock(), events)
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def learners(store, events, clock):
+    found = Calibration(store, clock, events)
     found.use(0.95)
     yield found
     await found.close()
@@ -46,6 +53,10 @@ async def learners(store, events):
 
 def neighbour(text: str, similarity: float, key: str = "k") -> Neighbour:
     return Neighbour(Head(key=key * 64, model="m", created=0.0, expires=1.0, text=text), similarity)
+
+
+def lesson(entry, weighed, **said) -> Lesson:
+    return Lesson(entry=entry, weighed=weighed, **said)
 
 
 async def arrived(learners, where=HERE):
@@ -66,7 +77,7 @@ async def teach(learners, count, where=HERE, *, wrong_below=0.9, weight=1.0, see
         similarity = chance.uniform(0.75, 1.0)
         near = neighbour("how do I pay", similarity, chr(97 + number % 20))
         weighed = learners.weigh(where, "how do I pay?", near, (near,))
-        learners.learn(where, near.head.key, weighed, right=similarity >= wrong_below, weight=weight)
+        learners.learn(where, lesson(near.head.key, weighed, right=similarity >= wrong_below, weight=weight))
         if learners._refitting is not None:  # noqa: SLF001 - as above
             await asyncio.wait([learners._refitting])  # noqa: SLF001
 
@@ -127,7 +138,7 @@ async def test_until_it_has_come_back_nothing_serves_and_nothing_is_learned(lear
     before = bar(learners)
     near = neighbour("how do I pay", 0.9)
     for _ in range(30):
-        learners.learn(HERE, "k", learners.weigh(HERE, "how do I pay?", near, (near,)), right=False, weight=1.0)
+        learners.learn(HERE, lesson("k", learners.weigh(HERE, "how do I pay?", near, (near,)), right=False))
     said = repr(learners)
     store.hold.set()
     assert before == Bar(0.95, math.inf, BUDGET)
@@ -179,7 +190,7 @@ async def test_what_another_version_kept_is_left_alone(learners, store):
 
 
 async def test_so_many_are_in_memory_and_the_one_asked_for_longest_ago_goes(learners, store, monkeypatch):
-    monkeypatch.setattr(module, "REALMS", 2)
+    monkeypatch.setattr(wards, "REALMS", 2)
     await teach(learners, 30)
     for name in ("a", "b"):
         await arrived(learners, realm("t", name))
@@ -189,11 +200,67 @@ async def test_so_many_are_in_memory_and_the_one_asked_for_longest_ago_goes(lear
     assert bar(learners).confidence is not None, "it is brought back"
 
 
+def extents(learners) -> dict[str, str]:
+    return {stands.realm: learners._wards.get(stands.realm).extent for stands in learners.standings(0.01)}  # noqa: SLF001 - shown nowhere
+
+
+@pytest.fixture
+async def crowded(learners, store, monkeypatch):
+    """Room for two learners and the fits of two others."""
+    names = [realm(f"t{number}", "") for number in range(4)]
+    for name in names:
+        store.kept[name] = credulous()
+    monkeypatch.setattr(wards, "MEMORY", 8 * wards.FIT_BYTES)
+    monkeypatch.setattr(calibration, "UNPACKED", 3 * wards.FIT_BYTES // len(credulous()))
+    monkeypatch.setattr(Learner, "weight", 2 * wards.FIT_BYTES)
+    for name in names:
+        await arrived(learners, name)
+    return names
+
+
+async def test_where_more_are_in_use_than_there_is_room_for_none_pushes_out_another(crowded, learners, store, clock):
+    """Those that came too late go by their fit, and by the operator's similarity with it."""
+    for _ in range(3):
+        for name in crowded:
+            await arrived(learners, name)
+            clock.now += 1
+    assert extents(learners) == dict(zip(crowded, ("whole", "whole", "fit", "fit"), strict=True))
+    assert store.finds == 4, "nothing comes and goes"
+    whole, part = (bar(learners, name) for name in (crowded[0], crowded[3]))
+    assert (whole.similarity, part.similarity, whole.confidence, part.confidence) == (0.7, 0.95, 0.0, 0.0)
+    pour(learners, crowded[3])
+    assert learners._wards.get(crowded[3]).learner.work().blocks == (), "what is here in part is not taught"  # noqa: SLF001 - as above
+
+
+async def test_what_nobody_uses_for_a_while_makes_room(crowded, learners, clock):
+    clock.now += wards.IDLE
+    for name in crowded[2:]:
+        await arrived(learners, name)
+    assert extents(learners) == dict.fromkeys(crowded[2:], "whole")
+
+
+@pytest.mark.parametrize(("tenant", "has_room"), [("loud", False), ("new", True)])
+def test_who_has_much_in_memory_takes_no_idle_room_of_who_has_less(tenant, has_room, monkeypatch):
+    monkeypatch.setattr(wards, "MEMORY", 7 * wards.FIT_BYTES)
+    known, now = Wards(), wards.IDLE
+    for name, used in (("quiet", 0.0), ("loud", now)):
+        known.add(realm(name, ""), ward_of(3 * wards.FIT_BYTES, "whole"), used)
+    coming = ward_of(3 * wards.FIT_BYTES, "fit")
+    known.add(realm(tenant, "n"), coming, now)
+    assert known.has_room(realm(tenant, "n"), coming, now) is has_room
+
+
+def ward_of(size, extent) -> Ward:
+    ward = Ward(Learner())
+    ward.size, ward.extent = size, extent
+    return ward
+
+
 async def test_one_that_went_while_it_was_to_be_refitted_is_left_out(learners, monkeypatch):
     await teach(learners, 24)
     near = neighbour("how do I pay", 0.9)
-    learners.learn(HERE, "k", learners.weigh(HERE, "how do I pay?", near, (near,)), right=True, weight=1.0)
-    monkeypatch.setattr(module, "REALMS", 0)
+    learners.learn(HERE, lesson("k", learners.weigh(HERE, "how do I pay?", near, (near,)), right=True))
+    monkeypatch.setattr(wards, "REALMS", 0)
     bar(learners, THERE)
     await until(lambda: learners._refitting is None)  # noqa: SLF001 - nothing tells
 
@@ -202,7 +269,7 @@ def pour(learners, where, count=30):
     """So many labels at once."""
     near = neighbour("how do I pay", 0.9)
     for _ in range(count):
-        learners.learn(where, "k", learners.weigh(where, "how do I pay?", near, (near,)), right=True, weight=1.0)
+        learners.learn(where, lesson("k", learners.weigh(where, "how do I pay?", near, (near,)), right=True))
 
 
 async def test_realms_are_refitted_one_after_the_other(learners):
@@ -245,7 +312,7 @@ async def test_a_fresh_answer_teaches_what_stood_near(learners):
     study = Study(Question("s", "how do we pay"), "c" * 64, HERE, (one, other))
     compared = {near.head.key: True for near in (one, other)}
     weighed = learners.weigh(HERE, "how do we pay", one, (one, other))
-    learners.learn(HERE, one.head.key, weighed, right=True, weight=1.0, fresh=Fresh(study, compared, kept=True))
+    learners.learn(HERE, lesson(one.head.key, weighed, right=True, fresh=Fresh(study, compared, kept=True)))
     again = neighbour("how do we pay", 0.95, "c")
     found = learners.weigh(HERE, "how should I pay", again, (again, one, other))
     named = dict(zip(NAMES, found.features, strict=True))
@@ -253,7 +320,7 @@ async def test_a_fresh_answer_teaches_what_stood_near(learners):
     assert named["near_stored"] == pytest.approx((0.85 - 0.8) / 0.1)
     assert named["gap"] == pytest.approx(0.5)
     unkept = Fresh(study, compared, kept=False)
-    learners.learn(HERE, "", None, right=None, weight=1.0, fresh=unkept)
+    learners.learn(HERE, Lesson(fresh=unkept))
     assert learners.weigh(HERE, "how should I pay", again, (again, one, other)) == found
 
 
@@ -266,7 +333,7 @@ async def test_a_soft_guard_that_is_not_asked_beforehand_is_asked(learners):
 async def test_numbers_of_an_older_version_teach_nothing(learners):
     await arrived(learners)
     for _ in range(40):
-        learners.learn(HERE, "k", Weighed(0.9, (1.0,)), right=False, weight=1.0)
+        learners.learn(HERE, lesson("k", Weighed(0.9, (1.0,)), right=False))
     assert [stands.labels for stands in learners.standings(0.01)] == [0]
 
 
@@ -284,7 +351,7 @@ async def test_a_budget_of_nothing_lets_nothing_serve(learners):
 
 
 async def test_who_makes_up_namespaces_pushes_out_their_own(learners, monkeypatch):
-    monkeypatch.setattr(module, "REALMS", 3)
+    monkeypatch.setattr(wards, "REALMS", 3)
     await arrived(learners, realm("quiet", ""))
     for number in range(20):
         await arrived(learners, realm("loud", f"n{number}"))
@@ -292,7 +359,7 @@ async def test_who_makes_up_namespaces_pushes_out_their_own(learners, monkeypatc
 
 
 async def test_one_that_is_asked_for_while_it_goes_comes_back_as_it_is(learners, store, monkeypatch):
-    monkeypatch.setattr(module, "REALMS", 1)
+    monkeypatch.setattr(wards, "REALMS", 1)
     await teach(learners, 30)
     ward = learners._ward(HERE)  # noqa: SLF001 - whether it is the same
     ward.changed = True  # as after one more label

@@ -13,7 +13,7 @@ import msgspec
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.confidence.features import NAMES, NEIGHBOURS, Surroundings, features
 from sentinel_gateway.core.confidence.learner import Fit, Learner, Observation, Pace, Prior
-from sentinel_gateway.core.evidence import Fresh, Weighed
+from sentinel_gateway.core.evidence import Lesson, Weighed
 from sentinel_gateway.core.guards import Guard
 from sentinel_gateway.core.guards.words import read
 from sentinel_gateway.core.matching import Bar, Neighbour, Thresholds
@@ -86,26 +86,27 @@ class Calibrator:
         numbers = features(text, near.head.text, surroundings, self.learner.rarity, objecting=objecting)
         return Weighed(self.learner.confidence(numbers, entry), numbers)
 
-    def learn(
-        self, entry: str, weighed: Weighed | None, *, right: bool | None, weight: float, at: float, fresh: Fresh | None = None
-    ) -> None:
-        """Take a label of the answer kept as `entry`, for so many requests; 0: it was not drawn by chance. `at`: Unix time.
-
-        `weighed` None: nothing came into question. `right` None: nobody can tell.
-        """
+    def learn(self, lesson: Lesson, at: float) -> None:
+        """Take a label. `at`: Unix time."""
+        weighed, fresh = lesson.weighed, lesson.fresh
         if weighed is not None and len(weighed.features) != len(NAMES):  # that of an older version
             return
-        seen = Observation(right=right, weight=weight, at=at)
+        seen = Observation(right=lesson.right, weight=lesson.weight, at=at, decision=lesson.decision)
         if fresh is not None:
             self.learner.rarity.count(read(fresh.study.question.text).tokens)
-            compared = {_name(key): same for key, same in fresh.compared.items() if key != entry}
+            compared = {_name(key): same for key, same in fresh.compared.items() if key != lesson.entry}
             kept = _name(fresh.study.entry) if fresh.kept else ""
             around = _mean(fresh.study.neighbours)
             seen = msgspec.structs.replace(seen, asked=kept, around=around, compared=compared)
         if weighed is not None:
-            told = weighed.confidence
-            seen = msgspec.structs.replace(seen, entry=_name(entry), features=weighed.features, confidence_then=told)
+            told, entry = weighed.confidence, _name(lesson.entry)
+            seen = msgspec.structs.replace(seen, entry=entry, features=weighed.features, confidence_then=told)
         self.learner.learn(seen)
+
+    def correct(self, lesson: Lesson, *, drawn: bool) -> bool:
+        """Put this in place of what was said of the same decision (`Learner.correct`); False if that is not there."""
+        assert lesson.right is not None  # noqa: S101 - for the type checker
+        return self.learner.correct(lesson.decision, _name(lesson.entry), right=lesson.right, drawn=drawn)
 
 
 def _name(key: str) -> str:

@@ -37,6 +37,21 @@ class Weighed(msgspec.Struct, frozen=True):
     features: tuple[float, ...]
 
 
+class Lesson(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of the answer kept as `entry`, for `weight` requests; 0: it was not drawn by chance.
+
+    `weighed` None: no answer came into question. `right` None: nobody can tell. `decision`: the id of what was decided, if
+    anything was. `fresh`: what a provider has answered, held against stored answers.
+    """
+
+    entry: str = ""
+    weighed: Weighed | None = None
+    right: bool | None = None
+    weight: float = 1.0
+    decision: str = ""
+    fresh: "Fresh | None" = None
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """A stored answer was given to another question, or would have been. `at` in Unix seconds, `similarity` 0 to 1."""
 

@@ -2,65 +2,45 @@
 
 On the path only what a hit needs is computed: the numbers of one candidate, its confidence, and what that has to reach. Labels
 are taken as they come; weights are made anew in a thread, and what was learned is kept after that. A realm that is not in memory
-is brought back when it is asked for. Until then nothing serves there: what was learned may be that nothing should.
+is brought back when it is asked for, its fit first. Until that is here nothing serves: what was learned may be that nothing
+should. From then on the fit decides, and the operator's similarity with it, until the rest is here, too (`wards.py`).
 """
 
 import asyncio
 import math
-from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
-
-import msgspec
 
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.caching import Wish
 from sentinel_gateway.core.calibration import PACE, Calibrator
-from sentinel_gateway.core.confidence.learner import Learner, Prior, State, refit
-from sentinel_gateway.core.evidence import Calibrated, Fresh, Weighed, parts_of
+from sentinel_gateway.core.confidence.learner import Learner, Prior, refit
+from sentinel_gateway.core.evidence import Calibrated, Lesson, Weighed
 from sentinel_gateway.core.guards import Guard
 from sentinel_gateway.core.matching import Bar, Neighbour, Thresholds
 from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.pipeline.learned import breathe, fitted, read, written
+from sentinel_gateway.pipeline.wards import Ward, Wards
 from sentinel_gateway.ports import Clock, Events, LearnerStore
 
-REALMS: Final = 32
-"""Learners in memory: some ten megabytes each, where much was asked."""
+AT_START: Final = 32
+"""Realms that are brought back before the first request, and that are told of."""
 PATIENCE: Final = 0.25
 """Seconds that a request waits for what was learned; most of it is there at once, and a learner that has gone in some 50 ms."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(State).decode
-
-
-class Ward:
-    """One realm's learner, and whether there is more than what was kept of it."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.calibrator = Calibrator(learner)
-        self.changed = False
-        self.arriving = True
-        """Is what was kept of it still to be brought back?"""
-        self.bringing: asyncio.Task[None] | None = None
-        """What brings it."""
-
-    def __repr__(self) -> str:
-        return f"<Ward {self.learner!r}>"
-
-    @property
-    def learner(self) -> Learner:
-        return self.calibrator.learner
+UNPACKED: Final = 2
+"""So many times what is kept of a learner is what it takes in memory, about."""
 
 
 class Calibration:
-    """The learners. To be closed."""
+    """The learners. `key` is that of the checksums of words. To be closed."""
 
-    def __init__(self, store: LearnerStore, clock: Clock, events: Events) -> None:
+    def __init__(self, store: LearnerStore, clock: Clock, events: Events, *, key: bytes = b"") -> None:
         self._store = store
         self._clock = clock
         self._events = events
+        self._key = key
         self._prior = Prior()
-        self._wards: OrderedDict[str, Ward] = OrderedDict()
-        """The one asked for last comes last."""
+        self._wards = Wards()
         self._leaving: dict[str, Ward] = {}
         """Those that have gone and are still to be kept: who asks for one of them has it back as it is."""
         self._due: dict[str, None] = {}
@@ -74,13 +54,13 @@ class Calibration:
     def use(self, similarity: float) -> None:
         """Before there are labels, what is as similar as this may serve."""
         self._prior = Prior(similarity=similarity)
-        for ward in self._wards.values():
+        for _, ward in self._wards:
             ward.calibrator.presume(self._prior)
 
     async def open(self) -> None:
         """Bring back what was learned last, if the store can tell."""
         try:
-            realms = await self._store.latest(REALMS)
+            realms = await self._store.latest(AT_START)
         except StoreDown:
             return
         for realm in reversed(realms):
@@ -92,7 +72,7 @@ class Calibration:
     async def ready(self, realm: str) -> None:
         """Returns once it is known what was learned there, or that this takes too long."""
         ward = self._ward(realm)
-        if ward.arriving and ward.bringing is not None:
+        if ward.bringing is not None:
             await asyncio.wait([ward.bringing], timeout=PATIENCE)
 
     def bar(self, realm: str, wish: Wish, thresholds: Thresholds, budget: ErrorBudget) -> Bar:
@@ -100,7 +80,10 @@ class Calibration:
         if wish.similarity_threshold is not None:
             return Bar(thresholds.of(wish))
         ward = self._ward(realm)
-        return Bar(thresholds.usual, math.inf, budget) if ward.arriving else ward.calibrator.bar(thresholds, budget)
+        if ward.extent == "nothing":
+            return Bar(thresholds.usual, math.inf, budget)
+        bar = ward.calibrator.bar(thresholds, budget)
+        return bar if ward.is_whole else Bar(thresholds.usual, bar.confidence, budget)
 
     def weigh(
         self,
@@ -116,30 +99,29 @@ class Calibration:
 
     # --- beside the path ---
 
-    def learn(
-        self,
-        realm: str,
-        entry: str,
-        weighed: Weighed | None,
-        *,
-        right: bool | None,
-        weight: float,
-        fresh: Fresh | None = None,
-    ) -> None:
-        """Take a label of the answer kept as `entry` (`Calibrator.learn`)."""
+    def learn(self, realm: str, lesson: Lesson) -> None:
+        """Take a label."""
         ward = self._ward(realm)
-        if ward.arriving:
-            return
-        ward.calibrator.learn(entry, weighed, right=right, weight=weight, at=self._clock(), fresh=fresh)
-        ward.changed = True
-        if ward.learner.due:
-            self._refit(realm)
+        if ward.is_whole:
+            ward.calibrator.learn(lesson, self._clock())
+            self._taught(realm, ward)
+
+    def correct(self, realm: str, lesson: Lesson, *, drawn: bool) -> bool:
+        """Put this in place of what was said of the same decision; False if nothing was, or that is too long ago.
+
+        `drawn`: chance has drawn it, so that the word also stands where nobody could tell.
+        """
+        ward = self._ward(realm)
+        if not ward.is_whole or not ward.calibrator.correct(lesson, drawn=drawn):
+            return False
+        self._taught(realm, ward)
+        return True
 
     def standings(self, budget: float) -> list[Calibrated]:
-        """Of all realms in memory, by the budget of the deployment, the one asked for last first."""
+        """Of the realms that were asked for last, by the budget of the deployment, the last one first."""
         return [
             Calibrated(realm, ward.learner.fit.labels, ward.learner.calibrated, ward.calibrator.threshold(budget))
-            for realm, ward in reversed(self._wards.items())
+            for realm, ward in [*self._wards][:AT_START]
         ]
 
     async def close(self) -> None:
@@ -148,30 +130,24 @@ class Calibration:
             self._refitting.cancel()
             await asyncio.gather(self._refitting, return_exceptions=True)
         await self._settled()
-        for realm, ward in list(self._wards.items()):
+        for realm, ward in self._wards:
             await self._keep(realm, ward)
 
     def _ward(self, realm: str) -> Ward:
-        ward = self._wards.get(realm)
-        if ward is not None:
-            self._wards.move_to_end(realm)
-            return ward
-        ward = self._leaving.pop(realm, None)
+        now = self._clock()
+        ward = self._wards.use(realm, now)
         if ward is None:
-            ward = Ward(Learner(self._prior, PACE))
+            ward = self._leaving.pop(realm, None) or Ward(self._new())
+            self._wards.add(realm, ward, now)
+            self._make_room()
+        if not ward.is_whole and ward.bringing is None and (ward.extent == "nothing" or self._wards.has_room(realm, ward, now)):
             ward.bringing = self._later(self._bring_back(realm, ward))
-        self._wards[realm] = ward
-        if len(self._wards) > REALMS:
-            self._let_go()
         return ward
 
-    def _let_go(self) -> None:
-        """Of whoever has most realms the one asked for longest ago: who makes up namespaces pushes out their own."""
-        crowds = Counter(parts_of(realm)[0] for realm in self._wards)
-        (largest, _), *_ = crowds.most_common(1)
-        realm = next(realm for realm in self._wards if parts_of(realm)[0] == largest)
-        ward = self._leaving[realm] = self._wards.pop(realm)
-        self._later(self._keep_last(realm, ward))
+    def _make_room(self) -> None:
+        for realm, ward in self._wards.surplus(self._clock()):
+            self._leaving[realm] = ward
+            self._later(self._keep_last(realm, ward))
 
     async def _keep_last(self, realm: str, ward: Ward) -> None:
         await self._keep(realm, ward)
@@ -181,26 +157,55 @@ class Calibration:
     async def _bring_back(self, realm: str, ward: Ward) -> None:
         try:
             kept = await self._store.find(realm)
+            if kept is None or (fit := fitted(kept)) is None:
+                ward.extent = "whole"  # nothing was, or another version did
+                return
+            if ward.extent == "nothing":
+                ward.calibrator = Calibrator(self._new())
+                ward.calibrator.adopt(fit)
+                ward.extent = "fit"
+            ward.size = UNPACKED * len(kept)
+            if self._wards.has_room(realm, ward, self._clock()):
+                await self._bring_rest(ward, kept)
         except StoreDown:
-            if self._wards.get(realm) is ward:
-                del self._wards[realm]  # who asks next tries again
-            return
-        if kept is not None and (state := await asyncio.to_thread(_read, kept)) is not None:
-            ward.calibrator = Calibrator(Learner.restore(state, self._prior, PACE))
-        ward.arriving = False
+            if ward.extent == "nothing":
+                self._wards.drop(realm, ward)  # who asks next tries again
+        finally:
+            ward.bringing = None
 
-    def _refit(self, realm: str) -> None:
-        self._due[realm] = None
-        if self._refitting is None:
-            self._refitting = asyncio.create_task(self._refit_all())
+    async def _bring_rest(self, ward: Ward, kept: bytes) -> None:
+        learner = await asyncio.to_thread(self._restored, kept)
+        if learner is not None:
+            ward.calibrator = Calibrator(learner)
+            ward.calibrator.presume(self._prior)  # another one may hold by now
+        ward.extent = "whole"
+        ward.weigh()
+        self._make_room()
+
+    def _new(self) -> Learner:
+        return Learner(self._prior, PACE, key=self._key)
+
+    def _restored(self, kept: bytes) -> Learner | None:
+        """On a thread."""
+        state = read(kept)
+        return None if state is None else Learner.restore(state, self._prior, PACE, key=self._key)
+
+    def _taught(self, realm: str, ward: Ward) -> None:
+        ward.changed = True
+        if ward.learner.due:
+            self._due[realm] = None
+            if self._refitting is None:
+                self._refitting = asyncio.create_task(self._refit_all())
 
     async def _refit_all(self) -> None:
         try:
             while self._due:
                 realm, _ = self._due.popitem()
                 if (ward := self._wards.get(realm)) is not None:
-                    ward.calibrator.adopt(await asyncio.to_thread(refit, ward.learner.work()))
+                    ward.calibrator.adopt(await asyncio.to_thread(refit, ward.learner.work(), breathe))
+                    ward.weigh()
                     await self._keep(realm, ward)
+                    self._make_room()
         finally:
             self._refitting = None
 
@@ -210,7 +215,7 @@ class Calibration:
             return
         ward.changed, is_kept = False, False
         try:
-            state = await asyncio.to_thread(_written, ward.learner)
+            state = await asyncio.to_thread(written, ward.learner.state())
             await self._store.keep(realm, state, self._clock())
             is_kept = True
         except StoreDown as exc:
@@ -230,14 +235,3 @@ class Calibration:
 
     async def _settled(self) -> None:
         await asyncio.gather(*self._errands)
-
-
-def _written(learner: Learner) -> bytes:
-    return _encode(learner.state())
-
-
-def _read(kept: bytes) -> State | None:
-    try:
-        return _decode(kept)
-    except msgspec.DecodeError:
-        return None  # of another version

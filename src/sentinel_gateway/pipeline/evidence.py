@@ -18,7 +18,7 @@ import msgspec
 from sentinel_gateway.core.caching import Entry, Hit, NotStorable, Selector, Step, Store
 from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.confidence.sampling import Sampling
-from sentinel_gateway.core.evidence import Decision, Fresh, Kind, Label, Study, Trial, reached, sampled
+from sentinel_gateway.core.evidence import Decision, Fresh, Kind, Label, Lesson, Study, Trial, reached, sampled
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.judging import Case, said
 from sentinel_gateway.core.matching import BELOW_THRESHOLD
@@ -274,11 +274,12 @@ class Evidence:
         held = await self._held(study, journey, fresh)
         near = await candidate(study, self.habits.least)
         if near is None:
-            self.calibration.learn(study.realm, "", None, right=None, weight=study.weight, fresh=held)
+            self.calibration.learn(study.realm, Lesson(weight=study.weight, fresh=held))
             return
         key = near.head.key
         weighed = self.calibration.weigh(study.realm, study.question.text, near, study.neighbours)
-        self.calibration.learn(study.realm, key, weighed, right=held.compared.get(key), weight=study.weight, fresh=held)
+        lesson = Lesson(entry=key, weighed=weighed, right=held.compared.get(key), weight=study.weight, fresh=held)
+        self.calibration.learn(study.realm, lesson)
 
     async def _held(self, study: Study, journey: Journey, fresh: str) -> Fresh:
         """The fresh answer against those that stood near, as far as that costs no money."""
@@ -288,7 +289,15 @@ class Evidence:
     def _teach(self, decision: Decision, *, correct: bool | None, weight: float, fresh: Fresh | None = None) -> None:
         """What was said of a decision; nothing is learned where its caller had set a threshold."""
         if decision.weighed is not None:
-            self.calibration.learn(decision.realm, decision.entry, decision.weighed, right=correct, weight=weight, fresh=fresh)
+            lesson = _lesson(decision)
+            self.calibration.learn(decision.realm, msgspec.structs.replace(lesson, right=correct, weight=weight, fresh=fresh))
+
+    def _amend(self, decision: Decision, *, correct: bool, again: bool, drawn: bool = False) -> None:
+        """In place of what was said of it before; beside it, if that can't be and it is not said `again`."""
+        if decision.weighed is not None:
+            lesson = msgspec.structs.replace(_lesson(decision), right=correct)
+            if not self.calibration.correct(decision.realm, lesson, drawn=drawn) and not again:
+                self.calibration.learn(decision.realm, lesson)
 
     async def _label(self, label: Label, decision: Decision) -> bool:
         """Keep it; a wrong answer that was given leaves all tiers of all nodes first. False if that has been said before."""
@@ -312,8 +321,9 @@ class Evidence:
             Label(decision.id, "feedback", correct, self._clock()), decision
         ):
             self.heard[correct] += 1
-            if "feedback" not in known:  # who changes its mind teaches nothing more
-                self._teach(decision, correct=correct, weight=0.0)
+            absolved = correct and known.get("judge") is False  # who was given an answer may complain of it, and not absolve it
+            if "operator" not in known and not absolved:
+                self._amend(decision, correct=correct, again="feedback" in known)
         return decision
 
     async def rule(self, id: str, *, correct: bool) -> Decision | None:  # noqa: A002 - its name
@@ -323,8 +333,8 @@ class Evidence:
             return None
         before = {label.source for label in await self.log.labels(decision.id)}
         said = await self._label(Label(decision.id, "operator", correct, self._clock()), decision)
-        if said and "operator" not in before:
-            self._teach(decision, correct=correct, weight=0.0)
+        if said:
+            self._amend(decision, correct=correct, again="operator" in before, drawn=decision.drawn > 0.0)
         return decision
 
     async def close(self) -> None:
@@ -354,6 +364,11 @@ def _decision(hit: Hit, journey: Journey, now: float, *, kind: Kind = "served", 
         budgets=tuple(journey.stricter),
         weighed=journey.weighed,
     )
+
+
+def _lesson(decision: Decision) -> Lesson:
+    """What it is about; who says it and for how many is left open."""
+    return Lesson(entry=decision.entry, weighed=decision.weighed, weight=0.0, decision=decision.id)
 
 
 def _study_of(question: Question, plan: Plan, journey: Journey, *, weight: float = 1.0) -> Study:

@@ -116,11 +116,15 @@ PRAGMA user_version = 3;
 COMMIT;
 """
 _FOURTH: Final = """
+PRAGMA secure_delete = ON;
 BEGIN IMMEDIATE;
 ALTER TABLE decisions ADD COLUMN budgets TEXT NOT NULL DEFAULT '';
+DELETE FROM learners;
 PRAGMA user_version = 4;
 COMMIT;
+PRAGMA secure_delete = OFF;
 """
+"""What learners kept until then could not be read any more, and names words by checksums without a key."""
 MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Each brings the file from the version of its place to the next."""
 

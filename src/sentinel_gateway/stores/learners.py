@@ -1,5 +1,6 @@
 """What was learned of right and wrong answers, in `sentinel.db`: a piece for each realm, made and read by its owner alone."""
 
+import hmac
 import sqlite3
 from functools import partial
 from typing import Final
@@ -13,6 +14,11 @@ _KEEP: Final = "INSERT OR REPLACE INTO learners (realm, at, state) VALUES (?, ?,
 _TRIM: Final = "DELETE FROM learners WHERE realm IN (SELECT realm FROM learners ORDER BY at DESC LIMIT -1 OFFSET ?)"
 _FIND: Final = "SELECT state FROM learners WHERE realm = ?"
 _LATEST: Final = "SELECT realm FROM learners ORDER BY at DESC LIMIT ?"
+
+
+def words_key(secret: bytes) -> bytes:
+    """That of the checksums by which words are kept: whoever has the file alone can't try words against it."""
+    return hmac.digest(secret, b"sentinel: the words that were counted", "sha256")
 
 
 class SqliteLearners:

@@ -2,13 +2,30 @@
 
 import math
 import random
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel_gateway.core.confidence.curve import STRATUM, Point, Record, curve, threshold
+from sentinel_gateway.core.confidence.curve import STRATUM, Point, Records, threshold
+from sentinel_gateway.core.confidence.curve import curve as curve_of
+
+
+class Record(NamedTuple):
+    """One request; `right` None: nobody can tell."""
+
+    confidence: float
+    right: bool | None
+    weight: float
+
+
+def curve(records: Sequence[Record]) -> list[Point]:
+    told, right, weight = np.array(records, float).reshape(len(records), 3).T  # None becomes NaN
+    return curve_of(Records(told, right, weight))
+
 
 RECORDS = st.lists(
     st.builds(

@@ -13,13 +13,14 @@ Two bounds must both hold, for each is blind where the other sees:
 """
 
 import math
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from sentinel_gateway.core.confidence.interval import gamma_quantile, upper
+from sentinel_gateway.core.confidence.regression import Numbers
 
 STRATUM: Final = 40
 """Labels of a stratum, at least."""
@@ -30,22 +31,22 @@ FORETOLD: Final = 30.0
 
 
 LEAST: Final = 1e-6
-
-
+FEW: Final = 4
+"""Points between two pauses: some 0.2 ms."""
 NO_CANDIDATE: Final = 0.0
 """In place of a confidence, which is never 0: nothing came into question."""
 
 
-class Record(NamedTuple):
-    """A request: the confidence its candidate was told, and whether that was right; None if nobody can say.
+class Records(NamedTuple):
+    """Requests, as columns: the confidence that a candidate was told, and whether it was right: 1, 0, or NaN if nobody can say.
 
-    It stands for `weight` requests; for none if it was not drawn by chance. One that nobody can tell is taken to be like those of
-    its stratum that were told.
+    Each stands for `weight` requests; for none if it was not drawn by chance. One that nobody can tell is taken to be like those
+    of its stratum that were told.
     """
 
-    confidence: float
-    right: bool | None
-    weight: float
+    confidence: Numbers
+    right: Numbers
+    weight: Numbers
 
 
 class Point(msgspec.Struct, frozen=True, array_like=True):
@@ -56,33 +57,50 @@ class Point(msgspec.Struct, frozen=True, array_like=True):
     bound: float
 
 
-class Stratum(NamedTuple):
-    """Labels of like confidence, and the requests they stand for, of each run of labels that was pooled."""
+class Run(NamedTuple):
+    """Labels of like confidence, and what stands among them untold: labels, wrong ones, the lowest confidence, and two sums.
+
+    `requests` they stand for, `foretold` wrong of those by their confidences; `doubts`: foretold wrong of the labels alone.
+    """
 
     labels: int
     wrong: int
-    runs: tuple[tuple[float, float], ...]
-    """The lowest confidence of a run, and its requests."""
+    lowest: float
+    requests: float
+    foretold: float
+    doubts: float
 
 
-def curve(records: Sequence[Record]) -> list[Point]:
-    """Points with falling confidence, rising rate and rising bound; none without labels."""
-    requests = math.fsum(record.weight for record in records)
-    known = sorted((record for record in records if record.right is not None and record.weight > 0), reverse=True)
-    runs = _runs(known)
-    untold = _untold(runs, (record for record in records if record.right is None and record.confidence != NO_CANDIDATE))
-    told = iter(_told(runs, untold))
+class Stratum(NamedTuple):
+    """Labels of like confidence, and the runs of labels that were pooled for it."""
+
+    labels: int
+    wrong: int
+    runs: tuple[Run, ...]
+
+
+def at_once() -> None:
+    """In place of a pause."""
+
+
+def curve(records: Records, breathe: Callable[[], None] = at_once) -> list[Point]:
+    """Points with falling confidence, rising rate and rising bound; none without labels. `breathe` is called every few points."""
+    requests = float(records.weight.sum())
+    runs = _runs(records)
+    told = iter(_told(runs, breathe))
     points: list[Point] = []
     mass = spread = heaviest = bound = 0.0
-    for stratum in _pooled(map(_stratum, runs, untold)):
+    for stratum in _pooled(Stratum(run.labels, run.wrong, (run,)) for run in runs):
         reached = share = 0.0
-        for confidence, more in stratum.runs:
-            reached += more
+        for run in stratum.runs:
+            reached += run.requests
             share = reached / stratum.labels
             here, squares = mass + stratum.wrong * share, spread + stratum.wrong * share * share
             counted = upper(here, squares, max(heaviest, share), TAIL)
             bound = max(bound, max(counted, next(told)) / requests)
-            points.append(Point(confidence, here / requests, bound))
+            points.append(Point(run.lowest, here / requests, bound))
+            if len(points) % FEW == 0:
+                breathe()
         mass += stratum.wrong * share
         spread += stratum.wrong * share * share
         heaviest = max(heaviest, share)
@@ -101,33 +119,21 @@ def expected_threshold(points: Sequence[Point], budget: float) -> float:
     return min((point.confidence for point in points if point.rate <= budget), default=math.inf)
 
 
-def _untold(runs: Sequence[Sequence[Record]], opened: Iterable[Record]) -> list[list[Record]]:
-    """What nobody can tell, by the runs among which it stands."""
-    among: list[list[Record]] = [[] for _ in runs]
-    lowest = [-run[-1].confidence for run in runs[:-1]]
-    for record in opened if runs else ():
-        among[bisect_left(lowest, -record.confidence)].append(record)
-    return among
-
-
-def _told(runs: Sequence[Sequence[Record]], untold: Sequence[Sequence[Record]]) -> list[float]:
+def _told(runs: Sequence[Run], breathe: Callable[[], None]) -> list[float]:
     """For each run what the wrong answers from its confidence up hardly exceed, if they are as foretold but for a factor."""
     bounds: list[float] = []
     requests = foretold = wrong = 0.0
     seen = 0
     for number, run in enumerate(runs):
-        requests += math.fsum((1.0 - record.confidence) * record.weight for record in (*run, *untold[number]))
+        requests += run.foretold
         while seen < len(runs) and (seen <= number or foretold < FORETOLD):
-            foretold += math.fsum(1.0 - record.confidence for record in runs[seen])
-            wrong += sum(not record.right for record in runs[seen])
+            foretold += runs[seen].doubts
+            wrong += runs[seen].wrong
             seen += 1
         bounds.append(requests * gamma_quantile(wrong + 1.0, 1.0 - TAIL) / max(foretold, LEAST))
+        if number % FEW == 0:
+            breathe()
     return bounds
-
-
-def _stratum(run: Sequence[Record], untold: Sequence[Record]) -> Stratum:
-    requests = math.fsum(record.weight for record in (*run, *untold))
-    return Stratum(len(run), sum(not record.right for record in run), ((run[-1].confidence, requests),))
 
 
 def _pooled(strata: Iterable[Stratum]) -> list[Stratum]:
@@ -142,13 +148,37 @@ def _pooled(strata: Iterable[Stratum]) -> list[Stratum]:
     return pooled
 
 
-def _runs(known: Sequence[Record]) -> list[Sequence[Record]]:
-    """Of at least `STRATUM` labels; those of equal confidence stay together, and a rest belongs to the last run."""
-    runs: list[Sequence[Record]] = []
-    start = 0
-    for end in range(1, len(known) + 1):
-        full = end - start >= STRATUM and len(known) - end >= STRATUM
-        if end == len(known) or (full and known[end].confidence < known[end - 1].confidence):
-            runs.append(known[start:end])
-            start = end
-    return runs
+def _runs(records: Records) -> list[Run]:
+    """Of at least `STRATUM` labels; those of equal confidence stay together, and a rest belongs to the last run.
+
+    What nobody can tell belongs to the run among whose confidences it stands.
+    """
+    confidence, right, weight = records
+    told = ~np.isnan(right)
+    known = np.flatnonzero(told & (weight > 0))
+    if not len(known):
+        return []
+    known = known[np.lexsort((weight[known], right[known], confidence[known]))[::-1]]
+    starts = np.array(_starts(confidence[known]))
+    lowest = confidence[known][np.append(starts[1:], len(known)) - 1]
+    opened = np.flatnonzero(~told & (confidence != NO_CANDIDATE))
+    among = np.searchsorted(-lowest[:-1], -confidence[opened])
+    doubt = 1.0 - confidence
+    columns = (
+        np.diff(np.append(starts, len(known))),
+        np.add.reduceat(right[known] == 0, starts, dtype=int),
+        lowest,
+        np.add.reduceat(weight[known], starts) + np.bincount(among, weight[opened], len(starts)),
+        np.add.reduceat((doubt * weight)[known], starts) + np.bincount(among, (doubt * weight)[opened], len(starts)),
+        np.add.reduceat(doubt[known], starts),
+    )
+    return [Run(*run) for run in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _starts(falling: Numbers) -> list[int]:
+    """Where each run begins among these confidences."""
+    steps = np.flatnonzero(falling[1:] < falling[:-1]) + 1
+    starts = [0]
+    while (place := int(np.searchsorted(steps, starts[-1] + STRATUM))) < len(steps) and len(falling) - steps[place] >= STRATUM:
+        starts.append(int(steps[place]))
+    return starts

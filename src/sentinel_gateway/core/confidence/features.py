@@ -73,14 +73,11 @@ def features(
 
     None: that is still to be found out.
     """
-    a, b = read(asked), read(stored)
-    words_a, words_b = set(a.tokens), set(b.tokens)
-    shared = sum(map(rarity.of, words_a & words_b))
-    only_a = [rarity.of(word) for word in words_a - words_b]
-    only_b = [rarity.of(word) for word in words_b - words_a]
-    whole = shared + sum(only_a) + sum(only_b)
-    if objecting is None:
-        objecting = doubts(asked, stored)
+    return (*searched(surroundings), *worded(asked, stored, rarity, objecting=objecting))
+
+
+def searched(surroundings: Surroundings) -> tuple[float, ...]:
+    """The first of them: what the search tells, and answers that were compared."""
     near = surroundings.similarity
     return (
         (near - NEAR) / SPREAD,
@@ -90,6 +87,20 @@ def features(
         (max(surroundings.mean_near_stored, LONELY) - NEAR) / SPREAD,
         surroundings.agreeing,
         surroundings.disagreeing,
+    )
+
+
+def worded(asked: str, stored: str, rarity: Rarity, *, objecting: frozenset[Guard] | None = None) -> tuple[float, ...]:
+    """The others: what the words tell, in 0.1 ms for a question of some 10 words, 0.35 ms for the longest."""
+    a, b = read(asked), read(stored)
+    words_a, words_b = set(a.tokens), set(b.tokens)
+    shared = sum(map(rarity.of, words_a & words_b))
+    only_a = [rarity.of(word) for word in words_a - words_b]
+    only_b = [rarity.of(word) for word in words_b - words_a]
+    whole = shared + sum(only_a) + sum(only_b)
+    if objecting is None:
+        objecting = doubts(asked, stored)
+    return (
         shared / whole if whole else 1.0,
         max(only_a, default=0.0),
         max(only_b, default=0.0),

@@ -14,13 +14,16 @@ OUTVOTED: Final = 2
 
 
 class Kinship:
-    """Verdicts on pairs of entries, whichever way round they were compared; of `most` entries, those compared last."""
+    """Verdicts on pairs of entries, whichever way round they were compared; of `most` entries, those compared last.
+
+    `verdicts`, of an earlier one, are its own from now on.
+    """
 
     __slots__ = ("_most", "_verdicts")
 
-    def __init__(self, verdicts: Mapping[str, Mapping[str, bool]] | None = None, *, most: int = ENTRIES) -> None:
+    def __init__(self, verdicts: dict[str, dict[str, bool]] | None = None, *, most: int = ENTRIES) -> None:
         self._most = most
-        self._verdicts = {entry: dict(others) for entry, others in (verdicts or {}).items()}
+        self._verdicts = verdicts or {}
 
     def __repr__(self) -> str:
         return f"<Kinship of {len(self._verdicts)} entries>"

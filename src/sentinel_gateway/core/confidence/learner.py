@@ -9,23 +9,27 @@ force, here or on another node.
 """
 
 import math
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Final, Self
 
 import msgspec
 import numpy as np
 
-from sentinel_gateway.core.confidence.curve import NO_CANDIDATE, Point, Record, curve, expected_threshold, threshold
+from sentinel_gateway.core.confidence.curve import NO_CANDIDATE, Point, Records, at_once, curve, expected_threshold, threshold
 from sentinel_gateway.core.confidence.features import NAMES, Surroundings, features
 from sentinel_gateway.core.confidence.kinship import Kinship
 from sentinel_gateway.core.confidence.rarity import WORDS, Counts, Rarity
-from sentinel_gateway.core.confidence.regression import FARTHEST, Numbers, fit
+from sentinel_gateway.core.confidence.regression import FARTHEST, fit
+from sentinel_gateway.core.confidence.window import ROW, Block, Row, Window
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of `State`: one of another version is not read."""
-PIECE: Final = 200
-"""Rows that become numbers at a time."""
+MARK_BYTES: Final = 8
+UNTOLD: Final = math.nan
+ENTRY_BYTES: Final = 1_000
+"""What is known of an entry, about: its standing, and five others that it was compared with."""
+WORD_BYTES: Final = 100
 DOUBT: Final = 2.0
 """An entry's standing begins as if it had so many labels that were as expected."""
 VETO: Final = -8.0
@@ -67,6 +71,8 @@ class Observation(msgspec.Struct, frozen=True):
     was not drawn by chance (a complaint): it teaches, and does not count. `at`: Unix time. A request for which no stored answer
     came into question is an observation, too, with nothing but its weight.
 
+    `decision`: its id, by which others may have a say in it later.
+
     `asked`: the entry under which the fresh answer is kept, if it is, and `around` how near its question's neighbours are on
     average; `compared`: whether the answer says the same as those of others.
     """
@@ -77,19 +83,10 @@ class Observation(msgspec.Struct, frozen=True):
     right: bool | None = None
     weight: float = 1.0
     at: float = 0.0
+    decision: str = ""
     asked: str = ""
     around: float = 0.0
     compared: dict[str, bool] = {}
-
-
-class Row(msgspec.Struct, frozen=True, array_like=True):
-    """An observation as it is learned from. `features` end with the entry's standing then."""
-
-    features: tuple[float, ...]
-    confidence: float
-    right: bool | None
-    weight: float
-    at: float
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -101,17 +98,17 @@ class Fit(msgspec.Struct, frozen=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """All that a refit needs."""
+    """All that a refit needs; nobody changes it."""
 
-    rows: tuple[Row, ...]
+    blocks: tuple[Block, ...]
     prior: Prior
 
 
 class State(msgspec.Struct, frozen=True):
-    """A learner, to be kept: plain values, for any encoding of msgspec's."""
+    """A learner, to be kept. It shares with its learner what that may change as long as nobody else reads it."""
 
     fit: Fit
-    rows: tuple[Row, ...]
+    blocks: tuple[Block, ...]
     standings: dict[str, tuple[float, float]]
     kinship: dict[str, dict[str, bool]]
     arounds: dict[str, float]
@@ -120,21 +117,24 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Learner:
-    """The confidence of one namespace. Not for several threads at a time; the same observations make the same learner."""
+    """The confidence of one namespace. Not for several threads at a time; the same observations make the same learner.
 
-    def __init__(self, prior: Prior | None = None, pace: Pace | None = None) -> None:
+    `key` is that of the checksums of words (`Rarity`).
+    """
+
+    def __init__(self, prior: Prior | None = None, pace: Pace | None = None, *, key: bytes = b"") -> None:
         self.prior = prior or Prior()
         self.pace = pace or Pace()
-        self.rarity = Rarity(most=self.pace.words)
+        self.rarity = Rarity(most=self.pace.words, key=key)
         self.kinship = Kinship(most=self.pace.entries)
         self.fit = Fit(self.prior.weights)
-        self._rows: deque[Row] = deque(maxlen=self.pace.window)
+        self._window = Window(self.pace.window)
         self._standings: dict[str, tuple[float, float]] = {}
         self._arounds: dict[str, float] = {}
         self._fresh = 0
 
     def __repr__(self) -> str:
-        return f"<Learner of {len(self._rows)} requests, fitted to {self.fit.labels} labels, {len(self._standings)} entries>"
+        return f"<Learner of {len(self._window)} requests, fitted to {self.fit.labels} labels, {len(self._standings)} entries>"
 
     def confidence(self, features: Sequence[float], entry: str) -> float:
         """The probability, 0 to 1, that what is stored as `entry` is right."""
@@ -169,8 +169,9 @@ class Learner:
         if right is not None:
             right = self.kinship.second_opinion(seen.entry, seen.compared, right=right)
         told = seen.confidence_then if seen.entry else NO_CANDIDATE
-        row = Row((*seen.features, self._standing(seen.entry)), told, right, seen.weight, seen.at)
-        self._rows.append(row)
+        known = UNTOLD if right is None else float(right)
+        numbers = (*seen.features, self._standing(seen.entry))
+        self._window.append(Row(numbers, told, known, seen.weight, seen.at, _mark(seen.decision)))
         if seen.asked:
             self._note_kin(seen)
             self._note_around(seen)
@@ -178,10 +179,35 @@ class Learner:
             self._fresh += 1
             self._judge(seen.entry, right - seen.confidence_then)
 
+    def correct(self, decision: str, entry: str, *, right: bool, drawn: bool) -> bool:
+        """Put this in place of what was said of a decision; False if nothing was, or that is too long ago.
+
+        `drawn`: chance has drawn it, so that the word also stands where nobody could tell.
+        """
+        mark = _mark(decision)
+        said = [row for row in self._window.find(mark) if drawn or not math.isnan(row.right)]
+        if not said:
+            return False
+        before, after = said[0], float(right)
+        self._window.tell(mark, before.right, after)
+        if math.isnan(before.right):
+            self._fresh += 1
+            self._judge(entry, after - before.confidence)
+        elif before.right != after:
+            self._fresh += 1
+            self._judge(entry, after - before.right, labels=0.0)
+        return True
+
     @property
     def worth_keeping(self) -> bool:
         """Has it labels enough for a first refit, or had one?"""
-        return self.fit.labels > 0 or sum(row.right is not None for row in self._rows) >= self.pace.least
+        return self.fit.labels > 0 or _labels(self._window.blocks()) >= self.pace.least
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory, about."""
+        entries = max(len(self._standings), len(self._arounds))
+        return self._window.nbytes + ENTRY_BYTES * entries + WORD_BYTES * len(self.rarity)
 
     @property
     def due(self) -> bool:
@@ -191,29 +217,26 @@ class Learner:
     def work(self) -> Work:
         """What the next refit is made of; it counts as begun."""
         self._fresh = 0
-        return Work(tuple(self._rows), self.prior)
+        return Work(self._window.blocks(), self.prior)
 
     def adopt(self, fit: Fit) -> None:
         """Decide by this from now on."""
         self.fit = fit
 
     def state(self) -> State:
-        """All of it, with what has come in since the last refit.
-
-        May be asked for by another thread: each part is copied in one step of the interpreter.
-        """
+        """All of it, with what has come in since the last refit."""
         kin, counts = self.kinship.verdicts(), self.rarity.counts()
-        return State(self.fit, tuple(self._rows), dict(self._standings), kin, dict(self._arounds), counts)
+        return State(self.fit, self._window.blocks(), dict(self._standings), kin, dict(self._arounds), counts)
 
     @classmethod
-    def restore(cls, state: State, prior: Prior | None = None, pace: Pace | None = None) -> Self:
-        """As it was kept; a new one if `state` is of another version, or of other features."""
-        learner = cls(prior, pace)
+    def restore(cls, state: State, prior: Prior | None = None, pace: Pace | None = None, *, key: bytes = b"") -> Self:
+        """As it was kept, and the state is its own from now on; a new one if that is of another version, or of other features."""
+        learner = cls(prior, pace, key=key)
         if state.version == VERSION and len(state.fit.weights) == len(learner.prior.weights):
             learner.fit = state.fit
-            learner.rarity = Rarity(state.counts, most=learner.pace.words)
+            learner.rarity = Rarity(state.counts, most=learner.pace.words, key=key)
             learner.kinship = Kinship(state.kinship, most=learner.pace.entries)
-            learner._rows.extend(state.rows)
+            learner._window = Window(learner.pace.window, state.blocks)
             learner._standings.update(state.standings)
             learner._arounds.update(state.arounds)
         return learner
@@ -222,9 +245,9 @@ class Learner:
         surprise, labels = self._standings.get(entry, (0.0, 0.0))
         return surprise / (labels + DOUBT)
 
-    def _judge(self, entry: str, surprise: float) -> None:
-        before, labels = self._standings.pop(entry, (0.0, 0.0))
-        self._standings[entry] = (before + surprise, labels + 1.0)
+    def _judge(self, entry: str, surprise: float, *, labels: float = 1.0) -> None:
+        before, known = self._standings.pop(entry, (0.0, 0.0))
+        self._standings[entry] = (before + surprise, known + labels)
         if len(self._standings) > self.pace.entries:
             del self._standings[next(iter(self._standings))]
 
@@ -241,18 +264,24 @@ class Learner:
             self.kinship.note(seen.asked, other, same=same)
 
 
-def refit(work: Work) -> Fit:
-    """Weights and curve from the window; some tens of milliseconds for 10,000 requests."""
-    labelled = [row for row in work.rows if row.right is not None]
-    rows = _matrix(labelled, len(work.prior.weights))
-    right = np.array([bool(row.right) for row in labelled], float)
-    weights = fit(rows, right, centre=np.array(work.prior.weights), strength=np.array(work.prior.strengths))
-    points = curve([Record(row.confidence, row.right, row.weight) for row in work.rows])
-    drawn = sum(row.weight > 0 for row in labelled)  # complaints teach, but prove no rate
+def refit(work: Work, breathe: Callable[[], None] = at_once) -> Fit:
+    """Weights and curve from the window, some tens of milliseconds for 10,000 requests; `breathe` is called every few of them."""
+    rows = np.concatenate((*work.blocks, np.zeros(0, ROW)))
+    breathe()
+    labelled = rows[~np.isnan(rows["right"])]
+    features = np.column_stack((labelled["features"], np.ones(len(labelled))))
+    breathe()
+    weights = fit(features, labelled["right"], centre=np.array(work.prior.weights), strength=np.array(work.prior.strengths))
+    breathe()
+    points = curve(Records(rows["confidence"], rows["right"], rows["weight"]), breathe)
+    drawn = int((labelled["weight"] > 0).sum())  # complaints teach, but prove no rate
     return Fit(tuple(weights.tolist()), tuple(points), drawn)
 
 
-def _matrix(rows: Sequence[Row], width: int) -> Numbers:
-    """Made in pieces, between which other threads have their turn."""
-    pieces = [np.array([(*row.features, 1.0) for row in rows[start : start + PIECE]]) for start in range(0, len(rows), PIECE)]
-    return np.concatenate(pieces) if pieces else np.empty((0, width))
+def _labels(blocks: Sequence[Block]) -> int:
+    return sum(int(np.count_nonzero(~np.isnan(block["right"]))) for block in blocks)
+
+
+def _mark(decision: str) -> int:
+    """By which its row is found again; 0 for none."""
+    return int.from_bytes(blake2b(decision.encode(), digest_size=MARK_BYTES).digest()) if decision else 0
