@@ -115,4 +115,4 @@ async def test_a_miss_teaches_beside_the_path(gateway):
     await gateway.ask(chat(FRANCE))
     await gateway.ask(chat("Please tell me which city is the capital of the country of France"))
     calibration = gateway.process.evidence.calibration
-    await until(lambda: any(re.match(r"<Learner of [1-9]", repr(ward.learner)) for ward in calibration._wards.values()))  # noqa: SLF001
+    await until(lambda: any(re.match(r"<Learner of [1-9]", repr(ward.learner)) for _, ward in calibration._wards))  # noqa: SLF001

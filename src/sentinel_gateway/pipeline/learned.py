@@ -16,7 +16,7 @@ from sentinel_gateway.core.confidence.learner import VERSION, Fit, State
 from sentinel_gateway.core.confidence.rarity import Counts
 from sentinel_gateway.core.confidence.window import ROW
 
-PIECE: Final = 200
+PIECE: Final = 100
 """Entries that are encoded, or decoded, at a time: some 0.1 ms."""
 PAUSE: Final = 1e-4
 

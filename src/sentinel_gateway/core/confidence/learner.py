@@ -20,8 +20,8 @@ from sentinel_gateway.core.confidence.curve import NO_CANDIDATE, Point, Records,
 from sentinel_gateway.core.confidence.features import NAMES, Surroundings, features
 from sentinel_gateway.core.confidence.kinship import Kinship
 from sentinel_gateway.core.confidence.rarity import WORDS, Counts, Rarity
-from sentinel_gateway.core.confidence.regression import FARTHEST, fit
-from sentinel_gateway.core.confidence.window import ROW, Block, Row, Window
+from sentinel_gateway.core.confidence.regression import FARTHEST, Numbers, fit
+from sentinel_gateway.core.confidence.window import WIDTH, Block, Row, Window
 
 VERSION: Final = 3
 """Of `State`: one of another version is not read."""
@@ -266,16 +266,25 @@ class Learner:
 
 def refit(work: Work, breathe: Callable[[], None] = at_once) -> Fit:
     """Weights and curve from the window, some tens of milliseconds for 10,000 requests; `breathe` is called every few of them."""
-    rows = np.concatenate((*work.blocks, np.zeros(0, ROW)))
+    told: list[Block] = []
+    for block in work.blocks:
+        told.append(block[~np.isnan(block["right"])])
+        breathe()
+    right, weight = _column(told, "right"), _column(told, "weight")
+    features = np.column_stack(
+        (np.concatenate([np.empty((0, WIDTH)), *(rows["features"] for rows in told)]), np.ones(len(right)))
+    )
     breathe()
-    labelled = rows[~np.isnan(rows["right"])]
-    features = np.column_stack((labelled["features"], np.ones(len(labelled))))
+    prior, strengths = np.array(work.prior.weights), np.array(work.prior.strengths)
+    weights = fit(features, right, centre=prior, strength=strengths, breathe=breathe)
     breathe()
-    weights = fit(features, labelled["right"], centre=np.array(work.prior.weights), strength=np.array(work.prior.strengths))
-    breathe()
-    points = curve(Records(rows["confidence"], rows["right"], rows["weight"]), breathe)
-    drawn = int((labelled["weight"] > 0).sum())  # complaints teach, but prove no rate
+    points = curve(Records(*(_column(work.blocks, name) for name in Records._fields)), breathe)
+    drawn = int((weight > 0).sum())  # complaints teach, but prove no rate
     return Fit(tuple(weights.tolist()), tuple(points), drawn)
+
+
+def _column(blocks: Sequence[Block], name: str) -> Numbers:
+    return np.concatenate([np.empty(0), *(block[name] for block in blocks)])
 
 
 def _labels(blocks: Sequence[Block]) -> int:

@@ -1,5 +1,6 @@
 """Logistic regression with a Gaussian prior, by Newton's method: small, exact, the same result for the same numbers."""
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -19,16 +20,19 @@ def probability(logits: Numbers) -> Numbers:
     return chances
 
 
-def fit(rows: Numbers, right: Numbers, *, centre: Numbers, strength: Numbers) -> Numbers:
+def fit(
+    rows: Numbers, right: Numbers, *, centre: Numbers, strength: Numbers, breathe: Callable[[], None] = lambda: None
+) -> Numbers:
     """The weights that explain the labels best, where moving a weight from `centre` by d costs strength * d^2 / 2 nats.
 
     `rows` is (labels, weights), `right` 0 or 1 for each row. Without rows it is `centre`. Always finite: the prior makes the
-    problem strictly convex, and a step that does not lead down is halved.
+    problem strictly convex, and a step that does not lead down is halved. `breathe` is called with each step, of a millisecond.
     """
     weights = centre.copy()
     cost = _cost(weights, rows, right, centre, strength)
     step = np.ones_like(centre)
     while np.abs(step).max() > CLOSE:
+        breathe()
         chances = probability(rows @ weights)
         slope = rows.T @ (chances - right) + strength * (weights - centre)
         curvature = (rows.T * (chances * (1.0 - chances))) @ rows + np.diag(strength)

@@ -11,9 +11,11 @@ from sentinel_gateway.core.confidence.features import NAMES
 
 BLOCK: Final = 250
 """Rows of a block: 44 KB."""
+WIDTH: Final = len(NAMES) + 1
+"""Of the features, which end with the entry's standing then."""
 ROW: Final = np.dtype(
     [
-        ("features", "<f8", (len(NAMES) + 1,)),
+        ("features", "<f8", (WIDTH,)),
         ("confidence", "<f8"),
         ("right", "<f8"),
         ("weight", "<f8"),
@@ -21,7 +23,7 @@ ROW: Final = np.dtype(
         ("mark", "<u8"),
     ]
 )
-"""`features` end with the entry's standing then; `right` is 1, 0, or NaN: nobody can tell. `mark` names the decision; 0: none."""
+"""`right` is 1, 0, or NaN: nobody can tell. `mark` names the decision; 0: none."""
 
 Block = NDArray[np.void]
 
