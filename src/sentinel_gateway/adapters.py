@@ -18,6 +18,7 @@ from sentinel_gateway.core.idempotency import Quota
 from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.counters.bpe import BpeCounter, CounterLimits
 from sentinel_gateway.errors import ConfigurationError, EmbedderDown, StoreDown, UpstreamError
+from sentinel_gateway.pipeline.aside import OneThread
 from sentinel_gateway.pipeline.evidence import Evidence, Kept
 from sentinel_gateway.pipeline.evidence_log import EvidenceLog
 from sentinel_gateway.pipeline.keyring import KeyRing
@@ -131,7 +132,8 @@ def open_evidence(state: State, tiers: Tiers, embedder: Embedder, clock: Clock, 
     from sentinel_gateway.pipeline.calibration import Calibration  # noqa: PLC0415 - numpy
 
     log = EvidenceLog(SqliteEvidence(state.file, clock), clock, events)
-    kept = Kept(log, Calibration(SqliteLearners(state.file), clock, events, key=words_key(state.secret)))
+    learners, aside = SqliteLearners(state.file), OneThread("sentinel-matching")
+    kept = Kept(log, Calibration(learners, clock, events, key=words_key(state.secret), aside=aside))
     return Evidence(kept, tiers, embedder, Spending(price_of, clock), clock=clock, chance=random.random)
 
 

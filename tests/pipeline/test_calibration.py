@@ -76,7 +76,7 @@ async def teach(learners, count, where=HERE, *, wrong_below=0.9, weight=1.0, see
     for number in range(count):
         similarity = chance.uniform(0.75, 1.0)
         near = neighbour("how do I pay", similarity, chr(97 + number % 20))
-        weighed = learners.weigh(where, "how do I pay?", near, (near,))
+        weighed = await learners.weigh(where, "how do I pay?", near, (near,))
         learners.learn(where, lesson(near.head.key, weighed, right=similarity >= wrong_below, weight=weight))
         if learners._refitting is not None:  # noqa: SLF001 - as above
             await asyncio.wait([learners._refitting])  # noqa: SLF001
@@ -98,7 +98,7 @@ async def test_few_labels_may_tighten_and_never_loosen(learners):
     found = bar(learners)
     assert found.similarity == 0.95
     near = neighbour("how do I pay", 0.955)
-    assert found.fails(learners.weigh(HERE, "how do I pay?", near, (near,)).confidence)
+    assert found.fails((await learners.weigh(HERE, "how do I pay?", near, (near,))).confidence)
 
 
 async def test_enough_labels_decide_instead_of_the_operators_similarity(learners):
@@ -106,8 +106,8 @@ async def test_enough_labels_decide_instead_of_the_operators_similarity(learners
     found = bar(learners)
     assert found.similarity == 0.7
     right, wrong = (neighbour("how do I pay", similarity) for similarity in (0.92, 0.8))
-    assert not found.fails(learners.weigh(HERE, "how do I pay?", right, (right,)).confidence)
-    assert found.fails(learners.weigh(HERE, "how do I pay?", wrong, (wrong,)).confidence)
+    assert not found.fails((await learners.weigh(HERE, "how do I pay?", right, (right,))).confidence)
+    assert found.fails((await learners.weigh(HERE, "how do I pay?", wrong, (wrong,))).confidence)
     assert bar(learners, rate=0.2).confidence <= found.confidence <= bar(learners, rate=0.001).confidence
     (stands,) = learners.standings(0.01)
     assert (stands.decides, stands.threshold) == (True, found.confidence)
@@ -138,7 +138,7 @@ async def test_until_it_has_come_back_nothing_serves_and_nothing_is_learned(lear
     before = bar(learners)
     near = neighbour("how do I pay", 0.9)
     for _ in range(30):
-        learners.learn(HERE, lesson("k", learners.weigh(HERE, "how do I pay?", near, (near,)), right=False))
+        learners.learn(HERE, lesson("k", await learners.weigh(HERE, "how do I pay?", near, (near,)), right=False))
     said = repr(learners)
     store.hold.set()
     assert before == Bar(0.95, math.inf, BUDGET)
@@ -175,7 +175,7 @@ async def test_what_cannot_be_kept_now_is_kept_later_and_said_once(learners, sto
 async def test_what_could_not_be_kept_is_kept_at_the_end(learners, store):
     await arrived(learners)
     store.down = True
-    pour(learners, HERE, 25)
+    await pour(learners, HERE, 25)
     await until(lambda: learners._refitting is None)  # noqa: SLF001 - nothing tells
     assert store.kept == {}
     store.down = False
@@ -228,7 +228,7 @@ async def test_where_more_are_in_use_than_there_is_room_for_none_pushes_out_anot
     assert store.finds == 4, "nothing comes and goes"
     whole, part = (bar(learners, name) for name in (crowded[0], crowded[3]))
     assert (whole.similarity, part.similarity, whole.confidence, part.confidence) == (0.7, 0.95, 0.0, 0.0)
-    pour(learners, crowded[3])
+    await pour(learners, crowded[3])
     assert learners._wards.get(crowded[3]).learner.work().blocks == (), "what is here in part is not taught"  # noqa: SLF001 - as above
 
 
@@ -259,31 +259,31 @@ def ward_of(size, extent) -> Ward:
 async def test_one_that_went_while_it_was_to_be_refitted_is_left_out(learners, monkeypatch):
     await teach(learners, 24)
     near = neighbour("how do I pay", 0.9)
-    learners.learn(HERE, lesson("k", learners.weigh(HERE, "how do I pay?", near, (near,)), right=True))
+    learners.learn(HERE, lesson("k", await learners.weigh(HERE, "how do I pay?", near, (near,)), right=True))
     monkeypatch.setattr(wards, "REALMS", 0)
     bar(learners, THERE)
     await until(lambda: learners._refitting is None)  # noqa: SLF001 - nothing tells
 
 
-def pour(learners, where, count=30):
+async def pour(learners, where, count=30):
     """So many labels at once."""
     near = neighbour("how do I pay", 0.9)
     for _ in range(count):
-        learners.learn(where, lesson("k", learners.weigh(where, "how do I pay?", near, (near,)), right=True))
+        learners.learn(where, lesson("k", await learners.weigh(where, "how do I pay?", near, (near,)), right=True))
 
 
 async def test_realms_are_refitted_one_after_the_other(learners):
     for where in (HERE, THERE):
         await arrived(learners, where)
     for where in (HERE, THERE):
-        pour(learners, where)
+        await pour(learners, where)
     assert "2 to refit" in repr(learners)
     await until(lambda: [stands.labels for stands in learners.standings(0.01)] == [30, 30])
 
 
 async def test_what_is_being_refitted_at_the_end_is_kept_as_it_is(learners, store):
     await arrived(learners)
-    pour(learners, HERE)
+    await pour(learners, HERE)
     await asyncio.sleep(0)
     await learners.close()
     after = Calibration(store, FakeClock(), FakeEvents())
@@ -311,22 +311,22 @@ async def test_a_fresh_answer_teaches_what_stood_near(learners):
     one, other = neighbour("how do I pay", 0.9, "a"), neighbour("how can I pay", 0.8, "b")
     study = Study(Question("s", "how do we pay"), "c" * 64, HERE, (one, other))
     compared = {near.head.key: True for near in (one, other)}
-    weighed = learners.weigh(HERE, "how do we pay", one, (one, other))
+    weighed = await learners.weigh(HERE, "how do we pay", one, (one, other))
     learners.learn(HERE, lesson(one.head.key, weighed, right=True, fresh=Fresh(study, compared, kept=True)))
     again = neighbour("how do we pay", 0.95, "c")
-    found = learners.weigh(HERE, "how should I pay", again, (again, one, other))
+    found = await learners.weigh(HERE, "how should I pay", again, (again, one, other))
     named = dict(zip(NAMES, found.features, strict=True))
     assert named["agreeing"] == pytest.approx(2 / 3)
     assert named["near_stored"] == pytest.approx((0.85 - 0.8) / 0.1)
     assert named["gap"] == pytest.approx(0.5)
     unkept = Fresh(study, compared, kept=False)
     learners.learn(HERE, Lesson(fresh=unkept))
-    assert learners.weigh(HERE, "how should I pay", again, (again, one, other)) == found
+    assert await learners.weigh(HERE, "how should I pay", again, (again, one, other)) == found
 
 
 async def test_a_soft_guard_that_is_not_asked_beforehand_is_asked(learners):
     near = neighbour("sore knee", 0.97)
-    told, unasked = (learners.weigh(HERE, "sore elbow", near, (near,), objecting=said) for said in (frozenset(), None))
+    told, unasked = [await learners.weigh(HERE, "sore elbow", near, (near,), objecting=said) for said in (frozenset(), None)]
     assert unasked.confidence < told.confidence
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from sentinel_gateway.core.budget import ErrorBudget
-from sentinel_gateway.core.confidence.features import NAMES, NEIGHBOURS, Surroundings, features
+from sentinel_gateway.core.confidence.features import NAMES, NEIGHBOURS, Surroundings, searched, worded
 from sentinel_gateway.core.confidence.learner import Fit, Learner, Observation, Pace, Prior
 from sentinel_gateway.core.evidence import Lesson, Weighed
 from sentinel_gateway.core.guards import Guard
@@ -70,8 +70,12 @@ class Calibrator:
     ) -> Weighed:
         """How sure it is that the answer of `near`, one of the `neighbours` of `text`, is right.
 
-        0.1 ms for a question of some 10 words, 0.35 ms for the longest. `objecting`: the soft guards that do, None if unknown.
+        `objecting`: the soft guards that do, None if unknown.
         """
+        return self.weighed(near, neighbours, worded(text, near.head.text, self.learner.rarity, objecting=objecting))
+
+    def weighed(self, near: Neighbour, neighbours: Sequence[Neighbour], words: tuple[float, ...]) -> Weighed:
+        """The same, for the numbers that the words tell, which take longest."""
         entry = _name(near.head.key)
         others = [other for other in neighbours if other is not near]
         agreeing, disagreeing = self.learner.kinship.around(entry, [_name(other.head.key) for other in others])
@@ -83,7 +87,7 @@ class Calibrator:
             agreeing=agreeing,
             disagreeing=disagreeing,
         )
-        numbers = features(text, near.head.text, surroundings, self.learner.rarity, objecting=objecting)
+        numbers = (*searched(surroundings), *words)
         return Weighed(self.learner.confidence(numbers, entry), numbers)
 
     def learn(self, lesson: Lesson, at: float) -> None:

@@ -11,6 +11,8 @@ import msgspec
 from sentinel_gateway.core.budget import ErrorBudget, ErrorBudgets
 from sentinel_gateway.core.caching import Head, Wish
 from sentinel_gateway.core.chat import Answer
+from sentinel_gateway.core.confidence.features import worded
+from sentinel_gateway.core.confidence.rarity import Rarity
 from sentinel_gateway.core.guards import vetoes
 
 SAME: Final = 1.0
@@ -76,6 +78,29 @@ def objections(text: str, neighbour: Neighbour, *, threshold: float, token_limit
 def objection(text: str, neighbour: Neighbour, *, threshold: float, token_limit: int | None) -> str | None:
     """The first of these; None if the answer may serve."""
     return next(objections(text, neighbour, threshold=threshold, token_limit=token_limit), None)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What the rules say of neighbours one after the other, up to the first whose answer may serve: its reason is None.
+
+    `words` are the numbers that the words of that one tell (`core.confidence.features.worded`), where they were asked for.
+    """
+
+    reasons: tuple[str | None, ...]
+    words: tuple[float, ...] | None = None
+
+
+def first_fit(
+    text: str, neighbours: Iterable[Neighbour], *, threshold: float, token_limit: int | None = None, rarity: Rarity | None = None
+) -> Verdict:
+    """Ask every rule of each, until one fits. Some tenths of a millisecond each: not for the event loop."""
+    reasons: list[str | None] = []
+    for near in neighbours:
+        reasons.append(objection(text, near, threshold=threshold, token_limit=token_limit))
+        if reasons[-1] is None:
+            words = None if rarity is None else worded(text, near.head.text, rarity, objecting=frozenset())
+            return Verdict(tuple(reasons), words)
+    return Verdict(tuple(reasons))
 
 
 def serves_rewordings(answer: Answer) -> bool:

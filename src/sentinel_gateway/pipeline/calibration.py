@@ -9,16 +9,20 @@ should. From then on the fit decides, and the operator's similarity with it, unt
 import asyncio
 import math
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.caching import Wish
 from sentinel_gateway.core.calibration import PACE, Calibrator
+from sentinel_gateway.core.confidence.features import worded
 from sentinel_gateway.core.confidence.learner import Learner, Prior, refit
+from sentinel_gateway.core.confidence.rarity import Rarity
 from sentinel_gateway.core.evidence import Calibrated, Lesson, Weighed
 from sentinel_gateway.core.guards import Guard
 from sentinel_gateway.core.matching import Bar, Neighbour, Thresholds
 from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.pipeline.aside import AT_ONCE, Aside
 from sentinel_gateway.pipeline.learned import breathe, fitted, read, written
 from sentinel_gateway.pipeline.wards import Ward, Wards
 from sentinel_gateway.ports import Clock, Events, LearnerStore
@@ -32,9 +36,10 @@ UNPACKED: Final = 2
 
 
 class Calibration:
-    """The learners. `key` is that of the checksums of words. To be closed."""
+    """The learners. `key` is that of the checksums of words; what takes long is asked `aside`. To be closed."""
 
-    def __init__(self, store: LearnerStore, clock: Clock, events: Events, *, key: bytes = b"") -> None:
+    def __init__(self, store: LearnerStore, clock: Clock, events: Events, *, key: bytes = b"", aside: Aside = AT_ONCE) -> None:
+        self.aside = aside
         self._store = store
         self._clock = clock
         self._events = events
@@ -85,7 +90,15 @@ class Calibration:
         bar = ward.calibrator.bar(thresholds, budget)
         return bar if ward.is_whole else Bar(thresholds.usual, bar.confidence, budget)
 
-    def weigh(
+    def rarity(self, realm: str) -> Rarity:
+        """How much words tell there."""
+        return self._ward(realm).learner.rarity
+
+    def weighed(self, realm: str, near: Neighbour, neighbours: Sequence[Neighbour], words: tuple[float, ...]) -> Weighed:
+        """How sure it is that the answer of `near` is right, by the numbers that the words tell (`Calibrator.weighed`)."""
+        return self._ward(realm).calibrator.weighed(near, neighbours, words)
+
+    async def weigh(
         self,
         realm: str,
         text: str,
@@ -95,7 +108,8 @@ class Calibration:
         objecting: frozenset[Guard] | None = frozenset(),
     ) -> Weighed:
         """How sure it is that the answer of `near`, one of the `neighbours` of `text`, is right (`Calibrator.weigh`)."""
-        return self._ward(realm).calibrator.weigh(text, near, neighbours, objecting=objecting)
+        words = await self.aside(partial(worded, text, near.head.text, self.rarity(realm), objecting=objecting))
+        return self.weighed(realm, near, neighbours, words)
 
     # --- beside the path ---
 
@@ -132,6 +146,7 @@ class Calibration:
         await self._settled()
         for realm, ward in self._wards:
             await self._keep(realm, ward)
+        self.aside.close()
 
     def _ward(self, realm: str) -> Ward:
         now = self._clock()

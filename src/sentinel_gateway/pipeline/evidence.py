@@ -21,7 +21,7 @@ from sentinel_gateway.core.confidence.sampling import Sampling
 from sentinel_gateway.core.evidence import Decision, Fresh, Kind, Label, Lesson, Study, Trial, reached, sampled
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.judging import Case, said
-from sentinel_gateway.core.matching import BELOW_THRESHOLD
+from sentinel_gateway.core.matching import BELOW_THRESHOLD, first_fit
 from sentinel_gateway.core.routing import Directory
 from sentinel_gateway.core.streaming import stored_fields
 from sentinel_gateway.core.tightening import least_similarity
@@ -32,7 +32,7 @@ from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.judging import Judge, ModelJudge
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.spending import Spending
-from sentinel_gateway.pipeline.studying import candidate, compared
+from sentinel_gateway.pipeline.studying import compared
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock, Completion, Embedder
 
@@ -127,7 +127,7 @@ class Evidence:
         """Go by another configuration from now on, with its providers."""
         model = habits.judge
         ask = None if model is None else ModelJudge(model, directory, dispatch, self.spending, self._clock)
-        self.habits, self.means = habits, Means(Judge(self._embedder, ask), dispatch.complete)
+        self.habits, self.means = habits, Means(Judge(self._embedder, ask, self.calibration.aside), dispatch.complete)
         self.spending.limit(habits.budget)
         self.log.most_wrong = habits.most_wrong
         self.calibration.use(habits.threshold)
@@ -272,14 +272,17 @@ class Evidence:
     async def _learn_from(self, study: Study, journey: Journey, fresh: str) -> None:
         """What would have been the candidate, had anything served, and whether it would have been right."""
         held = await self._held(study, journey, fresh)
-        near = await candidate(study, self.habits.least)
-        if near is None:
-            self.calibration.learn(study.realm, Lesson(weight=study.weight, fresh=held))
+        realm, text = study.realm, study.question.text
+        rarity = self.calibration.rarity(realm)
+        rule = partial(first_fit, text, study.neighbours, threshold=self.habits.least, rarity=rarity)
+        verdict = await self.calibration.aside(rule)
+        if verdict.words is None:  # none came into question
+            self.calibration.learn(realm, Lesson(weight=study.weight, fresh=held))
             return
-        key = near.head.key
-        weighed = self.calibration.weigh(study.realm, study.question.text, near, study.neighbours)
+        near = study.neighbours[len(verdict.reasons) - 1]
+        key, weighed = near.head.key, self.calibration.weighed(realm, near, study.neighbours, verdict.words)
         lesson = Lesson(entry=key, weighed=weighed, right=held.compared.get(key), weight=study.weight, fresh=held)
-        self.calibration.learn(study.realm, lesson)
+        self.calibration.learn(realm, lesson)
 
     async def _held(self, study: Study, journey: Journey, fresh: str) -> Fresh:
         """The fresh answer against those that stood near, as far as that costs no money."""

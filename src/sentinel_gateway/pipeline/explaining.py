@@ -1,6 +1,7 @@
 """Would the answer to one text serve another? As the path would decide it, told whole, and without an answer to either."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -59,11 +60,12 @@ class Explainer:
             return Comparison("uncacheable-unread", bar)
         stored = Head(key="", model="", created=0.0, expires=0.0, text=a)
         (near,) = ranked(b, [Neighbour(stored, float(one @ other))])
-        evidence = self._semantic.evidence
+        evidence, aside = self._semantic.evidence, self._semantic.aside
+        rule = partial(compared, a, b, near.similarity, bar)
         if evidence is None:
-            return compared(a, b, near.similarity, bar)
-        weighed = evidence.calibration.weigh(where, b, near, (near,), objecting=None)
-        return compared(a, b, near.similarity, bar, confidence=weighed.confidence)
+            return await aside(rule)
+        weighed = await evidence.calibration.weigh(where, b, near, (near,), objecting=None)
+        return await aside(partial(rule, confidence=weighed.confidence))
 
     def _bar(self, place: Place, where: str) -> Bar:
         thresholds, evidence = self._semantic.thresholds, self._semantic.evidence

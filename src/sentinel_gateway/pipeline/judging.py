@@ -1,6 +1,7 @@
 """Comparing two answers, beside the path: by rules, by the embedder, and where those can't tell by a model, if one is named."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from sentinel_gateway.core.chat import ChatRequest
@@ -8,6 +9,7 @@ from sentinel_gateway.core.judging import REPLY_TOKENS, SHOWN, Case, agreement, 
 from sentinel_gateway.core.matching import SAME
 from sentinel_gateway.core.routing import Directory, NoRoute, resolve
 from sentinel_gateway.errors import EmbedderDown, UpstreamError
+from sentinel_gateway.pipeline.aside import AT_ONCE, Aside
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
@@ -23,11 +25,12 @@ Ask = Callable[[Case], Awaitable[bool | None]]
 
 
 class Judge:
-    """The first two judges; `ask` is the third, if there is one. An error is an open case."""
+    """The first two judges, whose rules are asked `aside`; `ask` is the third, if there is one. An error is an open case."""
 
-    def __init__(self, embedder: Embedder, ask: Ask | None) -> None:
+    def __init__(self, embedder: Embedder, ask: Ask | None, aside: Aside = AT_ONCE) -> None:
         self._embedder = embedder
         self._ask = ask
+        self._aside = aside
 
     def __repr__(self) -> str:
         return f"<Judge {self._embedder!r} then {self._ask!r}>"
@@ -39,18 +42,20 @@ class Judge:
 
     async def agree(self, case: Case) -> bool | None:
         """The same by texts and meanings alone: it costs no money."""
-        if equal(case.fresh, case.stored):
+        if await self._aside(partial(equal, case.fresh, case.stored)):
             return True
         return await self._by_meaning(lead(case.fresh), lead(case.stored))
 
     async def _by_meaning(self, fresh: str, stored: str) -> bool | None:
-        if fresh == stored:
-            return agreement(fresh, stored, SAME)
+        cosine = SAME if fresh == stored else await self._cosine(fresh, stored)
+        return None if cosine is None else await self._aside(partial(agreement, fresh, stored, cosine))
+
+    async def _cosine(self, fresh: str, stored: str) -> float | None:
         try:
             one, other = await self._embedder.embed([fresh, stored])
         except EmbedderDown:
             return None
-        return None if one is None or other is None else agreement(fresh, stored, float(one @ other))
+        return None if one is None or other is None else float(one @ other)
 
 
 class ModelJudge:

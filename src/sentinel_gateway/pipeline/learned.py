@@ -77,7 +77,7 @@ def read(kept: bytes) -> State | None:
 
 
 def _cut(mapping: dict[Any, Any]) -> Iterator[dict[Any, Any]]:
-    items = iter(mapping.items())
+    items = iter(list(mapping.items()))  # in one step of the interpreter: its owner goes on changing it
     while piece := dict(islice(items, PIECE)):
         yield piece
 

@@ -7,15 +7,18 @@ it worth a vector. That request embeds itself together with a few that wait; the
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
 from sentinel_gateway.core.caching import Entry, Head, Hit, Step
+from sentinel_gateway.core.confidence.rarity import Rarity
 from sentinel_gateway.core.explanation import Explanation, candidate
 from sentinel_gateway.core.identity import Question
-from sentinel_gateway.core.matching import BELOW_THRESHOLD, NO_NEIGHBOUR, Bar, Neighbour, Thresholds, objection, ranked
+from sentinel_gateway.core.matching import BELOW_THRESHOLD, NO_NEIGHBOUR, Bar, Neighbour, Thresholds, Verdict, first_fit, ranked
 from sentinel_gateway.errors import EmbedderDown, StoreDown
+from sentinel_gateway.pipeline.aside import AT_ONCE, Aside
 from sentinel_gateway.pipeline.evidence import Evidence
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
@@ -47,6 +50,7 @@ class Semantic:
         self.evidence = evidence
         self.index = index
         self.embedder = embedder
+        self.aside: Aside = AT_ONCE if evidence is None else evidence.calibration.aside
         self._tiers = tiers
         self._behind: dict[str, asyncio.Task[None]] = {}
         """Scopes in which more questions wait for a vector than one request can make."""
@@ -85,17 +89,34 @@ class Semantic:
         bar, limit = self._bar(plan, journey), plan.request.token_limit
         if journey.wish.explain:
             journey.explanation = await self._explained(question, bar, plan, journey)
-        miss: Step | None = None
-        for near in neighbours:
-            journey.similarity = journey.similarity or near.similarity
-            reason = objection(question.text, near, threshold=bar.similarity, token_limit=limit)
-            found = await self._fetch(near.head, question, journey) if reason is None else _passed(reason)
-            await asyncio.sleep(0)  # the guards take some tenths of a millisecond each: let others go on
-            if isinstance(found, Entry):
-                journey.similarity = near.similarity
-                return await self._sure_enough(Hit(found, "vector", near.similarity), near, bar, question, journey)
-            miss = miss or found
+        if neighbours:
+            journey.similarity = neighbours[0].similarity
+        rarity = self._rarity(journey)
+        rest, miss = neighbours, None
+        while rest:
+            verdict = await self._judged(question.text, rest, bar, limit, rarity)
+            for near, reason in zip(rest, verdict.reasons, strict=False):
+                found = await self._fetch(near.head, question, journey) if reason is None else _passed(reason)
+                if isinstance(found, Entry):
+                    journey.similarity = near.similarity
+                    hit = Hit(found, "vector", near.similarity)
+                    return self._sure_enough(hit, near, bar, verdict.words, journey)
+                miss = miss or found
+            rest = rest[len(verdict.reasons) :]
         return miss or _passed(NO_NEIGHBOUR)
+
+    async def _judged(
+        self, text: str, neighbours: list[Neighbour], bar: Bar, token_limit: int | None, rarity: Rarity | None
+    ) -> Verdict:
+        """What the rules say, up to the first that fits. Where none is near enough, nothing more is asked."""
+        ask = partial(first_fit, text, neighbours, threshold=bar.similarity, token_limit=token_limit, rarity=rarity)
+        return ask() if neighbours[0].similarity < bar.similarity else await self.aside(ask)
+
+    def _rarity(self, journey: Journey) -> Rarity | None:
+        """How much words tell; None where nobody asks how sure it is: who has set a threshold asks for similarity alone."""
+        if self.evidence is None or journey.wish.similarity_threshold is not None:
+            return None
+        return self.evidence.calibration.rarity(journey.realm)
 
     def _bar(self, plan: Plan, journey: Journey) -> Bar:
         """What an answer has to reach for this caller."""
@@ -108,13 +129,10 @@ class Semantic:
         journey.stricter = thresholds.budgets.stricter(model=model, namespace=namespace, key=(id_, allowed))
         return self.evidence.calibration.bar(journey.realm, journey.wish, thresholds, budget)
 
-    async def _sure_enough(self, hit: Hit, near: Neighbour, bar: Bar, question: Question, journey: Journey) -> Hit | Step:
-        """Who has set a threshold has asked for similarity, and nothing else."""
-        if self.evidence is None or journey.wish.similarity_threshold is not None:
+    def _sure_enough(self, hit: Hit, near: Neighbour, bar: Bar, words: tuple[float, ...] | None, journey: Journey) -> Hit | Step:
+        if self.evidence is None or words is None:
             return replace(hit, confidence=hit.similarity)
-        weighed = self.evidence.calibration.weigh(journey.realm, question.text, near, journey.neighbours)
-        await asyncio.sleep(0)  # as above
-        journey.weighed = weighed
+        weighed = journey.weighed = self.evidence.calibration.weighed(journey.realm, near, journey.neighbours, words)
         if bar.fails(weighed.confidence):
             return _passed(BELOW_THRESHOLD)
         return replace(hit, confidence=hit.similarity if bar.confidence is None else weighed.confidence)
@@ -152,10 +170,10 @@ class Semantic:
             told: float | None = None
             if self.evidence is not None and bar.confidence is not None:
                 calibration, near_by = self.evidence.calibration, journey.neighbours
-                told = calibration.weigh(journey.realm, question.text, near, near_by, objecting=None).confidence
-                await asyncio.sleep(0)  # as above
-            candidates.append(candidate(question.text, near, bar, token_limit=plan.request.token_limit, confidence=told))
-            await asyncio.sleep(0)
+                told = (await calibration.weigh(journey.realm, question.text, near, near_by, objecting=None)).confidence
+            limit = plan.request.token_limit
+            rule = partial(candidate, question.text, near, bar, token_limit=limit, confidence=told)
+            candidates.append(await self.aside(rule))
         return Explanation(bar, tuple(candidates))
 
     async def _embed_all(self, scope: str) -> None:

@@ -1,24 +1,12 @@
 """What a miss teaches: its fresh answer is held against the stored ones around it, beside the path and without a provider."""
 
-import asyncio
-
 from sentinel_gateway.core.caching import Hit, Wish
 from sentinel_gateway.core.evidence import Study
-from sentinel_gateway.core.guards import veto
 from sentinel_gateway.core.judging import Case, said
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.streaming import stored_fields
 from sentinel_gateway.pipeline.judging import Judge
 from sentinel_gateway.pipeline.tiers import Tiers
-
-
-async def candidate(study: Study, least: float) -> Neighbour | None:
-    """The one that comes into question at all: the nearest, from that similarity on, that no guard objects to."""
-    for near in study.neighbours:
-        if near.similarity >= least and veto(study.question.text, near.head.text) is None:
-            return near
-        await asyncio.sleep(0)  # as on the path
-    return None
 
 
 async def compared(study: Study, fresh: str, judge: Judge, tiers: Tiers, least: float) -> dict[str, bool]:

@@ -61,5 +61,5 @@ class Kinship:
         return right if 2 * against - len(voices) < OUTVOTED else not right
 
     def verdicts(self) -> dict[str, dict[str, bool]]:
-        """All of them, each from both sides: to be encoded, not changed, for to copy thousands would hold others up."""
-        return dict(self._verdicts)
+        """All of them, each from both sides; not a copy, for to make one of thousands would hold others up."""
+        return self._verdicts

@@ -105,7 +105,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """A learner, to be kept. It shares with its learner what that may change as long as nobody else reads it."""
+    """A learner, to be kept. Its mappings are the learner's own, which goes on changing them: each is to be read in one step."""
 
     fit: Fit
     blocks: tuple[Block, ...]
@@ -226,7 +226,7 @@ class Learner:
     def state(self) -> State:
         """All of it, with what has come in since the last refit."""
         kin, counts = self.kinship.verdicts(), self.rarity.counts()
-        return State(self.fit, self._window.blocks(), dict(self._standings), kin, dict(self._arounds), counts)
+        return State(self.fit, self._window.blocks(), self._standings, kin, self._arounds, counts)
 
     @classmethod
     def restore(cls, state: State, prior: Prior | None = None, pace: Pace | None = None, *, key: bytes = b"") -> Self:
@@ -237,8 +237,8 @@ class Learner:
             learner.rarity = Rarity(state.counts, most=learner.pace.words, key=key)
             learner.kinship = Kinship(state.kinship, most=learner.pace.entries)
             learner._window = Window(learner.pace.window, state.blocks)
-            learner._standings.update(state.standings)
-            learner._arounds.update(state.arounds)
+            learner._standings = state.standings
+            learner._arounds = state.arounds
         return learner
 
     def _standing(self, entry: str) -> float:
