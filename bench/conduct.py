@@ -1,7 +1,8 @@
 """What a caller gets when a provider misbehaves, and whom the gateway asked: `python -m bench.conduct`.
 
-Each scenario is a provider that fails in one way, always. It is asked for whole answers and for streams: once with a second
-target beside it that is well, once alone. All of them at once, in one gateway as it comes, but for shorter deadlines.
+Each scenario is a provider that fails in one way, always. It is asked for whole answers, for streams, and for streams that are
+withheld to their end: once with a second target beside it that is well, once alone. All of them at once, in one gateway as it
+comes, but for shorter deadlines.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import aiohttp
 import msgspec
@@ -29,9 +30,12 @@ IDLE: Final = 0.8
 LATEST: Final = 12.0
 """Seconds: three attempts, each with its deadline, the pauses between them, and what a busy machine adds."""
 ATTEMPTS: Final = 3
+ASKED_FOR: Final = {"whole": "a whole answer", "stream": "a stream", "withheld": "a stream, withheld"}
 QUESTION: Final = "What do you do when it fails?"
 SETTLE_SECONDS: Final = 0.5
 
+Form = Literal["whole", "stream", "withheld"]
+"""What is asked for: a whole answer, a stream, or one with `x-recovery: buffered`."""
 Want = Literal["second", "own", "refused", "cut"]
 """The second target's answer; the failing one's own, as it is; its refusal, as it is; a stream that says that it broke off."""
 
@@ -53,6 +57,12 @@ class Scenario(msgspec.Struct, frozen=True):
     fault: str = ""
     url: str = ""
 
+    def case(self, form: Form) -> Case:
+        """What is wanted. What would be told of a stream that breaks off is mended where it is withheld."""
+        if form == "whole":
+            return self.whole
+        return MENDED.get(self.stream, self.stream) if form == "withheld" else self.stream
+
     @property
     def provider(self) -> str:
         """A name that a configuration takes."""
@@ -65,6 +75,7 @@ LIMITED: Final = Case("second", 429, "rate_limit_exceeded")
 CUT: Final = Case("cut", 200, "upstream_error")
 SILENT: Final = Case("cut", 200, "upstream_timeout")
 OWN: Final = Case("own", 200, "")
+MENDED: Final = {CUT: BROKEN, SILENT: LATE}
 
 SCENARIOS: Final = (
     Scenario("429 with Retry-After", LIMITED, LIMITED, "err=429;retry_after=1"),
@@ -104,16 +115,16 @@ class Row(msgspec.Struct, frozen=True):
     """One answer beside what was wanted. `trace` are the attempts in their order."""
 
     scenario: str
-    stream: bool
+    form: Form
     alone: bool
     problem: str
     got: Got
     trace: Sequence[str]
 
 
-def judge(got: Got, case: Case, *, stream: bool, alone: bool, attempts: int) -> str:
+def judge(got: Got, case: Case, *, form: Form, alone: bool, attempts: int) -> str:
     """What is wrong with it; empty if nothing is."""
-    whole = got.status == 200 and not got.code and got.done == stream  # noqa: PLR2004 - OK
+    whole = got.status == 200 and not got.code and got.done == (form != "whole")  # noqa: PLR2004 - OK
     if got.seconds > LATEST:
         return f"it took {got.seconds:.1f} s"
     if attempts > ATTEMPTS:
@@ -144,11 +155,13 @@ def configuration(upstream: ChaosUpstream) -> Mapping[str, Any]:
     }
 
 
-async def ask(session: aiohttp.ClientSession, model: str, *, stream: bool) -> Got:
+async def ask(session: aiohttp.ClientSession, model: str, *, form: Form) -> Got:
     """One answer, and whether it is in the cache afterwards."""
-    body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": f"{QUESTION} {stream}"}]}
+    stream = form != "whole"
+    body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": f"{QUESTION} {form}"}]}
+    headers = {"x-recovery": "buffered"} if form == "withheld" else {}
     start = time.monotonic()
-    async with session.post("/v1/chat/completions", json=body) as response:
+    async with session.post("/v1/chat/completions", json=body, headers=headers) as response:
         raw = await response.read()
     seconds = time.monotonic() - start
     async with session.post("/v1/chat/completions", json=body, headers={"cache-control": "only-if-cached"}) as again:
@@ -177,7 +190,8 @@ def traces(log: str) -> Mapping[str, list[str]]:
     for line in lines:
         if line["event"] == "target_failed":
             target, outcome = line["target"].partition("/")[2], line["outcome"]
-            found[line["sentinel_id"]].append(f"{target}: {outcome} ({line['error']}, {line['seconds']:.2f} s)")
+            lost = f", {line['tokens']} tokens" if line["tokens"] else ""
+            found[line["sentinel_id"]].append(f"{target}: {outcome} ({line['error']}, {line['seconds']:.2f} s{lost})")
     for line in lines:
         if line["event"] == "request" and line["attempts"] > len(found[line["sentinel_id"]]):
             target = line["target"].partition("/")[2]
@@ -205,25 +219,25 @@ def gateway(upstream: ChaosUpstream, folder: Path, more: Mapping[str, str]) -> I
 
 
 async def score(folder: Path, scenarios: Sequence[Scenario] = SCENARIOS, **more: str) -> list[Row]:
-    """Every scenario, whole and streamed, beside another target and alone. `more`: variables of the gateway's environment."""
+    """Every scenario in every form, beside another target and alone. `more`: variables of the gateway's environment."""
     async with ChaosUpstream() as upstream:
         with gateway(upstream, folder, more) as (process, port):
             await asyncio.to_thread(process.wait_until_ready, port)
             async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-                cases = [(one, stream, alone) for one in scenarios for stream in (False, True) for alone in (False, True)]
+                cases = [(one, form, alone) for one in scenarios for form in get_args(Form) for alone in (False, True)]
                 answers = await asyncio.gather(
                     *(
-                        ask(session, f"{one.provider}/first" if alone else f"{one.provider}-beside", stream=stream)
-                        for one, stream, alone in cases
+                        ask(session, f"{one.provider}/first" if alone else f"{one.provider}-beside", form=form)
+                        for one, form, alone in cases
                     )
                 )
                 await asyncio.sleep(SETTLE_SECONDS)  # the log is written behind the answers
     told = traces((folder / "conduct.log").read_text())
     rows = []
-    for (one, stream, alone), got in zip(cases, answers, strict=True):
+    for (one, form, alone), got in zip(cases, answers, strict=True):
         trace = told.get(got.sentinel_id, [])
-        problem = judge(got, one.stream if stream else one.whole, stream=stream, alone=alone, attempts=len(trace))
-        rows.append(Row(one.name, stream, alone, problem, got, trace))
+        problem = judge(got, one.case(form), form=form, alone=alone, attempts=len(trace))
+        rows.append(Row(one.name, form, alone, problem, got, trace))
     return rows
 
 
@@ -237,7 +251,7 @@ def report(rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        what, where = "a stream" if row.stream else "a whole answer", "nobody" if row.alone else "another"
+        what, where = ASKED_FOR[row.form], "nobody" if row.alone else "another"
         ending = row.problem or row.got.code or f"answer of {row.got.model}"
         mark = "FAILED: " if row.problem else ""
         trace = "; ".join(row.trace)

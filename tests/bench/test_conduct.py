@@ -14,11 +14,14 @@ QUICK = [one for one in SCENARIOS if one.name not in TAKE_TIME]
 @pytest.mark.parametrize("scenarios", [QUICK, pytest.param(SCENARIOS, marks=pytest.mark.long)], ids=["quick", "all"])
 async def test_every_scenario_ends_as_it_should(tmp_path, scenarios):
     rows = await score(tmp_path, scenarios)
-    assert len(rows) == 4 * len(scenarios)
+    assert len(rows) == 6 * len(scenarios)
     assert [row for row in rows if row.problem] == [], report(rows)
     assert all(1 <= len(row.trace) <= ATTEMPTS for row in rows), report(rows)
-    beside = {row.scenario: row.trace for row in rows if not row.alone and not row.stream}
+    beside = {row.scenario: row.trace for row in rows if not row.alone and row.form == "whole"}
     assert [attempt.split(" (")[0] for attempt in beside["503"]] == ["first: broken", "second: answered"]
+    (withheld,) = [row.trace for row in rows if (row.scenario, row.form, row.alone) == ("cut mid-stream", "withheld", False)]
+    assert withheld[0].endswith(" tokens)"), "what was said in vain is accounted for"
+    assert withheld[1:] == ["second: answered"]
 
 
 @pytest.mark.long

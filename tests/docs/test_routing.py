@@ -10,6 +10,7 @@ from sentinel_gateway import rules
 from sentinel_gateway.core.record import Ending
 from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.standing import RESERVE, StandingRules
+from sentinel_gateway.pipeline.recovery import WITHHELD_BYTES
 from sentinel_gateway.settings.load import load
 from sentinel_gateway.settings.targets import ModelSettings
 from tests.process.conftest import serve
@@ -58,4 +59,10 @@ def test_the_curls_work(serve) -> None:
     script = script.replace("http://127.0.0.1:8080", server.base_url).replace("curl ", "curl -s ")
     script = f"export SENTINEL_ADMIN_KEY={ADMIN}\n{script}"
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=30, check=True).stdout
-    assert [json.loads(line) for line in said.replace("}{", "}\n{").splitlines()] == [{"targets": []}, {"closed": []}]
+    stream, _, documents = said.partition("data: [DONE]\n\n")
+    assert stream.count('"role":"assistant"') == 1
+    assert [json.loads(line) for line in documents.replace("}{", "}\n{").splitlines()] == [{"targets": []}, {"closed": []}]
+
+
+def test_what_is_withheld_at_most_is_told() -> None:
+    assert f"Up to {WITHHELD_BYTES >> 20} MiB are withheld" in PAGE

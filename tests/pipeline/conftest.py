@@ -33,7 +33,7 @@ from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.spending import Spending
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import IdempotencyStore, Provider, VectorIndex, World
+from sentinel_gateway.ports import Embedder, IdempotencyStore, Provider, VectorIndex, World
 from tests.fakes import (
     FakeBulletin,
     FakeClock,
@@ -77,6 +77,7 @@ class Path:
         standing: StandingRules = CALM,
         sleep: Callable[[float], Awaitable[None]] | None = None,
         aliases: dict[str, Route] = ALIASES,
+        embedder: Embedder | None = None,
     ) -> None:
         self.clock, self.events = FakeClock(), FakeEvents()
         self.near, self.far = FakeNear(), far if isinstance(far, FakeFar) else FakeFar()
@@ -100,7 +101,7 @@ class Path:
             Evidence(kept, self.tiers, self.embedder, spending, clock=self.clock, chance=self._draw) if judged else None
         )
         limits = Thresholds(usual=0.95, least=0.7)
-        self.semantic = Semantic(index, self.embedder, self.tiers, limits, self.evidence) if index else None
+        self.semantic = Semantic(index, embedder or self.embedder, self.tiers, limits, self.evidence) if index else None
         self._fleet = fleet
         self.slept: list[float] = []
         world = World(self.clock, sleep or self._sleep, self._draw, self.events)

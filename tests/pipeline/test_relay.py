@@ -67,6 +67,18 @@ async def test_a_stream_that_is_left_is_recorded_with_what_was_asked_and_heard(p
     assert (attempt.prompt_tokens, attempt.completion_tokens) == (journey.prompt_tokens, journey.completion_tokens) == (7, 2)
 
 
+async def test_a_stream_that_is_left_after_its_last_word_is_billed_as_well(path):
+    journey = path.journey()
+    path.first.replies.append(FakeStream(ROLE, WORD, END, asyncio.Event(), USED))
+    live = await path.handle(question(stream=True), journey)
+    async with aclosing(live.payloads()) as batches:
+        for _ in range(3):
+            await anext(batches)
+    await path.pipeline.close(live, journey)
+    (attempt,) = path.events.attempts
+    assert (attempt.ending, attempt.completion_tokens, journey.completion_tokens) == ("answered", 3, 3)
+
+
 async def test_the_usage_chunk_is_only_for_those_who_asked(path):
     upstream = await stream(path, ROLE, WORD, END, USED)
     assert path.said == raws(ROLE, WORD, END)

@@ -75,7 +75,7 @@ def test_an_attempt_leaves_a_line_where_the_provider_failed_us(output: Output, o
     """What a request asked for wrongly, and who left, is told on the line of the request."""
     metrics, log = Metrics("1"), open_log()
     error = "" if ending in {"answered", "left"} else "what_it_was"
-    attempt = Attempt("s-1", "a/b", 2, 7.0, stream=True, ending=ending, error=error, seconds=0.25)
+    attempt = Attempt("s-1", "a/b", 2, 7.0, stream=True, ending=ending, error=error, seconds=0.25, completion_tokens=3)
     Telemetry(metrics, log, lambda: 7.0).attempted(attempt)
     log.close()
     lines = decoded(output.rest().splitlines())
@@ -84,10 +84,8 @@ def test_an_attempt_leaves_a_line_where_the_provider_failed_us(output: Output, o
         assert lines == []
     else:
         (line,) = lines
-        told = {
-            name: line[name] for name in ("level", "event", "target", "error", "outcome", "attempt", "seconds", "sentinel_id")
-        }
-        assert list(told.values()) == ["warning", "target_failed", "a/b", error, ending, 2, 0.25, "s-1"]
+        names = ("level", "event", "target", "error", "outcome", "attempt", "seconds", "tokens", "sentinel_id")
+        assert [line[name] for name in names] == ["warning", "target_failed", "a/b", error, ending, 2, 0.25, 3, "s-1"]
 
 
 def test_a_refused_request_is_counted_and_logged_as_of_now(output: Output, open_log: Open) -> None:

@@ -48,6 +48,9 @@ def test_who_asks_nothing_gets_the_usual(headers):
         ({"x_similarity_threshold": "0.95"}, Wish(similarity_threshold=0.95)),
         ({"x_similarity_threshold": "1"}, Wish(similarity_threshold=1.0)),
         ({"x_similarity_threshold": "1.000000"}, Wish(similarity_threshold=1.0)),
+        ({"x_recovery": "buffered"}, Wish(buffered=True)),
+        ({"x_recovery": " Buffered "}, Wish(buffered=True)),
+        ({"x_recovery": "none"}, Wish()),
         ({"cache_control": "no-cache"}, Wish(read=False)),
         ({"cache_control": "No-Cache"}, Wish(read=False)),
         ({"cache_control": "no-store"}, Wish(write=False)),
@@ -88,6 +91,7 @@ BAD: dict[str, list[str]] = {
         ",".join("a" * 17),
     ],
     "x-similarity-threshold": ["", "1.1", "-0.1", "2", "0.", ".5", "0,9", "1.0000001", "0.1234567", "nan", "95%", "00.5", "1e-1"],
+    "x-recovery": ["", "true", "1", "buffer", "buffered, none", "restart"],
     "cache-control": [
         "max-age",
         "max-age=",

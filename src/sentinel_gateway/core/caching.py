@@ -44,7 +44,7 @@ Why = Literal[
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """What the caller asks of the cache, by headers or in the body."""
+    """What the caller asks of the cache, and of a provider's stream, by headers or in the body."""
 
     read: bool = True
     write: bool = True
@@ -63,6 +63,8 @@ class Wish(msgspec.Struct, frozen=True):
     explain: bool = False
     similarity_threshold: float | None = None
     """The least similarity, 0 to 1, with which a stored answer may serve; None leaves it to the gateway."""
+    buffered: bool = False
+    """`x-recovery: buffered`: nothing of a provider's stream before its end is here, so that a cut one can be begun anew."""
 
     @property
     def stalest(self) -> float:

@@ -45,6 +45,10 @@ class Try:
         """The stream's first chunks are here."""
         self._attempt.first_token_seconds = self._circuits.world.clock() - self._attempt.at
 
+    def spent(self, usage: Usage) -> None:
+        """So much was generated, whatever comes of it."""
+        self._attempt.prompt_tokens, self._attempt.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+
     def answered(self, usage: Usage | None) -> None:
         """All of the answer is here."""
         attempt, standing = self._attempt, self._standing
@@ -81,7 +85,7 @@ class Try:
         now = world.clock()
         attempt.seconds = now - attempt.at
         if usage is not None:
-            attempt.prompt_tokens, attempt.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+            self.spent(usage)
         if self._standing is not None:
             self._standing.leave()
         world.events.attempted(attempt)

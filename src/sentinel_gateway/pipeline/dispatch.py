@@ -1,6 +1,6 @@
 """Ask the providers: whom, when and how often says `core/retrying.py`, in which order `core/choosing.py`.
 
-Nothing is asked again, or of another, once a stream has said its first word.
+Nothing is asked again, or of another, once a stream has said its first word; unless nobody has heard it (`recovery.py`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -57,6 +57,11 @@ class OpenStream:
         else:
             self._try.left(usage)
 
+    async def give_up(self, spent: Usage) -> None:
+        """It broke off before anybody was told of it, after so much: what came of the attempt is its asker's to say."""
+        self._try.spent(spent)
+        await self.close()
+
     async def close(self) -> None:
         """Let go of the upstream connection; may be called twice."""
         await self._closing.aclose()
@@ -82,6 +87,10 @@ class Dispatch:
     def open_stream(self, plan: Plan, journey: Journey) -> Awaitable[OpenStream]:
         """A stream with its first chunks; raises the last target's `UpstreamError` when none begins."""
         return self._ask(self._open, plan, journey, stream=True)
+
+    def read_stream(self, plan: Plan, journey: Journey, read: Callable[[OpenStream], Awaitable[Answered]]) -> Awaitable[Answered]:
+        """What `read` makes of a stream that has begun: what it raises, the attempt has failed with, and the next is made."""
+        return self._ask(partial(self._open_and_read, read), plan, journey, stream=True)
 
     def embed(self, plan: Plan, journey: Journey) -> Awaitable[Embedded]:
         """Vectors for what is asked; raises the last target's `UpstreamError` when all fail."""
@@ -150,6 +159,16 @@ class Dispatch:
 
     def _open(self, target: Target, call: UpstreamCall) -> Callable[[Try], Awaitable[OpenStream]]:
         return partial(self._begin, target, self._providers[target.provider].open_stream(call))
+
+    def _open_and_read(
+        self, read: Callable[[OpenStream], Awaitable[Answered]], target: Target, call: UpstreamCall
+    ) -> Callable[[Try], Awaitable[Answered]]:
+        begin = self._open(target, call)
+
+        async def ask(one: Try) -> Answered:
+            return await read(await begin(one))
+
+        return ask
 
     async def _begin(self, target: Target, opening: Awaitable[ChunkStream], one: Try) -> OpenStream:
         async with AsyncExitStack() as closing:

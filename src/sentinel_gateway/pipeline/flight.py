@@ -56,6 +56,8 @@ class Flight:
             self._error = exc
         if isinstance(self._opened, Relay):
             self._relay = self._opened
+            for batch in self._relay.withheld:
+                self._keep(batch)
         else:
             self._end()
         self._wake()
@@ -169,7 +171,10 @@ class Flight:
 
 
 class Flights:
-    """Those in the air that can be joined, by the exact key. `stale` tells of a journey whether its answer was cleared since."""
+    """Those in the air that can be joined, by the exact key and whether they are withheld.
+
+    `stale` tells of a journey whether its answer was cleared since.
+    """
 
     def __init__(self, stale: Callable[[Journey], bool] = lambda _: False) -> None:
         self._by_key: dict[str, Flight] = {}
@@ -181,21 +186,26 @@ class Flights:
     def find(self, plan: Plan, journey: Journey) -> Flight | None:
         """The flight that brings what is asked for. Who will have no stored answer gets none of somebody else's.
 
-        Nor does anybody get one that was asked for before a clear.
+        Nor does anybody get one that was asked for before a clear, or one that is withheld, or isn't, against its wish.
         """
-        flight = self._by_key.get(plan.key) if _joins(journey) else None
+        flight = self._by_key.get(_name(plan, journey)) if _joins(journey) else None
         return None if flight is None or self._stale(flight.journey) else flight
 
     def launch(self, plan: Plan, journey: Journey, open_: Open, *, alone: bool = False) -> Flight:
         """A new flight; unless it flies `alone`, others can join it if its answer may be kept for them as well."""
         flight = Flight(plan, journey, open_, on_end=self._forget)
         if not alone and shares(journey):
-            self._by_key[plan.key] = flight
+            self._by_key[_name(plan, journey)] = flight
         return flight
 
     def _forget(self, flight: Flight) -> None:
-        if self._by_key.get(flight.plan.key) is flight:
-            del self._by_key[flight.plan.key]
+        name = _name(flight.plan, flight.journey)
+        if self._by_key.get(name) is flight:
+            del self._by_key[name]
+
+
+def _name(plan: Plan, journey: Journey) -> str:
+    return f"{plan.key} buffered" if journey.wish.buffered else plan.key
 
 
 def shares(journey: Journey) -> bool:

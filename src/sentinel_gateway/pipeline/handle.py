@@ -10,6 +10,7 @@
               or another node?                       what it brings                      fleet.py
     dispatch  ask the providers                      `Completion` or an open stream      dispatch.py
     relay     pass a stream on, fold it beside       chunks as they come                 relay.py
+              or withhold it to its end, if asked    the next attempt, where it breaks   recovery.py
     settle    may the answer be kept, how long?      `Store`, or `NotStorable` and why   settle.py
 
 Each step adds one concern and hands a typed value to the next; what a request has met stands in its `Journey`.
@@ -33,7 +34,7 @@ from sentinel_gateway.core.identity import Question, last_words
 from sentinel_gateway.core.tokens import BYTES_PER_TOKEN
 from sentinel_gateway.errors import ModelNotFound, NotCached, RequestError, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission
-from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.dispatch import Dispatch, OpenStream
 from sentinel_gateway.pipeline.fleet import Brought, Fleet
 from sentinel_gateway.pipeline.flight import Flight, Flights, shares
 from sentinel_gateway.pipeline.idempotency import Idempotency, Work
@@ -41,6 +42,7 @@ from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Estimate, end_user
 from sentinel_gateway.pipeline.lookup import look_far, look_further, look_near, told
 from sentinel_gateway.pipeline.plan import Plan, Planner
+from sentinel_gateway.pipeline.recovery import withhold
 from sentinel_gateway.pipeline.relay import Relay
 from sentinel_gateway.pipeline.reply import Cached, Live, Reply, Whole
 from sentinel_gateway.pipeline.semantic import Semantic
@@ -189,12 +191,13 @@ class Pipeline:
         return True
 
     def _book(self, plan: Plan, journey: Journey, usage: Usage | None, *, heard: int = 0) -> None:
-        """What was reserved has come to this; where nobody tells the usage, to no less than the tokens that were `heard`."""
+        """What was reserved has come to this, and to what was lost; untold, to no less than the tokens that were `heard`."""
         grant = journey.grant
         if grant is not None and (reserved := grant.reserved) is not None:
             bounded = plan.request.token_limit is not None
             untold = max(reserved, heard) if bounded else reserved + heard
-            booking = asyncio.create_task(grant.settle(untold if usage is None else usage.total_tokens))
+            actual = journey.lost + (untold if usage is None else usage.total_tokens)
+            booking = asyncio.create_task(grant.settle(actual))
             self._booking.add(booking)
             booking.add_done_callback(self._booking.discard)
 
@@ -224,9 +227,11 @@ class Pipeline:
             if not live:
                 completion = opened if isinstance(opened, Completion) else _put_together(await flight.answer())
         finally:
-            flight.tell(journey)
-            if not live:
-                await flight.leave()
+            try:
+                if not live:
+                    await flight.leave()
+            finally:
+                flight.tell(journey)
         if live:
             return Live(plan, flight)
         if completion is None:  # too long to be put together from the stream that another asked for
@@ -252,17 +257,22 @@ class Pipeline:
     async def _ask(self, plan: Plan, journey: Journey) -> Completion | Relay:
         try:
             if plan.request.stream:
-                opened = await self._dispatch.open_stream(plan, journey)
-                settle = partial(self._settle_stream, plan, journey)
-                bound = self._settlement.max_bytes
-                return Relay(opened, plan.request, max_bytes=bound, settle=settle, asked=_asked(plan, journey))
+                relay = partial(self._relay, plan, journey)
+                if journey.wish.buffered:
+                    return await self._dispatch.read_stream(plan, journey, partial(withhold, relay, journey))
+                return relay(await self._dispatch.open_stream(plan, journey))
             completion = await self._dispatch.complete(plan, journey)
-        except Exception:  # a fault of ours as well: nothing came of what was reserved
-            self._book(plan, journey, NOTHING)
+        except BaseException as exc:
+            if journey.lost or isinstance(exc, Exception):  # a fault of ours as well: no more came of what was reserved
+                self._book(plan, journey, NOTHING)
             raise
         self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
         self._book(plan, journey, completion.answer.usage, heard=len(completion.raw) // BYTES_PER_TOKEN)
         return completion
+
+    def _relay(self, plan: Plan, journey: Journey, opened: OpenStream) -> Relay:
+        settle, bound = partial(self._settle_stream, plan, journey), self._settlement.max_bytes
+        return Relay(opened, plan.request, max_bytes=bound, settle=settle, asked=_asked(plan, journey))
 
     def _settle_stream(self, plan: Plan, journey: Journey, relay: Relay) -> None:
         self._settlement.answered(plan, journey, relay.proven(), relay.usage)

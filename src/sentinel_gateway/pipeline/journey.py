@@ -45,6 +45,8 @@ class Journey(Record, kw_only=True):
     """What stood near the question, if the caller wants to be told and anything was compared."""
     miss: Miss | None = None
     kept: Store | NotStorable | None = None
+    lost: int = 0
+    """Tokens of streams that were withheld and broke off (`recovery.py`): what was spent beside the answer."""
     epoch: int = 0
     upstream_started: float = 0.0
     upstream_ended: float = 0.0

@@ -35,11 +35,14 @@ class Relay:
         self, opened: OpenStream, request: ChatRequest, *, max_bytes: int, settle: Callable[["Relay"], None], asked: int = 0
     ) -> None:
         self._opened = opened
+        self._at_end = False
         self._settled = False
         self._asked = asked
         self._on_settle = [settle]
         self.heard = 0
         """Chunks that came: about as many tokens, where the provider tells no usage."""
+        self.withheld: list[Batch] = []
+        """What came before its first passenger was told of it."""
         self.error: Exception | None = None
         """What the stream ended in; whoever draws it writes it down."""
         self.fold = Fold(expected=request.choices, max_bytes=max_bytes)
@@ -52,11 +55,29 @@ class Relay:
         """The chunks that came since, to be taken; `StopAsyncIteration` at the end. Cancelled, it loses nothing."""
         return self._opened.next()
 
+    async def withhold(self, most: int) -> None:
+        """Keep what comes to the stream's end, or until it is more than so many bytes; raises what it breaks off with.
+
+        What is withheld is dropped then, and the upstream connection let go.
+        """
+        size = 0
+        try:
+            while size <= most:
+                batch = self.take(await self.next())
+                self.withheld.append(batch)
+                size += batch.size
+        except StopAsyncIteration:
+            self._prove()
+
     def end(self) -> None:
         """That was all; raises `UpstreamBroken` where the stream was cut."""
+        self._prove()
+        self._settle()
+
+    def _prove(self) -> None:
+        self._at_end = True
         if not self._opened.finished and not self.fold.finished:
             raise UpstreamBroken("The provider's stream was cut before its end: what came is incomplete.", failure="io_error")
-        self._settle()
 
     def take(self, chunks: list[Chunk]) -> Batch:
         """Fold the chunks that came, and make them ready to be passed on."""
@@ -79,11 +100,13 @@ class Relay:
 
     @property
     def usage(self) -> Usage | None:
-        """As the provider told it; of a stream that did not come to its end about what was asked and heard: it is billed."""
-        told = self.fold.usage
-        if told is not None or self._whole:
-            return told
-        return Usage(self._asked, self.heard, self._asked + self.heard)
+        """As the provider told it; of a stream that was not read to its end what it has cost so far: it is billed."""
+        return self.fold.usage if self._whole and self._at_end else self.spent
+
+    @property
+    def spent(self) -> Usage:
+        """What it has cost so far, as the provider told it; else about what was asked and heard."""
+        return self.fold.usage or Usage(self._asked, self.heard, self._asked + self.heard)
 
     @property
     def _whole(self) -> bool:

@@ -38,7 +38,8 @@ class Settlement:
     def answered(self, plan: Plan, journey: Journey, answer: Answer | NotStorable, usage: Usage | None) -> None:
         """Count the tokens and keep the answer if it may be kept; a stream may have shown already that it may not."""
         if usage is not None:
-            journey.prompt_tokens, journey.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+            journey.prompt_tokens += usage.prompt_tokens  # beside what was lost before
+            journey.completion_tokens += usage.completion_tokens
         if self._evidence is not None:
             self._evidence.answered(journey, answer, usage)
         journey.kept = answer if isinstance(answer, NotStorable) else self._keep(plan, journey, answer)

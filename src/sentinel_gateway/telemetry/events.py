@@ -43,6 +43,7 @@ class Telemetry:
                 outcome=attempt.ending,
                 attempt=attempt.number,
                 seconds=round(attempt.seconds, 6),
+                tokens=attempt.prompt_tokens + attempt.completion_tokens,
                 sentinel_id=attempt.sentinel_id,
             )
 

@@ -1,4 +1,7 @@
-"""The cache in headers: what callers ask for (RFC 9111 and contract section 4), what they are told (RFC 9211). Pure."""
+"""The cache in headers: what callers ask for (RFC 9111 and contract section 4), what they are told (RFC 9211). Pure.
+
+What they ask of streams (`x-recovery`) is read with it: one look tells that most requests ask for nothing.
+"""
 
 import math
 import re
@@ -20,6 +23,7 @@ _SIMILARITY: Final = re.compile(r"0(\.[0-9]{1,6})?|1(\.0{1,6})?")
 STATUSES: Final = 256
 """Values of Cache-Status that are remembered: most misses are told in the same words."""
 _TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
+_RECOVERIES: Final = {"buffered": True, "none": False}
 _DEFAULT: Final = Wish()
 
 ASKING: Final = frozenset(
@@ -31,12 +35,13 @@ ASKING: Final = frozenset(
         b"x-similarity-threshold",
         b"x-cache-explain",
         b"cache-control",
+        b"x-recovery",
     }
 )
 
 
 def read_wish(headers: Mapping[bytes, bytes]) -> Wish:
-    """What the caller asks of the cache; raises `InvalidHeader` naming the header and what would be right."""
+    """What the caller asks for; raises `InvalidHeader` naming the header and what would be right."""
     if ASKING.isdisjoint(headers):
         return _DEFAULT
     directives = _directives(headers)
@@ -55,6 +60,7 @@ def read_wish(headers: Mapping[bytes, bytes]) -> Wish:
         tags=_tags(headers),
         explain=_truth(headers, b"x-cache-explain"),
         similarity_threshold=_threshold(headers),
+        buffered=_buffered(headers),
     )
 
 
@@ -114,6 +120,15 @@ def _threshold(headers: Mapping[bytes, bytes]) -> float | None:
     if not _SIMILARITY.fullmatch(text):
         raise _bad(b"x-similarity-threshold", "a number from 0 to 1, such as 0.95")
     return float(text)
+
+
+def _buffered(headers: Mapping[bytes, bytes]) -> bool:
+    text = _text(headers, b"x-recovery")
+    if text is None:
+        return False
+    if text.lower() not in _RECOVERIES:
+        raise _bad(b"x-recovery", "buffered (a stream comes once its end is proven) or none")
+    return _RECOVERIES[text.lower()]
 
 
 def _directives(headers: Mapping[bytes, bytes]) -> dict[str, str]:
