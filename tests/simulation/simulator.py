@@ -1,4 +1,4 @@
-"""X1, begun: the real path, router, breaker, retries and flights, over providers whose weather changes by a seed.
+"""X1: the real path, router, breaker, retries, recovery, flights and limits, over providers whose weather changes by a seed.
 
     python -m tests.simulation.simulator --seeds 10000
 
@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import hashlib
 import sys
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.caching import TtlRules, Wish
 from sentinel_gateway.core.chat import Chunk
 from sentinel_gateway.core.circuit import PROBE_SECONDS
+from sentinel_gateway.core.limits import Kind
 from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import Directory, Route, Target
 from sentinel_gateway.core.standing import RESERVE, StandingRules, Standings
@@ -40,11 +41,13 @@ from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.handle import Live, Pipeline, Terms
 from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import UpstreamCall, World
 from tests.fakes import FakeBulletin, FakeEvents, FakeNear, completion, spoken
+from tests.simulation.clients import CLIENTS, CROWD, ESTIMATE, FREE, Client, Counted
 from tests.simulation.loop import run
 
 FIRST_BYTE: Final = 20.0
@@ -53,6 +56,8 @@ CALLERS: Final = 30
 ATTEMPTS: Final = 3
 LATEST: Final = ATTEMPTS * FIRST_BYTE + 60.0 + 1.0
 """Each attempt takes no longer than its first byte may, and the last one begins within the patience."""
+SAYING: Final = ATTEMPTS * 6.0
+"""What streams that are withheld take beyond that: their pieces come at most a second apart."""
 NAMES: Final = ("a", "b", "c")
 WEATHER: Final = ("well", "well", "down", "brown", "slow", "limited", "refusing", "breaking")
 ROUTES: Final = {
@@ -77,7 +82,7 @@ class SimulatedStream:
     """Says a text in a few pieces, unless it breaks off."""
 
     def __init__(self, chunks: list[list[Chunk]], pauses: list[float], error: Exception | None) -> None:
-        self._steps = iter([*zip(pauses, chunks, strict=True)])
+        self._steps = deque(zip(pauses, chunks, strict=True))
         self._error = error
         self.finished = False
 
@@ -85,11 +90,9 @@ class SimulatedStream:
         return self
 
     async def __anext__(self):
-        step = next(self._steps, None)
-        if step is not None:
-            pause, chunks = step
-            await asyncio.sleep(pause)
-            return chunks
+        if self._steps:
+            await asyncio.sleep(self._steps[0][0])  # cancelled, it loses nothing
+            return self._steps.popleft()[1]
         if self._error is not None:
             raise self._error
         self.finished = True
@@ -157,7 +160,14 @@ class Told:
     asked: str
     ending: str = ""
     text: str = ""
+    heard: str = ""
+    """What of a stream had come when it ended, in whatever it did."""
     opened_after: float = 0.0
+    buffered: bool = False
+    tokens: int = 0
+    """Of its request, as they were recorded; of one that shared another's call none."""
+    shared: bool = False
+    number: str = ""
 
 
 @dataclass
@@ -170,6 +180,10 @@ class Outcome:
     turns: list[tuple[float, str, bool]] = field(default_factory=list)
     """When which circuit opened, or closed."""
     busy: int = 0
+    net: Counter[Kind] = field(default_factory=Counter)
+    """What was taken of limits and not given back."""
+    crowd: int = 0
+    """The most that were in flight for somebody who may have `CROWD`."""
     healed: list[str] = field(default_factory=list)
     """What came of requests to each target, once all were well again."""
     stuck: list[str] = field(default_factory=list)
@@ -194,9 +208,11 @@ class Simulation:
         self.circuits = Circuits(Standings(StandingRules()), bulletin, world)
         self.circuits.standings.use(StandingRules(), [f"{name}/m" for name in NAMES])
         directory = Directory(ROUTES, NAMES, {}, {})
+        self.limits = Counted(clock=loop.time)
+        self.limiter = Limiter(self.limits, rules=LimitRules(), clock=loop.time, chance=self.random.random)
         tiers = Tiers(FakeNear(), None, bulletin=bulletin, near_ttl=30.0, clock=loop.time)
         self.pipeline = Pipeline(
-            terms=Terms(Admission(Capacity(1000, 0, 0.0), self.random.random)),
+            terms=Terms(Admission(Capacity(1000, 0, 0.0), self.random.random), estimate=_estimate),
             planner=Planner("chat", partial(read_request, max_depth=64), lambda: directory),
             tiers=tiers,
             semantic=None,
@@ -219,11 +235,12 @@ class Simulation:
         for name in NAMES:
             for number in range(6):
                 told = Told(f"well-{name}-{number}")
-                await self._ask(told, f"{name}/m", stream=False, patience=None, number=f"{name}{number}")
+                await self._ask(told, FREE, f"{name}/m", stream=False, patience=None, number=f"{name}{number}")
                 self.outcome.healed.append(told.ending)
                 await asyncio.sleep(PROBE_SECONDS)
         standings = [standing for _, standing in self.circuits.standings.all()]
         self.outcome.busy = sum(standing.busy for standing in standings)
+        self.outcome.net, self.outcome.crowd = self.limits.net, self.limits.crowd
         self.outcome.stuck = [name for name, state in self.circuits.states().items() if state != "closed"]
         await self.circuits.close()
         return self.outcome
@@ -233,26 +250,34 @@ class Simulation:
         at, model, stream = random.uniform(0.0, 60.0 * MINUTES), random.choice(list(ROUTES)), random.random() < 0.5
         text = f"question-{random.randrange(12) if random.random() < 0.4 else number + 100}"
         patience = random.uniform(0.0, 5.0) if random.random() < 0.15 else None
+        client, buffered = random.choice(CLIENTS), stream and random.random() < 0.4
         await asyncio.sleep(at)
-        told = Told(text)
+        told = Told(text, buffered=buffered)
         self.outcome.told.append(told)
-        await self._ask(told, model, stream=stream, patience=patience, number=str(number))
+        await self._ask(told, client, model, stream=stream, patience=patience, number=str(number))
 
-    async def _ask(self, told: Told, model: str, *, stream: bool, patience: float | None, number: str) -> None:
+    async def _ask(self, told: Told, client: Client, model: str, *, stream: bool, patience: float | None, number: str) -> None:
+        loop = asyncio.get_running_loop()
+        journey = Journey(route="/", method="POST", request_id="r", sentinel_id=number, at=loop.time(), client="c")
+        journey.wish = Wish(buffered=told.buffered)
+        journey.grant = self.limiter.grant(client)
+        told.number = number
         try:
+            journey.grant.check()
             async with asyncio.timeout(patience):
-                told.text = await self._answer(told, model, stream=stream, number=number)
+                told.text = await self._answer(told, model, journey, stream=stream)
             told.ending = "answer"
         except RequestError as error:
             told.ending = type(error).__name__
         except TimeoutError:
             told.ending = "left"
+        finally:
+            await journey.grant.leave()
+            told.tokens, told.shared = journey.prompt_tokens + journey.completion_tokens, journey.outcome != "miss"
 
-    async def _answer(self, told: Told, model: str, *, stream: bool, number: str) -> str:
+    async def _answer(self, told: Told, model: str, journey: Journey, *, stream: bool) -> str:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        journey = Journey(route="/", method="POST", request_id="r", sentinel_id=number, at=started, client="c")
-        journey.wish = Wish()
         body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": told.asked}]}
         try:
             reply = await self.pipeline.handle(msgspec.json.encode(body), journey, waiting=_nothing)
@@ -261,16 +286,19 @@ class Simulation:
         if not isinstance(reply, Live):
             raw = b"{" + reply.hit.entry.body.lstrip(b"{") if hasattr(reply, "hit") else reply.completion.raw
             return msgspec.json.decode(raw)["choices"][0]["message"]["content"]
-        said = ""
         try:
             async with aclosing(reply.payloads()) as batches:
                 async for payloads in batches:
                     for payload in payloads:
                         for choice in msgspec.json.decode(payload)["choices"]:
-                            said += choice["delta"].get("content") or ""
+                            told.heard += choice["delta"].get("content") or ""
         finally:
             await self.pipeline.close(reply, journey)
-        return said
+        return told.heard
+
+
+async def _estimate(_: object) -> int:
+    return ESTIMATE
 
 
 async def _nothing(_: object) -> None:
@@ -288,12 +316,21 @@ def simulate(seed: int, rules: RetryRules | None = None) -> Outcome:
 
 def faults(outcome: Outcome) -> list[str]:
     """What must not be, whatever the weather."""
-    return [*_told_faults(outcome), *_attempt_faults(outcome), *_circuit_faults(outcome)]
+    return [*_told_faults(outcome), *_attempt_faults(outcome), *_circuit_faults(outcome), *_limit_faults(outcome)]
 
 
 def _told_faults(outcome: Outcome) -> list[str]:
     found = [f"{told.asked} never ended" for told in outcome.told if not told.ending]
-    found += [f"{told.asked} waited {told.opened_after:.1f} s" for told in outcome.told if told.opened_after > LATEST]
+    found += [
+        f"{told.asked} waited {told.opened_after:.1f} s"
+        for told in outcome.told
+        if told.opened_after > LATEST + told.buffered * SAYING
+    ]
+    found += [
+        f"{told.asked} heard {told.heard!r} of a stream that broke off"
+        for told in outcome.told
+        if told.buffered and told.heard and told.ending not in {"answer", "left"}
+    ]
     found += [
         f"{told.asked} was told {told.text!r}"
         for told in outcome.told
@@ -309,6 +346,7 @@ def _told_faults(outcome: Outcome) -> list[str]:
 def _attempt_faults(outcome: Outcome) -> list[str]:
     attempts = outcome.events.attempts
     found, by_request = [], defaultdict(list)
+    buffered = {told.number for told in outcome.told if told.buffered}
     for attempt in sorted(attempts, key=lambda attempt: attempt.number):
         by_request[attempt.sentinel_id].append(attempt)
     if Counter(a.target for a in attempts) != Counter(seen.target for seen in outcome.seen):
@@ -317,13 +355,33 @@ def _attempt_faults(outcome: Outcome) -> list[str]:
         numbers = [attempt.number for attempt in made]
         if numbers != list(range(1, len(made) + 1)) or len(made) > ATTEMPTS:
             found.append(f"request {request} has the attempts {numbers}")
-        if any(attempt.first_token_seconds for attempt in made[:-1]):
+        if request not in buffered and any(attempt.first_token_seconds for attempt in made[:-1]):
             found.append(f"request {request} was asked again after its first word")
     for target in {seen.target for seen in outcome.seen}:
         asked = [seen for seen in outcome.seen if seen.target == target]
         again = len(asked) - len({seen.sentinel_id for seen in asked})
         if again > RESERVE + 0.1 * len(asked):
             found.append(f"{target} was asked {again} times again, of {len(asked)}")
+    return found
+
+
+def _limit_faults(outcome: Outcome) -> list[str]:
+    """What was taken is what attempts have cost. Who leaves before any word leaves behind what was reserved."""
+    found, net = [], outcome.net
+    spent: Counter[str] = Counter()
+    for attempt in outcome.events.attempts:
+        spent[attempt.sentinel_id] += attempt.prompt_tokens + attempt.completion_tokens
+    found += [
+        f"{told.asked} is recorded with {told.tokens} tokens, and cost {spent[told.number]}"
+        for told in outcome.told
+        if told.ending == "answer" and not told.shared and told.tokens != spent[told.number]
+    ]
+    behind = net["tokens"] - sum(spent[told.number] for told in outcome.told)
+    left = sum(told.ending == "left" for told in outcome.told)
+    if not 0 <= behind <= ESTIMATE * left or behind % ESTIMATE:
+        found.append(f"{net['tokens']} tokens were taken, {behind} more than were spent, and {left} have left")
+    if net["concurrency"] or outcome.crowd > CROWD:
+        found.append(f"{net['concurrency']} places are still taken, and {outcome.crowd} were at once")
     return found
 
 

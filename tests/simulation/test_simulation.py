@@ -9,18 +9,27 @@ SEEDS = 200
 
 
 def test_whatever_the_weather_is():
-    endings, outcomes, opened = Counter(), Counter(), 0
+    endings, outcomes, opened, recovered = Counter(), Counter(), 0, 0
     for seed in range(SEEDS):
         outcome = simulate(seed)
         assert faults(outcome) == [], f"seed {seed}"
         endings.update(told.ending for told in outcome.told)
         outcomes.update(attempt.ending for attempt in outcome.events.attempts)
         opened += sum(opens for _, _, opens in outcome.turns)
-    print(endings, outcomes, f"{opened} circuits opened")
+        recovered += len(begun_anew(outcome))
+    print(endings, outcomes, f"{opened} circuits opened, {recovered} streams recovered")
     assert all(count > SEEDS / 4 for count in outcomes.values()), "every kind of failure has happened"
     assert len(outcomes) == 8
     assert opened > SEEDS / 4
-    assert endings["answer"] > 0.6 * endings.total()
+    assert recovered > SEEDS / 10
+    assert min(endings[name] for name in ("TokensLimited", "RequestsLimited", "ConcurrencyLimited")) > SEEDS / 20
+    assert endings["answer"] > 0.5 * endings.total()
+
+
+def begun_anew(outcome):
+    """The requests that were answered after a first word that nobody heard."""
+    begun = {a.sentinel_id for a in outcome.events.attempts if a.first_token_seconds and a.ending in {"broken", "timeout"}}
+    return {told.number for told in outcome.told if told.buffered and told.ending == "answer"} & begun
 
 
 def test_a_seed_is_the_same_again():

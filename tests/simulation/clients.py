@@ -1,0 +1,58 @@
+"""Who asks in the simulation, and the sum of all that their limits were charged."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from sentinel_gateway.core.limits import NO_LIMITS, Charge, Kind, Limits, Verdict
+from sentinel_gateway.stores.memory_limits import MemoryLimits
+
+ESTIMATE: Final = 10
+"""Tokens that each request is thought to cost."""
+CROWD: Final = 2
+PLENTY: Final = 1_000_000
+
+
+class Client(msgspec.Struct, frozen=True):
+    """A `Party`."""
+
+    id: str
+    limits: Limits
+    tenant: str = "t"
+    user_limits: Limits = NO_LIMITS
+
+
+FREE: Final = Client("free", NO_LIMITS)
+CLIENTS: Final = (
+    Client("counted", Limits(tokens_per_minute=PLENTY)),
+    Client("held", Limits(requests_per_minute=3, tokens_per_minute=PLENTY, concurrency=CROWD)),
+    Client("sparing", Limits(tokens_per_minute=2 * ESTIMATE)),
+)
+"""All are counted in tokens, and only one in requests at once."""
+
+
+class Counted(MemoryLimits):
+    """Limits, and the sum of all that was taken and not given back."""
+
+    def __init__(self, *, clock: Callable[[], float]) -> None:
+        super().__init__(clock=clock)
+        self.net: Counter[Kind] = Counter()
+        self.crowd = 0
+        """The most that were in flight at once."""
+
+    def take_now(self, charges: Sequence[Charge]) -> Verdict:
+        verdict = super().take_now(charges)
+        if verdict.refused is None:
+            self._count(charges)
+        return verdict
+
+    async def settle(self, corrections: Sequence[Charge]) -> None:
+        self._count(corrections)
+        await super().settle(corrections)
+
+    def _count(self, charges: Sequence[Charge]) -> None:
+        for charge in charges:
+            self.net[charge.kind] += charge.amount
+        self.crowd = max(self.crowd, self.net["concurrency"])
