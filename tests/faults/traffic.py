@@ -72,16 +72,17 @@ class Phase:
 class Traffic:
     """Asks `rate` questions a second, at each gateway in turn, while the context is open; it closes when all are answered.
 
-    The old questions are asked once before that, at each of them.
+    The old questions are asked once before that, at each of them; unless it is not `warm`.
     """
 
-    def __init__(self, *gateways: str, rate: float, name: str = "") -> None:
+    def __init__(self, *gateways: str, rate: float, name: str = "", warm: bool = True) -> None:
         self.asked: list[Asked] = []
         self.rate = rate
         self.begun = 0.0
         self.ended = 0.0
         self._gateways = gateways
         self._name = name
+        self._warms = warm
         self._stopped = asyncio.Event()
         self._old = [f"Old question {number}{name}?" for number in range(OLD)]
 
@@ -90,7 +91,8 @@ class Traffic:
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=PATIENCE)
         )
         try:
-            await self._warm()
+            if self._warms:
+                await self._warm()
         except BaseException:
             await self._session.close()
             raise

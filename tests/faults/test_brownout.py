@@ -1,0 +1,244 @@
+"""F7, F8, L3: a provider that fails in one way or another. What callers are told, and how much it is asked while it does.
+
+The gateway runs on the test's own loop, so that the longest time for which it holds that loop can be measured.
+"""
+
+import asyncio
+import gc
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import pytest
+
+from bench.chaos import ChaosUpstream
+from sentinel_gateway.core.circuit import PROBE_SECONDS
+from tests.faults.traffic import Traffic
+from tests.gateway import chat, provider, running_gateway, until
+
+pytestmark = pytest.mark.anyio
+
+AS_IT_COMES = dict.fromkeys(
+    ("SENTINEL_ROUTING__RETRY_BUDGET", "SENTINEL_ROUTING__COOL_DOWN", "CIRCUIT_BREAKER_FAILURE_THRESHOLD")
+)
+"""Retries and circuits as a gateway has them without any settings."""
+PATIENCE = 0.6
+"""Seconds to the first byte, and of silence."""
+BACK_OFF = 1.0 + 2.0
+HELD_MS = 50.0
+"""The longest that anything may hold the loop."""
+GOOD = (200, "")
+BROKEN = (502, "upstream_error")
+LATE = (504, "upstream_timeout")
+CUT = (200, "upstream_error")
+MATRIX = {
+    # A whole answer, and a stream. The error of a stream that has begun stands in its last event.
+    "err=429": ((429, "rate_limit_exceeded"),) * 2,
+    "err=500": (BROKEN, BROKEN),
+    "err=503": (BROKEN, BROKEN),
+    "err=401": ((502, "upstream_unauthorized"),) * 2,
+    "err=400": ((400, "upstream_refused"),) * 2,
+    "latency_ms=60000": (LATE, LATE),
+    "stall_after=2": (LATE, (200, "upstream_timeout")),
+    "cut_after=2": (BROKEN, CUT),
+    "rst_after=2": (BROKEN, CUT),
+    "bad_json": (BROKEN, BROKEN),
+    "html": (BROKEN, BROKEN),
+    "bad_sse": (GOOD, CUT),
+}
+ASKED_AGAIN = frozenset({"err=429", "err=500", "err=503", "latency_ms=60000", "bad_json", "html"})
+"""By both, where anything is asked again; of the others only the whole answer is, or nothing."""
+
+
+class Held:
+    """The longest time in ms for which the loop could run nothing else. What is measured with it has the loop to itself."""
+
+    def __init__(self) -> None:
+        self.most = 0.0
+
+    async def watch(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            due = clock() + 0.002
+            await asyncio.sleep(0.002)
+            self.most = max(self.most, 1000 * (clock() - due))
+
+
+@asynccontextmanager
+async def watched():
+    """What is made once is out of the collector's way."""
+    gc.collect()
+    gc.freeze()
+    held = Held()
+    watching = asyncio.create_task(held.watch())
+    try:
+        yield held
+    finally:
+        watching.cancel()
+        gc.unfreeze()
+
+
+async def brown_out(chaos: ChaosUpstream, folder, *, again: bool) -> float:
+    """Every fault, whole and streamed, all at once; for how many ms the loop was held."""
+    timeouts = f", timeouts: {{first_byte: {PATIENCE}, idle: {PATIENCE}, connect: 1, total: 30}}"
+    names = {fault: f"fault{number}" for number, fault in enumerate(MATRIX)}
+    config = "providers:\n" + "".join(provider(names[fault], chaos.url_with(fault), more=timeouts) for fault in MATRIX)
+    environ = AS_IT_COMES if again else {"SENTINEL_ROUTING__MAX_ATTEMPTS": "1"}
+    chaos.reset()
+    async with running_gateway(folder, config=config, environ=environ) as gateway:
+
+        async def ask(fault: str, *, stream: bool) -> None:
+            start = time.monotonic()
+            answer = await gateway.ask(chat(f"{fault} {stream}?", f"{names[fault]}/mock-model", stream=stream))
+            seconds = time.monotonic() - start
+            status, code = MATRIX[fault][stream]
+            assert answer.status == status, (fault, stream, answer.body)
+            if status != 200:
+                assert answer.error["code"] == code, (fault, stream)
+            elif stream:
+                events = answer.sse
+                assert events.done != bool(code)
+                assert (events.error or {}).get("code", "") == code
+            assert seconds <= (3 * PATIENCE + BACK_OFF if again else PATIENCE) + 1.0, (fault, stream)
+
+        async with watched() as held:
+            await asyncio.gather(*(ask(fault, stream=stream) for fault in MATRIX for stream in (False, True)))
+        asked = Counter((str(call.fault), bool(call.body.get("stream"))) for call in chaos.calls)
+    for fault in MATRIX:
+        for stream in (False, True):
+            most = 3 if again and (fault in ASKED_AGAIN or (not stream and fault.endswith("after=2"))) else 1
+            assert (asked[fault, stream] > 1) == (most > 1), f"{fault}: asked {asked[fault, stream]} times"
+            assert 1 <= asked[fault, stream] <= most
+    return held.most
+
+
+@pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.long)], ids=["once", "again"])
+async def test_every_fault_is_told_in_time(upstream, tmp_path, again):
+    """F7, but for what it says of the loop."""
+    await brown_out(upstream, tmp_path, again=again)
+
+
+@pytest.mark.long
+async def test_no_fault_holds_the_loop(upstream, tmp_path):
+    """F7: with the provider, the callers and the gateway on one loop."""
+    held = []
+    for number in range(3):
+        (folder := tmp_path / str(number)).mkdir()
+        held.append(await brown_out(upstream, folder, again=bool(number % 2)))
+    print(f"24 faults at once hold the loop for {', '.join(f'{ms:.0f}' for ms in held)} ms at most")
+    assert sorted(held)[1] <= HELD_MS
+
+
+RATE = 40.0
+SECONDS = [pytest.param(1.2, id="some"), pytest.param(30.0, marks=pytest.mark.long, id="30 s")]
+OPEN_AFTER = 20
+"""Calls after which a target that only fails is left alone."""
+PAUSE = 1.0
+
+
+@asynccontextmanager
+async def two_providers(folder, primary: ChaosUpstream, other: ChaosUpstream | None, **environ: str):
+    """A gateway whose one model is the primary's, and the other's where there is one."""
+    targets = "[first/mock-model, second/mock-small]" if other else "first/mock-model"
+    config = f"""
+providers:
+{provider("first", primary.base_url)}{provider("second", other.base_url) if other else ""}
+models: {{mock-model: {targets}}}
+routing: {{breaker: {{pause: {PAUSE}}}}}
+"""
+    async with running_gateway(folder, config=config, environ=AS_IT_COMES | environ) as gateway:
+        yield gateway
+
+
+async def circuit(gateway) -> str:
+    """Of the first provider."""
+    told = (await gateway.get("/admin/circuits", headers=gateway.admin)).json["targets"]
+    return next((one["state"] for one in told if one["target"] == "first/mock-model"), "closed")
+
+
+async def heal(gateway, primary: ChaosUpstream) -> float:
+    """Seconds from when the provider is well until its circuit is closed."""
+    primary.reset()
+    start = time.monotonic()
+    while await circuit(gateway) != "closed":
+        assert time.monotonic() < start + 10.0, "it is never asked again"
+        await asyncio.sleep(0.05)
+    return time.monotonic() - start
+
+
+def check_probes(calls) -> int:
+    """One a second, once its circuit is open; after how many calls it was."""
+    gaps = [later.started - earlier.started for earlier, later in pairwise(calls)]
+    opened = next(number for number, gap in enumerate(gaps, 1) if gap > 0.9 * PROBE_SECONDS)
+    assert all(gap > 0.9 * PROBE_SECONDS for gap in gaps[opened:]), gaps
+    return opened
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+async def test_the_second_answers_for_the_first(upstream, tmp_path, seconds):
+    """F8."""
+    async with ChaosUpstream() as primary, two_providers(tmp_path, primary, upstream) as gateway:
+        async with Traffic(gateway.base_url, rate=RATE) as traffic:
+            await asyncio.sleep(0.5)
+            assert primary.count > 0
+            assert upstream.count == 0
+            primary.reset()
+            primary.script("err=503", times=100_000)
+            start = time.monotonic()
+            await until(lambda: len(primary.calls) >= 5)
+            while await circuit(gateway) == "closed":
+                assert time.monotonic() < start + 2.0, "its circuit stays closed"
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(seconds)
+            failing, other = primary.calls, upstream.count
+            back = await heal(gateway, primary)
+            await asyncio.sleep(0.5)
+        assert traffic.between().problems == {}
+        assert all(call.status == 503 for call in failing)
+        opened = check_probes(failing)
+        print(f"{traffic.between()}; open after {opened} calls, {len(failing) - opened} probes, back after {back:.1f} s")
+        assert opened <= OPEN_AFTER
+        assert other > seconds * RATE / 4, "the second was asked"
+        assert primary.count > 5, "and the first is again"
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(1.5, id="some"), pytest.param(60.0, marks=pytest.mark.long, id="a minute")])
+async def test_the_last_is_tried_once_a_second_and_no_more(upstream, tmp_path, seconds):
+    """F8 and L3: nobody else can answer. It is asked little, but it is asked."""
+    async with two_providers(tmp_path, upstream, None) as gateway:
+        upstream.script("err=503", times=100_000)
+        async with Traffic(gateway.base_url, rate=RATE, warm=False) as traffic:
+            await asyncio.sleep(seconds)
+            failing = upstream.calls
+            back = await heal(gateway, upstream)
+            healed = time.monotonic()
+            await asyncio.sleep(0.5)
+        failed = traffic.between(end=healed - back - 0.1)
+        assert failed.problems == {"502": len(failed.asked)}
+        assert all(call.status == 503 for call in failing)
+        opened = check_probes(failing)
+        most = max(Counter(call.headers["x-request-id"] for call in failing).values())
+        print(f"{failed}; {len(failing)} attempts, open after {opened}; back after {back:.1f} s")
+        assert opened <= OPEN_AFTER
+        assert most <= 3
+        assert traffic.between(healed).problems == {}
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(1.5, id="some"), pytest.param(60.0, marks=pytest.mark.long, id="a minute")])
+async def test_without_a_circuit_it_is_asked_a_tenth_more(upstream, tmp_path, seconds):
+    """L3: the retry budget alone."""
+    async with two_providers(tmp_path, upstream, None, CIRCUIT_BREAKER_FAILURE_THRESHOLD="1000000") as gateway:
+        upstream.script("err=503", times=100_000)
+        async with Traffic(gateway.base_url, rate=RATE, warm=False) as traffic:
+            await asyncio.sleep(seconds)
+        attempts, requests = upstream.count, len(traffic.asked)
+        assert traffic.between().problems == {"502": requests}
+        asked = Counter(call.headers["x-request-id"] for call in upstream.calls)
+        print(f"{attempts} attempts for {requests} requests: {attempts / requests:.3f}; {max(asked.values())} at most for one")
+        assert len(asked) == requests
+        assert max(asked.values()) <= 3
+        assert attempts <= 1.1 * requests + 10
+        assert attempts > requests, "something was asked again"
+        if seconds >= 60:
+            assert attempts <= 1.15 * requests
