@@ -11,6 +11,11 @@ from bench.load import Clients, MakeMessage, Message
 from sentinel_gateway.core.access import make_key_text
 
 MODEL: Final = "openai/mock-model"
+ROUTED: Final = "either"
+"""A name with two targets, chosen by weight."""
+TRANSLATED: Final = "anthropic/mock-model"
+"""The same mock, asked in Anthropic's words."""
+PROVIDERS: Final = ("OPENAI", "GROQ", "ANTHROPIC")
 CHUNKS: Final = 50
 CHUNK_MS: Final = 2
 STREAM_SECONDS: Final = CHUNKS * CHUNK_MS / 1000
@@ -103,6 +108,13 @@ class Workload(msgspec.Struct, frozen=True):
     """The workload that shows what server and client alone cost here."""
     upstream_calls: int = 1
     """Upstream calls a request: whether a hit was a hit is asked of the mock, not of the gateway."""
+
+
+def providers(url: str) -> dict[str, str]:
+    """The variables that tell a gateway of the mock at this URL: as two providers in OpenAI's words, and one in Anthropic's."""
+    told = {f"{name}_API_KEY": "sk-bench" for name in PROVIDERS} | {f"{name}_BASE_URL": url for name in PROVIDERS}
+    either = {"targets": ["openai/mock-model", "groq/mock-model"], "strategy": "weighted"}
+    return told | {f"SENTINEL_MODELS__{ROUTED.upper()}": json.dumps(either)}
 
 
 def _body(question: str, **more: Any) -> dict[str, Any]:
@@ -217,6 +229,8 @@ EXACT: Final = (
     Workload("miss", unique(), AT_ONCE, floor="floor, relay"),
     Workload("miss, bypassed", unique(("x-bypass-cache", "true")), AT_ONCE, floor="floor, relay"),
     Workload("stream", unique(stream=True), STREAMING, units=CHUNKS, floor="floor, stream"),
+    Workload("stream, routed", unique(stream=True, model=ROUTED), STREAMING, units=CHUNKS, floor="floor, stream"),
+    Workload("stream, translated", unique(stream=True, model=TRANSLATED), STREAMING, units=CHUNKS, floor="floor, stream"),
     Workload("stream hit", same("Which rake?", stream=True), AT_ONCE, upstream_calls=0),
 )
 COMPARED: Final = (

@@ -17,6 +17,7 @@ from bench.chaos.call import Call
 from bench.chaos.connection import Connection, Request
 from bench.chaos.embeddings import embeddings_body
 from bench.chaos.fault import PLAIN, SWITCHES, Fault, FaultError
+from bench.chaos.messages import message_body, message_stream
 from bench.chaos.question import Question, QuestionError, read_question
 from bench.chaos.reply import HTML, PAGE, TORN, Reply, body_reply, chunked_reply, error_body, error_reply, filled
 from bench.chaos.stream import stream
@@ -24,6 +25,7 @@ from bench.chaos.stream import stream
 MODELS: Final = ("mock-model", "mock-small", "mock-large")
 CHAT: Final = "/chat/completions"
 EMBEDDINGS: Final = "/embeddings"
+MESSAGES: Final = "/messages"
 CATALOGUE: Final = "/models"
 HEADER: Final = b"x-chaos"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
@@ -50,9 +52,9 @@ class Place(NamedTuple):
 class ChaosUpstream:
     """An OpenAI-compatible upstream on a loopback port of its own, for as long as the context is open.
 
-    The fault of a call for chat or embeddings is the next of the queue, else the `x-chaos` header's, else the base URL's;
-    other calls leave the queue alone. `seed` decides which calls an `err_rate` befalls. The log holds the last
-    `keep_calls` calls.
+    Chats may be asked for in Anthropic's words as well. The fault of a call for chat or embeddings is the next of the queue, else
+    the `x-chaos` header's, else the base URL's; other calls leave the queue alone. `seed` decides which calls an `err_rate`
+    befalls. The log holds the last `keep_calls` calls.
     """
 
     def __init__(self, *, port: int = 0, seed: int = 0, keep_calls: int = 10_000) -> None:
@@ -146,6 +148,8 @@ class ChaosUpstream:
                 return call, self._faulty(call, self._queue.popleft() if self._queue else None, place, chat_reply)
             case "POST", "embeddings":
                 return call, self._faulty(call, self._queue.popleft() if self._queue else None, place, embeddings_reply)
+            case "POST", "messages":
+                return call, self._faulty(call, self._queue.popleft() if self._queue else None, place, messages_reply)
             case "GET", "models":
                 return call, self._faulty(call, None, place, models_reply)
             case _, "":
@@ -191,7 +195,7 @@ class ChaosUpstream:
 @lru_cache(maxsize=1024)
 def read_path(path: str) -> Place:
     """Routes by the end of the path; what stands before it is settings, or the words of some provider's base URL."""
-    for end, route in ((CHAT, "chat"), (EMBEDDINGS, "embeddings"), (CATALOGUE, "models")):
+    for end, route in ((CHAT, "chat"), (EMBEDDINGS, "embeddings"), (MESSAGES, "messages"), (CATALOGUE, "models")):
         if path.endswith(end):
             words = unquote(path.removesuffix(end)).strip("/").split("/")
             settings = [word for word in words if "=" in word or word.split(";")[0] in SWITCHES]
@@ -213,6 +217,19 @@ def chat_reply(call: Call) -> Reply:
     if question.stream:
         return chunked_reply(EVENT_STREAM, stream(question, sayings, fault, call.sequence), fault)
     return _whole(question, sayings, call)
+
+
+def messages_reply(call: Call) -> Reply:
+    """The answer to a call for a message, in Anthropic's words."""
+    fault = call.fault
+    try:
+        question = read_question(call.raw_body)
+    except QuestionError as exc:
+        return _refusal(400, str(exc))
+    saying = answer.say(question, fault, 0)
+    if question.stream:
+        return chunked_reply(EVENT_STREAM, message_stream(question, saying, fault, call.sequence), fault)
+    return body_reply(200, message_body(question, saying, call.sequence), fault, tokens=saying.tokens)
 
 
 def embeddings_reply(call: Call) -> Reply:

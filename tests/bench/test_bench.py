@@ -93,6 +93,7 @@ def test_figures_are_made_of_slices():
     assert found["a key and its limits, a hit"].values == pytest.approx([3.0, 5.0])
     assert found["miss"].values == pytest.approx([200.0, 200.0])
     assert (found["exact hit"].bar, found["miss"].bar, found["stream"].bar, found["stream hit"].bar) == (60, 220, 40, None)
+    assert (found["stream, translated"].bar, found["stream, routed, first byte added"].bar) == (40, 1)
     assert found["stream, first byte added"].values == pytest.approx([float(len("stream") - len("direct stream"))] * 2)
 
 
