@@ -113,8 +113,8 @@ class Workload(msgspec.Struct, frozen=True):
 def providers(url: str) -> dict[str, str]:
     """The variables that tell a gateway of the mock at this URL: as two providers in OpenAI's words, and one in Anthropic's."""
     told = {f"{name}_API_KEY": "sk-bench" for name in PROVIDERS} | {f"{name}_BASE_URL": url for name in PROVIDERS}
-    either = {"targets": ["openai/mock-model", "groq/mock-model"], "strategy": "weighted"}
-    return told | {f"SENTINEL_MODELS__{ROUTED.upper()}": json.dumps(either)}
+    either = f"SENTINEL_MODELS__{ROUTED.upper()}"
+    return told | {f"{either}__TARGETS": "openai/mock-model,groq/mock-model", f"{either}__STRATEGY": "weighted"}
 
 
 def _body(question: str, **more: Any) -> dict[str, Any]:
