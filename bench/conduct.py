@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -24,6 +25,7 @@ import uvloop
 
 from bench.chaos import ChaosUpstream
 from bench.processes import Process, free_port, share_out
+from bench.run import describe_machine
 
 FIRST_BYTE: Final = 0.8
 IDLE: Final = 0.8
@@ -264,6 +266,9 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m bench.conduct", description=__doc__).parse_args()
     with tempfile.TemporaryDirectory(prefix="sentinel-conduct-") as folder:
         rows = uvloop.run(score(Path(folder)))
+    machine = describe_machine()
+    print(f"`python -m bench.conduct`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine.cpu}, {machine.cores} cores,", end=" ")
+    print(f"{machine.kernel}, Python {machine.python}, load average {machine.load_average:.1f}.")
     print(report(rows))
     sys.exit(any(row.problem for row in rows))
 

@@ -6,7 +6,8 @@ The gateway runs on the test's own loop, so that the longest time for which it h
 import asyncio
 import gc
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
@@ -240,5 +241,26 @@ async def test_without_a_circuit_it_is_asked_a_tenth_more(upstream, tmp_path, se
         assert max(asked.values()) <= 3
         assert attempts <= 1.1 * requests + 10
         assert attempts > requests, "something was asked again"
+        waits = [*pauses(upstream.calls)]
         if seconds >= 60:
             assert attempts <= 1.15 * requests
+            for number, longest in enumerate((1.0, 2.0)):
+                found = [wait / longest for again, wait in waits if again == number]
+                off = kolmogorov(found)
+                print(f"pause {number + 1}: {len(found)} times, {off:.3f} off a uniform one up to {longest:g} s")
+                assert off < 1.63 / len(found) ** 0.5 + 0.05  # with 1 % error, and what a busy machine adds to each
+
+
+def pauses(calls) -> Iterator[tuple[int, float]]:
+    """Between two attempts of one request: how many there were before, and the seconds."""
+    by_request = defaultdict(list)
+    for call in calls:
+        by_request[call.headers["x-request-id"]].append(call)
+    for made in by_request.values():
+        yield from enumerate(later.started - earlier.ended for earlier, later in pairwise(made))
+
+
+def kolmogorov(values) -> float:
+    """How far the share of values up to any x between 0 and 1 is from x, at most."""
+    ordered, count = sorted(values), len(values)
+    return max(max((at + 1) / count - x, x - at / count) for at, x in enumerate(ordered))
