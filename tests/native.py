@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 from zlib import crc32
 
 
@@ -178,12 +178,28 @@ class AnthropicVoice:
     kind = "text/event-stream; charset=utf-8"
     dialect = "anthropic"
     model = "claude-sonnet-4-5"
+    searched: ClassVar = [
+        {"type": "text", "text": "I look it up."},
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "Danube"}},
+        {
+            "type": "web_search_tool_result",
+            "tool_use_id": "srvtoolu_1",
+            "content": [{"type": "web_search_result", "url": "https://a.example", "title": "A", "encrypted_content": "ZQ=="}],
+        },
+        {
+            "type": "text",
+            "text": "It is 2,850 km long.",
+            "citations": [{"type": "web_search_result_location", "url": "https://a.example", "cited_text": "2,850 km"}],
+        },
+    ]
+    """What it says where it may search."""
 
     def is_stream(self, asked: Asked) -> bool:
         return bool(asked.body.get("stream"))
 
     def whole(self, asked: Asked) -> bytes:
         blocks, reason = self._said(asked.body)
+        searches = {"server_tool_use": {"web_search_requests": 1}} if reason == "pause_turn" else {}
         return json.dumps(
             {
                 "id": "msg_1",
@@ -193,7 +209,8 @@ class AnthropicVoice:
                 "content": blocks,
                 "stop_reason": reason,
                 "stop_sequence": None,
-                "usage": {"input_tokens": 12, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0, "output_tokens": 9},
+                "usage": {"input_tokens": 12, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0, "output_tokens": 9}
+                | searches,
             }
         ).encode()
 
@@ -210,15 +227,19 @@ class AnthropicVoice:
         return sse(*events, named=True)
 
     def _block(self, block: Any) -> Iterator[tuple[str, Any]]:
-        if block["type"] == "tool_use":
+        deltas = []
+        if "input" in block:
             yield "content_block_start", {"content_block": {**block, "input": {}}}
             text = json.dumps(block["input"])
             deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in ("", text[:5], text[5:])]
-        else:
-            yield "content_block_start", {"content_block": {"type": "text", "text": ""}}
+        elif "text" in block:
+            cites = [{"type": "citations_delta", "citation": citation} for citation in block.get("citations", ())]
+            yield "content_block_start", {"content_block": {"type": "text", "text": "", **({"citations": []} if cites else {})}}
             half = len(block["text"]) // 2
             pieces = (block["text"][:half], block["text"][half:], "")
-            deltas = [{"type": "text_delta", "text": piece} for piece in pieces]
+            deltas = [*cites, *({"type": "text_delta", "text": piece} for piece in pieces)]
+        else:
+            yield "content_block_start", {"content_block": block}
         for delta in deltas:
             yield "content_block_delta", {"delta": delta}
         yield "content_block_stop", {}
@@ -229,8 +250,11 @@ class AnthropicVoice:
             call = {"type": "tool_use", "id": "toolu_1", "name": body["tool_choice"]["name"], "input": {"river": "Danube"}}
             assert body["tools"][0]["name"] == call["name"]
             return [call], "tool_use"
+        if any(tool.get("type", "").startswith("web_search") for tool in body.get("tools", ())):
+            return self.searched, "pause_turn"
         schema = body.get("output_config", {}).get("format")
-        question = body["messages"][-1]["content"][-1]["text"]
+        content = body["messages"][-1]["content"]
+        question = content if isinstance(content, str) else content[-1]["text"]
         text = json.dumps(dict.fromkeys(schema["schema"]["properties"], "x")) if schema else "".join(says(question))
         return [{"type": "text", "text": text}], "end_turn"
 

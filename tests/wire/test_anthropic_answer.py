@@ -155,7 +155,7 @@ def test_calls_of_tools():
         {"type": "tool_use", "id": "call_b", "name": "b", "input": {}},
         {"type": "tool_use", "id": "call_c", "name": "c", "input": {"INVALID_JSON": "{cut"}},
         {"type": "tool_use", "id": "call_d", "name": "d", "input": {"INVALID_JSON": "[1]"}},
-        {"type": "tool_use", "id": "call_4", "name": None, "input": {}},
+        {"type": "tool_use", "id": "call_4", "name": "", "input": {}},
     ]
 
 

@@ -278,24 +278,12 @@ def test_no_tools_is_as_if_none_were_sent():
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
         ({"messages": [user({"text": "a"})]}, "messages[0].content[0].type"),
         ({"messages": [user(text(1))]}, "messages[0].content[0].text"),
-        ({"messages": [user({"type": "search_result"})]}, "messages[0].content[0].type"),
-        ({"messages": [assistant({"type": "server_tool_use"})]}, "messages[0].content[0].type"),
         ({"messages": [user({"type": "thinking"})]}, "messages[0].content[0].type"),
+        ({"messages": [user(CALL)]}, "messages[0].content[0].type"),
+        ({"messages": [assistant({"type": "tool_result"})]}, "messages[0].content[0].type"),
         ({"messages": [user({"type": "image", "source": "x"})]}, "messages[0].content[0].source"),
-        (
-            {"messages": [user({"type": "image", "source": {"type": "file", "file_id": "f"}})]},
-            "messages[0].content[0].source.type",
-        ),
         ({"messages": [user({"type": "image", "source": {"type": "base64"}})]}, "messages[0].content[0].source.media_type"),
         ({"messages": [user({"type": "document", "source": PNG})]}, "messages[0].content[0].source.media_type"),
-        (
-            {"messages": [user({"type": "document", "source": {"type": "text", "data": "a"}, "citations": {"enabled": True}})]},
-            "messages[0].content[0].citations",
-        ),
-        (
-            {"messages": [user({"type": "image", "source": PNG, "transformations": {"a": 1}})]},
-            "messages[0].content[0].transformations",
-        ),
         ({"messages": [user({"type": "tool_result", "content": "a"})]}, "messages[0].content[0].tool_use_id"),
         ({"messages": [user({"type": "tool_result", "tool_use_id": "t", "content": 1})]}, "messages[0].content[0].content"),
         (
@@ -304,19 +292,14 @@ def test_no_tools_is_as_if_none_were_sent():
         ),
         ({"messages": [assistant({**CALL, "input": "x"})]}, "messages[0].content[0].input"),
         ({"messages": [assistant({**CALL, "name": None})]}, "messages[0].content[0].name"),
-        ({"messages": [assistant({**CALL, "toolset_name": "t"})]}, "messages[0].content[0].toolset_name"),
         ({"system": [{"type": "image", "source": {}}]}, "system[0].source.type"),
         ({"system": {"text": "a"}}, "system"),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
         ({"tools": [{"name": "a"}]}, "tools[0].input_schema"),
         ({"tools": [{**LOOK_UP, "name": 1}]}, "tools[0].name"),
-        ({"tools": [{**LOOK_UP, "input_examples": [{"river": "Inn"}]}]}, "tools[0].input_examples"),
         ({"tool_choice": {"type": "required"}}, "tool_choice.type"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice.name"),
-        ({"metadata": {"team": "a"}}, "metadata"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"output_config": {"format": {"type": "json_object"}}}, "output_config.format"),
-        ({"output_config": {"task_budget": 1}}, "output_config"),
         ({"n": 2}, "n"),
         ({"stop": ["a"]}, "stop"),
         ({"max_completion_tokens": 5}, "max_completion_tokens"),
@@ -329,6 +312,99 @@ def test_what_is_refused_is_named(fields, param):
     assert error.param == param
     assert error.http_status == 400
     assert param.rpartition(".")[2].strip("[0]") in error.message
+
+
+SEARCH = {"type": "search_result", "source": "u", "title": "t", "content": [text("a")]}
+RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "a"}
+SIGNED = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"messages": [user(SEARCH)]}, "messages[0].content[0].type"),
+        ({"messages": [user({**RESULT, "content": [SEARCH]})]}, "messages[0].content[0].content[0].type"),
+        ({"messages": [assistant({"type": "server_tool_use", "id": "s", "name": "n"})]}, "messages[0].content[0].type"),
+        (
+            {"messages": [user({"type": "image", "source": {"type": "file", "file_id": "f"}})]},
+            "messages[0].content[0].source.type",
+        ),
+        (
+            {"messages": [user({"type": "document", "source": {"type": "text", "data": "a"}, "citations": {"enabled": True}})]},
+            "messages[0].content[0].citations",
+        ),
+        (
+            {"messages": [user({"type": "image", "source": PNG, "transformations": {"a": 1}})]},
+            "messages[0].content[0].transformations",
+        ),
+        ({"messages": [assistant({**CALL, "toolset_name": "t"})]}, "messages[0].content[0].toolset_name"),
+        ({"messages": [{**user(text("a")), "new": 1}]}, "messages[0].new"),
+        ({"system": [text("a", new=1)]}, "system[0].new"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{**LOOK_UP, "input_examples": [{"river": "Inn"}]}]}, "tools[0].input_examples"),
+        ({"output_config": {"task_budget": {"type": "tokens", "total": 1}}}, "output_config.task_budget"),
+        ({"mcp_servers": [{"name": "a"}]}, "mcp_servers"),
+        ({"container": "c"}, "container"),
+    ],
+)
+def test_what_only_a_provider_of_this_dialect_can_be_told(fields, place):
+    native = read(**fields).native
+    assert (native.needs, bool(native.digest)) == (place, True)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},
+        {"new_field": 1},
+        {"output_config": {"effort": "high"}},
+        {"output_config": {"effort": "high"}, "thinking": {"type": "adaptive", "display": "omitted"}},
+        {"output_config": {"effort": "high"}, "thinking": {"type": "disabled"}},
+        {"tools": [{**LOOK_UP, "eager_input_streaming": True}]},
+        {"messages": [user(text("a")), assistant(text("b", citations=[{"type": "char_location"}]))]},
+        {"messages": [user(text("a")), assistant({**CALL, "caller": {"type": "direct"}})]},
+        {"messages": [user({"type": "document", "source": {"type": "text", "data": "a"}})]},
+        {"messages": [user(text("a")), assistant(CALL, text("b"))]},
+        {"messages": [user(text("a")), assistant(text("b"), SIGNED)]},
+        {"messages": [user(text("a")), assistant(CALL), user(text("b"), RESULT)]},
+        {"messages": [user(text("a")), {"role": "system", "content": "Be brief."}]},
+    ],
+)
+def test_what_helps_and_can_be_done_without(fields):
+    native = read(**fields).native
+    assert (native.needs, bool(native.digest)) == ("", True)
+    assert native.body == {"model": "demo", "max_tokens": 100, "messages": [{"role": "user", "content": "Hello"}], **fields}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}},
+        {"thinking": {"type": "enabled", "budget_tokens": 2048, "display": "omitted"}, "top_k": 2},
+        {"metadata": {"user_id": "u", "team": "a"}, "service_tier": "auto", "stream": True, "context_management": {}},
+        {"messages": [user(text("a"), {"type": "image", "source": PNG}), assistant(SIGNED, text("b"), CALL), user(RESULT)]},
+        {"tools": [{**LOOK_UP, "type": "custom", "cache_control": HINT, "defer_loading": False}], "system": [text("a")]},
+    ],
+)
+def test_what_a_chat_says_all_of(fields):
+    assert not read(**fields).native.says_more
+
+
+def test_what_is_left_unsaid_is_part_of_what_is_asked():
+    """Equal but for what does not change it."""
+    edits = {"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}}
+    same = [read(**edits), read(**edits, metadata={"user_id": "u"}, stream=True, service_tier="auto", temperature=None)]
+    assert len({request.native.digest for request in same}) == 1
+    assert read(**edits, top_k=1).native.digest != same[0].native.digest
+
+
+def test_the_order_of_an_answer_is_told_where_it_is_not_a_chat_s():
+    mixed = assistant(text("a"), CALL, SIGNED, text(""), text("b"), {"type": "thinking", "thinking": "unsigned"})
+    _, turn, _ = said(user(text("q")), mixed, user(RESULT))
+    assert turn["block_order"] == ["text", "tool_use", "thinking", "text"]
+    _, turn, _ = said(user(text("q")), assistant(SIGNED, text("a"), CALL), user(RESULT))
+    assert "block_order" not in turn
 
 
 def test_what_is_no_json_is_told_with_an_example():

@@ -1,5 +1,8 @@
 """`POST /v1/messages` and `POST /v1/messages/count_tokens`, in Anthropic's dialect."""
 
+import re
+from typing import Final
+
 import msgspec
 
 from sentinel_gateway.api.endpoint import SLOW_BODY, Post
@@ -9,6 +12,7 @@ from sentinel_gateway.api.wire.anthropic_answer import message_body
 from sentinel_gateway.api.wire.anthropic_stream import MessageEvents
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.core.chat import ChatRequest
+from sentinel_gateway.errors import InvalidHeader
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.handle import enter, understand
 from sentinel_gateway.pipeline.journey import Journey
@@ -16,12 +20,21 @@ from sentinel_gateway.pipeline.limiting import Estimate, Limiter
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.ports import Clock
 
+BETA: Final = b"anthropic-beta"
+_SANE_BETAS: Final = re.compile(r"[\w.:-]{1,100}(?:,[\w.:-]{1,100}){0,63}", re.ASCII)
+
 
 class Messages(StreamingEndpoint):
     """The endpoint that answers."""
 
     route = "/v1/messages"
     takes = "a request for a message"
+
+    async def handle(self, exchange: Exchange) -> None:
+        """As every endpoint; what the caller switches on goes with the request to a provider of its dialect."""
+        if (betas := exchange.headers.get(BETA)) is not None:
+            exchange.journey.betas = _read_betas(betas)
+        await super().handle(exchange)
 
     def _written(self, completion: bytes, request: ChatRequest) -> bytes:
         return message_body(msgspec.json.decode(completion), request)
@@ -56,3 +69,11 @@ class TokenCounts(Post):
             await self._wait(exchange, plan)
             tokens = await self._estimate(plan)
         await exchange.sender.whole(200, b'{"input_tokens":%d}' % tokens, PRIVATE)
+
+
+def _read_betas(sent: bytes) -> str:
+    """The names, in the caller's order, without blanks; empty if there are none."""
+    names = sent.decode("latin-1").replace(" ", "").strip(",")
+    if names and not _SANE_BETAS.fullmatch(names):
+        raise InvalidHeader("'anthropic-beta' must be a list of names, such as 'context-1m-2025-08-07'.", param="anthropic-beta")
+    return names

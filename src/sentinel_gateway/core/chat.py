@@ -26,6 +26,23 @@ class Usage(msgspec.Struct, frozen=True):
     total_tokens: int = 0
 
 
+class Native(msgspec.Struct, frozen=True):
+    """A request in the words that it came in, for providers that speak the same dialect."""
+
+    body: Fields
+    digest: str = ""
+    """Of all that is asked, in hex digits, where a chat leaves some of it unsaid; empty where the chat says all."""
+    needs: str = ""
+    """The field that no chat has a place for, though the answer hangs on it."""
+    betas: str = ""
+    """What it switches on by a header."""
+
+    @property
+    def says_more(self) -> bool:
+        """Than the chat."""
+        return bool(self.digest or self.betas)
+
+
 class ChatRequest(msgspec.Struct, frozen=True):
     """One request. `fields` is the caller's whole body, never changed; the members are what our rules read.
 
@@ -48,6 +65,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """The caller's own body, where `fields` are made of it and the answer repeats some of it."""
     dialect: Dialect = "openai"
     """That of the caller's body. From Anthropic's, `fields` may hold hints that OpenAI's has no place for (`extensions.py`)."""
+    native: Native | None = None
+    """The caller's own words, where the dialect is Anthropic's."""
 
 
 class Answer(msgspec.Struct, frozen=True):

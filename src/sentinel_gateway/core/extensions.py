@@ -11,7 +11,7 @@ from typing import Any, Final
 from sentinel_gateway.core.chat import Fields
 
 OF_REQUEST: Final = frozenset({"thinking"})
-OF_MESSAGE: Final = frozenset({"thinking_blocks", "is_error", "cache_control"})
+OF_MESSAGE: Final = frozenset({"thinking_blocks", "block_order", "is_error", "cache_control"})
 OF_PART: Final = frozenset({"cache_control"})
 OF_CALL: Final = frozenset({"cache_control"})
 OF_TOOL: Final = frozenset({"cache_control"})

@@ -22,7 +22,7 @@ NOT_KEPT_OF_CHOICE: Final = frozenset({"index", "delta", "logprobs", "finish_rea
 OWN_MEMBERS: Final = frozenset({"index", "message", "logprobs", "finish_reason"})
 """Members of a choice that have a place of their own in a replayed stream; others go with its last chunk."""
 
-NUMBERED: Final = ("tool_calls", "thinking_blocks")
+NUMBERED: Final = ("tool_calls", "thinking_blocks", "content_blocks")
 """Lists of a message whose items have a number in a stream, by which one is told from the next; in a whole answer none."""
 
 _encode = msgspec.json.Encoder().encode
@@ -59,6 +59,21 @@ class _Items:
             known = self.numbered[number] = {"index": number}
             self.items.append(known)
         _join(known, item)
+
+
+class _Thoughts(_Items):
+    """`thinking_blocks`. Some servers don't number them: a piece then goes on with the last thought, until that is signed."""
+
+    __slots__ = ()
+
+    def add(self, item: Any) -> None:
+        if not isinstance(item, dict) or type(item.get("index")) is int:
+            super().add(item)
+            return
+        last = self.items[-1] if self.items else None
+        if last is None or _settle(last.get("signature")) or _is_whole_thought(item) or _is_whole_thought(last):
+            self.items.append(last := {})
+        _join(last, item)
 
 
 class _Choice:
@@ -187,11 +202,17 @@ def _join(into: Fields, delta: Any) -> None:
             joined = into[name] = old if isinstance(old, dict) else {}
             _join(joined, value)
         elif isinstance(value, list):
-            items = into[name] = old if isinstance(old, _Items) else _Items()
+            new = _Thoughts if name == "thinking_blocks" else _Items
+            items = into[name] = old if isinstance(old, _Items) else new()
             for item in value:
                 items.add(item)
         elif not old:
             into[name] = value
+
+
+def _is_whole_thought(block: Fields) -> bool:
+    """Is it one that never comes in pieces?"""
+    return block.get("type") == "redacted_thinking"
 
 
 def _is_another(call: Fields, known: Fields) -> bool:

@@ -107,7 +107,8 @@ class Dispatch:
                     now = clock()
                     continue
                 target = step.target
-                call = UpstreamCall(plan.request.fields, target.model, journey.sentinel_id, plan.request.dialect)
+                asked = plan.request
+                call = UpstreamCall(asked.fields, target.model, journey.sentinel_id, asked.dialect, asked.native)
                 try:
                     asking = attempt(target, call)
                 except NotCarried as error:

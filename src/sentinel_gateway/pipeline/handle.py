@@ -291,6 +291,8 @@ async def understand(planner: Planner, raw: bytes, journey: Journey) -> Plan:
     grant = journey.grant
     try:
         plan = planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
+        if journey.betas:
+            plan = planner.switched(plan, journey.betas, tenant=journey.tenant, namespace=journey.wish.namespace)
         require_model(journey.caller, plan.request.model)
     except RequestError as error:
         if grant is not None:

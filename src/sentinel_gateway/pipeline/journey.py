@@ -27,6 +27,8 @@ class Journey(Record, kw_only=True):
     idempotency_key: str = ""
     """Under which it is done once; empty if it may be done again."""
     wish: Wish = Wish()
+    betas: str = ""
+    """What its caller switches on at a provider, by a header of Anthropic's."""
     question: Question | Unfit | None = None
     """What is compared by meaning; None before that is known, and where there is no semantic tier."""
     neighbours: tuple[Neighbour, ...] = ()

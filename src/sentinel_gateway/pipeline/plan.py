@@ -9,6 +9,7 @@ from typing import Final
 
 import cachebox
 import msgspec
+from msgspec.structs import replace
 
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.extensions import has_hints
@@ -66,8 +67,7 @@ class Planner:
         route = resolve(request.model, self._directory())
         if isinstance(route, NoRoute):
             raise ModelNotFound(explain(route), name=request.model)
-        key = exact_key(request.fields, face=self._face_of(request), targets=route.names, tenant=tenant, namespace=namespace)
-        return Plan(request, route, key, self._generation)
+        return Plan(request, route, self._key(request, route, tenant=tenant, namespace=namespace), self._generation)
 
     def question(self, plan: Plan, *, tenant: str, namespace: str) -> Question | Unfit:
         """What the request of this plan asks, to be compared by meaning."""
@@ -75,14 +75,33 @@ class Planner:
         return question(request.fields, face=self._face_of(request), targets=targets, tenant=tenant, namespace=namespace)
 
     def _face_of(self, request: ChatRequest) -> str:
-        """Hints that came in Anthropic's dialect are kept from some providers, and the same in OpenAI's are not: two requests."""
-        hinted = request.dialect == "anthropic" and has_hints(request.fields)
-        return f"{self._face} with hints" if hinted else self._face
+        """Hints that came in Anthropic's dialect are kept from some providers, and the same in OpenAI's are not: two requests.
+
+        What a chat leaves unsaid is told to some, and so is what a header switches on.
+        """
+        native = request.native
+        if native is None:
+            return self._face
+        told = f" {native.digest} {native.betas}" if native.says_more else ""
+        hinted = " with hints" if has_hints(request.fields) else ""
+        return f"{self._face}{hinted}{told}"
+
+    def switched(self, plan: Plan, betas: str, *, tenant: str, namespace: str) -> Plan:
+        """The same, with what the caller switches on by a header: it may change the answer."""
+        if plan.request.native is None:
+            return plan
+        request = replace(plan.request, native=replace(plan.request.native, betas=betas))
+        key = self._key(request, plan.route, tenant=tenant, namespace=namespace)
+        return replace(plan, request=request, key=key)
+
+    def _key(self, request: ChatRequest, route: Route, *, tenant: str, namespace: str) -> str:
+        return exact_key(request.fields, face=self._face_of(request), targets=route.names, tenant=tenant, namespace=namespace)
 
     def remember(self, raw: bytes, plan: Plan, *, tenant: str, namespace: str) -> None:
         """These bytes have hit. Those that hit again are worth the room; most spellings of a request come once."""
-        if len(raw) > MEMO_BODY_BYTES or not self.is_current(plan.generation):
-            return
+        native = plan.request.native
+        if len(raw) > MEMO_BODY_BYTES or not self.is_current(plan.generation) or (native is not None and native.betas):
+            return  # what a header said is no part of the bytes
         policy = (tenant, namespace, raw)
         spelling = hash(policy)
         if spelling in self._hit_once:

@@ -12,6 +12,7 @@ from sentinel_gateway.ports.upstream import (
     NotCarried,
     Provider,
     UpstreamCall,
+    refuse_unsaid,
 )
 from sentinel_gateway.ports.world import Clock, ConnectionWatch, Events, World
 
@@ -48,4 +49,5 @@ __all__ = [
     "VectorArchive",
     "VectorIndex",
     "World",
+    "refuse_unsaid",
 ]

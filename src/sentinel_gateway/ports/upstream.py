@@ -6,20 +6,22 @@ from typing import Protocol, Self, runtime_checkable
 
 import msgspec
 
-from sentinel_gateway.core.chat import Answer, Chunk, Dialect, Fields
+from sentinel_gateway.core.chat import Answer, Chunk, Dialect, Fields, Native
 from sentinel_gateway.errors import UpstreamRefused
 
 
 class UpstreamCall(msgspec.Struct, frozen=True):
     """One attempt: the caller's fields, to be sent to `model` of the provider it is given to.
 
-    `fields` is never changed: an adapter builds its own body from it. `dialect` is the one that they came in (`ChatRequest`).
+    `fields` is never changed: an adapter builds its own body from it. `dialect` is the one that they came in, and `native` what
+    they were made of (`ChatRequest`): who speaks otherwise than that calls `refuse_unsaid`.
     """
 
     fields: Fields
     model: str
     sentinel_id: str
     dialect: Dialect = "openai"
+    native: Native | None = None
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -56,6 +58,14 @@ class NotCarried(UpstreamRefused):
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, upstream_status=400, upstream_code="unsupported_value", param=param)
+
+
+def refuse_unsaid(call: UpstreamCall, provider: str) -> None:
+    """For a provider that doesn't speak as the caller does: raises `NotCarried` for what it would have to be told, and can't."""
+    if call.native is not None and (place := call.native.needs):
+        raise NotCarried(
+            f"{provider} can't be given '{place}': leave it out, or ask a provider of Anthropic's dialect.", param=place
+        )
 
 
 class Provider(Protocol):

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from sentinel_gateway.core.chat import Chunk, Fields
+from sentinel_gateway.providers._anthropic_native import piece_of
 from sentinel_gateway.providers._chat_answer import CUT, Ending, Message, Tokens, Writer, choice_of, count, tool_call
 from sentinel_gateway.providers._reported import Reported
 
@@ -35,6 +36,9 @@ STATUSES: Final[dict[Any, int]] = {
 }
 """What an error is as an answer, by its type, should it come within a stream."""
 
+SAID_ELSEWHERE: Final = frozenset({"id", "type", "role", "model", "content"})
+"""Members of a message; all others say why and how it ended."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -46,8 +50,16 @@ def read_message(fields: Any, writer: Writer) -> Fields | None:
     for block in fields["content"]:
         _gather(message, block)
     writer.name(fields.get("id"), fields.get("model"))
-    ending = ENDINGS.get(fields.get("stop_reason"), CUT)
-    return writer.whole([choice_of(message, ending, matched=fields.get("stop_sequence"))], read_tokens(fields.get("usage")))
+    as_told = None
+    if writer.as_told:
+        message.as_told = [block for block in fields["content"] if isinstance(block, dict)]
+        as_told = {name: value for name, value in fields.items() if name not in SAID_ELSEWHERE}
+    choice = choice_of(message, _ending(fields.get("stop_reason")), matched=fields.get("stop_sequence"), as_told=as_told)
+    return writer.whole([choice], read_tokens(fields.get("usage")))
+
+
+def _ending(reason: Any) -> Ending:
+    return ENDINGS.get(reason, CUT) if isinstance(reason, str) else CUT
 
 
 def _gather(message: Message, block: Fields) -> None:
@@ -80,7 +92,7 @@ def read_tokens(usage: Any) -> Tokens:
 class AnthropicReader:
     """The events of one stream, one by one. `finished` once `message_stop` has come, and not before."""
 
-    __slots__ = ("_arguments", "_blocks", "_calls", "_ending", "_matched", "_thoughts", "_usage", "_writer", "finished")
+    __slots__ = ("_arguments", "_blocks", "_calls", "_ended", "_thoughts", "_usage", "_writer", "finished")
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -91,8 +103,8 @@ class AnthropicReader:
         self._arguments: dict[int, str] = {}
         """Of each open call: its arguments so far as they came whole, until a piece of them comes."""
         self._usage: Fields = {}
-        self._ending: Ending = CUT
-        self._matched: Any = None
+        self._ended: Fields = {}
+        """What was told of the end, the reason among it."""
         self.finished = False
 
     def __repr__(self) -> str:
@@ -103,64 +115,76 @@ class AnthropicReader:
         match event:
             case {"type": "message_start", "message": dict(message)}:
                 self._writer.name(message.get("id"), message.get("model"))
+                self._ended = {name: value for name, value in message.items() if name not in SAID_ELSEWHERE}
                 self._count(message.get("usage"))
             case {"type": "content_block_start", "index": int(index), "content_block": dict(block)}:
-                return self._start(index, block)
+                return self._say(index, self._start(index, block), block)
             case {"type": "content_block_delta", "index": int(index), "delta": dict(delta)}:
-                return self._delta(index, delta)
+                return self._say(index, self._delta(index, delta), piece_of(delta))
             case {"type": "content_block_stop", "index": int(index)} if arguments := self._arguments.pop(index, ""):
-                return [self._call_piece(index, arguments)]
+                return [self._writer.delta(self._call_piece(index, arguments))]
             case {"type": "message_delta", "delta": dict(delta)}:
-                self._ending = ENDINGS.get(delta.get("stop_reason"), CUT)
-                self._matched = delta.get("stop_sequence")
+                self._ended |= {**{name: value for name, value in event.items() if name not in ("type", "delta")}, **delta}
                 self._count(event.get("usage"))
             case {"type": "error"}:
                 error = event.get("error")
-                raise Reported(STATUSES.get(error.get("type") if isinstance(error, dict) else None, 500), error)
+                kind = error.get("type") if isinstance(error, dict) else None
+                raise Reported(STATUSES.get(kind, 500) if isinstance(kind, str) else 500, error)
             case {"type": "message_stop"}:
                 self.finished = True
-                return [self._writer.end(self._ending, matched=self._matched), self._writer.usage(read_tokens(self._usage))]
+                return self._end()
         return []
 
     def close(self) -> list[Chunk]:
         """Nothing is certain without a `message_stop`."""
         return []
 
+    def _end(self) -> list[Chunk]:
+        as_told = {**self._ended, "usage": self._usage} if self._writer.as_told else None
+        ending, matched = _ending(self._ended.get("stop_reason")), self._ended.get("stop_sequence")
+        return [self._writer.end(ending, matched=matched, as_told=as_told), self._writer.usage(read_tokens(self._usage))]
+
     def _count(self, usage: Any) -> None:
         """A later count of something stands for the earlier one."""
         if isinstance(usage, dict):
             self._usage |= {name: value for name, value in usage.items() if value is not None}
 
-    def _start(self, index: int, block: Fields) -> list[Chunk]:
+    def _say(self, index: int, delta: Fields, piece: Fields) -> list[Chunk]:
+        """One chunk, where anything is to be said; `piece` is what its block is told to be, or to go on with."""
+        if self._writer.as_told:
+            delta = {**delta, "content_blocks": [{**piece, "index": index}]}
+        return [self._writer.delta(delta)] if delta else []
+
+    def _start(self, index: int, block: Fields) -> Fields:
         match block:
             case {"type": "text", "text": str(text)} if text:
-                return [self._writer.delta({"content": text})]
+                return {"content": text}
             case {"type": "thinking" | "redacted_thinking"}:
                 self._blocks[index] = self._thoughts
                 self._thoughts += 1
-                return [self._writer.delta({"thinking_blocks": [{**block, "index": self._blocks[index]}]})]
+                return {"thinking_blocks": [{**block, "index": self._blocks[index]}]}
             case {"type": "tool_use", "id": str(call), "name": str(name)}:
                 self._blocks[index] = self._calls
                 self._calls += 1
                 self._arguments[index] = _encode(block.get("input") or {}).decode()
                 opening = {**tool_call(call, name, {}), "index": self._blocks[index]}
                 opening["function"]["arguments"] = ""
-                return [self._writer.delta({"tool_calls": [opening]})]
-        return []
+                return {"tool_calls": [opening]}
+        return {}
 
-    def _delta(self, index: int, delta: Fields) -> list[Chunk]:
+    def _delta(self, index: int, delta: Fields) -> Fields:
         match delta:
             case {"type": "text_delta", "text": str(text)}:
-                return [self._writer.delta({"content": text})]
+                return {"content": text}
             case {"type": "input_json_delta", "partial_json": str(piece)} if piece and index in self._blocks:
                 self._arguments.pop(index, None)
-                return [self._call_piece(index, piece)]
+                return self._call_piece(index, piece)
             case {"type": "thinking_delta", "thinking": str(text)} if index in self._blocks:
                 block = {"index": self._blocks[index], "thinking": text}
-                return [self._writer.delta({"reasoning_content": text, "thinking_blocks": [block]})]
+                return {"reasoning_content": text, "thinking_blocks": [block]}
             case {"type": "signature_delta", "signature": str(proof)} if index in self._blocks:
-                return [self._writer.delta({"thinking_blocks": [{"index": self._blocks[index], "signature": proof}]})]
-        return []
+                return {"thinking_blocks": [{"index": self._blocks[index], "signature": proof}]}
+        return {}
 
-    def _call_piece(self, index: int, piece: str) -> Chunk:
-        return self._writer.delta({"tool_calls": [{"index": self._blocks[index], "function": {"arguments": piece}}]})
+    def _call_piece(self, index: int, piece: str) -> Fields:
+        return {"tool_calls": [{"index": self._blocks[index], "function": {"arguments": piece}}]}

@@ -35,13 +35,16 @@ def read_converse(fields: Any, writer: Writer) -> Fields | None:
             message = Message()
             for block in blocks:
                 _gather(message, block)
-            ending = ENDINGS.get(fields.get("stopReason"), CUT)
-            return writer.whole([choice_of(message, ending)], read_tokens(fields.get("usage")))
+            return writer.whole([choice_of(message, _ending(fields.get("stopReason")))], read_tokens(fields.get("usage")))
         case _:
             return None
 
 
-def _gather(message: Message, block: Fields) -> None:
+def _ending(reason: Any) -> Ending:
+    return ENDINGS.get(reason, CUT) if isinstance(reason, str) else CUT
+
+
+def _gather(message: Message, block: Any) -> None:
     match block:
         case {"text": str(text)}:
             message.texts.append(text)
@@ -96,7 +99,7 @@ class BedrockReader:
             case "contentBlockStop", {"contentBlockIndex": int(block)} if block in self._silent:
                 return [self._call_piece(block, "{}")]
             case "messageStop", {"stopReason": reason}:
-                self._ending = ENDINGS.get(reason, CUT)
+                self._ending = _ending(reason)
             case "metadata", fields if self._ending is not None:
                 self.finished = True
                 return [self._writer.end(self._ending), self._writer.usage(read_tokens(fields.get("usage")))]

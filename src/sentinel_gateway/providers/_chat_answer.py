@@ -1,7 +1,8 @@
 """Answers and chunks in OpenAI's shape, written from what providers say that speak otherwise.
 
 Pure. What OpenAI has no word for stands where others have put it before: thinking in `reasoning_content`, as DeepSeek and vLLM
-write it, and with its proof in `thinking_blocks`.
+write it, and with its proof in `thinking_blocks`. To whoever asked in the provider's own dialect for more than a chat says, the
+blocks of the answer are told once more as they came, in `content_blocks`, and why it ended in `ending` of the choice.
 """
 
 from typing import Any, Final, Literal
@@ -45,6 +46,7 @@ class Message(msgspec.Struct):
     texts: list[str] = msgspec.field(default_factory=list)
     thoughts: list[str] = msgspec.field(default_factory=list)
     blocks: list[Fields] = msgspec.field(default_factory=list)
+    as_told: list[Fields] = msgspec.field(default_factory=list)
     calls: list[Fields] = msgspec.field(default_factory=list)
 
     @property
@@ -58,6 +60,8 @@ class Message(msgspec.Struct):
             message["thinking_blocks"] = self.blocks
         if self.calls:
             message["tool_calls"] = self.calls
+        if self.as_told:
+            message["content_blocks"] = self.as_told
         return message
 
 
@@ -66,26 +70,29 @@ def tool_call(call_id: str, name: str, arguments: Any) -> Fields:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": _encode(arguments).decode()}}
 
 
-def choice_of(message: Message, ending: Ending, index: int = 0, *, matched: Any = None) -> Fields:
+def choice_of(message: Message, ending: Ending, index: int = 0, *, matched: Any = None, as_told: Fields | None = None) -> Fields:
     """One choice of a whole answer. `matched` is the stop sequence that ended it, where the provider tells one."""
-    return _told({"index": index, "message": message.fields, "logprobs": None, "finish_reason": ending}, matched)
+    return _told({"index": index, "message": message.fields, "logprobs": None, "finish_reason": ending}, matched, as_told)
 
 
-def _told(choice: Fields, matched: Any) -> Fields:
-    return {**choice, "stop_sequence": matched} if isinstance(matched, str) else choice
+def _told(choice: Fields, matched: Any, as_told: Fields | None) -> Fields:
+    stopped = {"stop_sequence": matched} if isinstance(matched, str) else {}
+    return {**choice, **stopped, **({"ending": as_told} if as_told else {})}
 
 
 class Writer:
     """Writes the answer to one request. `created` is in Unix seconds."""
 
-    __slots__ = ("_created", "_id", "_model", "_spoke")
+    __slots__ = ("_created", "_id", "_model", "_spoke", "as_told")
 
-    def __init__(self, *, created: int, model: str, answer_id: str = "") -> None:
+    def __init__(self, *, created: int, model: str, answer_id: str = "", as_told: bool = False) -> None:
         self._created = created
         self._id = answer_id
         self._model = model
         self._spoke: set[int] = set()
         """The choices that have said something: the first time tells the role."""
+        self.as_told = as_told
+        """The caller speaks as the provider does, and said more than a chat can: it is told more as well."""
 
     def __repr__(self) -> str:
         return f"<Writer {self._id} {self._model}>"
@@ -107,9 +114,9 @@ class Writer:
         """A chunk that says something."""
         return self._chunk([self._choice(delta, None, index)])
 
-    def end(self, ending: Ending, index: int = 0, *, matched: Any = None) -> Chunk:
-        """The chunk that says why a choice ended; `matched` as in `choice_of`."""
-        return self._chunk([_told(self._choice({}, ending, index), matched)])
+    def end(self, ending: Ending, index: int = 0, *, matched: Any = None, as_told: Fields | None = None) -> Chunk:
+        """The chunk that says why a choice ended; the rest as in `choice_of`."""
+        return self._chunk([_told(self._choice({}, ending, index), matched, as_told)])
 
     def usage(self, tokens: Tokens) -> Chunk:
         """The last chunk."""

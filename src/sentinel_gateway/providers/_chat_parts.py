@@ -18,7 +18,7 @@ _MEMBERS: Final = {
     "system": frozenset({"content", "cache_control"}),
     "developer": frozenset({"content", "cache_control"}),
     "user": frozenset({"content", "cache_control"}),
-    "assistant": frozenset({"content", "cache_control", "refusal", "tool_calls", "thinking_blocks"}),
+    "assistant": frozenset({"content", "cache_control", "refusal", "tool_calls", "thinking_blocks", "block_order"}),
     "tool": frozenset({"content", "cache_control", "tool_call_id", "name", "is_error"}),
 }
 _WORDS: Final = ("text", "refusal")
@@ -83,6 +83,10 @@ class Thought(msgspec.Struct, frozen=True):
 Part = Text | Media | ToolUse | ToolResult | Thought
 
 
+_KINDS: Final[dict[str, type[Part]]] = {"thinking": Thought, "text": Text, "tool_use": ToolUse}
+"""Of what an assistant says, in the order in which a chat has them."""
+
+
 class Turn(msgspec.Struct, frozen=True):
     """What one side says until the other does. Never empty."""
 
@@ -137,13 +141,28 @@ def _parts(message: Fields, place: str, names: dict[str, str]) -> Iterator[Part]
         case "tool":
             yield _tool_result(message, place, names)
         case _:
-            yield from _thoughts(message, place)
-            yield from _texts(message, place)
-            if refusal := message.get("refusal"):
-                yield Text(text_of(refusal, f"{place}.refusal"))
-            for call in _tool_uses(message.get("tool_calls"), f"{place}.tool_calls"):
-                names[call.id] = call.name
-                yield call
+            yield from _arranged(list(_spoken(message, place, names)), message.get("block_order"))
+
+
+def _spoken(message: Fields, place: str, names: dict[str, str]) -> Iterator[Part]:
+    """What an assistant said: thoughts, text, calls of tools."""
+    yield from _thoughts(message, place)
+    yield from _texts(message, place)
+    if refusal := message.get("refusal"):
+        yield Text(text_of(refusal, f"{place}.refusal"))
+    for call in _tool_uses(message.get("tool_calls"), f"{place}.tool_calls"):
+        names[call.id] = call.name
+        yield call
+
+
+def _arranged(parts: list[Part], order: Any) -> Iterator[Part]:
+    """As they stood, if that is known: for each its kind, in `block_order`."""
+    kinds = {name: [part for part in parts if isinstance(part, kind)] for name, kind in _KINDS.items()}
+    for kind in order if isinstance(order, list) else ():
+        if isinstance(kind, str) and kinds.get(kind):
+            yield kinds[kind].pop(0)
+    for rest in kinds.values():
+        yield from rest
 
 
 def _content(message: Fields, place: str) -> list[Text | Media]:
@@ -261,6 +280,11 @@ def tool_id(value: Any, place: str) -> str:
     text = text_of(value, place)
     if not text:
         raise Unfit("needs an id for every call of a tool and for its result", place)
+    return safe_id(text)
+
+
+def safe_id(text: str) -> str:
+    """The id of a call without the signs that others refuse."""
     return _UNSAFE_IN_ID.sub("_", text)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from sentinel_gateway.core.chat import Chunk, Fields, read_answer
 from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
-from sentinel_gateway.ports import Completion, NotCarried, UpstreamCall
+from sentinel_gateway.ports import Completion, NotCarried, UpstreamCall, refuse_unsaid
 from sentinel_gateway.providers._chat_answer import Writer
 from sentinel_gateway.providers._chat_parts import Unfit
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error
@@ -47,6 +47,9 @@ class Reader(Protocol):
 
 class Dialect(Protocol):
     """One way to speak of chats. Everything but the clock of a signature is pure."""
+
+    takes_native: bool
+    """Is it the one that `UpstreamCall.native` is in? It is then asked in those words, where a chat says less."""
 
     def ask(self, call: UpstreamCall, *, stream: bool) -> tuple[Endpoint, bytes]:
         """Where a request goes, and its body; raises `Unfit`."""
@@ -93,11 +96,14 @@ class TranslatedProvider:
         if reply.status != OK:
             raise self._failed(reply.status, reply.headers, reply.body)
         fields = read_json(reply.body)
-        answer = read_answer(self._dialect.answer(fields, _writer(call)))
-        if answer is None:
-            failure: Failure | None = "json_error" if fields is None else None
-            raise UpstreamBroken(f"{self.name} answered with something that isn't an answer of its dialect.", failure=failure)
-        return Completion(_encode(answer.fields), answer)
+        try:
+            answer = read_answer(self._dialect.answer(fields, _writer(call)))
+            if answer is not None:
+                return Completion(_encode(answer.fields), answer)
+        except RecursionError:
+            fields = None
+        failure: Failure | None = "json_error" if fields is None else None
+        raise UpstreamBroken(f"{self.name} answered with something that isn't an answer of its dialect.", failure=failure)
 
     def open_stream(self, call: UpstreamCall) -> Awaitable["TranslatedStream"]:
         return self._open_stream(call, *self._ask(call, stream=True))
@@ -121,6 +127,8 @@ class TranslatedProvider:
         return self._dialect.models(read_json(reply.body))
 
     def _ask(self, call: UpstreamCall, *, stream: bool) -> tuple[Endpoint, bytes]:
+        if not self._dialect.takes_native:
+            refuse_unsaid(call, self.name)
         try:
             return self._dialect.ask(call, stream=stream)
         except Unfit as exc:
@@ -131,7 +139,8 @@ class TranslatedProvider:
 
 
 def _writer(call: UpstreamCall) -> Writer:
-    return Writer(created=int(time.time()), model=call.model, answer_id=f"chatcmpl-{call.sentinel_id}")
+    as_told = call.native is not None and call.native.says_more
+    return Writer(created=int(time.time()), model=call.model, answer_id=f"chatcmpl-{call.sentinel_id}", as_told=as_told)
 
 
 class TranslatedStream(EventStream):
@@ -157,6 +166,8 @@ class TranslatedStream(EventStream):
                 if self._reader.finished:
                     self._ended = True
                     break
+        except RecursionError:
+            self._failure = UpstreamBroken(f"{self._source.name} nested an event of its stream too deep.", failure="json_error")
         except Garbled as exc:
             self._failure = UpstreamBroken(f"{self._source.name} sent {exc} in its stream.", failure="json_error")
         except Reported as exc:

@@ -6,12 +6,14 @@ from sentinel_gateway.core.chat import Fields
 from sentinel_gateway.ports import UpstreamCall
 from sentinel_gateway.providers._anthropic_answer import AnthropicReader, read_message
 from sentinel_gateway.providers._anthropic_body import build_body
+from sentinel_gateway.providers._anthropic_native import as_it_came
 from sentinel_gateway.providers._chat_answer import Writer
 from sentinel_gateway.providers._http import Endpoint, endpoint_url
 from sentinel_gateway.providers._provider import ProviderConfig, list_timeouts, read_model_names
 from sentinel_gateway.providers._translated import JsonEvents
 
 VERSION: Final = {"anthropic-version": "2023-06-01"}
+BETA: Final = "anthropic-beta"
 MOST_MODELS: Final = {"limit": "1000"}
 """As many as one page holds; there are some dozens."""
 
@@ -19,10 +21,14 @@ MOST_MODELS: Final = {"limit": "1000"}
 class Anthropic:
     """The dialect. `base_url` with or without its `/v1`: Anthropic's own clients leave it out."""
 
+    takes_native = True
+
     def __init__(self, config: ProviderConfig) -> None:
         base = config.base_url.rstrip("/").removesuffix("/v1") + "/v1"
         headers = {**VERSION, **config.headers}
-        self._messages = Endpoint(config.name, endpoint_url(base, "messages", config.query), headers, config.timeouts)
+        self._config = config
+        self._url = endpoint_url(base, "messages", config.query)
+        self._messages = Endpoint(config.name, self._url, headers, config.timeouts)
         models = endpoint_url(base, "models", {**config.query, **MOST_MODELS})
         self._models = Endpoint(config.name, models, headers, list_timeouts(config.timeouts))
 
@@ -30,7 +36,19 @@ class Anthropic:
         return f"<Anthropic {self._messages!r}>"
 
     def ask(self, call: UpstreamCall, *, stream: bool) -> tuple[Endpoint, bytes]:
-        return self._messages, build_body(call.fields, call.model, stream=stream)
+        native = call.native
+        if native is None or not native.says_more:
+            return self._messages, build_body(call.fields, call.model, stream=stream)
+        return self._switched(native.betas), as_it_came(native.body, call.model, stream=stream)
+
+    def _switched(self, betas: str) -> Endpoint:
+        """With the betas that the caller switches on, beside those of the configuration."""
+        if not betas:
+            return self._messages
+        headers = self._messages.headers
+        known = next((name for name in headers if name.lower() == BETA), BETA)
+        told = dict.fromkeys(one for one in f"{headers.get(known, '')},{betas}".replace(" ", "").split(",") if one)
+        return Endpoint(self._config.name, self._url, {**headers, known: ",".join(told)}, self._config.timeouts)
 
     def answer(self, fields: Any, writer: Writer) -> Fields | None:
         return read_message(fields, writer)

@@ -35,6 +35,8 @@ class Signer(msgspec.Struct, frozen=True):
 class Bedrock:
     """The dialect. `signer` is None where a key among the headers does."""
 
+    takes_native = False
+
     def __init__(self, config: ProviderConfig, signer: Signer | None) -> None:
         self._config = config
         self._signer = signer

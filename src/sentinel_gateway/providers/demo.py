@@ -7,7 +7,7 @@ tool arguments, and fails in the ways its model names ask for (`demo-fail-503`, 
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,7 +16,7 @@ import msgspec
 from sentinel_gateway.core.chat import Answer, Chunk, Fields, Usage
 from sentinel_gateway.core.embeddings import items_of
 from sentinel_gateway.errors import UpstreamBroken, UpstreamRefused
-from sentinel_gateway.ports import Clock, Completion, Embedded, UpstreamCall
+from sentinel_gateway.ports import Clock, Completion, Embedded, UpstreamCall, refuse_unsaid
 from sentinel_gateway.providers._demo_vectors import DIMENSIONS, MOST_DIMENSIONS, make_vector
 from sentinel_gateway.providers._errors import Source, read_error
 from sentinel_gateway.providers._instances import NoInstance, make_instance
@@ -64,7 +64,11 @@ class DemoProvider:
     def name(self) -> str:
         return NAME
 
-    async def complete(self, call: UpstreamCall) -> Completion:
+    def complete(self, call: UpstreamCall) -> Awaitable[Completion]:
+        refuse_unsaid(call, NAME)
+        return self._complete(call)
+
+    async def _complete(self, call: UpstreamCall) -> Completion:
         _check(call)
         answer = _answer(call, created=int(self._clock()))
         await asyncio.sleep(self._pace_of(call).first)
@@ -72,7 +76,11 @@ class DemoProvider:
             raise UpstreamBroken("demo broke off in the middle of its answer, as demo-cut always does.")
         return Completion(_encode(answer.fields), answer)
 
-    async def open_stream(self, call: UpstreamCall) -> "DemoStream":
+    def open_stream(self, call: UpstreamCall) -> Awaitable["DemoStream"]:
+        refuse_unsaid(call, NAME)
+        return self._open_stream(call)
+
+    async def _open_stream(self, call: UpstreamCall) -> "DemoStream":
         _check(call)
         chunks = list(_chunks(_answer(call, created=int(self._clock()))))
         cut = call.model == "demo-cut"

@@ -16,6 +16,8 @@ from sentinel_gateway.providers._translated import JsonEvents
 class Gemini:
     """The dialect. The model is part of the path."""
 
+    takes_native = False
+
     def __init__(self, config: ProviderConfig) -> None:
         self._config = config
         models = endpoint_url(config.base_url, "models", {**config.query, "pageSize": "1000"})

@@ -5,7 +5,7 @@ caller sent and nothing reads goes out as it came in.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +14,7 @@ from sentinel_gateway.core.chat import Chunk, read_answer
 from sentinel_gateway.core.embeddings import items_of
 from sentinel_gateway.core.extensions import in_openai_words
 from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
-from sentinel_gateway.ports import Completion, Embedded, UpstreamCall
+from sentinel_gateway.ports import Completion, Embedded, UpstreamCall, refuse_unsaid
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._embeddings import read_embeddings
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error, read_reported_error
@@ -50,7 +50,11 @@ class OpenAIProvider:
     def name(self) -> str:
         return self._config.name
 
-    async def complete(self, call: UpstreamCall) -> Completion:
+    def complete(self, call: UpstreamCall) -> Awaitable[Completion]:
+        refuse_unsaid(call, self.name)
+        return self._complete(call)
+
+    async def _complete(self, call: UpstreamCall) -> Completion:
         reply = await self._http.fetch(self._chat, build_body(call, stream=False), request_id=call.sentinel_id)
         if reply.status != OK:
             raise self._error(reply.status, reply.headers, reply.body)
@@ -60,7 +64,11 @@ class OpenAIProvider:
             raise self._not_an_answer(fields)
         return Completion(reply.body, answer)
 
-    async def open_stream(self, call: UpstreamCall) -> "OpenAIStream":
+    def open_stream(self, call: UpstreamCall) -> Awaitable["OpenAIStream"]:
+        refuse_unsaid(call, self.name)
+        return self._open_stream(call)
+
+    async def _open_stream(self, call: UpstreamCall) -> "OpenAIStream":
         stream = await self._http.stream(self._chat, build_body(call, stream=True), request_id=call.sentinel_id)
         if stream.status == OK and not is_json(stream.headers):
             return OpenAIStream(stream, self._source)

@@ -31,18 +31,13 @@ _encode = msgspec.json.Encoder().encode
 def message_body(answer: Fields, request: ChatRequest) -> bytes:
     """The message, as JSON."""
     choice = answer["choices"][0]
-    content = list(_blocks(choice["message"], shows_thoughts=asks_for_thoughts(request)))
-    called = any(block["type"] == "tool_use" for block in content)
-    reason, sequence = ending(choice, request, called=called)
-    return _encode(
-        {
-            **message_head(answer, request),
-            "content": content,
-            "stop_reason": reason,
-            "stop_sequence": sequence,
-            "usage": usage_of(answer.get("usage")),
-        }
-    )
+    if told := objects(choice["message"].get("content_blocks")):
+        content = [whole_block(block) for block in told]
+    else:
+        content = list(_blocks(choice["message"], shows_thoughts=asks_for_thoughts(request)))
+    called = any(block.get("type") == "tool_use" for block in content)
+    end = ending(choice, request, called=called)
+    return _encode({**message_head(answer, request), "content": content, **end, "usage": usage_of(answer.get("usage"), choice)})
 
 
 def message_head(answer: Fields, request: ChatRequest) -> Fields:
@@ -62,23 +57,34 @@ def asks_for_thoughts(request: ChatRequest) -> bool:
     return "reasoning_effort" in request.fields or (thinking is not None and thinking.get("type") != "disabled")
 
 
-def ending(choice: Fields, request: ChatRequest, *, called: bool) -> tuple[str, str | None]:
-    """`stop_reason` and `stop_sequence`. Some providers end a call of a tool with `stop`; vLLM tells what it stopped at."""
+def ending(choice: Fields, request: ChatRequest, *, called: bool) -> Fields:
+    """`stop_reason`, `stop_sequence`, and what else a provider of this dialect told of the end (`_chat_answer.py`).
+
+    Some providers end a call of a tool with `stop`; vLLM tells what it stopped at.
+    """
+    told = member(choice, "ending")
+    if isinstance(told.get("stop_reason"), str):
+        return {name: value for name, value in told.items() if name != "usage"}
     reason = STOP_REASONS.get(str(choice.get("finish_reason")), CUT)
     matched = choice.get("stop_sequence") or choice.get("stop_reason")
+    sequence = None
     if reason == "end_turn" and called:
-        return "tool_use", None
-    if reason == "end_turn" and isinstance(matched, str) and matched in request.fields.get("stop", ()):
-        return "stop_sequence", matched
-    return reason, None
+        reason = "tool_use"
+    elif reason == "end_turn" and isinstance(matched, str) and matched in request.fields.get("stop", ()):
+        reason, sequence = "stop_sequence", matched
+    return {"stop_reason": reason, "stop_sequence": sequence}
 
 
-def usage_of(usage: Any) -> Fields:
-    """Tokens as Anthropic counts them: what came from a prompt cache, or went into one, is no part of `input_tokens`."""
+def usage_of(usage: Any, choice: Fields | None = None) -> Fields:
+    """Tokens as Anthropic counts them: what came from a prompt cache, or went into one, is no part of `input_tokens`.
+
+    `choice` may hold what else a provider of this dialect counted.
+    """
     counts = usage if isinstance(usage, dict) else {}
     details = member(counts, "prompt_tokens_details")
     read, written = _count(details.get("cached_tokens")), _count(details.get("cache_write_tokens"))
     return {
+        **member(member(choice or {}, "ending"), "usage"),
         "input_tokens": max(0, _count(counts.get("prompt_tokens")) - read - written),
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": read,
@@ -99,8 +105,16 @@ def _blocks(message: Fields, *, shows_thoughts: bool) -> Iterator[Fields]:
         yield {"type": "text", "text": text}
     for number, call in enumerate(objects(message.get("tool_calls"))):
         function = member(call, "function")
-        used = {"id": call.get("id") or f"call_{number}", "name": function.get("name")}
+        used = {"id": text_of(call.get("id")) or f"call_{number}", "name": text_of(function.get("name"))}
         yield {"type": "tool_use", **used, "input": read_arguments(function.get("arguments"))}
+
+
+def whole_block(block: Fields) -> Fields:
+    """A block as its provider told it, put together from the pieces of a stream if it came in some."""
+    shown = {name: value for name, value in block.items() if name not in ("index", "partial_json")}
+    if (arguments := block.get("partial_json")) is not None:
+        shown["input"] = read_arguments(arguments)
+    return shown
 
 
 def objects(value: Any) -> list[Fields]:

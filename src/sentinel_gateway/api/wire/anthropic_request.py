@@ -2,16 +2,17 @@
 
 What both dialects can say is said in OpenAI's words, so that one cache, one set of rules and every provider serve both. What only
 Anthropic's can say, and some provider can be told, stands in the chat fields under Anthropic's own names: `thinking`, `top_k`,
-`cache_control`, a message's `thinking_blocks`, a tool's `is_error`. What has no place at all is a 400 that names it, unless it
-changes nothing of what is asked (docs/decisions/028).
+`cache_control`, a message's `thinking_blocks` and `block_order`, a tool's `is_error`. What has no place at all is left unsaid
+(`anthropic_unsaid.py`): the request keeps its own words for providers that speak as it does.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
+from sentinel_gateway.api.wire.anthropic_unsaid import THOUGHTS, is_mixed, native_of
 from sentinel_gateway.api.wire.json_body import read_object
 from sentinel_gateway.api.wire.openai import KNOWN, Named, chat_request, typed
 from sentinel_gateway.core.chat import ChatRequest, Fields
@@ -28,12 +29,12 @@ class _Message(msgspec.Struct):
     content: str | list[dict[str, Any]]
 
 
-class _OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
+class _OutputConfig(msgspec.Struct):
     effort: str | None = None
     format: dict[str, Any] | None = None
 
 
-class _Metadata(msgspec.Struct, forbid_unknown_fields=True):
+class _Metadata(msgspec.Struct):
     user_id: str | None = None
 
 
@@ -61,7 +62,6 @@ class _Body(Named):
 _OWN: Final = frozenset(_Body.__struct_fields__)
 _TIERS: Final = {"auto": None, "standard_only": "default"}
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
-_SAYS_NOTHING: Final[tuple[Any, ...]] = (None, False, "", [], {})
 
 
 def read_messages(raw: bytes, *, max_depth: int) -> ChatRequest:
@@ -103,7 +103,7 @@ def _translate(fields: Fields) -> ChatRequest:
         **_format(body.output_config),
     }
     told = {name: value for name, value in chat.items() if value is not None}
-    return replace(chat_request(told), dialect="anthropic")
+    return replace(chat_request(told), dialect="anthropic", native=native_of(fields, _OWN))
 
 
 def _tier(tier: str | None) -> str | None:
@@ -148,15 +148,8 @@ def _tools(body: _Body) -> Fields:
 
 
 def _tool(tool: Fields, place: str) -> Fields:
-    kind = tool.get("type")
-    if kind not in (None, "custom"):
-        raise InvalidField(
-            f"'{place}.type': tools of Anthropic's own, such as {str(kind)[:100]!r}, can't be carried here: "
-            "send tools with a 'name' and an 'input_schema'.",
-            param=f"{place}.type",
-        )
-    known = {"type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"}
-    _refuse_unknown(tool, known, place)
+    if tool.get("type") not in (None, "custom"):
+        return tool  # of Anthropic's own
     function = {
         "name": _string(tool, "name", place),
         "description": tool.get("description"),
@@ -211,27 +204,33 @@ def _assistant(blocks: _Blocks) -> Iterator[Fields]:
     parts: list[Fields] = []
     calls: list[Fields] = []
     thoughts: list[Fields] = []
+    order: list[str] = []
     for block, place in blocks:
         match block.get("type"):
             case "tool_use":
-                calls.append(_tool_use(block, place))
+                said, told = calls, [_tool_use(block, place)]
             case "thinking" | "redacted_thinking":
-                thoughts += _thought(block)
+                said, told = thoughts, _thought(block)
             case _:
-                parts += _parts(block, place)
+                said, told = parts, _parts(block, place)
+        said += told
+        order += [_KINDS.get(str(block.get("type")), "text") for part in told if part.get("text") != ""]
     message: Fields = {"role": "assistant", "content": _plain(parts) if parts or not calls else None}
     if thoughts:
         message["thinking_blocks"] = thoughts
     if calls:
         message["tool_calls"] = calls
+    if is_mixed(order):
+        message["block_order"] = order
     yield message
 
 
+_KINDS: Final = {**dict.fromkeys(THOUGHTS, "thinking"), "tool_use": "tool_use"}
+"""What a block is to the order of its answer; all others say something."""
 _TURNS: Final[dict[str, Callable[[_Blocks], Iterator[Fields]]]] = {"user": _user, "assistant": _assistant, "system": _system}
 
 
 def _tool_use(block: Fields, place: str) -> Fields:
-    _refuse_unknown(block, {"type", "id", "name", "input", "cache_control", "caller"}, place)
     arguments = _encode(_object(block, "input", place)).decode()
     function = {"name": _string(block, "name", place), "arguments": arguments}
     return {"id": _string(block, "id", place), "type": "function", "function": function, **_cache_control(block)}
@@ -243,7 +242,6 @@ def _thought(block: Fields) -> list[Fields]:
 
 
 def _tool_result(block: Fields, place: str) -> Fields:
-    _refuse_unknown(block, {"type", "tool_use_id", "content", "is_error", "cache_control"}, place)
     content = block.get("content")
     if content is not None and not isinstance(content, str | list):
         raise InvalidField(f"'{place}.content' must be a string or a list of blocks.", param=f"{place}.content")
@@ -269,24 +267,31 @@ def _parts(block: Any, place: str) -> list[Fields]:
     kind = block.get("type") if isinstance(block, dict) else None
     if not isinstance(kind, str):
         raise InvalidField(f"'{place}' must be an object with a 'type'.", param=f"{place}.type")
-    if kind not in _BLOCKS:
-        raise InvalidField(f"'{place}': blocks of type {kind[:100]!r} can't be carried here.", param=f"{place}.type")
-    return _BLOCKS[kind](block, place)
+    if kind in _KINDS or kind == "tool_result":
+        raise InvalidField(f"'{place}': a block of type '{kind}' doesn't belong here.", param=f"{place}.type")
+    return [block] if kind not in _BLOCKS or _is_kept_there(block) else _BLOCKS[kind](block, place)
+
+
+def _is_kept_there(block: Fields) -> bool:
+    """Is it somewhere at Anthropic?
+
+    Such blocks, and those of other types, stand in a chat as they are: nobody is sent them who can't be told them.
+    """
+    source = block.get("source")
+    kind = source.get("type") if isinstance(source, dict) else None
+    return isinstance(kind, str) and kind not in ("base64", "url", "text")
 
 
 def _text(block: Fields, place: str) -> list[Fields]:
-    _refuse_unknown(block, {"type", "text", "cache_control", "citations"}, place)
     return [{"type": "text", "text": _string(block, "text", place), **_cache_control(block)}]
 
 
 def _image(block: Fields, place: str) -> list[Fields]:
-    _refuse_unknown(block, {"type", "source", "cache_control"}, place)
     return [{"type": "image_url", "image_url": {"url": _url(block, place)}, **_cache_control(block)}]
 
 
 def _document(block: Fields, place: str) -> list[Fields]:
     """Text is text in every dialect: what stands above it goes before it. Else it is a file."""
-    _refuse_unknown(block, {"type", "source", "title", "context", "cache_control"}, place, but={"citations": {"enabled": False}})
     source = _object(block, "source", place)
     title, context = (_string(block, name, place) if block.get(name) else "" for name in ("title", "context"))
     match source.get("type"):
@@ -321,13 +326,6 @@ def _url(block: Fields, place: str, *, media_type: str = "") -> str:
 def _cache_control(block: Fields) -> Fields:
     hint = block.get("cache_control")
     return {"cache_control": hint} if hint else {}
-
-
-def _refuse_unknown(value: Fields, known: Collection[str], place: str, *, but: Fields | None = None) -> None:
-    for name, member in value.items():
-        if name in known or member in _SAYS_NOTHING or (but or {}).get(name) == member:
-            continue
-        raise InvalidField(f"'{place}.{name[:100]}' can't be carried here: leave it out.", param=f"{place}.{name[:100]}")
 
 
 def _string(value: Fields, name: str, place: str) -> str:

@@ -27,6 +27,17 @@ PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 TEXT: Final = ("text", None)
 UNSIGNED: Final = ("thinking", None)
 
+_USED: Final[Fields] = {"input": {}}
+_GROWS: Final[dict[str, Fields]] = {
+    "text": {"text": ""},
+    "thinking": {"thinking": "", "signature": ""},
+    "tool_use": _USED,
+    "server_tool_use": _USED,
+    "mcp_tool_use": _USED,
+}
+"""Members that are said piece by piece, by the type of their block, as they begin. Other blocks are told whole."""
+_DELTAS: Final = {"text": "text_delta", "thinking": "thinking_delta", "signature": "signature_delta"}
+
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -47,6 +58,8 @@ class MessageEvents:
         self._blocks = 0
         self._calls: dict[int, str] = {}
         """The id of the latest call with each number."""
+        self._kind = ""
+        """The type of the open block, where it is passed on."""
         self._ended: Fields = {}
         """The choice as the chunk has it that says why it ended."""
         self._usage: Any = None
@@ -67,6 +80,9 @@ class MessageEvents:
         yield from self._start(chunk)
         for choice in objects(chunk.get("choices")):
             delta = member(choice, "delta")
+            if told := objects(delta.get("content_blocks")):
+                yield from self._pass_on(told)
+                delta = {}
             yield from self._think(delta)
             if text := text_of(delta.get("content")) + text_of(delta.get("refusal")):
                 yield from self._begin(TEXT, {"type": "text", "text": ""})
@@ -88,6 +104,17 @@ class MessageEvents:
             }
             yield _event("message_start", message=message)
 
+    def _pass_on(self, told: list[Fields]) -> Iterator[bytes]:
+        """Blocks, or pieces of them, as a provider of this dialect told them: the first piece of a block holds its type."""
+        for piece in told:
+            block: Block = ("told", piece.get("index"))
+            said = {name: value for name, value in piece.items() if name != "index"}
+            if self._open != block:
+                self._kind = str(said.get("type"))
+                opening, said = opened(said)
+                yield from self._begin(block, opening)
+            yield from map(self._delta, deltas(said, self._kind))
+
     def _think(self, delta: Fields) -> Iterator[bytes]:
         """Signed thoughts always; others, which come beside them as well, where the caller asks for thoughts."""
         blocks = objects(delta.get("thinking_blocks"))
@@ -98,29 +125,35 @@ class MessageEvents:
             yield self._delta({"type": "thinking_delta", "thinking": text})
 
     def _signed(self, block: Fields) -> Iterator[bytes]:
-        number = block.get("index")
+        """Some servers don't number them: then the proof of one is where it ends."""
+        index = block.get("index")
+        number = index if type(index) is int else None
         if block.get("type") == "redacted_thinking":
             yield from self._begin(("redacted_thinking", number), thought(block))
+            if number is None:
+                yield from self._close()
             return
         yield from self._begin(("thinking", number), {"type": "thinking", "thinking": "", "signature": ""})
-        if text := block.get("thinking"):
+        if text := text_of(block.get("thinking")):
             yield self._delta({"type": "thinking_delta", "thinking": text})
-        if signature := block.get("signature"):
+        if signature := text_of(block.get("signature")):
             yield self._delta({"type": "signature_delta", "signature": signature})
+            if number is None:
+                yield from self._close()
 
     def _call(self, call: Fields) -> Iterator[bytes]:
         """Some providers give all their calls the number 0: one with another id is another call."""
         index, function = call.get("index"), member(call, "function")
         number = index if type(index) is int else 0
-        call_id = call.get("id") or self._calls.get(number) or f"call_{number}"
+        call_id = text_of(call.get("id")) or self._calls.get(number) or f"call_{number}"
         block = ("tool_use", (number, call_id))
         if self._calls.get(number) != call_id:
             self._calls[number] = call_id
-            name = function.get("name")
+            name = text_of(function.get("name"))
             yield from self._begin(block, {"type": "tool_use", "id": call_id, "name": name, "input": {}})
         elif self._open != block:
             raise UpstreamBroken("The provider mixed the pieces of several tool calls: they can't be told one after the other.")
-        if piece := function.get("arguments"):
+        if piece := text_of(function.get("arguments")):
             yield self._delta({"type": "input_json_delta", "partial_json": piece})
 
     def _begin(self, block: Block, shown: Fields) -> Iterator[bytes]:
@@ -142,10 +175,29 @@ class MessageEvents:
     def _last(self) -> Iterator[bytes]:
         yield from self._start({})
         yield from self._close()
-        reason, sequence = ending(self._ended, self._request, called=bool(self._calls))
-        delta = {"stop_reason": reason, "stop_sequence": sequence}
-        yield _event("message_delta", delta=delta, usage=usage_of(self._usage))
+        delta = ending(self._ended, self._request, called=bool(self._calls))
+        yield _event("message_delta", delta=delta, usage=usage_of(self._usage, self._ended))
         yield _event("message_stop")
+
+
+def opened(block: Fields) -> tuple[Fields, Fields]:
+    """A block as it begins, and what is then said of it."""
+    grows = _GROWS.get(str(block.get("type")), {})
+    said = {name: value for name, value in block.items() if name in (*grows, "partial_json") and value not in (None, "", [], {})}
+    return {**{name: value for name, value in block.items() if name != "partial_json"}, **grows}, said
+
+
+def deltas(said: Fields, kind: str) -> Iterator[Fields]:
+    """What is said of an open block of this kind, as its deltas."""
+    for name, value in said.items():
+        if name == "citations" and isinstance(value, list):
+            yield from ({"type": "citations_delta", "citation": citation} for citation in value)
+        elif name == "input":
+            yield {"type": "input_json_delta", "partial_json": _encode(value).decode()}
+        elif name == "partial_json":
+            yield {"type": "input_json_delta", name: value}
+        else:
+            yield {"type": _DELTAS.get(name, f"{kind}_delta"), name: value}
 
 
 def _event(kind: str, **members: Any) -> bytes:
