@@ -165,7 +165,7 @@ DONE = b"data: [DONE]\n\n"
 def deep(levels: int) -> Any:
     value: Any = []
     for _ in range(levels):
-        value = {"a": [value]}
+        value = {"a": {"b": value}}
     return value
 
 
@@ -190,12 +190,15 @@ ODD = [
     {"a": 1},
     deep(30),
 ]
-ODD += [deep(200), deep(480)]
+DEEP = deep(400)
+MOST = 12
+"""So far into a document something is changed."""
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The ways to everything in a document."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = inner if len(path) < MOST else ()
     return [path, *(place for key, member in inner for place in places(member, (*path, key)))]
 
 
@@ -272,7 +275,7 @@ def test_a_damaged_answer_is_an_answer_or_an_error(name):
     make, call, document = WHOLES[name]
     assert asyncio.run(hear_whole(make, call, json.dumps(document).encode()))
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
     @given(odd=damages(document))
     def holds(odd):
         asyncio.run(hear_whole(make, call, json.dumps(odd).encode()))
@@ -286,7 +289,7 @@ def test_a_damaged_stream_is_an_answer_or_an_error(name):
     end = DONE if make is openai else b""
     assert asyncio.run(hear_stream(make, call, write(events) + end))
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
     @given(odd=st.lists(st.sampled_from(range(len(events))), max_size=2), into=st.data())
     def holds(odd, into):
         said = list(events)
@@ -300,3 +303,21 @@ def test_a_damaged_stream_is_an_answer_or_an_error(name):
         asyncio.run(hear_stream(make, call, write(said) + end))
 
     holds()
+
+
+@pytest.mark.parametrize("name", WHOLES)
+def test_an_answer_that_is_nested_deep_is_an_answer_or_an_error(name):
+    make, call, document = WHOLES[name]
+    for place in places(document)[1:]:
+        odd = damaged(document, place, DEEP)
+        asyncio.run(hear_whole(make, call, json.dumps(odd).encode()))
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_that_is_nested_deep_is_an_answer_or_an_error(name):
+    make, call, events, write = STREAMS[name]
+    end = DONE if make is openai else b""
+    for number, event in enumerate(events):
+        for place in places(event)[1:]:
+            said = [*events[:number], damaged(event, place, DEEP), *events[number + 1 :]]
+            asyncio.run(hear_stream(make, call, write(said) + end))

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from sentinel_gateway.core.chat import Answer, ChatRequest, Fields, Usage, read_usage
+from sentinel_gateway.errors import UpstreamBroken
 
 SAID_ONCE: Final = frozenset({"role", "id", "type", "name", "format"})
 """Strings that a delta repeats or names once. All other strings in deltas are pieces, to be joined."""
@@ -24,6 +25,9 @@ OWN_MEMBERS: Final = frozenset({"index", "message", "logprobs", "finish_reason"}
 
 NUMBERED: Final = ("tool_calls", "thinking_blocks", "content_blocks")
 """Lists of a message whose items have a number in a stream, by which one is told from the next; in a whole answer none."""
+
+DEEPEST: Final = 64
+"""Levels of a delta. What a tool is called with is a string, however deep it is."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -41,24 +45,36 @@ class _Text:
 
 
 class _Items:
-    """A list that goes on. `numbered` are its items that have a number, by which later pieces of them are joined."""
+    """A list that goes on. `numbered` are its items that have a number, by which later pieces of them are joined.
 
-    __slots__ = ("items", "numbered")
+    `pieced` are those that are put together of pieces, by their identity: all others are as they came.
+    """
+
+    __slots__ = ("items", "numbered", "pieced")
 
     def __init__(self) -> None:
         self.items: list[Any] = []
         self.numbered: dict[int, Fields] = {}
+        self.pieced: set[int] = set()
 
-    def add(self, item: Any) -> None:
+    def add(self, item: Any, depth: int) -> None:
         number = item.get("index") if isinstance(item, dict) else None
         if type(number) is not int:
             self.items.append(item)
             return
         known = self.numbered.get(number)
         if known is None or _is_another(item, known):
-            known = self.numbered[number] = {"index": number}
-            self.items.append(known)
-        _join(known, item)
+            known = self.numbered[number] = self.begin({"index": number})
+        _join(known, item, depth)
+
+    def begin(self, item: Fields) -> Fields:
+        """An item whose pieces come."""
+        self.items.append(item)
+        self.pieced.add(id(item))
+        return item
+
+    def whole(self) -> list[Any]:
+        return [_settle(item) if id(item) in self.pieced else item for item in self.items]
 
 
 class _Thoughts(_Items):
@@ -66,14 +82,14 @@ class _Thoughts(_Items):
 
     __slots__ = ()
 
-    def add(self, item: Any) -> None:
+    def add(self, item: Any, depth: int) -> None:
         if not isinstance(item, dict) or type(item.get("index")) is int:
-            super().add(item)
+            super().add(item, depth)
             return
         last = self.items[-1] if self.items else None
-        if last is None or _settle(last.get("signature")) or _is_whole_thought(item) or _is_whole_thought(last):
-            self.items.append(last := {})
-        _join(last, item)
+        if not isinstance(last, dict) or _settle(last.get("signature")) or _is_whole_thought(item) or _is_whole_thought(last):
+            last = self.begin({})
+        _join(last, item, depth)
 
 
 class _Choice:
@@ -185,7 +201,7 @@ def _dicts(value: Any) -> Iterator[Fields]:
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
-def _join(into: Fields, delta: Any) -> None:
+def _join(into: Fields, delta: Any, depth: int = 0) -> None:
     """Add a delta to what was said so far: strings are pieces, lists go on, numbered items are joined by number."""
     if not isinstance(delta, dict):
         return
@@ -200,14 +216,21 @@ def _join(into: Fields, delta: Any) -> None:
                 into[name] = _Text(value)
         elif isinstance(value, dict):
             joined = into[name] = old if isinstance(old, dict) else {}
-            _join(joined, value)
+            _join(joined, value, _below(depth))
         elif isinstance(value, list):
             new = _Thoughts if name == "thinking_blocks" else _Items
             items = into[name] = old if isinstance(old, _Items) else new()
             for item in value:
-                items.add(item)
+                items.add(item, _below(depth))
         elif not old:
             into[name] = value
+
+
+def _below(depth: int) -> int:
+    """The next level."""
+    if depth > DEEPEST:
+        raise UpstreamBroken("The provider nested its answer too deep.", failure="json_error")
+    return depth + 1
 
 
 def _is_whole_thought(block: Fields) -> bool:
@@ -222,12 +245,10 @@ def _is_another(call: Fields, known: Fields) -> bool:
 
 
 def _settle(value: Any) -> Any:
-    if isinstance(value, _Text):
+    if isinstance(value, _Text | _Items):
         return value.whole()
     if isinstance(value, dict):
         return {name: _settle(member) for name, member in value.items()}
-    if isinstance(value, _Items):
-        return [_settle(item) for item in value.items]
     return value
 
 
