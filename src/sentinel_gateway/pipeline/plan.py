@@ -11,7 +11,7 @@ import cachebox
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.chat import ChatRequest
+from sentinel_gateway.core.chat import ChatRequest, Native
 from sentinel_gateway.core.extensions import has_hints
 from sentinel_gateway.core.identity import Question, Unfit, exact_key, question
 from sentinel_gateway.core.routing import Directory, NoRoute, Route, explain, resolve
@@ -88,9 +88,8 @@ class Planner:
 
     def switched(self, plan: Plan, betas: str, *, tenant: str, namespace: str) -> Plan:
         """The same, with what the caller switches on by a header: it may change the answer."""
-        if plan.request.native is None:
-            return plan
-        request = replace(plan.request, native=replace(plan.request.native, betas=betas))
+        native = plan.request.native or Native(plan.request.fields)
+        request = replace(plan.request, native=replace(native, betas=betas))
         key = self._key(request, plan.route, tenant=tenant, namespace=namespace)
         return replace(plan, request=request, key=key)
 
