@@ -79,10 +79,10 @@ class Planner:
 
         What a chat leaves unsaid is told to some, and so is what a header switches on.
         """
-        native = request.native
-        if native is None:
+        if request.dialect == "openai":
             return self._face
-        told = f" {native.digest} {native.betas}" if native.says_more else ""
+        native = request.native
+        told = f" {native.digest} {native.betas}" if native is not None and native.says_more else ""
         hinted = " with hints" if has_hints(request.fields) else ""
         return f"{self._face}{hinted}{told}"
 
