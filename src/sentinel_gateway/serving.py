@@ -36,7 +36,7 @@ def serve(load: Load) -> int:
 async def _serve(load: Load, loaded: Loaded) -> None:
     settings = loaded.settings
     async with open_process(load, settings) as process:
-        _spare_the_collector()
+        spare_the_collector()
         await gateway_server(process, settings, partial(_greet, process, loaded)).serve()
 
 
@@ -59,7 +59,7 @@ def gateway_server(process: Process, settings: Settings, listening: Callable[[in
     )
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """What was made at start stays to the end: don't look through it again for garbage, and look less often."""
     gc.collect()
     gc.freeze()

@@ -92,7 +92,7 @@ class MemoryIndex:
         if rows is None:
             return []
         if len(rows) <= ON_LOOP:
-            return rows.score(search(rows.snapshot(), vector, limit), vector)
+            return rows.nearest(vector, limit)
         places = await self._search(rows.snapshot(), vector, limit)
         rows = self._questions.rows(scope)  # a clear may have put others in its place
         return [] if rows is None else rows.score(places, vector)
