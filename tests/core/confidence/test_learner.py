@@ -211,3 +211,29 @@ def test_in_the_loop_the_budget_is_kept(wrong_prior):
     assert hits > 1_000
     assert wrong <= 0.01 * 6_000 or wrong_prior
     assert wrong <= 0.02 * 6_000
+
+
+def rights(learner: Learner) -> list[float]:
+    return [right for block in learner.work().blocks for right in block["right"].tolist()]
+
+
+@pytest.mark.parametrize("first", [True, False, None])
+def test_a_later_word_on_a_decision_stands_in_place_of_the_first(first):
+    """As if it had been the first: weights, standing, and how many labels there are."""
+    learner, straight = Learner(), Learner()
+    learner.learn(Observation("a", pair(0.9), 0.7, right=first, weight=2.0, decision="d"))
+    learner.learn(Observation("b", pair(0.9), 0.7, right=True, decision="other"))
+    assert learner.correct("d", "a", right=False, drawn=True)
+    straight.learn(Observation("a", pair(0.9), 0.7, right=False, weight=2.0, decision="d"))
+    straight.learn(Observation("b", pair(0.9), 0.7, right=True, decision="other"))
+    assert rights(learner) == rights(straight)
+    assert refit(learner.work()) == refit(straight.work())
+    assert learner.confidence(pair(0.9), "a") == pytest.approx(straight.confidence(pair(0.9), "a"))
+
+
+def test_a_word_on_what_nobody_could_tell_stands_only_where_chance_has_drawn_it():
+    learner = Learner()
+    learner.learn(Observation("a", pair(0.9), 0.7, right=None, decision="d"))
+    assert not learner.correct("d", "a", right=False, drawn=False)
+    assert math.isnan(rights(learner)[0])
+    assert not learner.correct("unknown", "a", right=False, drawn=True)

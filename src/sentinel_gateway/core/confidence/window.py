@@ -73,8 +73,8 @@ class Window:
 
     def blocks(self) -> tuple[Block, ...]:
         """All rows, in blocks that will not change."""
-        first, *others = self._blocks or (self._open[:0],)
-        rows = (first[self._skipped :], *others, self._open[: self._filled].copy())
+        first, *others = (*self._blocks, self._open[: self._filled].copy())
+        rows = (first[self._skipped :], *others)
         return tuple(block for block in rows if len(block))
 
     def find(self, mark: int) -> list[Row]:
