@@ -1,14 +1,18 @@
 """How sure it is, and whose budget that keeps, through the whole gateway and the model that is built in."""
 
 import re
+import threading
 
 import pytest
 
 from sentinel_gateway.core.confidence.curve import Point
 from sentinel_gateway.core.confidence.learner import Fit, Prior, State
-from sentinel_gateway.core.confidence.rarity import Counts
+from sentinel_gateway.core.confidence.rarity import Counts, Rarity
 from sentinel_gateway.core.evidence import realm_id
+from sentinel_gateway.core.matching import first_fit
+from sentinel_gateway.pipeline import semantic
 from sentinel_gateway.pipeline.learned import written
+from sentinel_gateway.stores.learners import words_key
 from tests.gateway import chat, one_provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
@@ -116,3 +120,27 @@ async def test_a_miss_teaches_beside_the_path(gateway):
     await gateway.ask(chat("Please tell me which city is the capital of the country of France"))
     calibration = gateway.process.evidence.calibration
     await until(lambda: any(re.match(r"<Learner of [1-9]", repr(ward.learner)) for _, ward in calibration._wards))  # noqa: SLF001
+
+
+async def test_questions_are_held_against_each_other_on_a_thread_of_their_own(gateway, monkeypatch):
+    threads = []
+
+    def recorded(*args, **kwargs):
+        threads.append(threading.current_thread().name)
+        return first_fit(*args, **kwargs)
+
+    monkeypatch.setattr(semantic, "first_fit", recorded)
+    await gateway.ask(chat(FRANCE))
+    assert (await gateway.ask(chat("What's the capital of France?"))).cache == "semantic"
+    assert [name.rpartition("_")[0] for name in threads] == ["sentinel-matching"]
+    await gateway.ask(chat("How do I reset my password?"))
+    assert threads[1:] == [threading.current_thread().name], "where none is near enough there is nothing to hold against"
+
+
+async def test_words_are_counted_under_a_key_of_the_gateways_secret(gateway):
+    process = gateway.process
+    rarity = process.evidence.calibration.rarity("\n")
+    rarity.count(["merger"])
+    ours = Rarity(key=words_key(process.stores.state.secret))
+    ours.count(["merger"])
+    assert rarity.counts() == ours.counts()

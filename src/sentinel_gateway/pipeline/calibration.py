@@ -31,7 +31,7 @@ AT_START: Final = 32
 """Realms that are brought back before the first request, and that are told of."""
 PATIENCE: Final = 0.25
 """Seconds that a request waits for what was learned; most of it is there at once, and a learner that has gone in some 50 ms."""
-UNPACKED: Final = 2
+UNPACKED: Final = 3
 """So many times what is kept of a learner is what it takes in memory, about."""
 
 

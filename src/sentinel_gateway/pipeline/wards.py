@@ -16,7 +16,7 @@ from sentinel_gateway.core.evidence import parts_of
 if TYPE_CHECKING:
     import asyncio
 
-MEMORY: Final = 128 << 20
+MEMORY: Final = 256 << 20
 """Bytes of all learners together, about."""
 REALMS: Final = 256
 IDLE: Final = 60.0

@@ -27,7 +27,7 @@ VERSION: Final = 3
 """Of `State`: one of another version is not read."""
 MARK_BYTES: Final = 8
 UNTOLD: Final = math.nan
-ENTRY_BYTES: Final = 1_000
+ENTRY_BYTES: Final = 1_900
 """What is known of an entry, about: its standing, and five others that it was compared with."""
 WORD_BYTES: Final = 100
 DOUBT: Final = 2.0
