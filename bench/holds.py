@@ -76,11 +76,11 @@ class Meter:
             run(handle)
             self.seen.append((stage, (time.thread_time() - start) * 1e3))
 
-        asyncio.Handle._run = timed  # type: ignore[method-assign]  # noqa: SLF001
+        asyncio.Handle._run = timed  # type: ignore[method-assign,assignment]  # noqa: SLF001
         try:
             yield
         finally:
-            asyncio.Handle._run = run  # type: ignore[method-assign]  # noqa: SLF001
+            asyncio.Handle._run = run  # type: ignore[method-assign,assignment]  # noqa: SLF001
 
 
 def _stage(handle: asyncio.Handle) -> str:
@@ -157,7 +157,8 @@ async def measure_all(folder: Path, *, stored: Sequence[int] = STORED, rounds: i
         "SENTINEL_CACHE__SEMANTIC__EXPLORATION": "0",
     }
     reading = partial(load, environ, cwd=folder)
-    settings, found, asked = reading().settings, [], []
+    settings, asked = reading().settings, list[str]()
+    found: list[Holds] = []
     fresh = (text for text in questions() if "week" not in text)  # that would be bound to its moment
     async with open_process(reading, settings) as process:
         server = gateway_server(process, settings)

@@ -29,7 +29,7 @@ REWORDED: Final = "Please tell me: what is the capital of France?"
 def serve(load: Load) -> int:
     """Run the gateway until it is told to stop; the program's exit status. Raises `ConfigurationError` before anything runs."""
     sys.set_int_max_str_digits(MAX_DIGITS)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is loaded: its threads would wait for each other
+    os.putenv("OPENBLAS_NUM_THREADS", "1")  # before numpy is loaded: its threads would wait for each other
     loaded = load()
     uvloop.run(_serve(load, loaded))
     return 0
