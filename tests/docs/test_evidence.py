@@ -5,13 +5,14 @@ import re
 import subprocess
 from pathlib import Path
 
+from sentinel_gateway.core.calibration import PACE
 from sentinel_gateway.core.confidence.features import NAMES
 from sentinel_gateway.core.confidence.learner import Prior
 from sentinel_gateway.core.judging import ALIKE, LEAD, SHARED
 from sentinel_gateway.core.tightening import OFF, least_similarity
-from sentinel_gateway.pipeline.calibration import PACE, REALMS
 from sentinel_gateway.pipeline.evidence import STUDIES
 from sentinel_gateway.pipeline.evidence_log import NOTHING, PAUSE, SCOPES, WAITING, WINDOW
+from sentinel_gateway.pipeline.wards import IDLE, MEMORY, REALMS
 from sentinel_gateway.settings.load import load
 from sentinel_gateway.settings.model import Cache, Semantic
 from sentinel_gateway.stores.evidence import DAY, USUAL
@@ -67,8 +68,9 @@ def test_every_metric_is_told() -> None:
 def test_what_is_said_of_learning_is_what_it_does() -> None:
     prior = Prior()
     assert f"anew after {PACE.least} comparisons, later after {PACE.most}, from the last {PACE.window:,} requests" in PAGE
-    assert f"{REALMS} namespaces are in memory at a time" in PAGE
-    assert f"{MOST} are kept" in PAGE
+    assert f"{MOST} namespaces are kept, and those used last are in memory, as many as go into {MEMORY >> 20} MB" in PAGE
+    assert "until another has not been asked for a minute" in PAGE
+    assert (REALMS, IDLE) == (MOST, 60)
     assert f"Below {prior.least} comparisons" in PAGE
     assert f"the {len(NAMES)} numbers that it was told from" in PAGE
     assert STUDIES == 1
