@@ -285,7 +285,7 @@ def _with_stages(found: list[Figure], directory: Path, core: int) -> list[Figure
         Figure("search, 10,000 in scope", "ms CPU", [near.cpu]),
         Figure("search, 10,000 in scope", "ms, p50", [near.wall.p50]),
         Figure("search, 100,000 in scope", "ms, p99", [far.wall.p99], SEARCH_BAR, slowness=slowness),
-        Figure("guards, two short questions", "ms CPU", [stages.guards.cpu]),
+        Figure("matching of two short questions", "ms CPU", [stages.guards.cpu]),
         Figure("semantic hit, on the event loop", "ms CPU", [on_loop], ON_LOOP_BAR, slowness=slowness),
         Figure("a question in the index", "bytes", [stages.bytes_per_question]),
     ]

@@ -10,6 +10,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,9 +20,11 @@ import uvloop
 
 from bench.load import Quantiles
 from sentinel_gateway.core.caching import Head
-from sentinel_gateway.core.guards import veto
+from sentinel_gateway.core.confidence.rarity import Rarity
+from sentinel_gateway.core.matching import Neighbour, first_fit
 from sentinel_gateway.embedders.local import LocalLimits
 from sentinel_gateway.embedders.minilm import CARD, open_minilm
+from sentinel_gateway.pipeline.aside import OneThread
 from sentinel_gateway.vectors.memory import IndexLimits, MemoryIndex
 
 if TYPE_CHECKING:
@@ -32,12 +35,14 @@ SIZES: Final = (200, 1_000, 10_000, 100_000)
 ROUNDS: Final = 300
 NEAR: Final = 0.7
 """The least similarity at which a neighbour is of any use."""
+SIMILAR: Final = 0.96
 SAME: Final = 1e-3
 LONG: Final = "the model was asked for a good recipe of bread " * 12
 """Some 128 tokens."""
 WEIGHED: Final = 8_192
 NOW: Final = 1_800_000_000.0
 ATTACHED_AT_ONCE: Final = 8
+WORDS: Final = Rarity()
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -70,7 +75,7 @@ class Semantic(msgspec.Struct, frozen=True):
     embed_nine: Cost
     embed_known: Cost
     guards: Cost
-    """Two short questions that may share an answer, held against each other."""
+    """Two short questions that may share an answer, held against each other on a thread: by guards, and for their words."""
     bytes_per_question: float
     searches: list[Search]
 
@@ -110,7 +115,9 @@ async def measure_all(sizes: tuple[int, ...] = SIZES, rounds: int = ROUNDS) -> S
     nine = await measure(lambda _: embedder.embed([next(fresh) for _ in range(9)]), rounds // 10 + 1)
     long = await measure(lambda number: embedder.embed([f"{number} {LONG}"]), rounds // 10 + 1)
     known = await measure(lambda _: embedder.embed(["the same"]), rounds)
-    guards = await measure(lambda _: _guard(next(fresh)), rounds)
+    aside = OneThread("bench-matching")
+    guards = await measure(lambda _: _match(aside, next(fresh)), rounds)
+    aside.close()
     memory = resident() - before
     made = [(await embedder.embed([text]))[0] for text in itertools.islice(fresh, min(EMBEDDED, max(sizes)))]
     await embedder.close()
@@ -119,8 +126,11 @@ async def measure_all(sizes: tuple[int, ...] = SIZES, rounds: int = ROUNDS) -> S
     return Semantic(load, memory, short, long, nine, known, guards, await _weigh(seeds), searches)
 
 
-async def _guard(text: str) -> None:
-    if veto(text, f"Please tell me: {text}") is not None:
+async def _match(aside: OneThread, text: str) -> None:
+    """As the path does it: guards, and the numbers of words."""
+    near = [Neighbour(_head(0, text), SIMILAR)]
+    verdict = await aside(partial(first_fit, f"Please tell me: {text}", near, threshold=NEAR, rarity=WORDS))
+    if verdict.words is None:
         raise ValueError(f"a guard objects to {text}")
 
 
@@ -172,8 +182,8 @@ def _moved(seeds: "NDArray[np.float32]", which: "NDArray[np.intp]", chance: np.r
     return unit
 
 
-def _head(number: int) -> Head:
-    text = f"What does article {number} cost, and when can I have it?"
+def _head(number: int, text: str = "") -> Head:
+    text = text or f"What does article {number} cost, and when can I have it?"
     return Head(key=f"{number:064x}", model="openai/mock", created=NOW, expires=NOW + 86_400, scope="scope", text=text)
 
 
