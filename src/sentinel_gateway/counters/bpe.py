@@ -106,12 +106,14 @@ class BpeCounter:
         if self._waiting >= self._limits.waiting:
             raise CounterBusy(f"{self._waiting} requests wait already")
         self._waiting += 1
+        reading = self._loop.run_in_executor(self._thread, self._texts, ids, encoding)
         try:
-            async with asyncio.timeout(self._limits.patience):
-                return await self._loop.run_in_executor(self._thread, self._texts, ids, encoding)
-        except TimeoutError as exc:
-            raise CounterBusy(f"not within {self._limits.patience:g} s") from exc
+            done, _ = await asyncio.wait([reading], timeout=self._limits.patience)  # the request may have no task yet
+            if not done:
+                raise CounterBusy(f"not within {self._limits.patience:g} s")
+            return reading.result()
         finally:
+            reading.cancel()
             self._waiting -= 1
 
     async def close(self) -> None:

@@ -210,7 +210,9 @@ async def test_ids_without_an_encoding_are_nothing(tmp_path):
     await broken.close()
 
 
-@pytest.mark.parametrize("limits", [CounterLimits(waiting=0), CounterLimits(patience=0.0)], ids=["crowded", "late"])
+@pytest.mark.parametrize(
+    "limits", [CounterLimits(waiting=0), CounterLimits(patience=0.0, deadline=60.0)], ids=["crowded", "late"]
+)
 async def test_who_is_too_busy_to_read_ids_says_so(limits):
     counter = BpeCounter(limits=limits, on_event=lambda *_, **__: None)
     with pytest.raises(CounterBusy):
