@@ -160,6 +160,7 @@ class Process:
         if self.evidence is not None:
             self.evidence.use(rules.habits(settings), wiring.dispatch, wiring.routes.current)
         self.admission.resize(rules.capacity(settings))
+        self.stores.drains.most = settings.routing.max_drains
         self.stores.circuits.standings.use(rules.standings(settings), rules.compared(settings))
         previous, self._wiring = self._wiring, wiring
         if previous is not None:
@@ -214,7 +215,7 @@ class Wiring:
         self._settings = settings
         self._process = process
         self._providers = dict(make_providers(settings, process.http, process.clock))
-        self.dispatch = Dispatch(self._providers, process.stores.circuits, rules.retries(settings))
+        self.dispatch = Dispatch(self._providers, process.stores.circuits, rules.retries(settings), process.stores.accounts)
         self.routes = Routes(settings, self._providers, process.events)
         self.app = self._build(process)
 
@@ -318,12 +319,19 @@ class Wiring:
 
 
 def _terms(settings: Settings, process: Process, estimate: TokenEstimate) -> Terms:
-    stores, bounds, stale = process.stores, rules.bound_rules(settings), settings.cache.stale_if_error
-    if stores.handover is None:
-        return Terms(process.admission, stores.once, estimate, bounds=bounds, stale_if_error=stale)
-    patience = rules.longest_call(settings) / 2
-    fleet = Fleet(stores.handover, patience=patience, max_bytes=settings.cache.max_answer_bytes)
-    return Terms(process.admission, stores.once, estimate, fleet, bounds, stale)
+    stores, fleet = process.stores, None
+    if stores.handover is not None:
+        patience = rules.longest_call(settings) / 2
+        fleet = Fleet(stores.handover, patience=patience, max_bytes=settings.cache.max_answer_bytes)
+    return Terms(
+        process.admission,
+        stores.once,
+        estimate,
+        fleet,
+        bounds=rules.bound_rules(settings),
+        stale_if_error=settings.cache.stale_if_error,
+        drains=stores.drains,
+    )
 
 
 def _settlement(settings: Settings, tiers: Tiers, process: Process) -> Settlement:

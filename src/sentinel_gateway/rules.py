@@ -12,13 +12,14 @@ from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.matching import Thresholds
 from sentinel_gateway.core.retrying import RetryRules
-from sentinel_gateway.core.routing import Ability, Route, Strategy, Target
+from sentinel_gateway.core.routing import NO_DEADLINES, Ability, Conduct, Deadlines, Hedge, Route, Strategy, Target
 from sentinel_gateway.core.standing import StandingRules
 from sentinel_gateway.pipeline.admit import Capacity
 from sentinel_gateway.pipeline.evidence import Habits
 from sentinel_gateway.pipeline.limiting import LimitRules
 from sentinel_gateway.settings.checks import DEMO
 from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.settings.targets import Deadlines as DeadlineSettings
 from sentinel_gateway.settings.targets import Limits as LimitSettings
 from sentinel_gateway.settings.targets import ModelSettings
 
@@ -56,7 +57,29 @@ def _route(model: ModelSettings, price: Price) -> Route:
         weights=tuple(one.weight for one in written),
         sticky=model.sticky,
         abilities=abilities if any(ability != Ability() for ability in abilities) else (),
+        conduct=_conduct(model),
     )
+
+
+def _conduct(model: ModelSettings) -> Conduct | None:
+    """How its targets are asked; None where that is as usual, and nothing has to be looked up for it."""
+    own = Deadlines(model.timeouts.first_byte, model.timeouts.idle)
+    deadlines = {target(one.target): _shorter(own, one.timeouts) for one in model.targets}
+    hedge = model.hedge
+    conduct = Conduct(
+        careful=frozenset(target(one.target) for one in model.targets if not model.retries_uncertain(one)),
+        deadlines={} if all(limit == NO_DEADLINES for limit in deadlines.values()) else deadlines,
+        total=model.timeouts.total,
+        hedge=None if hedge is None else Hedge(None if hedge.after == "p95" else hedge.after, hedge.max_cost_share),
+        drain=model.on_disconnect == "drain",
+    )
+    return None if conduct == Conduct() else conduct
+
+
+def _shorter(own: Deadlines, written: DeadlineSettings) -> Deadlines:
+    pairs = (own.first_byte, written.first_byte), (own.idle, written.idle)
+    first_byte, idle = (min((one for one in pair if one is not None), default=None) for pair in pairs)
+    return Deadlines(first_byte, idle, written.total)
 
 
 def _strategy(model: ModelSettings) -> Strategy:

@@ -29,7 +29,9 @@ from sentinel_gateway.adapters import (
 from sentinel_gateway.core.standing import StandingRules, Standings
 from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.pipeline.circuits import Circuits
+from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.hearing import Hearing
+from sentinel_gateway.pipeline.hedging import Accounts
 from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits
 from sentinel_gateway.pipeline.keyring import KeyRing
 from sentinel_gateway.pipeline.purge import Purge
@@ -47,6 +49,7 @@ from sentinel_gateway.ports import (
     VectorArchive,
     World,
 )
+from sentinel_gateway.providers.prices import price_of
 from sentinel_gateway.rules import thresholds
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.network import is_loopback
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
 
 
 class Stores(msgspec.Struct, frozen=True):
-    """What is kept and found again, opened, and what is known of targets.
+    """What is kept and found again, opened, what is known of targets, and what outlasts the requests that it was done for.
 
     What compares questions is None where reworded ones are not answered.
     """
@@ -68,6 +71,8 @@ class Stores(msgspec.Struct, frozen=True):
     counter: TokenCounter
     bulletin: Bulletin
     circuits: Circuits
+    accounts: Accounts
+    drains: Drains
     handover: Handover | None = None
     semantic: Semantic | None = None
     embedder: Embedder | None = None
@@ -80,8 +85,11 @@ async def open_stores(settings: Settings, node: str, clock: Clock, events: Event
     link = partial(_open_link, settings, [], clock=clock, events=events, closing=closing)
     secret, nodes = open_secret(settings), link("nodes")
     bulletin = open_bulletin(nodes, secret, node, events)
-    circuits = Circuits(Standings(StandingRules()), bulletin, World(clock, asyncio.sleep, random.random, events))
+    world = World(clock, asyncio.sleep, random.random, events)
+    circuits = Circuits(Standings(StandingRules()), bulletin, world)
     closing.push_async_callback(circuits.close)
+    accounts = Accounts(price_of, clock)
+    closing.push_async_callback(accounts.close)
     state = await open_state(settings, secret, bulletin, clock, events)
     closing.push_async_callback(state.close)
     asked_once = open_idempotency(settings)
@@ -97,7 +105,8 @@ async def open_stores(settings: Settings, node: str, clock: Clock, events: Event
     if not settings.cache.semantic.enabled:
         tiers = Tiers(near, far, bulletin=bulletin, near_ttl=near_ttl, clock=clock)
         closing.push_async_callback(tiers.close)
-        return Stores(tiers, state, limits, once, counter, bulletin, circuits, handover)
+        drains = _open_drains(world, closing)
+        return Stores(tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, handover)
     embedder = await open_embedder(events)
     closing.push_async_callback(embedder.close)
     index = open_index(settings, make_records(embedder, secret), link("vectors"), clock, events, archive=disk)
@@ -113,7 +122,8 @@ async def open_stores(settings: Settings, node: str, clock: Clock, events: Event
     closing.callback(preparing.cancel)
     purge = Purge(semantic, tiers, bulletin, clock=clock, events=events)
     closing.push_async_callback(purge.close)
-    return Stores(tiers, state, limits, once, counter, bulletin, circuits, handover, semantic, embedder, purge)
+    drains = _open_drains(world, closing)
+    return Stores(tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, handover, semantic, embedder, purge)
 
 
 async def follow_others(stores: Stores, closing: AsyncExitStack) -> None:
@@ -131,6 +141,13 @@ def _open_link(
         link.join(others)
         closing.push_async_callback(link.close)
     return link
+
+
+def _open_drains(world: World, closing: AsyncExitStack) -> Drains:
+    """Opened last: what is let go at a stop settles with all that is kept."""
+    drains = Drains(world)
+    closing.push_async_callback(drains.close)
+    return drains
 
 
 def _open_handover(link: "RedisLink | None", secret: bytes, node: str, closing: AsyncExitStack) -> Handover | None:

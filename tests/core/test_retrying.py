@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.retrying import Ask, Course, Pause, RetryRules
-from sentinel_gateway.core.routing import Target
+from sentinel_gateway.core.routing import Conduct, Target
 from sentinel_gateway.core.standing import StandingRules, Standings
 from sentinel_gateway.errors import (
     UpstreamBroken,
@@ -30,17 +30,18 @@ UNKNOWN = UpstreamRefused("no such model", upstream_status=404)
 class Journey:
     """A course and a clock; it does what the course says, and each target answers with its errors in their order."""
 
-    def __init__(self, *targets, attempts=3, patience=60.0, chance=0.5, rules=None):
+    def __init__(self, *targets, attempts=3, patience=60.0, chance=0.5, rules=None, conduct=None):
         self.now = 1000.0
         self.standings = Standings(rules or StandingRules())
         self.chance = chance
         self.errors = {}
         self.asked: list[tuple[str, float]] = []
-        self._targets, self._rules = targets, RetryRules(attempts, patience)
+        self._targets, self._rules, self._conduct = targets, RetryRules(attempts, patience), conduct
         self.course = self.begin()
 
     def begin(self):
-        return Course(self._targets, self.standings, self._rules, started=self.now, chance=lambda: self.chance)
+        chance, conduct = (lambda: self.chance), self._conduct
+        return Course(self._targets, self.standings, self._rules, started=self.now, chance=chance, conduct=conduct)
 
     def go(self, **errors):
         """The error that the caller is told, or None: somebody answered. `a=[...]` are the errors of provider a."""
@@ -268,3 +269,76 @@ def test_whatever_fails_it_ends_in_time(targets, attempts, chance, errors):
         seen.add(name)
     if len(journey.asked) < attempts:
         assert len({name for name, _ in journey.asked[:targets]}) == min(targets, len(journey.asked)), "others first"
+
+
+# --- as the route has it ---
+
+CAREFUL = Conduct(careful=frozenset({A}))
+BUSY = UpstreamBroken("503", retry_after=0.0).before_any_work()
+UNCERTAIN = [UpstreamError("x"), UpstreamBroken("500"), UpstreamTimeout("late"), UpstreamUnstreamed("x")]
+CERTAIN = [UpstreamUnreachable("x"), UpstreamLimited("x"), BUSY, UpstreamTimeout("connect").before_any_work(), UNKNOWN]
+
+
+@pytest.mark.parametrize("error", UNCERTAIN, ids=str)
+def test_what_a_target_may_have_begun_with_is_asked_of_nobody_again_where_the_route_says_so(error):
+    journey = Journey(A, B, conduct=CAREFUL)
+    assert journey.go(a=[error]) is error
+    assert journey.asked == [("a", 0.0)]
+    assert journey.course.over
+
+
+@pytest.mark.parametrize("error", [*CERTAIN, UpstreamUnauthorized("x")], ids=str)
+def test_what_was_certainly_not_begun_with_goes_on_there_too(error):
+    journey = Journey(A, B, conduct=CAREFUL)
+    assert journey.go(a=[error]) is None
+    assert journey.asked == [("a", 0.0), ("b", 0.0)]
+
+
+@pytest.mark.parametrize("error", [UpstreamUnreachable("x"), UpstreamLimited("x"), BUSY], ids=str)
+def test_and_is_asked_again_of_the_same_target(error):
+    journey = Journey(A, conduct=CAREFUL)
+    assert journey.go(a=[error]) is None
+    assert [name for name, _ in journey.asked] == ["a", "a"]
+
+
+def test_each_target_is_careful_by_itself():
+    journey = Journey(B, A, C, conduct=CAREFUL)
+    assert journey.go(b=[UpstreamBroken("500")]) is None
+    assert journey.asked == [("b", 0.0), ("a", 0.0)]
+
+
+def test_a_request_has_so_much_time_and_no_more():
+    journey = Journey(A, B, C, conduct=Conduct(total=10.0))
+    step = journey.course.next(journey.now)
+    journey.course.failed(step.target, UpstreamTimeout("x"), journey.now + 9.8)
+    assert journey.course.next(journey.now + 9.8) == Ask(B, "b/m")
+    assert journey.course.next(journey.now + 9.9) is None, "it could not answer in time"
+
+
+def test_a_pause_that_ends_too_late_is_not_begun():
+    journey, error = Journey(A, conduct=Conduct(total=10.0)), UpstreamLimited("x", retry_after=20.0)
+    assert journey.go(a=[error]) is error
+    assert journey.asked == [("a", 0.0)]
+
+
+# --- side by side ---
+
+
+def test_beside_one_that_is_being_asked_the_next_is_found():
+    course = Journey(A, B, C).course
+    assert course.next(1000.0) == Ask(A, "a/m")
+    assert course.next(1000.0, beside=A) == Ask(B, "b/m")
+    course.failed(B, UpstreamBroken("x"), 1000.0)
+    assert course.next(1000.0, beside=A) == Ask(C, "c/m")
+    assert course.next(1000.0, beside=A) is None, "three attempts are all there are"
+
+
+def test_nobody_is_asked_beside_one_but_who_is_open_to_all():
+    journey = Journey(A, B, attempts=9)
+    journey.course.next(journey.now)
+    journey.standings.of("b/m").circuit.open(journey.now)
+    assert journey.course.next(journey.now, beside=A) is None
+    journey.standings.of("b/m").circuit.close()
+    journey.standings.of("b/m").cooled_until = journey.now + 1.0
+    assert journey.course.next(journey.now, beside=A) is None
+    assert journey.course.next(journey.now + 1.0, beside=A) == Ask(B, "b/m")

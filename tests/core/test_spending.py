@@ -18,19 +18,19 @@ def book(share=0.1):
 
 def test_all_of_it_and_the_part_of_evidence():
     day = book()
-    day.note("a", Tokens(100, 10), NOW, evidence=False)
-    day.note("a", Tokens(10, 1), NOW, evidence=True)
-    day.note("unknown", Tokens(10**9, 0), NOW, evidence=False)
+    day.note("a", Tokens(100, 10), NOW, extra=False)
+    day.note("a", Tokens(10, 1), NOW, extra=True)
+    day.note("unknown", Tokens(10**9, 0), NOW, extra=False)
     assert day.costs(RATES, NOW) == (1430.0, 130.0)
     assert day.targets(NOW) == {"a", "unknown"}
 
 
 def test_a_share_is_allowed_and_no_more():
     day = book(share=0.1)
-    day.note("a", Tokens(100, 0), NOW, evidence=False)
+    day.note("a", Tokens(100, 0), NOW, extra=False)
     assert day.allows(100.0, RATES, NOW)
     assert not day.allows(101.0, RATES, NOW)
-    day.note("a", Tokens(10, 0), NOW, evidence=True)  # now 100 of 1,100
+    day.note("a", Tokens(10, 0), NOW, extra=True)  # now 100 of 1,100
     assert day.allows(10.0, RATES, NOW)
     assert not day.allows(11.0, RATES, NOW)
 
@@ -43,15 +43,15 @@ def test_what_costs_nothing_is_always_allowed():
 @pytest.mark.parametrize("later", [DAY, 40 * DAY])
 def test_each_day_begins_anew(later):
     day = book()
-    day.note("a", Tokens(100, 10), NOW, evidence=True)
+    day.note("a", Tokens(100, 10), NOW, extra=True)
     assert day.costs(RATES, NOW + later) == (0.0, 0.0)
 
 
 def test_targets_are_bounded():
     day = book()
     for number in range(TARGETS + 5):
-        day.note(f"target-{number}", Tokens(1, 1), NOW, evidence=False)
-    day.note("target-0", Tokens(1, 1), NOW, evidence=False)
+        day.note(f"target-{number}", Tokens(1, 1), NOW, extra=False)
+    day.note("target-0", Tokens(1, 1), NOW, extra=False)
     assert len(day.targets(NOW)) == TARGETS
     assert str(TARGETS) in repr(day)
 
@@ -59,9 +59,9 @@ def test_targets_are_bounded():
 @given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000), st.booleans()), max_size=60), st.floats(0, 1))
 def test_evidence_never_has_more_than_its_share_if_it_asks(calls, share):
     day = book(share)
-    for prompt, completion, evidence in calls:
+    for prompt, completion, extra in calls:
         cost = RATES["a"].of(Tokens(prompt, completion))
-        if not evidence or day.allows(cost, RATES, NOW):
-            day.note("a", Tokens(prompt, completion), NOW, evidence=evidence)
+        if not extra or day.allows(cost, RATES, NOW):
+            day.note("a", Tokens(prompt, completion), NOW, extra=extra)
             whole, spent = day.costs(RATES, NOW)
-            assert spent <= share * whole + 1e-6 or not evidence or cost == 0
+            assert spent <= share * whole + 1e-6 or not extra or cost == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from sentinel_gateway.core.circuit import CircuitRules
-from sentinel_gateway.core.standing import MOST, RESERVE, Standing, StandingRules, Standings
+from sentinel_gateway.core.standing import BEGINNINGS, ENOUGH, MOST, RESERVE, Standing, StandingRules, Standings
 from sentinel_gateway.errors import (
     UpstreamBroken,
     UpstreamError,
@@ -149,3 +149,15 @@ def test_the_circuits_shown_are_those_compared_and_those_not_closed():
     assert [name for name, _ in standings.all()] == ["a/x", "b/x"]
     standings.of("c/x").circuit.open(0.0)
     assert standings.states(0.0) == {"a/x": "closed", "c/x": "open"}
+
+
+def test_how_late_it_may_be_is_told_by_its_latest_beginnings(standing):
+    for number in range(ENOUGH - 1):
+        standing.began(float(number), stream=True)
+    assert standing.late(stream=True) is None, "of so few nothing is said"
+    standing.began(100.0, stream=True)
+    assert standing.late(stream=True) == 18.0, "19 of 20 had begun by then"
+    assert standing.late(stream=False) is None
+    for _ in range(BEGINNINGS):
+        standing.began(1.0, stream=True)
+    assert standing.late(stream=True) == 1.0

@@ -9,10 +9,12 @@ from typing import get_args
 from sentinel_gateway import rules
 from sentinel_gateway.core.record import Ending
 from sentinel_gateway.core.retrying import RetryRules
-from sentinel_gateway.core.standing import RESERVE, StandingRules
+from sentinel_gateway.core.routing import Deadlines, Hedge
+from sentinel_gateway.core.standing import BEGINNINGS, ENOUGH, IN_TIME, RESERVE, StandingRules
 from sentinel_gateway.pipeline.recovery import WITHHELD_BYTES
+from sentinel_gateway.providers._errors import MAX_READ
 from sentinel_gateway.settings.load import load
-from sentinel_gateway.settings.targets import ModelSettings
+from sentinel_gateway.settings.targets import Hedging, ModelSettings, Routing
 from tests.process.conftest import serve
 
 __all__ = ["serve"]
@@ -32,9 +34,15 @@ def test_the_example_is_a_configuration(tmp_path) -> None:
         "spread": "weighted",
         "quick": "least_latency",
         "able": "priority",
+        "urgent": "priority",
+        "costly": "priority",
     }
     assert routes["spread"].sticky
     assert routes["able"].abilities[0].context == 8192
+    urgent, costly = routes["urgent"].conduct, routes["costly"].conduct
+    assert (urgent.hedge, urgent.total) == (Hedge(1.5, 0.05), 45.0)
+    assert (costly.careful, costly.drain) == (frozenset(routes["costly"].targets), True)
+    assert costly.deadlines_of(routes["costly"].targets[0], 0.0) == Deadlines(idle=20.0)
     assert rules.retries(settings) == RetryRules()
     assert rules.standings(settings) == StandingRules()
 
@@ -51,6 +59,14 @@ def test_the_figures_are_the_code_s() -> None:
     assert "for one request in ten (`routing.retry_budget`, with ten to begin with)" in PAGE
     assert StandingRules().cool_down == 30.0
     assert "cools so long, 30 s at most" in PAGE
+    assert (BEGINNINGS, ENOUGH, IN_TIME) == (200, 20, 0.95)
+    assert "95 % of its answers lately (of the last 200" in PAGE
+    assert "before 20 are known" in PAGE
+    assert Hedging(after=1.0).max_cost_share == 0.05
+    assert "`max_cost_share` (0.05)" in PAGE
+    assert Routing().max_drains == 64
+    assert "`routing.max_drains` (64)" in PAGE
+    assert MAX_READ == 64 * 1024
 
 
 def test_the_curls_work(serve) -> None:

@@ -21,6 +21,7 @@ from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.calibration import Calibration
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.evidence import Evidence, Kept
 from sentinel_gateway.pipeline.evidence_log import EvidenceLog
 from sentinel_gateway.pipeline.fleet import Fleet
@@ -106,6 +107,7 @@ class Path:
         self.slept: list[float] = []
         world = World(self.clock, sleep or self._sleep, self._draw, self.events)
         self.circuits = Circuits(Standings(standing), self.bulletin, world)
+        self.drains = Drains(world)
         self._aliases = aliases
         self._stale_if_error = stale_if_error
         self._estimate = estimate
@@ -129,6 +131,7 @@ class Path:
                 fleet=self._fleet,
                 bounds=self._bounds,
                 stale_if_error=self._stale_if_error,
+                drains=self.drains,
             ),
             planner=Planner("chat", decode, lambda: directory),
             tiers=self.tiers,

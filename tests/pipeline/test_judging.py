@@ -113,7 +113,7 @@ async def test_no_more_is_spent_than_the_budget_allows():
     bench = Bench(share=0.5, price=1)
     await bench.ask()
     assert await bench.ask() is None, "nothing was spent today that this could be a share of"
-    bench.spending.note("first/m", 2000, 0, evidence=False)
+    bench.spending.note("first/m", 2000, 0, extra=False)
     assert await bench.ask(completion("yes")) is True
     whole, spent = bench.spending.today()
     assert (whole, spent) == (pytest.approx(2008e-6), pytest.approx(8e-6))
@@ -142,7 +142,7 @@ async def test_what_has_no_price_has_that_of_a_well_known_model():
     assert not spending.allows("own/model", 1, 1)
     assert not spending.allows("own/other", 1, 1)  # while the first is looked up
     await spending.close()
-    spending.note("own/model", 1, 1, evidence=False)
+    spending.note("own/model", 1, 1, extra=False)
     assert spending.allows("own/model", 1, 1)
     assert not spending.allows("own/model", 2, 1)
     assert asked == ["own/model", UNKNOWN] * 2

@@ -279,3 +279,22 @@ def test_a_request_that_is_too_long_however_it_is_said(message):
     assert (error.shown_code, error.param, error.message) == ("context_length_exceeded", "messages", message)
     own = {"error": {"message": message, "code": "string_above_max_length"}}
     assert read_error(400, {}, msgspec.json.encode(own), source=Source("p"), now=0).shown_code == "string_above_max_length"
+
+
+@pytest.mark.parametrize(
+    ("status", "untouched"),
+    [(429, True), (503, True), (401, True), (404, True), (408, False), (500, False), (502, False), (504, False), (529, False)],
+)
+def test_which_answers_say_that_nothing_was_begun(status, untouched):
+    assert read_error(status, {}, b"", source=GROQ, now=NOW).untouched is untouched
+
+
+@pytest.mark.parametrize(
+    ("raised", "untouched"),
+    [(ConnectTimeout(), True), (ConnectFailed(), True), (HandshakeFailed(), True), (Disconnected(), False), (BrokenOff(), False)],
+)
+def test_which_failures_of_a_connection_say_that_nothing_was_begun(raised, untouched):
+    with pytest.raises(UpstreamError) as caught, TransportErrors("groq", Timeouts()):
+        raise raised
+    assert caught.value.untouched is untouched
+    assert not Timeouts().exceeded("groq", "first_byte").untouched

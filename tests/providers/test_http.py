@@ -1,13 +1,16 @@
 """The shared client: what it sends, what it refuses, how it uses connections, and when it gives up."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
 import time
 
+import msgspec
 import pytest
 
+from sentinel_gateway.core.routing import Deadlines
 from sentinel_gateway.errors import (
     UpstreamBroken,
     UpstreamError,
@@ -526,3 +529,57 @@ async def test_listing_models_waits_for_five_seconds_at_most(provider, upstream)
     assert list_timeouts(Timeouts()).first_byte == 5
     groq = provider(upstream.url_with("stall_after=-1"), timeouts=QUICK)
     await timed_out(groq.list_models(), "first_byte")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("announced", [True, False])
+async def test_an_error_is_read_no_farther_than_its_reason(provider, raw_server, call, streamed, announced):
+    """However long it is, it stays the error that its status says, and so goes to another target."""
+    closed, sent = asyncio.Event(), 0
+
+    async def handle(server, reader, writer):
+        nonlocal sent
+        await server.read_request(reader)
+        length = f"content-length: {MAX_REPLY_BYTES + 1}" if announced else "connection: close"
+        writer.write(f"HTTP/1.1 500 Internal Server Error\r\n{length}\r\n\r\n".encode())
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+                sent += 65_536
+        closed.set()
+
+    async with raw_server(handle) as server:
+        groq = provider(server.base_url)
+        with pytest.raises(UpstreamBroken, match=r"failed \(500\)") as failed:
+            await (groq.open_stream(call()) if streamed else groq.complete(call()))
+        assert failed.value.next_target
+        async with asyncio.timeout(1):
+            await closed.wait()
+    assert sent < MAX_REPLY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("streamed", "limit", "script"),
+    [
+        (False, "first_byte", "latency_ms=5000"),
+        (True, "first_byte", "latency_ms=5000"),
+        (True, "first_byte", "first_token_ms=5000"),
+        (True, "idle", "stall_after=1"),
+        (False, "total", "latency_ms=5000"),
+        (True, "total", "chunk_ms=40;chunks=500;tokens=500"),
+    ],
+)
+async def test_a_call_may_have_shorter_limits_of_its_own(provider, upstream, call, streamed, limit, script):
+    upstream.script(script)
+    hurried, groq = msgspec.structs.replace(call(), deadlines=Deadlines(**{limit: 0.2})), provider(upstream.base_url)
+    with pytest.raises(UpstreamTimeout, match=rf"0\.2 s \(timeouts\.{limit}\)"):
+        await (read_all(groq, hurried) if streamed else groq.complete(hurried))
+    await closed_by_us(upstream)
+    assert 0.1 <= upstream.calls[-1].closed_by_peer_at - upstream.calls[-1].started < 4
+
+
+def test_a_call_s_limits_never_lengthen_the_provider_s():
+    own = Timeouts(connect=1, first_byte=2, idle=3, total=4)
+    assert own.within(Deadlines(first_byte=9, idle=9, total=9)) == own == own.within(Deadlines())
+    assert own.within(Deadlines(first_byte=1, idle=1, total=1)) == Timeouts(connect=1, first_byte=1, idle=1, total=1)

@@ -7,7 +7,7 @@ import pytest
 from sentinel_gateway import rules
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.retrying import RetryRules
-from sentinel_gateway.core.routing import Ability, Target
+from sentinel_gateway.core.routing import Ability, Conduct, Deadlines, Hedge, Target
 from sentinel_gateway.core.standing import StandingRules
 
 LOCAL = "providers: {local: {dialect: openai, base_url: 'http://127.0.0.1:9001/v1'}}\n"
@@ -73,3 +73,47 @@ def test_what_is_configured_is_what_counts(configure):
     ).settings
     assert rules.retries(settings) == RetryRules(2, 9.0)
     assert rules.standings(settings) == StandingRules(CircuitRules(7, 2, 60.0), 0.5, 4.0)
+
+
+def test_nothing_is_looked_up_where_all_is_as_usual(route):
+    assert route("[local/a, local/b]").conduct is None
+
+
+def test_how_a_route_s_targets_are_asked(route):
+    conduct = route(
+        "{targets: [{target: local/a, timeouts: {first_byte: 9, idle: 2, total: 5}}, {target: local/b, retry_uncertain: true}], "
+        "retry_uncertain: false, on_disconnect: drain, timeouts: {first_byte: 3, total: 20}}"
+    ).conduct
+    assert conduct == Conduct(
+        careful=frozenset({A}),
+        deadlines={A: Deadlines(3.0, 2.0, 5.0), B: Deadlines(first_byte=3.0)},
+        total=20.0,
+        drain=True,
+    )
+    assert conduct.deadlines_of(A, 0.0) == Deadlines(3.0, 2.0, 5.0)
+    assert conduct.deadlines_of(A, 17.5) == Deadlines(3.0, 2.0, 2.5)
+    assert conduct.deadlines_of(B, 1.25) == Deadlines(3.0, None, 18.75)
+
+
+@pytest.mark.parametrize(
+    ("written", "hedge"), [("{after: 2}", Hedge(2.0, 0.05)), ("{after: p95, max_cost_share: 0.2}", Hedge(None, 0.2))]
+)
+def test_when_a_second_target_is_asked(route, written, hedge):
+    assert route(f"{{targets: [local/a, local/b], hedge: {written}}}").conduct == Conduct(hedge=hedge)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("{targets: local/a, hedge: {after: 2}}", "hedges, which takes a second target"),
+        ("{targets: [local/a, local/b], hedge: {after: 2}, retry_uncertain: false}", "which asks twice"),
+        ("{targets: [local/a, local/b], hedge: {after: p99}}", "p95"),
+        ("{targets: [local/a, local/b], hedge: {after: 0}}", "greater than 0"),
+        ("{targets: local/a, on_disconnect: stay}", "cancel"),
+        ("{targets: local/a, timeouts: {connect: 1}}", "connect"),
+    ],
+)
+def test_what_can_not_be_meant_is_a_fault(faults, model, said):
+    found = faults(f"{LOCAL}models: {{fast: {model}}}")
+    assert found
+    assert any(said in f"{place} {sentence}" for place, sentence in found)

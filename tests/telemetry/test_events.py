@@ -71,17 +71,23 @@ def test_a_target_that_another_stood_in_for_has_failed_all_the_same(output: Outp
 
 
 @pytest.mark.parametrize("ending", get_args(Ending))
-def test_an_attempt_leaves_a_line_where_the_provider_failed_us(output: Output, open_log: Open, ending: Ending) -> None:
+def test_an_attempt_leaves_a_line_where_the_provider_failed_us_or_was_paid_for_nothing(
+    output: Output, open_log: Open, ending: Ending
+) -> None:
     """What a request asked for wrongly, and who left, is told on the line of the request."""
     metrics, log = Metrics("1"), open_log()
-    error = "" if ending in {"answered", "left"} else "what_it_was"
-    attempt = Attempt("s-1", "a/b", 2, 7.0, stream=True, ending=ending, error=error, seconds=0.25, completion_tokens=3)
+    error = "" if ending in {"answered", "left", "lost"} else "what_it_was"
+    attempt = Attempt("s-1", "a/b", 2, 7.0, True, False, ending, error, seconds=0.25, completion_tokens=3)
     Telemetry(metrics, log, lambda: 7.0).attempted(attempt)
     log.close()
     lines = decoded(output.rest().splitlines())
     assert f'sentinel_upstream_attempts_total{{outcome="{ending}",provider="a"}} 1.0'.encode() in metrics.render()
     if ending in {"answered", "refused", "left"}:
         assert lines == []
+    elif ending == "lost":
+        (line,) = lines
+        told = {name: line[name] for name in ("level", "event", "target", "attempt", "seconds", "tokens", "sentinel_id")}
+        assert list(told.values()) == ["info", "target_lost", "a/b", 2, 0.25, 3, "s-1"]
     else:
         (line,) = lines
         names = ("level", "event", "target", "error", "outcome", "attempt", "seconds", "tokens", "sentinel_id")

@@ -57,7 +57,7 @@ def of_one_model(route: Route) -> Route:
     same = [place for place, target in enumerate(route.targets) if target.model == model]
     targets, weights = tuple(route.targets[place] for place in same), route.weights
     kept = tuple(weights[place] for place in same) if weights else ()
-    return Route(targets, route.strategy, kept)
+    return Route(targets, route.strategy, kept, conduct=route.conduct)
 
 
 def item_keys(fields: Fields, items: Sequence[Item], *, targets: Sequence[str], tenant: str, namespace: str) -> list[str]:

@@ -8,8 +8,8 @@ Outcome = Literal["exact", "semantic", "miss", "coalesced", "bypass", "none"]
 """How the cache took part. `coalesced` is a miss that shared another's upstream call; `none` never asked it (other routes)."""
 
 
-Ending = Literal["answered", "refused", "unauthorized", "limited", "timeout", "unreachable", "broken", "left"]
-"""How an attempt ended. `left`: nobody waited for it any more."""
+Ending = Literal["answered", "refused", "unauthorized", "limited", "timeout", "unreachable", "broken", "left", "lost"]
+"""How an attempt ended. `left`: nobody waited for it any more; `lost`: another that was made beside it began to answer first."""
 
 
 class Attempt(msgspec.Struct):
@@ -21,6 +21,8 @@ class Attempt(msgspec.Struct):
     """Of all attempts for the request, from 1."""
     at: float
     stream: bool
+    hedge: bool = False
+    """It was made beside another that had not begun to answer."""
     ending: Ending = "left"
     error: str = ""
     """What the error is called (`errors/`), if it ended in one."""

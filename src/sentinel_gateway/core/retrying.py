@@ -14,12 +14,14 @@ from typing import Final
 
 import msgspec
 
-from sentinel_gateway.core.routing import Target
+from sentinel_gateway.core.routing import Conduct, Target
 from sentinel_gateway.core.standing import Standings
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamLimited, UpstreamRefused
 
 NOT_FOUND: Final = 404
 NEVER: Final = float("inf")
+IN_TIME: Final = 0.99
+"""Of the time that a request has: who could only be asked later than that is not asked, for the answer would be too late."""
 
 
 class RetryRules(msgspec.Struct, frozen=True):
@@ -44,17 +46,38 @@ class Pause(msgspec.Struct, frozen=True):
 
 
 class Course:
-    """The attempts of one request. `chance` gives 0..1."""
+    """The attempts of one request. `chance` gives 0..1; `conduct` is its route's, where that is other than usual."""
 
-    __slots__ = ("_attempts", "_chance", "_due", "_errors", "_final", "_made", "_standings", "_targets", "_until")
+    __slots__ = (
+        "_attempts",
+        "_chance",
+        "_conduct",
+        "_due",
+        "_end",
+        "_errors",
+        "_final",
+        "_made",
+        "_standings",
+        "_targets",
+        "_until",
+    )
 
     def __init__(
-        self, targets: Sequence[Target], standings: Standings, rules: RetryRules, *, started: float, chance: Callable[[], float]
+        self,
+        targets: Sequence[Target],
+        standings: Standings,
+        rules: RetryRules,
+        *,
+        started: float,
+        chance: Callable[[], float],
+        conduct: Conduct | None = None,
     ) -> None:
         self._targets = targets
         self._standings = standings
         self._attempts = rules.attempts
-        self._until = started + rules.patience
+        self._conduct = conduct
+        self._end = NEVER if conduct is None or conduct.total is None else started + IN_TIME * conduct.total
+        self._until = min(started + rules.patience, self._end)
         self._chance = chance
         self._made = 0
         self._due: dict[Target, float] = {}
@@ -65,18 +88,23 @@ class Course:
     def __repr__(self) -> str:
         return f"<Course of {self._made} attempts at {len(self._targets)} targets>"
 
-    def next(self, now: float) -> Ask | Pause | None:
-        """What to do now; None if there is nothing left to do."""
-        if self._final or self._made >= self._attempts:
+    def next(self, now: float, *, beside: Target | None = None) -> Ask | Pause | None:
+        """What to do now; None if there is nothing left to do, or no time. `beside`: while that one is being asked."""
+        if self._final or self._made >= self._attempts or now >= self._end:
             return None
         for target in self._targets:
-            if target not in self._errors:
+            if target not in self._errors and target is not beside:
                 name = str(target)
                 standing = self._standings.find(name)
                 if standing is None or standing.is_open_to(now):
                     self._made += 1
                     return Ask(target, name)
-        return self._next_best(now)
+        return self._next_best(now) if beside is None else None
+
+    @property
+    def over(self) -> bool:
+        """Nobody is to be asked any more, whatever the time."""
+        return self._final
 
     def _next_best(self, now: float) -> Ask | Pause | None:
         """The one that can be asked soonest, of those that are to be waited for."""
@@ -108,7 +136,9 @@ class Course:
         """It was asked, and that came of it."""
         self._errors[target] = error
         self._due[target] = now + (error.retry_after or 0.0) + self._chance() * 2 ** (self._made - 1)
-        self._final = not (error.next_target or _unknown_there(error))
+        goes_on = error.next_target or _unknown_there(error)
+        careful = self._conduct is not None and target in self._conduct.careful
+        self._final = not goes_on or (careful and not error.untouched)
 
     def passed_over(self, target: Target, error: UpstreamRefused) -> None:
         """It can't be asked this at all: that was no attempt, and no error of a provider's."""

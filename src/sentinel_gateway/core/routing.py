@@ -33,6 +33,51 @@ class Ability(msgspec.Struct, frozen=True):
     context: int | None = None
 
 
+class Deadlines(msgspec.Struct, frozen=True):
+    """Seconds that a call may take, where that is other than its provider's: the shorter holds. None: as the provider's."""
+
+    first_byte: float | None = None
+    idle: float | None = None
+    total: float | None = None
+
+
+NO_DEADLINES: Final = Deadlines()
+
+
+class Hedge(msgspec.Struct, frozen=True):
+    """Ask a second target when the first has not begun to answer after so many seconds; whoever begins first is heard.
+
+    `after` is None where it is the time in which the target begins 95 % of its answers. What is paid for calls that lose may be
+    `share` of what the route costs in a day.
+    """
+
+    after: float | None
+    share: float
+
+
+class Conduct(msgspec.Struct, frozen=True):
+    """How a route's targets are asked, where that is other than usual.
+
+    `careful`: of these nothing is asked again, and nobody else instead, once they may have begun with a request. `deadlines` are
+    those of a call to a target, `total` the seconds of a request with all its calls. `drain`: a call that nobody waits for any
+    more is read to its end if its answer can be kept.
+    """
+
+    careful: frozenset[Target] = frozenset()
+    deadlines: Mapping[Target, Deadlines] = {}
+    total: float | None = None
+    hedge: Hedge | None = None
+    drain: bool = False
+
+    def deadlines_of(self, target: Target, spent: float) -> Deadlines:
+        """Those of a call that begins when the request has taken so many seconds already."""
+        own = self.deadlines.get(target, NO_DEADLINES)
+        if self.total is None:
+            return own
+        left = round(self.total - spent, 3)
+        return Deadlines(own.first_byte, own.idle, left if own.total is None else min(left, own.total))
+
+
 class Route(msgspec.Struct, frozen=True):
     """Where a request goes: its targets in order of preference, never empty.
 
@@ -45,6 +90,8 @@ class Route(msgspec.Struct, frozen=True):
     weights: tuple[float, ...] = ()
     sticky: bool = False
     abilities: tuple[Ability, ...] = ()
+    conduct: Conduct | None = None
+    """None where all is as usual, as it is for every name that the operator has not written down."""
 
     @property
     def names(self) -> tuple[str, ...]:

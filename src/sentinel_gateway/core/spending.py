@@ -1,4 +1,4 @@
-"""What the day has cost so far, and how much of it went into evidence: the one may be a small share of the other.
+"""What the day has cost so far, and how much of it was extra, for evidence or for hedges: that may be a small share of all.
 
 Counted are tokens by target; money comes in where a price is known. Days are those of UTC. What was spent before the start is not
 known here, so the share is of what this process has spent.
@@ -37,21 +37,21 @@ class Tokens(msgspec.Struct):
 
 
 class DayBook:
-    """Tokens of one day, by target. `share` of the day's cost may go into evidence, 0 to 1."""
+    """Tokens of one day, by target. `share` of the day's cost may be extra, 0 to 1."""
 
     def __init__(self) -> None:
         self.share = 0.0
         self._day = 0
         self._all: dict[str, Tokens] = {}
-        self._evidence: dict[str, Tokens] = {}
+        self._extra: dict[str, Tokens] = {}
 
     def __repr__(self) -> str:
         return f"<DayBook of day {self._day}: {len(self._all)} targets>"
 
-    def note(self, target: str, tokens: Tokens, now: float, *, evidence: bool) -> None:
-        """This was used just now; for `evidence`, or to answer a caller who would not have been answered otherwise."""
+    def note(self, target: str, tokens: Tokens, now: float, *, extra: bool) -> None:
+        """This was used just now; it is `extra` if the caller would have been answered without it."""
         self._turn(now)
-        for book in (self._all, self._evidence) if evidence else (self._all,):
+        for book in (self._all, self._extra) if extra else (self._all,):
             if target in book or len(book) < TARGETS:
                 book.setdefault(target, Tokens()).add(tokens)
 
@@ -61,20 +61,20 @@ class DayBook:
         return frozenset(self._all)
 
     def costs(self, rates: Mapping[str, Rate], now: float) -> tuple[float, float]:
-        """The day so far in nano-USD: all, and the part that went into evidence."""
+        """The day so far in nano-USD: all, and the part that was extra."""
         self._turn(now)
-        whole, evidence = (
+        whole, extra = (
             sum(rates[target].of(tokens) for target, tokens in book.items() if target in rates)
-            for book in (self._all, self._evidence)
+            for book in (self._all, self._extra)
         )
-        return whole, evidence
+        return whole, extra
 
     def allows(self, cost: float, rates: Mapping[str, Rate], now: float) -> bool:
-        """May evidence cost so much more (nano-USD) now? What costs nothing is always allowed."""
-        whole, evidence = self.costs(rates, now)
-        return evidence + cost <= self.share * whole or cost == 0.0
+        """May something extra cost so much (nano-USD) now? What costs nothing is always allowed."""
+        whole, extra = self.costs(rates, now)
+        return extra + cost <= self.share * whole or cost == 0.0
 
     def _turn(self, now: float) -> None:
         day = int(now // DAY)
         if day != self._day:
-            self._day, self._all, self._evidence = day, {}, {}
+            self._day, self._all, self._extra = day, {}, {}

@@ -4,6 +4,8 @@ Most targets have no standing: nothing is remembered of one that is alone in its
 nothing. `now` is in seconds of any clock that only goes forward.
 """
 
+import math
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
@@ -29,6 +31,11 @@ FORGOTTEN_SECONDS: Final = 60.0
 """A target that was slow is tried again after so long: it may be the fastest by now."""
 NEWEST: Final = 0.3
 """Weight of the newest time in the moving average."""
+BEGINNINGS: Final = 200
+"""Beginnings of answers that are remembered, of targets beside which others are asked."""
+ENOUGH: Final = 20
+"""Of them, before anything is said of them."""
+IN_TIME: Final = 0.95
 MOST: Final = 1024
 """Targets of which anything is remembered."""
 
@@ -47,7 +54,7 @@ class StandingRules(msgspec.Struct, frozen=True):
 class Standing:
     """One target's."""
 
-    __slots__ = ("_asked_at", "_paces", "_retries", "_rules", "busy", "circuit", "cooled_until", "refused_until")
+    __slots__ = ("_asked_at", "_beginnings", "_paces", "_retries", "_rules", "busy", "circuit", "cooled_until", "refused_until")
 
     def __init__(self, rules: StandingRules) -> None:
         self._rules = rules
@@ -59,6 +66,7 @@ class Standing:
         self._retries = RESERVE if rules.retry_budget else 0.0
         self._paces: dict[bool, float] = {}
         self._asked_at: dict[bool, float] = {}
+        self._beginnings: dict[bool, deque[float]] = {}
 
     def __repr__(self) -> str:
         return f"<Standing {self.circuit!r}, {self.busy} under way>"
@@ -105,6 +113,15 @@ class Standing:
         elif isinstance(error, UpstreamUnauthorized):
             self.refused_until = now + REFUSED_SECONDS
         return isinstance(error, FAILING) and self.circuit.failed(generation, now)
+
+    def began(self, seconds: float, *, stream: bool) -> None:
+        """It took so long to begin an answer, or at least so long until it was not waited for any more."""
+        self._beginnings.setdefault(stream, deque(maxlen=BEGINNINGS)).append(seconds)
+
+    def late(self, *, stream: bool) -> float | None:
+        """Seconds within which it began `IN_TIME` of its answers lately; None where too few are known."""
+        known = sorted(self._beginnings.get(stream, ()))
+        return known[math.ceil(IN_TIME * len(known)) - 1] if len(known) >= ENOUGH else None
 
     def leave(self) -> None:
         """It is not being asked any more, however that ended."""

@@ -1,7 +1,7 @@
 """Errors of a provider's, and what each allows: the same again, another target, or neither."""
 
 import re
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from sentinel_gateway.errors.base import RequestError
 
@@ -18,12 +18,19 @@ class UpstreamError(RequestError):
     status = 502
     code = "upstream_error"
     next_target = True
+    untouched: bool = False
+    """The provider has certainly not begun with the request: asking another does no work twice. May be an instance's own."""
 
     def __init__(
         self, message: str, *, failure: Failure | None = None, param: str | None = None, retry_after: float | None = None
     ) -> None:
         super().__init__(message, param=param, retry_after=retry_after)
         self._failure = failure
+
+    def before_any_work(self) -> Self:
+        """The same, of a provider that has certainly not begun."""
+        self.untouched = True
+        return self
 
     @property
     def kind(self) -> str:
@@ -32,6 +39,7 @@ class UpstreamError(RequestError):
 
 class UpstreamUnreachable(UpstreamError):
     retry = True
+    untouched = True
 
     def __init__(self, message: str, *, failure: Failure = "io_error") -> None:
         super().__init__(message, failure=failure)
@@ -41,6 +49,7 @@ class UpstreamUnauthorized(UpstreamError):
     """The caller's key is fine, ours is not: never a 401, and no retry mends it."""
 
     code = "upstream_unauthorized"
+    untouched = True
 
 
 class UpstreamBroken(UpstreamError):
@@ -59,6 +68,7 @@ class UpstreamLimited(UpstreamError):
     type = "requests"
     code = "rate_limit_exceeded"
     retry = True
+    untouched = True
 
 
 class UpstreamRefused(UpstreamError):
@@ -68,6 +78,7 @@ class UpstreamRefused(UpstreamError):
     type = "invalid_request_error"
     code = "upstream_refused"
     next_target = False
+    untouched = True
 
     def __init__(self, message: str, *, upstream_status: int, upstream_code: str | None = None, param: str | None = None) -> None:
         super().__init__(message, param=param)

@@ -1,4 +1,4 @@
-"""One attempt: what its target's standing learns of it, and the event that it leaves."""
+"""One attempt: what its target's standing learns of it, the event that it leaves, and where it may lose, what it costs."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -15,6 +15,7 @@ from sentinel_gateway.errors import (
 )
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.spending import Spending
 
 ENDINGS: Final[Mapping[type[UpstreamError], Ending]] = {
     UpstreamLimited: "limited",
@@ -80,6 +81,11 @@ class Try:
         if self._standing is not None:
             self._standing.circuit.left(self._generation, self._attempt.at)
 
+    def lost(self, usage: Usage) -> None:
+        """Another has begun to answer before it, and is heard instead."""
+        self._attempt.ending = "lost"
+        self.left(usage)
+
     def _end(self, usage: Usage | None) -> float:
         attempt, world = self._attempt, self._circuits.world
         now = world.clock()
@@ -89,4 +95,32 @@ class Try:
         if self._standing is not None:
             self._standing.leave()
         world.events.attempted(attempt)
+        return now
+
+
+class HedgedTry(Try):
+    """One of a route whose calls may be made twice: how long it took to begin is remembered, and what it cost is booked."""
+
+    __slots__ = ("_spending",)
+
+    def __init__(
+        self, circuits: Circuits, journey: Journey, now: float, *, again: bool, stream: bool, spending: Spending
+    ) -> None:
+        circuits.standings.of(journey.target)
+        super().__init__(circuits, journey, now, again=again, stream=stream)
+        self._spending = spending
+
+    def beside(self) -> "HedgedTry":
+        """The same, made while another had not begun to answer."""
+        self._attempt.hedge = True
+        return self
+
+    def _end(self, usage: Usage | None) -> float:
+        now, attempt = super()._end(usage), self._attempt
+        if attempt.ending in {"answered", "lost"}:
+            self._circuits.standings.of(attempt.target).began(
+                attempt.first_token_seconds or attempt.seconds, stream=attempt.stream
+            )
+        extra = attempt.ending == "lost"
+        self._spending.note(attempt.target, attempt.prompt_tokens, attempt.completion_tokens, extra=extra)
         return now

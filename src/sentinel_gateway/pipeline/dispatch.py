@@ -8,18 +8,22 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from sentinel_gateway.core.chat import Chunk, Usage
 from sentinel_gateway.core.choosing import choose, unable
-from sentinel_gateway.core.retrying import Course, Pause, RetryRules
-from sentinel_gateway.core.routing import Target
+from sentinel_gateway.core.retrying import Ask, Course, Pause, RetryRules
+from sentinel_gateway.core.routing import Hedge, Target
 from sentinel_gateway.errors import InvalidField, UpstreamBroken, UpstreamError
 from sentinel_gateway.pipeline.attempt import Try
 from sentinel_gateway.pipeline.circuits import Circuits
+from sentinel_gateway.pipeline.hedging import Accounts, Bet, Race
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import ChunkStream, Completion, Embedded, EmbeddingProvider, NotCarried, Provider, UpstreamCall
 
 Answered = TypeVar("Answered")
+Raced = TypeVar("Raced", Completion, "OpenStream")
 Attempt = Callable[[Target, UpstreamCall], Callable[[Try], Awaitable[Answered]]]
 """Puts a call into a provider's words, or raises `NotCarried`; what comes back asks it."""
 
@@ -67,25 +71,37 @@ class OpenStream:
         await self._closing.aclose()
 
 
+def _hedge(plan: Plan) -> Hedge | None:
+    conduct = plan.route.conduct
+    return None if conduct is None else conduct.hedge
+
+
 async def _ready(chunks: list[Chunk]) -> list[Chunk]:
     return chunks
 
 
 class Dispatch:
-    """Sends plans to providers. `providers` are by name."""
+    """Sends plans to providers. `providers` are by name. Without `accounts` every call is free."""
 
-    def __init__(self, providers: Mapping[str, Provider], circuits: Circuits, rules: RetryRules) -> None:
+    def __init__(
+        self, providers: Mapping[str, Provider], circuits: Circuits, rules: RetryRules, accounts: Accounts | None = None
+    ) -> None:
         self._providers = providers
         self._circuits = circuits
         self._rules = rules
+        self._accounts = accounts or Accounts(lambda *_: None, circuits.world.clock)
         self._world = circuits.world
 
     def complete(self, plan: Plan, journey: Journey) -> Awaitable[Completion]:
         """A whole answer; raises the last target's `UpstreamError` when all fail."""
+        if (hedge := _hedge(plan)) is not None:
+            return self._race(hedge, self._complete, plan, journey, stream=False)
         return self._ask(self._complete, plan, journey, stream=False)
 
     def open_stream(self, plan: Plan, journey: Journey) -> Awaitable[OpenStream]:
         """A stream with its first chunks; raises the last target's `UpstreamError` when none begins."""
+        if (hedge := _hedge(plan)) is not None:
+            return self._race(hedge, self._open, plan, journey, stream=True)
         return self._ask(self._open, plan, journey, stream=True)
 
     def read_stream(self, plan: Plan, journey: Journey, read: Callable[[OpenStream], Awaitable[Answered]]) -> Awaitable[Answered]:
@@ -107,10 +123,8 @@ class Dispatch:
                     now = clock()
                     continue
                 target = step.target
-                asked = plan.request
-                call = UpstreamCall(asked.fields, target.model, journey.sentinel_id, asked.dialect, asked.native)
                 try:
-                    asking = attempt(target, call)
+                    asking = self._prepare(attempt, plan, journey, step, now)
                 except NotCarried as error:
                     course.passed_over(target, error)
                     continue
@@ -136,6 +150,27 @@ class Dispatch:
         finally:
             journey.upstream_ended = clock()
 
+    async def _race(self, hedge: Hedge, attempt: Attempt[Raced], plan: Plan, journey: Journey, *, stream: bool) -> Raced:
+        """As `_ask`, on a route that hedges."""
+        now = journey.upstream_started = self._world.clock()
+        try:
+            bet = Bet(plan, hedge, self._accounts.of(plan.request.model, hedge.share))
+            prepare = partial(self._prepare, attempt, plan, journey)
+            return await Race(self._course(plan, now), prepare, journey, self._circuits, bet, stream=stream).run()
+        finally:
+            journey.upstream_ended = self._world.clock()
+
+    def _prepare(
+        self, attempt: Attempt[Answered], plan: Plan, journey: Journey, step: Ask, now: float
+    ) -> Callable[[Try], Awaitable[Answered]]:
+        """One call, in its provider's words; raises `NotCarried`."""
+        request, target, conduct = plan.request, step.target, plan.route.conduct
+        call = UpstreamCall(request.fields, target.model, journey.sentinel_id, request.dialect, request.native)
+        if conduct is not None:
+            limits = conduct.deadlines_of(target, now - journey.upstream_started)
+            call = replace(call, deadlines=limits, once=target in conduct.careful)
+        return attempt(target, call)
+
     def _course(self, plan: Plan, now: float) -> Course:
         """Whom this request may ask, in their order; raises `InvalidField` where nobody can serve it."""
         route, world, standings = plan.route, self._world, self._circuits.standings
@@ -145,7 +180,7 @@ class Dispatch:
             if not targets:
                 what, param = unable(plan.request.fields)
                 raise InvalidField(f"No target of '{plan.request.model}' takes {what}: use another model.", param=param)
-        return Course(targets, standings, self._rules, started=now, chance=world.chance)
+        return Course(targets, standings, self._rules, started=now, chance=world.chance, conduct=route.conduct)
 
     def _complete(self, target: Target, call: UpstreamCall) -> Callable[[Try], Awaitable[Completion]]:
         answer = self._providers[target.provider].complete(call)

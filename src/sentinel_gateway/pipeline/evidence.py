@@ -228,7 +228,7 @@ class Evidence:
         self._compare(decision, ask)
 
     def _note(self, target: str, usage: Usage, *, evidence: bool) -> None:
-        self.spending.note(target, usage.prompt_tokens, usage.completion_tokens, evidence=evidence)
+        self.spending.note(target, usage.prompt_tokens, usage.completion_tokens, extra=evidence)
 
     # --- beside the path ---
 

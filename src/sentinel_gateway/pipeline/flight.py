@@ -1,7 +1,8 @@
 """One flight for many: requests that ask the same while nobody knows the answer yet share one upstream call.
 
 A flight opens in a task of its own, so that its leader may leave. A stream is then drawn by whichever passenger wants more
-first, and what comes is kept for those who join late or read slowly. The last passenger to leave ends it (docs/decisions/010).
+first, and what comes is kept for those who join late or read slowly. The last passenger to leave ends it (docs/decisions/010),
+unless its route says that it is to be drained.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import msgspec
 
 from sentinel_gateway.core.chat import Answer
 from sentinel_gateway.errors import UpstreamBroken
+from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.relay import Batch, Relay
@@ -26,12 +28,18 @@ Open = Callable[[Journey], Coroutine[Any, Any, Completion | Relay]]
 
 
 class Flight:
-    """One upstream call and who waits for it. `journey` is its own: it outlasts the leader's."""
+    """One upstream call and who waits for it. `journey` is its own: it outlasts the leader's.
 
-    def __init__(self, plan: Plan, journey: Journey, open_: Open, *, on_end: Callable[["Flight"], None]) -> None:
+    `drains` may take it over from the last who leaves.
+    """
+
+    def __init__(
+        self, plan: Plan, journey: Journey, open_: Open, *, on_end: Callable[["Flight"], None], drains: Drains | None = None
+    ) -> None:
         self.plan = plan
         self.journey = msgspec.structs.replace(journey)
         self._on_end = on_end
+        self._drains = drains
         self._aboard = 0
         self._opened: Completion | Relay | None = None
         self._relay: Relay | None = None
@@ -84,10 +92,14 @@ class Flight:
         self._aboard += 1
 
     async def leave(self) -> None:
-        """One waits no more. The last one ends it: the upstream connection is closed unless all was read."""
+        """One waits no more. The last one ends it: the upstream connection is closed unless all was read, or is to be."""
         self._aboard -= 1
         if self._aboard:
             return
+        if self._drains is not None and not self._ended:
+            drains, self._drains = self._drains, None
+            if drains.take(self):
+                return
         if not self._ended:
             self._end()  # first of all: nobody may board what is being cancelled
         if not self._opening.done():
@@ -163,10 +175,15 @@ class Flight:
             self._dropped += 1
             self._on_end(self)  # nobody can join who needs its beginning
 
+    async def read_to_the_end(self) -> None:
+        """Returns when all of it has come; raises the `UpstreamError` of all who wait."""
+        if isinstance(await self.opened(), Relay):
+            async for _ in self.payloads(usage=True):
+                pass
+
     async def answer(self) -> Answer | None:
         """The whole stream as one answer, once it has ended; None if it was too long to be put together."""
-        async for _ in self.payloads(usage=True):
-            pass
+        await self.read_to_the_end()
         return None if self._relay is None or self._relay.fold.overflown else self._relay.fold.answer()
 
 
@@ -176,9 +193,10 @@ class Flights:
     `stale` tells of a journey whether its answer was cleared since.
     """
 
-    def __init__(self, stale: Callable[[Journey], bool] = lambda _: False) -> None:
+    def __init__(self, stale: Callable[[Journey], bool] = lambda _: False, drains: Drains | None = None) -> None:
         self._by_key: dict[str, Flight] = {}
         self._stale = stale
+        self._drains = drains
 
     def __repr__(self) -> str:
         return f"<Flights {len(self._by_key)} in the air>"
@@ -193,7 +211,9 @@ class Flights:
 
     def launch(self, plan: Plan, journey: Journey, open_: Open, *, alone: bool = False) -> Flight:
         """A new flight; unless it flies `alone`, others can join it if its answer may be kept for them as well."""
-        flight = Flight(plan, journey, open_, on_end=self._forget)
+        conduct = plan.route.conduct
+        drains = self._drains if conduct is not None and conduct.drain and _keeps(journey) else None
+        flight = Flight(plan, journey, open_, on_end=self._forget, drains=drains)
         if not alone and shares(journey):
             self._by_key[_name(plan, journey)] = flight
         return flight
@@ -210,8 +230,13 @@ def _name(plan: Plan, journey: Journey) -> str:
 
 def shares(journey: Journey) -> bool:
     """May others have the answer to this request as well?"""
+    return _joins(journey) and _keeps(journey)
+
+
+def _keeps(journey: Journey) -> bool:
+    """May the answer be stored, as far as that is known before it comes?"""
     bound = journey.restriction
-    return _joins(journey) and journey.wish.write and journey.wish.ttl != 0 and not (bound is not None and bound.forbids)
+    return journey.wish.write and journey.wish.ttl != 0 and not (bound is not None and bound.forbids)
 
 
 def _joins(journey: Journey) -> bool:

@@ -35,6 +35,7 @@ from sentinel_gateway.core.tokens import BYTES_PER_TOKEN
 from sentinel_gateway.errors import ModelNotFound, NotCached, RequestError, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.dispatch import Dispatch, OpenStream
+from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.fleet import Brought, Fleet
 from sentinel_gateway.pipeline.flight import Flight, Flights, shares
 from sentinel_gateway.pipeline.idempotency import Idempotency, Work
@@ -66,6 +67,8 @@ class Terms(msgspec.Struct, frozen=True):
     bounds: BoundRules = BoundRules()
     stale_if_error: float = 0.0
     """Seconds after its end in which an answer still serves if every target fails."""
+    drains: Drains | None = None
+    """What reads answers to their end that nobody waits for any more; without it none is."""
 
 
 class Pipeline:
@@ -89,7 +92,7 @@ class Pipeline:
         self._dispatch = dispatch
         self._idempotency = terms.idempotency
         self._estimate = terms.estimate
-        self._flights = Flights(self._is_stale)
+        self._flights = Flights(self._is_stale, terms.drains)
         self._fleet = terms.fleet
         self._bounds = terms.bounds
         self._stale_if_error = terms.stale_if_error

@@ -87,5 +87,5 @@ class ModelJudge:
         except UpstreamError:
             return None
         if (usage := completion.answer.usage) is not None:
-            self._spending.note(journey.target, usage.prompt_tokens, usage.completion_tokens, evidence=True)
+            self._spending.note(journey.target, usage.prompt_tokens, usage.completion_tokens, extra=True)
         return verdict(completion.answer)

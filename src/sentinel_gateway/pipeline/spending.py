@@ -1,4 +1,4 @@
-"""Evidence within its budget: what a target takes is looked up beside the path, once, and before it is known nothing is spent."""
+"""What is extra, within its budget. What a target takes is looked up beside the path, once; till it is known nothing is spent."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ NANO_PER_SAMPLE: Final = Decimal(10**9) / SAMPLE
 
 
 class Spending:
-    """Counts what is used, and says whether evidence may cost more. To be closed."""
+    """Counts what is used, and says whether what is extra may cost more. To be closed."""
 
     def __init__(self, price: Price, clock: Clock) -> None:
         self._price = price
@@ -30,26 +30,31 @@ class Spending:
         return f"<Spending {self._book!r}, {len(self._rates)} rates>"
 
     def limit(self, share: float) -> None:
-        """From now on evidence may be this share of the day's cost."""
+        """From now on what is extra may be this share of the day's cost."""
         self._book.share = share
 
-    def note(self, target: str, prompt: int, completion: int, *, evidence: bool) -> None:
+    def note(self, target: str, prompt: int, completion: int, *, extra: bool) -> None:
         """As `DayBook.note`."""
-        self._book.note(target, Tokens(prompt, completion), self._clock(), evidence=evidence)
+        self._book.note(target, Tokens(prompt, completion), self._clock(), extra=extra)
 
     def allows(self, target: str, prompt: int, completion: int) -> bool:
-        """May a call to this target that takes about so many tokens be made for evidence?"""
+        """May a call to this target that takes about so many tokens be made beyond what callers need?"""
         now = self._clock()
-        unpriced = (self._book.targets(now) | {target}) - self._rates.keys()
-        if unpriced:
-            self._ask(unpriced)
+        if not self.knows(self._book.targets(now) | {target}):
             return False
         return self._book.allows(self._rates[target].of(Tokens(prompt, completion)), self._rates, now)
 
+    def knows(self, targets: frozenset[str]) -> bool:
+        """Are the prices of all of these known? If not, they will be soon."""
+        unpriced = targets - self._rates.keys()
+        if unpriced:
+            self._ask(unpriced)
+        return not unpriced
+
     def today(self) -> tuple[float, float]:
-        """The day so far in USD: all, and what went into evidence, as far as prices are known by now."""
-        whole, evidence = self._book.costs(self._rates, self._clock())
-        return whole / 1e9, evidence / 1e9
+        """The day so far in USD: all, and what was extra, as far as prices are known by now."""
+        whole, extra = self._book.costs(self._rates, self._clock())
+        return whole / 1e9, extra / 1e9
 
     async def close(self) -> None:
         """Wait for what is being looked up."""

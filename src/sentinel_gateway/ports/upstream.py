@@ -7,6 +7,7 @@ from typing import Protocol, Self, runtime_checkable
 import msgspec
 
 from sentinel_gateway.core.chat import Answer, Chunk, Dialect, Fields, Native
+from sentinel_gateway.core.routing import Deadlines
 from sentinel_gateway.errors import UpstreamRefused
 
 
@@ -15,6 +16,7 @@ class UpstreamCall(msgspec.Struct, frozen=True):
 
     `fields` is never changed: an adapter builds its own body from it. `dialect` is the one that they came in, and `native` what
     they were made of (`ChatRequest`): who speaks otherwise than that calls `refuse_unsaid`.
+    `deadlines`: where they are shorter than the provider's own. `once`: it must not go out a second time, whatever happens.
     """
 
     fields: Fields
@@ -22,6 +24,8 @@ class UpstreamCall(msgspec.Struct, frozen=True):
     sentinel_id: str
     dialect: Dialect = "openai"
     native: Native | None = None
+    deadlines: Deadlines | None = None
+    once: bool = False
 
 
 class Completion(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from sentinel_gateway.core.routing import Deadlines
 from sentinel_gateway.errors import UpstreamTimeout
 
 Limit = Literal["connect", "first_byte", "idle", "total"]
@@ -28,6 +29,11 @@ class Timeouts(msgspec.Struct, frozen=True):
     first_byte: float = 60.0
     idle: float = 60.0
     total: float = 600.0
+
+    def within(self, deadlines: Deadlines) -> "Timeouts":
+        """The same, or shorter."""
+        pairs = (self.first_byte, deadlines.first_byte), (self.idle, deadlines.idle), (self.total, deadlines.total)
+        return Timeouts(self.connect, *(own if other is None else min(own, other) for own, other in pairs))
 
     @property
     def answer(self) -> tuple[Limit, float]:

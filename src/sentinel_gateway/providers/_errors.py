@@ -40,7 +40,7 @@ from sentinel_gateway.providers._deadlines import Timeouts
 
 MAX_MESSAGE: Final = 500
 MAX_READ: Final = 64 * 1024
-"""An error body beyond this many bytes isn't read for its reason."""
+"""An error body beyond this many bytes isn't read, and so not for its reason either."""
 MAX_WAIT: Final = 30.0
 """Seconds that a provider's Retry-After may ask for; some ask for hours."""
 
@@ -122,7 +122,8 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, *, source: 
         return UpstreamLimited(f"{name}'s rate limit is reached ({status}).", retry_after=wait)
     if status in _REDIRECTS:
         return UpstreamBroken(f"{name} redirects ({status}), which is never followed: check base_url.")
-    return UpstreamBroken(f"{name} failed ({status}).", retry_after=wait)
+    failed = UpstreamBroken(f"{name} failed ({status}).", retry_after=wait)
+    return failed.before_any_work() if status == HTTPStatus.SERVICE_UNAVAILABLE else failed
 
 
 def read_reported_error(error: Any, *, source: Source, now: float) -> UpstreamError:
@@ -235,6 +236,7 @@ class TransportErrors:
     def _mapped(self, error: TransportError) -> UpstreamError:
         if isinstance(error, ConnectTimeout):
             limit, seconds = self._timeouts.answer
-            return self._timeouts.exceeded(self._provider, "connect" if self._timeouts.connect <= seconds else limit)
+            limit = "connect" if self._timeouts.connect <= seconds else limit
+            return self._timeouts.exceeded(self._provider, limit).before_any_work()
         ours, failure, sentence = _MEANINGS[type(error)]
         return ours(f"{self._provider} {sentence}", failure=failure)

@@ -11,6 +11,7 @@ import contextlib
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -18,9 +19,11 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import msgspec
 
 from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from sentinel_gateway.ports import UpstreamCall
 from sentinel_gateway.providers._connection import BrokenOff, Connection, Disconnected, Origin, TransportError, connect
 from sentinel_gateway.providers._deadlines import Limit, Timeouts, Watchdog
-from sentinel_gateway.providers._errors import TransportErrors, UpstreamTooLong
+from sentinel_gateway.providers._errors import MAX_READ, TransportErrors, UpstreamTooLong
+from sentinel_gateway.providers._provider import OK
 
 MIB: Final = 1024 * 1024
 MAX_REPLY_BYTES: Final = 32 * MIB
@@ -39,18 +42,31 @@ _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 class Endpoint:
     """Where a provider takes one kind of request, and what every request there carries. `url` as configured, good or bad."""
 
-    __slots__ = ("_heads", "errors", "headers", "host", "origin", "provider", "target", "timeouts")
+    __slots__ = ("_heads", "errors", "headers", "host", "once", "origin", "provider", "target", "timeouts")
 
     def __init__(self, provider: str, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> None:
         self.provider = provider
         self.headers = headers
         self.timeouts = timeouts
+        self.once = False
+        """A request goes out on one connection, and on no other if that has ended."""
         self.errors = TransportErrors(provider, timeouts)
         self.origin, self.host, self.target = _read_url(url)
         self._heads: dict[tuple[str, str], bytes] = {}
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.provider} {self.host}{self.target}>"
+
+    def serving(self, call: UpstreamCall) -> "Endpoint":
+        """The same, for a call that may take less time than others, or must not be sent again."""
+        if call.deadlines is None and not call.once:
+            return self
+        own = copy(self)
+        own.once = call.once
+        if call.deadlines is not None:
+            own.timeouts = self.timeouts.within(call.deadlines)
+            own.errors = TransportErrors(self.provider, own.timeouts)
+        return own
 
     def head(self, method: str, accept: str, own: Mapping[str, str]) -> bytes:
         """What all requests begin with, their blank line and their own headers still missing. `own`: the client's headers."""
@@ -170,7 +186,8 @@ class HttpClient:
         """Providers close idle connections, sometimes just as we send; then the same request goes out once more.
 
         A completion isn't idempotent, so this needs reason to believe that the request was never read: the connection came
-        from the pool, it ended before the first byte of an answer, and it did so within `STALE_SECONDS`.
+        from the pool, it ended before the first byte of an answer, and it did so within `STALE_SECONDS`. Where that is not reason
+        enough, the endpoint says `once`.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -182,7 +199,7 @@ class HttpClient:
             try:
                 return await self._ask(pooled, endpoint, head, body, started=started)
             except Disconnected:
-                if pooled.answered or loop.time() - started > STALE_SECONDS:
+                if endpoint.once or pooled.answered or loop.time() - started > STALE_SECONDS:
                     raise
         within = min(endpoint.timeouts.connect, endpoint.timeouts.answer[1])
         connection = await connect(endpoint.origin, tls, self._forget, within=within)
@@ -296,7 +313,12 @@ class ByteStream:
         return data
 
     async def read_whole(self, most: int = MAX_REPLY_BYTES) -> bytes:
-        """All of it, for an answer that is not a stream; raises `UpstreamTooLong` for more than `most` bytes."""
+        """All of it, for an answer that is not a stream; raises `UpstreamTooLong` for more than `most` bytes.
+
+        An error is read as far as it may tell its reason: what is longer is cut, and stays the error that its status says.
+        """
+        failed = self.status != OK
+        most = MAX_READ if failed else most
         pieces: list[bytes] = []
         connection, announced = self._connection, self.headers.get("content-length", "")
         room = most - (int(announced) if announced.isdecimal() else 0)
@@ -309,7 +331,7 @@ class ByteStream:
                     else:
                         pieces.append(piece)
                         room -= len(piece)
-        if room < 0:
+        if room < 0 and not failed:
             raise UpstreamTooLong(f"{self._provider} sent an answer of more than {most // MIB} MiB: ask for less at a time.")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

@@ -130,9 +130,10 @@ class TranslatedProvider:
         if not self._dialect.takes_native:
             refuse_unsaid(call, self.name)
         try:
-            return self._dialect.ask(call, stream=stream)
+            endpoint, body = self._dialect.ask(call, stream=stream)
         except Unfit as exc:
             raise NotCarried(f"{self.name} {exc.why}.", param=exc.param) from exc
+        return endpoint.serving(call), body
 
     def _failed(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         return read_error(status, headers, body, source=self._source, now=time.time())

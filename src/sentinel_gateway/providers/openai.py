@@ -55,7 +55,7 @@ class OpenAIProvider:
         return self._complete(call)
 
     async def _complete(self, call: UpstreamCall) -> Completion:
-        reply = await self._http.fetch(self._chat, build_body(call, stream=False), request_id=call.sentinel_id)
+        reply = await self._http.fetch(self._chat.serving(call), build_body(call, stream=False), request_id=call.sentinel_id)
         if reply.status != OK:
             raise self._error(reply.status, reply.headers, reply.body)
         fields = read_json(reply.body)
@@ -69,7 +69,7 @@ class OpenAIProvider:
         return self._open_stream(call)
 
     async def _open_stream(self, call: UpstreamCall) -> "OpenAIStream":
-        stream = await self._http.stream(self._chat, build_body(call, stream=True), request_id=call.sentinel_id)
+        stream = await self._http.stream(self._chat.serving(call), build_body(call, stream=True), request_id=call.sentinel_id)
         if stream.status == OK and not is_json(stream.headers):
             return OpenAIStream(stream, self._source)
         try:
@@ -87,7 +87,7 @@ class OpenAIProvider:
         asked = call.fields
         count, in_base64 = len(items_of(asked["input"]) or ()), asked.get("encoding_format") == "base64"
         body, most = build_body(call, stream=False), MAX_REPLY_BYTES + count * VECTOR_BYTES
-        reply = await self._http.fetch(self._embeddings, body, request_id=call.sentinel_id, most=most)
+        reply = await self._http.fetch(self._embeddings.serving(call), body, request_id=call.sentinel_id, most=most)
         if reply.status != OK:
             raise self._error(reply.status, reply.headers, reply.body)
         embedded = read_embeddings(reply.body, count=count, in_base64=in_base64)

@@ -20,6 +20,30 @@ class Limits(Room):
     concurrency: Count | None = Field(default=None, description="Requests in flight.")
 
 
+class Deadlines(Room):
+    """Beside the timeouts of the provider, the shorter of which holds."""
+
+    first_byte: Seconds | None = Field(
+        default=None, description="Seconds to the first byte; without streaming that is the whole answer. Unset: the provider's."
+    )
+    idle: Seconds | None = Field(default=None, description="Seconds between two pieces of a stream. Unset: the provider's.")
+    total: Seconds | None = Field(
+        default=None,
+        description="Seconds a call may take in all; of a model: a request with all its calls. Unset: the provider's.",
+    )
+
+
+class Hedging(Room):
+    """Asking a second target while the first has not begun to answer."""
+
+    after: Seconds | Literal["p95"] = Field(
+        description="Seconds after which the second is asked; p95: the time in which the first begins 95 % of its answers."
+    )
+    max_cost_share: Share = Field(
+        default=0.05, description="Share of the model's cost of the day that calls may have which lose; 0: only what is free."
+    )
+
+
 class TargetSettings(Room):
     """What serves a public name, and what it can do where that is less than others can."""
 
@@ -32,6 +56,8 @@ class TargetSettings(Room):
     context: Count | None = Field(
         default=None, description="Tokens of input that it takes; a request that seems longer goes to others."
     )
+    retry_uncertain: bool | None = Field(default=None, description="As the model's, for this target alone.")
+    timeouts: Deadlines = Field(default=Deadlines(), description="How long a call may take here, where that is less than usual.")
 
     @model_validator(mode="before")
     @classmethod
@@ -43,13 +69,24 @@ class ModelSettings(Room):
     """A public model name: its targets in order of preference."""
 
     targets: Annotated[tuple[TargetSettings, ...], BeforeValidator(split_list)] = Field(
-        description="provider/model names, or {target, weight, tools, vision, context}; the next is asked when one fails."
+        description="provider/model names, or {target, weight, tools, vision, context, retry_uncertain, timeouts}; the next is "
+        "asked when one fails."
     )
     strategy: Literal["priority", "weighted", "least_latency", "least_busy", "cheapest"] | None = Field(
         default=None, description="Which target is asked first. Unset: the first, or by their weights where any is set."
     )
     sticky: bool = Field(default=False, description="With weighted: each conversation stays with its target.")
     ttl: Lifetime | None = Field(default=None, description="Seconds to keep its answers; 0: not at all.")
+    retry_uncertain: bool = Field(
+        default=True,
+        description="False: what a target may have begun with is asked of nobody again; only where it can't be reached, is busy "
+        "(429, 503) or refuses is another asked.",
+    )
+    hedge: Hedging | None = Field(default=None, description="When a second target is asked beside the first. Unset: never.")
+    timeouts: Deadlines = Field(default=Deadlines(), description="How long its requests may take, where that is less than usual.")
+    on_disconnect: Literal["cancel", "drain"] = Field(
+        default="cancel", description="When all who wait have left: cancel the call, or read its answer to the end and keep it."
+    )
     limits: Limits = Field(default=Limits(), description="What each tenant may use of it.")
     max_wrong_hit_rate: Share | None = Field(default=None, description="As cache.max_wrong_hit_rate, if it is stricter.")
 
@@ -68,7 +105,15 @@ class ModelSettings(Room):
             raise ValueError(f"sets weights, which strategy {self.strategy} does not go by: leave out the one or the other")
         if self.sticky and not (self.weighted or self.strategy == "weighted"):
             raise ValueError("is sticky, which only strategy weighted can be: set that, or leave it out")
+        if self.hedge is not None and len(self.targets) == 1:
+            raise ValueError("hedges, which takes a second target: name one, or leave hedge out")
+        if self.hedge is not None and not all(self.retries_uncertain(target) for target in self.targets):
+            raise ValueError("hedges, which asks twice, and has retry_uncertain: false, which forbids that: leave out the one")
         return self
+
+    def retries_uncertain(self, target: TargetSettings) -> bool:
+        """May what this target may have begun with be asked again?"""
+        return self.retry_uncertain if target.retry_uncertain is None else target.retry_uncertain
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,5 +150,8 @@ class Routing(Room):
     )
     cool_down: Lifetime = Field(
         default=30.0, description="Longest pause that a provider's 429 may ask for; 0: such a target is asked on."
+    )
+    max_drains: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=64, description="Answers that may be read to their end at once after all who waited have left; more are cut off."
     )
     breaker: Breaker = Field(default=Breaker(), description="When a target that fails is left alone.")

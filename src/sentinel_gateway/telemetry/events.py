@@ -10,7 +10,7 @@ from sentinel_gateway.telemetry.metrics import Metrics
 
 WRONG: Final = frozenset({"error", "reason", "faults"})
 """Fields that say what went wrong."""
-FAILED: Final = frozenset(get_args(Ending)) - {"answered", "refused", "left"}
+FAILED: Final = frozenset(get_args(Ending)) - {"answered", "refused", "left", "lost"}
 """Endings of an attempt that are the provider's fault."""
 OWN_FAULT: Final = "internal_error"
 """The event that names the place in our code: without it nobody could mend what a 500 was."""
@@ -33,7 +33,7 @@ class Telemetry:
         self._log.request(record)
 
     def attempted(self, attempt: Attempt) -> None:
-        """Count a call of a provider; log it, if the provider failed us."""
+        """Count a call of a provider; log it, if the provider failed us, or was paid for nothing."""
         self._metrics.attempted(attempt)
         if attempt.ending in FAILED:
             self.note(
@@ -41,6 +41,15 @@ class Telemetry:
                 target=attempt.target,
                 error=attempt.error,
                 outcome=attempt.ending,
+                attempt=attempt.number,
+                seconds=round(attempt.seconds, 6),
+                tokens=attempt.prompt_tokens + attempt.completion_tokens,
+                sentinel_id=attempt.sentinel_id,
+            )
+        elif attempt.ending == "lost":
+            self.note(
+                "target_lost",
+                target=attempt.target,
                 attempt=attempt.number,
                 seconds=round(attempt.seconds, 6),
                 tokens=attempt.prompt_tokens + attempt.completion_tokens,

@@ -1,0 +1,245 @@
+"""A second target beside one that is slow to begin, where the route says so: whoever begins first is heard, the other is let go.
+
+Both are attempts, and count as such. What the one that loses has cost is booked as extra, and where that would be more than the
+route's share of the day's cost, nobody else is asked. Whole answers begin when they are there.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import msgspec
+
+from sentinel_gateway.core.chat import Usage
+from sentinel_gateway.core.retrying import Ask, Course, Pause
+from sentinel_gateway.core.routing import Hedge
+from sentinel_gateway.core.tokens import countable, estimate
+from sentinel_gateway.errors import UpstreamError
+from sentinel_gateway.pipeline.attempt import HedgedTry, Try
+from sentinel_gateway.pipeline.circuits import Circuits
+from sentinel_gateway.pipeline.journey import Journey
+from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.pipeline.spending import Price, Spending
+from sentinel_gateway.ports import Clock, Completion, NotCarried
+
+MEDIA_TOKENS: Final = 1445
+"""Of a picture, for the estimate of what a call costs: OpenAI's count of the largest."""
+
+
+class Closeable(Protocol):
+    """What may have begun when it has lost already."""
+
+    async def close(self) -> None: ...
+
+
+Answered = TypeVar("Answered", bound=Completion | Closeable)
+Prepare = Callable[[Ask, float], Callable[[Try], Awaitable[Answered]]]
+"""Puts the call of an `Ask` at some time into its provider's words, or raises `NotCarried`; what comes back asks it."""
+
+
+class Accounts:
+    """What each route that hedges has cost today, and what of it was extra. To be closed."""
+
+    def __init__(self, price: Price, clock: Clock) -> None:
+        self._price = price
+        self._clock = clock
+        self._by_model: dict[str, Spending] = {}
+
+    def __repr__(self) -> str:
+        return f"<Accounts of {', '.join(self._by_model) or 'nobody'}>"
+
+    def of(self, model: str, share: float) -> Spending:
+        """That of a public name, of whose cost `share` may be extra."""
+        spending = self._by_model.get(model)
+        if spending is None:
+            spending = self._by_model[model] = Spending(self._price, self._clock)
+        spending.limit(share)
+        return spending
+
+    async def close(self) -> None:
+        """Wait for what is being looked up."""
+        for spending in self._by_model.values():
+            await spending.close()
+
+
+class Bet:
+    """What asking twice may cost one request. `spending` is its route's."""
+
+    def __init__(self, plan: Plan, hedge: Hedge, spending: Spending) -> None:
+        self._request = plan.request
+        self._names = plan.route.names
+        self.after = hedge.after
+        self.spending = spending
+        spending.knows(frozenset(self._names))  # before it is asked what they cost
+
+    def __repr__(self) -> str:
+        return f"<Bet after {self.after or 'p95'}>"
+
+    def allowed(self, *, stream: bool) -> bool:
+        """May a call to any of the targets be lost? Of whole answers as much output is counted as is asked for."""
+        output = 0 if stream else self._request.choices * (self._request.token_limit or 0)
+        asked = self._asked
+        return all(self.spending.allows(name, asked, output) for name in self._names)
+
+    def lost(self, winner: Usage | None) -> Usage:
+        """What a call is taken to have cost that lost: its input, and of a whole answer as much output as the other had."""
+        output = 0 if winner is None else winner.completion_tokens
+        return Usage(self._asked, output, self._asked + output)
+
+    @property
+    def _asked(self) -> int:
+        """Tokens of the input, about."""
+        asked = countable(self._request.fields, model="", media_tokens=MEDIA_TOKENS)
+        return asked.total(estimate(asked.texts)).tokens
+
+
+class Runner(msgspec.Struct, Generic[Answered], eq=False):
+    """An attempt that is being made."""
+
+    ask: Ask
+    one: HedgedTry
+    asking: "asyncio.Future[Answered]"
+
+
+class Race(Generic[Answered]):
+    """One request whose targets may be asked side by side, two at most."""
+
+    def __init__(
+        self, course: Course, prepare: Prepare[Answered], journey: Journey, circuits: Circuits, bet: Bet, *, stream: bool
+    ) -> None:
+        self._course = course
+        self._prepare = prepare
+        self._journey = journey
+        self._circuits = circuits
+        self._world = circuits.world
+        self._bet = bet
+        self._stream = stream
+        self._running: list[Runner[Answered]] = []
+        self._timer: asyncio.Future[None] | None = None
+        self._failure: UpstreamError | None = None
+
+    def __repr__(self) -> str:
+        return f"<Race of {' and '.join(runner.ask.name for runner in self._running) or 'nobody'}>"
+
+    async def run(self) -> Answered:
+        """What the first brings that begins to answer; raises the last target's `UpstreamError` when none does."""
+        try:
+            while True:
+                if not self._running:
+                    await self._ask_first()
+                    continue
+                await self._news()
+                if (winner := self._first_done()) is not None:
+                    return await self._won(winner)
+                if self._timer is not None and self._timer.done():
+                    self._timer = None
+                    self._ask_second()
+        finally:
+            await self._let_go()
+
+    async def _ask_first(self) -> None:
+        now = self._world.clock()
+        step = self._course.next(now)
+        if step is None:
+            raise self._failure or self._course.why(now)
+        if isinstance(step, Pause):
+            await self._world.sleep(step.seconds)
+        elif self._start(step, now):
+            self._set_timer(step)
+
+    def _ask_second(self) -> None:
+        if self._running and self._bet.allowed(stream=self._stream):
+            now = self._world.clock()
+            step = self._course.next(now, beside=self._running[0].ask.target)
+            if isinstance(step, Ask) and self._start(step, now):
+                self._running[-1].one.beside()
+
+    def _start(self, step: Ask, now: float) -> bool:
+        """False if the target has no words for what is asked."""
+        journey = self._journey
+        try:
+            asking = self._prepare(step, now)
+        except NotCarried as error:
+            self._course.passed_over(step.target, error)
+            return False
+        journey.target = step.name
+        journey.attempts += 1
+        spending = self._bet.spending
+        one = HedgedTry(self._circuits, journey, now, again=step.again, stream=self._stream, spending=spending)
+        self._running.append(Runner(step, one, asyncio.ensure_future(asking(one))))
+        return True
+
+    def _set_timer(self, step: Ask) -> None:
+        after = self._bet.after
+        if after is None:
+            after = self._circuits.standings.of(step.name).late(stream=self._stream)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if after is None else asyncio.ensure_future(self._world.sleep(after))
+
+    async def _news(self) -> None:
+        """Returns when a call has begun to answer or has failed, or when it is time for another."""
+        waited: list[asyncio.Future[Any]] = [runner.asking for runner in self._running]
+        await asyncio.wait(waited if self._timer is None else [*waited, self._timer], return_when=asyncio.FIRST_COMPLETED)
+
+    def _first_done(self) -> Runner[Answered] | None:
+        """The first that has begun to answer, taken from those that run; those before it that have failed are gone."""
+        for runner in [runner for runner in self._running if runner.asking.done()]:
+            self._running.remove(runner)
+            error = runner.asking.exception()
+            if error is None:
+                return runner
+            if not isinstance(error, UpstreamError):
+                runner.one.left()
+                raise error
+            self._failure = error
+            self._course.failed(runner.ask.target, error, runner.one.failed(error))
+            if self._course.over:
+                raise error
+        return None
+
+    async def _won(self, winner: Runner[Answered]) -> Answered:
+        """Its answer, once it is noted and the other is let go."""
+        answered, usage = winner.asking.result(), None
+        self._journey.target = winner.ask.name
+        async with AsyncExitStack() as closing:
+            if isinstance(answered, Completion):
+                usage = answered.answer.usage
+                winner.one.answered(usage)
+            else:  # nobody else would, if the caller leaves now
+                closing.callback(winner.one.left)
+                closing.push_async_callback(answered.close)
+            while self._running:
+                error = await _end(self._running[0])
+                loser = self._running.pop().one
+                if error is None:
+                    loser.lost(self._bet.lost(usage))
+                else:
+                    loser.failed(error)
+            closing.pop_all()
+        return answered
+
+    async def _let_go(self) -> None:
+        """Nobody waits any more for what is still under way."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for runner in self._running:
+            runner.one.left()
+            await _end(runner)
+
+
+async def _end(runner: Runner[Answered]) -> UpstreamError | None:
+    """Close its call, also if it has begun in this very moment. What it has failed with, if it has."""
+    runner.asking.cancel()
+    await asyncio.wait([runner.asking])
+    if runner.asking.cancelled():
+        return None
+    error = runner.asking.exception()
+    if error is None:
+        answered = runner.asking.result()
+        if not isinstance(answered, Completion):
+            await answered.close()
+    elif not isinstance(error, UpstreamError):
+        raise error
+    return error

@@ -1,0 +1,304 @@
+"""A second target beside one that is slow to begin: who is heard, who is let go, what it costs, and when nobody else is asked."""
+
+import asyncio
+from collections import deque
+from decimal import Decimal
+
+import pytest
+
+from sentinel_gateway.core.circuit import CircuitRules
+from sentinel_gateway.core.routing import Conduct, Hedge, Route, Target
+from sentinel_gateway.core.standing import ENOUGH, StandingRules
+from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamRefused, UpstreamTimeout
+from sentinel_gateway.pipeline.hedging import Accounts
+from tests.fakes import FakeStream, completion, spoken, turns
+from tests.gateway import running_tasks
+from tests.pipeline.conftest import Path, question
+
+pytestmark = pytest.mark.anyio
+
+BOTH = (Target("first", "m"), Target("second", "n"))
+ROUTES = {
+    "quick": Route(BOTH, conduct=Conduct(hedge=Hedge(2.0, 0.5))),
+    "frugal": Route(BOTH, conduct=Conduct(hedge=Hedge(2.0, 0.05))),
+    "learned": Route(BOTH, conduct=Conduct(hedge=Hedge(None, 1.0))),
+}
+
+
+class Bell:
+    """A sleep that ends when it is told to; `asked` are the seconds."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self._waiting: deque[asyncio.Event] = deque()
+
+    async def __call__(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        waiting = asyncio.Event()
+        self._waiting.append(waiting)
+        await waiting.wait()
+
+    def ring(self) -> None:
+        self._waiting.pop().set()
+
+
+@pytest.fixture
+def bell():
+    return Bell()
+
+
+async def with_prices(path, price=lambda *_: None):
+    """The same once the prices are known."""
+    accounts = path.dispatch._accounts = Accounts(price, path.clock)  # noqa: SLF001 - the path has no prices of its own
+    for name, route in ROUTES.items():
+        accounts.of(name, 1.0).knows(frozenset(route.names))
+    await accounts.close()
+    return path
+
+
+@pytest.fixture
+async def path(bell):
+    return await with_prices(Path(aliases=ROUTES, sleep=bell))
+
+
+def reply(*, stream: bool, text: str = "Paris."):
+    return FakeStream(*spoken(text)) if stream else completion(text)
+
+
+def endings(path):
+    return [(attempt.target, attempt.ending, attempt.hedge) for attempt in path.events.attempts]
+
+
+async def begin(path, *, stream=False, model="quick", text="Capital of France?"):
+    asking = asyncio.create_task(path.ask(question(text, model=model, stream=stream)))
+    await turns()
+    return asking
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_begins_in_time_is_asked_alone(path, bell, stream):
+    path.first.replies.append(reply(stream=stream))
+    _, journey = await (await begin(path, stream=stream))
+    assert (path.calls, bell.asked, journey.attempts) == (1, [2.0], 1)
+    assert endings(path) == [("first/m", "answered", False)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_second_is_heard_and_the_first_let_go(path, bell, stream):
+    path.first.replies += [asyncio.Event()]
+    path.second.replies.append(reply(stream=stream))
+    asking = await begin(path, stream=stream)
+    assert path.calls == 1
+    path.clock.now += 2.0
+    bell.ring()
+    _, journey = await asking
+    assert (journey.target, journey.attempts, path.calls) == ("second/n", 2, 2)
+    lost, won = sorted(path.events.attempts, key=lambda attempt: attempt.target)
+    assert ("first/m", "lost", False) in endings(path)
+    assert (won.ending, won.hedge, won.number, won.prompt_tokens, won.completion_tokens) == ("answered", True, 2, 3, 5)
+    assert (lost.number, lost.seconds, lost.prompt_tokens) == (1, 2.0, 12)
+    assert lost.completion_tokens == (0 if stream else 5), "a whole answer is paid for to its end"
+    busy = [path.circuits.standings.of(name).busy for name in ("first/m", "second/n")]
+    assert busy == [0, 0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_first_is_heard_if_it_begins_after_all(path, bell, stream):
+    hold = asyncio.Event()
+    path.first.replies += [hold, reply(stream=stream)]
+    path.second.replies += [asyncio.Event()]
+    asking = await begin(path, stream=stream)
+    bell.ring()
+    await turns()
+    assert path.calls == 2
+    hold.set()
+    _, journey = await asking
+    assert (journey.target, journey.attempts) == ("first/m", 2)
+    assert ("second/n", "lost", True) in endings(path)
+
+
+async def test_both_begin_at_once(path, bell):
+    hold, streams = asyncio.Event(), [FakeStream(*spoken("one")), FakeStream(*spoken("two"))]
+    path.first.replies += [hold, streams[0]]
+    path.second.replies += [hold, streams[1]]
+    asking = await begin(path, stream=True)
+    bell.ring()
+    await turns()
+    hold.set()
+    _, journey = await asking
+    assert journey.target == "first/m"
+    assert (streams[1].opened, streams[1].closed) in {(1, 1), (0, 0)}
+    assert streams[0].closed == 1
+    assert sorted(endings(path)) == [("first/m", "answered", False), ("second/n", "lost", True)]
+    assert b"one" in b"".join(path.said)
+
+
+@pytest.mark.parametrize("error", [UpstreamBroken("x"), UpstreamTimeout("x")])
+async def test_one_that_fails_leaves_the_other(path, bell, error):
+    hold, failing = asyncio.Event(), asyncio.Event()
+    path.first.replies += [hold, completion()]
+    path.second.replies += [failing, error]
+    asking = await begin(path)
+    bell.ring()
+    await turns()
+    failing.set()
+    await turns()
+    assert not asking.done()
+    hold.set()
+    _, journey = await asking
+    assert journey.target == "first/m"
+    assert [ending for _, ending, _ in endings(path)] == [
+        "timeout" if isinstance(error, UpstreamTimeout) else "broken",
+        "answered",
+    ]
+
+
+async def test_both_fail(path, bell):
+    path.first.replies += [first := asyncio.Event(), UpstreamBroken("first")]
+    path.second.replies += [second := asyncio.Event(), UpstreamBroken("second")]
+    asking = await begin(path)
+    bell.ring()
+    await turns()
+    second.set()
+    await turns()
+    first.set()
+    with pytest.raises(UpstreamBroken, match="first"):
+        await asking
+    assert path.calls == 2
+
+
+async def test_one_that_fails_in_time_is_followed_as_ever(path, bell):
+    path.first.replies.append(UpstreamBroken("x"))
+    path.second.replies.append(completion())
+    _, journey = await (await begin(path))
+    assert (journey.target, journey.attempts, endings(path)[1]) == ("second/n", 2, ("second/n", "answered", False))
+    assert bell.asked == [2.0, 2.0]
+
+
+async def test_what_is_wrong_with_the_request_ends_it_for_both(path, bell):
+    refused = UpstreamRefused("too long", upstream_status=400)
+    path.first.replies += [asyncio.Event()]
+    path.second.replies.append(refused)
+    asking = await begin(path)
+    bell.ring()
+    with pytest.raises(UpstreamRefused):
+        await asking
+    assert sorted(endings(path)) == [("first/m", "left", False), ("second/n", "refused", True)]
+
+
+@pytest.mark.parametrize("rung", [False, True])
+async def test_who_leaves_leaves_both(path, bell, rung):
+    path.first.replies += [asyncio.Event()]
+    path.second.replies += [asyncio.Event()]
+    before = running_tasks()
+    asking = await begin(path, stream=True)
+    if rung:
+        bell.ring()
+        await turns()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert [ending for _, ending, _ in endings(path)] == ["left"] * (2 if rung else 1)
+    assert [path.circuits.standings.of(name).busy for name in ("first/m", "second/n")] == [0, 0]
+    await turns()
+    assert running_tasks() <= before
+
+
+async def test_a_target_whose_circuit_is_open_is_nobody_s_second(bell):
+    path = await with_prices(Path(aliases=ROUTES, sleep=bell, standing=StandingRules(CircuitRules(failures=1))))
+    path.circuits.standings.of("second/n").circuit.open(path.clock())
+    path.first.replies += [hold := asyncio.Event(), completion()]
+    asking = await begin(path)
+    bell.ring()
+    await turns()
+    assert path.calls == 1
+    hold.set()
+    await asking
+
+
+async def test_attempts_are_counted_together(path, bell):
+    """Three calls at most, whatever is asked of whom."""
+    path.first.replies += [first := asyncio.Event(), UpstreamBroken("x")]
+    path.second.replies += [second := asyncio.Event(), UpstreamBroken("x")]
+    asking = await begin(path)
+    bell.ring()
+    await turns()
+    first.set()
+    second.set()
+    with pytest.raises(UpstreamError):
+        await asking
+    assert path.calls <= 3
+    assert [attempt.number for attempt in path.events.attempts] == [1, 2]
+
+
+# --- money ---
+
+
+def a_dollar_a_million(_, prompt, completion):
+    return Decimal(prompt + completion) / 1_000_000
+
+
+async def hedged(path, bell, text):
+    """Does a slow first target get another beside it?"""
+    before, slow = path.calls, asyncio.Event()
+    path.first.replies += [slow, completion()]
+    path.second.replies.append(completion())
+    asking = await begin(path, text=text, model="frugal")
+    bell.ring()
+    await turns()
+    slow.set()
+    _, journey = await asking
+    path.first.replies.clear()
+    path.second.replies.clear()
+    assert journey.attempts == path.calls - before
+    return path.calls - before == 2
+
+
+async def spend(path, calls):
+    for _ in range(calls):
+        path.first.replies.append(completion())
+        await (await begin(path, text=f"{path.calls}?", model="frugal"))
+
+
+async def test_nobody_else_is_asked_beyond_the_share(bell):
+    path = await with_prices(Path(aliases=ROUTES, sleep=bell), a_dollar_a_million)
+    assert not await hedged(path, bell, "What?"), "nothing was spent yet"
+    await spend(path, 40)
+    assert await hedged(path, bell, "How?"), "41 times 8 tokens, of which a twentieth may be lost"
+    lost = [attempt for attempt in path.events.attempts if attempt.ending == "lost"]
+    assert len(lost) == 1
+    assert not await hedged(path, bell, "Why?"), "that was the share"
+    path.clock.now += 86_400.0
+    assert not await hedged(path, bell, "Who?"), "a new day begins with nothing"
+
+
+async def test_nobody_else_is_asked_before_the_prices_are_known(bell):
+    path = Path(aliases=ROUTES, sleep=bell)
+    accounts = path.dispatch._accounts = Accounts(a_dollar_a_million, path.clock)  # noqa: SLF001 - as above
+    await spend(path, 1)
+    await accounts.close()
+    await spend(path, 40)
+    assert await hedged(path, bell, "How?")
+    assert "frugal" in repr(accounts)
+
+
+# --- when ---
+
+
+async def test_the_95th_percentile_is_learned(path, bell):
+    for number in range(ENOUGH):
+        hold = asyncio.Event()
+        path.first.replies += [hold, completion()]
+        asking = await begin(path, text=f"{number}?", model="learned")
+        path.clock.now += 30.0 if number == 7 else 1.0
+        hold.set()
+        await asking
+    assert bell.asked == [], "of too few nothing is known"
+    path.first.replies += [asyncio.Event()]
+    path.second.replies.append(completion())
+    asking = await begin(path, model="learned")
+    assert bell.asked == [1.0]
+    path.clock.now += 1.0
+    bell.ring()
+    _, journey = await asking
+    assert journey.target == "second/n"
