@@ -122,6 +122,7 @@ async def test_a_caller_who_leaves_says_nothing_of_the_target():
     await turns()
     assert [(a.ending, a.error) for a in keen.events.attempts] == [("left", "")] * 2
     assert [a.completion_tokens for a in keen.events.attempts] == [1, 0], "the one chunk that was heard"
+    assert [a.prompt_tokens for a in keen.events.attempts] == [12, 9], "the provider has read it, so it is billed"
     assert journey.completion_tokens == 1
     assert keen.circuits.standings.of("first/m").busy == 0
     assert keen.circuits.standings.of("first/m").circuit.failures == 3

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sentinel_gateway.core.chat import ChatRequest, Fields
 from sentinel_gateway.core.routing import Route, Target
 from sentinel_gateway.core.standing import Standings
-from sentinel_gateway.core.tokens import countable, estimate
+from sentinel_gateway.core.tokens import about
 
 PICTURES: Final = ("image_url", "input_image")
 """Types of content that only a model with eyes understands. No set: what a caller names as a type need be nothing that hashes."""
@@ -91,8 +91,7 @@ def _able(route: Route, fields: Fields) -> list[int]:
     ]
     if all(route.abilities[index].context is None for index in able):
         return able
-    asked = countable(fields, model="", media_tokens=UNSEEN)
-    length = asked.total(estimate(asked.texts)).tokens
+    length = about(fields, media_tokens=UNSEEN)
     roomy = [index for index in able if (context := route.abilities[index].context) is None or length <= context]
     return roomy or able
 

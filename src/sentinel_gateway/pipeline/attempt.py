@@ -76,8 +76,8 @@ class Try:
         return now
 
     def left(self, usage: Usage | None = None) -> None:
-        """Nobody waits for it any more: that says nothing of the target."""
-        self._end(usage)
+        """Nobody waits for it any more: that says nothing of the target. `usage`: where nothing was `spent` that is known."""
+        self._end(None if self._attempt.completion_tokens else usage)
         if self._standing is not None:
             self._standing.circuit.left(self._generation, self._attempt.at)
 

@@ -14,6 +14,7 @@ from sentinel_gateway.core.chat import Chunk, Usage
 from sentinel_gateway.core.choosing import choose, unable
 from sentinel_gateway.core.retrying import Ask, Course, Pause, RetryRules
 from sentinel_gateway.core.routing import Hedge, Target
+from sentinel_gateway.core.tokens import about
 from sentinel_gateway.errors import InvalidField, UpstreamBroken, UpstreamError
 from sentinel_gateway.pipeline.attempt import Try
 from sentinel_gateway.pipeline.circuits import Circuits
@@ -69,6 +70,13 @@ class OpenStream:
     async def close(self) -> None:
         """Let go of the upstream connection; may be called twice."""
         await self._closing.aclose()
+
+
+def _unheard(plan: Plan) -> Usage:
+    """What a call has cost, about, of whose answer nothing was heard: a provider that was asked bills what it has read."""
+    fields = plan.request.fields
+    asked = about(fields) if "messages" in fields else 0
+    return Usage(asked, 0, asked)
 
 
 def _hedge(plan: Plan) -> Hedge | None:
@@ -138,7 +146,7 @@ class Dispatch:
                     now = one.failed(error)
                     course.failed(target, error, now)
                 except BaseException:
-                    one.left()
+                    one.left(_unheard(plan))
                     raise
                 else:
                     if isinstance(answered, Completion):

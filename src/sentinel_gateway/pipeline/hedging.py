@@ -7,14 +7,14 @@ route's share of the day's cost, nobody else is asked. Whole answers begin when 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.retrying import Ask, Course, Pause
 from sentinel_gateway.core.routing import Hedge
-from sentinel_gateway.core.tokens import countable, estimate
+from sentinel_gateway.core.tokens import about
 from sentinel_gateway.errors import UpstreamError
 from sentinel_gateway.pipeline.attempt import HedgedTry, Try
 from sentinel_gateway.pipeline.circuits import Circuits
@@ -22,9 +22,6 @@ from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.spending import Price, Spending
 from sentinel_gateway.ports import Clock, Completion, NotCarried
-
-MEDIA_TOKENS: Final = 1445
-"""Of a picture, for the estimate of what a call costs: OpenAI's count of the largest."""
 
 
 class Closeable(Protocol):
@@ -79,19 +76,14 @@ class Bet:
     def allowed(self, *, stream: bool) -> bool:
         """May a call to any of the targets be lost? Of whole answers as much output is counted as is asked for."""
         output = 0 if stream else self._request.choices * (self._request.token_limit or 0)
-        asked = self._asked
+        asked = about(self._request.fields)
         return all(self.spending.allows(name, asked, output) for name in self._names)
 
     def lost(self, winner: Usage | None) -> Usage:
         """What a call is taken to have cost that lost: its input, and of a whole answer as much output as the other had."""
         output = 0 if winner is None else winner.completion_tokens
-        return Usage(self._asked, output, self._asked + output)
-
-    @property
-    def _asked(self) -> int:
-        """Tokens of the input, about."""
-        asked = countable(self._request.fields, model="", media_tokens=MEDIA_TOKENS)
-        return asked.total(estimate(asked.texts)).tokens
+        asked = about(self._request.fields)
+        return Usage(asked, output, asked + output)
 
 
 class Runner(msgspec.Struct, Generic[Answered], eq=False):
@@ -225,7 +217,7 @@ class Race(Generic[Answered]):
         if self._timer is not None:
             self._timer.cancel()
         for runner in self._running:
-            runner.one.left()
+            runner.one.left(self._bet.lost(None))
             await _end(runner)
 
 

@@ -10,6 +10,7 @@ import msgspec
 from sentinel_gateway.core.caching import NotStorable
 from sentinel_gateway.core.chat import Answer, ChatRequest, Chunk, Usage
 from sentinel_gateway.core.streaming import Fold
+from sentinel_gateway.core.tokens import about
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline.dispatch import OpenStream
 
@@ -37,6 +38,7 @@ class Relay:
         self._opened = opened
         self._at_end = False
         self._settled = False
+        self._request = request
         self._asked = asked
         self._on_settle = [settle]
         self.heard = 0
@@ -106,7 +108,10 @@ class Relay:
     @property
     def spent(self) -> Usage:
         """What it has cost so far, as the provider told it; else about what was asked and heard."""
-        return self.fold.usage or Usage(self._asked, self.heard, self._asked + self.heard)
+        if self.fold.usage is not None:
+            return self.fold.usage
+        asked = self._asked or about(self._request.fields)
+        return Usage(asked, self.heard, asked + self.heard)
 
     @property
     def _whole(self) -> bool:
