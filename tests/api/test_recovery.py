@@ -112,6 +112,15 @@ async def test_who_leaves_is_noticed_and_the_provider_let_go(gateway, upstream, 
     await until(lambda: gateway.metric(LEFT) == before + 1)
 
 
+async def test_with_an_idempotency_key_what_was_recovered_is_repeated(gateway, upstream, text):
+    upstream.script("cut_after=2")
+    asked, headers = chat(text, "chain", stream=True), {**BUFFERED, "idempotency-key": "recovered", "x-bypass-cache": "true"}
+    first, again = [await gateway.ask(asked, **headers) for _ in range(2)]
+    assert first.sse.text() == again.sse.text() != ""
+    assert again.headers["idempotent-replayed"] == "true"
+    assert upstream.count == 2
+
+
 async def test_without_the_header_a_cut_is_told(gateway, upstream, text):
     upstream.script("cut_after=2")
     answer = await gateway.ask(chat(text, "chain", stream=True), **{"x-recovery": "none"})

@@ -79,11 +79,12 @@ class Seen:
 
 
 class SimulatedStream:
-    """Says a text in a few pieces, unless it breaks off."""
+    """Says a text in a few pieces, unless it breaks off: with an error, or without a word."""
 
-    def __init__(self, chunks: list[list[Chunk]], pauses: list[float], error: Exception | None) -> None:
+    def __init__(self, chunks: list[list[Chunk]], pauses: list[float], error: Exception | None = None, *, whole: bool) -> None:
         self._steps = deque(zip(pauses, chunks, strict=True))
         self._error = error
+        self._whole = whole
         self.finished = False
 
     def __aiter__(self):
@@ -95,7 +96,7 @@ class SimulatedStream:
             return self._steps.popleft()[1]
         if self._error is not None:
             raise self._error
-        self.finished = True
+        self.finished = self._whole
         raise StopAsyncIteration
 
     async def __aenter__(self):
@@ -145,9 +146,10 @@ class SimulatedProvider:
         chunks = list(spoken(*text.split("-")))
         pauses = [self._random.uniform(0.0, 1.0) for _ in chunks]
         if weather != "breaking":
-            return SimulatedStream(chunks, pauses, None)
-        kept = self._random.randrange(len(chunks))
-        return SimulatedStream(chunks[:kept], pauses[:kept], UpstreamTimeout("silent"))
+            return SimulatedStream(chunks, pauses, whole=True)
+        kept = self._random.randrange(len(chunks) - 1)
+        error = UpstreamTimeout("silent") if self._random.random() < 0.5 else None
+        return SimulatedStream(chunks[:kept], pauses[:kept], error, whole=False)
 
     async def list_models(self):
         return frozenset()
