@@ -26,7 +26,8 @@ AS_IT_COMES = dict.fromkeys(
 """Retries and circuits as a gateway has them without any settings."""
 PATIENCE = 0.6
 """Seconds to the first byte, and of silence."""
-BACK_OFF = 1.0 + 2.0
+BACK_OFF = 2.0 + 2.0
+"""Two pauses of up to 1 and 2 s; where the provider limits our rate, each of a second and up to another."""
 HELD_MS = 50.0
 """The longest that anything may hold the loop."""
 GOOD = (200, "")
