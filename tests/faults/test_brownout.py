@@ -54,17 +54,21 @@ ASKED_AGAIN = frozenset({"err=429", "err=500", "err=503", "latency_ms=60000", "b
 
 
 class Held:
-    """The longest time in ms for which the loop could run nothing else. What is measured with it has the loop to itself."""
+    """The longest time in ms for which the loop could run nothing else, and the most work in it: on a busy machine the clock
+    goes on while nothing of ours runs.
+    """
 
     def __init__(self) -> None:
         self.most = 0.0
+        self.work = 0.0
 
     async def watch(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            due = clock() + 0.002
+            due, worked = clock() + 0.002, time.thread_time()
             await asyncio.sleep(0.002)
             self.most = max(self.most, 1000 * (clock() - due))
+            self.work = max(self.work, 1000 * (time.thread_time() - worked))
 
 
 @asynccontextmanager
@@ -81,8 +85,8 @@ async def watched():
         gc.unfreeze()
 
 
-async def brown_out(chaos: ChaosUpstream, folder, *, again: bool) -> float:
-    """Every fault, whole and streamed, all at once; for how many ms the loop was held."""
+async def brown_out(chaos: ChaosUpstream, folder, *, again: bool) -> Held:
+    """Every fault, whole and streamed, all at once; for how long the loop was held."""
     timeouts = f", timeouts: {{first_byte: {PATIENCE}, idle: {PATIENCE}, connect: 1, total: 30}}"
     names = {fault: f"fault{number}" for number, fault in enumerate(MATRIX)}
     config = "providers:\n" + "".join(provider(names[fault], chaos.url_with(fault), more=timeouts) for fault in MATRIX)
@@ -112,7 +116,7 @@ async def brown_out(chaos: ChaosUpstream, folder, *, again: bool) -> float:
             most = 3 if again and (fault in ASKED_AGAIN or (not stream and fault.endswith("after=2"))) else 1
             assert (asked[fault, stream] > 1) == (most > 1), f"{fault}: asked {asked[fault, stream]} times"
             assert 1 <= asked[fault, stream] <= most
-    return held.most
+    return held
 
 
 @pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.long)], ids=["once", "again"])
@@ -128,8 +132,9 @@ async def test_no_fault_holds_the_loop(upstream, tmp_path):
     for number in range(3):
         (folder := tmp_path / str(number)).mkdir()
         held.append(await brown_out(upstream, folder, again=bool(number % 2)))
-    print(f"24 faults at once hold the loop for {', '.join(f'{ms:.0f}' for ms in held)} ms at most")
-    assert sorted(held)[1] <= HELD_MS
+    told = ", ".join(f"{one.most:.0f} ms ({one.work:.0f} ms of work)" for one in held)
+    print(f"24 faults at once hold the loop for {told} at most")
+    assert sorted(one.most for one in held)[1] <= HELD_MS
 
 
 RATE = 40.0
@@ -238,7 +243,7 @@ async def test_without_a_circuit_it_is_asked_a_tenth_more(upstream, tmp_path, se
         assert traffic.between().problems == {"502": requests}
         asked = Counter(call.headers["x-request-id"] for call in upstream.calls)
         print(f"{attempts} attempts for {requests} requests: {attempts / requests:.3f}; {max(asked.values())} at most for one")
-        assert len(asked) == requests
+        assert 0.9 * requests < len(asked) <= requests, "some share a call with the same question before them"
         assert max(asked.values()) <= 3
         assert attempts <= 1.1 * requests + 10
         assert attempts > requests, "something was asked again"
