@@ -65,10 +65,9 @@ class Scenario(msgspec.Struct, frozen=True):
             return self.whole
         return MENDED.get(self.stream, self.stream) if form == "withheld" else self.stream
 
-    @property
-    def provider(self) -> str:
-        """A name that a configuration takes."""
-        return "".join(char if char.isalnum() else "-" for char in self.name.lower())
+    def provider(self, form: Form) -> str:
+        """A name that a configuration takes. Each form has a provider of its own: no circuit has seen what the others asked."""
+        return "".join(char if char.isalnum() else "-" for char in f"{self.name} {form}".lower())
 
 
 BROKEN: Final = Case("second", 502, "upstream_error")
@@ -143,16 +142,17 @@ def judge(got: Got, case: Case, *, form: Form, alone: bool, attempts: int) -> st
 
 
 def configuration(upstream: ChaosUpstream) -> Mapping[str, Any]:
-    """All scenarios in one gateway: a provider for each, and `second`, which is well."""
+    """All scenarios in one gateway: a provider for each and its form, and `second`, which is well."""
     timeouts = {"connect": 2, "first_byte": FIRST_BYTE, "idle": IDLE, "total": 30}
-    urls = {one.provider: one.url or upstream.url_with(one.fault) for one in SCENARIOS} | {"second": upstream.base_url}
+    failing = {one.provider(form): one.url or upstream.url_with(one.fault) for one in SCENARIOS for form in get_args(Form)}
+    urls = failing | {"second": upstream.base_url}
     providers = {
         name: {"dialect": "openai", "base_url": url, "models": ["second" if name == "second" else "first"], "timeouts": timeouts}
         for name, url in urls.items()
     }
     return {
         "providers": providers | {"demo": {"enabled": False}},
-        "models": {f"{one.provider}-beside": [f"{one.provider}/first", "second/second"] for one in SCENARIOS},
+        "models": {f"{name}-beside": [f"{name}/first", "second/second"] for name in failing},
         "cache": {"semantic": {"enabled": False}},
     }
 
@@ -229,7 +229,7 @@ async def score(folder: Path, scenarios: Sequence[Scenario] = SCENARIOS, **more:
                 cases = [(one, form, alone) for one in scenarios for form in get_args(Form) for alone in (False, True)]
                 answers = await asyncio.gather(
                     *(
-                        ask(session, f"{one.provider}/first" if alone else f"{one.provider}-beside", form=form)
+                        ask(session, f"{one.provider(form)}/first" if alone else f"{one.provider(form)}-beside", form=form)
                         for one, form, alone in cases
                     )
                 )
