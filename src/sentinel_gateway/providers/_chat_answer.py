@@ -16,6 +16,10 @@ Ending = Literal["stop", "length", "tool_calls", "content_filter"]
 CUT: Final[Ending] = "length"
 """What an end is called that is unknown: never one that says all is there, which would be kept and given to others."""
 
+TEXT: Final = {"content": None}.keys()
+"""What a delta has that says some text, and nothing else."""
+SAID: Final = b'},"logprobs":null,"finish_reason":null}],"usage":null}'
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -83,7 +87,7 @@ def _told(choice: Fields, matched: Any, as_told: Fields | None) -> Fields:
 class Writer:
     """Writes the answer to one request. `created` is in Unix seconds."""
 
-    __slots__ = ("_created", "_id", "_model", "_spoke", "as_told")
+    __slots__ = ("_created", "_frame", "_id", "_model", "_said", "_spoke", "as_told")
 
     def __init__(self, *, created: int, model: str, answer_id: str = "", as_told: bool = False) -> None:
         self._created = created
@@ -91,6 +95,10 @@ class Writer:
         self._model = model
         self._spoke: set[int] = set()
         """The choices that have said something: the first time tells the role."""
+        self._said: int | None = None
+        """The choice whose text the last chunk said, and nothing else; None if it said anything else."""
+        self._frame = b"", b""
+        """What stands before and behind that text, where the next chunk says more of it."""
         self.as_told = as_told
         """The caller speaks as the provider does, and said more than a chat can: it is told more as well."""
 
@@ -103,16 +111,28 @@ class Writer:
 
     def name(self, answer_id: Any, model: Any) -> None:
         """How the provider calls this answer, and the model that gives it."""
+        before = self._id, self._model
         self._id = answer_id if isinstance(answer_id, str) else self._id
         self._model = model if isinstance(model, str) and model else self._model
+        if (self._id, self._model) != before:
+            self._said = None
 
     def whole(self, choices: list[Fields], tokens: Tokens) -> Fields:
         """A `chat.completion`."""
         return {**self._head("chat.completion"), "choices": choices, "usage": tokens.fields}
 
     def delta(self, delta: Fields, index: int = 0) -> Chunk:
-        """A chunk that says something."""
-        return self._chunk([self._choice(delta, None, index)])
+        """A chunk that says something. More text of the same choice is written into the frame of the chunk before."""
+        if delta.keys() != TEXT:
+            return self._chunk([self._choice(delta, None, index)])
+        text: str = delta["content"]
+        if index == self._said:
+            before, behind = self._frame
+            return Chunk(before + _encode(text) + behind, None, text)
+        chunk = self._chunk([self._choice(delta, None, index)])
+        self._said, head = index, _encode(self._head("chat.completion.chunk"))[:-1]
+        self._frame = b'%b,"choices":[{"index":%d,"delta":{"content":' % (head, index), SAID
+        return chunk
 
     def end(self, ending: Ending, index: int = 0, *, matched: Any = None, as_told: Fields | None = None) -> Chunk:
         """The chunk that says why a choice ended; the rest as in `choice_of`."""
@@ -129,6 +149,7 @@ class Writer:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": ending}
 
     def _chunk(self, choices: list[Fields], usage: Fields | None = None) -> Chunk:
+        self._said = None
         fields = {**self._head("chat.completion.chunk"), "choices": choices, "usage": usage}
         return Chunk(_encode(fields), fields)
 
