@@ -144,3 +144,14 @@ async def test_words_are_counted_under_a_key_of_the_gateways_secret(gateway):
     ours = Rarity(key=words_key(process.stores.state.secret))
     ours.count(["merger"])
     assert rarity.counts() == ours.counts()
+
+
+async def test_budgets_of_models_and_namespaces_are_shown_with_what_was_asked_under_them(gateway):
+    careful = {"x-cache-namespace": "careful"}
+    for text in (FRANCE, "What's the capital of France?"):
+        await gateway.ask(chat(text, model="strict"), **careful)
+        await gateway.ask(chat(text))
+    told = (await gateway.get("/admin/semantic", headers=gateway.admin)).json
+    shown = {budget["scope"]: (budget["max_wrong_hit_rate"], budget["reached"], budget["hits"]) for budget in told["budgets"]}
+    assert shown == {"model:strict": (0.004, 1, 1), "namespace:careful": (0.002, 1, 1)}
+    assert told["overall"]["reached"] == 2, "each request counts once"

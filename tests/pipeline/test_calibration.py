@@ -250,6 +250,16 @@ def test_who_has_much_in_memory_takes_no_idle_room_of_who_has_less(tenant, has_r
     assert known.has_room(realm(tenant, "n"), coming, now) is has_room
 
 
+def test_those_that_nobody_has_used_for_long_go_first(monkeypatch):
+    monkeypatch.setattr(wards, "MEMORY", 7 * wards.FIT_BYTES)
+    known, now = Wards(), wards.IDLE
+    for name, used, size in (("loud", now, 4), ("quiet", 0.0, 3), ("new", now, 3)):
+        known.add(realm(name, ""), ward_of(size * wards.FIT_BYTES, "whole"), used)
+    assert [gone for gone, _ in known.surplus(now)] == [realm("quiet", "")]
+    known.add(realm("other", ""), ward_of(wards.FIT_BYTES, "whole"), now)
+    assert [gone for gone, _ in known.surplus(now)] == [realm("loud", "")], "else of whoever has most"
+
+
 def ward_of(size, extent) -> Ward:
     ward = Ward(Learner())
     ward.size, ward.extent = size, extent

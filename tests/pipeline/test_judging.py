@@ -47,6 +47,12 @@ async def test_equal_texts_need_no_model_at_all(embedder):
     assert embedder.batches == model.cases == []
 
 
+async def test_answers_that_begin_alike_to_the_letter_need_no_vectors(embedder):
+    begun = "The capital of France is Paris, a city on the river Seine with two million people. " * 5
+    assert await Judge(embedder, None).agree(Case("?", begun + "Ask for more.", begun + "Is that all?")) is True
+    assert embedder.batches == []
+
+
 async def test_words_and_meaning_come_next(embedder):
     model = Model(verdict=False)
     assert await Judge(embedder, model).compare(SAME) is True
