@@ -11,6 +11,7 @@ from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.caching import Head, Wish
 from sentinel_gateway.core.confidence.features import NAMES
 from sentinel_gateway.core.confidence.learner import Learner, Prior
+from sentinel_gateway.core.confidence.window import BLOCK
 from sentinel_gateway.core.evidence import Fresh, Lesson, Study, Weighed, realm
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.matching import Bar, Neighbour, Thresholds
@@ -264,6 +265,18 @@ def ward_of(size, extent) -> Ward:
     ward = Ward(Learner())
     ward.size, ward.extent = size, extent
     return ward
+
+
+async def test_one_that_grows_without_a_label_makes_the_others_go(learners, monkeypatch):
+    monkeypatch.setattr(wards, "MEMORY", 5 * wards.FIT_BYTES)
+    for where in (THERE, HERE):
+        await arrived(learners, where)
+    for _ in range(3 * BLOCK):
+        learners.learn(HERE, Lesson())
+    assert extents(learners) == {HERE: "whole", THERE: "whole"}
+    for _ in range(4 * BLOCK):
+        learners.learn(HERE, Lesson())
+    assert extents(learners) == {HERE: "whole"}
 
 
 async def test_one_that_went_while_it_was_to_be_refitted_is_left_out(learners, monkeypatch):

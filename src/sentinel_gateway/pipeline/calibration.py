@@ -193,8 +193,8 @@ class Calibration:
         if learner is not None:
             ward.calibrator = Calibrator(learner)
             ward.calibrator.presume(self._prior)  # another one may hold by now
-        ward.extent = "whole"
         ward.weigh()
+        ward.extent = "whole"
         self._make_room()
 
     def _new(self) -> Learner:
@@ -207,6 +207,8 @@ class Calibration:
 
     def _taught(self, realm: str, ward: Ward) -> None:
         ward.changed = True
+        if ward.weigh():
+            self._make_room()
         if ward.learner.due:
             self._due[realm] = None
             if self._refitting is None:
@@ -218,9 +220,7 @@ class Calibration:
                 realm, _ = self._due.popitem()
                 if (ward := self._wards.get(realm)) is not None:
                     ward.calibrator.adopt(await asyncio.to_thread(refit, ward.learner.work(), breathe))
-                    ward.weigh()
                     await self._keep(realm, ward)
-                    self._make_room()
         finally:
             self._refitting = None
 

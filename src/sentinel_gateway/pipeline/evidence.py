@@ -173,8 +173,8 @@ class Evidence:
             self.log.keep(trial.decision)
             self.log.count(trial.decision.scope, journey.stricter, hit=True)
             if isinstance(answer, Answer):
-                case = _case(trial.study.question.text, answer, trial.hit.entry)
-                self._compare(trial.decision, _ready(case), partial(self._held, trial.study, journey))
+                ask = partial(self._case, trial.study.question.text, answer, trial.hit.entry)
+                self._compare(trial.decision, ask, partial(self._held, trial.study, journey))
         elif study is not None and isinstance(answer, Answer) and not self._is_simulated(journey.target):
             self._study(study, journey, _whole(answer))
 
@@ -223,7 +223,7 @@ class Evidence:
             answer = (await means.ask(plan, own)).answer
             if answer.usage is not None:
                 self._note(own.target, answer.usage, evidence=True)
-            return _case(question.text, answer, hit.entry)
+            return await self._case(question.text, answer, hit.entry)
 
         self._compare(decision, ask)
 
@@ -284,9 +284,16 @@ class Evidence:
         lesson = Lesson(entry=key, weighed=weighed, right=held.compared.get(key), weight=study.weight, fresh=held)
         self.calibration.learn(realm, lesson)
 
+    async def _case(self, question: str, fresh: Answer, stored: Entry) -> Case | None:
+        """Aside, for to read a long answer takes milliseconds."""
+        return await self.calibration.aside(partial(_case, question, fresh, stored))
+
     async def _held(self, study: Study, journey: Journey, fresh: str) -> Fresh:
         """The fresh answer against those that stood near, as far as that costs no money."""
-        told = {} if self.means is None else await compared(study, fresh, self.means.judge, self._tiers, self.habits.least)
+        told: dict[str, bool] = {}
+        if self.means is not None:
+            aside = self.calibration.aside
+            told = await compared(study, fresh, self.means.judge, self._tiers, self.habits.least, aside=aside)
         return Fresh(study, told, kept=isinstance(journey.kept, Store))
 
     def _teach(self, decision: Decision, *, correct: bool | None, weight: float, fresh: Fresh | None = None) -> None:
@@ -387,10 +394,3 @@ def _case(question: str, fresh: Answer, stored: Entry) -> Case | None:
 def _whole(answer: Answer) -> str | None:
     """What it says, if it was said to its end."""
     return said(answer.fields) if answer.finish_reasons == ("stop",) else None
-
-
-def _ready(case: Case | None) -> Callable[[], Awaitable[Case | None]]:
-    async def ready() -> Case | None:
-        return case
-
-    return ready

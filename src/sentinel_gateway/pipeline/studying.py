@@ -5,23 +5,25 @@ from sentinel_gateway.core.evidence import Study
 from sentinel_gateway.core.judging import Case, said
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.streaming import stored_fields
+from sentinel_gateway.pipeline.aside import Aside
 from sentinel_gateway.pipeline.judging import Judge
 from sentinel_gateway.pipeline.tiers import Tiers
 
 
-async def compared(study: Study, fresh: str, judge: Judge, tiers: Tiers, least: float) -> dict[str, bool]:
+async def compared(study: Study, fresh: str, judge: Judge, tiers: Tiers, least: float, *, aside: Aside) -> dict[str, bool]:
     """Does the fresh answer say the same as those of the neighbours that are so similar? By their keys, where it can be told."""
     told: dict[str, bool] = {}
     for near in study.neighbours:
-        stored = await _stored(near, study, tiers) if near.similarity >= least else None
+        stored = await _stored(near, study, tiers, aside) if near.similarity >= least else None
         same = None if stored is None else await judge.agree(Case(study.question.text, fresh, stored))
         if same is not None:
             told[near.head.key] = same
     return told
 
 
-async def _stored(near: Neighbour, study: Study, tiers: Tiers) -> str | None:
+async def _stored(near: Neighbour, study: Study, tiers: Tiers, aside: Aside) -> str | None:
     found = await tiers.find(near.head.key, Wish())
     if not isinstance(found, Hit) or found.entry.scope != study.question.scope:
         return None
-    return said(stored_fields(found.entry.body))
+    body = found.entry.body
+    return await aside(lambda: said(stored_fields(body)))

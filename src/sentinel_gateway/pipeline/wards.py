@@ -57,9 +57,13 @@ class Ward:
         """Bytes of memory, about."""
         return self.size if self.is_whole else FIT_BYTES
 
-    def weigh(self) -> None:
-        """Find out anew how large it is."""
-        self.size = FIT_BYTES + self.learner.weight
+    def weigh(self) -> bool:
+        """Find out anew how large it is; does that make a difference?"""
+        size = FIT_BYTES + self.learner.weight
+        if self.is_whole and abs(size - self.size) < FIT_BYTES:
+            return False
+        self.size = size
+        return True
 
 
 class Wards:

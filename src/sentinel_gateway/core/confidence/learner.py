@@ -206,7 +206,7 @@ class Learner:
     @property
     def weight(self) -> int:
         """Bytes of memory, about."""
-        entries = max(len(self._standings), len(self._arounds))
+        entries = max(len(self._standings), len(self._arounds), len(self.kinship.verdicts()))
         return self._window.nbytes + ENTRY_BYTES * entries + WORD_BYTES * len(self.rarity)
 
     @property
