@@ -153,6 +153,23 @@ async def test_one_that_fails_leaves_the_other(path, bell, error):
     ]
 
 
+async def test_where_the_second_fails_a_third_is_asked_as_late(bell):
+    third = Route((*BOTH, Target("second", "o")), conduct=Conduct(hedge=Hedge(2.0, 1.0)))
+    path = await with_prices(Path(aliases={"quick": third}, sleep=bell))
+    path.circuits.standings.of("second/o")
+    path.dispatch._accounts.of("quick", 1.0).knows(frozenset(third.names))  # noqa: SLF001 - as above
+    await path.dispatch._accounts.close()  # noqa: SLF001 - as above
+    path.first.replies += [asyncio.Event()]
+    path.second.replies += [UpstreamBroken("x"), completion()]
+    asking = await begin(path)
+    bell.ring()
+    await turns()
+    assert (path.calls, bell.asked) == (2, [2.0, 2.0])
+    bell.ring()
+    _, journey = await asking
+    assert (journey.target, journey.attempts) == ("second/o", 3)
+
+
 async def test_both_fail(path, bell):
     path.first.replies += [first := asyncio.Event(), UpstreamBroken("first")]
     path.second.replies += [second := asyncio.Event(), UpstreamBroken("second")]

@@ -9,7 +9,7 @@ SEEDS = 200
 
 
 def test_whatever_the_weather_is():
-    endings, outcomes, opened, recovered = Counter(), Counter(), 0, 0
+    endings, outcomes, opened, recovered, drained = Counter(), Counter(), 0, 0, 0
     for seed in range(SEEDS):
         outcome = simulate(seed)
         assert faults(outcome) == [], f"seed {seed}"
@@ -17,11 +17,13 @@ def test_whatever_the_weather_is():
         outcomes.update(attempt.ending for attempt in outcome.events.attempts)
         opened += sum(opens for _, _, opens in outcome.turns)
         recovered += len(begun_anew(outcome))
-    print(endings, outcomes, f"{opened} circuits opened, {recovered} streams recovered")
+        drained += sum(name == "answer_drained" for name, _ in outcome.events.notes)
+    print(endings, outcomes, f"{opened} circuits opened, {recovered} streams recovered, {drained} drained")
     assert all(count > SEEDS / 4 for count in outcomes.values()), "every kind of failure has happened"
-    assert len(outcomes) == 8
+    assert len(outcomes) == 9
     assert opened > SEEDS / 4
     assert recovered > SEEDS / 10
+    assert drained > SEEDS / 20
     assert min(endings[name] for name in ("TokensLimited", "RequestsLimited", "ConcurrencyLimited")) > SEEDS / 20
     assert endings["answer"] > 0.5 * endings.total()
 

@@ -127,6 +127,8 @@ class Race(Generic[Answered]):
                 if self._timer is not None and self._timer.done():
                     self._timer = None
                     self._ask_second()
+                elif self._timer is None and len(self._running) == 1:  # the other has failed meanwhile
+                    self._set_timer(self._running[0].ask)
         finally:
             await self._let_go()
 
