@@ -233,6 +233,23 @@ async def test_a_target_whose_circuit_is_open_is_nobody_s_second(bell):
     await asking
 
 
+async def test_a_target_that_is_tried_once_a_second_is_so_if_it_loses(bell):
+    path = await with_prices(Path(aliases=ROUTES, sleep=bell, standing=StandingRules(CircuitRules(failures=1, pause=60.0))))
+    circuit = path.circuits.standings.of("second/n").circuit
+    circuit.open(path.clock())
+    path.clock.now += 60.0
+    path.first.replies += [hold := asyncio.Event(), completion()]
+    path.second.replies.append(asyncio.Event())
+    asking = await begin(path)
+    bell.ring()
+    await turns()
+    hold.set()
+    await asking
+    assert ("second/n", "lost", True) in endings(path)
+    assert not circuit.admits(path.clock(), last=True), "it has had its turn"
+    assert circuit.admits(path.clock() + 1.0, last=False)
+
+
 async def test_attempts_are_counted_together(path, bell):
     """Three calls at most, whatever is asked of whom."""
     path.first.replies += [first := asyncio.Event(), UpstreamBroken("x")]

@@ -108,7 +108,7 @@ def test_when_a_second_target_is_asked(route, written, hedge):
         ("{targets: local/a, hedge: {after: 2}}", "hedges, which takes a second target"),
         ("{targets: [local/a, local/b], hedge: {after: 2}, retry_uncertain: false}", "which asks twice"),
         ("{targets: [local/a, local/b], hedge: {after: p99}}", "p95"),
-        ("{targets: [local/a, local/b], hedge: {after: 0}}", "greater than 0"),
+        ("{targets: [local/a, local/b], hedge: {after: 0}}", "more than 0"),
         ("{targets: local/a, on_disconnect: stay}", "cancel"),
         ("{targets: local/a, timeouts: {connect: 1}}", "connect"),
     ],

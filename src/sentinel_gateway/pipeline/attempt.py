@@ -82,9 +82,9 @@ class Try:
             self._standing.circuit.left(self._generation, self._attempt.at)
 
     def lost(self, usage: Usage) -> None:
-        """Another has begun to answer before it, and is heard instead."""
+        """Another has begun to answer before it, and is heard instead. It has had its turn to try a circuit that is open."""
         self._attempt.ending = "lost"
-        self.left(usage)
+        self._end(usage)
 
     def _end(self, usage: Usage | None) -> float:
         attempt, world = self._attempt, self._circuits.world
