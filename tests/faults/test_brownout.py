@@ -16,7 +16,7 @@ import pytest
 from bench.chaos import ChaosUpstream
 from sentinel_gateway.core.circuit import PROBE_SECONDS
 from tests.faults.traffic import Traffic
-from tests.gateway import chat, provider, running_gateway, until
+from tests.gateway import DEADLINE, chat, provider, running_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -106,7 +106,8 @@ async def brown_out(chaos: ChaosUpstream, folder, *, again: bool) -> Held:
                 events = answer.sse
                 assert events.done != bool(code)
                 assert (events.error or {}).get("code", "") == code
-            assert seconds <= (3 * PATIENCE + BACK_OFF if again else PATIENCE) + 1.0, (fault, stream)
+            late = seconds - (3 * PATIENCE + BACK_OFF if again else PATIENCE)
+            assert late <= (1.0 if again else DEADLINE), (fault, stream)
 
         async with watched() as held:
             await asyncio.gather(*(ask(fault, stream=stream) for fault in MATRIX for stream in (False, True)))
@@ -164,22 +165,19 @@ async def circuit(gateway) -> str:
     return next((one["state"] for one in told if one["target"] == "first/mock-model"), "closed")
 
 
-async def heal(gateway, primary: ChaosUpstream) -> float:
-    """Seconds from when the provider is well until its circuit is closed."""
-    primary.reset()
+async def becomes(gateway, state: str) -> float:
+    """Seconds until its circuit is in this state."""
     start = time.monotonic()
-    while await circuit(gateway) != "closed":
-        assert time.monotonic() < start + 10.0, "it is never asked again"
-        await asyncio.sleep(0.05)
+    while await circuit(gateway) != state:
+        assert time.monotonic() < start + DEADLINE, f"it is never {state}"
+        await asyncio.sleep(0.01)
     return time.monotonic() - start
 
 
-def check_probes(calls) -> int:
-    """One a second, once its circuit is open; after how many calls it was."""
+def check_probes(calls) -> None:
+    """One a second. What a busy machine is late with brings two of them nearer to each other."""
     gaps = [later.started - earlier.started for earlier, later in pairwise(calls)]
-    opened = next(number for number, gap in enumerate(gaps, 1) if gap > 0.9 * PROBE_SECONDS)
-    assert all(gap > 0.9 * PROBE_SECONDS for gap in gaps[opened:]), gaps
-    return opened
+    assert all(gap > 0.6 * PROBE_SECONDS for gap in gaps), gaps
 
 
 @pytest.mark.parametrize("seconds", SECONDS)
@@ -192,18 +190,16 @@ async def test_the_second_answers_for_the_first(upstream, tmp_path, seconds):
             assert upstream.count == 0
             primary.reset()
             primary.script("err=503", times=100_000)
-            start = time.monotonic()
-            await until(lambda: len(primary.calls) >= 5)
-            while await circuit(gateway) == "closed":
-                assert time.monotonic() < start + 2.0, "its circuit stays closed"
-                await asyncio.sleep(0.01)
+            await becomes(gateway, "open")
+            opened = primary.count
             await asyncio.sleep(seconds)
             failing, other = primary.calls, upstream.count
-            back = await heal(gateway, primary)
+            primary.reset()
+            back = await becomes(gateway, "closed")
             await asyncio.sleep(0.5)
         assert traffic.between().problems == {}
         assert all(call.status == 503 for call in failing)
-        opened = check_probes(failing)
+        check_probes(failing[opened:])
         print(f"{traffic.between()}; open after {opened} calls, {len(failing) - opened} probes, back after {back:.1f} s")
         assert opened <= OPEN_AFTER
         assert other > seconds * RATE / 4, "the second was asked"
@@ -216,15 +212,18 @@ async def test_the_last_is_tried_once_a_second_and_no_more(upstream, tmp_path, s
     async with two_providers(tmp_path, upstream, None) as gateway:
         upstream.script("err=503", times=100_000)
         async with Traffic(gateway.base_url, rate=RATE, warm=False) as traffic:
+            await becomes(gateway, "open")
+            opened = upstream.count
             await asyncio.sleep(seconds)
             failing = upstream.calls
-            back = await heal(gateway, upstream)
+            upstream.reset()
+            back = await becomes(gateway, "closed")
             healed = time.monotonic()
             await asyncio.sleep(0.5)
         failed = traffic.between(end=healed - back - 0.1)
         assert failed.problems == {"502": len(failed.asked)}
         assert all(call.status == 503 for call in failing)
-        opened = check_probes(failing)
+        check_probes(failing[opened:])
         most = max(Counter(call.headers["x-request-id"] for call in failing).values())
         print(f"{failed}; {len(failing)} attempts, open after {opened}; back after {back:.1f} s")
         assert opened <= OPEN_AFTER
