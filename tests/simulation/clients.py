@@ -10,7 +10,7 @@ from sentinel_gateway.core.limits import NO_LIMITS, Charge, Kind, Limits, Verdic
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 
 ESTIMATE: Final = 10
-"""Tokens that each request is thought to cost."""
+"""Tokens that a request is thought to cost, at most."""
 CROWD: Final = 2
 PLENTY: Final = 1_000_000
 

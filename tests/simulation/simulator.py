@@ -29,6 +29,7 @@ from sentinel_gateway.core.retrying import NEVER, RetryRules
 from sentinel_gateway.core.routing import Conduct, Directory, Hedge, Route, Target
 from sentinel_gateway.core.spending import Rate
 from sentinel_gateway.core.standing import RESERVE, StandingRules, Standings
+from sentinel_gateway.core.tokens import about
 from sentinel_gateway.errors import (
     RequestError,
     UpstreamBroken,
@@ -46,7 +47,7 @@ from sentinel_gateway.pipeline.handle import Live, Pipeline, Terms
 from sentinel_gateway.pipeline.hedging import Accounts
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
-from sentinel_gateway.pipeline.plan import Planner
+from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import UpstreamCall, World
@@ -317,8 +318,8 @@ def _free_of_charge(clock: Callable[[], float]) -> Accounts:
     return accounts
 
 
-async def _estimate(_: object) -> int:
-    return ESTIMATE
+async def _estimate(plan: Plan) -> int:
+    return about(plan.request.fields)
 
 
 async def _nothing(_: object) -> None:
@@ -403,7 +404,7 @@ def _limit_faults(outcome: Outcome) -> list[str]:
     ]
     behind = net["tokens"] - sum(spent[told.number] for told in outcome.told)
     left = sum(told.ending == "left" for told in outcome.told)
-    if not 0 <= behind <= ESTIMATE * left or behind % ESTIMATE:
+    if not 0 <= behind <= ESTIMATE * left:
         found.append(f"{net['tokens']} tokens were taken, {behind} more than were spent, and {left} have left")
     if net["concurrency"] or outcome.crowd > CROWD:
         found.append(f"{net['concurrency']} places are still taken, and {outcome.crowd} were at once")

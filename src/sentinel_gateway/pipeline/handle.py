@@ -265,9 +265,12 @@ class Pipeline:
                     return await self._dispatch.read_stream(plan, journey, partial(withhold, relay, journey))
                 return relay(await self._dispatch.open_stream(plan, journey))
             completion = await self._dispatch.complete(plan, journey)
-        except BaseException as exc:
-            if journey.lost or isinstance(exc, Exception):  # a fault of ours as well: no more came of what was reserved
-                self._book(plan, journey, NOTHING)
+        except Exception:  # a fault of ours as well: nothing came of what was reserved
+            self._book(plan, journey, NOTHING)
+            raise
+        except asyncio.CancelledError:
+            if journey.lost:
+                self._book(plan, journey, None)
             raise
         self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
         self._book(plan, journey, completion.answer.usage, heard=len(completion.raw) // BYTES_PER_TOKEN)
