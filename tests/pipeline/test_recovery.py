@@ -7,6 +7,7 @@ import pytest
 
 from sentinel_gateway.core.caching import Store
 from sentinel_gateway.core.circuit import CircuitRules
+from sentinel_gateway.core.routing import Conduct, Route, Target
 from sentinel_gateway.core.standing import StandingRules
 from sentinel_gateway.errors import UpstreamBroken, UpstreamRefused, UpstreamTimeout
 from sentinel_gateway.pipeline.handle import Cached, Live
@@ -114,6 +115,15 @@ async def test_a_refusal_on_the_way_ends_it(path):
     with pytest.raises(UpstreamRefused):
         await path.handle(ASKED, path.journey(buffered=True))
     assert path.second.calls == []
+
+
+async def test_a_target_that_must_not_be_asked_in_vain_is_not_followed_by_another():
+    targets = Target("first", "m"), Target("second", "n")
+    path = Path(aliases={"both": Route(targets, conduct=Conduct(careful=frozenset(targets[:1])))})
+    path.first.replies.append(cut())
+    with pytest.raises(UpstreamBroken, match="cut"):
+        await path.handle(ASKED, journey := path.journey(buffered=True))
+    assert (journey.attempts, path.second.calls) == (1, [])
 
 
 async def test_limits_are_booked_for_both_attempts(path):
