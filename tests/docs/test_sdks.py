@@ -17,6 +17,8 @@ SECTIONS = {
     "Anthropic for Python": "anthropic-python",
     "Anthropic for JavaScript": "anthropic-js",
     "Vercel AI SDK": "vercel-ai",
+    "Vercel AI SDK, OpenAI's client": "vercel-ai-openai",
+    "Vercel AI SDK, Anthropic's client": "vercel-ai-anthropic",
     "LangChain for Python": "langchain-python",
     "LangChain for JavaScript": "langchain-js",
     "LlamaIndex": "llama-index",

@@ -26,7 +26,10 @@ LACKS = {
     ("llm", "hurry"): "has no setting for time",
     **{
         (client, "models"): "does not list models"
-        for client in ("dspy", "instructor", "langchain-js", "langchain-python", "llama-index", "llm", "pydantic-ai", "vercel-ai")
+        for client in (
+            *("dspy", "instructor", "langchain-js", "langchain-python", "llama-index", "llm", "pydantic-ai"),
+            *("vercel-ai", "vercel-ai-anthropic", "vercel-ai-openai"),
+        )
     },
 }
 """What a client can't do, or doesn't, and why."""
@@ -84,11 +87,21 @@ ERRORS = {
         "pydantic_ai.ModelAPIError",
     ),
     "vercel-ai": Errors(*["AI_APICallError"] * 3, "TimeoutError", "AI_StreamProviderError"),
+    "vercel-ai-anthropic": Errors(*["AI_APICallError"] * 3, "TimeoutError", "AI_StreamProviderError"),
+    "vercel-ai-openai": Errors(*["AI_APICallError"] * 3, "TimeoutError", "AI_StreamProviderError"),
 }
 
 
 OPENAI_S_OWN = ["openai-python", "openai-js"]
 """The clients that speak OpenAI's other endpoints here."""
+
+
+STREAMS_TOOLS = [
+    *((client, "stream_tools") for client in ("anthropic-js", "anthropic-python", "openai-js", "openai-python")),
+    *((client, "stream_tools") for client in ("vercel-ai", "vercel-ai-anthropic", "vercel-ai-openai")),
+    *((client, "response_tools") for client in OPENAI_S_OWN),
+]
+"""Each client's own way to stream calls of tools, through each face."""
 
 
 def those_that(function: str, *, but: str = "") -> pytest.MarkDecorator:
@@ -181,6 +194,23 @@ def test_tools_are_called(sdk, upstream):
         assert first["text"].startswith("mock answer")
     assert sdk.do("tools", QUESTION) == first
     assert upstream.count == len(calls), "the second round is answered from the cache"
+
+
+@pytest.mark.parametrize(("sdk", "what"), STREAMS_TOOLS, indirect=["sdk"])
+def test_tools_are_called_in_a_stream(sdk, upstream, what):
+    upstream.script("use_tools;chunk_ms=5", times=2)
+    first = sdk.do(what, QUESTION)
+    assert len(first["called"]) == 1
+    assert re.search("river.*mock", str(first["called"][0]))
+    assert len(first["pieces"]) > 1
+    assert "".join(first["pieces"]).startswith("mock answer")
+    calls = upstream.calls
+    assert [call["body"]["stream"] for call in calls] == [True, True]
+    result = calls[1]["body"]["messages"][-1]
+    assert (result["role"], result["content"]) == ("tool", "2,850 km")
+    again = sdk.do(what, QUESTION)
+    assert (again["called"], "".join(again["pieces"])) == (first["called"], "".join(first["pieces"]))
+    assert upstream.count == 2, "both rounds are answered from the cache"
 
 
 @those_that("structured")

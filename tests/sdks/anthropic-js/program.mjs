@@ -43,6 +43,20 @@ export async function tools(text) {
   }
 }
 
+export async function stream_tools(text) {
+  const asked = { ...ask(text), tools: [lookUp] };
+  const called = [];
+  const pieces = [];
+  for (;;) {
+    const { content } = await client.messages.stream(asked).on("text", (piece) => pieces.push(piece)).finalMessage();
+    const calls = content.filter((block) => block.type === "tool_use");
+    if (!calls.length) return { called, pieces };
+    called.push(...calls.map((call) => call.input));
+    const results = calls.map((call) => ({ type: "tool_result", tool_use_id: call.id, content: "2,850 km" }));
+    asked.messages = [...asked.messages, { role: "assistant", content }, { role: "user", content: results }];
+  }
+}
+
 export async function structured(text) {
   const answer = await client.messages.parse({ ...ask(text), output_config: { format: zodOutputFormat(Town) } });
   return answer.parsed_output;

@@ -50,6 +50,20 @@ def tools(text):
         asked["messages"] += [{"role": "assistant", "content": answer.content}, {"role": "user", "content": results}]
 
 
+def stream_tools(text):
+    asked, called, pieces = ask(text), [], []
+    while True:
+        with client.messages.stream(**asked, tools=[LOOK_UP]) as events:
+            pieces += list(events.text_stream)
+            answer = events.get_final_message()
+        calls = [block for block in answer.content if block.type == "tool_use"]
+        if not calls:
+            return {"called": called, "pieces": pieces}
+        called += [call.input for call in calls]
+        results = [{"type": "tool_result", "tool_use_id": call.id, "content": "2,850 km"} for call in calls]
+        asked["messages"] += [{"role": "assistant", "content": answer.content}, {"role": "user", "content": results}]
+
+
 def structured(text):
     return client.messages.parse(**ask(text), output_format=Town).parsed_output.model_dump()
 

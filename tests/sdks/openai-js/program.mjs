@@ -49,6 +49,47 @@ export async function tools(text) {
   return { text: await runner.finalContent(), called };
 }
 
+const LOOK_UP = {
+  type: "function",
+  name: "look_up",
+  strict: false,
+  parameters: { type: "object", properties: { river: { type: "string" } }, required: ["river"] },
+};
+
+export async function stream_tools(text) {
+  const { type, strict, ...look_up } = LOOK_UP;
+  const messages = ask(text);
+  const called = [];
+  const pieces = [];
+  for (;;) {
+    const events = client.chat.completions.stream({ model: "demo", messages, tools: [{ type, function: look_up }] });
+    events.on("content", (piece) => pieces.push(piece));
+    const { message } = (await events.finalChatCompletion()).choices[0];
+    if (!message.tool_calls?.length) return { called, pieces };
+    messages.push(message);
+    for (const call of message.tool_calls) {
+      called.push(call.function.arguments);
+      messages.push({ role: "tool", tool_call_id: call.id, content: "2,850 km" });
+    }
+  }
+}
+
+export async function response_tools(text) {
+  const input = ask(text);
+  const called = [];
+  const pieces = [];
+  for (;;) {
+    const events = client.responses.stream({ model: "demo", input, tools: [LOOK_UP] });
+    events.on("response.output_text.delta", ({ delta }) => pieces.push(delta));
+    const { output } = await events.finalResponse();
+    const calls = output.filter((item) => item.type === "function_call");
+    if (!calls.length) return { called, pieces };
+    called.push(...calls.map((call) => call.arguments));
+    const results = calls.map((call) => ({ type: "function_call_output", call_id: call.call_id, output: "2,850 km" }));
+    input.push(...output.map(({ parsed_arguments, ...item }) => item), ...results);
+  }
+}
+
 export async function structured(text) {
   const answer = await client.chat.completions.parse({
     model: "demo",

@@ -52,6 +52,35 @@ def tools(text):
             messages.append({"role": "tool", "tool_call_id": call.id, "content": "2,850 km"})
 
 
+def stream_tools(text):
+    messages, called, pieces = ask(text), [], []
+    while True:
+        with client.chat.completions.stream(model="demo", messages=messages, tools=[LOOK_UP]) as events:
+            pieces += [event.delta for event in events if event.type == "content.delta"]
+            message = events.get_final_completion().choices[0].message
+        if not message.tool_calls:
+            return {"called": called, "pieces": pieces}
+        messages.append(message)
+        for call in message.tool_calls:
+            called.append(call.function.arguments)
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": "2,850 km"})
+
+
+def response_tools(text):
+    asked, called, pieces = ask(text), [], []
+    look_up = {"type": "function", "strict": False, **LOOK_UP["function"]}
+    while True:
+        with client.responses.stream(model="demo", input=asked, tools=[look_up]) as events:
+            pieces += [event.delta for event in events if event.type == "response.output_text.delta"]
+            output = events.get_final_response().output
+        calls = [item for item in output if item.type == "function_call"]
+        if not calls:
+            return {"called": called, "pieces": pieces}
+        called += [call.arguments for call in calls]
+        results = [{"type": "function_call_output", "call_id": call.call_id, "output": "2,850 km"} for call in calls]
+        asked += [*(item.model_dump(exclude={"parsed_arguments"}) for item in output), *results]
+
+
 def structured(text):
     answer = client.chat.completions.parse(model="demo", messages=ask(text), response_format=Town)
     return answer.choices[0].message.parsed.model_dump()

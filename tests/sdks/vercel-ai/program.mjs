@@ -27,9 +27,8 @@ export async function stream(text) {
   return { pieces, tokens: (await answer.usage).totalTokens };
 }
 
-export async function tools(text) {
-  const called = [];
-  const lookUp = tool({
+const lookUp = (called) =>
+  tool({
     description: "The length of a river.",
     inputSchema: z.object({ river: z.string() }),
     execute: async (given) => {
@@ -37,8 +36,21 @@ export async function tools(text) {
       return "2,850 km";
     },
   });
-  const answer = await generateText({ model: sentinel("demo"), prompt: text, tools: { lookUp }, stopWhen: isStepCount(3) });
-  return { called, text: answer.text };
+
+export async function tools(text) {
+  const called = [];
+  const asked = { model: sentinel("demo"), prompt: text, tools: { lookUp: lookUp(called) }, stopWhen: isStepCount(3) };
+  return { called, text: (await generateText(asked)).text };
+}
+
+export async function stream_tools(text) {
+  let failure;
+  const called = [];
+  const asked = { model: sentinel("demo"), prompt: text, tools: { lookUp: lookUp(called) }, stopWhen: isStepCount(3) };
+  const pieces = [];
+  for await (const piece of streamText({ ...asked, onError: ({ error }) => (failure = error) }).textStream) pieces.push(piece);
+  if (failure) throw failure;
+  return { called, pieces };
 }
 
 export async function structured(text) {
