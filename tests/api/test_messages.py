@@ -155,7 +155,7 @@ async def test_identical_requests_share_one_call(gateway, upstream, text):
         ("err=429;retry_after=3", 429, "rate_limit_error"),
         ("err=401", 502, "api_error"),
         ("err=500", 502, "api_error"),
-        ("err=529", 502, "api_error"),
+        ("err=529", 529, "overloaded_error"),
         ("bad_json", 502, "api_error"),
     ],
 )

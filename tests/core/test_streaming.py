@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sentinel_gateway.core.chat import Answer, ChatRequest, Fields, Usage, read_answer
 from sentinel_gateway.core.streaming import Fold, replayed_chunks, stored_body, whole_body
+from sentinel_gateway.errors import UpstreamBroken
 from tests.core import answers
 
 RANDOMS = st.randoms(use_true_random=False)
@@ -166,6 +167,30 @@ def test_generated_streams_are_worth_folding():
 )
 def test_deltas_are_joined(deltas, expected):
     assert message(*deltas) == {"role": "assistant", "content": None, **expected}
+
+
+def test_thoughts_without_numbers_go_on_until_they_are_signed():
+    def thought(text: str, signature: str | None = None) -> Fields:
+        return {"thinking_blocks": [{"type": "thinking", "thinking": text, "signature": signature}]}
+
+    hidden = {"type": "redacted_thinking", "data": "x"}
+    said = message(
+        thought("a"), thought("b", ""), thought("", "s"), {"thinking_blocks": [hidden, hidden]}, thought("c"), thought("d", "t")
+    )
+    assert said["thinking_blocks"] == [
+        {"type": "thinking", "thinking": "ab", "signature": "s"},
+        hidden,
+        hidden,
+        {"type": "thinking", "thinking": "cd", "signature": "t"},
+    ]
+
+
+def test_a_delta_without_end_is_an_error_of_the_provider_s():
+    deep: Fields = {}
+    for _ in range(100):
+        deep = {"a": deep}
+    with pytest.raises(UpstreamBroken, match="too deep"):
+        fold([chunk(delta(deep))])
 
 
 def test_tool_calls_are_joined_by_number():

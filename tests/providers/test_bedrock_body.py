@@ -26,6 +26,15 @@ def test_the_least_that_can_be_asked():
     assert body() == {"messages": [{"role": "user", "content": [{"text": "Where does the Danube rise?"}]}]}
 
 
+def test_what_was_said_keeps_its_order():
+    call = {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
+    turn = {"role": "assistant", "content": [{"type": "text", "text": one} for one in "ab"], "thinking_blocks": [thought]}
+    turn |= {"tool_calls": [call], "block_order": ["text", "tool_use", "thinking", "text"]}
+    said = body(messages=[USER, turn])["messages"][1]["content"]
+    assert [next(iter(block)) for block in said] == ["text", "toolUse", "reasoningContent", "text"]
+
+
 def test_a_conversation_with_everything():
     paper = {"type": "file", "file": {"file_data": "data:application/pdf;base64,cGRm", "filename": "my_river (1).pdf"}}
     plain = {"type": "file", "file": {"file_data": "data:text/plain;base64,eA=="}}

@@ -82,6 +82,13 @@ def test_a_turn_of_nothing_but_another_s_thoughts_is_left_out():
     assert body(messages=[USER, thoughtful, USER])["contents"] == body()["contents"] * 2
 
 
+def test_what_was_said_keeps_its_order():
+    turn = {"role": "assistant", "content": [{"type": "text", "text": one} for one in "ab"], "tool_calls": [call("f", "t")]}
+    turn |= {"block_order": ["text", "tool_use", "thinking", 1, "text"]}
+    [said] = [content for content in body({"messages": [USER, turn]})["contents"] if content["role"] == "model"]
+    assert [next(iter(part)) for part in said["parts"]] == ["text", "functionCall", "text"]
+
+
 def test_signatures_come_back_and_where_another_model_made_the_call_one_stands_for_it():
     def signatures(model, *calls):
         content = body(messages=[USER, {"role": "assistant", "tool_calls": list(calls)}], model=model)["contents"][-1]

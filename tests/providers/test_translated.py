@@ -14,6 +14,7 @@ from sentinel_gateway.errors import (
     UpstreamBroken,
     UpstreamError,
     UpstreamLimited,
+    UpstreamOverloaded,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnauthorized,
@@ -67,7 +68,7 @@ REFUSALS = [
     (413, "request_too_large", "Request too large", UpstreamRefused, "upstream_refused", "too large"),
     (429, "rate_limit_error", "slow down", UpstreamLimited, "rate_limit_exceeded", "rate limit"),
     (500, "api_error", "Internal", UpstreamBroken, "upstream_error", "500"),
-    (529, "overloaded_error", "Overloaded", UpstreamBroken, "upstream_error", "529"),
+    (529, "overloaded_error", "Overloaded", UpstreamOverloaded, "upstream_error", "529"),
 ]
 
 
@@ -99,7 +100,7 @@ async def test_what_anthropic_is_sent(anthropic):
 @pytest.mark.parametrize(
     ("event", "meaning", "said"),
     [
-        ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, UpstreamBroken, "529"),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, UpstreamOverloaded, "529"),
         ({"type": "error", "error": {"type": "rate_limit_error", "message": "x"}}, UpstreamLimited, "rate limit"),
         ({"type": "error", "error": {"type": "invalid_request_error", "message": "bad tool"}}, UpstreamRefused, "bad tool"),
         ([], UpstreamBroken, "isn't a JSON object"),

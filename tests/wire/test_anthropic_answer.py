@@ -263,6 +263,29 @@ def test_thoughts_text_and_calls_are_blocks_one_after_the_other():
     assert message["stop_reason"] == "tool_use"
 
 
+def test_thoughts_without_numbers_end_where_they_are_signed():
+    """As LiteLLM streams them."""
+    message = gather(
+        stream(
+            chunk({"reasoning_content": "Riv", "thinking_blocks": [{"type": "thinking", "thinking": "Riv", "signature": None}]}),
+            chunk({"reasoning_content": "ers...", "thinking_blocks": [{"type": "thinking", "thinking": "ers..."}]}),
+            chunk({"thinking_blocks": [{"type": "thinking", "thinking": "", "signature": "c2ln"}]}),
+            chunk({"thinking_blocks": [{"type": "thinking", "thinking": "Seas.", "signature": "b3Ro"}]}),
+            chunk({"thinking_blocks": [{"type": "redacted_thinking", "data": "eA=="}]}),
+            chunk({"thinking_blocks": [{"type": "redacted_thinking", "data": "eQ=="}]}),
+            chunk({"content": "Done."}),
+            chunk({}, "stop"),
+        )
+    )
+    assert message["content"] == [
+        SIGNED,
+        {"type": "thinking", "thinking": "Seas.", "signature": "b3Ro"},
+        {"type": "redacted_thinking", "data": "eA=="},
+        {"type": "redacted_thinking", "data": "eQ=="},
+        {"type": "text", "text": "Done."},
+    ]
+
+
 def test_calls_that_all_have_the_same_number():
     told = stream(chunk({"tool_calls": [call("a", "{}"), call("b", "{}")]}), chunk({}, "stop"))
     assert [block["name"] for block in gather(told)["content"]] == ["a", "b"]
@@ -392,6 +415,7 @@ def test_whatever_a_provider_answers_is_told_somehow(place, other, thinks):
         (errors.NotCached("a"), 504, "timeout_error"),
         (errors.LoopDetected("a"), 508, "api_error"),
         (errors.Overloaded("a"), 529, "overloaded_error"),
+        (errors.UpstreamOverloaded("a"), 529, "overloaded_error"),
     ],
 )
 def test_status_and_type_of_an_error(error, status, kind):

@@ -45,6 +45,7 @@
             ├── UpstreamUnreachable 502 no connection
             ├── UpstreamUnauthorized 502 the provider refused *our* key
             ├── UpstreamBroken      502 5xx, a body that isn't an answer, a stream cut short
+            │   └── UpstreamOverloaded  it says that it has too much to do
             ├── UpstreamTimeout     504 connect, first byte, idle or total time ran out
             ├── UpstreamLimited     429 the provider's rate limit
             └── UpstreamRefused     4xx the provider says that the request itself is wrong
@@ -111,6 +112,7 @@ from sentinel_gateway.errors.upstream import (
     UpstreamBroken,
     UpstreamError,
     UpstreamLimited,
+    UpstreamOverloaded,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnauthorized,
@@ -168,6 +170,7 @@ __all__ = [
     "UpstreamBroken",
     "UpstreamError",
     "UpstreamLimited",
+    "UpstreamOverloaded",
     "UpstreamRefused",
     "UpstreamTimeout",
     "UpstreamUnauthorized",

@@ -56,6 +56,10 @@ class UpstreamBroken(UpstreamError):
     retry = True
 
 
+class UpstreamOverloaded(UpstreamBroken):
+    """The provider says that it has too much to do: Anthropic's 529, by which its clients know what to do."""
+
+
 class UpstreamTimeout(UpstreamError):
     status = 504
     type = "timeout_error"

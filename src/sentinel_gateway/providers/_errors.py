@@ -20,6 +20,7 @@ from sentinel_gateway.errors import (
     UpstreamBroken,
     UpstreamError,
     UpstreamLimited,
+    UpstreamOverloaded,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnauthorized,
@@ -48,6 +49,8 @@ _PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422})
 _NOT_OUR_KEY: Final = frozenset({401, 403})
 _REDIRECTS: Final = range(300, 400)
 _FAILURES: Final = range(400, 600)
+OVERLOADED: Final = 529
+"""No status of HTTP's: Anthropic's, and that of some who took it from there."""
 _NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """Codes of a 429 that no waiting mends."""
 
@@ -122,7 +125,8 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, *, source: 
         return UpstreamLimited(f"{name}'s rate limit is reached ({status}).", retry_after=wait)
     if status in _REDIRECTS:
         return UpstreamBroken(f"{name} redirects ({status}), which is never followed: check base_url.")
-    failed = UpstreamBroken(f"{name} failed ({status}).", retry_after=wait)
+    kind = UpstreamOverloaded if status == OVERLOADED else UpstreamBroken
+    failed = kind(f"{name} failed ({status}).", retry_after=wait)
     return failed.before_any_work() if status == HTTPStatus.SERVICE_UNAVAILABLE else failed
 
 

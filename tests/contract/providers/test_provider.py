@@ -290,7 +290,7 @@ STATUSES = {
     429: ("UpstreamLimited", 429),
     500: ("UpstreamBroken", 502),
     503: ("UpstreamBroken", 502),
-    529: ("UpstreamBroken", 502),
+    529: ("UpstreamOverloaded", 502),
 }
 
 

@@ -11,7 +11,7 @@ import msgspec
 from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.wire.anthropic_answer import WHEN
 from sentinel_gateway.core.limits import Standing
-from sentinel_gateway.errors import Overloaded, RequestError
+from sentinel_gateway.errors import Overloaded, RequestError, UpstreamOverloaded
 
 OVERLOADED: Final = 529
 TYPES: Final = {
@@ -41,8 +41,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def status_of(error: RequestError) -> int:
-    """As Anthropic answers it: it has a status of its own for too much to do."""
-    return OVERLOADED if isinstance(error, Overloaded) else error.http_status
+    """As Anthropic answers it: it has a status of its own for too much to do, here or at a provider."""
+    return OVERLOADED if isinstance(error, Overloaded | UpstreamOverloaded) else error.http_status
 
 
 def error_body(error: RequestError, request_id: str) -> bytes:
