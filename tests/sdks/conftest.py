@@ -1,10 +1,12 @@
 """Each client's program, run in its own environment, against `sentinel serve` with the demo and the mock upstream behind it."""
 
+import asyncio
 import json
 import re
 import select
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Any, Self
 import pytest
 
 from tests.gateway import one_provider
+from tests.native import AnthropicVoice, BedrockVoice, GeminiVoice, NativeUpstream
 from tests.process.conftest import Program
 
 HERE = Path(__file__).parent
@@ -81,15 +84,49 @@ UNMENDED = "routing: {retry_budget: 0, cool_down: 0}\n"
 """The clients are to meet a provider's errors themselves."""
 
 
+class Natives:
+    """A provider of each other dialect, on a loop of its own, in a thread."""
+
+    def __init__(self) -> None:
+        self.upstreams = [NativeUpstream(voice()) for voice in (AnthropicVoice, GeminiVoice, BedrockVoice)]
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        for upstream in self.upstreams:
+            self._run(upstream.__aenter__())
+
+    @property
+    def providers(self) -> str:
+        """As YAML below `providers:`, each named `to-` its dialect."""
+        return "".join(
+            f"  to-{one.voice.dialect}: {{dialect: {one.voice.dialect}, base_url: '{one.base_url}', api_key: key-of-it, "
+            f"models: ['{one.voice.model}']}}\n"
+            for one in self.upstreams
+        )
+
+    def of(self, dialect: str) -> NativeUpstream:
+        return next(one for one in self.upstreams if one.voice.dialect == dialect)
+
+    def stop(self) -> None:
+        for upstream in self.upstreams:
+            self._run(upstream.__aexit__(None, None, None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE)
+        self._loop.close()
+
+    def _run(self, coroutine: Any) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
+
+
 class Gateway(Program):
     """One run of `sentinel serve`, and what its users and its administrator may ask."""
 
     ADMIN_KEY = "sk-sn-admin-of-the-sdks"
 
-    def __init__(self, home: Path, mock: Mock) -> None:
+    def __init__(self, home: Path, mock: Mock, natives: Natives) -> None:
         file = home / "sentinel.yaml"
         file.touch(mode=0o600)
-        file.write_text(f"{one_provider(mock.base_url)}{UNMENDED}")
+        file.write_text(f"{one_provider(mock.base_url)}{natives.providers}{UNMENDED}")
         super().__init__(home, {"SENTINEL_ADMIN_KEY": self.ADMIN_KEY, "LOG_LEVEL": "error"})
 
     def clear(self) -> None:
@@ -156,7 +193,7 @@ class Sdk:
         return result["returned"]
 
     def _copy(self, model: str) -> Path:
-        copy = self._home / f"{model.replace('/', '_')}{self._program.suffix}"
+        copy = self._home / f"{re.sub(r'[/:]', '_', model)}{self._program.suffix}"
         if not copy.exists():
             copy.write_text(MODEL.sub(model, self._program.read_text().replace(ADDRESS, self._gateway.base_url)))
         return copy
@@ -185,8 +222,15 @@ def mock() -> Iterator[Mock]:
 
 
 @pytest.fixture(scope="session")
-def gateway(mock, tmp_path_factory) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path_factory.mktemp("gateway"), mock)
+def natives() -> Iterator[Natives]:
+    natives = Natives()
+    yield natives
+    natives.stop()
+
+
+@pytest.fixture(scope="session")
+def gateway(mock, natives, tmp_path_factory) -> Iterator[Gateway]:
+    gateway = Gateway(tmp_path_factory.mktemp("gateway"), mock, natives)
     yield gateway
     gateway.stop()
 

@@ -284,6 +284,35 @@ def test_a_stream_that_is_left_ends_upstream(sdk, upstream):
     assert upstream.hung_up()
 
 
+DIALECTS = ("anthropic", "gemini", "bedrock")
+FACES = ("anthropic-js", "anthropic-python", "openai-js", "openai-python", "vercel-ai", "vercel-ai-anthropic", "vercel-ai-openai")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("sdk", FACES, indirect=True)
+def test_a_provider_of_another_dialect_answers(sdk, natives, dialect):
+    native, question = natives.of(dialect), f"Is it {dialect}, {sdk.name}?"
+    before, model = len(native.calls), f"to-{dialect}/{native.voice.model}"
+    streamed = sdk.do("stream", question, model=model)
+    assert question in "".join(streamed["pieces"])
+    assert sdk.do("whole", question, model=model)["text"] == "".join(streamed["pieces"])
+    assert len(native.calls) == before + 1
+
+
+@pytest.mark.parametrize("sdk", ["anthropic-js", "anthropic-python"], indirect=True)
+def test_what_a_provider_did_by_itself_is_told(sdk, natives):
+    native, question = natives.of("anthropic"), f"Who cites, {sdk.name}?"
+    before = len(native.calls)
+    answers = sdk.do("searched", question, model=f"to-anthropic/{native.voice.model}")
+    for reason, blocks in answers:
+        assert reason == "pause_turn"
+        assert [{name: block[name] for name in said} for block, said in zip(blocks, native.voice.searched, strict=True)] == (
+            native.voice.searched
+        )
+    assert len(native.calls) == before + 1
+    assert native.calls[-1].headers["anthropic-beta"] == "some-beta-2026-01-01"
+
+
 @pytest.mark.parametrize("sdk", OPENAI_S_OWN, indirect=True)
 def test_of_embeddings_only_what_is_not_known_is_asked_for(sdk, upstream):
     """Both ask for base64 unless they are told otherwise, and give numbers."""

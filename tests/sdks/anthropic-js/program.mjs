@@ -57,6 +57,14 @@ export async function stream_tools(text) {
   }
 }
 
+export async function searched(text) {
+  const asked = { ...ask(text), tools: [{ type: "web_search_20250305", name: "web_search" }] };
+  const headers = { "anthropic-beta": "some-beta-2026-01-01" };
+  const whole = await client.messages.create(asked, { headers });
+  const streamed = await client.messages.stream(asked, { headers }).finalMessage();
+  return [whole, streamed].map(({ stop_reason, content }) => [stop_reason, content]);
+}
+
 export async function structured(text) {
   const answer = await client.messages.parse({ ...ask(text), output_config: { format: zodOutputFormat(Town) } });
   return answer.parsed_output;

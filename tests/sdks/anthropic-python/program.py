@@ -64,6 +64,17 @@ def stream_tools(text):
         asked["messages"] += [{"role": "assistant", "content": answer.content}, {"role": "user", "content": results}]
 
 
+def searched(text):
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    asked = {**ask(text), "tools": [search], "extra_headers": {"anthropic-beta": "some-beta-2026-01-01"}}
+    whole = client.messages.create(**asked)
+    with client.messages.stream(**asked, extra_query={"beta": "true"}) as events:
+        streamed = events.get_final_message()
+    return [
+        [answer.stop_reason, [block.model_dump(exclude_none=True) for block in answer.content]] for answer in (whole, streamed)
+    ]
+
+
 def structured(text):
     return client.messages.parse(**ask(text), output_format=Town).parsed_output.model_dump()
 
