@@ -20,6 +20,7 @@ from sentinel_gateway.core.chat import ChatRequest, Native
 from sentinel_gateway.core.streaming import Fold, replayed_chunks, stored_body, whole_body
 from sentinel_gateway.errors import UpstreamError
 from sentinel_gateway.ports import UpstreamCall
+from sentinel_gateway.providers._errors import Source, read_error, read_reported_error
 from sentinel_gateway.providers._http import Reply
 from sentinel_gateway.providers._provider import ProviderConfig
 from sentinel_gateway.providers._translated import TranslatedProvider
@@ -321,3 +322,32 @@ def test_a_stream_that_is_nested_deep_is_an_answer_or_an_error(name):
         for place in places(event)[1:]:
             said = [*events[:number], damaged(event, place, DEEP), *events[number + 1 :]]
             asyncio.run(hear_stream(make, call, write(said) + end))
+
+
+ERRORS = {
+    "openai": {
+        "error": {"message": "No.", "type": "invalid_request_error", "param": "messages", "code": "context_length_exceeded"}
+    },
+    "anthropic": {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_1"},
+    "gemini": {
+        "error": {
+            "code": 429,
+            "message": "Quota.",
+            "status": "RESOURCE_EXHAUSTED",
+            "details": [{"@type": "RetryInfo", "retryDelay": "37s"}, {"reason": "API_KEY_INVALID"}],
+        }
+    },
+    "bedrock": {"message": "Input is too long for requested model."},
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_a_damaged_error_is_an_error(name):
+    @settings(max_examples=50, deadline=None)
+    @given(odd=damages(ERRORS[name]), status=st.sampled_from([204, 301, 400, 401, 402, 404, 408, 413, 429, 500, 503, 529, 599]))
+    def holds(odd, status):
+        body = json.dumps(odd).encode()
+        assert isinstance(read_error(status, {}, body, source=Source("odd"), now=7.0), UpstreamError)
+        assert isinstance(read_reported_error(odd, source=Source("odd"), now=7.0), UpstreamError)
+
+    holds()
