@@ -120,7 +120,8 @@ class AnthropicReader:
             case {"type": "content_block_start", "index": int(index), "content_block": dict(block)}:
                 return self._say(index, self._start(index, block), block)
             case {"type": "content_block_delta", "index": int(index), "delta": dict(delta)}:
-                return self._say(index, self._delta(index, delta), piece_of(delta))
+                piece = piece_of(delta) if self._writer.as_told else delta
+                return self._say(index, self._delta(index, delta), piece)
             case {"type": "content_block_stop", "index": int(index)} if arguments := self._arguments.pop(index, ""):
                 return [self._writer.delta(self._call_piece(index, arguments))]
             case {"type": "message_delta", "delta": dict(delta)}:
