@@ -19,11 +19,25 @@ SPEECH: Final = ("content", "tool_calls", "refusal", "function_call", "audio")
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens as the provider reports them. `prompt_tokens` includes cached ones, as in OpenAI's count."""
+    """Tokens as the provider reports them. `prompt_tokens` includes cached ones, as in OpenAI's count.
+
+    The details are parts of the two, and together never more: `cached_tokens`, `cache_write_tokens` and `audio_input_tokens` of
+    the prompt, `cache_write_1h_tokens` of those written, `reasoning_tokens` and `audio_output_tokens` of the completion.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_output_tokens: int = 0
+    has_details: bool = False
+    """Is any detail more than 0?"""
+    estimated: bool = False
+    """The provider has not told it, or told what can't be."""
 
 
 class Native(msgspec.Struct, frozen=True):
@@ -92,14 +106,62 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
 
 
 def read_usage(value: Any) -> Usage | None:
-    """OpenAI's `usage` object as counts; None if absent or not counts. Explicit zeros are kept."""
+    """OpenAI's `usage` object as counts; None if absent or not counts. Explicit zeros are kept.
+
+    Details that contradict what they are part of are left out, and the usage is marked as estimated: so nothing is taken for
+    cheaper than it was.
+    """
     if not isinstance(value, dict):
         return None
     prompt, completion = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
     if prompt is None or completion is None:
         return None
     total = _count(value.get("total_tokens"))
-    return Usage(prompt, completion, prompt + completion if total is None else total)
+    asked, answered = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
+    whole = prompt + completion
+    if not asked and not answered and (total is None or total == whole):
+        return Usage(prompt, completion, whole)
+    return _detailed(prompt, completion, whole if total is None else total, asked, answered)
+
+
+def _detailed(prompt: int, completion: int, total: int, asked: Any, answered: Any) -> Usage:
+    cached, written, longer, heard = _parts(asked, "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "audio_tokens")
+    thought, spoken = _parts(answered, "reasoning_tokens", "audio_tokens")
+    if thought > 0 and total == prompt + completion + thought:  # xAI and Gemini leave thoughts out of the completion
+        completion += thought
+    fits = (
+        min(cached, written, longer, heard, thought, spoken) >= 0
+        and total == prompt + completion
+        and longer <= written
+        and cached + written + heard <= prompt
+        and thought + spoken <= completion
+    )
+    if not fits:
+        return Usage(prompt, completion, total, estimated=True)
+    if not (cached or written or heard or thought or spoken):
+        return Usage(prompt, completion, total)
+    return Usage(
+        prompt,
+        completion,
+        total,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=longer,
+        audio_input_tokens=heard,
+        reasoning_tokens=thought,
+        audio_output_tokens=spoken,
+        has_details=True,
+    )
+
+
+def _parts(details: Any, *names: str) -> tuple[int, ...]:
+    """What is no count is -1."""
+    if details is None:
+        return (0,) * len(names)
+    if not isinstance(details, dict):
+        return (-1,) * len(names)
+    told = (details.get(name) for name in names)
+    return tuple(0 if value is None else -1 if (count := _count(value)) is None else count for value in told)
 
 
 def _count(value: Any) -> int | None:

@@ -1,0 +1,213 @@
+"""What a call of a model costs: integers from end to end, and rounded once.
+
+A rate is a whole number of yocto-USD (10^-24 USD) a token, so a price in USD per million tokens is held exactly to its eighteenth
+decimal. What one row of the ledger comes to is summed in that unit and rounded once, to nano-USD (10^-9 USD), half to even.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Self
+
+import msgspec
+
+from sentinel_gateway.core.chat import Usage
+
+YOCTO_PER_NANO: Final = 10**15
+NANO_PER_USD: Final = 10**9
+DAY: Final = 86_400
+
+PART_OF: Final = {
+    "cached_input": "input",
+    "cache_write": "input",
+    "cache_write_1h": "cache_write",
+    "audio_input": "input",
+    "reasoning": "output",
+    "audio_output": "output",
+}
+"""What tokens of a kind without a rate of its own cost as much as; each stands behind what it goes by."""
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """What a token of each kind takes, in yocto-USD. None is negative."""
+
+    input: int
+    output: int
+    cached_input: int
+    """Input that the provider's prompt cache had."""
+    cache_write: int
+    """Input that it took in."""
+    cache_write_1h: int
+    """The same, for an hour."""
+    audio_input: int
+    reasoning: int
+    audio_output: int
+
+    @classmethod
+    def of(cls, known: Mapping[str, int]) -> Self:
+        """From those that are known, by name, `input` and `output` among them; all others go by `PART_OF`."""
+        whole = dict(known)
+        for part, of in PART_OF.items():
+            whole.setdefault(part, whole[of])
+        return cls(**whole)
+
+    def dearest_input(self) -> int:
+        """The most that a token of input may take."""
+        return max(self.input, self.cached_input, self.cache_write, self.cache_write_1h, self.audio_input)
+
+    def dearest_output(self) -> int:
+        """The most that a token of output may take."""
+        return max(self.output, self.reasoning, self.audio_output)
+
+
+class Tier(msgspec.Struct, frozen=True):
+    """Rates of a request whose input is longer than `above` tokens: of all its tokens, not of those beyond."""
+
+    above: int
+    rates: Rates
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What a model takes at one time.
+
+    `tiers` ascend. `request` is what each call takes beside its tokens, in yocto-USD. `batch` is what a call through the
+    provider's batch interface takes of all that, as a fraction (numerator, denominator) from 0 to 1.
+    """
+
+    rates: Rates
+    tiers: tuple[Tier, ...] = ()
+    request: int = 0
+    batch: tuple[int, int] = (1, 1)
+    as_of: str = ""
+    """The day from which on it is known to hold, as 2026-01-31; empty if nobody says."""
+    source: str = ""
+    """Who says so."""
+    estimated: bool = False
+    """It is another model's, for want of its own."""
+
+
+class Unpriced(msgspec.Struct, frozen=True):
+    """What `target` (`provider/model`) takes is not known. It is told as 0, and marked; `refused`: it is not to be asked."""
+
+    target: str
+    refused: bool = False
+
+    @property
+    def estimated(self) -> bool:
+        """What is told of its cost is never exact."""
+        return True
+
+    @property
+    def as_of(self) -> str:
+        """No day: there is no price."""
+        return ""
+
+
+Pricing = Price | Unpriced
+
+
+def cost(price: Pricing, usage: Usage, *, batch: bool = False) -> int:
+    """What a call with this usage has cost, in nano-USD: 0 or more, rounded once, half to even."""
+    if isinstance(price, Unpriced):
+        return 0
+    numerator, denominator = price.batch if batch else (1, 1)
+    return _half_even(_spent(price, usage) * numerator, YOCTO_PER_NANO * denominator)
+
+
+def _spent(price: Price, usage: Usage) -> int:
+    """In yocto-USD."""
+    rates, prompt, completion = _rates_for(price, usage.prompt_tokens), usage.prompt_tokens, usage.completion_tokens
+    spent = price.request + prompt * rates.input + completion * rates.output
+    if not usage.has_details:  # most answers: the rest is corrections of nothing
+        return spent
+    longer = usage.cache_write_1h_tokens
+    return (
+        spent
+        + usage.cached_tokens * (rates.cached_input - rates.input)
+        + (usage.cache_write_tokens - longer) * (rates.cache_write - rates.input)
+        + longer * (rates.cache_write_1h - rates.input)
+        + usage.audio_input_tokens * (rates.audio_input - rates.input)
+        + usage.reasoning_tokens * (rates.reasoning - rates.output)
+        + usage.audio_output_tokens * (rates.audio_output - rates.output)
+    )
+
+
+def _rates_for(price: Price, prompt: int) -> Rates:
+    for tier in reversed(price.tiers):
+        if prompt > tier.above:
+            return tier.rates
+    return price.rates
+
+
+def bound(price: Pricing, input_tokens: int, max_output: int) -> int:
+    """The most that a call with so many tokens of input and output at most may cost, in nano-USD, rounded up."""
+    if isinstance(price, Unpriced):
+        return 0
+    reached = [price.rates, *(tier.rates for tier in price.tiers if tier.above < input_tokens)]
+    dearest = max(input_tokens * rates.dearest_input() + max_output * rates.dearest_output() for rates in reached)
+    return -(-(price.request + dearest) // YOCTO_PER_NANO)
+
+
+def affordable(price: Pricing, input_tokens: int, nano_usd: int) -> int | None:
+    """The most tokens of output with which `bound` stays within `nano_usd`, 0 or more; None if no number of them costs anything.
+
+    0 where the input alone costs more.
+    """
+    if isinstance(price, Unpriced):
+        return None
+    reached = [price.rates, *(tier.rates for tier in price.tiers if tier.above < input_tokens)]
+    room = nano_usd * YOCTO_PER_NANO - price.request
+    dear = [(room - input_tokens * rates.dearest_input(), rates.dearest_output()) for rates in reached]
+    if any(left < 0 for left, _ in dear):
+        return 0
+    return min((left // rate for left, rate in dear if rate), default=None)
+
+
+def _half_even(amount: int, unit: int) -> int:
+    whole, rest = divmod(amount, unit)
+    return whole + (2 * rest > unit or (2 * rest == unit and whole % 2 == 1))
+
+
+class When(msgspec.Struct, frozen=True):
+    """From when on a price holds, in Unix seconds, and at what time of the day (UTC seconds from midnight; may cross it)."""
+
+    since: float = 0.0
+    daily: tuple[int, int] | None = None
+
+    def holds(self, now: float) -> bool:
+        """Does it hold at this moment?"""
+        if now < self.since or self.daily is None:
+            return now >= self.since
+        start, end = self.daily
+        time = now % DAY
+        return start <= time < end if start <= end else time >= start or time < end
+
+
+ALWAYS: Final = When()
+
+
+class Tariff(msgspec.Struct, frozen=True):
+    """What a model takes at which time: of the entries that hold, the last one; where none does, the first. Never empty."""
+
+    entries: tuple[tuple[When, Price], ...]
+
+    def at(self, now: float) -> Price:
+        """The price at this moment."""
+        for when, price in reversed(self.entries):
+            if when is ALWAYS or when.holds(now):
+                return price
+        return self.entries[0][1]
+
+
+def usd(nano_usd: int) -> str:
+    """An amount in nano-USD as decimals of USD, exactly: 0.000031."""
+    whole, rest = divmod(abs(nano_usd), NANO_PER_USD)
+    decimals = f".{rest:09}".rstrip("0") if rest else ""
+    return f"{'-' if nano_usd < 0 else ''}{whole}{decimals}"
+
+
+FALLBACK: Final = Price(
+    Rates.of({"input": 590_000_000_000_000_000, "output": 790_000_000_000_000_000}),
+    as_of="2026-02-21",
+    source="llama-3.3-70b-versatile",
+    estimated=True,
+)
+"""Stands for a model whose price is not known: Llama 3.3 70B at Groq, 0.59 and 0.79 USD per million tokens (seed 000)."""
