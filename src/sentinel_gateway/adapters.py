@@ -35,6 +35,7 @@ from sentinel_gateway.ports import (
     KeyStore,
     LimitStore,
     NearStore,
+    Prices,
     Provider,
     TokenCounter,
     VectorArchive,
@@ -51,7 +52,6 @@ from sentinel_gateway.providers.demo import NAME as DEMO
 from sentinel_gateway.providers.demo import DemoProvider
 from sentinel_gateway.providers.gemini import Gemini
 from sentinel_gateway.providers.openai import OpenAIProvider
-from sentinel_gateway.providers.prices import price_of
 from sentinel_gateway.settings.model import ProviderSettings, Settings
 from sentinel_gateway.stores._state_file import StateFile
 from sentinel_gateway.stores.audit import SqliteAudit
@@ -89,7 +89,7 @@ def steady_clock() -> Clock:
 
 def open_log(settings: Settings, clock: Clock) -> LogWriter:
     """The log on standard output."""
-    line = partial(text_line, price=price_of) if settings.logging.format == "text" else json_line
+    line = text_line if settings.logging.format == "text" else json_line
     level = settings.logging.level
     return LogWriter(STDOUT, line, level="warning" if level == "warn" else level, clock=clock)
 
@@ -127,14 +127,14 @@ async def open_state(settings: Settings, secret: bytes, bulletin: Bulletin, cloc
     return State(keys, SqliteAudit(file), ring, secret, file)
 
 
-def open_evidence(state: State, tiers: Tiers, embedder: Embedder, clock: Clock, events: Events) -> Evidence:
+def open_evidence(state: State, tiers: Tiers, embedder: Embedder, clock: Clock, events: Events, *, prices: Prices) -> Evidence:
     """What is known of answers to reworded questions, beside the keys."""
     from sentinel_gateway.pipeline.calibration import Calibration  # noqa: PLC0415 - numpy
 
     log = EvidenceLog(SqliteEvidence(state.file, clock), clock, events)
     learners, aside = SqliteLearners(state.file), OneThread("sentinel-matching")
     kept = Kept(log, Calibration(learners, clock, events, key=words_key(state.secret), aside=aside))
-    return Evidence(kept, tiers, embedder, Spending(price_of, clock), clock=clock, chance=random.random)
+    return Evidence(kept, tiers, embedder, Spending(prices, clock), clock=clock, chance=random.random)
 
 
 def open_idempotency(settings: Settings) -> IdempotencyStore:

@@ -43,6 +43,7 @@ from sentinel_gateway.api.query import Query
 from sentinel_gateway.api.semantic_admin import SemanticAdmin
 from sentinel_gateway.api.streaming import StreamOptions
 from sentinel_gateway.core.issuance import AuditEntry, Minter
+from sentinel_gateway.core.pricing import Costs
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.authentication import Authenticator
@@ -57,6 +58,7 @@ from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock
 from sentinel_gateway.providers._http import HttpClient
+from sentinel_gateway.providers.prices import PriceBook
 from sentinel_gateway.routes import Routes
 from sentinel_gateway.settings.load import Loaded
 from sentinel_gateway.settings.model import Settings
@@ -83,6 +85,7 @@ class Outside(msgspec.Struct, frozen=True):
     http: HttpClient
     metrics: Metrics
     events: Telemetry
+    prices: PriceBook
 
 
 class Process:
@@ -94,6 +97,7 @@ class Process:
         self.http = outside.http
         self.metrics = outside.metrics
         self.events = outside.events
+        self.prices = outside.prices
         self.started = self.clock()
         self.draining = False
         configured = settings.admin_key
@@ -143,6 +147,10 @@ class Process:
             "hit_rate": round(100 * hits / totals.total, 2) if totals.total else 0.0,
         }
 
+    async def costs(self) -> Mapping[tuple[str, str], Costs]:
+        """What was spent and saved since the start, by model and face."""
+        return self.metrics.costs()
+
     async def services(self) -> Mapping[str, str]:
         """`up`, `down` or `disabled` of each dependency: seed 000's, used or not, and our own."""
         own = await self.tiers.status()
@@ -152,6 +160,7 @@ class Process:
 
     async def use(self, settings: Settings) -> None:
         """Put a configuration in force."""
+        await self.prices.use(rules.price_rules(settings))
         wiring = Wiring(settings, self)
         await wiring.routes.start()
         self.tiers.near_ttl = settings.cache.memory.ttl
@@ -216,7 +225,7 @@ class Wiring:
         self._process = process
         self._providers = dict(make_providers(settings, process.http, process.clock))
         self.dispatch = Dispatch(self._providers, process.stores.circuits, rules.retries(settings), process.stores.accounts)
-        self.routes = Routes(settings, self._providers, process.events)
+        self.routes = Routes(settings, self._providers, process.prices, process.events)
         self.app = self._build(process)
 
     def __repr__(self) -> str:
@@ -282,7 +291,15 @@ class Wiring:
         process, service = self._process, self._settings.service
         identity = Identity(service.name, service.version, process.started)
         circuits = process.stores.circuits.shown
-        reports = Reports(self._why_not_ready, self._render_metrics, process.counters, process.services, circuits)
+        reports = Reports(
+            ready=self._why_not_ready,
+            metrics=self._render_metrics,
+            counters=process.counters,
+            services=process.services,
+            costs=process.costs,
+            priced=process.prices.known,
+            circuits=circuits,
+        )
         return Operations(process.tiers, identity, reports, guard=guard, clock=process.clock)
 
     def _administration(self, guard: Guard) -> Admin:
@@ -353,8 +370,9 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
         closing.enter_context(LibraryLogs(log))
         events = Telemetry(metrics, log, clock)
         http = await closing.enter_async_context(HttpClient(node=node, version=__version__))
-        outside = Outside(clock, node, http, metrics, events)
-        stores = await open_stores(settings, node, clock, events, closing)
+        prices = PriceBook(clock, events.note)
+        outside = Outside(clock, node, http, metrics, events, prices)
+        stores = await open_stores(settings, node, clock, events, closing, prices=prices)
         check_reach(settings, stores.state.ring)
         await follow_others(stores, closing)
         process = Process(load, settings, outside, stores)

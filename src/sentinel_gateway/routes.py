@@ -9,11 +9,10 @@ from sentinel_gateway import rules
 from sentinel_gateway.api.dialects import make_planners
 from sentinel_gateway.api.wire.query import Defaults
 from sentinel_gateway.core.routing import Directory
-from sentinel_gateway.ports import Events, Provider
+from sentinel_gateway.ports import Events, Prices, Provider
 from sentinel_gateway.providers.catalogue import Catalogue
 from sentinel_gateway.providers.demo import MODELS as DEMO_MODELS
 from sentinel_gateway.providers.demo import NAME as DEMO
-from sentinel_gateway.providers.prices import price_of
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.presets import PRESETS
 from sentinel_gateway.settings.routes import default_models, default_route
@@ -25,10 +24,10 @@ REFRESH: Final = 600.0
 class Routes:
     """`planners` by their dialects. What they remember is forgotten whenever something else can be routed to."""
 
-    def __init__(self, settings: Settings, providers: Mapping[str, Provider], events: Events) -> None:
+    def __init__(self, settings: Settings, providers: Mapping[str, Provider], prices: Prices, events: Events) -> None:
         self._settings = settings
         self._names: Collection[str] = tuple(providers)
-        self._routes = rules.routes(settings)
+        self._routes = rules.routes(settings, prices)
         listed = {name: frozenset(provider.models) for name, provider in settings.providers.items() if provider.models}
         real = [provider for name, provider in providers.items() if name != DEMO]
         self._catalogue = Catalogue(real, listed=listed, events=events)
@@ -45,10 +44,8 @@ class Routes:
         return self._directory
 
     async def start(self) -> None:
-        """Learn the catalogue, and keep it fresh; look up the prices, if routes go by them."""
-        if rules.by_price(self._settings):
-            self._routes = await asyncio.to_thread(rules.routes, self._settings, price_of)
-        if await self._catalogue.load() or rules.by_price(self._settings):
+        """Learn the catalogue, and keep it fresh."""
+        if await self._catalogue.load():
             self._relist()
         self._refreshing = asyncio.create_task(self._keep_fresh())
 

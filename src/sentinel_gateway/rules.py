@@ -1,28 +1,33 @@
 """What the settings say, as the rules that the path goes by. Nothing is opened here."""
 
-from collections.abc import Callable, Mapping
-from decimal import Decimal
+from collections.abc import Mapping
+from fractions import Fraction
 from operator import itemgetter
 from typing import Final
 
 from sentinel_gateway.core.bound import BoundRules
 from sentinel_gateway.core.budget import ErrorBudgets
 from sentinel_gateway.core.caching import TtlRules
+from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.matching import Thresholds
+from sentinel_gateway.core.pricing import FALLBACK, Price, PriceRules, Rates, Tier, cost, yocto
 from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import NO_DEADLINES, Ability, Conduct, Deadlines, Hedge, Route, Strategy, Target
 from sentinel_gateway.core.standing import StandingRules
 from sentinel_gateway.pipeline.admit import Capacity
 from sentinel_gateway.pipeline.evidence import Habits
 from sentinel_gateway.pipeline.limiting import LimitRules
+from sentinel_gateway.ports import Prices
 from sentinel_gateway.settings.checks import DEMO
 from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.settings.prices import PriceSettings, RateSettings
 from sentinel_gateway.settings.targets import Deadlines as DeadlineSettings
 from sentinel_gateway.settings.targets import Limits as LimitSettings
 from sentinel_gateway.settings.targets import ModelSettings
 
+MILLION: Final = 1_000_000
 LONGEST_CALL: Final = 600.0
 """Seconds, where no provider's settings say so."""
 
@@ -33,22 +38,20 @@ def target(text: str) -> Target:
     return Target(provider, model)
 
 
-Price = Callable[[str, int, int], Decimal | None]
-"""What a target takes for so many tokens of the prompt and of the answer, in USD; None if that is unknown."""
-
-SAMPLE: Final = 750, 250
+SAMPLE: Final = Usage(750, 250, 1000)
 """Tokens of a question and its answer, by which prices are compared."""
 
 
-def routes(settings: Settings, price: Price = lambda *_: None) -> Mapping[str, Route]:
+def routes(settings: Settings, prices: Prices = lambda _: FALLBACK) -> Mapping[str, Route]:
     """Where the public names lead. The cheapest is found by the price now; a target whose price is unknown comes last."""
-    return {name: _route(model, price) for name, model in settings.models.items()}
+    return {name: _route(model, prices) for name, model in settings.models.items()}
 
 
-def _route(model: ModelSettings, price: Price) -> Route:
+def _route(model: ModelSettings, prices: Prices) -> Route:
     written = model.targets
     if model.strategy == "cheapest":
-        priced = ((cost is None, cost or Decimal(0)) for name in model.names for cost in [price(name, *SAMPLE)])
+        found = map(prices, model.names)
+        priced = ((not isinstance(price, Price) or price.estimated, cost(price, SAMPLE)) for price in found)
         written = tuple(one for _, one in sorted(zip(priced, written, strict=True), key=itemgetter(0)))
     abilities = tuple(Ability(one.tools, one.vision, one.context) for one in written)
     return Route(
@@ -88,9 +91,30 @@ def _strategy(model: ModelSettings) -> Strategy:
     return "priority" if model.strategy == "cheapest" else model.strategy
 
 
-def by_price(settings: Settings) -> bool:
-    """Are prices needed to route?"""
-    return any(model.strategy == "cheapest" for model in settings.models.values())
+def price_rules(settings: Settings) -> PriceRules:
+    """Where prices come from."""
+    return PriceRules(
+        own={target: _price(price) for target, price in settings.prices.models.items()},
+        presets={name: provider.preset or name for name, provider in settings.providers.items()},
+        simulated=frozenset({DEMO}),
+        unknown=settings.prices.unknown,
+    )
+
+
+def _price(written: PriceSettings) -> Price:
+    return Price(
+        _rates(written),
+        tuple(Tier(tier.above, _rates(tier)) for tier in written.tiers),
+        request=yocto(Fraction(written.request or 0) * MILLION),
+        batch=written.batch.as_integer_ratio(),
+        as_of=str(written.as_of or ""),
+        source="settings",
+    )
+
+
+def _rates(written: RateSettings) -> Rates:
+    known = {part: getattr(written, part) for part in Rates.__struct_fields__}
+    return Rates.of({part: yocto(usd) for part, usd in known.items() if usd is not None})
 
 
 def compared(settings: Settings) -> list[str]:

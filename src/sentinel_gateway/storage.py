@@ -44,12 +44,12 @@ from sentinel_gateway.ports import (
     Events,
     Handover,
     LimitStore,
+    Prices,
     ReplyStore,
     TokenCounter,
     VectorArchive,
     World,
 )
-from sentinel_gateway.providers.prices import price_of
 from sentinel_gateway.rules import thresholds
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.network import is_loopback
@@ -79,7 +79,9 @@ class Stores(msgspec.Struct, frozen=True):
     purge: Purge | None = None
 
 
-async def open_stores(settings: Settings, node: str, clock: Clock, events: Events, closing: AsyncExitStack) -> Stores:
+async def open_stores(
+    settings: Settings, node: str, clock: Clock, events: Events, closing: AsyncExitStack, *, prices: Prices
+) -> Stores:
     """The keys and what else must last, limits, and the tiers of the cache as far as they are on. `node` is our name."""
     near, near_ttl = open_memory(settings), settings.cache.memory.ttl
     link = partial(_open_link, settings, [], clock=clock, events=events, closing=closing)
@@ -88,8 +90,7 @@ async def open_stores(settings: Settings, node: str, clock: Clock, events: Event
     world = World(clock, asyncio.sleep, random.random, events)
     circuits = Circuits(Standings(StandingRules()), bulletin, world)
     closing.push_async_callback(circuits.close)
-    accounts = Accounts(price_of, clock)
-    closing.push_async_callback(accounts.close)
+    accounts = Accounts(prices, clock)
     state = await open_state(settings, secret, bulletin, clock, events)
     closing.push_async_callback(state.close)
     asked_once = open_idempotency(settings)
@@ -113,7 +114,7 @@ async def open_stores(settings: Settings, node: str, clock: Clock, events: Event
     closing.push_async_callback(index.close)
     tiers = Tiers(near, far, index, bulletin=bulletin, near_ttl=near_ttl, clock=clock)
     closing.push_async_callback(tiers.close)
-    evidence = open_evidence(state, tiers, embedder, clock, events)
+    evidence = open_evidence(state, tiers, embedder, clock, events, prices=prices)
     closing.push_async_callback(evidence.close)
     await evidence.open()
     semantic = Semantic(index, embedder, tiers, thresholds(settings), evidence)

@@ -102,13 +102,11 @@ async def test_the_total_is_of_all_calls_together(gateway, upstream, text):
 
 
 async def spend(gateway, upstream, text):
-    """Until calls that lose may cost something, and prices are known."""
+    """Until calls that lose may cost something."""
     for number in range(4):
         assert (await gateway.ask(chat(f"{number} {text}", "hedged"))).status == 200
     upstream.script("latency_ms=300", times=2)
     await gateway.ask(chat(f"slow {text}", "hedged"))
-    spending = gateway.process.stores.accounts.of("hedged", 1.0)
-    await until(lambda: spending.allows("first/mock-model", 1, 1))
     upstream.reset()
 
 

@@ -33,6 +33,8 @@ def events(body):
     assert body.endswith(b"\n\n"), body[-80:]
     found = []
     for block in body.decode().removesuffix("\n\n").split("\n\n"):
+        if block.startswith(": "):  # a comment: it is nothing to who reads the stream
+            continue
         name, data = block.split("\n")
         event = json.loads(data.removeprefix("data: "))
         assert name == f"event: {event['type']}"

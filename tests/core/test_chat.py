@@ -14,7 +14,7 @@ def whole(*choices: object, **fields: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("value", "usage"),
     [
-        ({"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 9}, Usage(3, 5, 9)),
+        ({"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 9}, Usage(3, 5, 9, estimated=True)),
         ({"prompt_tokens": 3, "completion_tokens": 5}, Usage(3, 5, 8)),
         ({"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": None}, Usage(3, 5, 8)),
         ({"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": "9"}, Usage(3, 5, 8)),

@@ -22,6 +22,7 @@ from sentinel_gateway.core.pricing import (
     Unpriced,
     When,
     affordable,
+    basis,
     bound,
     cost,
     usd,
@@ -160,6 +161,12 @@ def test_kinds_without_a_rate_of_their_own_cost_as_their_whole():
     assert (known.reasoning, known.audio_output) == (9, 9)
 
 
+def test_an_amount_says_what_it_goes_by():
+    known = Price(FALLBACK.rates)
+    assert basis(known, Usage(1, 1, 2)) == "price"
+    assert basis(known, Usage(1, 1, 2, estimated=True)) == "estimated"
+
+
 def test_a_batch_takes_its_share_of_all():
     price = Price(Rates.of({"input": MTOK, "output": MTOK}), request=10**18, batch=(1, 2))
     usage = Usage(1000, 1000, 2000)
@@ -170,13 +177,13 @@ def test_what_has_no_price_is_told_as_nothing_and_marked():
     unknown = Unpriced("local/qwen")
     assert cost(unknown, Usage(10**6, 10**6, 0)) == bound(unknown, 10**6, 10**6) == 0
     assert affordable(unknown, 10**6, 0) is None
-    assert unknown.estimated
+    assert basis(unknown, Usage()) == "unknown"
 
 
 def test_the_fallback_is_that_of_the_first_seed():
     assert cost(FALLBACK, Usage(1_000_000, 0, 0)) == 590_000_000
     assert cost(FALLBACK, Usage(0, 1_000_000, 0)) == 790_000_000
-    assert FALLBACK.estimated
+    assert basis(FALLBACK, Usage()) == "estimated"
 
 
 @pytest.mark.parametrize(

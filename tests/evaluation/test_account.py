@@ -1,13 +1,12 @@
 """The sums of a replayed log, and the settings that they speak for."""
 
-from decimal import Decimal
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.confidence.interval import wrong_hit_interval
+from sentinel_gateway.core.pricing import FREE, Price, Pricing, Rates, Unpriced
 from sentinel_gateway.evaluation.account import Account, Ledger, likely_seconds, suspicious, thresholds
 from sentinel_gateway.evaluation.advice import ENOUGH, LIFETIMES, REPEATS, advise
 from sentinel_gateway.evaluation.rehearsal import Match, Step
@@ -17,10 +16,14 @@ from sentinel_gateway.settings.model import Cache, Semantic, Settings
 USAGE = Usage(100, 50, 150)
 
 
-def price(target: str, prompt: int, completion: int) -> Decimal | None:
+DOLLAR = 10**24
+"""In yocto-USD."""
+
+
+def price(target: str) -> Pricing:
     """A dollar a token in and two out; at `free` nothing; of `unknown` nobody knows."""
-    provider = target.partition("/")[0]
-    return {"unknown": None, "free": Decimal(0)}.get(provider, Decimal(prompt + 2 * completion))
+    known = Price(Rates.of({"input": DOLLAR, "output": 2 * DOLLAR}))
+    return {"unknown": Unpriced(target), "free": FREE}.get(target.partition("/")[0], known)
 
 
 def step(outcome="miss", *, target="p/m", answered=True, failed=False, seconds=2.0, at=None, usage=USAGE, **more) -> Step:
@@ -57,12 +60,12 @@ def test_hits_save_what_the_request_has_cost():
 
 
 def test_what_the_log_did_not_tell_is_counted():
-    ledger = Ledger(lambda target, prompt, completion: None if target == "unknown/m" else Decimal(prompt + completion))
+    ledger = Ledger(price)
     for each in (step(target="unknown/m"), step(answered=False, seconds=None), step(failed=True, seconds=None)):
         ledger.add(each)
     guessed = ledger.close().estimated
     assert (guessed.prices, guessed.answers, guessed.usage, guessed.seconds, guessed.timestamps) == (1, 1, 1, 2, 3)
-    assert ledger.account.spent_usd == 300.0, "an unknown price is that of a model that is known"
+    assert ledger.account.spent_usd == 200.0000985, "an unknown price is that of a model that is known"
     assert ledger.account.spent_seconds == 2.0 + likely_seconds(USAGE)
     assert (likely_seconds(USAGE), likely_seconds(Usage())) == (1.5, 0.0)
     assert account_of(step()).misses == {"no-semantic-tier": 1}

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from sentinel_gateway import rules
 from sentinel_gateway.core.chat import Answer, read_answer
 from sentinel_gateway.core.tokens import TokenCount
 from sentinel_gateway.evaluation.offline import open_model, open_offline
@@ -10,6 +11,7 @@ from sentinel_gateway.evaluation.rehearsal import Rehearsal
 from sentinel_gateway.evaluation.rows import Bad
 from sentinel_gateway.evaluation.stand_ins import COMPLETION_TOKENS, Routes, Usages
 from sentinel_gateway.evaluation.traffic import Logged
+from sentinel_gateway.providers.prices import PriceBook
 from sentinel_gateway.settings.model import Bound, Cache, ModelSettings, ProviderSettings, Semantic, Settings
 
 USAGE = {"prompt_tokens": 14, "completion_tokens": 7, "total_tokens": 21}
@@ -55,7 +57,9 @@ def take(embedder):
 
     async def take_all(*requests: Logged, settings: Settings | None = None):
         async with open_offline(settings or Settings(), embedder) as offline:
-            routes = await Routes.of(offline.settings)
+            prices = PriceBook(lambda: START, lambda *_, **__: None)
+            await prices.use(rules.price_rules(offline.settings))
+            routes = await Routes.of(offline.settings, prices)
             rehearsal = Rehearsal(offline, routes, Usages(Words(), media_tokens=1445))
             return [await rehearsal.take(request) for request in requests]
 

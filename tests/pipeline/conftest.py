@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from sentinel_gateway.core.bound import BoundRules
 from sentinel_gateway.core.caching import TtlRules, Wish
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.matching import Thresholds
+from sentinel_gateway.core.pricing import Price, Pricing, Rates, yocto
 from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import Directory, Route, Target
 from sentinel_gateway.core.standing import StandingRules, Standings
@@ -26,6 +27,7 @@ from sentinel_gateway.pipeline.evidence import Evidence, Kept
 from sentinel_gateway.pipeline.evidence_log import EvidenceLog
 from sentinel_gateway.pipeline.fleet import Fleet
 from sentinel_gateway.pipeline.handle import Live, Pipeline, Reply, Terms
+from sentinel_gateway.pipeline.hedging import Accounts
 from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Estimate
@@ -119,7 +121,7 @@ class Path:
     def _wire(self, rules: TtlRules, decode: Decode) -> Pipeline:
         providers = self._providers
         directory = Directory(aliases=self._aliases, providers=tuple(providers), catalogues={}, known={})
-        self.dispatch = Dispatch(providers, self.circuits, RetryRules())
+        self.dispatch = Dispatch(providers, self.circuits, RetryRules(), Accounts(self._price, self.clock))
         self.settlement = Settlement(
             self.tiers, rules, max_bytes=MAX_BYTES, clock=self.clock, chance=self._draw, evidence=self.evidence
         )
@@ -140,9 +142,10 @@ class Path:
             settlement=self.settlement,
         )
 
-    def _price(self, target: str, prompt: int, completion: int) -> Decimal | None:
+    def _price(self, target: str) -> Pricing:
         """In dollars a million tokens, by `prices`; anything else is free."""
-        return Decimal(self.prices.get(target, 0)) * (prompt + completion) / 1_000_000
+        rate = yocto(Fraction(self.prices.get(target, 0)))
+        return Price(Rates.of({"input": rate, "output": rate}))
 
     def _draw(self) -> float:
         return self.chance

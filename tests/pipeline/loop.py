@@ -77,9 +77,7 @@ class Loop:
         self.asked = self.hits = self.wrong = 0
 
     async def stock(self, count: int) -> None:
-        """So many answers are there, and nothing was compared yet. What providers take is known."""
-        while not self.path.evidence.spending.allows("first/m", 0, 0):
-            await self.path.evidence.spending.close()
+        """So many answers are there, and nothing was compared yet."""
         for _ in range(count):
             await self._ask(read=False)
 

@@ -7,6 +7,7 @@ import pytest
 
 from sentinel_gateway.core.bulletin import CircuitTurned
 from sentinel_gateway.core.circuit import CircuitRules
+from sentinel_gateway.core.pricing import FREE
 from sentinel_gateway.core.routing import Ability, Route, Target
 from sentinel_gateway.core.standing import StandingRules
 from sentinel_gateway.errors import (
@@ -132,7 +133,7 @@ async def test_a_caller_who_leaves_says_nothing_of_the_target():
 async def test_an_attempt_says_what_it_is(path):
     journey = path.journey()
     journey.target, journey.attempts = "first/m", 2
-    assert repr(Try(path.circuits, journey, START, again=False, stream=False)) == "<Try 2 first/m>"
+    assert repr(Try(path.circuits, journey, FREE, START, again=False, stream=False)) == "<Try 2 first/m>"
 
 
 # --- what a provider has no word for ---

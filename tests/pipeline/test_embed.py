@@ -325,7 +325,7 @@ async def test_what_was_asked_by_another_costs_nothing(world):
 async def test_what_nobody_counts_stays_as_it_was_estimated(world):
     world.first.tells = False
     _, journey = await world.ask([[1, 2, 3], [4]], world.limited(), model=IDS)
-    assert journey.prompt_tokens == 0
+    assert (journey.prompt_tokens, journey.basis) == (4, "estimated")
     assert await world.left() == 96
 
 

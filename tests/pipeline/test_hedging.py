@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import deque
-from decimal import Decimal
 
 import pytest
 
 from sentinel_gateway.core.circuit import CircuitRules
+from sentinel_gateway.core.pricing import YOCTO_PER_TOKEN, Price, Rates
 from sentinel_gateway.core.routing import Conduct, Hedge, Route, Target
 from sentinel_gateway.core.standing import ENOUGH, StandingRules
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamRefused, UpstreamTimeout
@@ -47,18 +47,15 @@ def bell():
     return Bell()
 
 
-async def with_prices(path, price=lambda *_: None):
-    """The same once the prices are known."""
-    accounts = path.dispatch._accounts = Accounts(price, path.clock)  # noqa: SLF001 - the path has no prices of its own
-    for name, route in ROUTES.items():
-        accounts.of(name, 1.0).knows(frozenset(route.names))
-    await accounts.close()
+def with_prices(path, prices):
+    """The same, not free."""
+    path.dispatch._accounts = Accounts(prices, path.clock)  # noqa: SLF001 - the path's own go by its targets
     return path
 
 
 @pytest.fixture
 async def path(bell):
-    return await with_prices(Path(aliases=ROUTES, sleep=bell))
+    return Path(aliases=ROUTES, sleep=bell)
 
 
 def reply(*, stream: bool, text: str = "Paris."):
@@ -155,10 +152,8 @@ async def test_one_that_fails_leaves_the_other(path, bell, error):
 
 async def test_where_the_second_fails_a_third_is_asked_as_late(bell):
     third = Route((*BOTH, Target("second", "o")), conduct=Conduct(hedge=Hedge(2.0, 1.0)))
-    path = await with_prices(Path(aliases={"quick": third}, sleep=bell))
+    path = Path(aliases={"quick": third}, sleep=bell)
     path.circuits.standings.of("second/o")
-    path.dispatch._accounts.of("quick", 1.0).knows(frozenset(third.names))  # noqa: SLF001 - as above
-    await path.dispatch._accounts.close()  # noqa: SLF001 - as above
     path.first.replies += [asyncio.Event()]
     path.second.replies += [UpstreamBroken("x"), completion()]
     asking = await begin(path)
@@ -222,7 +217,7 @@ async def test_who_leaves_leaves_both(path, bell, rung):
 
 
 async def test_a_target_whose_circuit_is_open_is_nobody_s_second(bell):
-    path = await with_prices(Path(aliases=ROUTES, sleep=bell, standing=StandingRules(CircuitRules(failures=1))))
+    path = Path(aliases=ROUTES, sleep=bell, standing=StandingRules(CircuitRules(failures=1)))
     path.circuits.standings.of("second/n").circuit.open(path.clock())
     path.first.replies += [hold := asyncio.Event(), completion()]
     asking = await begin(path)
@@ -234,7 +229,7 @@ async def test_a_target_whose_circuit_is_open_is_nobody_s_second(bell):
 
 
 async def test_a_target_that_is_tried_once_a_second_is_so_if_it_loses(bell):
-    path = await with_prices(Path(aliases=ROUTES, sleep=bell, standing=StandingRules(CircuitRules(failures=1, pause=60.0))))
+    path = Path(aliases=ROUTES, sleep=bell, standing=StandingRules(CircuitRules(failures=1, pause=60.0)))
     circuit = path.circuits.standings.of("second/n").circuit
     circuit.open(path.clock())
     path.clock.now += 60.0
@@ -268,8 +263,8 @@ async def test_attempts_are_counted_together(path, bell):
 # --- money ---
 
 
-def a_dollar_a_million(_, prompt, completion):
-    return Decimal(prompt + completion) / 1_000_000
+def a_dollar_a_million(_):
+    return Price(Rates.of({"input": YOCTO_PER_TOKEN, "output": YOCTO_PER_TOKEN}))
 
 
 async def hedged(path, bell, text):
@@ -295,7 +290,7 @@ async def spend(path, calls):
 
 
 async def test_nobody_else_is_asked_beyond_the_share(bell):
-    path = await with_prices(Path(aliases=ROUTES, sleep=bell), a_dollar_a_million)
+    path = with_prices(Path(aliases=ROUTES, sleep=bell), a_dollar_a_million)
     assert not await hedged(path, bell, "What?"), "nothing was spent yet"
     await spend(path, 40)
     assert await hedged(path, bell, "How?"), "41 times 8 tokens, of which a twentieth may be lost"
@@ -304,16 +299,6 @@ async def test_nobody_else_is_asked_beyond_the_share(bell):
     assert not await hedged(path, bell, "Why?"), "that was the share"
     path.clock.now += 86_400.0
     assert not await hedged(path, bell, "Who?"), "a new day begins with nothing"
-
-
-async def test_nobody_else_is_asked_before_the_prices_are_known(bell):
-    path = Path(aliases=ROUTES, sleep=bell)
-    accounts = path.dispatch._accounts = Accounts(a_dollar_a_million, path.clock)  # noqa: SLF001 - as above
-    await spend(path, 1)
-    await accounts.close()
-    await spend(path, 40)
-    assert await hedged(path, bell, "How?")
-    assert "frugal" in repr(accounts)
 
 
 # --- when ---

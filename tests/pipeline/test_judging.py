@@ -1,11 +1,14 @@
 """The three judges in order, and what each may cost."""
 
 import asyncio
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.judging import Case
+from sentinel_gateway.core.pricing import Price, Rates, Unpriced, yocto
 from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import Directory, Route, Target
 from sentinel_gateway.core.standing import Standings
@@ -13,7 +16,7 @@ from sentinel_gateway.errors import UpstreamUnreachable
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.judging import Judge, ModelJudge
-from sentinel_gateway.pipeline.spending import UNKNOWN, Spending
+from sentinel_gateway.pipeline.spending import Spending
 from sentinel_gateway.ports import World
 from tests.fakes import FakeBulletin, FakeClock, FakeEmbedder, FakeEvents, FakeProvider, completion
 from tests.pipeline.conftest import CALM
@@ -78,12 +81,18 @@ async def test_what_cannot_be_embedded_is_left_to_the_model(embedder):
     assert "FakeEmbedder" in repr(Judge(embedder, None))
 
 
+def dollars(price):
+    """So many for each million tokens."""
+    rate = yocto(Fraction(price or 0))
+    return Price(Rates.of({"input": rate, "output": rate}))
+
+
 class Bench:
     """A model judge at the expense of one provider."""
 
     def __init__(self, *, share=1.0, model="arbiter", price=None) -> None:
         self.clock, self.provider = FakeClock(), FakeProvider("first")
-        self.spending = Spending(lambda *_: price, self.clock)
+        self.spending = Spending(lambda _: dollars(price), self.clock)
         self.spending.limit(share)
         directory = Directory({"arbiter": Route((Target("first", "m"),))}, ("first",), {}, {}, frozenset({"first"}))
         world = World(self.clock, asyncio.sleep, lambda: 0.0, FakeEvents())
@@ -92,14 +101,11 @@ class Bench:
 
     async def ask(self, *replies):
         self.provider.replies += replies
-        verdict = await self.judge(OPEN)
-        await self.spending.close()
-        return verdict
+        return await self.judge(OPEN)
 
 
 async def test_the_model_says_yes_or_no():
     bench = Bench()
-    assert await bench.ask() is None, "its price is not known yet"
     assert await bench.ask(completion("Yes.")) is True
     assert await bench.ask(completion("no")) is False
     assert await bench.ask(completion("Hm.")) is None
@@ -110,16 +116,14 @@ async def test_the_model_says_yes_or_no():
 
 async def test_a_model_that_fails_or_is_nowhere_is_an_open_case():
     bench = Bench()
-    await bench.ask()
     assert await bench.ask(UpstreamUnreachable("gone")) is None
     assert await Bench(model="nobody").ask() is None
 
 
 async def test_no_more_is_spent_than_the_budget_allows():
     bench = Bench(share=0.5, price=1)
-    await bench.ask()
     assert await bench.ask() is None, "nothing was spent today that this could be a share of"
-    bench.spending.note("first/m", 2000, 0, extra=False)
+    bench.spending.note("first/m", Usage(2000, 0), extra=False)
     assert await bench.ask(completion("yes")) is True
     whole, spent = bench.spending.today()
     assert (whole, spent) == (pytest.approx(2008e-6), pytest.approx(8e-6))
@@ -128,7 +132,6 @@ async def test_no_more_is_spent_than_the_budget_allows():
 
 async def test_an_answer_without_usage_counts_nothing():
     bench = Bench()
-    await bench.ask()
     bare = completion("yes")
     fields = bare.answer.fields | {"usage": None}
     reply = type(bare)(bare.raw, type(bare.answer)(fields, bare.answer.finish_reasons, None))
@@ -137,22 +140,14 @@ async def test_an_answer_without_usage_counts_nothing():
 
 
 async def test_what_has_no_price_has_that_of_a_well_known_model():
-    asked = []
-
-    def price(target, prompt, completion):
-        asked.append(target)
-        return 2 if target == UNKNOWN else None
-
-    spending = Spending(price, FakeClock())
+    spending = Spending(Unpriced, FakeClock())
     spending.limit(1.0)
     assert not spending.allows("own/model", 1, 1)
-    assert not spending.allows("own/other", 1, 1)  # while the first is looked up
-    await spending.close()
-    spending.note("own/model", 1, 1, extra=False)
-    assert spending.allows("own/model", 1, 1)
-    assert not spending.allows("own/model", 2, 1)
-    assert asked == ["own/model", UNKNOWN] * 2
-    assert "1 rates" in repr(spending)
+    spending.note("own/model", Usage(1_000_000, 0), extra=False)
+    assert spending.today() == (0.59, 0.0)
+    assert spending.allows("own/model", 1_000_000, 0)
+    assert not spending.allows("own/model", 1_000_000, 1)
+    assert "590000000 nano-USD" in repr(spending)
 
 
 def test_vectors_of_the_fake_are_unit_length(embedder):

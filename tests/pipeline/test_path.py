@@ -12,6 +12,7 @@ from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.streaming import whole_body
+from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, usage_about
 from sentinel_gateway.errors import ModelNotFound, NotCached, UpstreamBroken
 from sentinel_gateway.pipeline.handle import Cached, Live, Whole
 from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
@@ -81,12 +82,14 @@ async def test_an_entry_knows_where_it_comes_from(path):
         assert (entry.prompt_tokens, entry.completion_tokens) == (3, 5)
 
 
-async def test_an_answer_without_usage_is_kept_with_no_tokens(path):
+async def test_an_answer_without_usage_is_kept_with_about_what_it_took(path):
     bare = completion()
     path.first.replies.append(msgspec.structs.replace(bare, answer=msgspec.structs.replace(bare.answer, usage=None)))
     reply, journey = await path.ask(question())
     entry = path.far.entries[reply.plan.key]
-    assert (entry.prompt_tokens, entry.completion_tokens, journey.prompt_tokens) == (0, 0, 0)
+    estimated = usage_about(question(), completion=len(bare.raw) // BYTES_PER_TOKEN)
+    assert (entry.prompt_tokens, entry.completion_tokens) == (estimated.prompt_tokens, estimated.completion_tokens)
+    assert (entry.basis, journey.basis, journey.prompt_tokens) == ("estimated", "estimated", estimated.prompt_tokens)
 
 
 @pytest.mark.parametrize("streamed_first", [True, False])

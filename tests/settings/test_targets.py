@@ -6,6 +6,7 @@ import pytest
 
 from sentinel_gateway import rules
 from sentinel_gateway.core.circuit import CircuitRules
+from sentinel_gateway.core.pricing import FALLBACK, Price, Rates, Unpriced, yocto
 from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import Ability, Conduct, Deadlines, Hedge, Target
 from sentinel_gateway.core.standing import StandingRules
@@ -40,9 +41,14 @@ def test_strategies(route, strategy):
     assert route(f"{{targets: [local/a, local/b], strategy: {strategy}}}").strategy == strategy
 
 
+def dollars(rate):
+    return Price(Rates.of({"input": yocto(Decimal(rate)), "output": yocto(Decimal(rate))}))
+
+
 def test_the_cheapest_comes_first_and_what_has_no_price_last(route):
-    prices = {"local/a": None, "local/b": Decimal(5), "local/c": Decimal(2)}
-    found = route("{targets: [local/a, local/b, local/c], strategy: cheapest}", lambda name, *_: prices[name])
+    prices = {"local/a": Unpriced("local/a"), "local/b": dollars(5), "local/c": dollars(2), "local/d": FALLBACK}
+    found = route("{targets: [local/a, local/b, local/c], strategy: cheapest}", prices.get)
+    assert route("{targets: [local/d, local/b], strategy: cheapest}", prices.get).targets[0] == B, "an estimate is no price"
     assert (found.targets, found.strategy) == ((C, B, A), "priority")
 
 
@@ -51,10 +57,9 @@ def test_what_a_target_can_do(route):
     assert found.abilities == (Ability(tools=False, context=8192), Ability(vision=False), Ability())
 
 
-def test_what_depends_on_prices_and_what_is_compared(configure):
+def test_what_is_compared(configure):
     one = configure(f"{LOCAL}models: {{fast: [local/a, local/b], slow: local/c}}").settings
-    assert (rules.by_price(one), rules.compared(one)) == (False, ["local/a", "local/b"])
-    assert rules.by_price(configure(f"{LOCAL}models: {{fast: {{targets: local/a, strategy: cheapest}}}}").settings)
+    assert rules.compared(one) == ["local/a", "local/b"]
 
 
 def test_the_defaults_are_those_of_the_contract_and_of_seed_001(configure):

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import sys
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +26,6 @@ from sentinel_gateway.core.circuit import PROBE_SECONDS
 from sentinel_gateway.core.limits import Kind
 from sentinel_gateway.core.retrying import NEVER, RetryRules
 from sentinel_gateway.core.routing import Conduct, Directory, Hedge, Route, Target
-from sentinel_gateway.core.spending import Rate
 from sentinel_gateway.core.standing import RESERVE, StandingRules, Standings
 from sentinel_gateway.core.tokens import about
 from sentinel_gateway.errors import (
@@ -44,7 +42,6 @@ from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.handle import Live, Pipeline, Terms
-from sentinel_gateway.pipeline.hedging import Accounts
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
 from sentinel_gateway.pipeline.plan import Plan, Planner
@@ -228,7 +225,7 @@ class Simulation:
             planner=Planner("chat", partial(read_request, max_depth=64), lambda: directory),
             tiers=tiers,
             semantic=None,
-            dispatch=Dispatch(self.providers, self.circuits, rules, _free_of_charge(loop.time)),
+            dispatch=Dispatch(self.providers, self.circuits, rules),
             settlement=Settlement(tiers, TtlRules(30.0), max_bytes=4096, clock=loop.time, chance=self.random.random),
         )
         note = self.outcome.events.note
@@ -309,13 +306,6 @@ class Simulation:
         finally:
             await self.pipeline.close(reply, journey)
         return told.heard
-
-
-def _free_of_charge(clock: Callable[[], float]) -> Accounts:
-    """Every hedge may be made. Prices are looked up in a thread, which a loop that leaps does not wait for: they are known."""
-    accounts = Accounts(lambda *_: None, clock)
-    accounts.of("hedged", 1.0)._rates.update((f"{name}/m", Rate(0.0, 0.0)) for name in NAMES)  # noqa: SLF001 - see above
-    return accounts
 
 
 async def _estimate(plan: Plan) -> int:

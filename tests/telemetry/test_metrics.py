@@ -33,6 +33,9 @@ OURS = {
     "sentinel_in_flight": "gauge",
     "sentinel_events": "counter",
     "sentinel_upstream_attempts": "counter",
+    "sentinel_cost_usd": "counter",
+    "sentinel_saved_usd": "counter",
+    "sentinel_unpriced_calls": "counter",
     "sentinel_first_token_seconds": "histogram",
     "dspy_circuit_breaker_state": "gauge",
     "sentinel_build_info": "gauge",
@@ -62,10 +65,10 @@ def failed(error: str, target: str = "groq/llama") -> Attempt:
 
 
 def test_golden_text(metrics: Metrics, make_record: Make) -> None:
-    miss = make_record(outcome="miss", tier="", seconds=0.25, stored=True)
+    miss = make_record(outcome="miss", tier="", seconds=0.25, stored=True, cost=600_000)
     other = make_record(outcome="none", tier="", target="", model="", prompt_tokens=0, completion_tokens=0)
     for record in (
-        make_record(),
+        make_record(saved=600_000),
         miss,
         msgspec.structs.replace(miss, outcome="bypass", seconds=12.0, stored=False),
         msgspec.structs.replace(miss, status=502, error="upstream_error", stored=False, prompt_tokens=0, completion_tokens=0),
@@ -75,7 +78,11 @@ def test_golden_text(metrics: Metrics, make_record: Make) -> None:
         metrics.observe(record)
     metrics.opened()
     metrics.attempted(failed("upstream_error"))
-    metrics.attempted(Attempt("s", "groq/llama", 2, 7.0, stream=True, ending="answered", first_token_seconds=0.3))
+    paid = Attempt("s", "groq/llama", 2, 7.0, stream=True, ending="answered", first_token_seconds=0.3, cost=600_000, model="fast")
+    paid.route = "/v1/chat/completions"
+    metrics.attempted(paid)
+    metrics.attempted(msgspec.structs.replace(paid, cost=17_500, basis="estimated", first_token_seconds=0.0))
+    metrics.attempted(msgspec.structs.replace(paid, cost=0, prompt_tokens=9, basis="unknown", first_token_seconds=0.0))
     metrics.update_circuits({"llama": "open", "gpt-4": "closed", "a/b": "half_open"})
     metrics.event("store_down")
     assert metrics.render().decode() == Path(__file__).with_name("golden.prom").read_text()
@@ -233,6 +240,7 @@ def test_100_000_random_routes_methods_and_codes_stay_2_000_series(metrics: Metr
         metrics.observe(make_record(route=f"/{junk}", method=method, status=status, tier=junk, error=junk, outcome="miss"))
         metrics.event(junk)
         metrics.attempted(failed(junk, target=junk))
+        metrics.attempted(Attempt("s", "a/b", 1, 0.0, stream=False, cost=1, basis="estimated", model=junk, route=f"/{junk}"))
     metrics.observe(make_record())
     found = list(samples(metrics))
     assert len(found) <= 2000

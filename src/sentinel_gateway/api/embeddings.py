@@ -5,6 +5,7 @@ from functools import partial
 from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.endpoint import SLOW_BODY, Post
 from sentinel_gateway.api.exchange import Exchange
+from sentinel_gateway.api.wire.cost_headers import cost_headers
 from sentinel_gateway.api.wire.embeddings import embeddings_body
 from sentinel_gateway.pipeline.embed import Embedding, Vectors
 from sentinel_gateway.pipeline.journey import Journey
@@ -34,7 +35,7 @@ class Embeddings(Post):
 
     def _headers(self, journey: Journey, answer: Vectors) -> Lines:
         if journey.miss is None and answer.oldest is not None:
-            headers = self._hit_headers(journey, Cached(answer.plan, answer.oldest), self._clock())
+            headers = self._stored_headers(journey, Cached(answer.plan, answer.oldest), self._clock()) + cost_headers(journey)
         else:
-            headers = self._miss_headers(journey, answer.plan)
+            headers = self._whole_headers(journey, answer.plan)
         return headers + Lines(b"x-cache-items: %d/%d\r\n" % (answer.hits, len(answer.vectors)))

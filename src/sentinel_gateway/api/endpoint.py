@@ -9,6 +9,7 @@ from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.api.wire.cache_headers import PRIVATE, explain_header, hit_headers, miss_headers, read_wish
+from sentinel_gateway.api.wire.cost_headers import cost_headers, saved_headers
 from sentinel_gateway.core.access import KeyScope, require_scope
 from sentinel_gateway.core.idempotency import read_key
 from sentinel_gateway.errors import InvalidHeader, LoopDetected, MethodNotAllowed
@@ -76,10 +77,17 @@ class Post(ABC):
         exchange.cancel_when_gone()
 
     def _hit_headers(self, journey: Journey, reply: Cached, now: float) -> Lines:
+        return self._stored_headers(journey, reply, now) + saved_headers(reply.hit.entry)
+
+    def _stored_headers(self, journey: Journey, reply: Cached, now: float) -> Lines:
         headers = hit_headers(reply.hit, now)
         if journey.wish.explain:
             headers += Lines.of([explain_header(journey, reply.plan.key, reply.hit, now)])
         return headers
+
+    def _whole_headers(self, journey: Journey, plan: Plan) -> Lines:
+        """Of an answer that a provider has given: what it has cost is known."""
+        return self._miss_headers(journey, plan) + cost_headers(journey)
 
     def _miss_headers(self, journey: Journey, plan: Plan) -> Lines:
         headers = miss_headers(journey)

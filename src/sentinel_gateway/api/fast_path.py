@@ -20,6 +20,7 @@ from sentinel_gateway.api.compression import COMPRESS_FROM
 from sentinel_gateway.api.exchange import Exchange, draw_id, id_headers, request_id, whole_head
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.api.wire.cache_headers import hit_headers
+from sentinel_gateway.api.wire.cost_headers import saved_headers
 from sentinel_gateway.api.wire.limit_headers import limit_headers
 from sentinel_gateway.core.access import ANYBODY, Caller
 from sentinel_gateway.core.caching import Entry, Wish
@@ -125,6 +126,8 @@ class FastPath:
             target=entry.model,
             prompt_tokens=entry.prompt_tokens,
             completion_tokens=entry.completion_tokens,
+            saved=entry.cost,
+            basis=entry.basis,
             client=client,
         )
         ids = id_headers(record)
@@ -132,7 +135,7 @@ class FastPath:
             if known.spent != verdict.spent:
                 known.spent, known.limits = verdict.spent, limit_headers(*verdict.standings())
             ids += known.limits
-        head = whole_head(hit_headers(hit, now), ids, len(body))
+        head = whole_head(hit_headers(hit, now) + saved_headers(entry), ids, len(body))
         record.seconds = self._clock() - now
         self._events.finished(record)
         return b"%b\r\n%b" % (head.raw, body)

@@ -1,13 +1,15 @@
 """Probes, health and metrics: what load balancers, Prometheus and operators ask."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
+from sentinel_gateway.api.costs import Use, costs_body, prefers_json, snapshot
 from sentinel_gateway.api.guard import Guard, anybody
+from sentinel_gateway.core.pricing import NANO_PER_USD, Costs
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock
 
@@ -33,6 +35,10 @@ class Reports(msgspec.Struct, frozen=True):
     """Seed 000's cache statistics."""
     services: Callable[[], Awaitable[Mapping[str, str]]]
     """`up`, `down` or `disabled` of each dependency."""
+    costs: Callable[[], Awaitable[Mapping[Use, Costs]]]
+    """What was spent and saved, by model and variant: for now since the start."""
+    priced: Callable[[], Sequence[str]]
+    """The models in use whose own price is known."""
     circuits: Callable[[], Mapping[str, str]]
     """`closed`, `open` or `half_open` of each circuit breaker, by model."""
 
@@ -57,6 +63,7 @@ class Operations:
             (("/health",), self.health, public),
             (("/metrics",), self.metrics, readers),
             (("/v1/metrics",), self.cache_metrics, readers),
+            (("/costs",), self.costs, readers),
         ):
             for path in paths:
                 name = f"{endpoint.__name__}_{path[1:]}"
@@ -96,22 +103,36 @@ class Operations:
         }
         return _json(body, 200 if healthy else 503)
 
-    async def metrics(self) -> Response:
-        """Prometheus text."""
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus text, or seed 000's snapshot for whoever prefers JSON."""
+        if prefers_json(request.headers.get("accept", "")):
+            return _json(snapshot(self._reports.counters(), await self._total(), self._reports.priced()), 200)
         body, content_type = self._reports.metrics()
         return Response(body, headers={"content-type": content_type})
 
     async def cache_metrics(self) -> Response:
         """Seed 003's figures: what the cache decided, on all faces, and how much is kept. `hit_rate_percent` is 0 to 100."""
-        counters = self._reports.counters()
+        counters, costs = self._reports.counters(), await self._total()
         body: dict[str, Any] = {
             "total_requests": counters["total_requests"],
             "cache_hits": counters["exact_hits"] + counters["semantic_hits"],
             "cache_misses": counters["misses"],
             "hit_rate_percent": counters["hit_rate"],
             "stored_items": await self._tiers.count(),
+            "cost_usd": costs.cost / NANO_PER_USD,
+            "saved_usd": costs.saved / NANO_PER_USD,
         }
         return _json(body, 200)
+
+    async def costs(self) -> Response:
+        """Seed 001's figures: requests, tokens and money by `model:variant`, and what stored answers have saved."""
+        return _json(costs_body(await self._reports.costs()), 200)
+
+    async def _total(self) -> Costs:
+        whole = Costs()
+        for one in (await self._reports.costs()).values():
+            whole.add(one)
+        return whole
 
 
 def _json(body: dict[str, Any], status: int) -> Response:

@@ -45,7 +45,7 @@ class Query(Endpoint):
         answer = reply.completion.answer
         tokens = answer.usage.total_tokens if answer.usage else 0
         if isinstance(reply, Whole):
-            await sender.whole(200, self._body(journey, answer.fields, tokens=tokens), self._miss_headers(journey, reply.plan))
+            await sender.whole(200, self._body(journey, answer.fields, tokens=tokens), self._whole_headers(journey, reply.plan))
         elif (similarity := reply.first.similarity) is None:
             await sender.whole(200, self._body(journey, answer.fields, tokens=tokens), REPLAYED)
         else:

@@ -12,6 +12,7 @@ from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.endpoint import REPLAYED, Endpoint
 from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
+from sentinel_gateway.api.wire.cost_headers import cost_comment
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.streaming import replayed_chunks, stored_body, whole_body
 from sentinel_gateway.pipeline.handle import Pipeline
@@ -80,9 +81,9 @@ class StreamingEndpoint(Endpoint):
     def _send(self, reply: Whole | Live | Repeated, journey: Journey, sender: Sender) -> Awaitable[None]:
         match reply:
             case Whole(plan, completion) if plan.request.stream:  # it shared the call of one who did not stream
-                return self._replay(stored_body(completion.answer), plan, journey, sender, self._miss_headers(journey, plan))
+                return self._replay(stored_body(completion.answer), plan, journey, sender, self._whole_headers(journey, plan))
             case Whole(plan, completion):
-                return sender.whole(200, self._written(completion.raw, plan.request), self._miss_headers(journey, plan))
+                return sender.whole(200, self._written(completion.raw, plan.request), self._whole_headers(journey, plan))
             case Repeated(plan, completion) if plan.request.stream:
                 return self._replay(stored_body(completion.answer), plan, journey, sender, REPLAYED)
             case Repeated(plan, completion):
@@ -120,6 +121,6 @@ class StreamingEndpoint(Endpoint):
                     if said and not sender.pass_on(said):
                         await sender.part(said)
             await sender.start_stream(headers)  # for a stream that held nothing the caller asked for
-            await sender.end_stream(voice.end())
+            await sender.end_stream(cost_comment(live.paid_by(journey)) + voice.end())
         finally:
             await self._pipeline.close(live, journey)

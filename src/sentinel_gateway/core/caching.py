@@ -9,6 +9,7 @@ import msgspec
 
 from sentinel_gateway.core.bound import Bound, Restriction
 from sentinel_gateway.core.chat import ENDINGS_WITH_TOOLS, Answer, ChatRequest, says_something
+from sentinel_gateway.core.pricing import Basis
 
 DAY: Final = 86_400.0
 HOUR: Final = 3_600.0
@@ -83,6 +84,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     expires: float
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: int = 0
+    """What it has cost, in nano-USD: as much is saved each time that it serves."""
+    basis: Basis = "price"
     tenant: str = ""
     """Who asked for it: the caller's own tenant (`core.access.Caller.space`), also where a cache group shares the answer."""
     namespace: str = ""

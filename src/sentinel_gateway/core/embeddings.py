@@ -86,11 +86,15 @@ def stored_vector(written: bytes) -> bytes:
 
 def shares(total: int, items: Sequence[Item]) -> list[int]:
     """The tokens of each item, where the provider tells only what all are together: by length, and `total` in sum."""
-    lengths = [len(item.encode(errors="replace")) if isinstance(item, str) else len(item) for item in items]
-    whole, so_far, given = max(1, sum(lengths)), 0, 0
+    return shares_of(total, [len(item.encode(errors="replace")) if isinstance(item, str) else len(item) for item in items])
+
+
+def shares_of(total: int, sizes: Sequence[int]) -> list[int]:
+    """Whole numbers in proportion to the sizes, `total` in sum; 0 each where all sizes are."""
+    whole, so_far, given = max(1, sum(sizes)), 0, 0
     found = []
-    for length in lengths:
-        so_far += length
+    for size in sizes:
+        so_far += size
         found.append(total * so_far // whole - given)
         given += found[-1]
     return found

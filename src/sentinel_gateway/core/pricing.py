@@ -5,15 +5,22 @@ decimal. What one row of the ledger comes to is summed in that unit and rounded 
 """
 
 from collections.abc import Mapping
-from typing import Final, Self
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final, Literal, Self
 
 import msgspec
 
 from sentinel_gateway.core.chat import Usage
 
 YOCTO_PER_NANO: Final = 10**15
+YOCTO_PER_TOKEN: Final = 10**18
+"""Where a million tokens take 1 USD."""
 NANO_PER_USD: Final = 10**9
 DAY: Final = 86_400
+
+Basis = Literal["price", "estimated", "unknown"]
+"""What an amount goes by: the model's own price and the provider's usage; an estimate of either; or nothing, and then it is 0."""
 
 PART_OF: Final = {
     "cached_input": "input",
@@ -83,6 +90,10 @@ class Price(msgspec.Struct, frozen=True):
     estimated: bool = False
     """It is another model's, for want of its own."""
 
+    def usd_per_million(self, kind: str) -> float:
+        """What a million tokens of this kind take, to be shown."""
+        return float(getattr(self.rates, kind) / YOCTO_PER_TOKEN)
+
 
 class Unpriced(msgspec.Struct, frozen=True):
     """What `target` (`provider/model`) takes is not known. It is told as 0, and marked; `refused`: it is not to be asked."""
@@ -90,18 +101,45 @@ class Unpriced(msgspec.Struct, frozen=True):
     target: str
     refused: bool = False
 
-    @property
-    def estimated(self) -> bool:
-        """What is told of its cost is never exact."""
-        return True
-
-    @property
-    def as_of(self) -> str:
-        """No day: there is no price."""
-        return ""
-
 
 Pricing = Price | Unpriced
+
+
+class PriceRules(msgspec.Struct, frozen=True):
+    """Where prices come from.
+
+    `own` are the operator's, by target or pattern; `presets` says of a provider what it is, where that is not its name;
+    `simulated` ones cost nothing; `unknown` is what is done about a model that nobody has a price for.
+    """
+
+    own: Mapping[str, Price] = {}
+    presets: Mapping[str, str] = {}
+    simulated: frozenset[str] = frozenset()
+    unknown: Literal["estimate", "refuse", "allow"] = "estimate"
+
+
+class Costs(msgspec.Struct):
+    """What one use of a model has come to: counts of requests, tokens that providers were paid for, and nano-USD."""
+
+    requests: int = 0
+    hits: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: int = 0
+    estimated: int = 0
+    """Of `cost`."""
+    saved: int = 0
+    saved_tokens: int = 0
+    unpriced: int = 0
+    """Calls whose price is not known: they are in no amount."""
+    updated: float = 0.0
+    """When it last changed, in Unix seconds."""
+
+    def add(self, other: "Costs") -> None:
+        """Take in another's."""
+        for name in self.__struct_fields__:
+            both = getattr(self, name), getattr(other, name)
+            setattr(self, name, max(both) if name == "updated" else sum(both))
 
 
 def cost(price: Pricing, usage: Usage, *, batch: bool = False) -> int:
@@ -110,6 +148,13 @@ def cost(price: Pricing, usage: Usage, *, batch: bool = False) -> int:
         return 0
     numerator, denominator = price.batch if batch else (1, 1)
     return _half_even(_spent(price, usage) * numerator, YOCTO_PER_NANO * denominator)
+
+
+def basis(price: Pricing, usage: Usage) -> Basis:
+    """What `cost` goes by."""
+    if isinstance(price, Unpriced):
+        return "unknown"
+    return "estimated" if price.estimated or usage.estimated else "price"
 
 
 def _spent(price: Price, usage: Usage) -> int:
@@ -197,6 +242,11 @@ class Tariff(msgspec.Struct, frozen=True):
         return self.entries[0][1]
 
 
+def yocto(usd_per_million: Fraction | Decimal) -> int:
+    """A price of a million tokens in USD as a rate of one: exact to the eighteenth decimal."""
+    return round(Fraction(usd_per_million) * YOCTO_PER_TOKEN)
+
+
 def usd(nano_usd: int) -> str:
     """An amount in nano-USD as decimals of USD, exactly: 0.000031."""
     whole, rest = divmod(abs(nano_usd), NANO_PER_USD)
@@ -204,6 +254,8 @@ def usd(nano_usd: int) -> str:
     return f"{'-' if nano_usd < 0 else ''}{whole}{decimals}"
 
 
+FREE: Final = Price(Rates.of({"input": 0, "output": 0}))
+"""Where nothing is counted."""
 FALLBACK: Final = Price(
     Rates.of({"input": 590_000_000_000_000_000, "output": 790_000_000_000_000_000}),
     as_of="2026-02-21",

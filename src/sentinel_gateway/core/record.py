@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from sentinel_gateway.core.pricing import Basis
+
 Outcome = Literal["exact", "semantic", "miss", "coalesced", "bypass", "none"]
 """How the cache took part. `coalesced` is a miss that shared another's upstream call; `none` never asked it (other routes)."""
 
@@ -31,6 +33,15 @@ class Attempt(msgspec.Struct):
     """To a stream's first chunk; 0.0 if none came."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: int = 0
+    """In nano-USD."""
+    basis: Basis = "price"
+    priced_as_of: str = ""
+    """The day of the price that it goes by, as 2026-01-31; empty if nobody says."""
+    model: str = ""
+    """The public name that was asked for."""
+    route: str = ""
+    """Of the request that it was made for."""
 
 
 class Record(msgspec.Struct):
@@ -56,6 +67,12 @@ class Record(msgspec.Struct):
     first_byte_seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: int = 0
+    """What providers took for it, in nano-USD, as far as that was known at its end."""
+    saved: int = 0
+    """What the stored answer had cost, in nano-USD."""
+    basis: Basis = "price"
+    """What the two go by."""
     similarity: float = 0.0
     """Of the question that a semantic hit was the answer to, or else of the nearest one that was compared."""
     error: str = ""

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from sentinel_gateway.core.chat import Fields
+from sentinel_gateway.core.chat import Fields, Usage
 
 Encoding = Literal["cl100k", "o200k"]
 
@@ -95,6 +95,12 @@ def about(fields: Fields, *, media_tokens: int = MEDIA_TOKENS) -> int:
     """Tokens of a chat request's input, where nobody has counted them."""
     asked = countable(fields, model="", media_tokens=media_tokens)
     return asked.total(estimate(asked.texts)).tokens
+
+
+def usage_about(fields: Fields, *, completion: int = 0) -> Usage:
+    """The usage of a call whose provider told none, and said about so many tokens; marked as estimated."""
+    prompt = about(fields) if "messages" in fields else estimate([_encode(fields.get("input")).decode()]).tokens
+    return Usage(prompt, completion, prompt + completion, estimated=True)
 
 
 class _Sheet:

@@ -4,19 +4,17 @@ Shares are 0 to 1, money USD, times seconds. docs/evaluation.md explains each me
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.confidence.interval import wrong_hit_interval
+from sentinel_gateway.core.pricing import FALLBACK, NANO_PER_USD, Unpriced, cost
 from sentinel_gateway.evaluation.rehearsal import Match, Step
-from sentinel_gateway.pipeline.spending import UNKNOWN
+from sentinel_gateway.ports import Prices
 
-Price = Callable[[str, int, int], Decimal | None]
-"""Of a target, prompt tokens and completion tokens, in USD; None where it is unknown."""
 FIRST_TOKEN: Final = 0.5
 TOKENS_A_SECOND: Final = 50
 """What an answer is taken to need where the log does not say it."""
@@ -84,14 +82,14 @@ class Account(msgspec.Struct, kw_only=True):
 
 
 class Ledger:
-    """Adds up steps as they come. `price` is asked once for each target."""
+    """Adds up steps as they come."""
 
-    def __init__(self, price: Price) -> None:
-        self._price = price
-        self._rates: dict[str, tuple[Decimal, Decimal] | None] = {}
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
         self._misses: Counter[str] = Counter()
         self._bound: Counter[str] = Counter()
-        self._usd = {"exact": Decimal(0), "semantic": Decimal(0), "all": Decimal(0)}
+        self._spent = {"exact": 0, "semantic": 0, "all": 0}
+        """In nano-USD."""
         self.account = Account()
         self.matches: list[Match] = []
         self.gaps: list[tuple[float, bool]] = []
@@ -108,15 +106,15 @@ class Ledger:
         account.stale += step.stale
         account.compared += step.decided
         self._date(step)
-        cost, seconds = self._cost(step), self._seconds(step)
-        self._usd["all"] += cost
+        spent, seconds = self._cost(step), self._seconds(step)
+        self._spent["all"] += spent
         account.spent_seconds += seconds
         saved = {"exact": account.exact, "semantic": account.semantic}.get(step.outcome)
         if saved is not None:
             saved.hits += 1
             saved.seconds += seconds
             saved.tokens += step.usage.total_tokens
-            self._usd[step.outcome] += cost
+            self._spent[step.outcome] += spent
         else:
             self._misses[step.reason or "no-semantic-tier"] += 1
         if step.bound:
@@ -130,9 +128,9 @@ class Ledger:
         """All of it."""
         account = self.account
         account.misses, account.bound = dict(self._misses.most_common()), dict(self._bound.most_common())
-        account.spent_usd = float(self._usd["all"])
-        for saved, usd in ((account.exact, self._usd["exact"]), (account.semantic, self._usd["semantic"])):
-            saved.usd = float(usd)
+        account.spent_usd = self._spent["all"] / NANO_PER_USD
+        for saved, spared in ((account.exact, self._spent["exact"]), (account.semantic, self._spent["semantic"])):
+            saved.usd = spared / NANO_PER_USD
             saved.hit_rate = saved.hits / max(account.requests, 1)
         return account
 
@@ -144,23 +142,15 @@ class Ledger:
         account.first = at if account.first is None else min(account.first, at)
         account.last = at if account.last is None else max(account.last, at)
 
-    def _cost(self, step: Step) -> Decimal:
+    def _cost(self, step: Step) -> int:
         logged, usage = step.logged, step.usage
         if logged.failed:
-            return Decimal(0)
+            return 0
         self.account.estimated.answers += logged.answer is None
         self.account.estimated.usage += logged.answer is None or logged.answer.usage is None
-        rate = self._rate(step.target)
-        if rate is None:
-            self.account.estimated.prices += 1
-            rate = self._rate(UNKNOWN)
-        return Decimal(0) if rate is None else rate[0] * usage.prompt_tokens + rate[1] * usage.completion_tokens
-
-    def _rate(self, target: str) -> tuple[Decimal, Decimal] | None:
-        if target not in self._rates:
-            prompt, completion = self._price(target, 1, 0), self._price(target, 0, 1)
-            self._rates[target] = None if prompt is None or completion is None else (prompt, completion)
-        return self._rates[target]
+        price = self._prices(step.target)
+        self.account.estimated.prices += isinstance(price, Unpriced) or price.estimated
+        return cost(FALLBACK if isinstance(price, Unpriced) else price, usage)
 
     def _seconds(self, step: Step) -> float:
         if step.logged.seconds is not None:

@@ -1,10 +1,12 @@
 """`sentinel replay` without its command line: a log of traffic in, an account and advice out."""
 
+import time
 from contextlib import AsyncExitStack
 from typing import Final
 
 import msgspec
 
+from sentinel_gateway import rules
 from sentinel_gateway.adapters import Unheard, open_counter
 from sentinel_gateway.evaluation.account import Account, AtThreshold, Ledger, suspicious, thresholds
 from sentinel_gateway.evaluation.advice import Suggestion, advise
@@ -14,7 +16,7 @@ from sentinel_gateway.evaluation.rows import Bad, BadLines, Lines, Unusable, ope
 from sentinel_gateway.evaluation.stand_ins import Routes, Usages
 from sentinel_gateway.evaluation.traffic import read_log
 from sentinel_gateway.evaluation.trials import Tick
-from sentinel_gateway.providers.prices import price_of
+from sentinel_gateway.providers.prices import PriceBook
 from sentinel_gateway.settings.model import Settings
 
 MOST_REQUESTS: Final = 200_000
@@ -43,11 +45,13 @@ async def replay_log(file: str, settings: Settings, tick: Tick, *, limit: int | 
         closing.push_async_callback(counter.close)
         embedder = await closing.enter_async_context(open_model())
         offline = await closing.enter_async_context(open_offline(settings, embedder))
-        routes = await Routes.of(settings)
+        prices = PriceBook(time.time, Unheard().note)
+        await prices.use(rules.price_rules(settings))
+        routes = await Routes.of(settings, prices)
         rehearsal = Rehearsal(offline, routes, Usages(counter, media_tokens=settings.tokens.media))
         lines = closing.enter_context(open_lines(file))
         most = MOST_REQUESTS if limit is None else min(limit, MOST_REQUESTS)
-        ledger, bad = Ledger(price_of), BadLines()
+        ledger, bad = Ledger(prices), BadLines()
         whole = await _take_all(rehearsal, ledger, bad, lines, most=most, tick=tick)
         if not ledger.account.requests:
             raise Unusable(f"{file} has no request in it{bad.first()}: each line must be the JSON body of an OpenAI chat request")

@@ -11,11 +11,11 @@ from sentinel_gateway.core.chat import Answer, ChatRequest, Usage
 from sentinel_gateway.core.routing import Directory, NoRoute, Route, Target, resolve
 from sentinel_gateway.core.tokens import countable
 from sentinel_gateway.errors import UpstreamRefused
-from sentinel_gateway.ports import ChunkStream, Completion, TokenCounter, UpstreamCall
+from sentinel_gateway.ports import ChunkStream, Completion, Prices, TokenCounter, UpstreamCall
 from sentinel_gateway.providers.catalogue import SHELVES, Catalogue
 from sentinel_gateway.providers.demo import MODELS as DEMO_MODELS
 from sentinel_gateway.providers.demo import NAME as DEMO
-from sentinel_gateway.providers.prices import price_of
+from sentinel_gateway.providers.prices import listed
 from sentinel_gateway.settings.model import Settings
 
 FIRST_GUESS: Final = "openai"
@@ -52,8 +52,8 @@ class Recorded:
 class Routes:
     """Who answers a model of the log: as the configuration says, else whoever's prices list it."""
 
-    def __init__(self, settings: Settings, names: Mapping[str, frozenset[str]]) -> None:
-        self._aliases = dict(rules.routes(settings, price_of))
+    def __init__(self, settings: Settings, prices: Prices, names: Mapping[str, frozenset[str]]) -> None:
+        self._aliases = dict(rules.routes(settings, prices))
         self._names = names
         self.guessed: set[str] = set()
         """Models that the configuration has no way for."""
@@ -62,13 +62,15 @@ class Routes:
         return f"<Routes {', '.join(self._names)}, {len(self.guessed)} guessed>"
 
     @classmethod
-    async def of(cls, settings: Settings) -> "Routes":
+    async def of(cls, settings: Settings, prices: Prices) -> "Routes":
         """By the price library, which works offline; no provider is asked."""
         enabled = {name: provider for name, provider in settings.providers.items() if provider.enabled and name != DEMO}
         listed = {name: frozenset(provider.models) for name, provider in enabled.items() if provider.models}
         catalogue = Catalogue([Recorded(name) for name in enabled], listed=listed, events=Unheard())
         await catalogue.load()
-        return cls(settings, {name: catalogue.names(name) for name in enabled} | ({DEMO: DEMO_MODELS} if settings.demo else {}))
+        return cls(
+            settings, prices, {name: catalogue.names(name) for name in enabled} | ({DEMO: DEMO_MODELS} if settings.demo else {})
+        )
 
     def directory(self) -> Directory:
         """What can be routed to."""
@@ -85,7 +87,7 @@ def _guess(model: str) -> Target:
     provider, slash, rest = model.partition("/")
     if slash and provider in SHELVES:
         return Target(provider, rest)
-    owner = next((name for name in (FIRST_GUESS, *SHELVES) if price_of(f"{name}/{model}", 1, 1) is not None), UNKNOWN)
+    owner = next((name for name in (FIRST_GUESS, *SHELVES) if listed(name, model) is not None), UNKNOWN)
     return Target(owner, model)
 
 

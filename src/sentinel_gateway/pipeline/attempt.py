@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from sentinel_gateway.core.chat import Usage
+from sentinel_gateway.core.pricing import Price, Pricing, basis, cost
 from sentinel_gateway.core.record import Attempt, Ending
 from sentinel_gateway.errors import (
     UpstreamError,
@@ -28,14 +29,22 @@ ENDINGS: Final[Mapping[type[UpstreamError], Ending]] = {
 
 
 class Try:
-    """An attempt under way. It ends once: `answered`, `failed`, or `left` by all who waited."""
+    """An attempt under way. It ends once: `answered`, `failed`, or `left` by all who waited.
 
-    __slots__ = ("_attempt", "_circuits", "_generation", "_standing")
+    Its journey is told what it has used, and what that costs by `price`.
+    """
 
-    def __init__(self, circuits: Circuits, journey: Journey, now: float, *, again: bool, stream: bool) -> None:
+    __slots__ = ("_attempt", "_circuits", "_generation", "_journey", "_price", "_standing", "_usage")
+
+    def __init__(self, circuits: Circuits, journey: Journey, price: Pricing, now: float, *, again: bool, stream: bool) -> None:
         target = journey.target
         self._circuits = circuits
-        self._attempt = Attempt(journey.sentinel_id, target, journey.attempts, now, stream)
+        self._journey = journey
+        self._price = price
+        self._usage: Usage | None = None
+        self._attempt = Attempt(
+            journey.sentinel_id, target, journey.attempts, now, stream, model=journey.model, route=journey.route
+        )
         self._standing = standing = circuits.standings.find(target)
         self._generation = 0 if standing is None else standing.enter(now, stream=stream, again=again)
 
@@ -48,7 +57,7 @@ class Try:
 
     def spent(self, usage: Usage) -> None:
         """So much was generated, whatever comes of it."""
-        self._attempt.prompt_tokens, self._attempt.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        self._usage = usage
 
     def answered(self, usage: Usage | None) -> None:
         """All of the answer is here."""
@@ -77,7 +86,7 @@ class Try:
 
     def left(self, usage: Usage | None = None) -> None:
         """Nobody waits for it any more: that says nothing of the target. `usage`: where nothing was `spent` that is known."""
-        self._end(None if self._attempt.completion_tokens else usage)
+        self._end(usage if self._usage is None else None)
         if self._standing is not None:
             self._standing.circuit.left(self._generation, self._attempt.at)
 
@@ -91,11 +100,28 @@ class Try:
         now = world.clock()
         attempt.seconds = now - attempt.at
         if usage is not None:
-            self.spent(usage)
+            self._usage = usage
+        if self._usage is not None:
+            self._bill(self._usage)
         if self._standing is not None:
             self._standing.leave()
         world.events.attempted(attempt)
         return now
+
+    def _bill(self, usage: Usage) -> None:
+        attempt, journey, price = self._attempt, self._journey, self._price
+        attempt.prompt_tokens, attempt.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        attempt.cost = cost(price, usage)
+        journey.cost += attempt.cost
+        if attempt.ending == "answered":
+            journey.paid = attempt
+        if attempt.ending != "lost":
+            journey.prompt_tokens += attempt.prompt_tokens  # beside those of what broke off before
+            journey.completion_tokens += attempt.completion_tokens
+        attempt.basis = basis(price, usage)
+        if attempt.basis != "price":
+            journey.basis = attempt.basis
+        attempt.priced_as_of = price.as_of if isinstance(price, Price) else ""
 
 
 class HedgedTry(Try):
@@ -107,7 +133,7 @@ class HedgedTry(Try):
         self, circuits: Circuits, journey: Journey, now: float, *, again: bool, stream: bool, spending: Spending
     ) -> None:
         circuits.standings.of(journey.target)
-        super().__init__(circuits, journey, now, again=again, stream=stream)
+        super().__init__(circuits, journey, spending.prices(journey.target), now, again=again, stream=stream)
         self._spending = spending
 
     def beside(self) -> "HedgedTry":
@@ -122,5 +148,5 @@ class HedgedTry(Try):
                 attempt.first_token_seconds or attempt.seconds, stream=attempt.stream
             )
         extra = attempt.ending == "lost"
-        self._spending.note(attempt.target, attempt.prompt_tokens, attempt.completion_tokens, extra=extra)
+        self._spending.note(attempt.target, Usage(attempt.prompt_tokens, attempt.completion_tokens), extra=extra)
         return now

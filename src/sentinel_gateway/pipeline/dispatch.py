@@ -12,16 +12,25 @@ from msgspec.structs import replace
 
 from sentinel_gateway.core.chat import Chunk, Usage
 from sentinel_gateway.core.choosing import choose, unable
+from sentinel_gateway.core.pricing import FREE, Pricing, Unpriced
 from sentinel_gateway.core.retrying import Ask, Course, Pause, RetryRules
 from sentinel_gateway.core.routing import Hedge, Target
-from sentinel_gateway.core.tokens import about
+from sentinel_gateway.core.tokens import usage_about
 from sentinel_gateway.errors import InvalidField, UpstreamBroken, UpstreamError
 from sentinel_gateway.pipeline.attempt import Try
 from sentinel_gateway.pipeline.circuits import Circuits
-from sentinel_gateway.pipeline.hedging import Accounts, Bet, Race
+from sentinel_gateway.pipeline.hedging import Accounts, Bet, Race, told_or_about
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
-from sentinel_gateway.ports import ChunkStream, Completion, Embedded, EmbeddingProvider, NotCarried, Provider, UpstreamCall
+from sentinel_gateway.ports import (
+    ChunkStream,
+    Completion,
+    Embedded,
+    EmbeddingProvider,
+    NotCarried,
+    Provider,
+    UpstreamCall,
+)
 
 Answered = TypeVar("Answered")
 Raced = TypeVar("Raced", Completion, "OpenStream")
@@ -72,13 +81,6 @@ class OpenStream:
         await self._closing.aclose()
 
 
-def _unheard(plan: Plan) -> Usage:
-    """What a call has cost, about, of whose answer nothing was heard: a provider that was asked bills what it has read."""
-    fields = plan.request.fields
-    asked = about(fields) if "messages" in fields else 0
-    return Usage(asked, 0, asked)
-
-
 def _hedge(plan: Plan) -> Hedge | None:
     conduct = plan.route.conduct
     return None if conduct is None else conduct.hedge
@@ -86,6 +88,11 @@ def _hedge(plan: Plan) -> Hedge | None:
 
 async def _ready(chunks: list[Chunk]) -> list[Chunk]:
     return chunks
+
+
+def free(_: str) -> Pricing:
+    """Nothing is counted."""
+    return FREE
 
 
 class Dispatch:
@@ -97,7 +104,8 @@ class Dispatch:
         self._providers = providers
         self._circuits = circuits
         self._rules = rules
-        self._accounts = accounts or Accounts(lambda *_: None, circuits.world.clock)
+        self._accounts = accounts or Accounts(free, circuits.world.clock)
+        self._prices = self._accounts.prices
         self._world = circuits.world
 
     def complete(self, plan: Plan, journey: Journey) -> Awaitable[Completion]:
@@ -138,7 +146,7 @@ class Dispatch:
                     continue
                 journey.target = step.name
                 journey.attempts += 1
-                one = Try(self._circuits, journey, now, again=step.again, stream=stream)
+                one = Try(self._circuits, journey, self._prices(step.name), now, again=step.again, stream=stream)
                 try:
                     answered = await asking(one)
                 except UpstreamError as error:
@@ -146,13 +154,14 @@ class Dispatch:
                     now = one.failed(error)
                     course.failed(target, error, now)
                 except BaseException:
-                    one.left(_unheard(plan))
+                    one.left(usage_about(plan.request.fields))
                     raise
                 else:
                     if isinstance(answered, Completion):
-                        one.answered(answered.answer.usage)
+                        one.answered(told_or_about(answered, plan.request))
                     elif isinstance(answered, Embedded):
-                        one.answered(None if answered.tokens is None else Usage(answered.tokens, 0, answered.tokens))
+                        tokens = answered.tokens
+                        one.answered(usage_about(plan.request.fields) if tokens is None else Usage(tokens, 0, tokens))
                     return answered
             raise failure or course.why(now)
         finally:
@@ -172,6 +181,7 @@ class Dispatch:
         self, attempt: Attempt[Answered], plan: Plan, journey: Journey, step: Ask, now: float
     ) -> Callable[[Try], Awaitable[Answered]]:
         """One call, in its provider's words; raises `NotCarried`."""
+        _check(self._prices(step.name))
         request, target, conduct = plan.request, step.target, plan.route.conduct
         call = UpstreamCall(request.fields, target.model, journey.sentinel_id, request.dialect, request.native)
         if conduct is not None:
@@ -224,3 +234,11 @@ class Dispatch:
                 raise UpstreamBroken(f"{target.provider} closed the stream before its first word.", failure="io_error") from None
             one.began()
             return OpenStream(stream, first, batches, closing.pop_all(), one)
+
+
+def _check(price: Pricing) -> None:
+    """Raises `NotCarried` where what has no price is not to be asked."""
+    if isinstance(price, Unpriced) and price.refused:
+        fix = "name another model, or have the operator set its price under prices.models"
+        sentence = f"No price is known for '{price.target[:200]}', and this gateway asks no model without one: {fix}."
+        raise NotCarried(sentence, param="model")

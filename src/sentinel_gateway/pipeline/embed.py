@@ -102,6 +102,7 @@ class Embedding:
         if miss is None and oldest is not None:
             told(oldest, journey)
             journey.prompt_tokens = answer.tokens
+        journey.saved = sum(hit.entry.cost for hit in hits.values())
         return answer
 
     async def _in_words(self, plan: Plan) -> Plan:
@@ -204,7 +205,6 @@ class Embedding:
         except Exception:  # a fault of ours as well: nothing came of what was reserved
             await _book(journey, 0)
             raise
-        journey.prompt_tokens = answered.tokens or 0
         found = vectors_of(list(items), list(items.values()), answered.vectors, journey.prompt_tokens)
         self._settlement.embedded(plan, journey, found)
         await _book(journey, answered.tokens)
@@ -234,6 +234,7 @@ class _Call:
         journey.upstream_started, journey.upstream_ended = own.upstream_started, own.upstream_ended
         if journey.outcome != "coalesced":
             journey.prompt_tokens, journey.attempts = own.prompt_tokens, own.attempts
+            journey.cost, journey.basis = own.cost, own.basis
 
     def leave(self) -> None:
         """One waits no more; when the last one leaves, the upstream call is closed."""

@@ -228,7 +228,7 @@ class Evidence:
         self._compare(decision, ask)
 
     def _note(self, target: str, usage: Usage, *, evidence: bool) -> None:
-        self.spending.note(target, usage.prompt_tokens, usage.completion_tokens, extra=evidence)
+        self.spending.note(target, usage, extra=evidence)
 
     # --- beside the path ---
 
@@ -352,7 +352,6 @@ class Evidence:
         if self._comparing is not None:
             self._comparing.cancel()
             await asyncio.gather(self._comparing, return_exceptions=True)
-        await self.spending.close()
         await self.calibration.close()
         await self.log.close()
 

@@ -71,7 +71,7 @@ class Flight:
         self._wake()
 
     def tell(self, journey: Journey) -> None:
-        """Write down for one passenger how it went so far. The tokens are the leader's."""
+        """Write down for one passenger how it went so far. The tokens and their cost are the leader's."""
         own = self.journey
         journey.target, journey.kept = own.target, own.kept
         journey.upstream_started, journey.upstream_ended = own.upstream_started, own.upstream_ended
@@ -79,6 +79,7 @@ class Flight:
             journey.outcome = own.outcome
         if journey.outcome != "coalesced":
             journey.prompt_tokens, journey.completion_tokens = own.prompt_tokens, own.completion_tokens
+            journey.cost, journey.basis = own.cost, own.basis
             journey.attempts = own.attempts
 
     def _end(self) -> None:

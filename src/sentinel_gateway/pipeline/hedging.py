@@ -11,17 +11,17 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from sentinel_gateway.core.chat import Usage
+from sentinel_gateway.core.chat import ChatRequest, Usage
 from sentinel_gateway.core.retrying import Ask, Course, Pause
 from sentinel_gateway.core.routing import Hedge
-from sentinel_gateway.core.tokens import about
+from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, about, usage_about
 from sentinel_gateway.errors import UpstreamError
 from sentinel_gateway.pipeline.attempt import HedgedTry, Try
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
-from sentinel_gateway.pipeline.spending import Price, Spending
-from sentinel_gateway.ports import Clock, Completion, NotCarried
+from sentinel_gateway.pipeline.spending import Spending
+from sentinel_gateway.ports import Clock, Completion, NotCarried, Prices
 
 
 class Closeable(Protocol):
@@ -36,10 +36,10 @@ Prepare = Callable[[Ask, float], Callable[[Try], Awaitable[Answered]]]
 
 
 class Accounts:
-    """What each route that hedges has cost today, and what of it was extra. To be closed."""
+    """What each route that hedges has cost today, and what of it was extra; `prices` are those that all calls are counted by."""
 
-    def __init__(self, price: Price, clock: Clock) -> None:
-        self._price = price
+    def __init__(self, prices: Prices, clock: Clock) -> None:
+        self.prices = prices
         self._clock = clock
         self._by_model: dict[str, Spending] = {}
 
@@ -50,40 +50,32 @@ class Accounts:
         """That of a public name, of whose cost `share` may be extra."""
         spending = self._by_model.get(model)
         if spending is None:
-            spending = self._by_model[model] = Spending(self._price, self._clock)
+            spending = self._by_model[model] = Spending(self.prices, self._clock)
         spending.limit(share)
         return spending
-
-    async def close(self) -> None:
-        """Wait for what is being looked up."""
-        for spending in self._by_model.values():
-            await spending.close()
 
 
 class Bet:
     """What asking twice may cost one request. `spending` is its route's."""
 
     def __init__(self, plan: Plan, hedge: Hedge, spending: Spending) -> None:
-        self._request = plan.request
+        self.request = plan.request
         self._names = plan.route.names
         self.after = hedge.after
         self.spending = spending
-        spending.knows(frozenset(self._names))  # before it is asked what they cost
 
     def __repr__(self) -> str:
         return f"<Bet after {self.after or 'p95'}>"
 
     def allowed(self, *, stream: bool) -> bool:
         """May a call to any of the targets be lost? Of whole answers as much output is counted as is asked for."""
-        output = 0 if stream else self._request.choices * (self._request.token_limit or 0)
-        asked = about(self._request.fields)
+        output = 0 if stream else self.request.choices * (self.request.token_limit or 0)
+        asked = about(self.request.fields)
         return all(self.spending.allows(name, asked, output) for name in self._names)
 
     def lost(self, winner: Usage | None) -> Usage:
         """What a call is taken to have cost that lost: its input, and of a whole answer as much output as the other had."""
-        output = 0 if winner is None else winner.completion_tokens
-        asked = about(self._request.fields)
-        return Usage(asked, output, asked + output)
+        return usage_about(self.request.fields, completion=0 if winner is None else winner.completion_tokens)
 
 
 class Runner(msgspec.Struct, Generic[Answered], eq=False):
@@ -200,7 +192,7 @@ class Race(Generic[Answered]):
         async with AsyncExitStack() as closing:
             if isinstance(answered, Completion):
                 usage = answered.answer.usage
-                winner.one.answered(usage)
+                winner.one.answered(told_or_about(answered, self._bet.request))
             else:  # nobody else would, if the caller leaves now
                 closing.callback(winner.one.left)
                 closing.push_async_callback(answered.close)
@@ -237,3 +229,8 @@ async def _end(runner: Runner[Answered]) -> UpstreamError | None:
     elif not isinstance(error, UpstreamError):
         raise error
     return error
+
+
+def told_or_about(completion: Completion, request: ChatRequest) -> Usage:
+    """The usage of a whole answer: as its provider tells it, else about as much as was asked and said."""
+    return completion.answer.usage or usage_about(request.fields, completion=len(completion.raw) // BYTES_PER_TOKEN)

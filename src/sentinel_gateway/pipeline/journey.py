@@ -10,7 +10,7 @@ from sentinel_gateway.core.evidence import Study, Trial, Weighed, realm
 from sentinel_gateway.core.explanation import Explanation
 from sentinel_gateway.core.identity import Question, Unfit
 from sentinel_gateway.core.matching import Neighbour
-from sentinel_gateway.core.record import Record
+from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.pipeline.limiting import Grant
 
 
@@ -47,6 +47,8 @@ class Journey(Record, kw_only=True):
     """What stood near the question, if the caller wants to be told and anything was compared."""
     miss: Miss | None = None
     kept: Store | NotStorable | None = None
+    paid: Attempt | None = None
+    """The call of a provider that was counted last: what the answer itself has cost."""
     lost: int = 0
     """Tokens of streams that were withheld and broke off (`recovery.py`): what was spent beside the answer."""
     epoch: int = 0

@@ -80,12 +80,12 @@ class ModelJudge:
         length = sum(len(text[:SHOWN]) for text in (case.question, case.fresh, case.stored))
         if not self._spending.allows(str(route.targets[0]), BRIEF_TOKENS + length // 4, REPLY_TOKENS):
             return None
-        journey = Journey(route=ROUTE, method="", request_id="", sentinel_id="", at=self._clock())
+        journey = Journey(route=ROUTE, method="", request_id="", sentinel_id="", at=self._clock(), model=self._model)
         fields = brief(case, self._model)
         try:
             completion = await self._dispatch.complete(Plan(ChatRequest(fields, self._model), route, ""), journey)
         except UpstreamError:
             return None
         if (usage := completion.answer.usage) is not None:
-            self._spending.note(journey.target, usage.prompt_tokens, usage.completion_tokens, extra=True)
+            self._spending.note(journey.target, usage, extra=True)
         return verdict(completion.answer)

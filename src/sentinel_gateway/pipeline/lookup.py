@@ -55,5 +55,6 @@ def told(hit: Hit, journey: Journey) -> Hit:
     journey.outcome = "exact" if hit.similarity is None else "semantic"
     journey.tier, journey.target = hit.tier, entry.model
     journey.prompt_tokens, journey.completion_tokens = entry.prompt_tokens, entry.completion_tokens
+    journey.saved, journey.basis = entry.cost, entry.basis
     journey.miss = None
     return hit

@@ -22,9 +22,7 @@ async def withhold(make: Callable[[OpenStream], Relay], journey: Journey, opened
     try:
         await relay.withhold(WITHHELD_BYTES)
     except BaseException as exc:  # who leaves pays as well
-        spent = relay.spent
-        journey.prompt_tokens += spent.prompt_tokens
-        journey.completion_tokens += spent.completion_tokens
+        spent = relay.usage
         # Who leaves leaves behind what was reserved, and that is the input.
         journey.lost += spent.total_tokens if isinstance(exc, Exception) else spent.completion_tokens
         await opened.give_up(spent)

@@ -6,11 +6,12 @@ A stream owns its release: however it ends - done, cut, the caller gone - `close
 from collections.abc import Awaitable, Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from sentinel_gateway.core.caching import NotStorable
 from sentinel_gateway.core.chat import Answer, ChatRequest, Chunk, Usage
 from sentinel_gateway.core.streaming import Fold
-from sentinel_gateway.core.tokens import about
+from sentinel_gateway.core.tokens import usage_about
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline.dispatch import OpenStream
 
@@ -36,7 +37,6 @@ class Relay:
         self, opened: OpenStream, request: ChatRequest, *, max_bytes: int, settle: Callable[["Relay"], None], asked: int = 0
     ) -> None:
         self._opened = opened
-        self._at_end = False
         self._settled = False
         self._request = request
         self._asked = asked
@@ -77,7 +77,6 @@ class Relay:
         self._settle()
 
     def _prove(self) -> None:
-        self._at_end = True
         if not self._opened.finished and not self.fold.finished:
             raise UpstreamBroken("The provider's stream was cut before its end: what came is incomplete.", failure="io_error")
 
@@ -101,17 +100,13 @@ class Relay:
         return Batch(everything, without_usage, size)
 
     @property
-    def usage(self) -> Usage | None:
-        """As the provider told it; of a stream that was not read to its end what it has cost so far: it is billed."""
-        return self.fold.usage if self._whole and self._at_end else self.spent
-
-    @property
-    def spent(self) -> Usage:
-        """What it has cost so far, as the provider told it; else about what was asked and heard."""
-        if self.fold.usage is not None:
-            return self.fold.usage
-        asked = self._asked or about(self._request.fields)
-        return Usage(asked, self.heard, asked + self.heard)
+    def usage(self) -> Usage:
+        """What it has cost so far, as the provider told it; else about what was asked and heard: it is billed."""
+        told = self.fold.usage
+        if told is not None:
+            return told
+        usage = usage_about(self._request.fields, completion=self.heard)
+        return replace(usage, prompt_tokens=self._asked, total_tokens=self._asked + self.heard) if self._asked else usage
 
     @property
     def _whole(self) -> bool:

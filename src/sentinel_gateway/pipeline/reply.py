@@ -7,6 +7,7 @@ import msgspec
 from sentinel_gateway.core.caching import Hit
 from sentinel_gateway.core.idempotency import Answered
 from sentinel_gateway.pipeline.flight import Flight
+from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import Completion
 
@@ -34,6 +35,11 @@ class Live(msgspec.Struct, frozen=True):
     def payloads(self) -> AsyncGenerator[list[bytes]]:
         """The stream as this caller asked for it."""
         return self.flight.payloads(usage=self.plan.request.include_usage)
+
+    def paid_by(self, journey: Journey) -> Journey:
+        """The caller's journey, told what the stream has come to so far."""
+        self.flight.tell(journey)
+        return journey
 
 
 class Repeated(msgspec.Struct, frozen=True):

@@ -1,10 +1,10 @@
-"""What becomes of a provider's answer: its tokens are counted, and it is kept if it may be. Once an answer."""
+"""What becomes of a provider's answer: it is kept if it may be, with what it has cost. Once an answer."""
 
 from collections.abc import Callable, Mapping
 
 from sentinel_gateway.core.caching import Entry, NotStorable, Store, TtlRules, lifetime, refusal, storable
 from sentinel_gateway.core.chat import Answer, Usage
-from sentinel_gateway.core.embeddings import Vector
+from sentinel_gateway.core.embeddings import Vector, shares_of
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.matching import serves_rewordings
 from sentinel_gateway.core.streaming import stored_body
@@ -16,7 +16,7 @@ from sentinel_gateway.ports import Clock
 
 
 class Settlement:
-    """Counts and keeps answers. `max_bytes` is the longest that is remembered, `chance` gives 0..1; `evidence` hears of each."""
+    """Keeps answers. `max_bytes` is the longest that is remembered, `chance` gives 0..1; `evidence` hears of each."""
 
     def __init__(
         self,
@@ -36,10 +36,7 @@ class Settlement:
         self._evidence = evidence
 
     def answered(self, plan: Plan, journey: Journey, answer: Answer | NotStorable, usage: Usage | None) -> None:
-        """Count the tokens and keep the answer if it may be kept; a stream may have shown already that it may not."""
-        if usage is not None:
-            journey.prompt_tokens += usage.prompt_tokens  # beside what was lost before
-            journey.completion_tokens += usage.completion_tokens
+        """Keep the answer if it may be kept; a stream may have shown already that it may not."""
         if self._evidence is not None:
             self._evidence.answered(journey, answer, usage)
         journey.kept = answer if isinstance(answer, NotStorable) else self._keep(plan, journey, answer)
@@ -54,10 +51,11 @@ class Settlement:
 
     def embedded(self, plan: Plan, journey: Journey, vectors: Mapping[str, Vector]) -> None:
         """Keep the vectors of a request's items, by their keys, if they may be kept; what is told of all is told of the last."""
-        for key, vector in vectors.items():
+        parts = shares_of(journey.cost, [vector.tokens for vector in vectors.values()])
+        for (key, vector), part in zip(vectors.items(), parts, strict=True):
             ttl = lifetime(plan.request, journey.wish, self._rules, jitter=self._chance())
             unwanted = refusal(journey.wish, ttl=ttl)
-            journey.kept = unwanted or self._offer(self._vector_entry(key, vector, journey, ttl), journey, ttl)
+            journey.kept = unwanted or self._offer(self._vector_entry(key, vector, part, journey, ttl), journey, ttl)
 
     def _offer(self, entry: Entry, journey: Journey, ttl: float) -> Store | NotStorable:
         if len(entry.body) > self.max_bytes:
@@ -67,7 +65,7 @@ class Settlement:
         tiers = self._tiers.keep(entry)
         return Store(ttl, tiers) if tiers else NotStorable("not-taken")
 
-    def _vector_entry(self, key: str, vector: Vector, journey: Journey, ttl: float) -> Entry:
+    def _vector_entry(self, key: str, vector: Vector, cost: int, journey: Journey, ttl: float) -> Entry:
         now = self._clock()
         return Entry(
             key=key,
@@ -76,6 +74,8 @@ class Settlement:
             created=now,
             expires=now + ttl,
             prompt_tokens=vector.tokens,
+            cost=cost,
+            basis=journey.basis,
             tenant=journey.caller.space,
             namespace=journey.wish.namespace,
             writer=journey.writer,
@@ -84,7 +84,7 @@ class Settlement:
 
     def _entry(self, plan: Plan, journey: Journey, answer: Answer, ttl: float) -> Entry:
         now = self._clock()
-        usage, asked = answer.usage, journey.question
+        asked, paid = journey.question, journey.paid
         reworded = asked if isinstance(asked, Question) and serves_rewordings(answer) else None
         return Entry(
             key=plan.key,
@@ -92,8 +92,10 @@ class Settlement:
             model=journey.target,
             created=now,
             expires=now + ttl,
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            completion_tokens=usage.completion_tokens if usage else 0,
+            prompt_tokens=paid.prompt_tokens if paid else 0,
+            completion_tokens=paid.completion_tokens if paid else 0,
+            cost=paid.cost if paid else 0,
+            basis=paid.basis if paid else "unknown",
             tenant=journey.caller.space,
             namespace=journey.wish.namespace,
             writer=journey.writer,

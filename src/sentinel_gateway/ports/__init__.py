@@ -14,7 +14,7 @@ from sentinel_gateway.ports.upstream import (
     UpstreamCall,
     refuse_unsaid,
 )
-from sentinel_gateway.ports.world import Clock, ConnectionWatch, Events, World
+from sentinel_gateway.ports.world import Clock, ConnectionWatch, Events, Prices, World
 
 __all__ = [
     "CLAIM_SECONDS",
@@ -41,6 +41,7 @@ __all__ = [
     "Mark",
     "NearStore",
     "NotCarried",
+    "Prices",
     "Provider",
     "ReplyStore",
     "ScopeView",

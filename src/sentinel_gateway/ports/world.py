@@ -5,7 +5,11 @@ from typing import Protocol
 
 import msgspec
 
+from sentinel_gateway.core.pricing import Pricing
 from sentinel_gateway.core.record import Attempt, Record
+
+Prices = Callable[[str], Pricing]
+"""What a target (`provider/model`) takes now. Never blocks, never raises."""
 
 
 class Clock(Protocol):

@@ -79,13 +79,14 @@ def read_tokens(usage: Any) -> Tokens:
     """Anthropic counts what its prompt cache read and wrote apart from the input; OpenAI counts it in."""
     told = usage if isinstance(usage, dict) else {}
     read, written = count(told.get("cache_read_input_tokens")), count(told.get("cache_creation_input_tokens"))
-    details = told.get("output_tokens_details")
+    details, creation = told.get("output_tokens_details"), told.get("cache_creation")
     return Tokens(
         prompt=count(told.get("input_tokens")) + read + written,
         completion=count(told.get("output_tokens")),
         read=read,
         written=written,
         reasoning=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
+        written_1h=count(creation.get("ephemeral_1h_input_tokens")) if isinstance(creation, dict) else 0,
     )
 
 

@@ -24,22 +24,27 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """What was used. `read` and `written` count those of `prompt` that a provider's prompt cache had, and took in."""
+    """What was used. `read` and `written` count those of `prompt` that a provider's prompt cache had, and took in.
+
+    `written_1h` are those of the latter that it keeps for an hour, at a price of their own.
+    """
 
     prompt: int = 0
     completion: int = 0
     read: int = 0
     written: int = 0
     reasoning: int = 0
+    written_1h: int = 0
 
     @property
     def fields(self) -> Fields:
         """OpenAI's `usage`."""
+        longer = {"cache_write_1h_tokens": self.written_1h} if self.written_1h else {}
         return {
             "prompt_tokens": self.prompt,
             "completion_tokens": self.completion,
             "total_tokens": self.prompt + self.completion,
-            "prompt_tokens_details": {"cached_tokens": self.read, "cache_write_tokens": self.written},
+            "prompt_tokens_details": {"cached_tokens": self.read, "cache_write_tokens": self.written, **longer},
             "completion_tokens_details": {"reasoning_tokens": self.reasoning},
         }
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from sentinel_gateway import __version__
 from sentinel_gateway.settings.network import check_base_url, check_qdrant, is_loopback
 from sentinel_gateway.settings.presets import PRESETS, Dialect
+from sentinel_gateway.settings.prices import Prices
 from sentinel_gateway.settings.redis_url import check_redis
 from sentinel_gateway.settings.room import GIB, MIB, Count, Key, Lifetime, Room, Seconds, Share, Size, Texts, Treatment
 from sentinel_gateway.settings.targets import Limits, ModelSettings, Routing
@@ -311,6 +312,7 @@ class Settings(Room):
     keys: Keys = Field(default=Keys(), description="Client keys.")
     limits: Limits = Field(default=Limits(), description="What each key may use that has no limits of its own.")
     tokens: Tokens = Field(default=Tokens(), description="How tokens are estimated.")
+    prices: Prices = Field(default=Prices(), description="What models take.")
     tenants: dict[TenantName, Tenant] = Field(default={}, description="Tenants by name: who shares limits, and perhaps a cache.")
     redis: Redis = Field(default=Redis(), description="What several nodes share.")
     qdrant: Qdrant = Field(default=Qdrant(), description="Questions of several nodes.")

@@ -1,6 +1,7 @@
 """Attempts and circuits as Prometheus reads them. Providers are named by the configuration; beyond a number they are `other`."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Final
@@ -9,6 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from sentinel_gateway.core.circuit import State
+from sentinel_gateway.core.pricing import NANO_PER_USD, Basis
 from sentinel_gateway.core.record import Attempt, Ending
 from sentinel_gateway.telemetry.tallies import OTHER
 
@@ -26,6 +28,8 @@ class AttemptTallies:
         self._counts: dict[tuple[str, Ending], int] = {}
         self._first_tokens: dict[str, list[int]] = {}
         self._seconds: dict[str, float] = {}
+        self._costs: Counter[tuple[str, Basis]] = Counter()
+        """In nano-USD; of what has no price, calls."""
 
     def __repr__(self) -> str:
         return f"<AttemptTallies of {len(self._seconds)} providers>"
@@ -37,6 +41,10 @@ class AttemptTallies:
             provider = self._admit(provider)
         kind = provider, attempt.ending
         self._counts[kind] = self._counts.get(kind, 0) + 1
+        if attempt.basis == "unknown":
+            self._costs[provider, "unknown"] += 1
+        elif attempt.cost:
+            self._costs[provider, attempt.basis] += attempt.cost
         if attempt.first_token_seconds:
             self._seconds[provider] += attempt.first_token_seconds
             self._first_tokens[provider][bisect_left(FIRST_TOKEN_BUCKETS, attempt.first_token_seconds)] += 1
@@ -55,6 +63,14 @@ class AttemptTallies:
         for (provider, ending), count in self._counts.items():
             attempts.add_metric((provider, ending), count)
         yield attempts
+        spent = CounterMetricFamily("sentinel_cost_usd_total", "What providers took, in USD.", labels=("provider", "basis"))
+        unpriced = CounterMetricFamily("sentinel_unpriced_calls_total", "Calls of models without a price.", labels=("provider",))
+        for (provider, basis), amount in self._costs.items():
+            if basis == "unknown":
+                unpriced.add_metric((provider,), amount)
+            else:
+                spent.add_metric((provider, basis), amount / NANO_PER_USD)
+        yield from (spent, unpriced)
         first = HistogramMetricFamily(
             "sentinel_first_token_seconds", "From a call of a provider to its stream's first chunk.", labels=("provider",)
         )

@@ -7,13 +7,13 @@ itself is escaped visibly: no request can forge a second line or a colour, in ei
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from sentinel_gateway.core.chat import MAX_TOKENS
+from sentinel_gateway.core.pricing import NANO_PER_USD, Basis, usd
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import ClientLeft, InternalError
 
@@ -44,8 +44,6 @@ class Event(msgspec.Struct, frozen=True):
 Item = Record | Event
 Format = Callable[[Item], bytes]
 """An item as one line, without its end."""
-Price = Callable[[str, int, int], Decimal | None]
-"""What a target (`provider/model`) takes for so many tokens of the prompt and of the answer, in USD; None if that is unknown."""
 
 
 def level_of(item: Item) -> Level:
@@ -64,12 +62,12 @@ def json_line(item: Item) -> bytes:
     return _encode(_request(item) if isinstance(item, Record) else _event(item))
 
 
-def text_line(item: Item, *, price: Price = lambda _target, _prompt, _completion: None) -> bytes:
+def text_line(item: Item) -> bytes:
     """Aligned columns for requests, `name key=value` for events; of a provider's answer also seed 003's words, with its cost."""
     if isinstance(item, Event):
         return _event_text(item).encode()
     line, asked = _request_text(item), item.upstream_seconds and item.status == OK and item.outcome != "coalesced"
-    return (f"{line}  {_llm_call(item, price)}" if asked else line).encode()
+    return (f"{line}  {_llm_call(item)}" if asked else line).encode()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -113,6 +111,9 @@ class _RequestLine(msgspec.Struct, frozen=True, gc=False):
     first_byte_seconds: float
     prompt_tokens: int
     completion_tokens: int
+    cost_usd: float
+    saved_usd: float
+    cost_basis: Basis
     similarity: float
     stored: bool
     error: str
@@ -142,6 +143,9 @@ def _request(record: Record) -> _RequestLine:
         _to_micros(record.first_byte_seconds),
         min(record.prompt_tokens, MAX_TOKENS),
         min(record.completion_tokens, MAX_TOKENS),
+        record.cost / NANO_PER_USD,
+        record.saved / NANO_PER_USD,
+        record.basis,
         round(record.similarity, 4) if record.similarity else 0.0,
         record.stored,
         shown.error,
@@ -200,6 +204,8 @@ def _request_text(record: Record) -> str:
         "target": clean(record.target),
         "attempts": record.attempts if record.attempts > 1 else "",
         "tokens": tokens or "",
+        "cost": _about(record.cost, record.basis),
+        "saved": _about(record.saved, record.basis),
         "similarity": f"{record.similarity:.3f}" if record.similarity else "",
         "stored": "yes" if record.stored else "",
         "error": clean(record.error),
@@ -209,12 +215,17 @@ def _request_text(record: Record) -> str:
     return f"{_stamp(record.at + record.seconds, level_of(record))} {asked} {cost}  {_pairs(details)}"
 
 
-def _llm_call(record: Record, price: Price) -> str:
+def _about(cost: int, basis: Basis) -> str:
+    """An amount in USD, if there is one; about that much, where it is estimated."""
+    return f"{'~' if basis == 'estimated' else ''}${usd(cost)}" if cost else ""
+
+
+def _llm_call(record: Record) -> str:
     provider = clean(record.target.partition("/")[0]).capitalize()
-    cost = price(record.target, record.prompt_tokens, record.completion_tokens)
     tokens = min(record.prompt_tokens + record.completion_tokens, MAX_TOKENS)
-    shown = "unknown" if cost is None else f"${cost:.6f}"
-    return f"LLM CALL ({provider}): latency={record.upstream_seconds * 1000:.1f}ms | cost={shown} | tokens={tokens}"
+    shown = "unknown" if record.basis == "unknown" else f"${record.cost / NANO_PER_USD:.6f}"
+    about = " (estimated)" if record.basis == "estimated" else ""
+    return f"LLM CALL ({provider}): latency={record.upstream_seconds * 1000:.1f}ms | cost={shown}{about} | tokens={tokens}"
 
 
 def _event_text(event: Event) -> str:

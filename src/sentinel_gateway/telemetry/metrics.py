@@ -16,9 +16,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from sentinel_gateway.core.circuit import State
+from sentinel_gateway.core.pricing import Costs
 from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.errors import Failure, UpstreamLimited, UpstreamRefused, UpstreamTimeout, UpstreamUnauthorized
 from sentinel_gateway.telemetry.attempts import AttemptTallies, circuit_family
+from sentinel_gateway.telemetry.costs import CostTallies
 from sentinel_gateway.telemetry.evidence import EvidenceFigures, evidence_families
 from sentinel_gateway.telemetry.tallies import LATENCY_BUCKETS, OTHER, Tallies, Totals
 
@@ -35,7 +37,7 @@ Labels = tuple[str, ...]
 class Metrics:
     """All metrics of one process. `content_type` is what `render` must be sent as.
 
-    `observe`, `attempted`, `totals` and `render` belong to the event loop's thread; the rest may be called from any.
+    `observe`, `attempted`, `totals`, `costs` and `render` belong to the event loop's thread; the rest may be called from any.
     """
 
     content_type: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -43,6 +45,7 @@ class Metrics:
     def __init__(self, version: str) -> None:
         self._tallies = Tallies()
         self._attempts = AttemptTallies()
+        self._costs = CostTallies()
         self._circuits: Mapping[str, State] = {}
         self._upstream_errors: Counter[Labels] = Counter()
         self._events: Counter[Labels] = Counter()
@@ -61,10 +64,12 @@ class Metrics:
     def observe(self, record: Record) -> None:
         """Count a finished request."""
         self._tallies.add(record)
+        self._costs.add(record)
 
     def attempted(self, attempt: Attempt) -> None:
         """Count a call of a provider. An error with a code of the provider's own making counts as a refusal."""
         self._attempts.add(attempt)
+        self._costs.charge(attempt)
         if attempt.error:
             known = attempt.error if attempt.error in UPSTREAM_KINDS else str(UpstreamRefused.code)
             self._upstream_errors[known,] += 1
@@ -103,6 +108,10 @@ class Metrics:
         """The counts so far."""
         return self._tallies.totals()
 
+    def costs(self) -> Mapping[tuple[str, str], Costs]:
+        """What was spent and saved so far, by model and face."""
+        return self._costs.all()
+
     def render(self) -> bytes:
         """Everything in Prometheus' text format 0.0.4."""
         return generate_latest(self._registry)
@@ -114,6 +123,7 @@ class Metrics:
         yield _counter("requests_total", "HTTP requests.", ("route", "method", "status"), requests)
         yield _counter("upstream_errors_total", "Failed provider attempts.", ("error_type",), self._upstream_errors)
         yield from self._attempts.families()
+        yield from self._costs.families()
         yield circuit_family(self._circuits)
         yield _latency(self._tallies)
         yield _counter("sentinel_cache_requests_total", "Requests by how the cache took part.", ("outcome", "tier"), cache)

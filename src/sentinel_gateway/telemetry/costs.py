@@ -1,0 +1,78 @@
+"""Money by model and face: what was spent, and what stored answers have saved, since the start.
+
+What was spent is told by the calls of providers, so that one which nobody waited for to its end counts as well, and so does one
+made for our own sake; what was saved is told by the requests. Amounts are nano-USD and are only ever added.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily
+
+from sentinel_gateway.core.pricing import NANO_PER_USD, Costs
+from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.telemetry.tallies import FAILED_FROM, HITS, OTHER
+
+MOST: Final = 256
+"""Pairs of a model and a face that are told apart; callers may name any model of a provider."""
+
+
+FACES: Final = {"/v1/chat/completions": "chat"}
+"""What a route is called where that is not its last word."""
+
+
+class CostTallies:
+    """All accounts so far. Belongs to the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._by_use: dict[tuple[str, str], Costs] = {}
+
+    def __repr__(self) -> str:
+        return f"<CostTallies of {len(self._by_use)} accounts>"
+
+    def add(self, record: Record) -> None:
+        """Count an answered request."""
+        if record.outcome == "none" or record.status >= FAILED_FROM:
+            return
+        costs = self._by_use.get((record.model, record.route)) or self._open(record.model, record.route)
+        costs.requests += 1
+        costs.updated = record.at
+        if record.outcome in HITS:
+            costs.hits += 1
+            costs.saved_tokens += record.prompt_tokens + record.completion_tokens
+        costs.saved += record.saved
+
+    def charge(self, attempt: Attempt) -> None:
+        """Count what a call of a provider has used."""
+        if not (attempt.prompt_tokens or attempt.completion_tokens or attempt.cost):
+            return
+        costs = self._by_use.get((attempt.model, attempt.route)) or self._open(attempt.model, attempt.route)
+        costs.prompt_tokens += attempt.prompt_tokens
+        costs.completion_tokens += attempt.completion_tokens
+        costs.cost += attempt.cost
+        costs.updated = attempt.at + attempt.seconds
+        if attempt.basis == "estimated":
+            costs.estimated += attempt.cost
+        elif attempt.basis == "unknown":
+            costs.unpriced += 1
+
+    def _open(self, model: str, route: str) -> Costs:
+        use = (model, route) if len(self._by_use) < MOST else (OTHER, OTHER)
+        return self._by_use.setdefault(use, Costs())
+
+    def all(self) -> Mapping[tuple[str, str], Costs]:
+        """By model and face, as they stand."""
+        return {(model, FACES.get(route) or route.rpartition("/")[2]): costs for (model, route), costs in self._by_use.items()}
+
+    def families(self) -> Iterator[Metric]:
+        """As metrics. A model's name is the caller's word, so it is in none."""
+        saved = CounterMetricFamily("sentinel_saved_usd_total", "What stored answers had cost, in USD.", labels=("face",))
+        by_face: Counter[str] = Counter()
+        for (_, face), costs in self.all().items():
+            if costs.saved:
+                by_face[face] += costs.saved
+        for face, amount in by_face.items():
+            saved.add_metric((face,), amount / NANO_PER_USD)
+        yield saved
