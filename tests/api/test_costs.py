@@ -22,9 +22,10 @@ INPUT, OUTPUT = Decimal("0.15") / 1_000_000, Decimal("0.6") / 1_000_000
 SEED_001 = ["total_requests", "total_input_tokens", "total_output_tokens", "total_cost_usd", "last_updated"]
 
 
-def configured(base_url: str, more: str = PRICES) -> str:
+def configured(base_url: str, more: str = PRICES, *, more_models: str = "") -> str:
     other = provider("other", base_url).replace("mock-model, mock-small, mock-large", "unpriced")
-    return f"providers:\n{provider('mock', base_url)}{other}{more}"
+    models = f"models: {{chain: [mock/mock-model, mock/mock-small]{more_models}}}\n"
+    return f"providers:\n{provider('mock', base_url)}{other}{models}{more}"
 
 
 @pytest.fixture
@@ -141,6 +142,21 @@ async def test_a_semantic_hit_saves_as_well(chaos, upstream, tmp_path):
         assert (hit.cache, cost(hit), saved(hit)) == ("semantic", 0, cost(first))
 
 
+async def test_what_was_said_in_vain_is_paid_for_and_saved_by_nobody(gateway, upstream, text):
+    upstream.script("cut_after=5;chunks=20")
+    first = await gateway.ask(chat(text, "chain", stream=True, stream_options={"include_usage": True}), x_recovery="buffered")
+    broken, whole = upstream.calls
+    assert (broken.chunks_sent, whole.completed) == (5, True)
+    (usage,) = first.sse.usages
+    of_the_answer = paid(usage["prompt_tokens"], usage["completion_tokens"])
+    told = (await costs(gateway))["chain:chat"]
+    both = Decimal(trailer(first)["x-sentinel-cost-usd"])
+    assert of_the_answer < both == Decimal(str(told["total_cost_usd"]))
+    assert trailer(first)["x-sentinel-cost-basis"] == "estimated", "of the broken one"
+    hit = await gateway.ask(chat(text, "chain"))
+    assert (hit.cache, saved(hit), "x-sentinel-cost-basis" in hit.headers) == ("exact", of_the_answer, False)
+
+
 # --- usage that providers don't tell, or tell wrongly ---
 
 
@@ -211,8 +227,9 @@ async def test_an_unknown_price_is_that_of_a_well_known_model(gateway, text):
 
 
 async def test_what_has_no_price_is_refused_where_the_operator_wants_that(chaos, upstream, tmp_path, text):
-    more = PRICES.replace("prices:", "prices:\n  unknown: refuse") + "models: {both: [other/unpriced, mock/mock-model]}\n"
-    async with running_gateway(tmp_path, config=configured(chaos.base_url, more)) as gateway:
+    more = PRICES.replace("prices:", "prices:\n  unknown: refuse")
+    config = configured(chaos.base_url, more, more_models=", both: [other/unpriced, mock/mock-model]")
+    async with running_gateway(tmp_path, config=config) as gateway:
         refused = await gateway.ask(chat(text, "other/unpriced"))
         assert (refused.status, refused.error["param"], refused.headers["x-should-retry"]) == (400, "model", "false")
         assert "No price is known for 'other/unpriced'" in refused.error["message"]
