@@ -67,6 +67,8 @@ class Sse:
 
     chunks: list[Any] = field(default_factory=list)
     comments: int = 0
+    told: dict[str, str] = field(default_factory=dict)
+    """What stands in comments at the end, as headers would."""
     done: bool = False
 
     @classmethod
@@ -76,7 +78,11 @@ class Sse:
         for block in body.removesuffix(b"\n\n").split(b"\n\n"):
             assert not stream.done, f"something after [DONE]: {block!r}"
             assert b"\n" not in block, block
-            if block.startswith(b":"):
+            if block.startswith(b": x-"):
+                name, _, value = block.decode().removeprefix(": ").partition(": ")
+                stream.told[name] = value
+            elif block.startswith(b":"):
+                assert not stream.told, "nothing but the end comes after what a head would have told"
                 stream.comments += 1
             elif block == b"data: [DONE]":
                 stream.done = True

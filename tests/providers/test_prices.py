@@ -1,5 +1,7 @@
 """Prices as they are bound: the operator's, the library's to the last digit, and what stands for those that nobody knows."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import product
@@ -155,3 +157,17 @@ async def test_what_is_remembered_is_bounded(bench):
 async def test_a_reload_forgets_what_was_bound(bench):
     assert cost(await bench.of("local/a", own={"local/a": dollars(1)}), Usage(1000, 0, 0)) == 1_000_000
     assert cost(await bench.of("local/a", own={"local/a": dollars(2)}), Usage(1000, 0, 0)) == 2_000_000
+
+
+def test_who_needs_no_library_does_not_load_it():
+    """It takes 12 MB and a quarter of a second."""
+    code = """
+import asyncio, sys
+from sentinel_gateway.core.pricing import PriceRules
+from sentinel_gateway.providers.prices import PriceBook
+book = PriceBook(lambda: 0.0, lambda *_, **__: None)
+asyncio.run(book.use(PriceRules(presets={"demo": "demo", "local": "vllm"}, simulated=frozenset({"demo"}))))
+assert book("demo/demo").estimated and book("local/qwen3").estimated
+sys.exit("genai_prices" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
