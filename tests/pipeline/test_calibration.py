@@ -233,6 +233,17 @@ async def test_where_more_are_in_use_than_there_is_room_for_none_pushes_out_anot
     assert learners._wards.get(crowded[3]).learner.work().blocks == (), "what is here in part is not taught"  # noqa: SLF001 - as above
 
 
+async def test_those_that_come_at_the_same_time_have_no_room_twice(learners, store, monkeypatch):
+    names = [realm(f"t{number}", "") for number in range(4)]
+    for name in names:
+        store.kept[name] = credulous()
+    monkeypatch.setattr(wards, "MEMORY", 8 * wards.FIT_BYTES)
+    monkeypatch.setattr(calibration, "UNPACKED", 3 * wards.FIT_BYTES // len(credulous()))
+    monkeypatch.setattr(Learner, "weight", 2 * wards.FIT_BYTES)
+    await learners.open()
+    assert sorted(extents(learners).values()) == ["fit", "fit", "whole", "whole"]
+
+
 async def test_what_nobody_uses_for_a_while_makes_room(crowded, learners, clock):
     clock.now += wards.IDLE
     for name in crowded[2:]:

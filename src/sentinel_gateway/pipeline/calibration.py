@@ -181,6 +181,7 @@ class Calibration:
                 ward.extent = "fit"
             ward.size = UNPACKED * len(kept)
             if self._wards.has_room(realm, ward, self._clock()):
+                ward.extent = "coming"
                 await self._bring_rest(ward, kept)
         except StoreDown:
             if ward.extent == "nothing":

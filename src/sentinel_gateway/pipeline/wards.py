@@ -24,7 +24,7 @@ IDLE: Final = 60.0
 FIT_BYTES: Final = 64 << 10
 """Of a realm that is here in part, and of a new one."""
 
-Extent = Literal["nothing", "fit", "whole"]
+Extent = Literal["nothing", "fit", "coming", "whole"]
 
 
 class Ward:
@@ -33,7 +33,7 @@ class Ward:
     def __init__(self, learner: Learner) -> None:
         self.calibrator = Calibrator(learner)
         self.extent: Extent = "nothing"
-        """What has been brought back, or been found not to exist."""
+        """What has been brought back, or been found not to exist; `coming`: the fit is here, and the rest has its room."""
         self.size = FIT_BYTES
         """Bytes of memory that it takes, about, or would take if it were whole."""
         self.used = 0.0
@@ -55,7 +55,7 @@ class Ward:
     @property
     def takes(self) -> int:
         """Bytes of memory, about."""
-        return self.size if self.is_whole else FIT_BYTES
+        return self.size if self.extent in {"coming", "whole"} else FIT_BYTES
 
     def weigh(self) -> bool:
         """Find out anew how large it is; does that make a difference?"""
