@@ -1,5 +1,7 @@
 """How a route asks its targets, over HTTP: deadlines, care with what may have been done, hedges, answers read to their end."""
 
+import asyncio
+import contextlib
 import time
 from contextlib import asynccontextmanager
 
@@ -50,6 +52,30 @@ async def test_what_may_have_been_done_is_not_done_again(gateway, upstream, text
     upstream.script(fault)
     answer = await gateway.ask(chat(text, "careful", stream=stream))
     assert (answer.status, upstream.count) == (status, calls)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_that_is_longer_than_any_answer_goes_to_the_next_target(chaos, upstream, text, tmp_path, stream):
+    asked = 0
+
+    async def fail(reader, writer):
+        nonlocal asked
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        writer.write(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 40000000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+
+    failing = await asyncio.start_server(fail, "127.0.0.1", 0)
+    port = failing.sockets[0].getsockname()[1]
+    providers = provider("first", f"http://127.0.0.1:{port}/v1") + provider("second", chaos.base_url)
+    config = f"providers:\n{providers}\nmodels: {{both: [first/mock-model, second/mock-small]}}"
+    async with failing, running_gateway(tmp_path, config=config) as gateway:
+        answer = await gateway.ask(chat(text, "both", stream=stream))
+        assert (answer.status, asked, upstream.count) == (200, 1, 1)
+        assert attempts(gateway, "broken") == 1
 
 
 # --- deadlines ---
