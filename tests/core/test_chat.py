@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentinel_gateway.core.chat import MAX_TOKENS, Usage, read_answer, read_usage, says_something
+from sentinel_gateway.core.chat import MAX_TOKENS, Chunk, Usage, read_answer, read_usage, says_something, speaks
 
 MESSAGE = {"role": "assistant", "content": "x"}
 
@@ -85,3 +85,27 @@ def test_reasoning_alone_says_nothing():
     answer = read_answer(whole({"message": {"reasoning_content": "hm", "content": ""}}))
     assert answer is not None
     assert not says_something(answer)
+
+
+@pytest.mark.parametrize(
+    ("choices", "says"),
+    [
+        ([{"delta": {"role": "assistant"}, "finish_reason": None}], False),
+        ([{"delta": {"role": "assistant", "content": ""}}], False),
+        ([{"delta": {"content": "a"}}], True),
+        ([{"delta": {"role": "assistant"}}, {"delta": {"reasoning_content": "hm"}}], True),
+        ([{"delta": {"tool_calls": [{"index": 0}]}}], True),
+        ([{"delta": {}, "finish_reason": "stop"}], True),
+        ([{"delta": None}, None, 5], False),
+        ([], False),
+        (None, False),
+        ("odd", False),
+    ],
+)
+def test_what_is_a_word(choices, says):
+    assert speaks(Chunk(b"", {"choices": choices})) is says
+
+
+def test_a_chunk_that_is_known_by_its_text_says_that_text():
+    assert speaks(Chunk(b"", None, "a"))
+    assert not speaks(Chunk(b"", None, ""))

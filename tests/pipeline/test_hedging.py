@@ -114,6 +114,25 @@ async def test_the_first_is_heard_if_it_begins_after_all(path, bell, stream):
     assert ("second/n", "lost", True) in endings(path)
 
 
+async def test_who_only_greets_has_not_begun(path, bell):
+    role, *rest = spoken("one")
+    path.first.replies.append(FakeStream(role, asyncio.Event(), *rest))
+    path.second.replies.append(reply(stream=True, text="two"))
+    asking = await begin(path, stream=True)
+    bell.ring()
+    _, journey = await asking
+    assert journey.target == "second/n"
+    assert b"two" in b"".join(path.said)
+    assert b"".join(path.said).count(b'"role"') == 1
+
+
+async def test_a_stream_that_says_nothing_is_what_it_is(path):
+    role, *_ = spoken()
+    path.first.replies.append(FakeStream(role))
+    await (await begin(path, stream=True))
+    assert [(a.ending, a.first_token_seconds) for a in path.events.attempts] == [("answered", 0.0)]
+
+
 async def test_both_begin_at_once(path, bell):
     hold, streams = asyncio.Event(), [FakeStream(*spoken("one")), FakeStream(*spoken("two"))]
     path.first.replies += [hold, streams[0]]

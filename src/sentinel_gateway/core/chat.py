@@ -105,6 +105,20 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
         return msgspec.json.decode(self.raw, type=Fields) if self.parsed is None else self.parsed
 
 
+def speaks(chunk: Chunk) -> bool:
+    """Does it say anything, or end a choice? Many providers begin with a chunk that names the role, long before a word."""
+    if chunk.more is not None:
+        return bool(chunk.more)
+    choices = chunk.fields.get("choices")
+    return isinstance(choices, list) and any(isinstance(choice, dict) and _speaks(choice) for choice in choices)
+
+
+def _speaks(choice: Fields) -> bool:
+    delta = choice.get("delta")
+    said = any(value for name, value in delta.items() if name != "role") if isinstance(delta, dict) else False
+    return said or bool(choice.get("finish_reason"))
+
+
 def read_usage(value: Any) -> Usage | None:
     """OpenAI's `usage` object as counts; None if absent or not counts. Explicit zeros are kept.
 

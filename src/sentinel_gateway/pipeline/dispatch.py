@@ -4,13 +4,13 @@ Nothing is asked again, or of another, once a stream has said its first word; un
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TypeVar
 
 from msgspec.structs import replace
 
-from sentinel_gateway.core.chat import Chunk, Usage
+from sentinel_gateway.core.chat import Chunk, Usage, speaks
 from sentinel_gateway.core.choosing import choose, unable
 from sentinel_gateway.core.pricing import FREE, Pricing, Unpriced
 from sentinel_gateway.core.retrying import Ask, Course, Pause, RetryRules
@@ -117,7 +117,7 @@ class Dispatch:
     def open_stream(self, plan: Plan, journey: Journey) -> Awaitable[OpenStream]:
         """A stream with its first chunks; raises the last target's `UpstreamError` when none begins."""
         if (hedge := _hedge(plan)) is not None:
-            return self._race(hedge, self._open, plan, journey, stream=True)
+            return self._race(hedge, self._open_to_a_word, plan, journey, stream=True)
         return self._ask(self._open, plan, journey, stream=True)
 
     def read_stream(self, plan: Plan, journey: Journey, read: Callable[[OpenStream], Awaitable[Answered]]) -> Awaitable[Answered]:
@@ -214,6 +214,10 @@ class Dispatch:
     def _open(self, target: Target, call: UpstreamCall) -> Callable[[Try], Awaitable[OpenStream]]:
         return partial(self._begin, target, self._providers[target.provider].open_stream(call))
 
+    def _open_to_a_word(self, target: Target, call: UpstreamCall) -> Callable[[Try], Awaitable[OpenStream]]:
+        """Whoever only greets has not begun before another."""
+        return partial(self._begin, target, self._providers[target.provider].open_stream(call), to_a_word=True)
+
     def _open_and_read(
         self, read: Callable[[OpenStream], Awaitable[Answered]], target: Target, call: UpstreamCall
     ) -> Callable[[Try], Awaitable[Answered]]:
@@ -224,7 +228,7 @@ class Dispatch:
 
         return ask
 
-    async def _begin(self, target: Target, opening: Awaitable[ChunkStream], one: Try) -> OpenStream:
+    async def _begin(self, target: Target, opening: Awaitable[ChunkStream], one: Try, *, to_a_word: bool = False) -> OpenStream:
         async with AsyncExitStack() as closing:
             stream = await closing.enter_async_context(await opening)
             batches = aiter(stream)
@@ -232,6 +236,10 @@ class Dispatch:
                 first = await anext(batches)
             except StopAsyncIteration:
                 raise UpstreamBroken(f"{target.provider} closed the stream before its first word.", failure="io_error") from None
+            if to_a_word:
+                with suppress(StopAsyncIteration):
+                    while not any(map(speaks, first)):
+                        first = [*first, *await anext(batches)]
             one.began()
             return OpenStream(stream, first, batches, closing.pop_all(), one)
 
