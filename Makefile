@@ -72,7 +72,7 @@ bench: .venv/dev.stamp ## CPU, latency and memory against our own upstream
 conduct: .venv/dev.stamp ## faults of providers, one by one: what a caller gets, and whom the gateway asked
 	@$(BIN)/python -m bench.conduct
 
-simulate: .venv/dev.stamp ## retries, circuits, flights and limits under 10,000 seeds of weather (SEEDS=...)
+simulate: .venv/dev.stamp ## retries, hedges, circuits, flights and limits under 10,000 seeds of weather (SEEDS=...)
 	@$(BIN)/python -m tests.simulation.simulator --seeds $(or $(SEEDS),10000)
 
 eval: .venv/dev.stamp ## the semantic tier on questions with known answers, beside other rules (DATA=folder with the sets)

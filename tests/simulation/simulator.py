@@ -70,6 +70,7 @@ ROUTES: Final = {
     "idle": Route((Target("c", "m"), Target("a", "m")), "least_busy"),
     "hedged": Route((Target("a", "m"), Target("b", "m"), Target("c", "m")), conduct=Conduct(hedge=Hedge(1.0, 1.0))),
     "drained": Route((Target("b", "m"), Target("a", "m")), conduct=Conduct(total=50.0, drain=True)),
+    "careful": Route((Target("a", "m"), Target("b", "m")), conduct=Conduct(careful=frozenset({Target("a", "m")}))),
 }
 
 
@@ -174,6 +175,7 @@ class Told:
     """Of its request, as they were recorded; of one that shared another's call none."""
     shared: bool = False
     number: str = ""
+    model: str = ""
 
 
 @dataclass
@@ -272,7 +274,7 @@ class Simulation:
         journey = Journey(route="/", method="POST", request_id="r", sentinel_id=number, at=loop.time(), client="c")
         journey.wish = Wish(buffered=told.buffered)
         journey.grant = self.limiter.grant(client)
-        told.number = number
+        told.number, told.model = number, model
         try:
             journey.grant.check()
             async with asyncio.timeout(patience):
@@ -358,6 +360,7 @@ def _attempt_faults(outcome: Outcome) -> list[str]:
     attempts = outcome.events.attempts
     found, by_request = [], defaultdict(list)
     buffered = {told.number for told in outcome.told if told.buffered}
+    careful = {told.number for told in outcome.told if told.model == "careful"}
     for attempt in sorted(attempts, key=lambda attempt: attempt.number):
         by_request[attempt.sentinel_id].append(attempt)
     if Counter(a.target for a in attempts) != Counter(seen.target for seen in outcome.seen):
@@ -369,6 +372,8 @@ def _attempt_faults(outcome: Outcome) -> list[str]:
         heard = min((one.at + one.first_token_seconds for one in made if one.first_token_seconds), default=NEVER)
         if request not in buffered and any(attempt.at > heard for attempt in made):
             found.append(f"request {request} was asked again after its first word")
+        if request in careful and any(one.target == "a/m" and one.ending in {"broken", "timeout"} for one in made[:-1]):
+            found.append(f"request {request} was asked again, though it may have been begun with")
     for target in {seen.target for seen in outcome.seen}:
         asked = [seen for seen in outcome.seen if seen.target == target]
         again = len(asked) - len({seen.sentinel_id for seen in asked})
