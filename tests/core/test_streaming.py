@@ -151,6 +151,10 @@ def test_generated_streams_are_worth_folding():
         ),
         ([{"x": {"a": "1"}}, {"x": {"a": "2", "b": {"c": "3"}}}, {"x": {"b": {"c": "4"}}}], {"x": {"a": "12", "b": {"c": "34"}}}),
         ([{"x": 0}, {"x": 5}, {"x": 6}], {"x": 5}),
+        (
+            [{"thinking_blocks": [True, {"thinking": "a"}]}, {"thinking_blocks": [{"index": 0, "thinking": "b"}]}],
+            {"thinking_blocks": [True, {"thinking": "a"}, {"thinking": "b"}]},
+        ),
         ([{"x": False}, {"x": True}], {"x": True}),
         ([{"x": "a"}, {"x": {"b": "c"}}], {"x": {"b": "c"}}),
         ([{"x": {"b": "c"}}, {"x": "a"}], {"x": "a"}),

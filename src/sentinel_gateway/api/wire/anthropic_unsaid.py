@@ -53,7 +53,7 @@ class Unsaid(NamedTuple):
 
 
 def native_of(fields: Fields, known: Collection[str]) -> Native:
-    """The request in its own words. `fields` are a body whose types were looked at: those of the `known` ones."""
+    """The request in its own words. `fields` are a body that was translated: the types of all that is `known` are right."""
     unsaid = [*_unknown(fields, known), *_unsaid(fields)]
     needs = next((one.place for one in unsaid if one.needed), "")
     return Native(fields, digest=_digest(fields) if unsaid else "", needs=needs)
@@ -118,10 +118,9 @@ def _results_follow(kinds: list[Any]) -> bool:
     return results != sorted(results, reverse=True)
 
 
-def _of_blocks(blocks: list[Any], place: str) -> Iterator[Unsaid]:
+def _of_blocks(blocks: list[Fields], place: str) -> Iterator[Unsaid]:
     for number, block in enumerate(blocks):
-        if isinstance(block, dict):
-            yield from _of_block(block, f"{place}[{number}]")
+        yield from _of_block(block, f"{place}[{number}]")
 
 
 def _of_block(block: Fields, place: str) -> Iterator[Unsaid]:
