@@ -15,6 +15,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from sentinel_gateway.core.budgets import Account, Allowance
+
 Kind = Literal["requests", "tokens", "concurrency"]
 """What is limited: requests a minute, tokens a minute, requests in flight."""
 Scope = Literal["key", "tenant", "user", "model"]
@@ -106,16 +108,18 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What came of a take: `spent` of each charge's bucket, in parts, as it is now.
+    """What came of a take: `spent` of each charge's bucket, in parts, as it is now, and how the `accounts` of a hold stand.
 
-    `refused` is the charge that did not fit, of several the one with the longest wait; then nothing was taken. `retry_after` is
-    in seconds; None where time alone does not help: somebody must give back first, or the charge is more than the whole limit.
+    `refused` is the charge that did not fit, of several the one with the longest wait, or else the budget; then nothing was taken.
+    `retry_after` is in seconds; None where time alone does not help: somebody must give back first, or the charge is more than the
+    whole limit.
     """
 
     charges: Sequence[Charge]
     spent: Sequence[int]
-    refused: Charge | None = None
+    refused: Charge | Allowance | None = None
     retry_after: float | None = None
+    accounts: Sequence[Account] = ()
 
     def standings(self) -> "tuple[Standing | None, Standing | None]":
         """Of the buckets of requests, the one of which least is left; and of those of tokens."""

@@ -5,28 +5,35 @@ from typing import Final, Protocol
 
 import msgspec
 
+from sentinel_gateway.core.budgets import Hold
 from sentinel_gateway.core.bulletin import Notice
 from sentinel_gateway.core.idempotency import Claim, Held, Outcome
 from sentinel_gateway.core.limits import Charge, Verdict
 
 
 class LimitStore(Protocol):
-    """The buckets of all limits.
+    """The buckets of all limits, and the accounts of all budgets.
 
     Both coroutines answer within the adapter's own deadline and raise nothing: an adapter whose store is away goes on by itself,
     with a share of each limit. One that keeps its buckets in process never suspends.
     """
 
-    async def take(self, charges: Sequence[Charge]) -> Verdict:
-        """Take all of it, or nothing; no two charges name the same bucket. Cancelled, it has taken nothing."""
+    async def take(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
+        """Take all of it, or nothing; no two charges name the same bucket. Cancelled, it has taken nothing.
+
+        A hold stays until it is settled.
+        """
         ...
 
-    def take_now(self, charges: Sequence[Charge]) -> Verdict | None:
+    def take_now(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict | None:
         """As `take`, where that needs no waiting; None where it does, and then nothing is taken."""
         ...
 
-    async def settle(self, corrections: Sequence[Charge]) -> None:
-        """Book what is known afterwards, whatever the limits say: an amount above 0 was spent, one below 0 is given back."""
+    async def settle(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> None:
+        """Book what is known afterwards, whatever the limits say: an amount above 0 was spent, one below 0 is given back.
+
+        The hold ends, and has come to so many nano-USD.
+        """
         ...
 
     def buckets(self) -> int:

@@ -11,7 +11,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from sentinel_gateway.core.budgets import Hold
 from sentinel_gateway.core.limits import Charge, State, Verdict, judge, refilled, settled
+from sentinel_gateway.stores._accounts import Accounts, after
 
 MOST_USERS: Final = 1024
 """Buckets of a kind that one key's end users have at a time: 0.4 MB (measured)."""
@@ -37,8 +39,11 @@ class _Crowd:
 class MemoryLimits:
     """A `LimitStore` of this process alone. Nothing in it suspends."""
 
-    def __init__(self, *, clock: Callable[[], float], most_users: int = MOST_USERS) -> None:
+    def __init__(
+        self, *, clock: Callable[[], float], accounts: Accounts | None = None, most_users: int = MOST_USERS
+    ) -> None:
         self._clock = clock
+        self.accounts = Accounts(clock) if accounts is None else accounts
         self._most_users = most_users
         self._table: dict[str, State] = {}
         self._crowds: dict[str, _Crowd] = {}
@@ -47,10 +52,10 @@ class MemoryLimits:
     def __repr__(self) -> str:
         return f"<MemoryLimits {len(self._table)} buckets>"
 
-    async def take(self, charges: Sequence[Charge]) -> Verdict:
-        return self.take_now(charges)
+    async def take(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
+        return self.take_now(charges, hold)
 
-    def take_now(self, charges: Sequence[Charge]) -> Verdict:
+    def take_now(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
         now = int(self._clock() * 1000)
         table = self._table
         for charge in charges:
@@ -58,6 +63,8 @@ class MemoryLimits:
                 charges = [self._aimed(aimed, now) for aimed in charges]
                 break
         verdict = judge(charges, table.get, now)
+        if hold is not None and verdict.refused is None:
+            verdict = self._with(hold, verdict)
         if verdict.refused is None:
             at, spent = 0, verdict.spent
             for charge in charges:
@@ -68,7 +75,9 @@ class MemoryLimits:
                 self._sweep(now)
         return verdict
 
-    async def settle(self, corrections: Sequence[Charge]) -> None:
+    async def settle(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> None:
+        if hold is not None:
+            self.accounts.settle(hold, cost)
         now = int(self._clock() * 1000)
         for correction in corrections:
             bucket = self._aimed(correction, now).bucket if correction.spill else correction.bucket
@@ -107,6 +116,16 @@ class MemoryLimits:
         now = int(self._clock() * 1000)
         self._sweep(now)
         return {bucket: (refilled(state, now), now, state[2]) for bucket, state in self._table.items() if state[2]}
+
+    def _with(self, hold: Hold, verdict: Verdict) -> Verdict:
+        """The same where the hold fits too, which is then held."""
+        accounts, refused = self.accounts.look(hold)
+        if refused is not None:
+            spent = [total - charge.cost for charge, total in zip(verdict.charges, verdict.spent, strict=True)]
+            return Verdict(verdict.charges, spent, refused, accounts=accounts)
+        if hold.amount:
+            self.accounts.hold(hold)
+        return Verdict(verdict.charges, verdict.spent, accounts=after(accounts, hold.amount))
 
     def _aimed(self, charge: Charge, now: int) -> Charge:
         """The charge on the user's own bucket, or on the one that is shared."""

@@ -1,0 +1,194 @@
+"""What somebody may spend: budgets by the day and by the month of UTC, in whole nano-USD.
+
+Before a provider is asked, the most that its answer may cost is *held* of each budget that concerns the request; once it is known
+what it has come to, that much is *settled*, and the hold ends. What is settled and held together is never more than the budget,
+so nothing that is asked at the same time can overrun it. An answer that costs nothing takes nothing, and is refused only where
+all of a budget is settled.
+
+A window is part of the account's name: it ends by itself, and what was held in one is settled there, whenever that is.
+
+Several nodes share an account in parts: each writes its own, always as a whole, so that telling it twice or too late does no
+harm, and a store that has lost all is told again. A part is what the node has settled, and what it has `drawn`: what it may
+settle and hold without asking. All that is drawn together is never more than the budget, so a node that can't ask any more
+goes on with what it has drawn, and the budget holds all the same. `stores/lua/limits.lua` does as `draw` does.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+import msgspec
+
+from sentinel_gateway.core.pricing import NANO_PER_USD, usd
+
+Span = Literal["day", "month"]
+Whose = Literal["key", "tenant"]
+
+LARGEST: Final = 1_000_000 * NANO_PER_USD
+"""No budget may be larger: ten of them still fit into what a float holds exactly."""
+MOST: Final = 2**52
+"""No account holds more, whatever a provider says that something has cost."""
+CALM: Final = 3_000
+"""Milliseconds after an account was found lost in which nobody draws more: until then all who know of it have told their parts."""
+LEASE: Final = 30_000
+"""Milliseconds after which a node that has not been heard of holds nothing any more. What it has settled stays."""
+AFTER: Final = 3_600
+"""Seconds after the end of its window in which something may still be settled in an account."""
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """What may be spent, in nano-USD; None: as much as they like."""
+
+    day: int | None = None
+    month: int | None = None
+
+    def or_else(self, defaults: "Budget") -> "Budget":
+        """This, and the defaults where it says nothing."""
+        return Budget(
+            defaults.day if self.day is None else self.day,
+            defaults.month if self.month is None else self.month,
+        )
+
+    def spans(self) -> list[tuple[Span, int]]:
+        """Those that are set."""
+        named: tuple[tuple[Span, int | None], ...] = (("day", self.day), ("month", self.month))
+        return [(span, limit) for span, limit in named if limit is not None]
+
+
+NO_BUDGET: Final = Budget()
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """One budget in one of its windows. `ends` in Unix seconds."""
+
+    account: str
+    scope: Whose
+    span: Span
+    limit: int
+    ends: int
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """So much, of each of these. An amount of 0 only looks."""
+
+    allowances: tuple[Allowance, ...]
+    amount: int = 0
+
+
+class Account(msgspec.Struct, frozen=True):
+    """How an account stands: what was settled in it, and what is held beside that. `sure` is False where nobody can tell now."""
+
+    settled: int = 0
+    held: int = 0
+    sure: bool = True
+
+    def left(self, allowance: Allowance) -> int:
+        """What may still be held, 0 or more."""
+        return max(0, allowance.limit - self.settled - self.held)
+
+
+NOTHING: Final = Account()
+
+
+def window(span: Span, now: float) -> tuple[str, int]:
+    """The window that a moment lies in, by its name, and when it ends. Both in Unix seconds."""
+    moment = datetime.fromtimestamp(now, UTC)
+    start = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    if span == "day":
+        return f"{start:%Y-%m-%d}", int((start + timedelta(days=1)).timestamp())
+    following = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1, day=1)
+    return f"{start:%Y-%m}", int(following.timestamp())
+
+
+def fits(account: Account, limit: int, amount: int) -> bool:
+    """May so much more be held? Nothing may, once all is settled."""
+    if not amount:
+        return account.settled < limit
+    return account.settled + account.held + amount <= limit
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What one node has of an account: `turn` numbers what it tells, `seen` is when it last did, in milliseconds.
+
+    `drawn` is what it may have settled and held together, so never less than `settled`.
+    """
+
+    turn: int = 0
+    settled: int = 0
+    drawn: int = 0
+    seen: int = 0
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What a node tells of its part, and asks for.
+
+    `wanted` is what it has settled and holds together, with what it asks for now; `cost` is that alone. `drawn` is what it knows
+    to have drawn. `nodes`: among so many what is left is divided, half of it; 0: it draws nothing ahead. `known`: it has seen this
+    account before, or can't tell whether others have.
+    """
+
+    limit: int
+    cost: int
+    turn: int
+    settled: int
+    wanted: int
+    drawn: int
+    nodes: int
+    known: bool = False
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """Whether that fits, the part as it is then, what the others have settled and drawn, and until when nobody draws more."""
+
+    fits: bool
+    part: Part
+    settled: int
+    drawn: int
+    calm: int
+
+
+def draw(parts: Mapping[str, Part], node: str, wish: Wish, *, now: int, calm: int, settling: bool = False) -> Drawn:
+    """What comes of a wish: to be kept if it was a settlement, or if all else that the request takes fits as well.
+
+    What was told later stands: a wish that was overtaken changes nothing, and fits if what was drawn since covers it.
+    """
+    others = [part for name, part in parts.items() if name != node]
+    settled = sum(part.settled for part in others)
+    drawn = sum(part.drawn if now - part.seen < LEASE else part.settled for part in others)
+    own = parts.get(node)
+    if own is None:
+        if not parts and wish.known:
+            calm = now + CALM
+        own = Part(0, wish.settled, wish.drawn, now)
+    overtaken = own.turn > wish.turn
+    own = Part(own.turn, max(own.settled, wish.settled), max(own.drawn, wish.settled), now)
+    if not (wish.cost or settling):
+        return Drawn(settled + own.settled < wish.limit, own, settled, drawn, calm)
+    room = wish.limit - drawn - wish.wanted
+    covered = wish.wanted <= own.drawn
+    fit = room >= 0 and (covered or (now >= calm and not overtaken))
+    if overtaken or not (fit or settling):
+        return Drawn(fit, own, settled, drawn, calm)
+    ahead = room // (2 * wish.nodes) if wish.nodes and room > 0 else 0
+    more = wish.wanted + ahead
+    if now < calm:
+        more = max(wish.wanted, min(more, own.drawn))
+    return Drawn(fit, Part(wish.turn, own.settled, more, now), settled, drawn, calm)
+
+
+def faults(budget: Budget) -> list[tuple[str, str]]:
+    """What is wrong with it: fields by their names, each with what would be right."""
+    sentence = f"must be more than 0 and at most {LARGEST // NANO_PER_USD} USD"
+    return [(span, sentence) for span, limit in budget.spans() if not 0 < limit <= LARGEST]
+
+
+def beyond(asked: Budget, bound: Budget) -> list[str]:
+    """The spans in which one budget allows more than another."""
+    own = dict(asked.spans())
+    return [span for span, most in bound.spans() if own.get(span, most + 1) > most]
+
+
+def describe(budget: Budget) -> dict[str, str | None]:
+    """In USD, exactly."""
+    amounts = dict(budget.spans())
+    return {"day": usd(amounts["day"]) if "day" in amounts else None, "month": usd(amounts["month"]) if "month" in amounts else None}
