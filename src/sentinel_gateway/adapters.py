@@ -15,7 +15,6 @@ import msgspec
 
 from sentinel_gateway import __version__
 from sentinel_gateway.core.idempotency import Quota
-from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.counters.bpe import BpeCounter, CounterLimits
 from sentinel_gateway.errors import ConfigurationError, EmbedderDown, StoreDown, UpstreamError
 from sentinel_gateway.pipeline.aside import OneThread
@@ -54,6 +53,7 @@ from sentinel_gateway.providers.gemini import Gemini
 from sentinel_gateway.providers.openai import OpenAIProvider
 from sentinel_gateway.settings.model import ProviderSettings, Settings
 from sentinel_gateway.stores._state_file import StateFile
+from sentinel_gateway.stores.account_keeper import AccountKeeper, restore
 from sentinel_gateway.stores.audit import SqliteAudit
 from sentinel_gateway.stores.evidence import SqliteEvidence
 from sentinel_gateway.stores.idempotency import SqliteIdempotency, open_file
@@ -64,6 +64,7 @@ from sentinel_gateway.stores.memory import MemoryStore
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from sentinel_gateway.stores.secret import gateway_secret
 from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
+from sentinel_gateway.telemetry.events import Unheard
 from sentinel_gateway.telemetry.lines import json_line, text_line
 from sentinel_gateway.telemetry.logs import LogWriter
 
@@ -108,8 +109,10 @@ class State(msgspec.Struct, frozen=True):
     ring: KeyRing
     secret: bytes
     file: StateFile
+    accounts: AccountKeeper
 
     async def close(self) -> None:
+        await self.accounts.close()
         await self.ring.close()
         await self.file.close()
 
@@ -119,12 +122,14 @@ def open_secret(settings: Settings) -> bytes:
     return gateway_secret(settings.data_dir, settings.secret.get_secret_value() if settings.secret else None)
 
 
-async def open_state(settings: Settings, secret: bytes, bulletin: Bulletin, clock: Clock, events: Events) -> State:
-    """Client keys and the audit log; raises `ConfigurationError` where they can't be kept."""
+async def open_state(settings: Settings, secret: bytes, bulletin: Bulletin, clock: Clock, events: Events, *, node: str) -> State:
+    """Client keys, the audit log and what was spent; raises `ConfigurationError` where they can't be kept."""
     file = await StateFile.open(settings.data_dir, secret=secret)
     keys = SqliteKeys(file)
     ring = await KeyRing.open(keys, bulletin=bulletin, clock=clock, on_event=events.note)
-    return State(keys, SqliteAudit(file), ring, secret, file)
+    accounts = AccountKeeper(file, node=node, clock=clock, events=events)
+    await accounts.open()
+    return State(keys, SqliteAudit(file), ring, secret, file, accounts)
 
 
 def open_evidence(state: State, tiers: Tiers, embedder: Embedder, clock: Clock, events: Events, *, prices: Prices) -> Evidence:
@@ -148,15 +153,20 @@ def open_counter(events: Events, *, deadline: float | None = None) -> TokenCount
     return BpeCounter(limits=limits, on_event=events.note)
 
 
-def open_limits(settings: Settings, link: "RedisLink | None", secret: bytes, node: str, events: Events) -> LimitStore:
-    """The buckets of all nodes, or of this process; they outlive a reload."""
-    clock = time.monotonic
+def open_limits(
+    settings: Settings, link: "RedisLink | None", state: State, *, node: str, clock: Clock, events: Events
+) -> LimitStore:
+    """The buckets and accounts of all nodes, or of this process; they outlive a reload."""
+    table, left = state.accounts.table, state.accounts.left
     if link is None:
-        return MemoryLimits(clock=clock)
+        restore(table, left)
+        return MemoryLimits(clock=clock, accounts=table)
     from sentinel_gateway.stores._redis_member import member  # noqa: PLC0415 - who has no Redis may lack the package
+    from sentinel_gateway.stores._shared_accounts import SharedAccounts  # noqa: PLC0415
     from sentinel_gateway.stores.redis_limits import SharedLimits  # noqa: PLC0415
 
-    return SharedLimits(link, member=member(secret, node), replicas=settings.replicas, clock=clock, events=events)
+    who, accounts = member(state.secret, node), SharedAccounts(clock, table, left)
+    return SharedLimits(link, member=who, replicas=settings.replicas, clock=clock, events=events, accounts=accounts)
 
 
 def open_bulletin(link: "RedisLink | None", secret: bytes, node: str, events: Events) -> Bulletin:
@@ -336,16 +346,6 @@ async def _probe(provider: Provider) -> Probe:
     except UpstreamError as exc:
         return Probe(provider.name, ok=False, detail=exc.message)
     return Probe(provider.name, ok=True, detail=f"{len(models)} models")
-
-
-class Unheard:
-    """`Events` for somebody who looks at the outcome alone."""
-
-    def finished(self, record: Record) -> None: ...
-
-    def attempted(self, attempt: Attempt) -> None: ...
-
-    def note(self, event: str, **fields: str | float | bool | None) -> None: ...
 
 
 async def probe_redis(settings: Settings) -> Probe | None:

@@ -47,6 +47,7 @@ from sentinel_gateway.core.pricing import Costs
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.authentication import Authenticator
+from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.embed import Embedding
 from sentinel_gateway.pipeline.estimate import TokenEstimate
@@ -239,9 +240,16 @@ class Wiring:
         explainer = Explainer(semantic, rules.bound_rules(settings), groups) if semantic is not None else None
         settlement = _settlement(settings, tiers, process)
         estimate = TokenEstimate(stores.counter, media_tokens=settings.tokens.media)
+        costing = Costing(
+            process.prices,
+            estimate.ceiling,
+            output=settings.tokens.output,
+            outputs=rules.outputs(settings),
+            attempts=settings.routing.max_attempts,
+        )
         pipeline = partial(
             Pipeline,
-            terms=_terms(settings, process, estimate),
+            terms=_terms(settings, process, estimate, costing),
             tiers=tiers,
             semantic=semantic,
             dispatch=self.dispatch,
@@ -261,7 +269,7 @@ class Wiring:
         chat = ChatCompletions(chats, limiter, options, fast=self.fast, clock=clock)
         models = Models(self.routes.current, created=int(process.started))
         query = Query(pipeline(planner=planners["query"]), limiter, via=options.via, clock=clock)
-        embedding = self._embedding(settlement)
+        embedding = self._embedding(settlement, costing)
         posts = [chat, *other_posts(planners, pipeline, embedding, limiter, options, clock=clock)]
         messages = anthropic_posts(planners, pipeline, estimate, limiter, options, clock=clock)
         routers = [
@@ -282,10 +290,10 @@ class Wiring:
         )
         return build_gateway(faces, observed, pages)
 
-    def _embedding(self, settlement: Settlement) -> Embedding:
+    def _embedding(self, settlement: Settlement, costing: Costing) -> Embedding:
         process, planner = self._process, self.routes.planners["embeddings"]
-        counter, admission = process.stores.counter, process.admission
-        return Embedding(planner, process.tiers, self.dispatch, settlement, admission=admission, counter=counter)
+        wired = partial(Embedding, planner, process.tiers, self.dispatch, settlement, admission=process.admission)
+        return wired(counter=process.stores.counter, costing=costing)
 
     def _operations(self, guard: Guard) -> Operations:
         process, service = self._process, self._settings.service
@@ -315,7 +323,7 @@ class Wiring:
 
     def _key_administration(self, guard: Guard) -> KeyAdmin:
         state = self._process.stores.state
-        minter = Minter(state.secret, defaults=rules.limits(self._settings.limits))
+        minter = Minter(state.secret, defaults=rules.defaults(self._settings))
         return KeyAdmin(state.keys, state.audit, state.ring, minter, access=guard.administrator(), clock=self._process.clock)
 
     def _why_not_ready(self) -> str | None:
@@ -335,7 +343,7 @@ class Wiring:
         return metrics.render(), metrics.content_type
 
 
-def _terms(settings: Settings, process: Process, estimate: TokenEstimate) -> Terms:
+def _terms(settings: Settings, process: Process, estimate: TokenEstimate, costing: Costing) -> Terms:
     stores, fleet = process.stores, None
     if stores.handover is not None:
         patience = rules.longest_call(settings) / 2
@@ -344,6 +352,7 @@ def _terms(settings: Settings, process: Process, estimate: TokenEstimate) -> Ter
         process.admission,
         stores.once,
         estimate,
+        costing,
         fleet,
         bounds=rules.bound_rules(settings),
         stale_if_error=settings.cache.stale_if_error,

@@ -5,8 +5,10 @@ from fractions import Fraction
 from operator import itemgetter
 from typing import Final
 
+from sentinel_gateway.core.access import Defaults
 from sentinel_gateway.core.bound import BoundRules
 from sentinel_gateway.core.budget import ErrorBudgets
+from sentinel_gateway.core.budgets import Budget, nano
 from sentinel_gateway.core.caching import TtlRules
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.circuit import CircuitRules
@@ -17,12 +19,14 @@ from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import NO_DEADLINES, Ability, Conduct, Deadlines, Hedge, Route, Strategy, Target
 from sentinel_gateway.core.standing import StandingRules
 from sentinel_gateway.pipeline.admit import Capacity
+from sentinel_gateway.pipeline.budgeting import BudgetRules
+from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.evidence import Habits
-from sentinel_gateway.pipeline.limiting import LimitRules
 from sentinel_gateway.ports import Prices
 from sentinel_gateway.settings.checks import DEMO
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.prices import PriceSettings, RateSettings
+from sentinel_gateway.settings.targets import Budget as BudgetSettings
 from sentinel_gateway.settings.targets import Deadlines as DeadlineSettings
 from sentinel_gateway.settings.targets import Limits as LimitSettings
 from sentinel_gateway.settings.targets import ModelSettings
@@ -145,7 +149,27 @@ def limit_rules(settings: Settings) -> LimitRules:
         keys=limits(settings.limits),
         tenants={name: limits(tenant.limits) for name, tenant in settings.tenants.items()},
         models={name: limits(model.limits) for name, model in settings.models.items()},
+        budgets=BudgetRules(
+            keys=budget(settings.budget),
+            tenants={name: budget(tenant.budget) for name, tenant in settings.tenants.items()},
+        ),
     )
+
+
+def defaults(settings: Settings) -> Defaults:
+    """What a key has where it says nothing itself."""
+    return Defaults(limits(settings.limits), budget(settings.budget))
+
+
+def budget(budget: BudgetSettings) -> Budget:
+    """The same, as rules take it."""
+    return Budget(*(None if usd is None else nano(usd) for usd in (budget.day, budget.month)))
+
+
+def outputs(settings: Settings) -> Mapping[str, int]:
+    """The most tokens that targets answer with, where that is said."""
+    written = [target for model in settings.models.values() for target in model.targets]
+    return {target.target: target.output for target in written if target.output is not None}
 
 
 def limits(limits: LimitSettings) -> Limits:

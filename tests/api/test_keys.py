@@ -118,6 +118,7 @@ async def test_a_key_is_made_and_works_at_once(office):
         "limits": {"requests_per_minute": 60, "tokens_per_minute": None, "concurrency": None},
         "user_limits": {"requests_per_minute": None, "tokens_per_minute": None, "concurrency": None},
         "max_wrong_hit_rate": None,
+        "budget": {"day": None, "month": None},
         "created": NOW,
         "revoked": None,
         "successor": None,
@@ -178,6 +179,7 @@ ROUTES = [
     ("GET", "/admin/keys/{id}"),
     ("POST", "/admin/keys/{id}/revoke"),
     ("POST", "/admin/keys/{id}/rotate"),
+    ("PUT", "/admin/keys/{id}/budget"),
     ("GET", "/admin/audit"),
 ]
 
@@ -249,6 +251,7 @@ NARROW = {
     "limits": {"requests_per_minute": 10, "tokens_per_minute": 10, "concurrency": 10},
     "user_limits": {"requests_per_minute": 10, "tokens_per_minute": 10, "concurrency": 10},
     "max_wrong_hit_rate": 0.01,
+    "budget": {"day": 1, "month": 10},
 }
 WIDER = [
     ("tenant", {"tenant": "other"}),
@@ -261,6 +264,8 @@ WIDER = [
     ("trial", {"trial": False}),
     ("max_wrong_hit_rate", {"max_wrong_hit_rate": None}),
     ("max_wrong_hit_rate", {"max_wrong_hit_rate": 0.02}),
+    ("budget.day", {"budget": {"day": 1.5, "month": 10}}),
+    ("budget.month", {"budget": {"day": 1}}),
     *(
         (f"{place}.{limit}", {place: NARROW[place] | {limit: value}})
         for place, limit, value in product(("limits", "user_limits"), NARROW["limits"], (None, 11))

@@ -77,6 +77,7 @@ def test_everything_that_can_be_asked_for(keys):
         *("--expires", "2h", "--trial", "--rpm", "1", "--tpm", "2", "--concurrency", "3"),
         *("--user-rpm", "4", "--user-tpm", "5", "--user-concurrency", "6"),
         *("--max-wrong-hit-rate", "0.005"),
+        *("--budget-day", "2.5"),
     )
     assert is_key_text(made.pop("key"))
     assert in_days(made.pop("expires"), 2 / 24)
@@ -92,6 +93,7 @@ def test_everything_that_can_be_asked_for(keys):
         "limits": {"requests_per_minute": 1, "tokens_per_minute": 2, "concurrency": 3},
         "user_limits": {"requests_per_minute": 4, "tokens_per_minute": 5, "concurrency": 6},
         "max_wrong_hit_rate": 0.005,
+        "budget": {"day": "2.5", "month": None},
         "revoked": None,
         "successor": None,
         "status": "active",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sentinel_gateway.core.access import (
     DIGITS,
     SCOPES,
+    Defaults,
     Limits,
     caller_of,
     describe,
@@ -290,7 +291,7 @@ def test_more_than_the_maker_has_is_told_by_its_field(own, asked, fields):
 )
 def test_a_key_without_limits_of_its_own_has_those_of_the_configuration(own, asked, fields):
     maker = key_of(msgspec.structs.replace(GRANT, **own))
-    assert list(excess(msgspec.structs.replace(GRANT, **asked), maker, Limits(60))) == fields
+    assert list(excess(msgspec.structs.replace(GRANT, **asked), maker, Defaults(Limits(60)))) == fields
 
 
 # --- what is shown ---

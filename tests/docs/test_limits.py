@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from sentinel_gateway.api.wire.limit_headers import limit_headers
+from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.limits import Limits, Standing
 from sentinel_gateway.errors import RequestsLimited
-from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
+from sentinel_gateway.pipeline.callers import LimitRules
+from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.settings.load import load
 from sentinel_gateway.stores.memory_limits import MOST_USERS, MemoryLimits
 from tests.fakes import FakeClock
@@ -23,6 +25,7 @@ class Party:
     id = tenant = "one"
     limits = Limits(requests_per_minute=600)
     user_limits = Limits()
+    budget = Budget()
 
 
 def test_the_example_is_a_configuration(tmp_path):

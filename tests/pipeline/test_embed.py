@@ -12,8 +12,9 @@ from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.routing import Directory
 from sentinel_gateway.core.tokens import TokenCount
 from sentinel_gateway.errors import CounterBusy, InvalidField, NotCached, Overloaded, TokensLimited, UpstreamBroken
+from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.embed import LOOKED_UP_AT_ONCE, Embedding
-from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
+from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.ports import Embedded
 from sentinel_gateway.stores.memory_limits import MemoryLimits

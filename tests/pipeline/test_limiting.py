@@ -5,10 +5,12 @@ import asyncio
 import msgspec
 import pytest
 
+from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
 from sentinel_gateway.pipeline import limiting
-from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
+from sentinel_gateway.pipeline.callers import LimitRules
+from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.fakes import FakeClock
 
@@ -20,6 +22,7 @@ class Key(msgspec.Struct, frozen=True):
     tenant: str = "acme"
     limits: Limits = Limits()
     user_limits: Limits = Limits()
+    budget: Budget = Budget()
 
 
 class CountingStore(MemoryLimits):
@@ -28,13 +31,13 @@ class CountingStore(MemoryLimits):
     takes = 0
     takes_now = 0
 
-    async def take(self, charges):
+    async def take(self, charges, hold=None):
         self.takes += 1
-        return await super().take(charges)
+        return await super().take(charges, hold)
 
-    def take_now(self, charges):
+    def take_now(self, charges, hold=None):
         self.takes_now += 1
-        return super().take_now(charges)
+        return super().take_now(charges, hold)
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ async def refusal(limiter, key, model="m", user=""):
 async def test_nothing_is_asked_where_nothing_is_limited(limiter, store):
     grant = await ask(limiter(), Key())
     await grant.spoiled()
-    await grant.tokens(1_000_000)
+    await grant.reserve(1_000_000)
     await grant.settle(5)
     await grant.leave()
     assert store.takes == 0
@@ -268,11 +271,11 @@ async def test_a_hit_takes_no_tokens(limiter):
 async def test_tokens_are_taken_before_a_provider_is_asked_and_settled_after(limiter):
     gate, key = limiter(tenants={"acme": Limits(tokens_per_minute=1000)}), Key(limits=Limits(tokens_per_minute=100))
     grant = await ask(gate, key)
-    await grant.tokens(80)
+    await grant.reserve(80)
     assert (grant.standings()[1].limit, grant.standings()[1].remaining) == (100, 20)
     greedy = await ask(gate, key)
     with pytest.raises(TokensLimited) as caught:
-        await greedy.tokens(30)
+        await greedy.reserve(30)
     assert caught.value.type == "tokens"
     assert caught.value.retry_after == 6.0
     assert caught.value.message == "Rate limit reached: this key may use 100 tokens a minute. Try again in 6.0 s."
@@ -287,8 +290,8 @@ async def test_tokens_are_taken_before_a_provider_is_asked_and_settled_after(lim
 async def test_tokens_of_a_call_that_came_to_nothing_come_back(limiter):
     gate, key = limiter(), Key(limits=Limits(tokens_per_minute=100))
     grant = await ask(gate, key)
-    await grant.tokens(60)
-    await grant.tokens(40)  # a second call for the same request
+    await grant.reserve(60)
+    await grant.reserve(40)  # a second call for the same request
     await grant.settle(0)
     assert (await ask(gate, key)).standings()[1].remaining == 100
 
@@ -296,7 +299,7 @@ async def test_tokens_of_a_call_that_came_to_nothing_come_back(limiter):
 async def test_an_exact_estimate_needs_no_correction(limiter, store):
     gate, key = limiter(), Key(limits=Limits(tokens_per_minute=100))
     grant = await ask(gate, key)
-    await grant.tokens(60)
+    await grant.reserve(60)
     await grant.settle(60)
     assert (await ask(gate, key)).standings()[1].remaining == 40
 
@@ -304,20 +307,20 @@ async def test_an_exact_estimate_needs_no_correction(limiter, store):
 async def test_more_tokens_than_reserved_are_a_debt(limiter):
     gate, key = limiter(), Key(limits=Limits(tokens_per_minute=60))
     grant = await ask(gate, key)
-    await grant.tokens(1)
+    await grant.reserve(1)
     await grant.leave()
     await grant.settle(120)  # a flight may outlive the request that began it
     later = await ask(gate, key)
     assert later.standings()[1].remaining == 0
     with pytest.raises(TokensLimited) as caught:
-        await later.tokens(1)
+        await later.reserve(1)
     assert caught.value.retry_after == 61.0
 
 
 async def test_a_request_larger_than_the_limit_is_not_worth_another_try(limiter):
     grant = await ask(limiter(), Key(limits=Limits(tokens_per_minute=100)))
     with pytest.raises(NeverFits) as caught:
-        await grant.tokens(101)
+        await grant.reserve(101)
     assert (caught.value.retry, caught.value.retry_after) == (False, None)
     expected = (
         "Request too large: it may cost 101 tokens, and this key may use 100 tokens a minute. Ask for fewer with 'max_tokens'."
@@ -329,7 +332,7 @@ async def test_a_refusal_for_tokens_or_places_does_not_refuse_the_next_request(l
     gate, key = limiter(models={"m": Limits(1)}), Key(limits=Limits(10, 10, 1))
     grant = await ask(gate, key)
     with pytest.raises(NeverFits):
-        await grant.tokens(11)
+        await grant.reserve(11)
     await refusal(gate, key)
     await grant.leave()
     await refusal(gate, key)
@@ -385,7 +388,7 @@ async def test_callers_that_are_remembered_are_bounded(limiter):
 async def test_reprs_tell_the_state(limiter):
     gate, key = limiter(), Key(limits=Limits(1, 10, 1))
     grant = await ask(gate, key)
-    await grant.tokens(3)
-    assert repr(grant) == "<Grant of <_Caller key_1>, 1 places, 3 tokens>"
+    await grant.reserve(3)
+    assert repr(grant) == "<Grant of <Caller key_1>, 1 places, 3 tokens>"
     await refusal(gate, key)
-    assert repr(grant) == "<Grant of <_Caller key_1, refused>, 1 places, 3 tokens>"
+    assert repr(grant) == "<Grant of <Caller key_1, refused>, 1 places, 3 tokens>"

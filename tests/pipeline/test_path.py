@@ -7,6 +7,7 @@ import pytest
 
 from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.access import SCOPES, Caller
+from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.caching import Miss, NotStorable, Step, Store, TtlRules, Wish
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.limits import Limits
@@ -14,8 +15,9 @@ from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.streaming import whole_body
 from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, usage_about
 from sentinel_gateway.errors import ModelNotFound, NotCached, UpstreamBroken
+from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.handle import Cached, Live, Whole
-from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
+from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.fakes import START, USAGE, FakeStream, completion, spoken
 from tests.pipeline.conftest import NEAR_TTL, question
@@ -30,6 +32,7 @@ class Party(msgspec.Struct, frozen=True):
     tenant: str = "acme"
     limits: Limits = Limits(tokens_per_minute=100)
     user_limits: Limits = Limits()
+    budget: Budget = Budget()
 
 
 HOUR, DAY = 3_600.0, 86_400.0

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 from sentinel_gateway.api.asgi import GO_ON, REFUSED, SEGMENT, WHEN_GONE, Header, Lines, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
+from sentinel_gateway.api.wire.budget_headers import budget_headers
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.limit_headers import limit_headers
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import (
     BodyTooLarge,
+    BudgetSpent,
     ClientLeft,
     InternalError,
     InvalidKey,
@@ -61,7 +63,10 @@ class ErrorForm:
     def ids(self, journey: Journey) -> Lines:
         """The headers that every answer carries; those of limits only where there are any."""
         lines, grant = id_headers(journey), journey.grant
-        return lines if grant is None else lines + limit_headers(*grant.standings())
+        if grant is None:
+            return lines
+        lines += limit_headers(*grant.standings())
+        return lines + budget_headers(grant.budgets()) if grant.has_budget else lines
 
 
 def header_map(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
@@ -341,7 +346,7 @@ def error_headers(error: RequestError) -> Lines:
     headers: list[Header] = [*PRIVATE]
     if not error.retry:
         headers.append((b"x-should-retry", b"false"))
-    if error.http_status in {429, 503}:
+    if error.http_status in {429, 503} and (error.retry or not isinstance(error, BudgetSpent)):
         wait = 1.0 if error.retry_after is None else error.retry_after
         headers += [(b"retry-after", b"%d" % math.ceil(wait)), (b"retry-after-ms", b"%d" % math.ceil(wait * 1000))]
     if isinstance(error, InvalidKey):

@@ -19,6 +19,7 @@ from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.compression import COMPRESS_FROM
 from sentinel_gateway.api.exchange import Exchange, draw_id, id_headers, request_id, whole_head
 from sentinel_gateway.api.guard import Guard
+from sentinel_gateway.api.wire.budget_headers import budget_headers
 from sentinel_gateway.api.wire.cache_headers import hit_headers
 from sentinel_gateway.api.wire.cost_headers import saved_headers
 from sentinel_gateway.api.wire.limit_headers import limit_headers
@@ -135,6 +136,8 @@ class FastPath:
             if known.spent != verdict.spent:
                 known.spent, known.limits = verdict.spent, limit_headers(*verdict.standings())
             ids += known.limits
+            if verdict.accounts:
+                ids += budget_headers(verdict.accounts)
         head = whole_head(hit_headers(hit, now) + saved_headers(entry), ids, len(body))
         record.seconds = self._clock() - now
         self._events.finished(record)

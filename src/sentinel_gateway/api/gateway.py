@@ -12,6 +12,7 @@ from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.openai import is_openai
 from sentinel_gateway.api.query import is_query
 from sentinel_gateway.api.wire.anthropic_errors import HEADERS as ANTHROPIC_HEADERS
+from sentinel_gateway.api.wire.budget_headers import BUDGET_HEADERS
 from sentinel_gateway.api.wire.limit_headers import LIMIT_HEADERS
 
 EXPOSED: Final = (
@@ -34,6 +35,7 @@ EXPOSED: Final = (
     "x-should-retry",
     "idempotent-replayed",
     *LIMIT_HEADERS,
+    *BUDGET_HEADERS,
     *ANTHROPIC_HEADERS,
 )
 """Our headers, which browsers show to scripts of other origins only if told to."""

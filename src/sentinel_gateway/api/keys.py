@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -18,7 +19,7 @@ from pydantic import Field
 
 from sentinel_gateway.api.bodies import StrictBody, read_body
 from sentinel_gateway.api.guard import Check
-from sentinel_gateway.core import issuance
+from sentinel_gateway.core import budgets, issuance
 from sentinel_gateway.core.access import (
     DEFAULT_TENANT,
     Caller,
@@ -29,6 +30,7 @@ from sentinel_gateway.core.access import (
     faults,
     standing,
 )
+from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.issuance import ID_BYTES, Amendment, AuditEntry, Draw, Minter
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import KeysUnavailable, StoreDown
@@ -54,6 +56,17 @@ class LimitsBody(StrictBody):
         return Limits(self.requests_per_minute, self.tokens_per_minute, self.concurrency)
 
 
+class BudgetBody(StrictBody):
+    """In USD, as a number or as text; None is no budget."""
+
+    day: Decimal | None = None
+    month: Decimal | None = None
+
+    def value(self) -> Budget:
+        """Raises `RequestValidationError` for an amount that is none."""
+        return Budget(*(_nano(span, amount) for span, amount in (("day", self.day), ("month", self.month))))
+
+
 class CreateBody(StrictBody):
     """A key to be made. `expires` in Unix seconds; no `tenant` is the caller's own."""
 
@@ -66,6 +79,7 @@ class CreateBody(StrictBody):
     limits: LimitsBody = LimitsBody()
     user_limits: LimitsBody = LimitsBody()
     max_wrong_hit_rate: float | None = None
+    budget: BudgetBody = BudgetBody()
 
     def grant(self, caller: Caller) -> Grant:
         return Grant(
@@ -78,6 +92,7 @@ class CreateBody(StrictBody):
             limits=self.limits.value(),
             user_limits=self.user_limits.value(),
             max_wrong_hit_rate=self.max_wrong_hit_rate,
+            budget=self.budget.value(),
         )
 
 
@@ -118,6 +133,7 @@ class KeyAdmin:
         router.add_api_route("/keys/{id}", self.get, methods=READ)
         router.add_api_route("/keys/{id}/revoke", self.revoke, methods=["POST"])
         router.add_api_route("/keys/{id}/rotate", self.rotate, methods=["POST"], status_code=201)
+        router.add_api_route("/keys/{id}/budget", self.rebudget, methods=["PUT"])
         router.add_api_route("/audit", self.audit, methods=READ)
         return router
 
@@ -173,6 +189,17 @@ class KeyAdmin:
         rotated = (await self._amend(key, rule)).key
         return {"key": text} | self._shown(successor) | {"rotated": self._shown(rotated)}
 
+    async def rebudget(self, request: Request, id: str) -> dict[str, Any]:  # noqa: A002 - as above
+        """What the key may spend from now on, on this node; on others within a second. What was spent stays spent."""
+        caller: Caller = request.state.caller
+        budget = (await read_body(request, BudgetBody)).value()
+        if wrong := budgets.faults(budget):
+            raise RequestValidationError([{"loc": ("body", span), "msg": sentence} for span, sentence in wrong])
+        key = await self._find(request, id)
+        defaults, now = self._minter.defaults, self._clock()
+        rule = partial(issuance.rebudget, caller=caller, budget=budget, now=now, defaults=defaults)
+        return self._shown((await self._amend(key, rule)).key)
+
     async def audit(
         self,
         request: Request,
@@ -202,6 +229,13 @@ class KeyAdmin:
 
     def _shown(self, key: Key) -> dict[str, Any]:
         return describe(key) | {"status": standing(key, self._clock()) or "active"}
+
+
+def _nano(span: str, usd: Decimal | None) -> int | None:
+    try:
+        return None if usd is None else budgets.nano(usd)
+    except ValueError as exc:
+        raise RequestValidationError([{"loc": ("body", "budget", span), "msg": str(exc)}]) from exc
 
 
 def _draw() -> Draw:

@@ -15,7 +15,9 @@ from typing import Any, Final
 from sentinel_gateway.cli.edge import loader, refuse
 from sentinel_gateway.core import issuance
 from sentinel_gateway.core.access import Grant, Key, describe, is_key_text, key_digest, operator, standing
+from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.issuance import ID_BYTES, Draw, Minter
+from sentinel_gateway.core.pricing import usd
 from sentinel_gateway.errors import ConfigurationError, KeyNotFound, RequestError, StoreDown
 from sentinel_gateway.ports import KeyStore
 from sentinel_gateway.settings.model import Settings
@@ -111,6 +113,13 @@ async def rotate(desk: Desk, *, wanted: str, overlap: float) -> None:
     desk.tell({"key": text} | desk.shown(successor) | {"rotated": desk.shown(old)}, *sentences)
 
 
+async def rebudget(desk: Desk, *, wanted: str, budget: Budget) -> None:
+    key = await _find(desk, wanted)
+    rule = partial(issuance.rebudget, caller=desk.operator, budget=budget, now=desk.now)
+    key = (await desk.keys.update(key.id, rule)).key
+    desk.tell(desk.shown(key), f"{key.id} ({key.name}) may spend {_amounts(budget) or 'any amount'}: in force within a second.")
+
+
 async def _find(desk: Desk, wanted: str) -> Key:
     if wanted != FROM_INPUT:
         return issuance.find(await desk.keys.get(wanted), desk.operator)
@@ -131,10 +140,16 @@ def _summary(key: Key) -> str:
     lines |= {"scopes": ", ".join(shown["scopes"]), "models": ", ".join(shown["models"]) or "all", "expires": _date(key.expires)}
     if key.max_wrong_hit_rate is not None:
         lines["wrong hits"] = f"{key.max_wrong_hit_rate:g} at most"
+    if amounts := _amounts(key.budget):
+        lines["budget"] = amounts
     for place in ("limits", "user_limits"):
         given = [f"{name} {limit}" for name, limit in shown[place].items() if limit is not None]
         lines |= {place.replace("_", " "): ", ".join(given)} if given else {}
     return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
+
+
+def _amounts(budget: Budget) -> str:
+    return ", ".join(f"{usd(limit)} USD a {span}" for span, limit in budget.spans())
 
 
 def _table(found: list[dict[str, Any]]) -> list[str]:

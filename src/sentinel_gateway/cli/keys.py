@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,10 +27,11 @@ def add(commands: Commands) -> None:
     _add_list(below)
     _add_revoke(below)
     _add_rotate(below)
+    _add_budget(below)
 
 
 def keys() -> int:
-    """Make, list, revoke and rotate client keys.
+    """Make, list, revoke and rotate client keys, and say what each may spend.
 
     They are kept in the data folder. A running gateway needs no restart: it follows within a second.
 
@@ -66,6 +68,7 @@ def _add_create(commands: Commands) -> None:
         line.add_argument(f"--{prefix}rpm", type=_count, metavar="N", help=f"Requests a minute {whose}.")
         line.add_argument(f"--{prefix}tpm", type=_count, metavar="N", help=f"Tokens a minute {whose}.")
         line.add_argument(f"--{prefix}concurrency", type=_count, metavar="N", help=f"Requests at once {whose}.")
+    _add_spans(line)
     explained = "Most wrong answers to reworded questions, 0 to 1; it can only be stricter than cache.max_wrong_hit_rate."
     line.add_argument("--max-wrong-hit-rate", type=_share, metavar="SHARE", help=explained)
     add_config_option(line)
@@ -96,6 +99,20 @@ def _add_rotate(commands: Commands) -> None:
     add_json_option(line)
 
 
+def _add_budget(commands: Commands) -> None:
+    line = add_command(commands, budget)
+    line.add_argument("key", metavar="KEY", help="Its id, such as key_0123456789abcdef.")
+    _add_spans(line)
+    add_config_option(line)
+    add_json_option(line)
+
+
+def _add_spans(line: argparse.ArgumentParser) -> None:
+    for span in ("day", "month"):
+        explained = f"USD that it may spend a {span} of UTC. Default: budget.{span} of the configuration, or any amount."
+        line.add_argument(f"--budget-{span}", type=_usd, metavar="USD", help=explained)
+
+
 def create(config: Path | None, *, as_json: bool, **asked: Any) -> int:
     """Make a key and show it, this once.
 
@@ -104,11 +121,13 @@ def create(config: Path | None, *, as_json: bool, **asked: Any) -> int:
     Examples:
       sentinel keys create --name 'mobile app'
       sentinel keys create --name nightly --tenant acme --expires 90d --tpm 50000
+      sentinel keys create --name team --budget-day 5 --budget-month 100
       sentinel keys create --name ops --scope read --scope admin --json
 
     """
     from sentinel_gateway.cli import key_desk
     from sentinel_gateway.core.access import DEFAULT_TENANT, Grant, faults
+    from sentinel_gateway.core.budgets import Budget
     from sentinel_gateway.core.limits import Limits
 
     now = datetime.now(UTC)
@@ -123,6 +142,7 @@ def create(config: Path | None, *, as_json: bool, **asked: Any) -> int:
         limits=limits,
         user_limits=user_limits,
         max_wrong_hit_rate=asked["max_wrong_hit_rate"],
+        budget=Budget(asked["budget_day"], asked["budget_month"]),
     )
     for field, sentence in faults(grant, now.timestamp()):
         print(f"sentinel keys create: argument {_option(field)}: {sentence} (see sentinel keys create --help)", file=sys.stderr)
@@ -174,6 +194,35 @@ def rotate(config: Path | None, *, as_json: bool, key: str, overlap: timedelta) 
     return key_desk.run(partial(key_desk.rotate, wanted=key, overlap=overlap.total_seconds()), config, as_json=as_json)
 
 
+def budget(config: Path | None, *, as_json: bool, key: str, budget_day: int | None, budget_month: int | None) -> int:
+    """Say what a key may spend from now on, within a second.
+
+    What was spent stays spent. A budget that is not named ends.
+
+    Examples:
+      sentinel keys budget key_0123456789abcdef --budget-day 5 --budget-month 100
+      sentinel keys budget key_0123456789abcdef
+
+    """
+    from sentinel_gateway.cli import key_desk
+    from sentinel_gateway.core.budgets import Budget, faults
+
+    asked = Budget(budget_day, budget_month)
+    for span, sentence in faults(asked):
+        print(f"sentinel keys budget: argument --budget-{span}: {sentence} (see sentinel keys budget --help)", file=sys.stderr)
+        return WRONG_USE
+    return key_desk.run(partial(key_desk.rebudget, wanted=key, budget=asked), config, as_json=as_json)
+
+
+def _usd(text: str) -> int:
+    from sentinel_gateway.core.budgets import nano
+
+    try:
+        return nano(Decimal(text))
+    except (InvalidOperation, ValueError):
+        raise argparse.ArgumentTypeError(f"'{text}' is no amount of USD: write one such as 5 or 0.25") from None
+
+
 def _duration(text: str) -> timedelta:
     if not (found := _DURATION.fullmatch(text)):
         raise argparse.ArgumentTypeError(f"'{text}' is no time: write 90s, 30m, 12h, 7d or 4w")
@@ -213,5 +262,7 @@ def _option(field: str) -> str:
     place, _, name = field.partition(".")
     if not name:
         return f"--{place.removesuffix('s') if place in {'scopes', 'models'} else place.replace('_', '-')}"
+    if place == "budget":
+        return f"--budget-{name}"
     options = {limit: option for option, limit in LIMITS}
     return f"--{'user-' if place == 'user_limits' else ''}{options[name]}"

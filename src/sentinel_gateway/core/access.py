@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from sentinel_gateway.core import budgets
+from sentinel_gateway.core.budgets import NO_BUDGET, Budget
 from sentinel_gateway.core.limits import LARGEST, NO_LIMITS, Limits
 from sentinel_gateway.errors import InsufficientScope, ModelNotAllowed, ModelNotFound, RequestError
 
@@ -66,6 +68,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = NO_LIMITS
     user_limits: Limits = NO_LIMITS
     max_wrong_hit_rate: float | None = None
+    budget: Budget = NO_BUDGET
 
 
 class Key(Grant, frozen=True, kw_only=True):
@@ -123,6 +126,7 @@ class Guest(msgspec.Struct, frozen=True):
     tenant: str = ANONYMOUS
     limits: Limits = NO_LIMITS
     user_limits: Limits = NO_LIMITS
+    budget: Budget = NO_BUDGET
 
 
 GUEST: Final = Guest()
@@ -203,13 +207,22 @@ def _figures_at_fault(grant: Grant) -> Iterator[tuple[str, str]]:
         for name, limit in _members(limits):
             if limit is not None and not 1 <= limit <= LARGEST:
                 yield f"{place}.{name}", f"must be from 1 to {LARGEST}"
+    for span, sentence in budgets.faults(grant.budget):
+        yield f"budget.{span}", sentence
 
 
-def excess(grant: Grant, maker: Key, defaults: Limits = NO_LIMITS) -> Iterator[str]:
-    """The fields in which a grant goes beyond what its maker has: nobody gives away more than is theirs.
+class Defaults(msgspec.Struct, frozen=True):
+    """What a key may use and spend where it says nothing itself."""
 
-    `defaults` are the limits of a key where it has none of its own.
-    """
+    limits: Limits = NO_LIMITS
+    budget: Budget = NO_BUDGET
+
+
+NO_DEFAULTS: Final = Defaults()
+
+
+def excess(grant: Grant, maker: Key, defaults: Defaults = NO_DEFAULTS) -> Iterator[str]:
+    """The fields in which a grant goes beyond what its maker has: nobody gives away more than is theirs."""
     if grant.tenant != maker.tenant:
         yield "tenant"
     if grant.scopes - maker.scopes:
@@ -222,7 +235,13 @@ def excess(grant: Grant, maker: Key, defaults: Limits = NO_LIMITS) -> Iterator[s
         yield "trial"
     if _beyond(grant.max_wrong_hit_rate, maker.max_wrong_hit_rate):
         yield "max_wrong_hit_rate"
-    limits = ("limits", grant.limits.or_else(defaults), maker.limits.or_else(defaults))
+    yield from _figures_beyond(grant, maker, defaults)
+
+
+def _figures_beyond(grant: Grant, maker: Key, defaults: Defaults) -> Iterator[str]:
+    for span in budgets.beyond(grant.budget.or_else(defaults.budget), maker.budget.or_else(defaults.budget)):
+        yield f"budget.{span}"
+    limits = ("limits", grant.limits.or_else(defaults.limits), maker.limits.or_else(defaults.limits))
     for place, asked, own in (limits, ("user_limits", grant.user_limits, maker.user_limits)):
         for (name, limit), (_, bound) in zip(_members(asked), _members(own), strict=True):
             if _beyond(limit, bound):
@@ -230,10 +249,11 @@ def excess(grant: Grant, maker: Key, defaults: Limits = NO_LIMITS) -> Iterator[s
 
 
 def describe(key: Key) -> dict[str, Any]:
-    """All of a key that may be shown: no digest."""
+    """All of a key that may be shown: no digest. Its budget in USD."""
     shown: dict[str, Any] = msgspec.to_builtins(key, builtin_types=(bytes,))
     del shown["digest"]
-    return {"id": key.id, "hint": key.hint} | shown | {"scopes": sorted(key.scopes), "models": list(key.models)}
+    shown |= {"scopes": sorted(key.scopes), "models": list(key.models), "budget": budgets.describe(key.budget)}
+    return {"id": key.id, "hint": key.hint} | shown
 
 
 def make_key_text(random: bytes) -> str:

@@ -15,6 +15,7 @@ goes on with what it has drawn, and the budget holds all the same. `stores/lua/l
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final, Literal
 
 import msgspec
@@ -28,8 +29,10 @@ LARGEST: Final = 1_000_000 * NANO_PER_USD
 """No budget may be larger: ten of them still fit into what a float holds exactly."""
 MOST: Final = 2**52
 """No account holds more, whatever a provider says that something has cost."""
-CALM: Final = 3_000
-"""Milliseconds after an account was found lost in which nobody draws more: until then all who know of it have told their parts."""
+CALM: Final = 5_000
+"""Milliseconds after an account was found lost in which nobody draws more: until then all who know of it have told theirs."""
+TIGHT: Final = 5_000
+"""Milliseconds after somebody was refused in which nobody draws ahead: what one has drawn and does not need is another's."""
 LEASE: Final = 30_000
 """Milliseconds after which a node that has not been heard of holds nothing any more. What it has settled stays."""
 AFTER: Final = 3_600
@@ -122,9 +125,9 @@ class Part(msgspec.Struct, frozen=True):
 class Wish(msgspec.Struct, frozen=True):
     """What a node tells of its part, and asks for.
 
-    `wanted` is what it has settled and holds together, with what it asks for now; `cost` is that alone. `drawn` is what it knows
-    to have drawn. `nodes`: among so many what is left is divided, half of it; 0: it draws nothing ahead. `known`: it has seen this
-    account before, or can't tell whether others have.
+    `wanted` is what it has settled and holds together, with what it asks for now; `cost` is that alone. `drawn` is what it goes
+    on with if it gets no answer: more is taken back, and no less is left to it. `nodes`: among so many what is left is divided,
+    half of it; 0: it draws nothing ahead. `known`: it has seen this account before, or can't tell whether others have.
     """
 
     limit: int
@@ -138,17 +141,24 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 class Drawn(msgspec.Struct, frozen=True):
-    """Whether that fits, the part as it is then, what the others have settled and drawn, and until when nobody draws more."""
+    """Whether that fits; the part as it is, and `after` all that the request takes; what the others have settled and drawn.
+
+    `calm`: until when nobody draws more. `tight`: until when nobody draws ahead.
+    """
 
     fits: bool
     part: Part
+    after: Part
     settled: int
     drawn: int
     calm: int
+    tight: int = 0
 
 
-def draw(parts: Mapping[str, Part], node: str, wish: Wish, *, now: int, calm: int, settling: bool = False) -> Drawn:
-    """What comes of a wish: to be kept if it was a settlement, or if all else that the request takes fits as well.
+def draw(
+    parts: Mapping[str, Part], node: str, wish: Wish, *, now: int, calm: int = 0, tight: int = 0, settling: bool = False
+) -> Drawn:
+    """What comes of a wish. A settlement always holds, and so does that which costs nothing; `fits` says the rest.
 
     What was told later stands: a wish that was overtaken changes nothing, and fits if what was drawn since covers it.
     """
@@ -163,17 +173,24 @@ def draw(parts: Mapping[str, Part], node: str, wish: Wish, *, now: int, calm: in
     overtaken = own.turn > wish.turn
     own = Part(own.turn, max(own.settled, wish.settled), max(own.drawn, wish.settled), now)
     if not (wish.cost or settling):
-        return Drawn(settled + own.settled < wish.limit, own, settled, drawn, calm)
+        return Drawn(settled + own.settled < wish.limit, own, own, settled, drawn, calm, tight)
     room = wish.limit - drawn - wish.wanted
     covered = wish.wanted <= own.drawn
     fit = room >= 0 and (covered or (now >= calm and not overtaken))
     if overtaken or not (fit or settling):
-        return Drawn(fit, own, settled, drawn, calm)
-    ahead = room // (2 * wish.nodes) if wish.nodes and room > 0 else 0
-    more = wish.wanted + ahead
-    if now < calm:
-        more = max(wish.wanted, min(more, own.drawn))
-    return Drawn(fit, Part(wish.turn, own.settled, more, now), settled, drawn, calm)
+        return Drawn(fit, own, own, settled, drawn, calm, tight if fit or settling else now + TIGHT)
+    more = max(wish.wanted, min(own.drawn, wish.drawn))
+    if now >= calm and now >= tight and wish.nodes and room > 0:
+        more = max(more, wish.wanted + room // (2 * wish.nodes))
+    return Drawn(fit, own, Part(wish.turn, own.settled, more, now), settled, drawn, calm, tight)
+
+
+def nano(amount: Decimal) -> int:
+    """USD in nano-USD; raises ValueError where it is no amount, or finer than that."""
+    scaled = amount * NANO_PER_USD if amount.is_finite() else Decimal("NaN")
+    if not scaled.is_finite() or scaled != scaled.to_integral_value():
+        raise ValueError("must be an amount of USD with at most 9 decimals, such as 5 or 0.25")
+    return int(scaled)
 
 
 def faults(budget: Budget) -> list[tuple[str, str]]:
@@ -190,5 +207,4 @@ def beyond(asked: Budget, bound: Budget) -> list[str]:
 
 def describe(budget: Budget) -> dict[str, str | None]:
     """In USD, exactly."""
-    amounts = dict(budget.spans())
-    return {"day": usd(amounts["day"]) if "day" in amounts else None, "month": usd(amounts["month"]) if "month" in amounts else None}
+    return dict.fromkeys(Budget.__struct_fields__) | {span: usd(limit) for span, limit in budget.spans()}

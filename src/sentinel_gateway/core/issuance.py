@@ -8,8 +8,20 @@ from typing import Any, Final
 
 import msgspec
 
-from sentinel_gateway.core.access import Caller, Grant, Key, describe, excess, key_digest, key_hint, make_key_text, standing
-from sentinel_gateway.core.limits import NO_LIMITS, Limits
+from sentinel_gateway.core.access import (
+    NO_DEFAULTS,
+    Caller,
+    Defaults,
+    Grant,
+    Key,
+    describe,
+    excess,
+    key_digest,
+    key_hint,
+    make_key_text,
+    standing,
+)
+from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.errors import InsufficientScope, KeyEnded, KeyNotFound
 
 ID_BYTES: Final = 8
@@ -51,9 +63,9 @@ class Amendment(msgspec.Struct, frozen=True):
 
 
 class Minter:
-    """Makes keys. `pepper` is the gateway's secret, `defaults` are the limits of a key where it has none of its own."""
+    """Makes keys. `pepper` is the gateway's secret, `defaults` are what a key has where it says nothing itself."""
 
-    def __init__(self, pepper: bytes, *, defaults: Limits = NO_LIMITS) -> None:
+    def __init__(self, pepper: bytes, *, defaults: Defaults = NO_DEFAULTS) -> None:
         self.defaults = defaults
         self._pepper = pepper
 
@@ -77,11 +89,12 @@ class Minter:
             limits=grant.limits,
             user_limits=grant.user_limits,
             max_wrong_hit_rate=grant.max_wrong_hit_rate,
+            budget=grant.budget,
         )
         return key, text
 
 
-def create(caller: Caller, key: Key, *, defaults: Limits = NO_LIMITS) -> AuditEntry:
+def create(caller: Caller, key: Key, *, defaults: Defaults = NO_DEFAULTS) -> AuditEntry:
     """The entry for a new key; raises `InsufficientScope` if the caller would give away more than it has."""
     _refuse_excess(caller, key, defaults)
     return _entry(caller, "key.create", key.created, before=None, after=key)
@@ -96,7 +109,7 @@ def revoke(key: Key, caller: Caller, now: float) -> Amendment:
     return Amendment(after, entry=_entry(caller, "key.revoke", now, before=key, after=after))
 
 
-def rotate(key: Key, caller: Caller, successor: Key, overlap: float, *, defaults: Limits = NO_LIMITS) -> Amendment:
+def rotate(key: Key, caller: Caller, successor: Key, overlap: float, *, defaults: Defaults = NO_DEFAULTS) -> Amendment:
     """`successor`, minted with the same grant, takes over; the old key lives on for `overlap` seconds.
 
     Raises `KeyNotFound`, `KeyEnded` for one that is revoked, expired or rotated already, and `InsufficientScope` where the
@@ -115,6 +128,16 @@ def rotate(key: Key, caller: Caller, successor: Key, overlap: float, *, defaults
     return Amendment(after, successor, _entry(caller, "key.rotate", now, before=key, after=after))
 
 
+def rebudget(key: Key, caller: Caller, budget: Budget, now: float, *, defaults: Defaults = NO_DEFAULTS) -> Amendment:
+    """From now on it may spend so much; what was spent stays spent. Raises as `rotate`, but for a key that was rotated."""
+    find(key, caller)
+    if ended := standing(key, now):
+        raise KeyEnded(f"This key is {ended}: it spends nothing any more.")
+    after = msgspec.structs.replace(key, budget=budget)
+    _refuse_excess(caller, after, defaults)
+    return Amendment(after, entry=_entry(caller, "key.budget", now, before=key, after=after))
+
+
 def find(key: Key | None, caller: Caller) -> Key:
     """The key, if there is one and the caller may know of it; else the same `KeyNotFound`, whichever it is."""
     if key is None or (caller.tenant is not None and key.tenant != caller.tenant):
@@ -122,7 +145,7 @@ def find(key: Key | None, caller: Caller) -> Key:
     return key
 
 
-def _refuse_excess(caller: Caller, grant: Grant, defaults: Limits) -> None:
+def _refuse_excess(caller: Caller, grant: Grant, defaults: Defaults) -> None:
     wider = [] if caller.key is None else list(excess(grant, caller.key, defaults))
     if wider:
         raise InsufficientScope(f"Your key can't give away more than it has itself: see {', '.join(wider)}.", param=wider[0])

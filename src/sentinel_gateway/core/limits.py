@@ -110,16 +110,20 @@ class Standing(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True):
     """What came of a take: `spent` of each charge's bucket, in parts, as it is now, and how the `accounts` of a hold stand.
 
-    `refused` is the charge that did not fit, of several the one with the longest wait, or else the budget; then nothing was taken.
-    `retry_after` is in seconds; None where time alone does not help: somebody must give back first, or the charge is more than the
-    whole limit.
+    `refused` is the charge that did not fit, of several the one with the longest wait, else the budget; then nothing was taken.
+    `retry_after` is in seconds; None where time alone does not help: somebody must give back first, or the charge is more than
+    the whole limit.
     """
 
     charges: Sequence[Charge]
     spent: Sequence[int]
     refused: Charge | Allowance | None = None
     retry_after: float | None = None
-    accounts: Sequence[Account] = ()
+    accounts: Sequence[tuple[Allowance, Account]] = ()
+
+    def account(self, allowance: Allowance) -> Account:
+        """How the account of one of the hold's allowances stands."""
+        return next(account for one, account in self.accounts if one is allowance)
 
     def standings(self) -> "tuple[Standing | None, Standing | None]":
         """Of the buckets of requests, the one of which least is left; and of those of tokens."""

@@ -31,6 +31,8 @@
         │   └── KeyReused           422 the idempotency key belongs to another request
         ├── RequestTimeout      408 the sender was too slow
         ├── RateLimited         429 a limit of ours, the caller's, is spent: requests, tokens, or requests in flight
+        ├── BudgetSpent         429 a budget of the caller's is spent, or what is left of it does not do for this request
+        │   └── BudgetHeld          what is left is held for requests in flight: a retry may help
         ├── LoopDetected        508 the request came back to us
         ├── NotCached           504 `only-if-cached` and nothing stored
         ├── InternalError       500 a fault of ours
@@ -90,6 +92,8 @@ from sentinel_gateway.errors.caller import (
     Unprocessable,
 )
 from sentinel_gateway.errors.own import (
+    BudgetHeld,
+    BudgetSpent,
     ClearFailed,
     ClientLeft,
     ConcurrencyLimited,
@@ -123,6 +127,8 @@ __all__ = [
     "AnswerNotFound",
     "BadRequest",
     "BodyTooLarge",
+    "BudgetHeld",
+    "BudgetSpent",
     "CallerError",
     "ClearFailed",
     "ClientLeft",

@@ -32,6 +32,20 @@ class ConcurrencyLimited(RateLimited):
     type = "concurrency"
 
 
+class BudgetSpent(RequestError):
+    """No time soon will do: what there is no more of is money."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+
+class BudgetHeld(BudgetSpent):
+    """What is left is held for requests in flight, and most of them will come to less."""
+
+    retry = True
+
+
 class LoopDetected(RequestError):
     status = 508
     code = "loop_detected"

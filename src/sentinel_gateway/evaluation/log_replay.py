@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from sentinel_gateway import rules
-from sentinel_gateway.adapters import Unheard, open_counter
+from sentinel_gateway.adapters import open_counter
 from sentinel_gateway.evaluation.account import Account, AtThreshold, Ledger, suspicious, thresholds
 from sentinel_gateway.evaluation.advice import Suggestion, advise
 from sentinel_gateway.evaluation.offline import PATIENCE, open_model, open_offline
@@ -18,6 +18,7 @@ from sentinel_gateway.evaluation.traffic import read_log
 from sentinel_gateway.evaluation.trials import Tick
 from sentinel_gateway.providers.prices import PriceBook
 from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.telemetry.events import Unheard
 
 MOST_REQUESTS: Final = 200_000
 """What was asked is held in memory, to be compared with what comes."""

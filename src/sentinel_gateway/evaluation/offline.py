@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sentinel_gateway import rules
-from sentinel_gateway.adapters import Unheard, open_embedder
+from sentinel_gateway.adapters import open_embedder
 from sentinel_gateway.core.caching import YEAR
 from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.pipeline.semantic import Semantic
@@ -16,6 +16,7 @@ from sentinel_gateway.ports import NearStore
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.stores.lone_bulletin import LoneBulletin
 from sentinel_gateway.stores.memory import MemoryStore
+from sentinel_gateway.telemetry.events import Unheard
 from sentinel_gateway.vectors.memory import IndexLimits, MemoryIndex
 
 if TYPE_CHECKING:

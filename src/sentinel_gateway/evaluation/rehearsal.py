@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sentinel_gateway import rules
-from sentinel_gateway.adapters import Unheard
 from sentinel_gateway.api.wire.openai import MAX_MODEL, encode, read_request
 from sentinel_gateway.core.access import ANONYMOUS
 from sentinel_gateway.core.caching import Hit, Wish
@@ -42,6 +41,7 @@ from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.ports import Clock, World
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.stores.lone_bulletin import LoneBulletin
+from sentinel_gateway.telemetry.events import Unheard
 
 if TYPE_CHECKING:
     from sentinel_gateway.ports import Provider

@@ -6,7 +6,6 @@ from typing import Final
 import msgspec
 
 from sentinel_gateway import rules
-from sentinel_gateway.adapters import Unheard
 from sentinel_gateway.core.chat import Answer, ChatRequest, Usage
 from sentinel_gateway.core.routing import Directory, NoRoute, Route, Target, resolve
 from sentinel_gateway.core.tokens import countable
@@ -17,6 +16,7 @@ from sentinel_gateway.providers.demo import MODELS as DEMO_MODELS
 from sentinel_gateway.providers.demo import NAME as DEMO
 from sentinel_gateway.providers.prices import listed
 from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.telemetry.events import Unheard
 
 FIRST_GUESS: Final = "openai"
 """Whose prices are looked at first: a log of OpenAI's requests is most likely one of OpenAI's models."""

@@ -17,6 +17,7 @@ from sentinel_gateway.core.embeddings import Item, Vector, asked_for, item_keys,
 from sentinel_gateway.core.tokens import Encoding, encoding_of
 from sentinel_gateway.errors import CounterBusy, InvalidField, NotCached
 from sentinel_gateway.pipeline.admit import Admission
+from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.flight import shares
 from sentinel_gateway.pipeline.handle import enter, understand
@@ -68,6 +69,7 @@ class Embedding:
         *,
         admission: Admission,
         counter: TokenCounter,
+        costing: Costing | None = None,
     ) -> None:
         self.admission = admission
         self._planner = planner
@@ -75,8 +77,10 @@ class Embedding:
         self._dispatch = dispatch
         self._settlement = settlement
         self._counter = counter
+        self._costing = costing
         self._calls: dict[str, _Call] = {}
         """By the keys of the items that they ask for."""
+        self._booking: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<Embedding {len(self._calls)} items under way>"
@@ -160,7 +164,7 @@ class Embedding:
         try:
             if not own:
                 journey.outcome = "coalesced"
-                await _book(journey, 0)
+                await self._book(journey, 0)
             found: dict[str, Vector] = {}
             for call in calls:
                 found |= await call.vectors()
@@ -171,12 +175,23 @@ class Embedding:
         return found
 
     async def _reserve(self, plan: Plan, missing: Mapping[str, Item], journey: Journey) -> None:
-        """Take the tokens of what is not stored from the limits of who asks for it, where there are any."""
-        if journey.grant is not None and journey.grant.counts_tokens:
-            texts = [item for item in missing.values() if isinstance(item, str)]
-            counted = await self._counter.count(texts, encoding=encoding_of(plan.route.targets[0].model) or ASSUMED)
-            ids = sum(len(item) for item in missing.values() if not isinstance(item, str))
-            await journey.grant.tokens(counted.tokens + ids)
+        """Take what is not stored from the limits and budgets of who asks for it, where there are any."""
+        grant = journey.grant
+        if grant is None or not (grant.counts_tokens or grant.has_budget):
+            return
+        texts = [item for item in missing.values() if isinstance(item, str)]
+        counted = await self._counter.count(texts, encoding=encoding_of(plan.route.targets[0].model) or ASSUMED)
+        ids = sum(len(item) for item in missing.values() if not isinstance(item, str))
+        most = ids + sum(len(text.encode(errors="replace")) for text in texts)
+        amount = 0 if self._costing is None else self._costing.of_input(plan, most)
+        await grant.reserve(counted.tokens + ids, amount)
+
+    async def _book(self, journey: Journey, tokens: int | None) -> None:
+        """What was reserved has come to this; what nobody tells is as it was estimated."""
+        grant = journey.grant
+        if grant is not None and (reserved := grant.reserved) is not None:
+            used = reserved if tokens is None else tokens
+            await grant.settle(used, journey.cost)
 
     def _under_way(self, key: str, journey: Journey) -> "_Call | None":
         """The call that brings this item already, if this request may have what another asked for, and nothing was cleared."""
@@ -193,7 +208,11 @@ class Embedding:
         return call
 
     def _landed(self, items: Mapping[str, Item], call: "_Call", task: "asyncio.Task[Found]") -> None:
-        if not task.cancelled():
+        if task.cancelled():  # nobody waits any more: what was sent is paid
+            booking = asyncio.create_task(self._book(call.journey, None))
+            self._booking.add(booking)
+            booking.add_done_callback(self._booking.discard)
+        else:
             task.exception()  # whoever still waits is told of it
         for key in items:
             if self._calls.get(key) is call:
@@ -203,11 +222,11 @@ class Embedding:
         try:
             answered = await self._dispatch.embed(plan, journey)
         except Exception:  # a fault of ours as well: nothing came of what was reserved
-            await _book(journey, 0)
+            await self._book(journey, 0)
             raise
         found = vectors_of(list(items), list(items.values()), answered.vectors, journey.prompt_tokens)
         self._settlement.embedded(plan, journey, found)
-        await _book(journey, answered.tokens)
+        await self._book(journey, answered.tokens)
         return found
 
 
@@ -247,9 +266,3 @@ def _for(plan: Plan, items: Mapping[str, Item]) -> Plan:
     """The same, for these of its items alone."""
     request = plan.request
     return replace(plan, request=replace(request, fields=asked_for(request.fields, list(items.values()))))
-
-
-async def _book(journey: Journey, tokens: int | None) -> None:
-    """What was reserved has come to this; what nobody tells stays as it was estimated."""
-    if journey.grant is not None and tokens is not None:
-        await journey.grant.settle(tokens)

@@ -109,6 +109,11 @@ class Flight:
         if self._relay is not None:
             await self._relay.close()
 
+    @property
+    def given_up(self) -> bool:
+        """Did the last one leave before anything came?"""
+        return self._opening.cancelled()
+
     async def opened(self) -> Completion | Relay:
         """What it brings, once that is known; raises the `UpstreamError` of all who wait."""
         while self._opened is None:
@@ -230,8 +235,9 @@ def _name(plan: Plan, journey: Journey) -> str:
 
 
 def shares(journey: Journey) -> bool:
-    """May others have the answer to this request as well?"""
-    return _joins(journey) and _keeps(journey)
+    """May others have the answer to this request as well? Not one that is shorter because of a budget."""
+    scant = journey.capped is not None and journey.capped.scant
+    return not scant and _joins(journey) and _keeps(journey)
 
 
 def _keeps(journey: Journey) -> bool:

@@ -2,7 +2,7 @@
 
     admit     is there room?                         a place, or `Overloaded`            admit.py
     plan      what is asked, of whom, under what key?  decode, route, identity           plan.py
-    limit     may this caller ask that, now?         a share of its limits, or `RateLimited`  limiting.py
+    limit     may this caller ask that, now?         a share of its limits, or `RateLimited`  limiting.py, budgeting.py
     once      was it asked under the same idempotency key?  what was answered then       idempotency.py
     look up   is there an answer already?            `Hit`, or `Miss` with its reasons   lookup.py, tiers.py
               or one to the same in other words?     the same                            semantic.py
@@ -34,6 +34,7 @@ from sentinel_gateway.core.identity import Question, last_words
 from sentinel_gateway.core.tokens import BYTES_PER_TOKEN
 from sentinel_gateway.errors import ModelNotFound, NotCached, RequestError, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission
+from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Dispatch, OpenStream
 from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.fleet import Brought, Fleet
@@ -57,12 +58,13 @@ NOTHING: Final = Usage(0, 0, 0)
 class Terms(msgspec.Struct, frozen=True):
     """On what terms requests are taken.
 
-    Without the others idempotency keys mean nothing, no tokens are reserved, and no other node is asked.
+    Without the others idempotency keys mean nothing, neither tokens nor money are reserved, and no other node is asked.
     """
 
     admission: Admission
     idempotency: Idempotency | None = None
     estimate: Estimate | None = None
+    costing: Costing | None = None
     fleet: Fleet | None = None
     bounds: BoundRules = BoundRules()
     stale_if_error: float = 0.0
@@ -92,6 +94,7 @@ class Pipeline:
         self._dispatch = dispatch
         self._idempotency = terms.idempotency
         self._estimate = terms.estimate
+        self._costing = terms.costing
         self._flights = Flights(self._is_stale, terms.drains)
         self._fleet = terms.fleet
         self._bounds = terms.bounds
@@ -186,11 +189,15 @@ class Pipeline:
         return near if isinstance(near, Hit) else None
 
     async def _reserve(self, plan: Plan, journey: Journey) -> bool:
-        """Take the tokens that the answer may cost from the limits of who asks for it; False where there are none."""
+        """Take what the answer may cost from the limits and budgets of who asks for it; False where there are none."""
         grant = journey.grant
-        if grant is None or self._estimate is None or not grant.counts_tokens:
+        if grant is None or self._estimate is None or not (grant.counts_tokens or grant.has_budget):
             return False
-        await grant.tokens(await self._estimate(plan))
+        tokens = await self._estimate(plan)
+        if grant.has_budget and self._costing is not None:
+            journey.capped = await self._costing.hold(plan, grant, tokens, anew=journey.wish.buffered)
+        else:
+            await grant.reserve(tokens)
         return True
 
     def _book(self, plan: Plan, journey: Journey, usage: Usage | None, *, heard: int = 0) -> None:
@@ -200,7 +207,7 @@ class Pipeline:
             bounded = plan.request.token_limit is not None
             untold = max(reserved, heard) if bounded else reserved + heard
             actual = journey.lost + (untold if usage is None else usage.total_tokens)
-            booking = asyncio.create_task(grant.settle(actual))
+            booking = asyncio.create_task(grant.settle(actual, journey.cost))
             self._booking.add(booking)
             booking.add_done_callback(self._booking.discard)
 
@@ -233,6 +240,9 @@ class Pipeline:
             try:
                 if not live:
                     await flight.leave()
+                    if flight.given_up:
+                        asked = _asked(plan, flight.journey)
+                        self._book(plan, flight.journey, Usage(asked, 0, asked))
             finally:
                 flight.tell(journey)
         if live:
@@ -259,12 +269,13 @@ class Pipeline:
 
     async def _ask(self, plan: Plan, journey: Journey) -> Completion | Relay:
         try:
+            asked = plan if journey.capped is None else journey.capped.plan
             if plan.request.stream:
                 relay = partial(self._relay, plan, journey)
                 if journey.wish.buffered:
-                    return await self._dispatch.read_stream(plan, journey, partial(withhold, relay, journey))
-                return relay(await self._dispatch.open_stream(plan, journey))
-            completion = await self._dispatch.complete(plan, journey)
+                    return await self._dispatch.read_stream(asked, journey, partial(withhold, relay, journey))
+                return relay(await self._dispatch.open_stream(asked, journey))
+            completion = await self._dispatch.complete(asked, journey)
         except Exception:  # a fault of ours as well: nothing came of what was reserved
             self._book(plan, journey, NOTHING)
             raise

@@ -11,6 +11,7 @@ from sentinel_gateway.core.explanation import Explanation
 from sentinel_gateway.core.identity import Question, Unfit
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.pipeline.budgeting import Capped
 from sentinel_gateway.pipeline.limiting import Grant
 
 
@@ -24,6 +25,8 @@ class Journey(Record, kw_only=True):
     """The id of the caller's key."""
     grant: Grant | None = None
     """Its share of the caller's limits."""
+    capped: Capped | None = None
+    """What a provider is asked instead, so that the caller's budget does for it."""
     idempotency_key: str = ""
     """Under which it is done once; empty if it may be done again."""
     wish: Wish = Wish()

@@ -6,26 +6,28 @@ lies in memory is answered at once and takes no place. An end
 user is one of a key's; a model's limit counts for each tenant apart, so no tenant can use up another's. A key that was refused
 for its own or its tenant's requests stays refused until they come back, and no store is asked for that. A request that can't be
 understood costs one as well: whoever sends nothing else is stopped by the same limit.
+
+Where a key or its tenant has a budget, what the answer may cost is held of it together with the tokens, and a request whose
+budget is spent is refused before the cache is asked (`budgeting.py`).
 """
 
-import hashlib
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from sentinel_gateway.core.limits import NO_LIMITS, Charge, Kind, Limits, Scope, Standing, Verdict, charge
-from sentinel_gateway.errors import ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
+from sentinel_gateway.core.budgets import Account, Allowance, Hold
+from sentinel_gateway.core.limits import Charge, Kind, Scope, Standing, Verdict
+from sentinel_gateway.errors import BudgetSpent, ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
 from sentinel_gateway.pipeline.admit import retry_wait
+from sentinel_gateway.pipeline.budgeting import refusal
+from sentinel_gateway.pipeline.callers import FREE, Caller, Costs, LimitRules, Party
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import Clock, LimitStore
 
 MOST_CALLERS: Final = 10_000
 """Callers whose charges are kept made; then they are made anew."""
-USERS_KEPT: Final = 256
-"""End users whose charges are kept made; nobody knows how many there are."""
 _WHOSE: Final[Mapping[Scope, str]] = {
     "key": "this key",
     "tenant": "this tenant",
@@ -41,32 +43,7 @@ _WHAT: Final[Mapping[Kind, str]] = {
 
 Estimate = Callable[[Plan], Awaitable[int]]
 """The tokens that the answer to a plan may cost at most, as far as that is known before."""
-
-
-class Party(Protocol):
-    """Who asks: a key, or whatever stands for one. The same object for each of its requests, until its limits change."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def tenant(self) -> str: ...
-
-    @property
-    def limits(self) -> Limits: ...
-
-    @property
-    def user_limits(self) -> Limits:
-        """Those of each of its end users."""
-        ...
-
-
-class LimitRules(msgspec.Struct, frozen=True):
-    """Limits by configuration: a key's where it has none of its own, tenants' and public models' by name."""
-
-    keys: Limits = NO_LIMITS
-    tenants: Mapping[str, Limits] = {}
-    models: Mapping[str, Limits] = {}
+Refusal = RateLimited | BudgetSpent
 
 
 class Limiter:
@@ -77,7 +54,7 @@ class Limiter:
         self._rules = rules
         self._clock = clock
         self._chance = chance
-        self._callers: dict[str, _Caller] = {}
+        self._callers: dict[str, Caller] = {}
 
     def __repr__(self) -> str:
         return f"<Limiter {len(self._callers)} callers, {self.store!r}>"
@@ -95,25 +72,35 @@ class Limiter:
         """Take it without waiting; None where that can't be, or where it is refused."""
         if toll.caller.refused is not None:
             return None
-        if not toll.charges:
+        purse = toll.caller.purse
+        if purse is not None:
+            verdict = self.store.take_now(toll.charges, purse.look(self._clock()))
+        elif not toll.charges:
             return UNLIMITED
-        verdict = self.store.take_now(toll.charges)
+        else:
+            verdict = self.store.take_now(toll.charges)
         return None if verdict is None or verdict.refused is not None else verdict
 
-    def _caller(self, party: Party) -> "_Caller":
+    def _caller(self, party: Party) -> Caller:
         caller = self._callers.get(party.id)
         if caller is None or caller.party is not party:
             if len(self._callers) >= MOST_CALLERS:
                 self._callers.clear()
-            caller = self._callers[party.id] = _Caller(party, self._rules)
+            caller = self._callers[party.id] = Caller(party, self._rules)
         return caller
 
-    def recall(self, caller: "_Caller", verdict: Verdict) -> Verdict:
+    def recall(self, caller: Caller, verdict: Verdict) -> Verdict:
         """What would come by now of a take that was refused, if nobody has taken anything since."""
         return verdict.later(int((self._clock() - caller.refused_at) * 1000))
 
-    def refusal(self, caller: "_Caller", verdict: Verdict, refused: Charge) -> RateLimited:
+    def now(self) -> float:
+        """In Unix seconds."""
+        return self._clock()
+
+    def refusal(self, caller: Caller, verdict: Verdict, refused: Charge | Allowance, amount: int = 0) -> "Refusal":
         """The error to raise; it is remembered if any other request of the caller would meet it too."""
+        if isinstance(refused, Allowance):
+            return refusal(refused, verdict.account(refused), amount, retry_after=retry_wait(self._chance()))
         if _meets_all(refused):
             caller.refused, caller.refused_at = verdict, self._clock()
         return self.error(verdict, refused)
@@ -130,16 +117,17 @@ def end_user(plan: Plan) -> str:
 
 
 class Grant(msgspec.Struct, eq=False):
-    """One request's share of the limits: `check`, `enter`, `tokens` and `settle` where a provider is asked, `leave` in the end.
+    """One request's share of the limits: `check`, `enter`, `reserve` and `settle` where a provider is asked, `leave` in the end.
 
-    All but the last two raise `RateLimited`s. Every step may be left out.
+    All but the last two raise `RateLimited`s, and `BudgetSpent` where there is a budget. Every step may be left out.
     """
 
     _limiter: Limiter
-    _caller: "_Caller"
-    _costs: "_Costs"
+    _caller: Caller
+    _costs: Costs
     _places: Sequence[Charge] = ()
     _reserved: int | None = None
+    _holds: tuple[Hold, ...] = ()
     _entered: Verdict | None = None
     _paid: Verdict | None = None
     _held: bool = False
@@ -152,6 +140,16 @@ class Grant(msgspec.Struct, eq=False):
     def counts_tokens(self) -> bool:
         """Is there a limit of tokens? Known once it has entered."""
         return bool(self._costs.tokens)
+
+    @property
+    def has_budget(self) -> bool:
+        """Is there a budget that what it costs is taken from?"""
+        return self._caller.purse is not None
+
+    @property
+    def left(self) -> int:
+        """What was left of the tightest budget when it was last looked at, in nano-USD."""
+        return min(account.left(allowance) for allowance, account in self.budgets())
 
     @property
     def reserved(self) -> int | None:
@@ -172,7 +170,7 @@ class Grant(msgspec.Struct, eq=False):
         """Refuse at once, before a body is read, whoever is known to be refused still. Asks no store."""
         if self._caller.refused is not None:
             verdict = self._limiter.recall(self._caller, self._caller.refused)
-            if verdict.refused is not None and _meets_all(verdict.refused):
+            if isinstance(verdict.refused, Charge) and _meets_all(verdict.refused):
                 self._entered = verdict
                 raise self._limiter.error(verdict, verdict.refused)
             self._caller.refused = None
@@ -181,12 +179,20 @@ class Grant(msgspec.Struct, eq=False):
         """Take a request, and a place in flight. `model` is the public name, `user` the end user; all who have none are one."""
         costs = self._costs = self._caller.costs(model, user)
         entry = costs.entry if place else costs.request
-        if entry:
+        purse = self._caller.purse
+        if purse is not None:
+            await self._enter_with(entry, purse.look(self._limiter.now()))
+        elif entry:
             verdict = self._entered = await self._limiter.store.take(entry)
             if verdict.refused is not None:
                 raise self._limiter.refusal(self._caller, verdict, verdict.refused)
-            if place:
-                self._places = costs.places
+        if place:
+            self._places = costs.places
+
+    async def _enter_with(self, entry: Sequence[Charge], look: Hold) -> None:
+        verdict = self._entered = await self._limiter.store.take(entry, look)
+        if verdict.refused is not None:
+            raise self._limiter.refusal(self._caller, verdict, verdict.refused)
 
     async def spoiled(self) -> None:
         """Instead of `enter`, for a request that can't be understood: it costs one of its key and its tenant."""
@@ -195,19 +201,34 @@ class Grant(msgspec.Struct, eq=False):
             if verdict.refused is not None:
                 raise self._limiter.refusal(self._caller, verdict, verdict.refused)
 
-    async def tokens(self, estimate: int) -> None:
-        """Take the tokens that a provider's answer may cost at most, before it is asked."""
-        if self._costs.tokens:
-            verdict = self._paid = await self._limiter.store.take([charge.of(estimate) for charge in self._costs.tokens])
-            if verdict.refused is not None:
-                raise self._limiter.refusal(self._caller, verdict, verdict.refused)
-            self._reserved = estimate + (self._reserved or 0)
+    async def reserve(self, tokens: int, amount: int = 0) -> None:
+        """Take what a provider's answer may cost at most, before it is asked: tokens, and nano-USD of the budgets."""
+        purse = self._caller.purse
+        if not self._costs.tokens and purse is None:
+            return
+        hold = None if purse is None else purse.hold(self._limiter.now(), amount)
+        verdict = self._paid = await self._limiter.store.take([charge.of(tokens) for charge in self._costs.tokens], hold)
+        if verdict.refused is not None:
+            raise self._limiter.refusal(self._caller, verdict, verdict.refused, amount)
+        self._reserved = tokens + (self._reserved or 0)
+        if hold is not None:
+            self._holds = (hold, *self._holds)
 
-    async def settle(self, actual: int) -> None:
-        """Book what the reserved tokens have come to; 0 if no provider answered. Once: without a reservation it does nothing."""
+    def settle(self, actual: int, cost: int = 0) -> Coroutine[Any, Any, None]:
+        """Book what the reservation has come to; 0 if no provider answered. Once: without a reservation it does nothing."""
         reserved, self._reserved = self._reserved, None
-        if reserved is not None and reserved != actual:
-            await self._limiter.store.settle([charge.of(actual - reserved) for charge in self._costs.tokens])
+        holds, self._holds = self._holds, ()
+        difference = 0 if reserved is None else actual - reserved
+        return self._settle([charge.of(difference) for charge in self._costs.tokens] if difference else [], holds, cost)
+
+    async def _settle(self, corrections: Sequence[Charge], holds: tuple[Hold, ...], cost: int) -> None:
+        store = self._limiter.store
+        if holds:
+            await store.settle(corrections, holds[0], cost)
+            for hold in holds[1:]:
+                await store.settle((), hold)
+        elif corrections:
+            await store.settle(corrections)
 
     async def leave(self) -> None:
         """Give the place in flight back, once, whatever has happened. Reserved tokens stay taken until they are settled."""
@@ -221,109 +242,21 @@ class Grant(msgspec.Struct, eq=False):
         requests, tokens = NOTHING_STANDS if self._entered is None else self._entered.standings()
         return requests, tokens if self._paid is None else self._paid.standings()[1]
 
-
-class _Costs(msgspec.Struct, frozen=True):
-    """What a request takes: `entry` before the cache, tokens only looked at; of it `places` go back; `tokens` are taken later.
-
-    `request` is `entry` without the places.
-    """
-
-    entry: Sequence[Charge]
-    request: Sequence[Charge]
-    places: Sequence[Charge]
-    tokens: Sequence[Charge]
-
-
-class _Caller:
-    """What is known of a party: its charges, made once, and its last refusal that would meet any request of its."""
-
-    __slots__ = ("_by_model", "_by_user", "_charges", "_costs", "_rules", "_tag", "party", "refused", "refused_at", "requests")
-
-    def __init__(self, party: Party, rules: LimitRules) -> None:
-        self.party = party
-        self.refused: Verdict | None = None
-        self.refused_at = 0.0
-        self._by_user = party.user_limits != NO_LIMITS
-        self._rules = rules
-        self._tag = f"{{{_digest(party.tenant, size=8)}}}"  # what Redis Cluster chooses a slot by
-        self._charges = [
-            *self._make(party.limits.or_else(rules.keys), "key", party.id),
-            *self._make(rules.tenants.get(party.tenant, NO_LIMITS), "tenant"),
-        ]
-        self.requests = [charge for charge in self._charges if charge.kind == "requests"]
-        self._costs = _sort(self._charges)
-        self._by_model: dict[str, _Costs] = {}
-
-    def __repr__(self) -> str:
-        return f"<_Caller {self.party.id}{', refused' if self.refused else ''}>"
-
-    def costs(self, model: str, user: str) -> _Costs:
-        """What a request takes."""
-        if self._by_user:
-            return _costs_of_user(self, model, _digest(f"{len(self.party.id)} {self.party.id}{user}"))
-        if model not in self._rules.models:
-            return self._costs
-        made = self._by_model.get(model)
-        if made is None:
-            made = self._by_model[model] = _sort([*self._charges, *self._model_charges(model)])
-        return made
-
-    def of_user(self, model: str, digest: str) -> _Costs:
-        users = self._make(self.party.user_limits, "user", digest, shared=f"{self.party.id}:others")
-        return _sort([*self._charges, *self._model_charges(model), *users])
-
-    def _model_charges(self, model: str) -> list[Charge]:
-        return self._make(self._rules.models.get(model, NO_LIMITS), "model", model)
-
-    def _make(self, limits: Limits, scope: Scope, owner: str = "", *, shared: str = "") -> list[Charge]:
-        sizes: tuple[tuple[Kind, int | None, int], ...] = (
-            ("requests", limits.requests_per_minute, 1),
-            ("tokens", limits.tokens_per_minute, 0),
-            ("concurrency", limits.concurrency, 1),
-        )
-        return [
-            charge(
-                f"{self._tag}:{kind}:{scope}:{owner}",
-                kind,
-                scope,
-                limit=limit,
-                amount=amount,
-                spill=f"{self._tag}:{kind}:{scope}:{shared}" if shared else "",
-            )
-            for kind, limit, amount in sizes
-            if limit is not None
-        ]
+    def budgets(self) -> Sequence[tuple[Allowance, Account]]:
+        """How the budgets stood when they were last looked at."""
+        last = self._paid or self._entered
+        return () if last is None else last.accounts
 
 
 class Toll(msgspec.Struct, frozen=True, eq=False):
     """What a request takes whose answer is here already, found out once for all requests that are alike."""
 
-    caller: _Caller
+    caller: Caller
     charges: Sequence[Charge]
 
 
-FREE: Final = _Costs((), (), (), ())
 UNLIMITED: Final = Verdict((), ())
 NOTHING_STANDS: Final = UNLIMITED.standings()
-
-
-@lru_cache(maxsize=USERS_KEPT)
-def _costs_of_user(caller: _Caller, model: str, digest: str) -> _Costs:
-    return caller.of_user(model, digest)
-
-
-def _sort(charges: Sequence[Charge]) -> _Costs:
-    return _Costs(
-        charges,
-        [charge for charge in charges if charge.kind != "concurrency"],
-        [charge.of(-charge.amount) for charge in charges if charge.kind == "concurrency"],
-        [charge for charge in charges if charge.kind == "tokens"],
-    )
-
-
-def _digest(text: str, *, size: int = 16) -> str:
-    """A short name in plain letters: what callers and operators write reaches no store."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 
 
 def _meets_all(refused: Charge) -> bool:

@@ -17,7 +17,7 @@ from sentinel_gateway.settings.presets import PRESETS, Dialect
 from sentinel_gateway.settings.prices import Prices
 from sentinel_gateway.settings.redis_url import check_redis
 from sentinel_gateway.settings.room import GIB, MIB, Count, Key, Lifetime, Room, Seconds, Share, Size, Texts, Treatment
-from sentinel_gateway.settings.targets import Limits, ModelSettings, Routing
+from sentinel_gateway.settings.targets import Budget, Limits, ModelSettings, Routing
 from sentinel_gateway.settings.values import (
     check_admin_key,
     check_alias,
@@ -144,10 +144,15 @@ class Tokens(Room):
         default=1445,  # OpenAI's count of the largest image in high detail
         description="Tokens that an image, a recording or a file is taken for before the provider has counted.",
     )
+    output: Count = Field(
+        default=4096,  # what nearly every model takes; more is an error of some
+        description="Most tokens of an answer that a budget pays for, where neither the request nor the model says it.",
+    )
 
 
 class Tenant(Room):
     limits: Limits = Field(default=Limits(), description="What all its keys may use together.")
+    budget: Budget = Field(default=Budget(), description="What all its keys may spend together.")
     cache_group: Annotated[str, AfterValidator(check_plain)] | None = Field(
         default=None, description="Tenants of the same group answer each other's requests from one cache; unset: none shares."
     )
@@ -311,6 +316,7 @@ class Settings(Room):
     cache: Cache = Field(default=Cache(), description="What is kept, where and how long.")
     keys: Keys = Field(default=Keys(), description="Client keys.")
     limits: Limits = Field(default=Limits(), description="What each key may use that has no limits of its own.")
+    budget: Budget = Field(default=Budget(), description="What each key may spend that has no budget of its own.")
     tokens: Tokens = Field(default=Tokens(), description="How tokens are estimated.")
     prices: Prices = Field(default=Prices(), description="What models take.")
     tenants: dict[TenantName, Tenant] = Field(default={}, description="Tenants by name: who shares limits, and perhaps a cache.")

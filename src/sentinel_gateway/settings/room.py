@@ -1,5 +1,6 @@
 """What all rooms of the settings are made of. Sizes are bytes, times are seconds."""
 
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
@@ -16,6 +17,7 @@ Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 Lifetime = Annotated[float, Field(ge=0, le=YEAR)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Usd = Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=9)]
 Size = Annotated[ByteSize, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(split_list)]
 Key = Annotated[SecretStr, AfterValidator(check_key)]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sentinel_gateway.settings.room import Count, Lifetime, Room, Seconds, Share
+from sentinel_gateway.settings.room import Count, Lifetime, Room, Seconds, Share, Usd
 from sentinel_gateway.settings.values import split_list
 
 
@@ -18,6 +18,13 @@ class Limits(Room):
         default=None, description="Tokens a minute that providers are asked for; hits cost none."
     )
     concurrency: Count | None = Field(default=None, description="Requests in flight.")
+
+
+class Budget(Room):
+    """Of one key or one tenant. Unset: no budget."""
+
+    day: Usd | None = Field(default=None, description="USD a day (UTC) that providers may cost; a key with a budget has that.")
+    month: Usd | None = Field(default=None, description="USD a calendar month (UTC).")
 
 
 class Deadlines(Room):
@@ -56,6 +63,7 @@ class TargetSettings(Room):
     context: Count | None = Field(
         default=None, description="Tokens of input that it takes; a request that seems longer goes to others."
     )
+    output: Count | None = Field(default=None, description="Most tokens that it answers with. Unset: tokens.output.")
     retry_uncertain: bool | None = Field(default=None, description="As the model's, for this target alone.")
     timeouts: Deadlines = Field(default=Deadlines(), description="How long a call may take here, where that is less than usual.")
 
@@ -69,7 +77,7 @@ class ModelSettings(Room):
     """A public model name: its targets in order of preference."""
 
     targets: Annotated[tuple[TargetSettings, ...], BeforeValidator(split_list)] = Field(
-        description="provider/model names, or {target, weight, tools, vision, context, retry_uncertain, timeouts}; the next is "
+        description="provider/model names, or {target, weight, tools, vision, context, output, retry_uncertain, timeouts}; the next is "
         "asked when one fails."
     )
     strategy: Literal["priority", "weighted", "least_latency", "least_busy", "cheapest"] | None = Field(

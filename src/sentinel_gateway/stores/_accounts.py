@@ -7,7 +7,9 @@ windows: an account that nothing can be settled in any more is forgotten.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from sentinel_gateway.core.budgets import AFTER, LEASE, MOST, Account, Allowance, Hold, fits
+from sentinel_gateway.core.budgets import AFTER, LEASE, MOST, NOTHING, Account, Allowance, Hold, fits
+
+Standing = Sequence[tuple[Allowance, Account]]
 
 SMALL: Final = 1024
 """Accounts that may have ended before anybody looks."""
@@ -19,7 +21,10 @@ class Own:
     `left` is what an earlier life held when it ended, of which nobody knows what it came to: it counts until `until`.
     """
 
-    __slots__ = ("drawn", "ends", "held", "known", "left", "others_drawn", "others_settled", "settled", "turn", "until")
+    __slots__ = (
+        *("drawn", "ends", "held", "known", "left", "limit", "others_drawn", "others_settled", "settled", "turn"),
+        *("tight", "until", "used"),
+    )
 
     def __init__(self, ends: int) -> None:
         self.ends = ends
@@ -27,7 +32,9 @@ class Own:
         self.others_settled = self.others_drawn = 0
         self.left, self.until = 0, 0
         self.turn = self.drawn = 0
-        self.known = False
+        self.limit = 0
+        self.known = self.tight = False
+        self.used = float("-inf")
 
     def __repr__(self) -> str:
         return f"<Own {self.settled} settled, {self.held} held>"
@@ -93,14 +100,14 @@ class Accounts:
         own.left += held
         own.until = int(self._clock() * 1000) + LEASE
 
-    def look(self, hold: Hold) -> tuple[list[Account], Allowance | None]:
+    def look(self, hold: Hold) -> tuple[Standing, Allowance | None]:
         """How they stand, and the first that the hold does not fit."""
         now = int(self._clock() * 1000)
         accounts, refused = [], None
         for allowance in hold.allowances:
             own = self._table.get(allowance.account)
-            account = Account() if own is None else own.account(now)
-            accounts.append(account)
+            account = NOTHING if own is None else own.account(now)
+            accounts.append((allowance, account))
             if refused is None and not fits(account, allowance.limit, hold.amount):
                 refused = allowance
         return accounts, refused
@@ -123,6 +130,6 @@ class Accounts:
         self._sweep_above = max(SMALL, 2 * len(self._table))
 
 
-def after(accounts: Sequence[Account], amount: int) -> list[Account]:
+def after(accounts: Standing, amount: int) -> Standing:
     """The same once so much more is held."""
-    return [Account(account.settled, account.held + amount, account.sure) for account in accounts]
+    return [(one, Account(account.settled, account.held + amount, account.sure)) for one, account in accounts]

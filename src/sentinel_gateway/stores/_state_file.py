@@ -125,7 +125,21 @@ COMMIT;
 PRAGMA secure_delete = OFF;
 """
 """What learners kept until then could not be read any more, and names words by checksums without a key."""
-MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE accounts (
+    account TEXT NOT NULL,
+    node TEXT NOT NULL,
+    ends INTEGER NOT NULL,
+    settled INTEGER NOT NULL,
+    held INTEGER NOT NULL,
+    PRIMARY KEY (account, node)
+) WITHOUT ROWID;
+CREATE INDEX accounts_by_end ON accounts (ends);
+PRAGMA user_version = 5;
+COMMIT;
+"""
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Each brings the file from the version of its place to the next."""
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from sentinel_gateway.core.access import Key, KeyScope
+from sentinel_gateway.core.budgets import NO_BUDGET, Budget
 from sentinel_gateway.core.issuance import NO_KEY, Amendment, AuditEntry
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import InvalidField, KeyNotFound
@@ -28,7 +29,7 @@ INSERT INTO keys (id, digest, hint, name, tenant, place, rights, created, expire
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(sequence), 0) + 1 FROM keys))
 """
 _UPDATE: Final = """
-UPDATE keys SET expires = ?, revoked = ?, successor = ?, sequence = (SELECT max(sequence) + 1 FROM keys) WHERE id = ?
+UPDATE keys SET rights = ?, expires = ?, revoked = ?, successor = ?, sequence = (SELECT max(sequence) + 1 FROM keys) WHERE id = ?
 """
 _BY_ID: Final = "SELECT id, digest, hint, name, tenant, rights, created, expires, revoked, successor FROM keys WHERE id = ?"
 _BY_DIGEST: Final = (
@@ -58,6 +59,7 @@ class _Rights(msgspec.Struct, frozen=True):
     limits: Limits
     user_limits: Limits
     max_wrong_hit_rate: float | None = None
+    budget: Budget = NO_BUDGET
 
 
 class SqliteKeys:
@@ -123,7 +125,7 @@ def _update(database: sqlite3.Connection, *, id: str, rule: Callable[[Key], Amen
     amendment = rule(key)
     if amendment.entry is not None:
         after = amendment.key
-        database.execute(_UPDATE, (after.expires, after.revoked, after.successor, after.id))
+        database.execute(_UPDATE, (_rights(after), after.expires, after.revoked, after.successor, after.id))
         if amendment.successor is not None:
             _insert(database, amendment.successor)
         audit.append(database, amendment.entry)
@@ -131,11 +133,14 @@ def _update(database: sqlite3.Connection, *, id: str, rule: Callable[[Key], Amen
 
 
 def _insert(database: sqlite3.Connection, key: Key) -> None:
-    given = _Rights(key.scopes, key.models, key.trial, key.limits, key.user_limits, key.max_wrong_hit_rate)
-    rights = msgspec.json.encode(given)
     place = key.name.casefold() + FIRST + key.id  # unique, so that a page begins where the one before it ended
-    named = (key.id, key.digest, key.hint, key.name, key.tenant, place, rights)
+    named = (key.id, key.digest, key.hint, key.name, key.tenant, place, _rights(key))
     database.execute(_INSERT, (*named, key.created, key.expires, key.revoked, key.successor))
+
+
+def _rights(key: Key) -> bytes:
+    given = (key.scopes, key.models, key.trial, key.limits, key.user_limits, key.max_wrong_hit_rate, key.budget)
+    return msgspec.json.encode(_Rights(*given))
 
 
 def _page(database: sqlite3.Connection, *, query: str, values: tuple[Any, ...], limit: int) -> KeyPage:
@@ -164,6 +169,7 @@ def _key(row: tuple[Any, ...]) -> Key:
         limits=rights.limits,
         user_limits=rights.user_limits,
         max_wrong_hit_rate=rights.max_wrong_hit_rate,
+        budget=rights.budget,
         created=created,
         expires=expires,
         revoked=revoked,

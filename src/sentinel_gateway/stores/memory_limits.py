@@ -39,9 +39,7 @@ class _Crowd:
 class MemoryLimits:
     """A `LimitStore` of this process alone. Nothing in it suspends."""
 
-    def __init__(
-        self, *, clock: Callable[[], float], accounts: Accounts | None = None, most_users: int = MOST_USERS
-    ) -> None:
+    def __init__(self, *, clock: Callable[[], float], accounts: Accounts | None = None, most_users: int = MOST_USERS) -> None:
         self._clock = clock
         self.accounts = Accounts(clock) if accounts is None else accounts
         self._most_users = most_users

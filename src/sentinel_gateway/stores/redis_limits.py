@@ -14,14 +14,20 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from msgspec.structs import replace
+
+from sentinel_gateway.core.budgets import Allowance, Hold
 from sentinel_gateway.core.limits import Charge, Verdict, judge, settled, share
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Events
+from sentinel_gateway.stores._accounts import Standing
+from sentinel_gateway.stores._limit_rows import NO_ACCOUNTS, Asking, BucketRow, Found, integers, read_found
 from sentinel_gateway.stores._redis import RedisLink, end
 from sentinel_gateway.stores._redis_member import Member
 from sentinel_gateway.stores._redis_script import Script
+from sentinel_gateway.stores._shared_accounts import Asked, SharedAccounts, past_row
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 
 PREFIX: Final = "sentinel:limit:1"
@@ -34,33 +40,14 @@ LEASE_SECONDS: Final = 30.0
 """A place in flight is free again so long after its node has last said that it holds it; a third of it is between two times."""
 AT_ONCE: Final = 100
 """Buckets of which one call tells."""
+AT_A_TIME: Final = 6
+"""Calls about accounts: there are ten connections."""
 LATE_PLACES: Final = 10_000
 FEW: Final = 1024
 """Buckets whose births are kept before anybody looks which are needed."""
 
 Where = tuple[str, ...]
 """The buckets from which a place was taken, all at once."""
-
-
-class _Row(NamedTuple):
-    """One bucket for the script, in parts: `known` is what this node knows to be spent, `born` of which birth; 0: whichever.
-
-    If Redis has a bucket of that birth, it knows better.
-    """
-
-    bucket: str
-    rate: int
-    capacity: int
-    cost: int
-    known: int = 0
-    born: int = 0
-
-
-class _Found(NamedTuple):
-    """What was spent of each bucket before, in parts, and the birth of each in Redis; 0: it has none."""
-
-    spent: Sequence[int]
-    born: Sequence[int]
 
 
 class SharedLimits:
@@ -78,6 +65,7 @@ class SharedLimits:
         clock: Callable[[], float],
         events: Events,
         lease: float = LEASE_SECONDS,
+        accounts: SharedAccounts | None = None,
     ) -> None:
         self._link = link
         self._prefix = f"{PREFIX}:{member.owner}:"
@@ -90,8 +78,9 @@ class SharedLimits:
         self._take_or_settle = Script("limits")
         self._beat = Script("beat")
         self._own = MemoryLimits(clock=clock)
+        self._accounts = SharedAccounts(clock) if accounts is None else accounts
         self._nodes = 1
-        self._apart = False
+        self._apart = self._was_heard = False
         self._born: dict[str, int] = {}
         """When the buckets came to be that this node has seen in Redis, as Redis says."""
         self._most_born = FEW
@@ -104,6 +93,7 @@ class SharedLimits:
         self._late: deque[tuple[float, Where, str]] = deque(maxlen=LATE_PLACES)
         """Places that could not be given back, and when that was tried."""
         self._number = count()
+        self._queue = asyncio.Semaphore(AT_A_TIME)
         self._beside: set[asyncio.Task[None]] = set()
         self._tending = asyncio.create_task(self._tend())
 
@@ -116,21 +106,22 @@ class SharedLimits:
         """As many as there should be, or as were last heard of, if that is more."""
         return max(self._replicas, self._nodes)
 
-    def take_now(self, charges: Sequence[Charge]) -> Verdict | None:  # noqa: ARG002 - of no charge is it known here
+    def take_now(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict | None:  # noqa: ARG002 - as it says
         """None: Redis has to be asked what other nodes have taken."""
         return None
 
-    async def take(self, charges: Sequence[Charge]) -> Verdict:
-        taking = asyncio.create_task(self._take(charges))
+    async def take(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
+        taking = asyncio.create_task(self._take(charges, hold))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:  # whether Redis has heard of it can't be known before it answers
-            self._go_on(self._undo(taking, charges))
+            self._go_on(self._undo(taking, charges, hold))
             raise
 
-    async def settle(self, corrections: Sequence[Charge]) -> None:
-        if tokens := [correction for correction in corrections if correction.rate]:
-            await self._correct(tokens)
+    async def settle(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> None:
+        tokens = [correction for correction in corrections if correction.rate]
+        if tokens or hold is not None:
+            await self._correct(tokens, hold, cost)
         if places := [correction for correction in corrections if not correction.rate]:
             await self._leave(places)
 
@@ -146,39 +137,63 @@ class SharedLimits:
 
     # --- what a request waits for ---
 
-    async def _take(self, charges: Sequence[Charge]) -> Verdict:
+    async def _take(self, charges: Sequence[Charge], hold: Hold | None) -> Verdict:
         where = tuple(charge.bucket for charge in charges if charge.cost and not charge.rate)
         place = f"{self._node}:{next(self._number)}" if where else ""
         may_know = self._link.works
+        asked = None if hold is None else self._accounts.ask(hold, nodes=self.nodes)
         try:
-            found = await self._run("take", place, [self._row(charge) for charge in charges])
+            found = await self._run("take", place, [self._row(charge) for charge in charges], Asking.of(asked))
         except StoreDown:
-            verdict = await self._own.take([share(charge, self.nodes) for charge in charges])
-            if verdict.refused is None:
-                self._untold.update(charge.bucket for charge in charges if charge.cost and charge.rate)
-            elif may_know and place:
+            verdict = await self._take_apart(charges, asked)
+            if verdict.refused is not None and may_know and place:
                 self._late.append((self._clock(), where, place))
         else:
             may_know = True
-            states = {charge.bucket: (spent, 0, charge.rate) for charge, spent in zip(charges, found.spent, strict=True)}
-            verdict = judge(charges, states.get, 0)
-            self._learn(charges, verdict.spent, found.born)
+            verdict = self._taken(charges, asked, found)
             if place and verdict.refused is None:
                 await self._own.settle([charge for charge in charges if charge.cost and not charge.rate])
         if place and verdict.refused is None:
             self._places.setdefault(where, {})[place] = may_know
         return verdict
 
-    async def _correct(self, corrections: Sequence[Charge]) -> None:
+    def _taken(self, charges: Sequence[Charge], asked: Asked | None, found: Found) -> Verdict:
+        """What Redis has said."""
+        states = {charge.bucket: (spent, 0, charge.rate) for charge, spent in zip(charges, found.spent, strict=True)}
+        verdict = judge(charges, states.get, 0)
+        if asked is not None:
+            accounts, refused = self._accounts.granted(asked, found.accounts, taken=found.taken)
+            verdict = _with(verdict, found.spent, accounts, refused)
+        self._learn(charges, verdict.spent, found.born)
+        return verdict
+
+    async def _take_apart(self, charges: Sequence[Charge], asked: Asked | None) -> Verdict:
+        """What this node may do without Redis."""
+        accounts, refused = ((), None) if asked is None else self._accounts.apart(asked)
+        if refused is not None:
+            return Verdict(charges, [self._own.spent(charge.bucket) for charge in charges], refused, accounts=accounts)
+        verdict = await self._own.take([share(charge, self.nodes) for charge in charges])
+        if verdict.refused is None:
+            self._untold.update(charge.bucket for charge in charges if charge.cost and charge.rate)
+        elif asked is not None:
+            self._accounts.release(asked.hold)
+        return replace(verdict, accounts=accounts)
+
+    async def _correct(self, corrections: Sequence[Charge], hold: Hold | None, cost: int) -> None:
+        asked = None if hold is None else self._accounts.settle(hold, cost, nodes=self.nodes)
         try:
-            found = await self._run("settle", "", [self._row(correction) for correction in corrections])
+            found = await self._run("settle", "", [self._row(correction) for correction in corrections], Asking.of(asked))
         except StoreDown:
             await self._own.settle([share(correction, self.nodes) for correction in corrections])
             self._untold.update(correction.bucket for correction in corrections)
+            if asked is not None:
+                self._accounts.lost(asked)
         else:
             known = zip(corrections, found.spent, strict=True)
             after = [settled(correction, (spent, 0, correction.rate), 0) for correction, spent in known]
             self._learn(corrections, after, found.born)
+            if asked is not None:
+                self._accounts.settled(asked, found.accounts)
 
     async def _leave(self, places: Sequence[Charge]) -> None:
         """Give back any of the places that were taken from these buckets: one is as good as another."""
@@ -194,17 +209,18 @@ class SharedLimits:
 
     async def _free(self, where: Where, name: str) -> None:
         try:
-            await self._run("settle", name, [_Row(bucket, 0, 0, -1) for bucket in where])
+            await self._run("settle", name, [BucketRow(bucket, 0, 0, -1) for bucket in where])
         except StoreDown:
             self._late.append((self._clock(), where, name))
 
-    async def _undo(self, taking: asyncio.Task[Verdict], charges: Sequence[Charge]) -> None:
+    async def _undo(self, taking: asyncio.Task[Verdict], charges: Sequence[Charge], hold: Hold | None) -> None:
         if (await taking).refused is None:
-            await self.settle([charge.of(-charge.amount) for charge in charges if charge.cost])
+            held = hold if hold is not None and hold.amount else None
+            await self.settle([charge.of(-charge.amount) for charge in charges if charge.cost], held)
 
-    def _row(self, charge: Charge) -> _Row:
+    def _row(self, charge: Charge) -> BucketRow:
         bucket = charge.bucket
-        return _Row(bucket, charge.rate, charge.capacity, charge.cost, self._own.spent(bucket), self._birth(bucket))
+        return BucketRow(bucket, charge.rate, charge.capacity, charge.cost, self._own.spent(bucket), self._birth(bucket))
 
     def _birth(self, bucket: str) -> int:
         return 0 if bucket in self._untold else self._born.get(bucket, 0)
@@ -220,12 +236,18 @@ class SharedLimits:
             self._born = {bucket: birth for bucket, birth in self._born.items() if bucket in known}
             self._most_born = max(FEW, 2 * len(self._born))
 
-    async def _run(self, how: str, place: str, rows: Sequence[_Row]) -> _Found:
-        """Raises `StoreDown`."""
-        keys = [self._prefix + row.bucket for row in rows]
-        numbers = [number for row in rows for number in row[1:]]
-        arguments: list[str | int] = [how, place, int(self._lease * 1000), *numbers]
-        return await self._take_or_settle.run(self._link, keys, arguments, partial(_read, len(rows)))
+    async def _run(self, how: str, place: str, rows: Sequence[BucketRow], asking: Asking = NO_ACCOUNTS) -> Found:
+        """Raises `StoreDown`. About money a crowd queues, rather than go on without Redis for want of a connection."""
+        if not asking.accounts:
+            return await self._run_now(how, place, rows, asking)
+        async with self._queue:
+            return await self._run_now(how, place, rows, asking)
+
+    async def _run_now(self, how: str, place: str, rows: Sequence[BucketRow], asking: Asking) -> Found:
+        keys = [self._prefix + name for name in (*(row.bucket for row in rows), *asking.accounts)]
+        numbers = [number for row in rows for number in row[1:]] + [number for row in asking.rows for number in row]
+        arguments: list[str | int] = [how, place, int(self._lease * 1000), len(rows), asking.node or self._node, *numbers]
+        return await self._take_or_settle.run(self._link, keys, arguments, partial(read_found, len(rows), len(asking.rows)))
 
     # --- what is done beside ---
 
@@ -242,11 +264,13 @@ class SharedLimits:
                 forgotten = await self._say_alive()
                 renews = forgotten or self._apart or self._clock() - renewed >= self._lease / 3
                 await self._tell_all()
+                await self._tell_accounts()
                 await self._free_late()
                 if renews:
                     renewed = self._clock()
                     await self._renew_places()
             except Exception as exc:  # noqa: BLE001 - broad: whatever happens, a node that lives must go on saying so
+                self._accounts.suspect()
                 if not self._apart:
                     self._apart = True
                     self._doubt()
@@ -261,8 +285,11 @@ class SharedLimits:
         """Whether Redis has forgotten this node, and so may have forgotten all else."""
         arguments: list[str | int] = [self._node, int(DEAD_SECONDS * 1000)]
         self._nodes, forgotten = await self._beat.run(self._link, [self._all_nodes], arguments, _read_beat)
-        if forgotten:
+        if forgotten and (self._was_heard or self._accounts.suspicious):
             self._doubt()
+            self._accounts.doubt()
+        self._accounts.trust()
+        self._was_heard = True
         return forgotten
 
     def _doubt(self) -> None:
@@ -276,7 +303,9 @@ class SharedLimits:
         self._untold.intersection_update(known)
         self._doubted.intersection_update(known)
         for buckets in _of_one_slot(self._untold | self._doubted):
-            rows = [_Row(name, rate, spent, 0, spent, self._birth(name)) for name in buckets for spent, _, rate in [known[name]]]
+            rows = [
+                BucketRow(name, rate, spent, 0, spent, self._birth(name)) for name in buckets for spent, _, rate in [known[name]]
+            ]
             untold = self._untold.intersection(buckets)
             self._untold -= untold  # first: what is spent apart meanwhile is to be told again
             try:
@@ -286,6 +315,19 @@ class SharedLimits:
                 raise
             self._doubted.difference_update(buckets)
             self._born.update(zip(buckets, found.born, strict=True))
+
+    async def _tell_accounts(self) -> None:
+        """That this node lives is told with each account that it has drawn on; and what others have left behind."""
+        for left in self._accounts.unsaid():
+            await self._run("settle", "", [], Asking([left.account], [past_row(left)], left.node))
+            self._accounts.said(left)
+        pending = self._accounts.pending()
+        for names in _of_one_slot(pending):
+            rows = [self._accounts.tell(pending[name], nodes=self.nodes) for name in names]
+            found = await self._run("settle", "", [], Asking(names, rows))
+            self._accounts.untold.difference_update(names)
+            for name, row, told in zip(names, rows, found.accounts, strict=True):
+                self._accounts.heard(name, row, told)
 
     async def _free_late(self) -> None:
         for _ in range(len(self._late)):
@@ -297,28 +339,23 @@ class SharedLimits:
         """Also those that were taken while Redis was away, or that it has forgotten."""
         for where, held in list(self._places.items()):
             for name in list(held):
-                await self._run("settle", name, [_Row(bucket, 0, 0, 1) for bucket in where])
+                await self._run("settle", name, [BucketRow(bucket, 0, 0, 1) for bucket in where])
                 if name in held:
                     held[name] = True
                 else:  # given back in the very moment
                     await self._free(where, name)
 
 
-def _read(buckets: int, answer: Any) -> _Found:
-    """Raises ValueError if it is not what was asked for."""
-    _, _, *numbers = _integers(answer, 2 + 2 * buckets)
-    return _Found(numbers[:buckets], numbers[buckets:])
+def _with(verdict: Verdict, before: Sequence[int], accounts: Standing, refused: Allowance | None) -> Verdict:
+    """The same, with what was said of a hold: where that does not fit, nothing was taken."""
+    if refused is None or verdict.refused is not None:
+        return replace(verdict, accounts=accounts)
+    return Verdict(verdict.charges, before, refused, accounts=accounts)
 
 
 def _read_beat(answer: Any) -> tuple[int, bool]:
-    nodes, forgotten = _integers(answer, 2)
+    nodes, forgotten = integers(answer, 2)
     return nodes, bool(forgotten)
-
-
-def _integers(answer: Any, count: int) -> list[int]:
-    if not isinstance(answer, list) or len(answer) != count or not all(isinstance(number, int) for number in answer):
-        raise ValueError(f"not {count} numbers")
-    return answer
 
 
 def _of_one_slot(buckets: Iterable[str]) -> Iterator[list[str]]:

@@ -79,3 +79,13 @@ def _level(event: str, fields: Mapping[str, Value]) -> Level:
     if event == OWN_FAULT:
         return "error"
     return "info" if WRONG.isdisjoint(fields) else "warning"
+
+
+class Unheard:
+    """`Events` for somebody who looks at the outcome alone."""
+
+    def finished(self, record: Record) -> None: ...
+
+    def attempted(self, attempt: Attempt) -> None: ...
+
+    def note(self, event: str, **fields: str | float | bool | None) -> None: ...

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from sentinel_gateway.core.budgets import Allowance, Hold
 from sentinel_gateway.core.limits import UNIT, charge
 
 pytestmark = pytest.mark.anyio
@@ -136,3 +137,93 @@ async def test_buckets_in_use_are_counted(bench):
     assert bench.store.buckets() == 1
     await bench.store.settle([places(amount=-1)])
     assert bench.store.buckets() == 0
+
+
+# --- budgets ---
+
+
+def budget(limit=10, amount=0, *, name="day"):
+    return Hold((Allowance(f"{{t}}:budget:{name}", "key", "day", limit, 4_000_000_000),), amount)
+
+
+def is_apart(request):
+    """Nothing was drawn while Redis was there, so nothing is held without it."""
+    return request.node.callspec.params["bench"] == "apart"
+
+
+async def held(store, hold):
+    verdict = await store.take([], hold)
+    return verdict.refused is None
+
+
+async def test_what_is_held_and_settled_is_never_more_than_the_budget(bench, request):
+    if is_apart(request):
+        verdict = await bench.store.take([], budget(10, 1))
+        [(allowance, account)] = verdict.accounts
+        assert (verdict.refused, account.sure) == (allowance, False), "nobody knows what others have spent of it"
+        return
+    store = bench.store
+    assert [await held(store, budget(10, 4)) for _ in range(3)] == [True, True, False]
+    await store.settle([], budget(10, 4), 1)
+    [(_, account)] = (await store.take([], budget())).accounts
+    assert (account.settled, account.held) == (1, 4)
+    assert [await held(store, budget(10, 5)) for _ in range(2)] == [True, False]
+    for hold in (4, 5):
+        await store.settle([], budget(10, hold), hold)
+    refused = await store.take([requests()], budget())
+    assert refused.refused == budget().allowances[0], "all is settled: what costs nothing is refused too"
+    assert list((await store.take([requests(amount=0)])).spent) == [0]
+    assert await held(store, budget(11))
+
+
+async def test_what_was_held_and_came_to_more_counts_whole(bench, request):
+    if is_apart(request):
+        return
+    assert await held(bench.store, budget(10, 4))
+    await bench.store.settle([], budget(10, 4), 25)
+    [(_, account)] = (await bench.store.take([], budget(100))).accounts
+    assert (account.settled, account.held) == (25, 0)
+    assert not await held(bench.store, budget(10, 1))
+
+
+async def test_of_several_budgets_all_are_held_or_none(bench, request):
+    if is_apart(request):
+        return
+    both = Hold(budget(10).allowances + budget(5, name="month").allowances, 4)
+    assert await held(bench.store, both)
+    verdict = await bench.store.take([requests()], both)
+    assert verdict.refused == both.allowances[1]
+    assert [account.held for _, account in verdict.accounts] == [4, 4]
+    assert list((await bench.store.take([requests(amount=0)])).spent) == [0]
+
+
+async def test_a_limit_that_does_not_fit_holds_nothing(bench, request):
+    if is_apart(request):
+        return
+    assert await admitted(bench.store, requests(1))
+    assert (await bench.store.take([requests(1)], budget(10, 4))).refused == requests(1)
+    assert (await bench.store.take([], budget())).accounts[0][1].held == 0
+
+
+async def test_a_crowd_at_once_holds_no_more_than_the_budget(bench, request):
+    if is_apart(request):
+        return
+    fit = await asyncio.gather(*(held(bench.store, budget(50, 1)) for _ in range(200)))
+    assert sum(fit) == 50
+
+
+async def test_who_is_cancelled_holds_nothing(bench, request):
+    if is_apart(request):
+        return
+    for _ in range(5):
+        taking = asyncio.create_task(bench.store.take([], budget(10, 2)))
+        await asyncio.sleep(0)
+        taking.cancel()
+        (found,) = await asyncio.gather(taking, return_exceptions=True)
+        if not isinstance(found, asyncio.CancelledError):  # a store in process is faster
+            await bench.store.settle([], budget(10, 2))
+    for _ in range(500):
+        if await held(bench.store, budget(10, 10)):
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("something is held")

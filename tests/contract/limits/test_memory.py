@@ -158,9 +158,11 @@ def test_whole_buckets_are_dropped_when_the_table_has_doubled(store, clock):
 FLOOD = """
 import resource, types
 import sentinel_gateway.app  # what a gateway loads anyway
+from sentinel_gateway.core.budgets import NO_BUDGET
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import RateLimited
-from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
+from sentinel_gateway.pipeline.callers import LimitRules
+from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.fakes import FakeClock, at_once
 
@@ -171,14 +173,14 @@ def rss():
 clock = FakeClock()
 store = MemoryLimits(clock=clock)
 limiter = Limiter(store, rules=LimitRules(), clock=clock, chance=float)
-party = types.SimpleNamespace(id="key_0123456789abcdef", tenant="t", limits=Limits(), user_limits=Limits(1, 1))
+party = types.SimpleNamespace(id="key_0123456789abcdef", tenant="t", limits=Limits(), user_limits=Limits(1, 1), budget=NO_BUDGET)
 before = rss()
 for n in range(100_000):
     clock.now += 0.0001
     grant = limiter.grant(party)
     try:
         at_once(grant.enter(model="m", user=f"user-{n}"))
-        at_once(grant.tokens(1))
+        at_once(grant.reserve(1))
     except RateLimited:
         pass
 print((rss() - before) / before, before / 2**20, store.buckets())

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 import redis
 
+from sentinel_gateway.core.budgets import MOST, Part, Wish, draw
 from sentinel_gateway.core.limits import UNIT, charge, judge, refilled, settled
 
 SCRIPT = resources.files("sentinel_gateway.stores").joinpath("lua/limits.lua").read_text()
@@ -30,7 +31,9 @@ def run(server):
 
     def run(how, charges, *, holder="h", lease=LEASE, known=0, born=0):
         numbers = [number for charge in charges for number in (charge.rate, charge.capacity, charge.cost, known, born)]
-        taken, now, *rest = script(keys=[charge.bucket for charge in charges], args=[how, holder, lease, *numbers])
+        taken, now, *rest = script(
+            keys=[charge.bucket for charge in charges], args=[how, holder, lease, len(charges), "n", *numbers]
+        )
         run.born = rest[len(charges) :]
         assert len(run.born) == len(charges)
         return bool(taken), now, rest[: len(charges)]
@@ -178,3 +181,108 @@ def test_what_callers_write_is_data(run, server):
     assert run("take", [places(2)], holder=holder)[0]
     assert server.get("mine") == b"1"
     assert server.zrange("{t}:concurrency:key:k", 0, -1) == [holder.encode()]
+
+
+# --- accounts ---
+
+
+@pytest.fixture
+def drawn(server):
+    """drawn(how, node, wishes, charges) carries out wishes of a node by the names of their accounts.
+
+    What came of it: taken, the time, and for each whether it fits, what others have settled and drawn, and what the node has.
+    """
+    script = server.register_script(SCRIPT)
+
+    def drawn(how, node, wishes, charges=(), *, lease=LEASE):
+        ends = int(time.time() * 1000) + 3_600_000
+        numbers = [number for charge in charges for number in (charge.rate, charge.capacity, charge.cost, 0, 0)]
+        for wish in wishes.values():
+            numbers += [*(int(getattr(wish, name)) for name in wish.__struct_fields__), ends]
+        keys = [*(charge.bucket for charge in charges), *wishes]
+        taken, now, *rest = script(keys=keys, args=[how, "h", lease, len(charges), node, *numbers])
+        rest = rest[2 * len(charges) :]
+        return bool(taken), now, [tuple(rest[at : at + 5]) for at in range(0, len(rest), 5)]
+
+    return drawn
+
+
+def read_parts(server, account):
+    """As it is kept: the parts by node, and until when nobody draws more, or ahead."""
+    fields = {name.decode(): value.decode() for name, value in server.hgetall(account).items()}
+    calm, tight = int(fields.pop("calm", 0)), int(fields.pop("tight", 0))
+    return {name: Part(*map(int, value.split())) for name, value in fields.items()}, calm, tight
+
+
+@pytest.mark.parametrize("steps", [1_500, pytest.param(50_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seed", range(2))
+def test_accounts_differential(drawn, server, steps, seed):
+    """Any sequence of wishes of three nodes, late ones and lost accounts among them: the same answers, and the same is kept."""
+    chance, told, seen = Random(seed), [], {True: 0, False: 0}
+    names = [f"{{t}}:budget:{n}" for n in range(3)]
+    turns = dict.fromkeys("abc", 1)
+    for _ in range(steps):
+        if chance.random() < 0.02:
+            server.delete(chance.choice(names))
+        elif chance.random() < 0.02 and (parts := server.hgetall(name := chance.choice(names))):
+            silent = chance.choice([part for part in parts if part not in {b"calm", b"tight"}])
+            server.hset(name, silent, b" ".join([*parts[silent].split()[:3], b"1"]))
+            server.hdel(name, "calm", "tight")
+        node, how = chance.choice("abc"), chance.choice(["take", "take", "settle"])
+        turns[node] += 1
+        wishes = {}
+        for name in chance.sample(names, chance.randint(1, 3)):
+            scale = chance.choice([1, 10**12, MOST // 1000])
+            settled, cost = chance.randrange(30) * scale, 0 if how == "settle" else chance.randrange(20) * scale
+            wanted = settled + cost + chance.randrange(20) * scale
+            wishes[name] = Wish(
+                100 * scale,
+                cost,
+                turns[node] - chance.choice([0, 0, 0, 3]),
+                settled,
+                wanted,
+                chance.randrange(60) * scale,
+                chance.randrange(4),
+                known=chance.random() < 0.5,
+            )
+        if told and chance.random() < 0.1:
+            how, node, wishes = chance.choice(told)
+        told = [*told[-50:], (how, node, wishes)]
+        before = {name: read_parts(server, name) for name in wishes}
+        taken, now, answers = drawn(how, node, wishes)
+        found = {
+            name: draw(parts, node, wish, now=now, calm=calm, tight=tight, settling=how == "settle")
+            for name, wish in wishes.items()
+            for parts, calm, tight in [before[name]]
+        }
+        assert taken == (how == "settle" or all(one.fits for one in found.values()))
+        for answer, (name, wish) in zip(answers, wishes.items(), strict=True):
+            one = found[name]
+            part = one.after if taken else one.part
+            assert answer == (one.fits, one.settled, one.drawn, part.drawn, one.tight > now), (how, node, wish, before[name])
+            parts, calm, tight = read_parts(server, name)
+            if how == "settle" or wish.cost:
+                assert parts == {**before[name][0], node: part}
+                assert calm == (one.calm if one.calm > now else before[name][1])
+                assert tight == (one.tight if one.tight > now else before[name][2])
+            else:
+                assert (parts, calm, tight) == before[name]
+        seen[taken] += 1
+    assert min(seen.values()) > steps / 10
+
+
+def test_a_budget_that_does_not_fit_takes_nothing_from_the_buckets_and_the_other_way_round(drawn, server):
+    fit, unfit = Wish(10, 5, 1, 0, 5, 0, 0), Wish(10, 11, 1, 0, 11, 0, 0)
+    assert not drawn("take", "a", {"{t}:day": fit, "{t}:month": unfit}, [requests(5)])[0]
+    assert server.exists("{t}:requests:key:k") == 0
+    assert read_parts(server, "{t}:day")[0]["a"].drawn == 0
+    assert not drawn("take", "a", {"{t}:day": fit}, [requests(5, 6)])[0]
+    assert read_parts(server, "{t}:day")[0]["a"].drawn == 0
+    assert drawn("take", "a", {"{t}:day": fit}, [requests(5)])[0]
+    assert read_parts(server, "{t}:day")[0]["a"].drawn == 5
+    assert 3_590_000 < server.pttl("{t}:day") <= 3_600_000, "it goes with its window"
+
+
+def test_looking_at_a_budget_writes_nothing(drawn, server):
+    assert drawn("take", "a", {"{t}:day": Wish(10, 0, 0, 0, 0, 0, 2)})[2] == [(1, 0, 0, 0, 0)]
+    assert server.keys() == []

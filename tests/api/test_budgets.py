@@ -1,0 +1,249 @@
+"""Budgets over HTTP: what a key and its tenant may spend, and what callers are told. The prices are the test's own."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.gateway import chat, one_provider, running_gateway, until
+
+pytestmark = pytest.mark.anyio
+
+PRICES = """
+prices:
+  models: {mock/*: {input: 0, output: 1000}}
+tenants:
+  shared: {budget: {day: 0.05}}
+keys: {required: true}
+"""
+"""A token of output costs 0.001 USD, and one of input nothing."""
+TOKEN = 0.001
+
+
+@pytest.fixture(scope="module")
+async def priced(chaos, tmp_path_factory):
+    async with running_gateway(tmp_path_factory.mktemp("priced"), config=one_provider(chaos.base_url) + PRICES) as gateway:
+        yield gateway
+
+
+async def ask(gateway, key, text="budgets", path="/v1/chat/completions", **more):
+    fields = {name: more.pop(name) for name in ("model", "stream", "max_tokens", "n", "stream_options") if name in more}
+    headers = {"authorization": f"Bearer {key}"} | {name.replace("_", "-"): value for name, value in more.items()}
+    return await gateway.request("POST", path, json=chat(text, **fields), headers=headers)
+
+
+async def is_left(gateway, key, remaining):
+    """Until so much is left: what an answer has cost is booked beside it."""
+    for _ in range(500):
+        told = (await ask(gateway, key, "?", cache_control="only-if-cached")).headers.get("x-budget-remaining")
+        if told == remaining:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"{told} is left, and not {remaining}")
+
+
+async def test_what_is_spent_is_told_and_then_refused(priced, upstream):
+    key = await priced.key(tenant="plain", budget={"day": 0.01})
+    upstream.script("tokens=8", 9)
+    first = await ask(priced, key, "first", max_tokens=8)
+    assert (first.status, first.headers["x-budget-limit"], first.headers["x-budget-remaining"]) == (200, "0.01", "0.002")
+    today = datetime.now(UTC).date()
+    assert first.headers["x-budget-reset"] > f"{today}T23"
+    refused = await ask(priced, key, "second", max_tokens=8)
+    assert refused.status == 429
+    assert (refused.error["type"], refused.error["code"]) == ("insufficient_quota", "insufficient_quota")
+    assert "may cost 0.008 USD; this key may spend 0.01 USD a day, of which 0.002 are left" in refused.error["message"]
+    assert "'sentinel keys budget'" in refused.error["message"]
+    assert refused.headers["x-should-retry"] == "false"
+    assert "retry-after" not in refused.headers
+    assert len(upstream.calls) == 1
+    assert (await ask(priced, key, "third", max_tokens=2)).status == 200
+    await until(lambda: len(upstream.calls) == 2)
+
+
+async def test_a_spent_budget_refuses_hits_too_and_an_unspent_one_takes_nothing_for_them(priced, upstream):
+    key = await priced.key(tenant="hits", budget={"month": 0.01})
+    upstream.script("tokens=5", 2)
+    for _ in range(5):
+        answer = await ask(priced, key, "hit", max_tokens=5)
+        assert (answer.status, answer.headers["x-budget-remaining"]) == (200, "0.005")
+    assert len(upstream.calls) == 1
+    assert (await ask(priced, key, "another", max_tokens=5)).status == 200
+    await asyncio.sleep(0.05)
+    refused = await ask(priced, key, "hit", max_tokens=5)
+    assert (refused.status, refused.error["code"], "x-cache" in refused.headers) == (429, "insufficient_quota", False)
+    assert "this key may spend 0.01 USD a month, and has spent 0.01" in refused.error["message"]
+
+
+async def test_a_tenant_s_budget_is_that_of_all_its_keys(priced, upstream):
+    keys = [await priced.key(tenant="shared") for _ in range(3)]
+    upstream.script("tokens=10", 9)
+    statuses = [(await ask(priced, keys[number % 3], f"shared {number}", max_tokens=10)).status for number in range(7)]
+    assert statuses == [200] * 5 + [429] * 2
+    refused = await ask(priced, keys[0], "shared", max_tokens=10)
+    assert "this tenant may spend 0.05 USD a day" in refused.error["message"]
+    assert "under 'tenants'" in refused.error["message"]
+
+
+async def test_each_dialect_says_it_in_its_own_words(priced, upstream):
+    key = await priced.key(tenant="dialects", budget={"day": 0.001})
+    upstream.script("tokens=1")
+    assert (await ask(priced, key, "spend it", max_tokens=1)).status == 200
+    messages = await ask(priced, key, path="/v1/messages", max_tokens=5)
+    assert (messages.status, messages.json["type"]) == (429, "error")
+    assert messages.json["error"]["type"] == "rate_limit_error"
+    query = await priced.request(
+        "POST",
+        "/v1/query",
+        json={"prompt": "p", "provider": "mock", "model": "mock-model"},
+        headers={"authorization": f"Bearer {key}"},
+    )
+    assert (query.status, query.json["code"], query.headers["content-type"]) == (
+        429,
+        "insufficient_quota",
+        "application/problem+json",
+    )
+    for refused in (messages, query):
+        assert "Budget spent: this key may spend 0.001 USD a day" in refused.body.decode()
+        assert refused.headers["x-should-retry"] == "false"
+        assert "retry-after" not in refused.headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_without_a_bound_is_given_what_the_budget_buys(priced, upstream, stream):
+    key = await priced.key(tenant=f"unbound {stream}", budget={"day": 0.012})
+    upstream.script("tokens=9", 3)
+    assert (await ask(priced, key, "unbound", stream=stream)).status == 200
+    assert upstream.calls[0].body["max_tokens"] == 12
+    await is_left(priced, key, "0.003")
+    assert (await ask(priced, key, "unbound")).cache == "exact", "the bound is in no key"
+    assert (await ask(priced, key, "once more", stream=stream)).status == 200
+    assert upstream.calls[1].body["max_tokens"] == 3
+
+
+async def test_who_has_no_budget_is_given_no_bound_and_no_headers(priced, upstream):
+    key = await priced.key(tenant="free")
+    answer = await ask(priced, key, "free")
+    assert "max_tokens" not in upstream.calls[0].body
+    assert [name for name in answer.headers if "budget" in name] == []
+
+
+async def test_what_requests_in_flight_hold_is_told_apart_from_what_is_spent(priced, upstream):
+    key = await priced.key(tenant="held", budget={"day": 0.01})
+    upstream.script("tokens=2;latency_ms=300")
+    first = asyncio.create_task(ask(priced, key, "held", max_tokens=8))
+    await until(lambda: upstream.calls)
+    refused = await ask(priced, key, "held, too", max_tokens=8)
+    assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
+    assert "0.008 of them are held for requests in flight" in refused.error["message"]
+    assert "x-should-retry" not in refused.headers, "most of it comes back"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (await first).status == 200
+    assert (await ask(priced, key, "held, too", max_tokens=8)).status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fault", ["err=500", "cut_after=0"])
+async def test_what_came_to_nothing_is_held_no_more(priced, upstream, stream, fault):
+    key = await priced.key(tenant=f"nothing {stream} {fault}", budget={"day": 1})
+    upstream.script(fault, 9)
+    assert (await ask(priced, key, "nothing", max_tokens=900, stream=stream)).status in {502, 504}
+    upstream.reset()
+    upstream.script("tokens=3")
+    assert (await ask(priced, key, "something", max_tokens=900, stream=stream)).status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_leaves_pays_what_came_and_holds_nothing(priced, upstream, stream):
+    key = await priced.key(tenant=f"leaves {stream}", budget={"day": 0.1})
+    upstream.script("tokens=90;chunks=90;chunk_ms=20" if stream else "tokens=90;latency_ms=2000")
+    leaving = asyncio.create_task(ask(priced, key, "leaves", max_tokens=90, stream=stream))
+    await until(lambda: upstream.calls)
+    await asyncio.sleep(0.3)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    for _ in range(300):
+        left = float((await ask(priced, key, "?", cache_control="only-if-cached")).headers["x-budget-remaining"])
+        if left > 0.01:
+            break
+        await asyncio.sleep(0.01)
+    assert (0.05 < left < 0.1) if stream else left == 0.1
+
+
+async def test_a_budget_that_is_changed_holds_at_once(priced, upstream):
+    made = await priced.request(
+        "POST", "/admin/keys", json={"name": "n", "tenant": "changed", "budget": {"day": "0.01"}}, headers=priced.admin
+    )
+    key, path = made.json["key"], f"/admin/keys/{made.json['id']}/budget"
+    upstream.script("tokens=5", 9)
+    assert (await ask(priced, key, "changed 1", max_tokens=5)).status == 200
+    lowered = await priced.request("PUT", path, json={"day": 0.005}, headers=priced.admin)
+    assert (lowered.status, lowered.json["budget"]) == (200, {"day": "0.005", "month": None})
+    assert "has spent 0.005" in (await ask(priced, key, "changed 1", max_tokens=5)).error["message"]
+    assert (await priced.request("PUT", path, json={"month": "0.02"}, headers=priced.admin)).status == 200
+    answer = await ask(priced, key, "changed 2", max_tokens=5)
+    assert (answer.status, answer.headers["x-budget-limit"]) == (200, "0.02"), "a month is another account, which is new"
+    assert (await priced.request("PUT", path, json={"day": -1}, headers=priced.admin)).status == 400
+    assert (await priced.request("PUT", path, json={"day": "0.0000000001"}, headers=priced.admin)).status == 400
+    audit = (await priced.request("GET", "/admin/audit?limit=2", headers=priced.admin)).json["data"]
+    assert [(entry["action"], entry["after"]["budget"]["month"]) for entry in audit] == [
+        ("key.budget", "0.02"),
+        ("key.budget", None),
+    ]
+
+
+async def test_embeddings_cost_their_input(chaos, upstream, tmp_path):
+    config = one_provider(chaos.base_url) + "prices: {models: {mock/*: {input: 1000, output: 0}}}\nkeys: {required: true}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        key = await gateway.key(budget={"day": 0.02})
+        headers = {"authorization": f"Bearer {key}"}
+        body = {"model": "mock-model", "input": ["four words are here"]}
+        first = await gateway.request("POST", "/v1/embeddings", json=body, headers=headers)
+        assert first.status == 200, first.body
+        again = await gateway.request("POST", "/v1/embeddings", json=body, headers=headers)
+        spent = first.json["usage"]["prompt_tokens"] * TOKEN
+        assert float(again.headers["x-budget-remaining"]) == pytest.approx(0.02 - spent)
+        long = await gateway.request("POST", "/v1/embeddings", json=body | {"input": "x" * 30}, headers=headers)
+        assert (long.status, long.error["code"]) == (429, "insufficient_quota")
+
+
+async def test_what_was_spent_outlives_a_restart(chaos, upstream, tmp_path):
+    config = one_provider(chaos.base_url) + PRICES
+    async with running_gateway(tmp_path, config=config) as gateway:
+        key = await gateway.key(budget={"day": 0.01})
+        upstream.script("tokens=6")
+        assert (await ask(gateway, key, "before", max_tokens=6)).status == 200
+    async with running_gateway(tmp_path, config=config) as gateway:
+        hit = await ask(gateway, key, "before", max_tokens=6)
+        assert (hit.cache, hit.headers["x-budget-remaining"]) == ("exact", "0.004")
+        assert (await ask(gateway, key, "after", max_tokens=6)).status == 429
+        assert (await gateway.reload(config + "budget: {day: 0.001}\n")).status == 200
+        other = await gateway.key(tenant="default of the configuration")
+        assert (await ask(gateway, other, "first", max_tokens=2)).headers["x-budget-limit"] == "0.001"
+
+
+async def test_a_hit_that_is_answered_at_once_tells_the_budget_and_is_refused_when_it_is_spent(priced, upstream):
+    key = await priced.key(tenant="fast", budget={"day": 0.01})
+    upstream.script("tokens=5", 2)
+    for _ in range(6):
+        assert (await ask(priced, key, "fast", max_tokens=5)).headers["x-budget-remaining"] == "0.005"
+    assert (await ask(priced, key, "faster", max_tokens=5)).status == 200
+    await is_refused(priced, key, "fast")
+    assert len(upstream.calls) == 2
+
+
+async def is_refused(gateway, key, text):
+    await asyncio.sleep(0.05)
+    assert (await ask(gateway, key, text, max_tokens=5)).status == 429
+
+
+@pytest.mark.parametrize(
+    ("unknown", "status", "remaining"), [("estimate", 429, None), ("refuse", 400, None), ("allow", 200, "0.000001")]
+)
+async def test_a_price_that_nobody_knows(chaos, upstream, tmp_path, unknown, status, remaining):
+    config = one_provider(chaos.base_url) + f"prices: {{unknown: {unknown}}}\nkeys: {{required: true}}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        key = await gateway.key(budget={"day": "0.000001"})
+        answer = await ask(gateway, key, "unknown", max_tokens=5)
+        assert answer.status == status, answer.body
+        assert answer.headers.get("x-budget-remaining") == remaining or remaining is None
