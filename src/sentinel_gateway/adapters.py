@@ -166,7 +166,7 @@ def open_limits(
     from sentinel_gateway.stores.redis_limits import SharedLimits  # noqa: PLC0415
 
     who, accounts = member(state.secret, node), SharedAccounts(clock, table, left)
-    return SharedLimits(link, member=who, replicas=settings.replicas, clock=clock, events=events, accounts=accounts)
+    return SharedLimits(link, member=who, replicas=settings.replicas, accounts=accounts, events=events)
 
 
 def open_bulletin(link: "RedisLink | None", secret: bytes, node: str, events: Events) -> Bulletin:

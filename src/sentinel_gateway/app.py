@@ -49,7 +49,7 @@ from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Dispatch
-from sentinel_gateway.pipeline.embed import Embedding
+from sentinel_gateway.pipeline.embed import Embedding, Measures
 from sentinel_gateway.pipeline.estimate import TokenEstimate
 from sentinel_gateway.pipeline.explaining import Explainer
 from sentinel_gateway.pipeline.fleet import Fleet
@@ -292,8 +292,8 @@ class Wiring:
 
     def _embedding(self, settlement: Settlement, costing: Costing) -> Embedding:
         process, planner = self._process, self.routes.planners["embeddings"]
-        wired = partial(Embedding, planner, process.tiers, self.dispatch, settlement, admission=process.admission)
-        return wired(counter=process.stores.counter, costing=costing)
+        measures, admission = Measures(process.stores.counter, costing), process.admission
+        return Embedding(planner, process.tiers, self.dispatch, settlement, admission=admission, measures=measures)
 
     def _operations(self, guard: Guard) -> Operations:
         process, service = self._process, self._settings.service

@@ -16,6 +16,7 @@ from sentinel_gateway.core.budgets import (
     Allowance,
     Budget,
     Part,
+    Shared,
     Wish,
     beyond,
     describe,
@@ -40,6 +41,17 @@ def test_windows_are_those_of_the_calendar_in_utc(moment, day, month):
     now = datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp()
     for span, (name, end) in (("day", day), ("month", month)):
         assert window(span, now) == (name, int(datetime.fromisoformat(end).replace(tzinfo=UTC).timestamp()))
+
+
+@given(st.floats(0, 4e9))
+def test_a_day_is_called_as_the_calendar_calls_it(now):
+    moment = datetime.fromtimestamp(now, UTC)
+    assert window("day", now)[0] == f"{moment:%Y-%m-%d}"
+    name, ends = window("month", now)
+    assert name == f"{moment:%Y-%m}"
+    end = datetime.fromtimestamp(ends, UTC)
+    assert (end.day, end.hour, end.minute, end.second) == (1, 0, 0, 0)
+    assert (end.year * 12 + end.month) - (moment.year * 12 + moment.month) == 1
 
 
 @given(st.floats(0, 4e9))
@@ -124,7 +136,7 @@ class Nodes(RuleBasedStateMachine):
         )
 
     def carry_out(self, name, wish, *, settling):
-        found = draw(self.parts, name, wish, now=self.now, calm=self.calm, tight=self.tight, settling=settling)
+        found = draw(Shared(self.parts, self.calm, self.tight), name, wish, now=self.now, settling=settling)
         self.calm, self.tight, self.now = found.calm, found.tight, self.now + 500
         self.parts[name] = found.after if found.fits or settling else found.part
         return found
@@ -203,21 +215,21 @@ TestNodes = Nodes.TestCase
 def test_a_node_that_is_heard_of_no_more_holds_nothing_and_has_spent_what_it_has():
     parts = {"dead": Part(3, settled=40, drawn=100, seen=1_000)}
     wish = Wish(100, 60, 1, 0, 60, 0, 2)
-    assert not draw(parts, "b", wish, now=1_000 + LEASE - 1, calm=0).fits
-    found = draw(parts, "b", wish, now=1_000 + LEASE, calm=0)
+    assert not draw(Shared(parts), "b", wish, now=1_000 + LEASE - 1).fits
+    found = draw(Shared(parts), "b", wish, now=1_000 + LEASE)
     assert (found.fits, found.settled, found.drawn) == (True, 40, 40)
 
 
 def test_in_a_calm_nobody_draws_more_than_it_has():
     wish = Wish(100, 10, 1, 20, 40, 35, 2, known=True)
-    found = draw({}, "a", wish, now=5_000, calm=0)
+    found = draw(Shared(), "a", wish, now=5_000)
     assert (found.fits, found.calm) == (False, 5_000 + CALM)
     within = Wish(100, 10, 1, 20, 35, 35, 2, known=True)
-    assert draw({}, "a", within, now=5_000, calm=0).after == Part(1, 20, 35, 5_000)
-    assert draw({}, "a", Wish(100, 10, 1, 0, 10, 0, 2), now=5_000, calm=0).fits, "nobody has known it before"
+    assert draw(Shared(), "a", within, now=5_000).after == Part(1, 20, 35, 5_000)
+    assert draw(Shared(), "a", Wish(100, 10, 1, 0, 10, 0, 2), now=5_000).fits, "nobody has known it before"
 
 
 def test_a_lowered_limit_holds_for_what_was_drawn_already():
     parts = {"a": Part(1, 20, 60, 5_000)}
-    assert draw(parts, "a", Wish(100, 10, 2, 20, 50, 60, 1), now=5_000, calm=0).fits
-    assert not draw(parts, "a", Wish(45, 10, 2, 20, 50, 60, 1), now=5_000, calm=0).fits
+    assert draw(Shared(parts), "a", Wish(100, 10, 2, 20, 50, 60, 1), now=5_000).fits
+    assert not draw(Shared(parts), "a", Wish(45, 10, 2, 20, 50, 60, 1), now=5_000).fits

@@ -13,7 +13,7 @@ from sentinel_gateway.core.routing import Directory
 from sentinel_gateway.core.tokens import TokenCount
 from sentinel_gateway.errors import CounterBusy, InvalidField, NotCached, Overloaded, TokensLimited, UpstreamBroken
 from sentinel_gateway.pipeline.callers import LimitRules
-from sentinel_gateway.pipeline.embed import LOOKED_UP_AT_ONCE, Embedding
+from sentinel_gateway.pipeline.embed import LOOKED_UP_AT_ONCE, Embedding, Measures
 from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.ports import Embedded
@@ -82,7 +82,7 @@ class World:
             self.path.dispatch,
             self.path.settlement,
             admission=self.path.pipeline.admission,
-            counter=self.counter,
+            measures=Measures(self.counter),
         )
         self.limits = Limiter(MemoryLimits(clock=self.path.clock), rules=LimitRules(), clock=self.path.clock, chance=lambda: 0.0)
         self.key = Key(limits=Limits(tokens_per_minute=100))

@@ -33,7 +33,8 @@ def cut(*script):
 def reserving(path, tokens):
     """A buffered journey whose caller has so many tokens taken."""
     journey = path.journey(buffered=True)
-    journey.grant = Mock(reserved=tokens, enter=AsyncMock(), settle=AsyncMock())
+    grant = journey.grant = Mock(reserved=tokens, has_budget=False, enter=AsyncMock(), reserve=AsyncMock())
+    grant.settle = AsyncMock(side_effect=lambda *_: setattr(grant, "reserved", None))
     return journey
 
 
@@ -96,7 +97,7 @@ async def test_where_all_break_off_the_error_is_told_and_nothing_else(path):
     await turns()
     assert (journey.attempts, journey.completion_tokens) == (2, 3)
     assert (path.near.puts, path.far.puts) == (0, 0)
-    journey.grant.settle.assert_awaited_once_with(journey.prompt_tokens + journey.completion_tokens)
+    journey.grant.settle.assert_awaited_once_with(journey.prompt_tokens + journey.completion_tokens, journey.cost)
     assert journey.prompt_tokens == 200, "both were asked"
 
 
@@ -133,7 +134,7 @@ async def test_limits_are_booked_for_both_attempts(path):
     await path.ask(ASKED, journey)
     await turns()
     assert (journey.prompt_tokens, journey.completion_tokens) == (50 + 3, 2 + 5)
-    journey.grant.settle.assert_awaited_once_with(60)
+    journey.grant.settle.assert_awaited_once_with(60, journey.cost)
 
 
 async def test_who_leaves_before_the_end_pays_for_what_was_said(path):
@@ -149,7 +150,7 @@ async def test_who_leaves_before_the_end_pays_for_what_was_said(path):
     await turns()
     assert [(a.ending, a.completion_tokens) for a in path.events.attempts] == [("broken", 2), ("left", 2)]
     assert (journey.attempts, journey.completion_tokens, stream.closed) == (2, 4, 1)
-    journey.grant.settle.assert_awaited_once_with(104)
+    journey.grant.settle.assert_awaited_once_with(104, journey.cost)
 
 
 async def test_more_than_is_withheld_is_passed_on_and_begun_no_more(path):

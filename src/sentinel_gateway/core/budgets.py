@@ -14,7 +14,6 @@ goes on with what it has drawn, and the budget holds all the same. `stores/lua/l
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final, Literal
 
@@ -25,6 +24,7 @@ from sentinel_gateway.core.pricing import NANO_PER_USD, usd
 Span = Literal["day", "month"]
 Whose = Literal["key", "tenant"]
 
+DAY: Final = 86_400
 LARGEST: Final = 1_000_000 * NANO_PER_USD
 """No budget may be larger: ten of them still fit into what a float holds exactly."""
 MOST: Final = 2**52
@@ -95,12 +95,22 @@ NOTHING: Final = Account()
 
 def window(span: Span, now: float) -> tuple[str, int]:
     """The window that a moment lies in, by its name, and when it ends. Both in Unix seconds."""
-    moment = datetime.fromtimestamp(now, UTC)
-    start = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = int(now // DAY)
+    year, month, day = _date(today)
     if span == "day":
-        return f"{start:%Y-%m-%d}", int((start + timedelta(days=1)).timestamp())
-    following = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1, day=1)
-    return f"{start:%Y-%m}", int(following.timestamp())
+        return f"{year}-{month:02}-{day:02}", (today + 1) * DAY
+    following = today - day + 1 + 31  # the first of this month, and on into the next
+    return f"{year}-{month:02}", (following - _date(following)[2] + 1) * DAY
+
+
+def _date(days: int) -> tuple[int, int, int]:
+    """Year, month and day, so many days after the first of 1970: Hinnant's `civil_from_days`, in years that begin in March."""
+    era, in_era = divmod(days + 719_468, 146_097)
+    year = (in_era - in_era // 1_460 + in_era // 36_524 - in_era // 146_096) // 365
+    in_year = in_era - (365 * year + year // 4 - year // 100)
+    march = (5 * in_year + 2) // 153
+    day, month = in_year - (153 * march + 2) // 5 + 1, (march + 2) % 12 + 1
+    return year + 400 * era + (month <= 2), month, day  # noqa: PLR2004 - February
 
 
 def fits(account: Account, limit: int, amount: int) -> bool:
@@ -120,6 +130,14 @@ class Part(msgspec.Struct, frozen=True):
     settled: int = 0
     drawn: int = 0
     seen: int = 0
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """An account as all nodes have it: their parts by name; until when nobody draws more, and until when nobody draws ahead."""
+
+    parts: Mapping[str, Part] = {}
+    calm: int = 0
+    tight: int = 0
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -155,13 +173,12 @@ class Drawn(msgspec.Struct, frozen=True):
     tight: int = 0
 
 
-def draw(
-    parts: Mapping[str, Part], node: str, wish: Wish, *, now: int, calm: int = 0, tight: int = 0, settling: bool = False
-) -> Drawn:
+def draw(shared: Shared, node: str, wish: Wish, *, now: int, settling: bool = False) -> Drawn:
     """What comes of a wish. A settlement always holds, and so does that which costs nothing; `fits` says the rest.
 
     What was told later stands: a wish that was overtaken changes nothing, and fits if what was drawn since covers it.
     """
+    parts, calm, tight = shared.parts, shared.calm, shared.tight
     others = [part for name, part in parts.items() if name != node]
     settled = sum(part.settled for part in others)
     drawn = sum(part.drawn if now - part.seen < LEASE else part.settled for part in others)

@@ -57,6 +57,13 @@ class Vectors(msgspec.Struct, frozen=True):
         return sum(vector.tokens for vector in self.vectors)
 
 
+class Measures(msgspec.Struct, frozen=True):
+    """What counts tokens, and says what they may cost at most; without the latter nothing is held of a budget."""
+
+    counter: TokenCounter
+    costing: Costing | None = None
+
+
 class Embedding:
     """The path, wired."""
 
@@ -68,16 +75,15 @@ class Embedding:
         settlement: Settlement,
         *,
         admission: Admission,
-        counter: TokenCounter,
-        costing: Costing | None = None,
+        measures: Measures,
     ) -> None:
         self.admission = admission
         self._planner = planner
         self._tiers = tiers
         self._dispatch = dispatch
         self._settlement = settlement
-        self._counter = counter
-        self._costing = costing
+        self._counter = measures.counter
+        self._costing = measures.costing
         self._calls: dict[str, _Call] = {}
         """By the keys of the items that they ask for."""
         self._booking: set[asyncio.Task[None]] = set()

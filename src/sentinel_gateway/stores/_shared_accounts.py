@@ -45,7 +45,7 @@ class Asked(NamedTuple):
 
 
 class SharedAccounts:
-    """The table, and what is made of the answers."""
+    """The table, and what is made of the answers. `clock` in Unix seconds."""
 
     def __init__(self, clock: Callable[[], float], accounts: Accounts | None = None, left: Sequence[Left] = ()) -> None:
         self.table = Accounts(clock) if accounts is None else accounts
@@ -56,7 +56,7 @@ class SharedAccounts:
             self.table.made(row.account, row.ends).known = True
         self.untold: set[str] = set()
         """Accounts of which Redis does not know all."""
-        self._clock = clock
+        self.clock = clock
         self._doubtful_until = float("-inf")
 
     def __repr__(self) -> str:
@@ -71,7 +71,7 @@ class SharedAccounts:
             self.table.hold(hold)
         for allowance in hold.allowances:
             own = self.table.of(allowance)
-            own.limit, own.used = allowance.limit, self._clock()
+            own.limit, own.used = allowance.limit, self.clock()
             own.turn += bool(hold.amount)
             rows.append(self._row(own, hold.amount, nodes))
         return Asked(hold, rows)
@@ -128,7 +128,7 @@ class SharedAccounts:
     def tell(self, own: Own, *, nodes: int) -> Row:
         """The whole of this node's part."""
         own.turn += 1
-        return self._row(own, 0, nodes if self._clock() - own.used < IDLE else 0)
+        return self._row(own, 0, nodes if self.clock() - own.used < IDLE else 0)
 
     def heard(self, account: str, row: Row, told: Told) -> None:
         """What was told beside."""
@@ -152,13 +152,13 @@ class SharedAccounts:
 
     def doubt(self) -> None:
         """It has: all is told again, and until others have done so nobody trusts an empty account."""
-        self._doubtful_until = self._clock() + CALM / 1000
+        self._doubtful_until = self.clock() + CALM / 1000
         self.untold.update(account for account, own in self.table.items() if own.known)
         self._unsaid |= self._left
 
     def unsaid(self) -> list[Left]:
         """What nodes have left behind that are no more, where Redis may not know it."""
-        now = self._clock()
+        now = self.clock()
         self._left = {row for row in self._left if now < row.ends + AFTER}
         self._unsaid &= self._left
         return list(self._unsaid)
@@ -179,7 +179,7 @@ class SharedAccounts:
         room = own.limit - own.others_drawn - own.wanted
         ahead = room // (2 * nodes) if nodes and room > 0 and not own.tight else 0
         own.drawn = min(own.drawn, own.wanted + ahead)
-        known = own.known or self._clock() < self._doubtful_until
+        known = own.known or self.clock() < self._doubtful_until
         wish = Wish(own.limit, cost, own.turn, own.settled, own.wanted, own.drawn, nodes, known)
         return (*_numbers(wish), (own.ends + AFTER) * 1000)
 
@@ -192,7 +192,7 @@ class SharedAccounts:
             own.drawn = told.own
 
     def _standing(self, hold: Hold, refused: Allowance | None) -> Standing:
-        now, standing = int(self._clock() * 1000), []
+        now, standing = int(self.clock() * 1000), []
         for allowance in hold.allowances:
             account = self.table.of(allowance).account(now)
             sure = allowance is not refused or not fits(account, allowance.limit, hold.amount)

@@ -10,7 +10,7 @@ End users are not bounded here as they are in process: Redis drops each bucket b
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -62,23 +62,22 @@ class SharedLimits:
         *,
         member: Member,
         replicas: int,
-        clock: Callable[[], float],
+        accounts: SharedAccounts,
         events: Events,
         lease: float = LEASE_SECONDS,
-        accounts: SharedAccounts | None = None,
     ) -> None:
         self._link = link
         self._prefix = f"{PREFIX}:{member.owner}:"
         self._all_nodes = f"{NODES}:{member.owner}"
         self._node = member.node
         self._replicas = replicas
-        self._clock = clock
+        clock = self._clock = accounts.clock
         self._events = events
         self._lease = lease
         self._take_or_settle = Script("limits")
         self._beat = Script("beat")
         self._own = MemoryLimits(clock=clock)
-        self._accounts = SharedAccounts(clock) if accounts is None else accounts
+        self._accounts = accounts
         self._nodes = 1
         self._apart = self._was_heard = False
         self._born: dict[str, int] = {}

@@ -11,6 +11,7 @@ import pytest
 from sentinel_gateway.ports import Events, LimitStore
 from sentinel_gateway.stores._redis import RedisLimits, open_link
 from sentinel_gateway.stores._redis_member import Member
+from sentinel_gateway.stores._shared_accounts import SharedAccounts
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from sentinel_gateway.stores.redis_limits import LEASE_SECONDS, SharedLimits
 from tests.fakes import FakeClock, FakeEvents
@@ -55,7 +56,7 @@ async def open_shared(
     told = events or FakeEvents()
     link = open_link(url, name="limits", clock=time.monotonic, events=told, limits=deadlines)
     who = Member(owner, node)
-    store = SharedLimits(link, member=who, replicas=replicas, clock=time.monotonic, events=told, lease=lease)
+    store = SharedLimits(link, member=who, replicas=replicas, accounts=SharedAccounts(time.monotonic), events=told, lease=lease)
     yield store
     await store.close()
     await link.close()

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import redis
 
-from sentinel_gateway.core.budgets import MOST, Part, Wish, draw
+from sentinel_gateway.core.budgets import MOST, Part, Shared, Wish, draw
 from sentinel_gateway.core.limits import UNIT, charge, judge, refilled, settled
 
 SCRIPT = resources.files("sentinel_gateway.stores").joinpath("lua/limits.lua").read_text()
@@ -211,7 +211,7 @@ def read_parts(server, account):
     """As it is kept: the parts by node, and until when nobody draws more, or ahead."""
     fields = {name.decode(): value.decode() for name, value in server.hgetall(account).items()}
     calm, tight = int(fields.pop("calm", 0)), int(fields.pop("tight", 0))
-    return {name: Part(*map(int, value.split())) for name, value in fields.items()}, calm, tight
+    return Shared({name: Part(*map(int, value.split())) for name, value in fields.items()}, calm, tight)
 
 
 @pytest.mark.parametrize("steps", [1_500, pytest.param(50_000, marks=pytest.mark.long)])
@@ -250,23 +250,19 @@ def test_accounts_differential(drawn, server, steps, seed):
         told = [*told[-50:], (how, node, wishes)]
         before = {name: read_parts(server, name) for name in wishes}
         taken, now, answers = drawn(how, node, wishes)
-        found = {
-            name: draw(parts, node, wish, now=now, calm=calm, tight=tight, settling=how == "settle")
-            for name, wish in wishes.items()
-            for parts, calm, tight in [before[name]]
-        }
+        found = {name: draw(before[name], node, wish, now=now, settling=how == "settle") for name, wish in wishes.items()}
         assert taken == (how == "settle" or all(one.fits for one in found.values()))
         for answer, (name, wish) in zip(answers, wishes.items(), strict=True):
             one = found[name]
             part = one.after if taken else one.part
             assert answer == (one.fits, one.settled, one.drawn, part.drawn, one.tight > now), (how, node, wish, before[name])
-            parts, calm, tight = read_parts(server, name)
+            after, earlier = read_parts(server, name), before[name]
             if how == "settle" or wish.cost:
-                assert parts == {**before[name][0], node: part}
-                assert calm == (one.calm if one.calm > now else before[name][1])
-                assert tight == (one.tight if one.tight > now else before[name][2])
+                assert after.parts == {**earlier.parts, node: part}
+                assert after.calm == (one.calm if one.calm > now else earlier.calm)
+                assert after.tight == (one.tight if one.tight > now else earlier.tight)
             else:
-                assert (parts, calm, tight) == before[name]
+                assert after == earlier
         seen[taken] += 1
     assert min(seen.values()) > steps / 10
 
@@ -275,11 +271,11 @@ def test_a_budget_that_does_not_fit_takes_nothing_from_the_buckets_and_the_other
     fit, unfit = Wish(10, 5, 1, 0, 5, 0, 0), Wish(10, 11, 1, 0, 11, 0, 0)
     assert not drawn("take", "a", {"{t}:day": fit, "{t}:month": unfit}, [requests(5)])[0]
     assert server.exists("{t}:requests:key:k") == 0
-    assert read_parts(server, "{t}:day")[0]["a"].drawn == 0
+    assert read_parts(server, "{t}:day").parts["a"].drawn == 0
     assert not drawn("take", "a", {"{t}:day": fit}, [requests(5, 6)])[0]
-    assert read_parts(server, "{t}:day")[0]["a"].drawn == 0
+    assert read_parts(server, "{t}:day").parts["a"].drawn == 0
     assert drawn("take", "a", {"{t}:day": fit}, [requests(5)])[0]
-    assert read_parts(server, "{t}:day")[0]["a"].drawn == 5
+    assert read_parts(server, "{t}:day").parts["a"].drawn == 5
     assert 3_590_000 < server.pttl("{t}:day") <= 3_600_000, "it goes with its window"
 
 
