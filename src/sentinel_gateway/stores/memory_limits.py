@@ -121,8 +121,9 @@ class MemoryLimits:
         if refused is not None:
             spent = [total - charge.cost for charge, total in zip(verdict.charges, verdict.spent, strict=True)]
             return Verdict(verdict.charges, spent, refused, accounts=accounts)
-        if hold.amount:
-            self.accounts.hold(hold)
+        if not hold.amount:
+            return Verdict(verdict.charges, verdict.spent, accounts=accounts)
+        self.accounts.hold(hold)
         return Verdict(verdict.charges, verdict.spent, accounts=after(accounts, hold.amount))
 
     def _aimed(self, charge: Charge, now: int) -> Charge:

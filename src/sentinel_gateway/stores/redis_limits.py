@@ -129,9 +129,10 @@ class SharedLimits:
         return self._own.buckets()
 
     async def close(self) -> None:
-        """Be no node any more."""
+        """Be no node any more; what was drawn and not needed is others'."""
         await end(self._tending, *self._beside)
         with suppress(StoreDown):
+            await self._tell_accounts(nodes=0)
             await self._link.call(lambda client: client.zrem(self._all_nodes, self._node))
 
     # --- what a request waits for ---
@@ -263,7 +264,7 @@ class SharedLimits:
                 forgotten = await self._say_alive()
                 renews = forgotten or self._apart or self._clock() - renewed >= self._lease / 3
                 await self._tell_all()
-                await self._tell_accounts()
+                await self._tell_accounts(nodes=self.nodes)
                 await self._free_late()
                 if renews:
                     renewed = self._clock()
@@ -315,14 +316,14 @@ class SharedLimits:
             self._doubted.difference_update(buckets)
             self._born.update(zip(buckets, found.born, strict=True))
 
-    async def _tell_accounts(self) -> None:
+    async def _tell_accounts(self, *, nodes: int) -> None:
         """That this node lives is told with each account that it has drawn on; and what others have left behind."""
         for left in self._accounts.unsaid():
             await self._run("settle", "", [], Asking([left.account], [past_row(left)], left.node))
             self._accounts.said(left)
         pending = self._accounts.pending()
         for names in _of_one_slot(pending):
-            rows = [self._accounts.tell(pending[name], nodes=self.nodes) for name in names]
+            rows = [self._accounts.tell(pending[name], nodes=nodes) for name in names]
             found = await self._run("settle", "", [], Asking(names, rows))
             self._accounts.untold.difference_update(names)
             for name, row, told in zip(names, rows, found.accounts, strict=True):

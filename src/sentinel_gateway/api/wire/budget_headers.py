@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from sentinel_gateway.api.asgi import Lines
@@ -16,7 +17,16 @@ def budget_headers(budgets: Sequence[tuple[Allowance, Account]]) -> Lines:
     """Its amount and what is left of it beside what is held, in USD, and when its window ends; nothing where there is none."""
     if not budgets:
         return Lines(b"")
-    allowance, account = min(budgets, key=lambda pair: pair[1].left(pair[0]))
-    ends = datetime.fromtimestamp(allowance.ends, UTC)
-    lines = (usd(allowance.limit), usd(account.left(allowance)), f"{ends:%Y-%m-%dT%H:%M:%SZ}")
-    return Lines("".join(f"{name}: {value}\r\n" for name, value in zip(BUDGET_HEADERS, lines, strict=True)).encode("ascii"))
+    tightest, account = budgets[0]
+    left = account.left(tightest)
+    for allowance, other in budgets[1:]:
+        if (less := other.left(allowance)) < left:
+            tightest, left = allowance, less
+    return _lines(tightest.limit, left, tightest.ends)
+
+
+@lru_cache(maxsize=1024)
+def _lines(limit: int, left: int, ends: int) -> Lines:
+    """Remembered: hits cost nothing, so each is told the same."""
+    told = (usd(limit), usd(left), f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%dT%H:%M:%SZ}")
+    return Lines("".join(f"{name}: {value}\r\n" for name, value in zip(BUDGET_HEADERS, told, strict=True)).encode("ascii"))
