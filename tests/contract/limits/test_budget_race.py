@@ -162,7 +162,7 @@ async def test_who_has_never_seen_an_account_does_not_take_it_for_new_when_redis
     with RedisServer(REDIS8, tmp_path) as server:
         one, other = await node(server, deadlines=USUAL), await node(server, deadlines=USUAL)
         busy = Crowd([one], budget())
-        await busy.come()
+        await busy.until_spent()
         assert busy.spent == BUDGET
         server.stop()
         late = Crowd([other], busy.hold)
