@@ -77,8 +77,8 @@ class ModelSettings(Room):
     """A public model name: its targets in order of preference."""
 
     targets: Annotated[tuple[TargetSettings, ...], BeforeValidator(split_list)] = Field(
-        description="provider/model names, or {target, weight, tools, vision, context, output, retry_uncertain, timeouts}; the next is "
-        "asked when one fails."
+        description="provider/model names, or {target, weight, tools, vision, context, output, retry_uncertain, timeouts}; the "
+        "next is asked when one fails."
     )
     strategy: Literal["priority", "weighted", "least_latency", "least_busy", "cheapest"] | None = Field(
         default=None, description="Which target is asked first. Unset: the first, or by their weights where any is set."
