@@ -2,9 +2,10 @@
 
 import pytest
 
-from bench import evaluation
-from sentinel_gateway.evaluation.policies import Guards, Sentinel
+from bench import evaluation, pairs
+from sentinel_gateway.evaluation.policies import Guards, Sentinel, Terms
 from sentinel_gateway.evaluation.traps import Pair
+from sentinel_gateway.settings.model import Settings
 from tests.evaluation.worlds import world
 
 
@@ -15,20 +16,24 @@ def cells(line: str) -> list[str]:
 @pytest.fixture(scope="module")
 def runs():
     corpus, stream = world(20, 30)
-    scene = evaluation.Scene("S1", corpus, lambda seed: stream[seed:] + stream[:seed])
-    return evaluation.measure(scene, seeds=[0, 1], noises=[0.0, 0.05])
+    scene = evaluation.Scene("S1", corpus, lambda seed: stream[seed:] + stream[:seed], full=True)
+    return evaluation.measure(scene, seeds=[0, 1], noises=[0.0, 0.05])[0]
 
 
 def test_each_rule_has_a_line_with_its_mean_and_range(runs):
     header, _, *lines = evaluation.table(runs)
     found = {tuple(cells(line)[:2]): cells(line) for line in lines}
     assert all(len(line) == len(cells(header)) for line in found.values())
-    assert {noise for rule, noise in found if rule == "Sentinel at 1 %"} == {"0%", "5%"}
+    assert {noise for rule, noise in found if rule == "Sentinel at 1 %"} == {
+        "errs in 0%",
+        "errs in 5%",
+        "errs in 0%, silent in 50%",
+    }
     ideal = found["ideal", ""]
     assert ideal[2] == f"{100 * 580 / 599:.1f} %"
     assert found["cosine 0.60 (GPTCache)", ""][2] != ideal[2]
     assert any(rule.startswith("second half: best cosine with hindsight (") for rule, _ in found)
-    assert " to " in found["vCache at 1 %", "5%"][2]
+    assert " to " in found["vCache at 1 %", "errs in 5%"][2]
 
 
 def test_bars_compare_with_vcache_and_hindsight(runs):
@@ -38,14 +43,38 @@ def test_bars_compare_with_vcache_and_hindsight(runs):
     assert "best cosine with hindsight" in said[-1]
 
 
+def test_a_stream_that_nobody_has_labelled_tells_hits_alone():
+    corpus, stream = world(20, 30)
+    scene = evaluation.Scene("S4", corpus, lambda _: stream + stream[:60], unlabelled=True)
+    runs, left = evaluation.measure(scene, seeds=[0], noises=[0.0])
+    assert left == 0
+    lines = list(evaluation.hits_alone(runs))
+    assert {len(cells(line)) for line in lines} == {3}
+    assert any(line.startswith("| cosine 0.60 (GPTCache) | ") for line in lines)
+    assert not any("Sentinel at" in line for line in lines), "there is nothing to learn from"
+
+
 def test_pairs_are_told_by_kind_and_truth(tmp_path):
-    pairs = [
+    some = [
         Pair("number", "What is 2+2?", "What is 2+3?", same=False),
+        Pair("personal", "Where is my order?", "Where is my order please?", same=False),
         Pair("wording", "How do I pay my bill?", "How do I pay my bill please?", same=True),
     ]
-    learned = Sentinel([], Guards([]), budget=0.01)
-    lines = list(evaluation.trap_tables({"made up": pairs}, tmp_path, learned))
-    assert lines[1] == "### made up"
-    assert "| number (must not) | 1 | 0.0 % | 0.0 % | 0.0 % | 0.0 % |" in lines
-    assert "| wording (may serve) | 1 | 100.0 % | 100.0 % | 100.0 % | 100.0 % |" in lines
-    assert lines[-1].startswith("| **all that may serve** | 1 | 1 (100.00 %)")
+    learned = Sentinel([], Guards([]), Terms.of(Settings(), budget=0.01))
+    lines = list(pairs.tables({"generated": some}, tmp_path, learned))
+    assert lines[1] == "### generated"
+    assert cells(lines[3])[2:] == ["cosine 0.85", "cosine 0.95", "guards, cosine 0.7", "Sentinel, new", "Sentinel after S1"]
+    assert "| number (must not) | 1 | 100.0 % | 0.0 % | 0.0 % | 0.0 % | 0.0 % |" in lines
+    assert "| personal (must not) | 1 | 0.0 % | 0.0 % | 0.0 % | 0.0 % | 0.0 % |" in lines, "answered by the very same alone"
+    assert any(line.startswith("| wording (may serve) | 1 | 100.0 %") for line in lines)
+    assert lines[-1] == "Bar: 0 of 1 number and negation pairs served wrongly at worst (0.00 %; bar: 1 %)."
+
+
+def test_every_part_has_its_section_in_order(tmp_path, monkeypatch):
+    corpus, stream = world(20, 30)
+    scene = evaluation.Scene("a scene", corpus, lambda _: stream)
+    monkeypatch.setattr(evaluation, "scenes", lambda *_: [scene])
+    task = evaluation.Task(tmp_path, tmp_path, [0], [0.0])
+    section, said = evaluation.reported("S6", task)
+    assert section[1] == "## a scene"
+    assert said == [f"- a scene: 0 wrong hits in {len(stream) - 1} requests."]

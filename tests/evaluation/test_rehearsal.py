@@ -208,3 +208,12 @@ async def test_models_go_the_way_that_is_configured_or_to_whoever_prices_them(ta
         "groq/llama-3.3-70b-versatile",
         "unknown/nobodys",
     ]
+
+
+@pytest.mark.anyio
+async def test_texts_that_are_compared_with_no_other_are_not_kept(embedder):
+    async with open_offline(Settings(), embedder) as offline:
+        rehearsal = Rehearsal(offline, await Routes.of(offline.settings), Usages(Words(), media_tokens=1445))
+        for text in (FRANCE, REWORDED, "What is the weather in Oslo today?", "Read this. " * 200):
+            await rehearsal.take(logged(text))
+        assert repr(rehearsal) == "<Rehearsal of 4 different requests, of which 1 may be matched>"

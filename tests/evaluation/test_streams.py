@@ -71,6 +71,25 @@ def test_tenants_share_no_scope_and_no_answer():
     assert len(stream) == 120
     assert scopes["a"] != scopes["b"]
     assert all(request.scope == scopes[request.answer[0]] for request in stream)
+    assert all(request.realm == request.answer[0] for request in stream), "what one tenant teaches is nothing to the other"
+
+
+def test_searches_come_in_the_order_of_their_days_and_by_popularity(data):
+    put(
+        data,
+        "bing-coronavirus-2020-01",
+        "Date|Query|IsImplicitIntent|Country|PopularityScore",
+        "2020-01-02|late|True|Chile|99",
+        "2020-01-01|early|True|Chile|100",
+        "2020-01-02|rare|True|Peru|1",
+    )
+    found = streams.searches(data)
+    assert [search.text for search in found] == ["early", "late", "rare"]
+    many = streams.popular(found * 100, {"early": 0, "late": 1, "rare": 2}, 0)
+    assert len(many) == 300
+    assert Counter(request.text for request in many)[2] < 10
+    assert {request.answer for request in many} == {None}
+    assert [request.text for request in streams.popular(found, {"early": 0, "late": 1, "rare": 2}, 0)] == [0, 0, 1]
 
 
 def test_a_turn_belongs_to_its_conversation(data):

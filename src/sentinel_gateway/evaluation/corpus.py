@@ -1,6 +1,7 @@
 """Questions with their vectors, and which are near to which: made once with the embedder that is built in, kept in a folder."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -45,8 +46,6 @@ class Shelf:
         self._corpus = corpus
         self._held = np.zeros(len(corpus.texts), bool)
         self._numbers: list[int] = []
-        self.around: dict[int, float] = {}
-        """Of each: the mean similarity of its neighbours when it was stored."""
 
     def __contains__(self, text: int) -> bool:
         return bool(self._held[text])
@@ -54,11 +53,10 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def put(self, text: int, around: float) -> None:
+    def put(self, text: int) -> None:
         """Store a text that is not here yet."""
         self._held[text] = True
         self._numbers.append(text)
-        self.around[text] = around
 
     def nearest(self, text: int, count: int) -> list[tuple[int, float]]:
         """At most so many stored texts with their cosines, the nearest first."""
@@ -100,7 +98,7 @@ def ranked(vectors: Vectors) -> NDArray[np.int32]:
 def _kept(path: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npy")
+        part = path.with_suffix(f".{os.getpid()}.npy")  # others may be making the same
         np.save(part, make())
         part.replace(path)
     kept: NDArray[Any] = np.load(path)

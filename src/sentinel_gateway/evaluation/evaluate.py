@@ -13,11 +13,10 @@ from sentinel_gateway.evaluation.trials import Outcome, Tick, try_pairs, try_str
 from sentinel_gateway.settings.model import Settings
 
 ALONE: Final = "each pair stands alone, in a cache that holds nothing else"
-UNBOUND: Final = (
-    "questions that are bound to their moment or to who asks, long ones and foreign ones are compared like all others here; "
-    "the gateway would leave them to a provider"
+TRUTH: Final = (
+    "the learner hears the truth about whatever a provider answers; in service a judge tells it, who may err or have no opinion, "
+    "and of misses one a second is looked at"
 )
-TRUTH: Final = "the learner hears the truth about whatever a provider answers; in service a judge tells it, who may err"
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -47,7 +46,7 @@ async def _measure(file: str, found: Labelled, task: Task, offline: Offline, tic
         return _told(file, found, outcome, may_serve=may_serve, notes=[ALONE])
     outcome = await try_stream(found.queries, offline, task.baselines, tick)
     answers = [query.answer for query in found.queries if query.answer is not None]
-    return _told(file, found, outcome, may_serve=len(answers) - len(set(answers)), notes=[UNBOUND, TRUTH])
+    return _told(file, found, outcome, may_serve=len(answers) - len(set(answers)), notes=[TRUTH])
 
 
 def _told(file: str, found: Labelled, outcome: Outcome, *, may_serve: int, notes: list[str]) -> Evaluation:
@@ -57,6 +56,7 @@ def _told(file: str, found: Labelled, outcome: Outcome, *, may_serve: int, notes
         rows=len(found.pairs) + len(found.queries),
         may_serve=may_serve,
         exact=outcome.exact,
+        alone=outcome.alone,
         rules=outcome.rules,
         latency=outcome.latency,
         bad_lines=found.bad.count,

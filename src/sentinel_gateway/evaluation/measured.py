@@ -3,6 +3,7 @@
 Shares are 0 to 1, times milliseconds. docs/evaluation.md explains each member.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -91,13 +92,18 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """One file. `exact`: questions of a stream that had been asked before to the letter; they are in no rate."""
+    """One file. Of a stream, questions that are in no rate are counted.
+
+    `exact`: had been asked before to the letter. `alone`: the gateway compares them with no other, for they are bound to a moment
+    or a person, long or foreign.
+    """
 
     file: str
     kind: Literal["pairs", "stream"]
     rows: int
     may_serve: int
     exact: int = 0
+    alone: int = 0
     rules: list[Rule]
     latency: list[Latency]
     bad_lines: int
@@ -134,6 +140,8 @@ def _held(share: Share, rate: float) -> AtRate:
 
 
 def _categories(trials: Sequence[Trial]) -> list[Category]:
-    names = sorted({trial.category for trial in trials} - {""})
-    found = {name: [trial for trial in trials if trial.category == name] for name in names}
-    return [Category(name, sum(trial.right for trial in some), Share.of(some)) for name, some in found.items()]
+    found: defaultdict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        if trial.category:
+            found[trial.category].append(trial)
+    return [Category(name, sum(trial.right for trial in some), Share.of(some)) for name, some in sorted(found.items())]

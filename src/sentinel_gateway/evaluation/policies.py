@@ -1,17 +1,23 @@
-"""Sentinel's rule, and the simple ones that it is compared with."""
+"""Rules that decide from neighbours: the gateway's own, and those it is compared with."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from hashlib import blake2b
+from typing import NamedTuple, Self
 
-from sentinel_gateway.core.confidence.exploration import exploration_rate
-from sentinel_gateway.core.confidence.features import Surroundings, features
-from sentinel_gateway.core.confidence.learner import Learner, Observation, refit
-from sentinel_gateway.core.guards import ruled_out, veto
-from sentinel_gateway.core.guards.words import read
+import msgspec
+
+from sentinel_gateway import rules
+from sentinel_gateway.core.budget import ErrorBudgets
+from sentinel_gateway.core.caching import Head
+from sentinel_gateway.core.calibration import PACE, Calibrator
+from sentinel_gateway.core.confidence.learner import Learner, Prior, refit
+from sentinel_gateway.core.evidence import Fresh, Study, Weighed
+from sentinel_gateway.core.guards import Guard, ruled_out, veto
+from sentinel_gateway.core.identity import Question
+from sentinel_gateway.core.matching import Neighbour, Thresholds
 from sentinel_gateway.evaluation.replay import Asked, Candidate, Decision
-
-EXPLORED: Final = 0.02
+from sentinel_gateway.settings.model import Settings
 
 
 class Guards:
@@ -35,96 +41,119 @@ class Guards:
         return self._ruled_out[pair]
 
 
-class Sentinel:
-    """Guards, confidence and error budget, as in the gateway; one learner for all scopes.
+class Terms(msgspec.Struct, frozen=True):
+    """What the operator has set: thresholds with their error budgets, and the share of hits that is explored."""
 
-    `compared`: is a fresh answer compared with those of all neighbours, or only with that of the candidate? `strict`: is every
-    guard a veto, or may labels outweigh the soft ones?
+    thresholds: Thresholds
+    exploration: float
+
+    @classmethod
+    def of(cls, settings: Settings, *, budget: float) -> Self:
+        """As they are set, held to this error budget, 0 to 1."""
+        set_ = rules.thresholds(settings)
+        held = Thresholds(set_.usual, set_.least, ErrorBudgets(budget))
+        return cls(held, rules.habits(settings).exploration)
+
+
+class Sentinel:
+    """The gateway's own decision (`core.calibration`, one for each realm), and what the path does around it.
+
+    What is set apart from it: refits are at once, no store loses anything, every miss is studied (the gateway: one a second),
+    nothing is audited, and nothing is tightened besides. `soft`: may labels outweigh the soft guards, which veto in the gateway?
     """
 
-    def __init__(
-        self, texts: Sequence[str], guards: Guards, *, budget: float, compared: bool = True, strict: bool = False
-    ) -> None:
+    def __init__(self, texts: Sequence[str], guards: Guards, terms: Terms, *, soft: bool = False) -> None:
         self._texts = texts
-        self._budget = budget
-        self._compared = compared
-        self._strict = strict
-        self._stands_against = guards.vetoed if strict else guards.ruled_out
-        self.learner = Learner()
-        self._threshold = self.learner.threshold(budget)
-        self._features: tuple[float, ...] = ()
-        self._hits = 0
-        self._weight = 1.0
+        self._terms = terms
+        self._soft = soft
+        self._stands_against = guards.ruled_out if soft else guards.vetoed
+        self._heads: dict[tuple[str, int], Head] = {}
+        self._seen = _Seen([])
+        self._calibrators: dict[str, Calibrator] = {}
+
+    @property
+    def budget(self) -> float:
+        """Wrong hits by requests that are allowed."""
+        return self._terms.thresholds.budgets.deployment
+
+    def calibrator(self, realm: str = "") -> Calibrator:
+        """Of this realm."""
+        if realm not in self._calibrators:
+            self._calibrators[realm] = Calibrator(Learner(Prior(similarity=self._terms.thresholds.usual), PACE))
+        return self._calibrators[realm]
 
     def decide(self, asked: Asked, chance: random.Random) -> Decision:
-        self.learner.rarity.count(read(self._texts[asked.text]).tokens)
-        others = asked.candidates if self._compared else ()
-        found = next((near for near in asked.candidates if not self._stands_against(asked.text, near.text)), None)
-        if found is None:
-            return Decision(compared=others)
-        confidence = self.confidence(asked, found)
-        self._weight, serves = 1.0, confidence >= self._threshold
-        if serves:
-            rate = exploration_rate(confidence, threshold=self._threshold, hits=self._hits, least=EXPLORED)
-            self._hits += 1
-            if chance.random() < rate:
-                self._weight, serves = 1.0 / rate, False
-        return Decision(found, serves, confidence, others)
+        terms = self._terms
+        neighbours = [Neighbour(self._head(asked.scope, near.text), near.similarity) for near in asked.candidates]
+        within = [near for near in asked.candidates if near.similarity >= terms.thresholds.least]
+        place = next((n for n, near in enumerate(within) if not self._stands_against(asked.text, near.text)), None)
+        if place is None:
+            self._seen = _Seen(neighbours)
+            return Decision(compared=within)
+        near = neighbours[place]
+        weighed = self._weigh(asked, near, neighbours)
+        serves = self._reaches(asked.realm, near, weighed)
+        explored = serves and chance.random() < terms.exploration
+        self._seen = _Seen(neighbours, near.head.key, weighed, weight=1.0 / terms.exploration if explored else 1.0)
+        if serves and not terms.exploration:
+            self._learn(asked.realm, right=None)  # no hit is ever drawn: each counts as one that nobody can tell
+        return Decision(within[place], serves and not explored, weighed.confidence, within)
 
     def transferred(self, texts: Sequence[str], guards: Guards) -> "Sentinel":
         """What it has learned, before other texts."""
-        other = Sentinel(texts, guards, budget=self._budget, compared=self._compared, strict=self._strict)
-        other.learner.adopt(self.learner.fit)
-        other.learner.rarity = self.learner.rarity
-        other._threshold = self._threshold
+        other = Sentinel(texts, guards, self._terms, soft=self._soft)
+        learner, copy = self.calibrator().learner, other.calibrator()
+        copy.adopt(learner.fit)
+        copy.learner.rarity = learner.rarity
         return other
 
-    def serves(self, asked: Asked, found: Candidate) -> bool:
-        """As it decides now, without exploring and without learning."""
-        return not self._stands_against(asked.text, found.text) and self.confidence(asked, found) >= self._threshold
-
-    def confidence(self, asked: Asked, found: Candidate) -> float:
-        """As the gateway finds it, from what the search and the two texts tell."""
-        entry = _entry(asked, found.text)
-        others = [near for near in asked.candidates if near is not found]
-        agreeing, disagreeing = self.learner.kinship.around(entry, [_entry(asked, near.text) for near in others])
-        surroundings = Surroundings(
-            similarity=found.similarity,
-            second=max((near.similarity for near in others), default=0.0),
-            mean_near_asked=asked.around,
-            mean_near_stored=found.around,
-            agreeing=agreeing,
-            disagreeing=disagreeing,
-        )
-        self._features = features(self._texts[asked.text], self._texts[found.text], surroundings, self.learner.rarity)
-        return self.learner.confidence(self._features, entry)
+    def serves(self, asked: Asked) -> bool:
+        """As it decides now, from its only neighbour, without exploring and without learning."""
+        (found,) = asked.candidates
+        if found.similarity < self._terms.thresholds.least or self._stands_against(asked.text, found.text):
+            return False
+        near = Neighbour(self._head(asked.scope, found.text), found.similarity)
+        return self._reaches(asked.realm, near, self._weigh(asked, near, [near]))
 
     def learn(self, asked: Asked, decision: Decision, heard: Mapping[int, bool]) -> bool:
-        found = decision.candidate
-        compared = {_entry(asked, text): same for text, same in heard.items() if found is None or text != found.text}
-        kept = _entry(asked, asked.text)
-        if found is None:
-            self.learner.learn(Observation(asked=kept, compared=compared))
-            return True
-        self.learner.learn(
-            Observation(
-                entry=_entry(asked, found.text),
-                features=self._features,
-                confidence_then=decision.confidence,
-                right=heard[found.text],
-                weight=self._weight,
-                asked=kept,
-                compared=compared,
-            )
-        )
-        if self.learner.due:
-            self.learner.adopt(refit(self.learner.work()))
-            self._threshold = self.learner.threshold(self._budget)
+        entry = self._head(asked.scope, asked.text)
+        study = Study(Question(asked.scope, entry.text), entry.key, asked.realm, self._seen.neighbours)
+        told = {self._head(asked.scope, text).key: same for text, same in heard.items()}
+        right = None if decision.candidate is None else heard.get(decision.candidate.text)
+        self._learn(asked.realm, right=right, fresh=Fresh(study, told, kept=True))
         return True
 
+    def _learn(self, realm: str, *, right: bool | None, fresh: Fresh | None = None) -> None:
+        seen, calibrator = self._seen, self.calibrator(realm)
+        calibrator.learn(seen.entry, seen.weighed, right=right, weight=seen.weight, at=0.0, fresh=fresh)
+        if calibrator.learner.due:
+            calibrator.adopt(refit(calibrator.learner.work()))
 
-def _entry(asked: Asked, text: int) -> str:
-    return f"{asked.scope}:{text}"
+    def _weigh(self, asked: Asked, near: Neighbour, neighbours: Sequence[Neighbour]) -> Weighed:
+        objecting = None if self._soft else frozenset[Guard]()
+        return self.calibrator(asked.realm).weigh(self._texts[asked.text], near, neighbours, objecting=objecting)
+
+    def _reaches(self, realm: str, near: Neighbour, weighed: Weighed) -> bool:
+        thresholds = self._terms.thresholds
+        bar = self.calibrator(realm).bar(thresholds, thresholds.budgets.of(model="", namespace="", key=None))
+        return near.similarity >= bar.similarity and not bar.fails(weighed.confidence)
+
+    def _head(self, scope: str, text: int) -> Head:
+        head = self._heads.get((scope, text))
+        if head is None:
+            key = blake2b(f"{scope}:{text}".encode(), digest_size=8).hexdigest()
+            head = Head(key=key, model="", created=0.0, expires=0.0, scope=scope, text=self._texts[text])
+            self._heads[scope, text] = head
+        return head
+
+
+class _Seen(NamedTuple):
+    """What was decided last, until it is heard what came of it."""
+
+    neighbours: Sequence[Neighbour]
+    entry: str = ""
+    weighed: Weighed | None = None
+    weight: float = 1.0
 
 
 class Fixed:
@@ -145,6 +174,10 @@ class Fixed:
             if self._guards is None or not self._guards.vetoed(asked.text, near.text):
                 return Decision(near, serve=True, confidence=score)
         return Decision()
+
+    def serves(self, asked: Asked) -> bool:
+        """As it decides."""
+        return self.decide(asked, random.Random(0)).serve
 
     def learn(self, asked: Asked, decision: Decision, heard: Mapping[int, bool]) -> bool:  # noqa: ARG002
         """Nothing; every fresh answer is stored."""

@@ -17,7 +17,7 @@ from sentinel_gateway.core.access import ANONYMOUS
 from sentinel_gateway.core.caching import Hit, Wish
 from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.evidence import reached
-from sentinel_gateway.core.identity import Question, last_words
+from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.judging import Case, said
 from sentinel_gateway.core.matching import BELOW_THRESHOLD
 from sentinel_gateway.core.record import Outcome
@@ -102,6 +102,7 @@ class Rehearsal:
         self._provider = Recorded()
         self._judge = Judge(offline.embedder, None)
         self._asked: dict[str, _Asked] = {}
+        """What later questions are held against; the texts of others are not kept."""
         self._last: dict[str, float] = {}
         self._planner = Planner("chat", partial(read_request, max_depth=settings.server.max_depth), routes.directory)
         providers: defaultdict[str, Provider] = defaultdict(lambda: self._provider)
@@ -121,7 +122,7 @@ class Rehearsal:
         )
 
     def __repr__(self) -> str:
-        return f"<Rehearsal of {len(self._asked)} different requests>"
+        return f"<Rehearsal of {len(self._last)} different requests, of which {len(self._asked)} may be matched>"
 
     async def take(self, logged: Logged) -> Step | Bad:
         """The next request: what would have become of it, or why the gateway would not have taken it."""
@@ -156,8 +157,8 @@ class Rehearsal:
         self._last[plan.key] = journey.at
         hit = reply.hit if isinstance(reply, Cached) else None
         match = await self._match(logged, journey, hit)
-        if hit is None and reply is not None:
-            self._asked[plan.key] = _Asked(logged.line, last_words(plan.request.fields), logged.answer is not None)
+        if hit is None and reply is not None and isinstance(journey.question, Question):
+            self._asked[plan.key] = _Asked(logged.line, journey.question.text, logged.answer is not None)
         steps = () if journey.miss is None else journey.miss.steps
         compared = next((step for step in steps if step.tier == "vector"), None)
         return Step(

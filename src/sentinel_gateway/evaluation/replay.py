@@ -4,6 +4,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
+from sentinel_gateway.core.bound import BoundRules, restriction
+from sentinel_gateway.core.identity import unfit_text
 from sentinel_gateway.evaluation.corpus import Corpus, Shelf
 from sentinel_gateway.evaluation.tally import Tally
 
@@ -12,7 +14,7 @@ CANDIDATES: Final = 5
 
 
 class Request(NamedTuple):
-    """`text` by its number in the corpus. Only within a scope may anything be shared.
+    """`text` by its number in the corpus. Only within a scope may anything be shared, and only within a realm learned from.
 
     `answer`: the true one; None if no other question has it.
     """
@@ -20,23 +22,23 @@ class Request(NamedTuple):
     text: int
     answer: str | None
     scope: str = ""
+    realm: str = ""
 
 
 class Candidate(NamedTuple):
-    """A stored question and its cosine to the one asked; `around`: the mean of those of its own neighbours."""
+    """A stored question and its cosine to the one asked."""
 
     text: int
     similarity: float
-    around: float
 
 
 class Asked(NamedTuple):
-    """A request that reached the decision, with its neighbours, the nearest first. `around`: the mean of their cosines."""
+    """A request that reached the decision, with its neighbours, the nearest first."""
 
     text: int
     scope: str
     candidates: Sequence[Candidate]
-    around: float
+    realm: str = ""
 
 
 class Decision(NamedTuple):
@@ -61,9 +63,39 @@ class Policy(Protocol):
         ...
 
 
-def replay(corpus: Corpus, stream: Sequence[Request], policy: Policy, *, noise: float, seed: int) -> Tally:
-    """Run it. The judge errs in a share `noise` of its verdicts, whichever way they go."""
-    chance = random.Random(f"{seed} {noise}")
+class Judge(NamedTuple):
+    """Knows the truth, but errs in a share of its verdicts, whichever way they go, and has none in another share."""
+
+    errs: float = 0.0
+    silent: float = 0.0
+
+    def compare(self, truths: Mapping[int, bool], chance: random.Random) -> dict[int, bool]:
+        """What it says of these answers."""
+        told = {text: same != (chance.random() < self.errs) for text, same in truths.items()}
+        return {text: same for text, same in told.items() if chance.random() >= self.silent} if self.silent else told
+
+
+def alone(corpus: Corpus, bounds: BoundRules) -> frozenset[int]:
+    """Texts that the gateway compares with no other: bound to a moment or a person, too long, foreign, or not to be read."""
+    return frozenset(
+        number
+        for number, text in enumerate(corpus.texts)
+        if unfit_text(text) is not None or restriction(text, bounds) is not None or not corpus.vectors[number].any()
+    )
+
+
+def comparable(corpus: Corpus, stream: Sequence[Request], bounds: BoundRules) -> list[Request]:
+    """Without those: only the very same request is answered by them, so they are in no rate, and stand near nothing."""
+    left = alone(corpus, bounds)
+    return [request for request in stream if request.text not in left]
+
+
+KNOWS: Final = Judge()
+
+
+def replay(corpus: Corpus, stream: Sequence[Request], policy: Policy, *, judge: Judge = KNOWS, seed: int) -> Tally:
+    """Run it."""
+    chance = random.Random(f"{seed} {judge.errs}")
     shelves: dict[str, Shelf] = {}
     answers = {(request.scope, request.text): request.answer for request in stream}
     tally = Tally()
@@ -72,7 +104,8 @@ def replay(corpus: Corpus, stream: Sequence[Request], policy: Policy, *, noise: 
         if request.text in shelf:
             tally.exact += 1
             continue
-        asked = _asked(request, shelf)
+        near = [Candidate(*found) for found in shelf.nearest(request.text, CANDIDATES)]
+        asked = Asked(request.text, request.scope, near, request.realm)
         keep = True
         if asked.candidates:
             decision = policy.decide(asked, chance)
@@ -83,9 +116,9 @@ def replay(corpus: Corpus, stream: Sequence[Request], policy: Policy, *, noise: 
                 continue
             judged = dict.fromkeys(near.text for near in (decision.candidate, *decision.compared) if near is not None)
             tally.judged += len(judged)
-            keep = policy.learn(asked, decision, {text: truths[text] != (chance.random() < noise) for text in judged})
+            keep = policy.learn(asked, decision, judge.compare({text: truths[text] for text in judged}, chance))
         if keep:
-            shelf.put(request.text, asked.around)
+            shelf.put(request.text)
     return tally
 
 
@@ -106,9 +139,3 @@ def ideal(stream: Sequence[Request]) -> Tally:
 
 def _same(request: Request, answer: str | None) -> bool:
     return request.answer is not None and answer == request.answer
-
-
-def _asked(request: Request, shelf: Shelf) -> Asked:
-    near = [Candidate(text, cosine, shelf.around[text]) for text, cosine in shelf.nearest(request.text, CANDIDATES)]
-    around = sum(found.similarity for found in near) / len(near) if near else 0.0
-    return Asked(request.text, request.scope, near, around)

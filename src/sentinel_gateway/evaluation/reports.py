@@ -15,6 +15,8 @@ from sentinel_gateway.evaluation.rows import Bad
 
 SHOWN: Final = 10
 """Bad lines that are listed for people; programs get more of them."""
+CATEGORIES: Final = 50
+"""That are listed for people, those with most questions; programs get all."""
 CURVE_END: Final = 0.1
 """The wrong-hit rate at which the curve ends: nobody serves more wrong answers than that."""
 AGREE: Final = {True: "the answers agree", False: "THE ANSWERS DIFFER", None: "the answers can't be compared"}
@@ -43,7 +45,7 @@ def _evaluated(found: Evaluation, name: str) -> Iterator[Section]:
     )
     yield Section(f"{name}Hits at a wrong-hit rate of", [Table(["rule", *rates], rows), _RATES, chart])
     if any(rule.categories for rule in found.rules):
-        yield Section(f"{name}By category", [_categories(found.rules)])
+        yield Section(f"{name}By category", list(_by_category(found.rules)))
     latency = [[step.step, *(f"{ms:.2f}" for ms in (step.p50_ms, step.p95_ms, step.p99_ms))] for step in found.latency]
     yield Section(f"{name}Time, in milliseconds", [Table(["step", "p50", "p95", "p99"], latency)])
 
@@ -56,6 +58,7 @@ _RATES: Final = (
     "Fixed thresholds are chosen with hindsight here: a bound, and no promise. The learner finds its own; what it came to "
     "stands in brackets."
 )
+_ALONE: Final = "bound to a moment or to who asks, long, or foreign"
 _HEADS: Final = ("rule", "setting", "AUC", "hits", "wrong hits", "hit rate", "wrong-hit rate", "wrong of hits")
 
 
@@ -63,7 +66,9 @@ def _counted(found: Evaluation) -> str:
     if found.kind == "pairs":
         return f"{found.rows:,} pairs; in {found.may_serve:,} the answer to the one may serve the other."
     asked = f" {found.exact:,} had been asked before to the letter, and are in no rate." if found.exact else ""
-    return f"{found.rows:,} questions in their order; at best {found.may_serve:,} could be answered from those before.{asked}"
+    alone = f" {found.alone:,} are answered by the very same request alone ({_ALONE}), and are in no rate." if found.alone else ""
+    most = f"at best {found.may_serve:,} could be answered from those before"
+    return f"{found.rows:,} questions in their order; {most}.{asked}{alone}"
 
 
 def _shares(name: str, setting: str, rule: Rule) -> list[str]:
@@ -81,11 +86,15 @@ def _at(share: AtRate) -> str:
     return f"{share.hit_rate:.1%} ({f'{share.measured:.2%}' if share.threshold is None else f'from {share.threshold:.3f}'})"
 
 
-def _categories(rules: Sequence[Rule]) -> Table:
+def _by_category(rules: Sequence[Rule]) -> Iterator[Table | str]:
     heads = ["category", "questions", "may serve", *(f"{rule.name}: hits / wrong" for rule in rules)]
     columns = [{category.category: category for category in rule.categories} for rule in rules]
-    rows = [_category(first, [column.get(first.category) for column in columns]) for first in rules[0].categories]
-    return Table(heads, rows)
+    named = rules[0].categories
+    most = sorted(named, key=lambda category: -category.at_setting.trials)[:CATEGORIES]
+    shown = sorted(most, key=lambda category: category.category)
+    yield Table(heads, [_category(first, [column.get(first.category) for column in columns]) for first in shown])
+    if len(named) > len(shown):
+        yield f"{len(named) - len(shown):,} more categories with fewer questions are not listed here; --json has all."
 
 
 def _category(first: Category, others: Sequence[Category | None]) -> list[str]:

@@ -103,12 +103,32 @@ def drifting(asked: Questions, seed: int) -> list[Request]:
 def clashing(asked: Questions, seed: int) -> list[Request]:
     """Two tenants ask the same and are answered differently. Scopes are those of the gateway."""
     both = [
-        Request(request.text, f"{tenant}: {request.answer}", scope_of([asked.texts[request.text]], tenant))
+        Request(request.text, f"{tenant}: {request.answer}", scope_of([asked.texts[request.text]], tenant), tenant)
         for tenant in ("a", "b")
         for request in shuffled(asked, seed)
     ]
     random.Random(seed).shuffle(both)
     return both
+
+
+class Search(NamedTuple):
+    """What people searched for, and how many of a hundred did so in one place on one day, as far as it is told."""
+
+    text: str
+    popularity: int
+
+
+def searches(data: Path) -> list[Search]:
+    """Bing's coronavirus queries, day by day. No two are known to want the same."""
+    found = [(row["Date"], Search(row["Query"], int(row["PopularityScore"]))) for row in rows(data, "bing-coronavirus-2020-01")]
+    return [search for _, search in sorted(found, key=lambda dated: dated[0])]
+
+
+def popular(found: Sequence[Search], number: Mapping[str, int], seed: int) -> list[Request]:
+    """As many requests as there are searches, drawn by popularity, in the order of their days."""
+    chance = random.Random(seed)
+    drawn = sorted(chance.choices(range(len(found)), [search.popularity for search in found], k=len(found)))
+    return [Request(number[found[place].text], None) for place in drawn]
 
 
 class Talk(NamedTuple):

@@ -1,11 +1,11 @@
 """Pairs of questions, each in a cache of its own: would the stored answer have served?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from sentinel_gateway.core.bound import BoundRules
 from sentinel_gateway.evaluation.corpus import Corpus
-from sentinel_gateway.evaluation.policies import Guards, Sentinel
-from sentinel_gateway.evaluation.replay import Asked, Candidate
+from sentinel_gateway.evaluation.replay import Asked, Candidate, alone
 
 
 class Pair(NamedTuple):
@@ -29,20 +29,16 @@ class Served(NamedTuple):
 
 
 def try_pairs(
-    pairs: Sequence[Pair], corpus: Corpus, policy: Sentinel | None, *, least: float = 0.0
+    pairs: Sequence[Pair], corpus: Corpus, serves: Callable[[Asked], bool], bounds: BoundRules
 ) -> dict[tuple[str, bool], Served]:
-    """How many were served, by kind and truth: by the policy as it is now, or without one by guards and a fixed cosine."""
-    guards = Guards(corpus.texts)
+    """How many were served, by kind and truth."""
+    left = alone(corpus, bounds)
     seen: dict[tuple[str, bool], Served] = {}
     for pair in pairs:
         stored, asked = corpus.number[pair.stored], corpus.number[pair.asked]
-        cosine = float(corpus.vectors[stored] @ corpus.vectors[asked])
-        if policy is None:
-            serves = cosine >= least and not guards.vetoed(asked, stored)
-        else:
-            near = Candidate(stored, cosine, 0.0)
-            serves = policy.serves(Asked(asked, "", [near], cosine), near)
+        near = Candidate(stored, float(corpus.vectors[stored] @ corpus.vectors[asked]))
+        served = left.isdisjoint((stored, asked)) and serves(Asked(asked, "", [near]))
         key = (pair.kind, pair.same)
         before = seen.get(key, Served(0, 0))
-        seen[key] = Served(before.pairs + 1, before.served + serves)
+        seen[key] = Served(before.pairs + 1, before.served + served)
     return seen

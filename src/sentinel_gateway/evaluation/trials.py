@@ -1,7 +1,7 @@
 """Runs the gateway's rule, and those it is compared with, over labelled questions.
 
 Pairs are asked of the gateway's own `Explainer`, each by itself. A stream is replayed: by the rule as it is set, and by the
-learner at each rate (`policies`), which hears the truth about what it had no answer for.
+learner at each rate (`policies`), which hears the truth about what it did not serve.
 """
 
 import random
@@ -17,10 +17,11 @@ from sentinel_gateway.evaluation.curve import NEVER
 from sentinel_gateway.evaluation.labelled import Pair, Query
 from sentinel_gateway.evaluation.measured import RATES, Latency, Rule, Share, Trial, rule
 from sentinel_gateway.evaluation.offline import Offline
-from sentinel_gateway.evaluation.policies import Fixed, Guards, Sentinel
-from sentinel_gateway.evaluation.replay import Asked, Decision, Policy, Request, replay
+from sentinel_gateway.evaluation.policies import Fixed, Guards, Sentinel, Terms
+from sentinel_gateway.evaluation.replay import Asked, Decision, Policy, Request, comparable, replay
 from sentinel_gateway.evaluation.tally import Tally
 from sentinel_gateway.pipeline.explaining import Explainer
+from sentinel_gateway.settings.model import Settings
 
 Tick = Callable[[str, float], None]
 """Told at every step what is being done, and how far it is, 0 to 1."""
@@ -29,11 +30,15 @@ LEARNED: Final = "Sentinel's learner"
 
 
 class Outcome(NamedTuple):
-    """What came of all rules, the steps that were timed, and the questions that had been asked to the letter before."""
+    """What came of all rules, and the steps that were timed.
+
+    Of a stream, how many questions had been asked to the letter before, and how many the gateway compares with no other.
+    """
 
     rules: list[Rule]
     latency: list[Latency]
     exact: int = 0
+    alone: int = 0
 
 
 async def try_pairs(pairs: Sequence[Pair], offline: Offline, baselines: Sequence[float], tick: Tick) -> Outcome:
@@ -68,13 +73,13 @@ async def try_stream(queries: Sequence[Query], offline: Offline, baselines: Sequ
     vectors, embedding = await _embed(texts, offline, tick)
     corpus = Corpus(texts, vectors, ranked(vectors))
     budget = offline.settings.cache.max_wrong_hit_rate
-    runs = _Runs(corpus, queries, tick, count=len({*RATES, budget}) + 2 + 2 * len(baselines))
+    runs = _Runs(corpus, queries, offline.settings, tick, count=len({*RATES, budget}) + 2 + 2 * len(baselines))
     guards = Guards(texts)
     ours, watched, exact = runs.fixed(OURS, _setting(offline), offline.semantic.thresholds.usual, guards)
     learned = runs.learned(guards, budget=budget)
     others = [runs.fixed(f"cosine {least:g}", f"similarity {least:g}", least, None)[0] for least in baselines]
     latency = [Latency.of("embed a question", embedding), Latency.of("guards and decision", watched.seconds)]
-    return Outcome([ours, learned, *others], latency, exact)
+    return Outcome([ours, learned, *others], latency, exact, runs.alone)
 
 
 def _setting(offline: Offline) -> str:
@@ -98,9 +103,12 @@ async def _embed(texts: Sequence[str], offline: Offline, tick: Tick) -> tuple[Ve
 class _Runs:
     """One stream, and the rules that go over it; `count` of them in all."""
 
-    def __init__(self, corpus: Corpus, queries: Sequence[Query], tick: Tick, *, count: int) -> None:
+    def __init__(self, corpus: Corpus, queries: Sequence[Query], settings: Settings, tick: Tick, *, count: int) -> None:
         self._corpus = corpus
-        self._stream = [Request(corpus.number[query.text], query.answer) for query in queries]
+        self._settings = settings
+        stream = [Request(corpus.number[query.text], query.answer) for query in queries]
+        self._stream = comparable(corpus, stream, rules.bound_rules(settings))
+        self.alone = len(stream) - len(self._stream)
         self._categories = {corpus.number[query.text]: query.category for query in queries}
         self._answers = {request.text: request.answer for request in self._stream}
         self._tick = tick
@@ -116,13 +124,14 @@ class _Runs:
     def learned(self, guards: Guards, *, budget: float) -> Rule:
         """The learner, as it is set and held to each rate."""
         rates = {*RATES, budget}
-        runs = {rate: self._trials(*self._run(Sentinel(self._corpus.texts, guards, budget=rate, strict=True))) for rate in rates}
+        terms = {rate: Terms.of(self._settings, budget=rate) for rate in rates}
+        runs = {rate: self._trials(*self._run(Sentinel(self._corpus.texts, guards, terms[rate]))) for rate in rates}
         held = {rate: Share.of(trials) for rate, trials in runs.items()}
         return rule(LEARNED, f"wrong-hit rate {budget:g}, guards", runs[budget], held=held)
 
     def _run(self, policy: Policy) -> tuple[Tally, "_Watched"]:
         watched = _Watched(policy, self._note)
-        tally = replay(self._corpus, self._stream, watched, noise=0.0, seed=0)
+        tally = replay(self._corpus, self._stream, watched, seed=0)
         self._done += 1
         return tally, watched
 

@@ -49,7 +49,9 @@ class VCache:
     def learn(self, asked: Asked, decision: Decision, heard: Mapping[int, bool]) -> bool:  # noqa: ARG002 - it asks of the nearest
         near = asked.candidates[0]
         key = (asked.scope, near.text)
-        right = heard[near.text]
+        right = heard.get(near.text)
+        if right is None:
+            return True
         self._fits[key] = self._fits.get(key, self._unknown) + _likelihood(near.similarity, right=right)
         self._labels[key] += 1
         return not right
