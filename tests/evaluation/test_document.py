@@ -86,7 +86,12 @@ def test_a_line_stays_within_its_axes(points):
 
 @pytest.mark.parametrize(
     ("top", "labels"),
-    [(0.5, "0 % 10 % 20 % 30 % 40 % 50 %"), (0.033, "0 % 0.8 % 1.6 % 2.4 % 3.2 % 4 %"), (0.0, "0 % 0.2 % 0.4 % 0.6 % 0.8 % 1 %")],
+    [
+        (0.5, "0 % 10 % 20 % 30 % 40 % 50 %"),
+        (0.57, "0 % 12 % 24 % 36 % 48 % 60 %"),
+        (0.033, "0 % 0.8 % 1.6 % 2.4 % 3.2 % 4 %"),
+        (0.0, "0 % 0.2 % 0.4 % 0.6 % 0.8 % 1 %"),
+    ],
 )
 def test_axes_end_at_round_numbers(top, labels):
     root = drawn(Chart("t", "x", "y", [Series("s", [(0.0, 0.0), (1.0, top)])]))
@@ -108,3 +113,11 @@ def test_lines_are_told_apart_by_more_than_colour():
     assert len(set(looks[:6])) == 6
     assert len({dash for _, dash in looks[:6]}) == 6
     assert root.get("aria-label") == "t"
+
+
+def test_on_a_narrow_screen_every_figure_stands_under_its_row_with_its_head():
+    said = page(document("x"))
+    assert said.count('<td data-head="x">x</td>') == 2
+    narrow = said[said.index("@media (max-width:36rem)") :]
+    assert "thead{display:none}" in narrow
+    assert 'td::before{content:attr(data-head) ": "' in narrow

@@ -2,6 +2,8 @@
 
 import time
 
+import msgspec
+
 from sentinel_gateway.evaluation.document import page, text
 from sentinel_gateway.evaluation.measured import Evaluation, Trial, rule
 from sentinel_gateway.evaluation.reports import CATEGORIES, evaluation_report
@@ -44,3 +46,12 @@ def test_what_is_in_no_rate_is_told():
     said = page(evaluation_report([evaluation([], exact=3, alone=1_234)], "now"))
     assert "3 had been asked before to the letter, and are in no rate." in said
     assert "1,234 are answered by the very same request alone (bound to a moment or to who asks, long, or foreign)" in said
+
+
+def test_rules_that_rank_alike_are_one_line_of_the_chart():
+    trials = [Trial("", 0.9, True, True), Trial("", 0.8, False, True)]
+    others = [Trial("", 0.9, False, True)]
+    rules = [rule("one", "s", trials), rule("two", "s", trials), rule("three", "s", others)]
+    said = page(evaluation_report([msgspec.structs.replace(evaluation(trials), rules=rules)], "now"))
+    assert said.count("<polyline") == 2
+    assert "one, two</li>" in said

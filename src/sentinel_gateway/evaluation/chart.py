@@ -76,11 +76,11 @@ class _Scale(NamedTuple):
 
 
 def _ceiling(top: float) -> float:
-    """A round number that is not below `top`: 1, 2, 4 or 5 times a power of ten."""
+    """A round number that is not below `top`: 1, 2, 4, 5, 6 or 8 times a power of ten."""
     if top < LEAST:
         return 0.01
     power = 10.0 ** math.floor(math.log10(top))
-    return float(next((power * digit for digit in (1, 2, 4, 5) if power * digit >= top * (1 - 1e-9)), power * 10))
+    return float(next((power * digit for digit in (1, 2, 4, 5, 6, 8) if power * digit >= top * (1 - 1e-9)), power * 10))
 
 
 def _grid(chart: Chart, scale: _Scale) -> Iterator[str]:

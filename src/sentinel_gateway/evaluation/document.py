@@ -150,16 +150,18 @@ STYLE: Final = """
 --c0:#79c0ff;--c1:#ffa657;--c2:#7ee787;--c3:#d2a8ff;--c4:#ff7b72;--c5:#9198a1}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--back);color:var(--text);font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
-main{max-width:52rem;margin:0 auto;padding:1rem}
+main{max-width:72rem;margin:0 auto;padding:1rem}p,ol{max-width:48rem}
 h1{font-size:1.5rem;line-height:1.2}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid var(--rule)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}
 th,td{padding:.3rem .6rem;border-bottom:1px solid var(--rule);text-align:left;vertical-align:top;overflow-wrap:normal}
 thead th{color:var(--dim);font-weight:600}tbody th{font-weight:400}
-.figures td,.figures thead th:not(:first-child){text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.figures td,.figures thead th:not(:first-child){text-align:right;font-variant-numeric:tabular-nums}
+.figures td{white-space:nowrap}
 .words td:last-child{min-width:14rem}
-@media (max-width:36rem){.words thead{display:none}.words tr,.words th,.words td{display:block}
-.words th,.words td{border:0;padding:.1rem 0}.words tr{padding:.5rem 0;border-bottom:1px solid var(--rule)}
-.words tbody th{font-weight:600}.words td::before{content:attr(data-head) ": ";color:var(--dim)}}
+@media (max-width:36rem){thead{display:none}table,tbody,tr,tbody th{display:block}
+tr{padding:.5rem 0;border-bottom:1px solid var(--rule)}tbody th{font-weight:600}th,td{border:0;padding:.1rem 0}
+.words td{display:block}.figures td{display:inline-block;margin-right:1rem}
+td::before{content:attr(data-head) ": ";color:var(--dim)}}
 figure{margin:1rem 0;max-width:36rem}figcaption{font-weight:600}
 svg{width:100%;height:auto;display:block}svg text{fill:var(--dim);font-size:13px}
 .grid{stroke:var(--rule)}.mark{stroke:var(--dim);stroke-dasharray:3 3}.line{fill:none;stroke-width:2}

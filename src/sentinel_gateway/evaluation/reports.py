@@ -1,6 +1,7 @@
 """What was measured, as people read it: the documents of `sentinel eval` and `sentinel replay`."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -40,7 +41,7 @@ def _evaluated(found: Evaluation, name: str) -> Iterator[Section]:
         "Hits by wrong hits, as the threshold falls",
         "wrong hits by questions",
         "hits by questions",
-        [Series(rule.name, [(0.0, 0.0), *((p.wrong_hit_rate, p.hit_rate) for p in rule.curve)]) for rule in found.rules],
+        list(_curves(found.rules)),
         x_top=CURVE_END,
     )
     yield Section(f"{name}Hits at a wrong-hit rate of", [Table(["rule", *rates], rows), _RATES, chart])
@@ -48,6 +49,14 @@ def _evaluated(found: Evaluation, name: str) -> Iterator[Section]:
         yield Section(f"{name}By category", list(_by_category(found.rules)))
     latency = [[step.step, *(f"{ms:.2f}" for ms in (step.p50_ms, step.p95_ms, step.p99_ms))] for step in found.latency]
     yield Section(f"{name}Time, in milliseconds", [Table(["step", "p50", "p95", "p99"], latency)])
+
+
+def _curves(rules: Sequence[Rule]) -> Iterator[Series]:
+    """One for all rules that rank alike: of lines that lie on each other only the last would be seen."""
+    names: defaultdict[tuple[tuple[float, float], ...], list[str]] = defaultdict(list)
+    for rule in rules:
+        names[(0.0, 0.0), *((point.wrong_hit_rate, point.hit_rate) for point in rule.curve)].append(rule.name)
+    return (Series(", ".join(alike), points) for points, alike in names.items())
 
 
 _SHARES: Final = (
