@@ -160,8 +160,8 @@ def test_so_many_hits_are_explored_as_the_operator_says_and_stand_for_the_others
     while policy.decide(asked, chance).serve:
         pass
     policy.learn(asked, explored[0], {1: True})
-    (row,) = policy.calibrator().learner.work().rows
-    assert (row.right, row.weight) == (True, 1 / exploration)
+    (block,) = policy.calibrator().learner.work().blocks
+    assert [block[name].tolist() for name in ("right", "weight")] == [[1.0], [1 / exploration]]
 
 
 def test_without_exploration_each_hit_counts_as_one_that_nobody_can_tell():
@@ -169,8 +169,9 @@ def test_without_exploration_each_hit_counts_as_one_that_nobody_can_tell():
     settings = Settings(cache=Cache(semantic=Semantic(exploration=0.0)))
     policy = Sentinel(texts, Guards(texts), Terms.of(settings, budget=0.01))
     assert policy.decide(asked_of(0, (1, 0.99)), random.Random(0)).serve
-    (row,) = policy.calibrator().learner.work().rows
-    assert (row.right, row.weight) == (None, 1.0)
+    (block,) = policy.calibrator().learner.work().blocks
+    assert np.isnan(block["right"]).tolist() == [True]
+    assert block["weight"].tolist() == [1.0]
 
 
 def test_what_one_realm_learns_is_nothing_to_another():

@@ -10,7 +10,7 @@ from sentinel_gateway.core import calibration as module
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.caching import Head, Wish
 from sentinel_gateway.core.confidence.features import NAMES
-from sentinel_gateway.core.confidence.learner import Learner, Prior
+from sentinel_gateway.core.confidence.learner import Learner
 from sentinel_gateway.core.confidence.window import BLOCK
 from sentinel_gateway.core.evidence import Fresh, Lesson, Study, Weighed, realm
 from sentinel_gateway.core.identity import Question
@@ -47,7 +47,6 @@ def clock() -> FakeClock:
 @pytest.fixture
 async def learners(store, events, clock):
     found = Calibration(store, clock, events)
-    found.use(0.95)
     yield found
     await found.close()
 
@@ -126,7 +125,6 @@ async def test_it_is_kept_and_comes_back(learners, store, events):
     before = bar(learners)
     await learners.close()
     after = Calibration(store, FakeClock(), events)
-    after.use(0.95)
     await after.open()
     assert bar(after) == before
     assert [stands.realm for stands in after.standings(0.01)] == [HERE]
@@ -326,13 +324,6 @@ async def test_what_is_being_refitted_at_the_end_is_kept_as_it_is(learners, stor
     await after.close()
 
 
-async def test_what_is_configured_anew_holds_at_once(learners):
-    await teach(learners, 60, wrong_below=0.0)
-    before = bar(learners).confidence
-    learners.use(0.99)
-    assert bar(learners).confidence > before
-
-
 async def test_thresholds_are_remembered_of_so_many_budgets(learners, monkeypatch):
     monkeypatch.setattr(module, "BUDGETS", 2)
     await teach(learners, 60)
@@ -376,7 +367,6 @@ async def test_it_tells_its_state(learners):
     bar(learners)
     assert repr(learners._ward(HERE)).startswith("<Ward <Learner of 0 requests")  # noqa: SLF001 - it is shown nowhere else
     assert math.isinf(Bar(0.9, math.inf).confidence)
-    assert Prior().similarity == 0.97
 
 
 async def test_a_budget_of_nothing_lets_nothing_serve(learners):

@@ -12,7 +12,7 @@ import msgspec
 
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.confidence.features import NAMES, NEIGHBOURS, Surroundings, searched, worded
-from sentinel_gateway.core.confidence.learner import Fit, Learner, Observation, Pace, Prior
+from sentinel_gateway.core.confidence.learner import Fit, Learner, Observation, Pace
 from sentinel_gateway.core.evidence import Lesson, Weighed
 from sentinel_gateway.core.guards import Guard
 from sentinel_gateway.core.guards.words import read
@@ -39,11 +39,6 @@ class Calibrator:
     def adopt(self, fit: Fit) -> None:
         """Decide by this from now on."""
         self.learner.adopt(fit)
-        self._thresholds.clear()
-
-    def presume(self, prior: Prior) -> None:
-        """Without labels this holds from now on."""
-        self.learner.prior = prior
         self._thresholds.clear()
 
     def threshold(self, budget: float) -> float | None:

@@ -12,7 +12,7 @@ from sentinel_gateway.settings.model import Settings
 ENOUGH: Final = 30
 """Matches whose answers could be compared: from fewer nothing is concluded about a threshold."""
 STRICT: Final = 0.97
-"""The similarity with which the learner begins, that knows nothing yet (`core.confidence.learner.Prior`)."""
+"""A similarity at which hardly anything is wrong anywhere."""
 REPEATS: Final = 20
 """Requests that came again: from fewer nothing is concluded about a lifetime."""
 COVERED: Final = 0.95

@@ -11,8 +11,8 @@ from sentinel_gateway import rules
 from sentinel_gateway.core.budget import ErrorBudgets
 from sentinel_gateway.core.caching import Head
 from sentinel_gateway.core.calibration import PACE, Calibrator
-from sentinel_gateway.core.confidence.learner import Learner, Prior, refit
-from sentinel_gateway.core.evidence import Fresh, Study, Weighed
+from sentinel_gateway.core.confidence.learner import Learner, refit
+from sentinel_gateway.core.evidence import Fresh, Lesson, Study, Weighed
 from sentinel_gateway.core.guards import Guard, ruled_out, veto
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.matching import Neighbour, Thresholds
@@ -79,7 +79,7 @@ class Sentinel:
     def calibrator(self, realm: str = "") -> Calibrator:
         """Of this realm."""
         if realm not in self._calibrators:
-            self._calibrators[realm] = Calibrator(Learner(Prior(similarity=self._terms.thresholds.usual), PACE))
+            self._calibrators[realm] = Calibrator(Learner(pace=PACE))
         return self._calibrators[realm]
 
     def decide(self, asked: Asked, chance: random.Random) -> Decision:
@@ -125,7 +125,7 @@ class Sentinel:
 
     def _learn(self, realm: str, *, right: bool | None, fresh: Fresh | None = None) -> None:
         seen, calibrator = self._seen, self.calibrator(realm)
-        calibrator.learn(seen.entry, seen.weighed, right=right, weight=seen.weight, at=0.0, fresh=fresh)
+        calibrator.learn(Lesson(entry=seen.entry, weighed=seen.weighed, right=right, weight=seen.weight, fresh=fresh), at=0.0)
         if calibrator.learner.due:
             calibrator.adopt(refit(calibrator.learner.work()))
 

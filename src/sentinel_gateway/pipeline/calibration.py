@@ -16,7 +16,7 @@ from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.caching import Wish
 from sentinel_gateway.core.calibration import PACE, Calibrator
 from sentinel_gateway.core.confidence.features import worded
-from sentinel_gateway.core.confidence.learner import Learner, Prior, refit
+from sentinel_gateway.core.confidence.learner import Learner, refit
 from sentinel_gateway.core.confidence.rarity import Rarity
 from sentinel_gateway.core.evidence import Calibrated, Lesson, Weighed
 from sentinel_gateway.core.guards import Guard
@@ -44,7 +44,6 @@ class Calibration:
         self._clock = clock
         self._events = events
         self._key = key
-        self._prior = Prior()
         self._wards = Wards()
         self._leaving: dict[str, Ward] = {}
         """Those that have gone and are still to be kept: who asks for one of them has it back as it is."""
@@ -55,12 +54,6 @@ class Calibration:
 
     def __repr__(self) -> str:
         return f"<Calibration of {len(self._wards)} realms, {len(self._due)} to refit>"
-
-    def use(self, similarity: float) -> None:
-        """Before there are labels, what is as similar as this may serve."""
-        self._prior = Prior(similarity=similarity)
-        for _, ward in self._wards:
-            ward.calibrator.presume(self._prior)
 
     async def open(self) -> None:
         """Bring back what was learned last, if the store can tell."""
@@ -193,18 +186,17 @@ class Calibration:
         learner = await asyncio.to_thread(self._restored, kept)
         if learner is not None:
             ward.calibrator = Calibrator(learner)
-            ward.calibrator.presume(self._prior)  # another one may hold by now
         ward.weigh()
         ward.extent = "whole"
         self._make_room()
 
     def _new(self) -> Learner:
-        return Learner(self._prior, PACE, key=self._key)
+        return Learner(pace=PACE, key=self._key)
 
     def _restored(self, kept: bytes) -> Learner | None:
         """On a thread."""
         state = read(kept)
-        return None if state is None else Learner.restore(state, self._prior, PACE, key=self._key)
+        return None if state is None else Learner.restore(state, pace=PACE, key=self._key)
 
     def _taught(self, realm: str, ward: Ward) -> None:
         ward.changed = True

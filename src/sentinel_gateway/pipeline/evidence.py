@@ -130,7 +130,6 @@ class Evidence:
         self.habits, self.means = habits, Means(Judge(self._embedder, ask, self.calibration.aside), dispatch.complete)
         self.spending.limit(habits.budget)
         self.log.most_wrong = habits.most_wrong
-        self.calibration.use(habits.threshold)
 
     # --- on the path ---
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from sentinel_gateway.core.confidence.curve import NO_CANDIDATE, Point, Records, at_once, curve, expected_threshold, threshold
-from sentinel_gateway.core.confidence.features import NAMES, Surroundings, features
+from sentinel_gateway.core.confidence.features import NAMES
 from sentinel_gateway.core.confidence.kinship import Kinship
 from sentinel_gateway.core.confidence.rarity import WORDS, Counts, Rarity
 from sentinel_gateway.core.confidence.regression import FARTHEST, Numbers, fit
@@ -37,13 +37,12 @@ VETO: Final = -8.0
 
 
 class Prior(msgspec.Struct, frozen=True):
-    """What holds before there are `least` labels: who is as similar as `similarity`, a cosine, may serve if no guard doubts it.
+    """What holds before there are labels; below `least` of them the operator's similarity is a condition beside what they say.
 
     `weights` are one for each of `NAMES`, one for the entry's standing, and one that is common to all; a refit starts from them.
     `strengths`: how firmly each is held where labels say otherwise; to move it by 1 costs half of that, in nats.
     """
 
-    similarity: float = 0.97
     least: int = 300
     weights: tuple[float, ...] = (1.0, 1.0, *(12 * [0.0]), VETO, VETO, VETO, 2.0, 1.0)
     strengths: tuple[float, ...] = (*(5 * [3.0]), 1.0, 1.0, *(7 * [3.0]), 0.2, 0.2, 0.2, 1.0, 1.0)
@@ -155,12 +154,10 @@ class Learner:
     def threshold(self, budget: float) -> float:
         """The lowest confidence that may serve, so that wrong hits by requests stay within `budget`; infinite: nothing may.
 
-        Few labels loosen nothing, but they may tighten.
+        Few labels prove nothing: below `Prior.least` of them it is by the rate that is to be expected, 0 without any. That only
+        tightens, for then the operator's similarity must hold as well (`core.calibration`).
         """
-        if not self.calibrated:
-            usual = self.confidence(features("", "", Surroundings(self.prior.similarity), self.rarity), "")
-            return max(usual, expected_threshold(self.fit.points, budget))
-        return threshold(self.fit.points, budget)
+        return (threshold if self.calibrated else expected_threshold)(self.fit.points, budget)
 
     def learn(self, observation: Observation) -> None:
         """Take it. What is known of the entry changes at once, the rest with the next refit."""
