@@ -78,7 +78,7 @@ def tables(found: Mapping[str, list[Pair]], cache: Path, learned: Sentinel) -> I
 
 def measured(some: Sequence[Pair], cache: Path, learned: Sentinel) -> dict[str, dict[tuple[str, bool], Served]]:
     """By rule, kind and truth."""
-    corpus = Corpus.of([text for pair in some for text in (pair.stored, pair.asked)], cache)
+    corpus = Corpus.of([text for pair in some for text in (pair.stored, pair.asked)], cache, rank=False)
     guards, bounds = Guards(corpus.texts), rules.bound_rules(Settings())
     new = Sentinel(corpus.texts, guards, Terms.of(Settings(), budget=learned.budget))
     ways: dict[str, Callable[[Asked], bool]] = {

@@ -58,6 +58,7 @@ def test_vectors_are_those_of_the_gateways_own_model_and_are_kept(tmp_path):
     assert float(corpus.vectors[0] @ corpus.vectors[1]) > 0.9
     assert not corpus.vectors[2].any(), "a sign that the model doesn't know"
     assert corpus.near[0].tolist() == [1, 2]
+    assert {len(row) for row in Corpus.of(texts, tmp_path, rank=False).near} == {0}
     for kept in tmp_path.iterdir():
         np.save(kept, np.load(kept) * 2)
     assert (Corpus.of(texts, tmp_path).vectors == 2 * embed(texts[:3])).all()

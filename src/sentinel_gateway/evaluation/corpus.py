@@ -28,12 +28,13 @@ class Corpus:
         self.near = near
 
     @classmethod
-    def of(cls, texts: Iterable[str], cache: Path) -> Self:
-        """Of these texts, each once; what `cache` holds of them is not made again."""
+    def of(cls, texts: Iterable[str], cache: Path, *, rank: bool = True) -> Self:
+        """Of these texts, each once; what `cache` holds of them is not made again. `rank`: will anybody look for the nearest?"""
         distinct = list(dict.fromkeys(texts))
         name = hashlib.sha256("\0".join([CARD.name, *distinct]).encode()).hexdigest()[:16]
         vectors = _kept(cache / f"{name}-vectors.npy", lambda: embed(distinct))
-        return cls(distinct, vectors, _kept(cache / f"{name}-near.npy", lambda: ranked(vectors)))
+        near = _kept(cache / f"{name}-near.npy", lambda: ranked(vectors)) if rank else np.empty((len(distinct), 0), np.int32)
+        return cls(distinct, vectors, near)
 
     def __repr__(self) -> str:
         return f"<Corpus of {len(self.texts)} texts>"
