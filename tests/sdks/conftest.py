@@ -80,6 +80,9 @@ class Mock:
         self.process.stdout.close()
 
 
+NAMED = "models: {gpt-4o-mini: mock/gpt-4o-mini}\n"
+"""A name that some clients go by; with one provider alone it would need no line."""
+
 UNMENDED = "routing: {retry_budget: 0, cool_down: 0}\n"
 """The clients are to meet a provider's errors themselves."""
 
@@ -126,7 +129,7 @@ class Gateway(Program):
     def __init__(self, home: Path, mock: Mock, natives: Natives) -> None:
         file = home / "sentinel.yaml"
         file.touch(mode=0o600)
-        file.write_text(f"{one_provider(mock.base_url)}{natives.providers}{UNMENDED}")
+        file.write_text(f"{one_provider(mock.base_url)}{natives.providers}{NAMED}{UNMENDED}")
         super().__init__(home, {"SENTINEL_ADMIN_KEY": self.ADMIN_KEY, "LOG_LEVEL": "error"})
 
     def clear(self) -> None:
