@@ -117,7 +117,7 @@ class Costing:
     """What plans may cost at most. `price` is what a target (`provider/model`) takes now.
 
     `outputs` are the most tokens that targets make of one answer, as far as that is known; `output` stands for all others. Where
-    answers are begun anew, so many `attempts` are paid at most.
+    answers are begun anew, or asked for twice, so many `attempts` are paid at most.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Costing:
         """Take the tokens, and hold what the answer may cost; where the request sets no bound to it, what the budget buys.
 
         Then this is what the provider is to be asked instead. Where others take from the budget first, it is asked for less.
-        `anew`: an answer that breaks off is begun anew.
+        `anew`: an answer that breaks off is begun anew, or another target is asked beside.
         """
         most = self.most(plan, self._attempts if anew else 1)
         if plan.request.token_limit is not None:

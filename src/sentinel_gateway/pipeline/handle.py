@@ -195,7 +195,9 @@ class Pipeline:
             return False
         tokens = await self._estimate(plan)
         if grant.has_budget and self._costing is not None:
-            journey.capped = await self._costing.hold(plan, grant, tokens, anew=journey.wish.buffered)
+            conduct = plan.route.conduct
+            anew = journey.wish.buffered or (conduct is not None and conduct.hedge is not None)
+            journey.capped = await self._costing.hold(plan, grant, tokens, anew=anew)
         else:
             await grant.reserve(tokens)
         return True
