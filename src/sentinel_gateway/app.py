@@ -47,6 +47,7 @@ from sentinel_gateway.core.pricing import Costs
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.authentication import Authenticator
+from sentinel_gateway.pipeline.bookkeeping import Booked
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.embed import Embedding, Measures
@@ -57,7 +58,7 @@ from sentinel_gateway.pipeline.handle import Pipeline, Terms
 from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import Clock
+from sentinel_gateway.ports import Clock, Events
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.prices import PriceBook
 from sentinel_gateway.routes import Routes
@@ -74,6 +75,11 @@ from sentinel_gateway.telemetry.metrics import Metrics
 
 ALWAYS_LISTED: Final = ("redis", "qdrant", "embeddings")
 """Services that `/health` and `/admin/stats` name whether or not they are in use (seed 000)."""
+
+NO_ROOM: Final = (
+    "The gateway has no room left to write down what requests cost: its operator has to make room on the disk "
+    "of its data folder, or bring its database back."
+)
 
 Load = Callable[[], Loaded]
 
@@ -115,6 +121,8 @@ class Process:
         self.embedder = stores.embedder
         self.evidence = None if stores.semantic is None else stores.semantic.evidence
         self.admission = Admission(rules.capacity(settings), random.random)
+        if stores.books is not None and settings.ledger.when_full == "refuse":
+            stores.books.journal.when_full = self._refuse_without_ledger
         self._load = load
         self._wiring: Wiring | None = None
         self._reloading: set[asyncio.Task[None]] = set()
@@ -157,6 +165,8 @@ class Process:
         own = await self.tiers.status()
         if self.embedder is not None:
             own["embeddings"] = "up" if self.embedder.works else "down"
+        if (books := self.stores.books) is not None:
+            own["ledger"] = "up" if books.fault is None else "down"
         return dict.fromkeys(ALWAYS_LISTED, "disabled") | own
 
     async def use(self, settings: Settings) -> None:
@@ -203,6 +213,9 @@ class Process:
             self.events.note("configuration_rejected", faults=str(exc))
             with suppress(StoreDown):
                 await record("configuration.rejected")
+
+    def _refuse_without_ledger(self, full: bool) -> None:  # noqa: FBT001 - as it is told
+        self.admission.shut(NO_ROOM if full else "")
 
     def drain(self) -> None:
         """Not ready from now on."""
@@ -261,11 +274,13 @@ class Wiring:
             process.authenticator, stores.state.ring, Policy(settings.keys.required, loopback=process.loopback)
         )
         entrance = Entrance(browsers, guard, groups)
-        face = partial(Face, entrance=entrance, intake=Intake(max_body=server.max_body_bytes), clock=clock, events=events)
+        books = stores.books
+        heard: Events = events if books is None else Booked(events, books.journal)
+        face = partial(Face, entrance=entrance, intake=Intake(max_body=server.max_body_bytes), clock=clock, events=heard)
         options = StreamOptions(server.heartbeat, via=f"sentinel-{process.node}".encode())
         limiter = Limiter(stores.limits, rules=rules.limit_rules(settings), clock=clock, chance=random.random)
         chats = pipeline(planner=planners["chat"])
-        self.fast = FastPath(chats, limiter, guard, clock=clock, events=events)
+        self.fast = FastPath(chats, limiter, guard, clock=clock, events=heard)
         chat = ChatCompletions(chats, limiter, options, fast=self.fast, clock=clock)
         models = Models(self.routes.current, created=int(process.started))
         query = Query(pipeline(planner=planners["query"]), limiter, via=options.via, clock=clock)

@@ -28,6 +28,9 @@ from sentinel_gateway.adapters import (
 )
 from sentinel_gateway.core.standing import StandingRules, Standings
 from sentinel_gateway.errors import ConfigurationError
+from sentinel_gateway.ledger.books import Books
+from sentinel_gateway.ledger.copier import Habits
+from sentinel_gateway.ledger.journal import JournalLimits
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.hearing import Hearing
@@ -77,6 +80,7 @@ class Stores(msgspec.Struct, frozen=True):
     semantic: Semantic | None = None
     embedder: Embedder | None = None
     purge: Purge | None = None
+    books: Books | None = None
 
 
 async def open_stores(
@@ -85,9 +89,12 @@ async def open_stores(
     """The keys and what else must last, limits, and the tiers of the cache as far as they are on. `node` is our name."""
     near, near_ttl = open_memory(settings), settings.cache.memory.ttl
     link = partial(_open_link, settings, [], clock=clock, events=events, closing=closing)
+    books = open_ledger(settings, clock, events)
+    if books is not None:
+        closing.push_async_callback(books.close)
     secret, nodes = open_secret(settings), link("nodes")
     bulletin = open_bulletin(nodes, secret, node, events)
-    world = World(clock, asyncio.sleep, random.random, events)
+    world = World(clock, asyncio.sleep, random.random, events, None if books is None else books.journal)
     circuits = Circuits(Standings(StandingRules()), bulletin, world)
     closing.push_async_callback(circuits.close)
     accounts = Accounts(prices, clock)
@@ -107,7 +114,7 @@ async def open_stores(
         tiers = Tiers(near, far, bulletin=bulletin, near_ttl=near_ttl, clock=clock)
         closing.push_async_callback(tiers.close)
         drains = _open_drains(world, closing)
-        return Stores(tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, handover)
+        return Stores(tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, handover, books=books)
     embedder = await open_embedder(events)
     closing.push_async_callback(embedder.close)
     index = open_index(settings, make_records(embedder, secret), link("vectors"), clock, events, archive=disk)
@@ -124,7 +131,26 @@ async def open_stores(
     purge = Purge(semantic, tiers, bulletin, clock=clock, events=events)
     closing.push_async_callback(purge.close)
     drains = _open_drains(world, closing)
-    return Stores(tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, handover, semantic, embedder, purge)
+    return Stores(
+        tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, handover, semantic, embedder, purge, books
+    )
+
+
+def open_ledger(settings: Settings, clock: Clock, events: Events) -> Books | None:
+    """Who asked for what and what it cost, if that is written down; raises `ConfigurationError` where it can't be."""
+    wanted, url = settings.ledger, settings.database_url
+    if not wanted.enabled:
+        return None
+    if url is not None:
+        try:
+            import psycopg  # noqa: F401, PLC0415 - who has no PostgreSQL may lack the package
+        except ModuleNotFoundError as exc:
+            fix = f"needs the package {exc.name}, which is not installed: pip install 'sentinel-gateway[postgres]'"
+            raise ConfigurationError([("database_url", fix)]) from exc
+    limits = JournalLimits(most=wanted.journal_bytes, spill=wanted.spill_bytes, sync=wanted.sync)
+    habits = Habits(wanted.retention, eager=url is not None)
+    address = None if url is None else url.get_secret_value()
+    return Books(settings.data_dir, address, limits=limits, habits=habits, clock=clock, on_event=events.note)
 
 
 async def follow_others(stores: Stores, closing: AsyncExitStack) -> None:

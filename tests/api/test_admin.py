@@ -125,7 +125,7 @@ async def test_a_key_is_made_at_the_first_start(tmp_path):
         assert fresh
         assert (await gateway.get("/admin/stats", headers={"x-api-key": fresh})).status == 200
         assert (await gateway.get("/admin/stats", headers=gateway.admin)).status == 401
-    kept = [file for file in (tmp_path / "data").iterdir() if fresh.encode() in file.read_bytes()]
+    kept = [file for file in (tmp_path / "data").rglob("*") if file.is_file() and fresh.encode() in file.read_bytes()]
     assert kept == []
     async with running_gateway(tmp_path, environ=environ) as gateway:
         assert gateway.process.admin.fresh is None
@@ -136,7 +136,7 @@ async def test_a_key_is_made_at_the_first_start(tmp_path):
 
 
 async def test_stats_of_seed_000(chaos, upstream, text, tmp_path):
-    services = {"redis": "disabled", "qdrant": "disabled", "embeddings": "disabled", "disk": "up"}
+    services = {"redis": "disabled", "qdrant": "disabled", "embeddings": "disabled", "disk": "up", "ledger": "up"}
     async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as gateway:
         answer = await gateway.get("/admin/stats", headers=gateway.admin)
         nothing = {"exact_hits": 0, "semantic_hits": 0, "misses": 0, "total_requests": 0, "hit_rate": 0.0}

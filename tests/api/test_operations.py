@@ -68,6 +68,7 @@ async def test_health(gateway):
         "qdrant": {"status": "disabled"},
         "embeddings": {"status": "disabled"},
         "disk": {"status": "up"},
+        "ledger": {"status": "up"},
     }
     when = datetime.strptime(health.pop("timestamp"), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     assert abs(datetime.now(UTC) - when) < timedelta(seconds=10)

@@ -130,6 +130,8 @@ class FastPath:
             saved=entry.cost,
             basis=entry.basis,
             client=client,
+            account=caller.tenant or "",
+            key=caller.actor,
         )
         ids = id_headers(record)
         if verdict is not UNLIMITED:

@@ -40,6 +40,7 @@ class Admission:
         self._capacity = capacity
         self._chance = chance
         self._running = 0
+        self._shut = ""
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __repr__(self) -> str:
@@ -52,6 +53,10 @@ class Admission:
             self._running += 1
             self._release()
 
+    def shut(self, reason: str) -> None:
+        """Take no request from now on, for this reason; none is none. Those under way go on."""
+        self._shut = reason
+
     @property
     def running(self) -> int:
         """Requests that hold a place now."""
@@ -59,16 +64,16 @@ class Admission:
 
     @property
     def is_full(self) -> bool:
-        """Are all places taken now? There may be room to wait."""
-        return self._running >= self._capacity.in_flight
+        """Is there no place now? There may be room to wait."""
+        return self._running >= self._capacity.in_flight or bool(self._shut)
 
     def check(self) -> None:
         """Raise `Overloaded` if there is no room at all now. Takes no place: a slow sender would keep it from others."""
-        if self._running >= self._capacity.in_flight and len(self._waiting) >= self._capacity.queue:
+        if self._shut or (self._running >= self._capacity.in_flight and len(self._waiting) >= self._capacity.queue):
             raise self.refusal()
 
     async def __aenter__(self) -> None:
-        if self._running < self._capacity.in_flight:
+        if self._running < self._capacity.in_flight and not self._shut:
             self._running += 1
             return
         self.check()
@@ -101,4 +106,4 @@ class Admission:
 
     def refusal(self, why: str = "The gateway has as many requests in flight as it may have: try again shortly.") -> Overloaded:
         """The error for who finds no room, be it here or where else something is bounded."""
-        return Overloaded(why, retry_after=retry_wait(self._chance()))
+        return Overloaded(self._shut or why, retry_after=retry_wait(self._chance()))

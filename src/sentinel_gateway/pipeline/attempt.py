@@ -1,7 +1,7 @@
 """One attempt: what its target's standing learns of it, the event that it leaves, and where it may lose, what it costs."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.pricing import Price, Pricing, basis, cost
@@ -14,9 +14,13 @@ from sentinel_gateway.errors import (
     UpstreamUnauthorized,
     UpstreamUnreachable,
 )
+from sentinel_gateway.pipeline.bookkeeping import intent, settled
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.spending import Spending
+
+if TYPE_CHECKING:
+    from sentinel_gateway.ports.ledger import Intent
 
 ENDINGS: Final[Mapping[type[UpstreamError], Ending]] = {
     UpstreamLimited: "limited",
@@ -34,7 +38,7 @@ class Try:
     Its journey is told what it has used, and what that costs by `price`.
     """
 
-    __slots__ = ("_attempt", "_circuits", "_generation", "_journey", "_price", "_standing", "_usage")
+    __slots__ = ("_attempt", "_circuits", "_generation", "_intent", "_journey", "_price", "_standing", "_usage")
 
     def __init__(self, circuits: Circuits, journey: Journey, price: Pricing, now: float, *, again: bool, stream: bool) -> None:
         target = journey.target
@@ -42,11 +46,24 @@ class Try:
         self._journey = journey
         self._price = price
         self._usage: Usage | None = None
+        caller = journey.caller
         self._attempt = Attempt(
-            journey.sentinel_id, target, journey.attempts, now, stream, model=journey.model, route=journey.route
+            journey.sentinel_id,
+            target,
+            journey.attempts,
+            now,
+            stream,
+            account=caller.tenant or "",
+            key=caller.actor,
+            model=journey.model,
+            route=journey.route,
         )
         self._standing = standing = circuits.standings.find(target)
         self._generation = 0 if standing is None else standing.enter(now, stream=stream, again=again)
+        self._intent: Intent | None = None
+        if (ledger := circuits.world.ledger) is not None:
+            self._intent = intent(self._attempt)
+            ledger.intend(self._intent)
 
     def __repr__(self) -> str:
         return f"<Try {self._attempt.number} {self._attempt.target}>"
@@ -105,6 +122,8 @@ class Try:
             self._bill(self._usage)
         if self._standing is not None:
             self._standing.leave()
+        if self._intent is not None and world.ledger is not None:
+            world.ledger.settle(settled(attempt, self._intent))
         world.events.attempted(attempt)
         return now
 

@@ -75,6 +75,7 @@ class Journey(Record, kw_only=True):
         """The request has ended: the record is complete, and changes no more."""
         self.seconds = now - self.at
         self.stored = isinstance(self.kept, Store)
+        self.account, self.key = self.caller.tenant or "", self.caller.actor
         if self.upstream_started:
             self.upstream_seconds = max(0.0, self.upstream_ended - self.upstream_started)
         if self.first_byte:

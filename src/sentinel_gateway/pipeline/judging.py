@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
+from uuid import uuid4
 
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.judging import REPLY_TOKENS, SHOWN, Case, agreement, brief, equal, lead, verdict
@@ -80,7 +81,7 @@ class ModelJudge:
         length = sum(len(text[:SHOWN]) for text in (case.question, case.fresh, case.stored))
         if not self._spending.allows(str(route.targets[0]), BRIEF_TOKENS + length // 4, REPLY_TOKENS):
             return None
-        journey = Journey(route=ROUTE, method="", request_id="", sentinel_id="", at=self._clock(), model=self._model)
+        journey = Journey(route=ROUTE, method="", request_id="", sentinel_id=uuid4().hex, at=self._clock(), model=self._model)
         fields = brief(case, self._model)
         try:
             completion = await self._dispatch.complete(Plan(ChatRequest(fields, self._model), route, ""), journey)

@@ -3,6 +3,7 @@
 from sentinel_gateway.ports.cache import Embedder, NearStore, ReplyStore, ScopeView, TokenCounter, VectorArchive, VectorIndex
 from sentinel_gateway.ports.evidence import EvidenceStore, LearnerStore
 from sentinel_gateway.ports.keys import AuditLog, AuditPage, KeyChanges, KeyPage, KeyStore, Mark
+from sentinel_gateway.ports.ledger import Ledger
 from sentinel_gateway.ports.nodes import CLAIM_SECONDS, Bulletin, Handover, IdempotencyStore, Landed, LimitStore
 from sentinel_gateway.ports.upstream import (
     ChunkStream,
@@ -37,6 +38,7 @@ __all__ = [
     "KeyStore",
     "Landed",
     "LearnerStore",
+    "Ledger",
     "LimitStore",
     "Mark",
     "NearStore",

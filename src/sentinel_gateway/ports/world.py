@@ -7,6 +7,7 @@ import msgspec
 
 from sentinel_gateway.core.pricing import Pricing
 from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.ports.ledger import Ledger
 
 Prices = Callable[[str], Pricing]
 """What a target (`provider/model`) takes now. Never blocks, never raises."""
@@ -39,6 +40,7 @@ class World(msgspec.Struct, frozen=True):
     sleep: Callable[[float], Awaitable[None]]
     chance: Callable[[], float]
     events: Events
+    ledger: Ledger | None = None
 
 
 class ConnectionWatch(Protocol):

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, model_validator
 
 from sentinel_gateway import __version__
+from sentinel_gateway.settings.database_url import check_database
 from sentinel_gateway.settings.network import check_base_url, check_qdrant, is_loopback
 from sentinel_gateway.settings.presets import PRESETS, Dialect
 from sentinel_gateway.settings.prices import Prices
@@ -44,7 +45,14 @@ def is_secret(location: Location) -> bool:
     """May the value at this place never be shown?"""
     if location[:1] == ("providers",):
         return location[2:3] in {("api_key",), ("headers",), ("access_key_id",), ("secret_access_key",), ("session_token",)}
-    return location in {("admin_key",), ("secret",), ("redis", "url"), ("redis", "password"), ("qdrant", "api_key")}
+    return location in {
+        ("admin_key",),
+        ("secret",),
+        ("database_url",),
+        ("redis", "url"),
+        ("redis", "password"),
+        ("qdrant", "api_key"),
+    }
 
 
 def is_key(location: Location) -> bool:
@@ -301,6 +309,23 @@ class Service(Room):
     version: str = Field(default=__version__, min_length=1, max_length=100, description="Version of this service in /health.")
 
 
+class Ledger(Room):
+    enabled: bool = Field(default=True, description="Write down every request and every call of a provider, and what it cost.")
+    retention: Annotated[float, Field(ge=0, le=36_500)] = Field(
+        default=90.0, description="Days that its rows are kept one by one; sums by day stay. 0: for ever."
+    )
+    sync: Lifetime = Field(
+        default=1.0, description="Seconds within which rows are on the disk, should the power go; 0 leaves that to the system."
+    )
+    journal_bytes: Size = Field(
+        default=ByteSize(GIB), description="Most disk space for rows that the database does not take yet."
+    )
+    spill_bytes: Size = Field(default=ByteSize(16 * MIB), description="Most memory for rows that the disk does not take yet.")
+    when_full: Literal["refuse", "serve"] = Field(
+        default="refuse", description="What becomes of requests when neither has room: 503, or served and only counted as lost."
+    )
+
+
 ProviderName = Annotated[str, AfterValidator(check_provider)]
 ModelName = Annotated[str, AfterValidator(check_alias)]
 TenantName = Annotated[str, AfterValidator(check_plain)]
@@ -322,6 +347,11 @@ class Settings(Room):
     tenants: dict[TenantName, Tenant] = Field(default={}, description="Tenants by name: who shares limits, and perhaps a cache.")
     redis: Redis = Field(default=Redis(), description="What several nodes share.")
     qdrant: Qdrant = Field(default=Qdrant(), description="Questions of several nodes.")
+    ledger: Ledger = Field(default=Ledger(), description="Who asked for what, and what it cost.")
+    database_url: Annotated[SecretStr, AfterValidator(check_database)] | None = Field(
+        default=None,
+        description="PostgreSQL for the ledger: postgresql://user:password@host/name. Unset: SQLite in the data folder.",
+    )
     replicas: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=1, description="How many nodes there are; more than one need Redis, and the same secret."
     )

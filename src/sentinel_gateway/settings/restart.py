@@ -27,6 +27,8 @@ def needing_restart(running: Settings, wanted: Settings) -> Iterator[str]:
         "secret": (running.secret, wanted.secret),
         "redis": (running.redis, wanted.redis),
         "qdrant": (running.qdrant, wanted.qdrant),
+        "ledger": (running.ledger, wanted.ledger),
+        "database_url": (running.database_url, wanted.database_url),
         "replicas": (running.replicas, wanted.replicas),
         "logging": (running.logging, wanted.logging),
         "cache.stale_if_error": (running.cache.stale_if_error, wanted.cache.stale_if_error),

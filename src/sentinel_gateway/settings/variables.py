@@ -95,6 +95,7 @@ _GENERAL: Final = (
     Variable("CIRCUIT_BREAKER_TIMEOUT_SECS", ("routing", "breaker", "pause")),
     Variable("SENTINEL_REPLICAS", ("replicas",)),
     Variable("SENTINEL_DATA_DIR", ("data_dir",)),
+    Variable("SENTINEL_DATABASE_URL", ("database_url",), sample="postgresql://sentinel@localhost/sentinel"),
     Variable("SENTINEL_ADMIN_KEY", ("admin_key",), may_be_empty=True),
     Variable("SENTINEL_SECRET", ("secret",), may_be_empty=True),
 )

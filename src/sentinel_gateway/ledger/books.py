@@ -1,0 +1,49 @@
+"""The ledger as a process has it: a journal that takes rows at once, and a copier that brings them to SQL."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sentinel_gateway.ledger.copier import Copier, Habits
+from sentinel_gateway.ledger.journal import Journal, JournalLimits, OnEvent
+
+if TYPE_CHECKING:
+    from sentinel_gateway.ledger.sql import Database
+
+FOLDER: Final = "journal"
+FILE: Final = "ledger.db"
+LOCK: Final = "ledger.lock"
+
+
+class Books:
+    """`journal` is the port `Ledger`. Opened on the event loop's thread, and used there."""
+
+    def __init__(
+        self, data: Path, url: str | None, *, limits: JournalLimits, habits: Habits, clock: Callable[[], float], on_event: OnEvent
+    ) -> None:
+        self.journal = Journal(data / FOLDER, limits=limits, on_event=on_event)
+        self._copier = Copier(self.journal, lambda: make_database(data, url), habits, clock=clock, on_event=on_event)
+
+    def __repr__(self) -> str:
+        return f"<Books {self.journal!r} {self._copier!r}>"
+
+    @property
+    def fault(self) -> str | None:
+        """What keeps rows from the disk or from the database, where something does; nothing is lost by that yet."""
+        return self.journal.fault or self._copier.fault
+
+    async def close(self) -> None:
+        """Write and copy what is left. What the database does not take waits on the disk for the next start."""
+        await self.journal.close()
+        await asyncio.to_thread(self._copier.close)
+        self.journal.release()
+
+
+def make_database(data: Path, url: str | None, *, read_only: bool = False) -> "Database":
+    """The database that belongs to a data folder, not yet open: that of `url`, else SQLite in the folder."""
+    from sentinel_gateway.ledger.sql import Database  # noqa: PLC0415 - SQLAlchemy is heavy: not before there is something to copy
+
+    if url is not None:
+        return Database(url, read_only=read_only)
+    return Database(f"sqlite:///{data / FILE}", lock=data / LOCK, read_only=read_only)

@@ -1,0 +1,272 @@
+"""The writer: one thread that copies segments into SQL, deletes those that are there, and takes rows that are old enough.
+
+Where the database is away, segments wait. What a process that died has left is copied as well: an intent without an outcome
+becomes an attempt that ended as `orphan`.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ledger import frames
+from sentinel_gateway.ledger.journal import LOCK, Journal, OnEvent, adopted, segments
+from sentinel_gateway.ports.ledger import Handled, Intent, Row, Settled, Spent
+
+if TYPE_CHECKING:
+    from sentinel_gateway.ledger.sql import Database
+
+FIRST: Final = 3.0
+"""Seconds after the first row before SQLAlchemy is loaded: the gateway has better things to do when it starts."""
+EVERY: Final = 1.0
+"""Seconds between two copies."""
+WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds after failures in a row."""
+ROWS: Final = 2000
+"""In one transaction."""
+LOOK_AGAIN: Final = 60.0
+"""Seconds until it looks again for what others left, and for rows that are old enough."""
+PAUSE: Final = 0.05
+"""Seconds between two batches that retention takes."""
+END: Final = 10.0
+"""Seconds that closing waits for the database."""
+REFUSED: Final = "refused.jsonl"
+"""Beside the journals: rows that the database will never take, such as one with a number beyond its integers."""
+DAY: Final = 86_400
+MICROS: Final = 1_000_000
+
+Value = Handled | Settled
+
+
+class Habits(msgspec.Struct, frozen=True):
+    """`retention` in days. `eager`: the database is another program, which may be away: connect at the start."""
+
+    retention: float
+    eager: bool = False
+    first: float = FIRST
+    every: float = EVERY
+
+
+class Copier:
+    """Copies what `journal` writes, into what `open_database` makes. `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        open_database: "Callable[[], Database]",
+        habits: Habits,
+        *,
+        clock: Callable[[], float],
+        on_event: OnEvent,
+    ) -> None:
+        self._journal = journal
+        self._open_database = open_database
+        self._habits = habits
+        self._clock = clock
+        self._on_event = on_event
+        self._database: Database | None = None
+        self._offsets: dict[Path, int] = {}
+        self._looked = -LOOK_AGAIN
+        self._stop = threading.Event()
+        self.fault: str | None = None
+        """Why the database takes nothing, if it does not."""
+        self.copied = 0
+        self._thread = threading.Thread(target=self._run, name="sentinel-ledger", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<Copier {self.copied} rows copied{', down: ' + self.fault if self.fault else ''}>"
+
+    def close(self) -> bool:
+        """Copy what is left, if the database was in use, and end. Blocks. Did it come to its end?"""
+        self._stop.set()
+        self._thread.join(END)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        if not self._habits.eager:
+            while not self._stop.wait(self._habits.first) and not self._is_wanted():
+                pass
+        failures = 0
+        while not self._stop.is_set():
+            failures = 0 if self._tried() else failures + 1
+            self._stop.wait(WAITS[min(failures, len(WAITS)) - 1] if failures else self._habits.every)
+        if self._database is not None:
+            if not self.fault:
+                self._tried()
+            self._database.close()
+
+    def _is_wanted(self) -> bool:
+        """Is there anything to copy?"""
+        return self._journal.written > 0 or any(found != self._journal.folder for found in _folders(self._journal.folder.parent))
+
+    def _tried(self) -> bool:
+        try:
+            self._copy()
+        except StoreDown as exc:
+            if self.fault is None:
+                self._on_event("ledger_database_down", reason=str(exc))
+            self.fault = str(exc)
+            return False
+        if self.fault is not None:
+            self.fault = None
+            self._on_event("ledger_database_up")
+        return True
+
+    def _copy(self) -> None:
+        if self._database is None:
+            self._database = self._open_database()
+        if not self._database.is_open:
+            self._database.open()
+        now = time.monotonic()
+        if now - self._looked >= LOOK_AGAIN:
+            self.copied += copy_left_behind(self._journal.folder.parent, self._database, self._on_event)
+            self._prune(self._database)
+            self._looked = now
+        for path in segments(self._journal.folder):
+            self._copy_own(path, self._database)
+
+    def _copy_own(self, path: Path, database: "Database") -> None:
+        complete = int(path.stem) < self._journal.current  # before it is read: afterwards it may have been ended meanwhile
+        reading = Reading(path, self._offsets.get(path, 0))
+        for rows in reading.batches():
+            _keep(rows, database, self._journal.folder.parent, self._on_event)
+            self.copied += len(rows)
+            self._offsets[path] = reading.end
+        if complete:
+            size = path.stat().st_size
+            _put_away(path, reading, self._on_event)
+            self._journal.freed += size
+            self._offsets.pop(path, None)
+
+    def _prune(self, database: "Database") -> None:
+        if not self._habits.retention:
+            return
+        before = int((self._clock() - self._habits.retention * DAY) * MICROS)
+        while database.prune(before) and not self._stop.wait(PAUSE):
+            pass
+
+
+class Reading:
+    """A segment being read from a place on. `open` holds the intents that it has seen no outcome of."""
+
+    def __init__(self, path: Path, start: int = 0) -> None:
+        self._path = path
+        self.end = start
+        self.rest = 0
+        self.damaged = False
+        self.open: dict[tuple[str, int], Intent] = {}
+
+    def rows(self) -> Iterator[list[Row]]:
+        """What stands there now, some rows at a time; `end` is how far it has come."""
+        with self._path.open("rb") as file:
+            file.seek(self.end)
+            data = file.read()
+        base, at = self.end, 0
+        if base == 0 and data:
+            if not data.startswith(frames.MAGIC):
+                self.rest, self.damaged = len(data), True
+                return
+            at = len(frames.MAGIC)
+        while True:
+            read = frames.read(data, at, limit=ROWS)
+            at, self.rest, self.damaged = read.end, read.rest, read.damaged
+            self.end = base + at
+            if not read.rows:
+                return
+            yield read.rows
+
+    def batches(self) -> Iterator[list[Value]]:
+        """The same without intents, which are noted."""
+        for rows in self.rows():
+            values: list[Value] = []
+            for row in rows:
+                if isinstance(row, Intent):
+                    self.open[row.request, row.number] = row
+                    continue
+                values.append(row)
+                if isinstance(row, Settled):
+                    self.open.pop((row.intent.request, row.intent.number), None)
+            yield values
+
+
+def copy_left_behind(parent: Path, database: "Database", on_event: OnEvent) -> int:
+    """Copy what processes that died have left below `parent`; how many rows. Raises `StoreDown`, and may be called again then."""
+    copied = 0
+    for folder, lock in adopted(parent):
+        try:
+            copied += _adopt(folder, database, on_event)
+            (folder / LOCK).unlink()
+            with suppress(OSError):  # what was damaged stays
+                folder.rmdir()
+        except OSError as exc:
+            raise StoreDown(f"{folder}: {exc}") from exc
+        finally:
+            os.close(lock)
+    return copied
+
+
+def _adopt(folder: Path, database: "Database", on_event: OnEvent) -> int:
+    paths = segments(folder)
+    orphans = _orphans(paths)
+    if orphans:
+        on_event("ledger_orphans", count=len(orphans), reason="the process died before their outcome was known")
+    left, copied = iter(orphans), 0
+    while some := list(islice(left, ROWS)):  # before any segment goes: their intents may stand in the first
+        _keep(some, database, folder.parent, on_event)
+        copied += len(some)
+    for path in paths:
+        reading = Reading(path)
+        for rows in reading.batches():
+            _keep(rows, database, folder.parent, on_event)
+            copied += len(rows)
+        _put_away(path, reading, on_event)
+    return copied
+
+
+def _keep(rows: Sequence[Value], database: "Database", parent: Path, on_event: OnEvent) -> None:
+    """Have the database keep them. One that no database can hold goes to a file, so that it holds up no other."""
+    from sentinel_gateway.ledger.sql import Refused  # noqa: PLC0415 - SQLAlchemy, which is here by now
+
+    try:
+        database.copy(rows)
+    except Refused as exc:
+        refused = database.copy_each(rows)
+        on_event("ledger_rows_refused", count=len(refused), reason=str(exc))
+        with (parent / REFUSED).open("ab") as file:
+            file.writelines(msgspec.json.encode(row) + b"\n" for row in refused)
+
+
+def _orphans(paths: list[Path]) -> list[Settled]:
+    """The calls of which nobody knows the outcome."""
+    left: dict[tuple[str, int], Intent] = {}
+    for path in paths:
+        for rows in Reading(path).rows():
+            for row in rows:
+                if isinstance(row, Intent):
+                    left[row.request, row.number] = row
+                elif isinstance(row, Settled):
+                    left.pop((row.intent.request, row.intent.number), None)
+    return [Settled(intent, "orphan", Spent(basis="unknown")) for intent in left.values()]
+
+
+def _put_away(path: Path, reading: Reading, on_event: OnEvent) -> None:
+    """A segment of which all that can be read is in SQL: it is deleted, or kept aside if something has changed it."""
+    if reading.damaged:
+        on_event("ledger_segment_damaged", reason=f"{reading.rest} bytes of it can't be read", file=path.name)
+        path.rename(path.with_suffix(".damaged"))
+        return
+    if reading.rest:
+        on_event("ledger_tail_torn", bytes=reading.rest, file=path.name)
+    path.unlink()
+
+
+def _folders(parent: Path) -> Iterator[Path]:
+    yield from parent.glob("[0-9a-f]*")

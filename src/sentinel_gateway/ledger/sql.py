@@ -1,0 +1,283 @@
+"""The database: SQLite in the data folder, or PostgreSQL. One thread writes; every method blocks, and raises `StoreDown`.
+
+Rows are put in with ON CONFLICT DO NOTHING: what was copied before is copied again without harm. Many go in by one statement,
+because each statement gives up the interpreter, and a busy event loop is slow to give it back.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
+
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ledger.migrations import HEAD
+from sentinel_gateway.ledger.tables import DAY, VALUES, attempts, days, requests
+from sentinel_gateway.ports.ledger import Handled, Settled
+
+SIZES: Final = (32, 4, 1)
+"""Rows in one statement."""
+BATCH: Final = 500
+"""Most rows that retention takes at a time, and that hold up whoever writes."""
+BATCH_SECONDS: Final = 0.05
+CONNECT_SECONDS: Final = 5
+STATEMENT_SECONDS: Final = 30
+LOCK_SECONDS: Final = 5.0
+LOCK_STEP: Final = 0.01
+MIGRATION_LOCK: Final = 5_063_287_144_197
+"""Of PostgreSQL, by which nodes that start at once take turns."""
+_HABITS: Final = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",  # what is committed is on the disk: its segment is deleted
+    "PRAGMA trusted_schema = OFF",
+)
+
+Value = Handled | Settled
+
+
+class Refused(StoreDown):
+    """The database is there, and will never take this."""
+
+
+class Database:
+    """`url` as SQLAlchemy has it; of SQLite, `lock` is the file that whoever writes holds, also in another process."""
+
+    def __init__(self, url: str, *, lock: Path | None = None, read_only: bool = False, patience: float = LOCK_SECONDS) -> None:
+        self._url = make_url(url)
+        self._lock = lock
+        self._patience = patience
+        self._read_only = read_only
+        self._engine: sa.Engine | None = None
+        self._texts: dict[tuple[str, int], str] = {}
+        self._batch = BATCH
+
+    def __repr__(self) -> str:
+        return f"<Database {self._url.render_as_string()} {'open' if self._engine else 'closed'}>"
+
+    @property
+    def is_open(self) -> bool:
+        return self._engine is not None
+
+    def open(self) -> None:
+        """Connect, and bring the tables up to date."""
+        with self._faults(), ExitStack() as undoing:
+            engine = _postgres(self._url) if self._url.get_backend_name() == "postgresql" else self._sqlite()
+            undoing.callback(engine.dispose)
+            if not self._read_only:
+                with self._alone():
+                    self._migrate(engine)
+            undoing.pop_all()
+            self._engine = engine
+
+    def close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            with suppress(StoreDown), self._faults(), self._alone():  # of SQLite, who goes last tidies up
+                engine.dispose()
+
+    def copy(self, rows: Iterable[Value]) -> None:
+        """Keep them: all, or none if it raises. Those that are kept already are left as they are."""
+        by_kind: dict[type[Any], list[tuple[Any, ...]]] = {Handled: [], Settled: []}
+        for row in rows:
+            by_kind[type(row)].append(VALUES[type(row)][1](row))
+        with self.writing() as connection:
+            for kind, values in by_kind.items():
+                self._insert(connection, VALUES[kind][0], values)
+
+    def copy_each(self, rows: Iterable[Value]) -> list[Value]:
+        """Keep those that can be kept, one by one; the others."""
+        refused: list[Value] = []
+        for row in rows:
+            try:
+                self.copy([row])
+            except Refused:
+                refused.append(row)
+        return refused
+
+    def prune(self, before: int) -> int:
+        """Take some of the oldest rows from before that moment, added up by day; how many."""
+        began = time.monotonic()
+        with self.writing() as connection:
+            taken = _take(connection, attempts, before, self._batch) or _take(connection, requests, before, self._batch)
+        seconds = time.monotonic() - began
+        self._batch = max(1, self._batch // 2) if seconds > BATCH_SECONDS else min(BATCH, self._batch * 2)
+        return taken
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection to ask; what it sees is of one moment."""
+        with self._faults():
+            if self._engine is None:
+                self.open()
+            assert self._engine is not None  # noqa: S101 - for the types' sake
+            with self._engine.connect() as connection:
+                yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction."""
+        with self._faults():
+            if self._engine is None:
+                self.open()
+            assert self._engine is not None  # noqa: S101 - for the types' sake
+            with self._alone(), self._engine.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (sa.exc.DataError, sa.exc.IntegrityError, OverflowError, ValueError) as exc:
+            raise Refused(f"{self._url.render_as_string()}: {_cause(exc)}") from exc
+        except (sa.exc.SQLAlchemyError, OSError) as exc:
+            raise StoreDown(f"{self._url.render_as_string()}: {_cause(exc)}") from exc
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While nobody else writes to the file: SQLite before 3.51.3 can damage its log where two do at once."""
+        if self._lock is None:
+            yield
+            return
+        file = os.open(self._lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            end = time.monotonic() + self._patience
+            while not _taken(file):
+                if time.monotonic() > end:
+                    raise StoreDown(f"{self._url.database}: another process has been writing to it for too long")
+                time.sleep(LOCK_STEP)
+            yield
+        finally:
+            os.close(file)
+
+    def _sqlite(self) -> sa.Engine:
+        path = Path(self._url.database or "")
+        if self._read_only:
+            url = self._url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
+            return sa.create_engine(url, poolclass=NullPool)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        engine = sa.create_engine(self._url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_immediate)
+        return engine
+
+    def _migrate(self, engine: sa.Engine) -> None:
+        """Up to date or as it was: all steps are one transaction."""
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            if _revision(connection) != HEAD:
+                from sentinel_gateway.ledger.migrate import upgrade  # noqa: PLC0415 - Alembic is heavy, and needed once
+
+                upgrade(connection)
+
+    def _insert(self, connection: sa.Connection, table: sa.Table, values: Sequence[tuple[Any, ...]]) -> None:
+        done = 0
+        for size in SIZES:
+            while len(values) - done >= size:
+                flat = tuple(value for row in values[done : done + size] for value in row)
+                connection.exec_driver_sql(self._text(table, size), flat)
+                done += size
+
+    def _text(self, table: sa.Table, size: int) -> str:
+        """The statement that puts in so many rows. Made once: to make it takes longer than to execute it."""
+        text = self._texts.get((table.name, size))
+        if text is None:
+            assert self._engine is not None  # noqa: S101 - for the types' sake
+            insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+            row = dict.fromkeys(table.columns.keys())
+            statement = insert(table).values([row] * size).on_conflict_do_nothing()
+            text = self._texts[table.name, size] = str(statement.compile(dialect=self._engine.dialect))
+        return text
+
+
+def _postgres(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        paramstyle="format",
+        pool_size=1,
+        max_overflow=1,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "prepare_threshold": None,  # what stands between may give each transaction another server
+            "tcp_user_timeout": 1000 * STATEMENT_SECONDS,
+            "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={STATEMENT_SECONDS}s",
+        },
+    )
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions begin where we say, so that steps of a migration are one
+    for habit in _HABITS:
+        connection.execute(habit)
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _taken(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _cause(error: Exception) -> str:
+    """The driver's own words, in one line: SQLAlchemy's repeat the statement and its values."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    return (str(cause).splitlines() or [type(cause).__name__])[0]
+
+
+def _take(connection: sa.Connection, table: sa.Table, before: int, limit: int) -> int:
+    """Delete the first so many rows from before that moment, added up in `days`; how many."""
+    key = list(table.primary_key.columns)
+    first = sa.select(*key).where(table.c.at < before).order_by(*key).limit(limit)
+    found = connection.execute(first).all()
+    if not found:
+        return 0
+    some = sa.tuple_(*key) <= sa.tuple_(*(sa.literal(value, column.type) for value, column in zip(found[-1], key, strict=True)))
+    _add_up(connection, table, some)
+    connection.execute(sa.delete(table).where(some))
+    return len(found)
+
+
+def _add_up(connection: sa.Connection, table: sa.Table, some: sa.ColumnElement[bool]) -> None:
+    zero, is_request = sa.literal(0), table is requests
+    sums = {
+        "count": sa.func.count(),
+        "prompt_tokens": sa.func.sum(table.c.prompt_tokens),
+        "cached_tokens": zero if is_request else sa.func.sum(table.c.cached_tokens),
+        "completion_tokens": sa.func.sum(table.c.completion_tokens),
+        "reasoning_tokens": zero if is_request else sa.func.sum(table.c.reasoning_tokens),
+        "cost": zero if is_request else sa.func.sum(table.c.cost),
+        "saved": sa.func.sum(table.c.saved) if is_request else zero,
+    }
+    length: sa.ColumnElement[int] = sa.literal_column(str(DAY))  # a parameter would make two expressions of one
+    day = (table.c.at - table.c.at % length).label("day")
+    outcome = table.c.outcome if is_request else table.c.ending
+    who = (table.c.tenant, table.c.key, table.c.route, table.c.model, table.c.provider, table.c.target, outcome)
+    kind = sa.literal("request" if is_request else "attempt")
+    chosen = sa.select(day, kind, *who, *(sa.cast(total, sa.BigInteger) for total in sums.values()))
+    chosen = chosen.where(some).group_by(day, *who)
+    insert = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(days)
+    statement = insert.from_select(days.columns.keys(), chosen)
+    added = {name: days.c[name] + statement.excluded[name] for name in sums}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(days.primary_key.columns), set_=added))

@@ -1,0 +1,90 @@
+"""What goes into the ledger: rows made of what the path tells. Who did not get in, or was not understood, leaves none."""
+
+from typing import Final
+
+from sentinel_gateway.core.chat import MAX_TOKENS
+from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.ports import Events
+from sentinel_gateway.ports.ledger import Handled, Intent, Ledger, Settled, Spent
+
+MICROS: Final = 1_000_000
+DERIVED: Final = "req_"
+"""So begins the id of a request whose caller gave none; what follows is ours."""
+
+
+class Booked:
+    """The port `Events` for what callers ask: each request goes into the ledger as well."""
+
+    def __init__(self, events: Events, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._events = events
+        self.attempted = events.attempted
+        self.note = events.note
+
+    def __repr__(self) -> str:
+        return f"<Booked {self._ledger!r}>"
+
+    def finished(self, record: Record) -> None:
+        self._events.finished(record)
+        if record.model:
+            self._ledger.handled(_handled(record))
+
+
+def intent(attempt: Attempt, *, reserved: int = 0) -> Intent:
+    """A call that is about to be made."""
+    provider, _, target = attempt.target.partition("/")
+    return Intent(
+        attempt.sentinel_id,
+        attempt.number,
+        int(attempt.at * MICROS),
+        attempt.account,
+        attempt.key,
+        attempt.route,
+        attempt.model,
+        provider,
+        target,
+        attempt.stream,
+        reserved,
+    )
+
+
+def settled(attempt: Attempt, asked: Intent) -> Settled:
+    """That call, ended."""
+    spent = Spent(
+        min(attempt.prompt_tokens, MAX_TOKENS),
+        0,
+        min(attempt.completion_tokens, MAX_TOKENS),
+        0,
+    )
+    return Settled(
+        asked, attempt.ending, spent, attempt.error, int(attempt.seconds * MICROS), int(attempt.first_token_seconds * MICROS)
+    )
+
+
+def _handled(record: Record) -> Handled:
+    provider, _, target = record.target.partition("/")
+    derived = record.request_id[len(DERIVED) :] == record.sentinel_id
+    return Handled(
+        record.sentinel_id,
+        int(record.at * MICROS),
+        record.account,
+        record.key,
+        record.route,
+        record.status,
+        record.outcome,
+        record.tier,
+        record.model,
+        provider,
+        target,
+        record.attempts,
+        record.stream,
+        min(record.prompt_tokens, MAX_TOKENS),
+        min(record.completion_tokens, MAX_TOKENS),
+        0,
+        record.similarity,
+        int(record.seconds * MICROS),
+        int(record.upstream_seconds * MICROS),
+        int(record.first_byte_seconds * MICROS),
+        record.error,
+        "" if derived else record.request_id,
+    )

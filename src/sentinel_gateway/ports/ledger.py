@@ -1,0 +1,120 @@
+"""What the path has written down for good: who asked for what, what was asked of a provider for it, and what that took.
+
+Rows are frozen and hold no prompt, answer, header or key text. Money is whole nano-USD; times are whole microseconds, moments
+those since 1970. They are written as arrays: a later Sentinel may add members at the end, with defaults, and nowhere else.
+"""
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from sentinel_gateway.core.record import Ending, Outcome
+
+Basis = Literal["price", "estimated", "unknown"]
+"""What an amount goes by: the model's price and the provider's usage; an estimate of either; or nothing, and then it is 0."""
+Closing = Ending | Literal["orphan"]
+"""How an attempt ended. `orphan`: the process died before it was known; the provider may have billed it."""
+
+
+class Intent(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """A call of a provider that is about to be made. `request` is our id of the request (32 hex digits), `number` counts from 1.
+
+    `tenant` and `key` (its id) are those who pay; where no key is needed, no tenant and `anybody`. `model` is the public name,
+    `target` the provider's. `reserved` is what was set aside for it.
+    """
+
+    request: str
+    number: int
+    started: int
+    tenant: str
+    key: str
+    route: str
+    model: str
+    provider: str
+    target: str
+    stream: bool = False
+    reserved: int = 0
+
+
+class Spent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a call took. `prompt_tokens` include the cached ones, `completion_tokens` those of reasoning.
+
+    `cost` in nano-USD; `priced` is the day (YYYY-MM-DD) that its price is of, empty where nobody says.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: int = 0
+    priced: str = ""
+    basis: Basis = "price"
+
+
+class Settled(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """That call, ended: complete by itself, so that nothing else has to be found for it. `error` is the error's kind."""
+
+    intent: Intent
+    ending: Closing
+    spent: Spent
+    error: str = ""
+    duration: int = 0
+    first_token: int = 0
+
+
+class Handled(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """A request that has ended. `request_id` is the caller's name for it; empty where it is made of ours.
+
+    `provider` and `target` made the answer, perhaps long ago. What it cost stands with its attempts; `saved` is what a hit did
+    not cost, in nano-USD.
+    """
+
+    id: str
+    at: int
+    tenant: str
+    key: str
+    route: str
+    status: int
+    outcome: Outcome
+    tier: str
+    model: str
+    provider: str
+    target: str
+    attempts: int = 0
+    stream: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    saved: int = 0
+    similarity: float = 0.0
+    duration: int = 0
+    upstream: int = 0
+    first_byte: int = 0
+    error: str = ""
+    request_id: str = ""
+
+
+Row = Intent | Settled | Handled
+
+
+class Ledger(Protocol):
+    """Where rows are kept. Belongs to the event loop's thread; takes microseconds, and never raises.
+
+    What can't be kept for lack of room is counted, and told of by `is_full` before that.
+    """
+
+    def intend(self, intent: Intent) -> None:
+        """Before a provider is asked: when this returns, no death of the process undoes it."""
+        ...
+
+    def settle(self, settled: Settled) -> None:
+        """Once an attempt: as above."""
+        ...
+
+    def handled(self, request: Handled) -> None:
+        """Once a request: kept within 50 ms, as nothing was paid for it that is not settled."""
+        ...
+
+    @property
+    def is_full(self) -> bool:
+        """Can no more be kept now?"""
+        ...

@@ -1,0 +1,137 @@
+"""The database, on SQLite and on PostgreSQL: rows once however often they are copied, sums that stay when rows go, one writer."""
+
+import fcntl
+import os
+
+import pytest
+import sqlalchemy as sa
+
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ledger import sql
+from sentinel_gateway.ledger.migrations import HEAD
+from sentinel_gateway.ledger.tables import DAY, METADATA
+from tests.ledger.rows import SECOND, START, asked, handled, spent
+
+COSTS = "SELECT count(*), sum(cost), sum(prompt_tokens), sum(reserved) FROM attempts"
+SAVED = "SELECT count(*), sum(saved) FROM requests"
+
+
+def test_rows_are_there_as_they_were_given(place, database):
+    database.copy([spent(1, cost=2**62), handled(1)])
+    who = ("acme", "key_1", "/v1/chat/completions", "small", "mock", "mock-small")
+    took = (12, 2, 5, 1, 2**62, "2026-11-22", "price", 900, 1200, 0)
+    kept = place.ask("SELECT * FROM attempts")
+    assert kept == [(START + SECOND, f"{1:032x}", 1, *who, False, "answered", "", *took)]
+    assert place.ask("SELECT id, tenant, outcome, saved, status FROM requests") == [(f"{1:032x}", "acme", "exact", 17, 200)]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 31, 32, 33, 500])
+def test_however_often_rows_are_copied_they_are_there_once(place, database, count):
+    rows = [row for number in range(count) for row in (spent(number, cost=number), handled(number))]
+    database.copy(rows)
+    database.copy(rows[: count // 2])
+    database.copy(rows)
+    assert place.ask(COSTS) == [(count, sum(range(count)), 12 * count, 900 * count)]
+    assert place.ask(SAVED) == [(count, 17 * count)]
+
+
+def test_several_attempts_of_one_request_are_several_rows(place, database):
+    database.copy([spent(1, attempt=1, at=START), spent(1, attempt=2, at=START)])
+    assert place.ask(COSTS)[0][:2] == (2, 34)
+
+
+def test_all_rows_or_none(place, database):
+    database.copy([spent(1)])
+    with pytest.raises(StoreDown):
+        database.copy([spent(2), spent(3, cost=2**63)])
+    assert place.ask(COSTS)[0][0] == 1
+
+
+def test_what_no_database_holds_is_refused_and_holds_up_nobody(place, database):
+    refused = database.copy_each([spent(1), spent(2, cost=2**63), spent(3)])
+    assert refused == [spent(2, cost=2**63)]
+    assert place.ask(COSTS)[0][0] == 2
+
+
+def test_retention_takes_what_is_old_in_small_batches_and_keeps_the_sums(place, database):
+    rows = [spent(number, cost=number) for number in range(1200)] + [handled(number) for number in range(700)]
+    late = START + 40 * DAY
+    database.copy([*rows, spent(9999, cost=5, at=late), handled(9999, at=late)])
+    taken = []
+    while took := database.prune(START + 30 * DAY):
+        taken.append(took)
+    assert sum(taken) == 1900
+    assert max(taken) <= 500
+    assert (place.ask(COSTS)[0][:2], place.ask(SAVED)[0]) == ((1, 5), (1, 17))
+    kept = place.ask("SELECT kind, sum(count), sum(prompt_tokens), sum(cost), sum(saved) FROM days GROUP BY kind ORDER BY kind")
+    assert [tuple(map(int, row[1:])) for row in kept] == [(1200, 14400, sum(range(1200)), 0), (700, 0, 0, 11900)]
+    assert {row[0] for row in place.ask("SELECT day FROM days")} == {START - START % DAY}
+    assert database.prune(START + 30 * DAY) == 0
+
+
+def test_rows_of_several_days_are_added_up_by_day(place, database):
+    database.copy([spent(day * 10 + n, at=START + day * DAY + n) for day in range(3) for n in range(4)])
+    while database.prune(START + 10 * DAY):
+        pass
+    assert [(int(count), int(cost)) for count, cost in place.ask("SELECT count, cost FROM days ORDER BY day")] == [(4, 68)] * 3
+
+
+def test_what_the_steps_make_is_what_the_code_reads(place, database):
+    database.open()
+    with database.reading() as connection:
+        found = sa.inspect(connection)
+        for table in METADATA.sorted_tables:
+            assert [column["name"] for column in found.get_columns(table.name)] == list(table.columns.keys())
+            assert found.get_pk_constraint(table.name)["constrained_columns"] == list(table.primary_key.columns.keys())
+    assert place.ask("SELECT version_num FROM alembic_version") == [(HEAD,)]
+
+
+def test_opened_again_nothing_is_done(place, database):
+    database.copy([spent(1)])
+    again = place.database()
+    again.open()
+    again.close()
+    assert place.ask(COSTS)[0][0] == 1
+
+
+def test_a_database_of_a_newer_sentinel_is_refused_and_left_alone(place, database):
+    database.open()
+    with database.writing() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+    with pytest.raises(StoreDown, match="newer Sentinel"):
+        place.database().open()
+    assert place.ask("SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+def test_while_another_process_writes_to_the_file_it_waits_and_then_says_so(tmp_path):
+    database = sql.Database(f"sqlite:///{tmp_path / 'ledger.db'}", lock=tmp_path / "ledger.lock", patience=0.1)
+    database.copy([spent(1)])
+    other = os.open(tmp_path / "ledger.lock", os.O_RDWR)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(StoreDown, match="another process"):
+            database.copy([spent(2)])
+    finally:
+        os.close(other)
+    database.copy([spent(2)])
+    database.close()
+
+
+def test_no_fault_tells_the_password(tmp_path):
+    database = sql.Database("postgresql://sentinel:hunter2@127.0.0.1:1/none")
+    with pytest.raises(StoreDown) as failed:
+        database.open()
+    assert "hunter2" not in str(failed.value)
+    assert "hunter2" not in repr(database)
+
+
+def test_the_file_is_nobody_elses(tmp_path):
+    database = sql.Database(f"sqlite:///{tmp_path / 'ledger.db'}", lock=tmp_path / "ledger.lock")
+    database.open()
+    assert (tmp_path / "ledger.db").stat().st_mode & 0o077 == 0
+    database.close()
+
+
+def test_a_row_without_an_outcome_is_no_row_of_the_database():
+    assert type(asked(1)) not in sql.VALUES
