@@ -1,0 +1,219 @@
+"""A provider's own account of what was used, held against the ledger: by model and by day.
+
+What providers export differs in names and shapes, not in what it says; columns are known by any of the names below, and those
+that are not there are not compared.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from sentinel_gateway.ledger.tables import DAY, attempts, days
+
+NANO: Final = 10**9
+MICROS: Final = 10**6
+MILLIS_FROM: Final = 10**11
+"""A number of a moment as large as this counts milliseconds."""
+
+NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "day": ("date", "day", "usage_date", "start_time", "start_time_iso", "timestamp", "bucket_start", "starting_at", "time"),
+    "model": ("model", "model_id", "model_name", "model_version", "snapshot_id"),
+    "requests": ("requests", "num_model_requests", "num_requests", "request_count", "n_requests", "count"),
+    "prompt_tokens": ("prompt_tokens", "input_tokens", "tokens_in", "n_context_tokens_total", "usage_input_tokens"),
+    "completion_tokens": ("completion_tokens", "output_tokens", "tokens_out", "n_generated_tokens_total", "usage_output_tokens"),
+    "cost": ("cost_usd", "cost", "amount_value", "amount", "usd", "total_cost"),
+}
+"""What we call a column, and what providers do; of several the first that is there."""
+SUMS: Final = ("requests", "prompt_tokens", "completion_tokens", "cost")
+SNAPSHOT: Final = re.compile(r"(.+?)[-@](\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$")
+"""A model's name with the day that it is of."""
+
+
+class Unreadable(Exception):
+    """The file can't be used; its words are for whoever gave it."""
+
+
+class Amounts(msgspec.Struct):
+    """Of one model on one day. `cost` in nano-USD; None is not told."""
+
+    requests: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost: int | None = None
+
+
+Account = dict[tuple[date, str], Amounts]
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """One model on one day: what the provider says (`theirs`), what the ledger says, and how far that is apart."""
+
+    day: date
+    model: str
+    theirs: Amounts
+    ours: Amounts
+
+    def share(self, name: str) -> float | None:
+        """By what part of theirs ours is more (below 0: less); None where they don't say, infinite where theirs is nothing."""
+        theirs, ours = getattr(self.theirs, name), getattr(self.ours, name) or 0
+        if theirs is None:
+            return None
+        if theirs == 0:
+            return float("inf") if ours else 0.0
+        return float(Decimal(ours - theirs) / theirs)
+
+    def worst(self) -> float:
+        """The largest of all shares, without its sign."""
+        return max((abs(share) for name in SUMS if (share := self.share(name)) is not None), default=0.0)
+
+
+def read_account(content: bytes) -> Account:
+    """CSV, a line of JSON for each row, or one document of JSON with a list in it; raises `Unreadable`."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Unreadable("is no text: give it as CSV or JSON") from None
+    account: Account = {}
+    for number, row in enumerate(_rows(text), 1):
+        _add(account, {str(name).strip().lower(): value for name, value in row.items()}, number)
+    if not account:
+        raise Unreadable("holds no rows")
+    return account
+
+
+def _rows(text: str) -> Iterator[Mapping[Any, Any]]:
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            yield from _objects([msgspec.json.decode(text)])
+        except msgspec.DecodeError:
+            try:
+                yield from _objects([msgspec.json.decode(line) for line in text.splitlines() if line.strip()])
+            except msgspec.DecodeError as exc:
+                raise Unreadable(f"begins as JSON and is none ({exc})") from None
+        return
+    yield from csv.DictReader(io.StringIO(text))
+
+
+def _objects(documents: Iterable[Any]) -> Iterator[Mapping[Any, Any]]:
+    """The rows in documents: lists, and objects around them (`data`, `results`), which pass on what they know (`start_time`)."""
+    for document in documents:
+        if isinstance(document, list):
+            yield from _objects(document)
+        elif isinstance(document, dict):
+            inner = next((document[name] for name in ("data", "results") if isinstance(document.get(name), list)), None)
+            if inner is None:
+                yield _flat(document)
+            else:
+                around = {name: value for name, value in document.items() if not isinstance(value, list | dict)}
+                yield from (around | dict(row) for row in _objects(inner))
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"amount": {"value": 1}}` has a column `amount_value`."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        flat |= {f"{name}_{inner}": part for inner, part in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _add(account: Account, row: Mapping[str, Any], number: int) -> None:
+    found = {
+        name: next((row[known] for known in names if row.get(known) not in (None, "")), None) for name, names in NAMES.items()
+    }
+    if found["day"] is None or found["model"] is None:
+        lacks = "a day" if found["day"] is None else "a model"
+        raise Unreadable(f"row {number} has no column with {lacks}: call it one of {', '.join(NAMES[lacks.split()[1]])}")
+    amounts = account.setdefault((_day(found["day"], number), str(found["model"]).rpartition("/")[2]), Amounts())
+    for name in SUMS:
+        if found[name] is not None:
+            amount = _number(found[name], number)
+            whole = int((amount * NANO).to_integral_value()) if name == "cost" else int(amount)
+            setattr(amounts, name, (getattr(amounts, name) or 0) + whole)
+
+
+def _number(said: Any, number: int) -> Decimal:
+    try:
+        amount = Decimal(str(said).replace(",", "").replace("$", "").strip())
+    except InvalidOperation:
+        raise Unreadable(f"row {number} has '{said}' where a number should be") from None
+    if not amount.is_finite():
+        raise Unreadable(f"row {number} has '{said}' where a number should be")
+    return amount
+
+
+def _day(said: Any, number: int) -> date:
+    text = str(said).strip()
+    try:
+        if re.fullmatch(r"\d{9,13}(\.\d+)?", text):
+            seconds = float(text)
+            return datetime.fromtimestamp(seconds / 1000 if seconds >= MILLIS_FROM else seconds, UTC).date()
+        when = datetime.fromisoformat(text)
+        return (when.astimezone(UTC) if when.tzinfo else when).date()
+    except (ValueError, OverflowError):
+        raise Unreadable(f"row {number} has '{said}' where a day (2026-01-31) should be") from None
+
+
+def compare(theirs: Account, connection: sa.Connection, provider: str | None) -> list[Drift]:
+    """Each model and day of theirs or of ours, within the days that theirs tells of; what differs most first."""
+    first, last = min(day for day, _ in theirs), max(day for day, _ in theirs)
+    ours = _ours(connection, first, last, provider)
+    known = {model for _, model in ours}
+    named: Account = {}
+    for (day, model), amounts in theirs.items():
+        key = day, _known_as(model, known)
+        named[key] = _sum(named[key], amounts) if key in named else amounts
+    if provider is None:  # of models that the file never speaks of it says nothing
+        ours = {key: amounts for key, amounts in ours.items() if key[1] in {model for _, model in named}}
+    nothing = Amounts(0, 0, 0, 0)
+    said = [name for name in SUMS if any(getattr(amounts, name) is not None for amounts in theirs.values())]
+    silent = Amounts(**dict.fromkeys(said, 0))
+    drifts = [Drift(*key, named.get(key, silent), ours.get(key, nothing)) for key in named.keys() | ours.keys()]
+    return sorted(drifts, key=lambda drift: (-drift.worst(), drift.day, drift.model))
+
+
+def _known_as(model: str, known: set[str]) -> str:
+    """As the ledger calls it: providers name the snapshot that served, callers often only the model."""
+    if model not in known and (snapshot := SNAPSHOT.fullmatch(model)) and snapshot[1] in known:
+        return snapshot[1]
+    return model
+
+
+def _sum(one: Amounts, other: Amounts) -> Amounts:
+    told = {name: (getattr(one, name), getattr(other, name)) for name in SUMS}
+    return Amounts(**{name: None if a is None and b is None else (a or 0) + (b or 0) for name, (a, b) in told.items()})
+
+
+def _ours(connection: sa.Connection, first: date, last: date, provider: str | None) -> Account:
+    account: Account = {}
+    low, high = (_micros(day) for day in (first, last))
+    for table, moment, count in ((attempts, attempts.c.at, sa.func.count()), (days, days.c.day, sa.func.sum(days.c["count"]))):
+        length: sa.ColumnElement[int] = sa.literal_column(str(DAY))
+        day = (moment - moment % length).label("day")
+        sums = (count, *(sa.func.sum(table.c[name]) for name in SUMS[1:]))
+        asked = sa.select(day, table.c.target, *sums).where(moment >= low, moment < high + DAY).group_by(day, table.c.target)
+        if table is days:
+            asked = asked.where(days.c.kind == "attempt", days.c.outcome.in_(BILLED))
+        else:
+            asked = asked.where(attempts.c.ending.in_(BILLED))
+        if provider is not None:
+            asked = asked.where(table.c.provider == provider)
+        for at, model, *amounts in connection.execute(asked):
+            key = datetime.fromtimestamp(at // MICROS, UTC).date(), model.rpartition("/")[2]
+            found = Amounts(*map(int, amounts))
+            account[key] = _sum(account[key], found) if key in account else found
+    return account
+
+
+BILLED: Final = ("answered", "left", "broken", "orphan", "timeout")
+"""Endings after which a provider may have billed the call."""
+
+
+def _micros(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * MICROS

@@ -1,0 +1,232 @@
+"""`sentinel ledger`: exported as it was kept, to the last digit, and held against what providers say."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from sentinel_gateway.ledger.books import make_database
+from sentinel_gateway.ledger.journal import Journal, JournalLimits
+from sentinel_gateway.ledger.tables import DAY
+from sentinel_gateway.ports.ledger import Intent, Settled, Spent
+from tests.ledger.rows import SECOND, START, asked, handled, spent
+
+MIDNIGHT = START - START % DAY + DAY
+DATE = datetime.fromtimestamp(MIDNIGHT / SECOND, UTC).date()
+ROWS = [spent(1, cost=31_000), handled(1), spent(2, cost=2_000_000_001, at=MIDNIGHT), handled(2, saved=17_500, at=MIDNIGHT)]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The data folder, with two requests and two attempts, the second of a later day."""
+    folder = tmp_path / "data"
+    database = make_database(folder, None)
+    database.copy(ROWS)
+    database.close()
+    return folder
+
+
+@pytest.fixture
+def ledger(sentinel, data):
+    return lambda *args, **env: sentinel("ledger", *args, SENTINEL_DATA_DIR=str(data), **env)
+
+
+@pytest.fixture
+def exported(ledger, tmp_path):
+    def run(*args):
+        result = ledger("export", *args, "--output", str(tmp_path / "out"))
+        assert (result.exit_code, result.stderr, result.stdout) == (0, "", ""), result
+        return (tmp_path / "out").read_bytes()
+
+    return run
+
+
+def test_csv(exported):
+    first, second = csv.DictReader(io.StringIO(exported("--table", "attempts").decode()))
+    assert (first["id"], first["number"], first["model"], first["stream"]) == (f"{1:032x}", "1", "small", "false")
+    assert (first["cost_usd"], first["reserved_usd"], first["priced"]) == ("0.000031", "0.0000009", "2026-11-22")
+    assert second["cost_usd"] == "2.000000001"
+    assert second["at"] == f"{DATE}T00:00:00Z"
+    assert second["seconds"] == "0.0012"
+
+
+def test_jsonl_has_numbers_to_the_last_digit(exported):
+    lines = [json.loads(line, parse_float=Decimal) for line in exported("--table", "attempts", "--format", "jsonl").splitlines()]
+    assert [line["cost_usd"] for line in lines] == [Decimal("0.000031"), Decimal("2.000000001")]
+    assert lines[1]["at"] == f"{DATE}T00:00:00Z"
+
+
+def test_parquet(exported):
+    table = parquet.read_table(pa.BufferReader(exported("--format", "parquet")))
+    assert table.column("saved_usd").to_pylist() == [Decimal("0.000000017"), Decimal("0.000017500")]
+    assert table.column("at").to_pylist()[1] == datetime.fromtimestamp(MIDNIGHT / SECOND, UTC)
+    assert table.column("outcome").to_pylist() == ["exact", "exact"]
+
+
+def test_days(data, ledger):
+    database = make_database(data, None)
+    while database.prune(MIDNIGHT):
+        pass
+    database.close()
+    rows = list(csv.DictReader(io.StringIO(ledger("export", "--table", "days").stdout)))
+    assert [(row["kind"], row["count"], row["cost_usd"], row["saved_usd"]) for row in rows] == [
+        ("attempt", "1", "0.000031", "0"),
+        ("request", "1", "0", "0.000000017"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "count"),
+    [
+        ((), 2),
+        (("--since", str(DATE)), 1),
+        (("--until", str(DATE)), 1),
+        (("--since", f"{DATE}T00:00:00.000001Z"), 0),
+        (("--since", f"{DATE}T02:00+02:00"), 1),
+    ],
+)
+def test_some_of_it(ledger, args, count):
+    assert len(ledger("export", *args).stdout.splitlines()) == 1 + count
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [(("--format", "xml"), "csv, jsonl, parquet"), (("--table", "users"), "requests"), (("--since", "yesterday"), "2026-01-31")],
+)
+def test_what_can_not_be_understood(ledger, args, word):
+    result = ledger("export", *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert word in result.stderr
+
+
+def test_what_would_be_a_formula_is_text(data, ledger):
+    database = make_database(data, None)
+    evil = Intent("f" * 32, 1, START, "=cmd()", "key_1", "/v1/query", "small", "mock", "mock-small")
+    database.copy([Settled(evil, "answered", Spent())])
+    database.close()
+    rows = csv.DictReader(io.StringIO(ledger("export", "--table", "attempts").stdout))
+    assert "'=cmd()" in {row["tenant"] for row in rows}
+
+
+@pytest.mark.anyio
+async def test_what_a_gateway_that_died_has_left_is_in_it(data, ledger, anyio_backend):
+    journal = Journal(data / "journal", limits=JournalLimits(sync=0.0), on_event=print)
+    journal.intend(asked(7))
+    await journal.close()
+    assert len(ledger("export", "--table", "attempts").stdout.splitlines()) == 3, "it lives"
+    journal.release()
+    result = ledger("export", "--table", "attempts")
+    assert len(result.stdout.splitlines()) == 4
+    assert ",orphan," in result.stdout
+    assert "ledger_orphans" in result.stderr
+
+
+def test_a_database_that_is_away(sentinel, tmp_path):
+    url = "postgresql://sentinel:hunter2@127.0.0.1:1/none"
+    result = sentinel("ledger", "export", SENTINEL_DATA_DIR=str(tmp_path / "data"), SENTINEL_DATABASE_URL=url)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "127.0.0.1" in result.stderr
+    assert "hunter2" not in result.stderr
+
+
+# --- reconcile ---
+
+
+def usage(day: str, **columns) -> str:
+    row = {"date": day, "model": "mock-small"} | columns
+    return ",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n"
+
+
+@pytest.fixture
+def reconciled(ledger, tmp_path):
+    def run(content, *args):
+        (tmp_path / "usage").write_text(content)
+        result = ledger("reconcile", str(tmp_path / "usage"), *args, "--json")
+        return result.exit_code, json.loads(result.stdout)
+
+    return run
+
+
+def test_the_same_on_both_sides(reconciled):
+    code, told = reconciled(usage(str(DATE), requests=1, input_tokens=12, output_tokens=5, cost_usd="2.000000001"))
+    assert (code, told["ok"]) == (0, True)
+    (one,) = told["data"]
+    assert one["drift"] == {"requests": 0.0, "prompt_tokens": 0.0, "completion_tokens": 0.0, "cost": 0.0}
+    assert one["ledger_says"]["cost_usd"] == one["provider_says"]["cost_usd"] == "2.000000001"
+
+
+def test_a_drift_is_told_and_is_the_exit_code(reconciled):
+    code, told = reconciled(usage(str(DATE), requests=1, input_tokens=10, cost=2))
+    assert (code, told["ok"]) == (1, False)
+    drift = told["data"][0]["drift"]
+    assert (drift["prompt_tokens"], drift["completion_tokens"]) == (0.2, None)
+    assert drift["cost"] == pytest.approx(5e-10)
+    assert reconciled(usage(str(DATE), requests=1, input_tokens=10, cost=2), "--tolerance", "0.2")[0] == 0
+
+
+def test_a_day_that_only_one_side_knows(reconciled):
+    content = usage(str(DATE), requests=1) + f"{DATE.replace(day=DATE.day - 1)},mock-small,1\n" + "2020-01-01,mock-small,4\n"
+    code, told = reconciled(content)
+    assert code == 1
+    (worst,) = [one for one in told["data"] if one["drift"]["requests"]]
+    assert (worst["day"], worst["ledger_says"]["requests"], worst["drift"]["requests"]) == ("2020-01-01", 0, -1.0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({"data": [{"start_time": MIDNIGHT // SECOND, "results": [{"model": "mock-small", "num_model_requests": 1}]}]}),
+        json.dumps([{"timestamp": MIDNIGHT // 1000, "model": "mock/mock-small", "requests": "1"}]),
+        f'{{"day": "{DATE}", "model": "mock-small-2026-05-01", "requests": 1}}\n',
+        f'{{"starting_at": "{DATE}T23:00:00Z", "model": "mock-small", "requests": 1}}\n' * 1,
+    ],
+)
+def test_the_shapes_that_providers_give(reconciled, content):
+    assert reconciled(content)[0] == 0
+
+
+def test_rows_that_are_kept_by_day_only_count_as_well(data, reconciled):
+    database = make_database(data, None)
+    while database.prune(MIDNIGHT + DAY):
+        pass
+    database.close()
+    assert reconciled(usage(str(DATE), requests=1, input_tokens=12, output_tokens=5, cost_usd="2.000000001"))[0] == 0
+
+
+def test_with_a_provider_its_other_models_are_compared_too(reconciled):
+    content = usage(str(DATE), requests=0).replace("mock-small", "mock-large")
+    assert len(reconciled(content)[1]["data"]) == 1
+    code, told = reconciled(content, "--provider", "mock")
+    assert code == 1
+    assert {one["model"] for one in told["data"]} == {"mock-small", "mock-large"}
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("", "no rows"),
+        ("a,b\n1,2\n", "no column with a day"),
+        (f"date,requests\n{DATE},1\n", "no column with a model"),
+        ("date,model,requests\nsoon,mock-small,1\n", "'soon'"),
+        (f"date,model,requests\n{DATE},mock-small,many\n", "'many'"),
+        ("{", "is none"),
+    ],
+)
+def test_a_file_that_can_not_be_used(ledger, tmp_path, content, word):
+    (tmp_path / "usage").write_text(content)
+    result = ledger("reconcile", str(tmp_path / "usage"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert word in result.stderr
+
+
+def test_for_people(ledger, tmp_path):
+    (tmp_path / "usage").write_text(usage(str(DATE), requests=2, input_tokens=12))
+    result = ledger("reconcile", str(tmp_path / "usage"))
+    assert result.exit_code == 1
+    assert f"{DATE}  mock-small  -50.000%  0" in result.stdout
+    assert "1 differ by more than 1.00%" in result.stdout
