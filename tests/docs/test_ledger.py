@@ -12,9 +12,9 @@ from typing import get_args
 
 import pytest
 
+from sentinel_gateway.core.pricing import Basis
 from sentinel_gateway.core.record import Ending
 from sentinel_gateway.ledger.tables import METADATA
-from sentinel_gateway.ports.ledger import Basis
 from sentinel_gateway.settings.model import Ledger
 from tests.cli.conftest import sentinel
 from tests.process.conftest import serve

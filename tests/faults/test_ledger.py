@@ -35,6 +35,8 @@ MAY_LACK = {"orphan", "left", "unreachable", "timeout"}
 GATHERED = 0.5
 """Seconds around a kill in which a request's own row may still have been in memory: 50 ms, and what a busy machine adds."""
 KIB = 1024
+INPUT, OUTPUT = 590, 790
+"""Nano-USD a token: what stands for the price of a model that nobody has a price for."""
 
 CONFIG = """
 providers:
@@ -157,7 +159,7 @@ async def test_the_ledger_is_the_providers_own_log(tmp_path, anyio_backend, coun
         await story.end()
         calls = [call for call in upstream.calls if call.method == "POST"]
     asked = Counter(call.headers["x-request-id"] for call in calls)
-    rows = story.rows("SELECT id, number, ending, completion_tokens FROM attempts")
+    rows = story.rows("SELECT id, number, ending, completion_tokens, prompt_tokens, cost FROM attempts")
     booked = Counter(row[0] for row in rows)
     endings = Counter(row[2] for row in rows)
     print(f"{count} requests, {len(calls)} calls, {len(rows)} rows {dict(endings)}; {len(story.kills)} kills; {seen.sources}")
@@ -176,6 +178,9 @@ async def test_the_ledger_is_the_providers_own_log(tmp_path, anyio_backend, coun
     told = {call.headers["x-request-id"]: call.tokens_sent for call in calls if call.status == 200}
     wrong = {row for row in rows if row[2] == "answered" and row[3] != told[row[0]]}
     assert wrong == set(), "tokens that the provider has not told"
+
+    answered = [row for row in rows if row[2] == "answered"]
+    assert sum(row[5] for row in answered) == sum(INPUT * row[4] + OUTPUT * row[3] for row in answered), "not to the last digit"
 
     handled = {key for (key,) in story.rows("SELECT id FROM requests")}
     lost = [when for key, when in seen.answered.items() if key not in handled]

@@ -14,7 +14,7 @@ def asked(number: int, *, at: int | None = None, attempt: int = 1) -> Intent:
 
 
 def spent(number: int, *, cost: int = 17, at: int | None = None, attempt: int = 1) -> Settled:
-    return Settled(asked(number, at=at, attempt=attempt), "answered", Spent(12, 2, 5, 1, cost, "2026-11-22"), duration=1200)
+    return Settled(asked(number, at=at, attempt=attempt), "answered", Spent(12, 2, 3, 5, 1, cost, "2026-11-22"), duration=1200)
 
 
 def handled(number: int, *, saved: int = 17, at: int | None = None) -> Handled:

@@ -19,7 +19,7 @@ SAVED = "SELECT count(*), sum(saved) FROM requests"
 def test_rows_are_there_as_they_were_given(place, database):
     database.copy([spent(1, cost=2**62), handled(1)])
     who = ("acme", "key_1", "/v1/chat/completions", "small", "mock", "mock-small")
-    took = (12, 2, 5, 1, 2**62, "2026-11-22", "price", 900, 1200, 0)
+    took = (12, 2, 3, 5, 1, 2**62, "2026-11-22", "price", 900, 1200, 0)
     kept = place.ask("SELECT * FROM attempts")
     assert kept == [(START + SECOND, f"{1:032x}", 1, *who, False, "answered", "", *took)]
     assert place.ask("SELECT id, tenant, outcome, saved, status FROM requests") == [(f"{1:032x}", "acme", "exact", 17, 200)]

@@ -3,10 +3,14 @@
 import pytest
 from msgspec.structs import replace
 
+from sentinel_gateway.core.chat import Usage
+from sentinel_gateway.core.pricing import Price, Rates
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission, Capacity
+from sentinel_gateway.pipeline.attempt import Try
 from sentinel_gateway.pipeline.bookkeeping import Booked
+from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.ports.ledger import Handled, Intent, Row, Settled, Spent
 from tests.fakes import START, FakeEvents, FakeStream, completion, spoken
 from tests.pipeline.conftest import Path, question
@@ -51,7 +55,7 @@ async def test_a_call_is_intended_and_then_settled(booked, stream):
     assert (intent.provider, intent.target, intent.stream) == ("first", "m", stream)
     assert (intent.tenant, intent.key, intent.started) == ("", "anybody", int(START * 1_000_000))
     (attempt,) = booked.events.attempts
-    assert settled == Settled(intent, "answered", Spent(attempt.prompt_tokens, 0, attempt.completion_tokens, 0))
+    assert settled == Settled(intent, "answered", Spent(attempt.prompt_tokens, 0, 0, attempt.completion_tokens))
 
 
 async def test_each_attempt_is_a_row_and_a_failed_one_says_why(booked):
@@ -77,7 +81,23 @@ def test_a_request_is_a_row():
     (row,) = ledger.rows
     assert (row.id, row.request_id, row.at) == ("abc", "", int(START * 1_000_000))
     assert (row.tenant, row.key, row.provider, row.target) == ("acme", "key_1", "first", "models/large")
-    assert (row.duration, row.prompt_tokens) == (250_000, 2**53)
+    assert (row.duration, row.prompt_tokens) == (250_000, 2**40)
+
+
+async def test_a_call_is_booked_at_its_price_with_all_its_tokens(booked):
+    usage = Usage(100, 20, 120, cached_tokens=40, reasoning_tokens=5, has_details=True)
+    rates = Rates.of({"input": 2 * 10**15, "cached_input": 10**15, "output": 3 * 10**15})
+    price = Price(rates, as_of="2026-01-31")
+    tried = Try(booked.circuits, journey_of("first/m"), price, START, again=False, stream=False)
+    tried.answered(usage)
+    settled = booked.ledger.rows[-1]
+    assert settled.spent == Spent(100, 40, 0, 20, 5, 60 * 2 + 40 + 20 * 3, "2026-01-31", "price")
+
+
+def journey_of(target: str) -> Journey:
+    journey = Journey(route="/v1/chat/completions", method="POST", request_id="", sentinel_id="0" * 32, at=START)
+    journey.target, journey.attempts = target, 1
+    return journey
 
 
 def test_the_callers_own_name_for_it_is_kept():

@@ -265,6 +265,7 @@ def _add_up(connection: sa.Connection, table: sa.Table, some: sa.ColumnElement[b
         "count": sa.func.count(),
         "prompt_tokens": sa.func.sum(table.c.prompt_tokens),
         "cached_tokens": zero if is_request else sa.func.sum(table.c.cached_tokens),
+        "cache_write_tokens": zero if is_request else sa.func.sum(table.c.cache_write_tokens),
         "completion_tokens": sa.func.sum(table.c.completion_tokens),
         "reasoning_tokens": zero if is_request else sa.func.sum(table.c.reasoning_tokens),
         "cost": zero if is_request else sa.func.sum(table.c.cost),

@@ -30,6 +30,7 @@ ENDINGS: Final[Mapping[type[UpstreamError], Ending]] = {
     UpstreamUnreachable: "unreachable",
 }
 """Theirs, and that of all errors below them. Any other is `broken`."""
+NOTHING: Final = Usage()
 
 
 class Try:
@@ -123,7 +124,7 @@ class Try:
         if self._standing is not None:
             self._standing.leave()
         if self._intent is not None and world.ledger is not None:
-            world.ledger.settle(settled(attempt, self._intent))
+            world.ledger.settle(settled(attempt, self._intent, self._usage or NOTHING))
         world.events.attempted(attempt)
         return now
 

@@ -2,12 +2,15 @@
 
 from typing import Final
 
-from sentinel_gateway.core.chat import MAX_TOKENS
+from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.ports import Events
 from sentinel_gateway.ports.ledger import Handled, Intent, Ledger, Settled, Spent
 
 MICROS: Final = 1_000_000
+MOST_TOKENS: Final = 2**40
+MOST_MONEY: Final = 2**50
+"""Nano-USD, about a million USD: what a mad provider tells of one call must not make a sum of many too large for a database."""
 DERIVED: Final = "req_"
 """So begins the id of a request whose caller gave none; what follows is ours."""
 
@@ -48,17 +51,20 @@ def intent(attempt: Attempt, *, reserved: int = 0) -> Intent:
     )
 
 
-def settled(attempt: Attempt, asked: Intent) -> Settled:
-    """That call, ended."""
+def settled(attempt: Attempt, asked: Intent, usage: Usage) -> Settled:
+    """That call, ended; `usage` is what it was billed by."""
     spent = Spent(
-        min(attempt.prompt_tokens, MAX_TOKENS),
-        0,
-        min(attempt.completion_tokens, MAX_TOKENS),
-        0,
+        min(attempt.prompt_tokens, MOST_TOKENS),
+        min(usage.cached_tokens, MOST_TOKENS),
+        min(usage.cache_write_tokens, MOST_TOKENS),
+        min(attempt.completion_tokens, MOST_TOKENS),
+        min(usage.reasoning_tokens, MOST_TOKENS),
+        min(attempt.cost, MOST_MONEY),
+        attempt.priced_as_of,
+        attempt.basis,
     )
-    return Settled(
-        asked, attempt.ending, spent, attempt.error, int(attempt.seconds * MICROS), int(attempt.first_token_seconds * MICROS)
-    )
+    duration, first_token = int(attempt.seconds * MICROS), int(attempt.first_token_seconds * MICROS)
+    return Settled(asked, attempt.ending, spent, attempt.error, duration, first_token)
 
 
 def _handled(record: Record) -> Handled:
@@ -78,9 +84,9 @@ def _handled(record: Record) -> Handled:
         target,
         record.attempts,
         record.stream,
-        min(record.prompt_tokens, MAX_TOKENS),
-        min(record.completion_tokens, MAX_TOKENS),
-        0,
+        min(record.prompt_tokens, MOST_TOKENS),
+        min(record.completion_tokens, MOST_TOKENS),
+        min(record.saved, MOST_MONEY),
         record.similarity,
         int(record.seconds * MICROS),
         int(record.upstream_seconds * MICROS),

@@ -8,10 +8,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from sentinel_gateway.core.pricing import Basis
 from sentinel_gateway.core.record import Ending, Outcome
 
-Basis = Literal["price", "estimated", "unknown"]
-"""What an amount goes by: the model's price and the provider's usage; an estimate of either; or nothing, and then it is 0."""
 Closing = Ending | Literal["orphan"]
 """How an attempt ended. `orphan`: the process died before it was known; the provider may have billed it."""
 
@@ -37,13 +36,14 @@ class Intent(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
 
 
 class Spent(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a call took. `prompt_tokens` include the cached ones, `completion_tokens` those of reasoning.
+    """What a call took. `cached_tokens` and `cache_write_tokens` are of the prompt's, `reasoning_tokens` of the completion's.
 
     `cost` in nano-USD; `priced` is the day (YYYY-MM-DD) that its price is of, empty where nobody says.
     """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     cost: int = 0
