@@ -45,6 +45,7 @@ from sentinel_gateway.api.streaming import StreamOptions
 from sentinel_gateway.core.issuance import AuditEntry, Minter
 from sentinel_gateway.core.pricing import Costs
 from sentinel_gateway.errors import ConfigurationError, StoreDown
+from sentinel_gateway.ledger.books import NOTHING
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.bookkeeping import Booked
@@ -59,6 +60,7 @@ from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock, Events
+from sentinel_gateway.ports.ledger import Past
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.prices import PriceBook
 from sentinel_gateway.routes import Routes
@@ -70,6 +72,7 @@ from sentinel_gateway.storage import Stores, check_reach, follow_others, open_st
 from sentinel_gateway.stores.admin_key import admin_key
 from sentinel_gateway.telemetry.events import Telemetry
 from sentinel_gateway.telemetry.evidence import EvidenceFigures
+from sentinel_gateway.telemetry.lasting import costs_with, counters
 from sentinel_gateway.telemetry.libraries import LibraryLogs
 from sentinel_gateway.telemetry.metrics import Metrics
 
@@ -144,21 +147,18 @@ class Process:
         """Does it ask callers for a key now?"""
         return self._wiring is not None and not self._wiring.guard.is_open
 
-    def counters(self) -> Mapping[str, float]:
+    async def counters(self) -> Mapping[str, float]:
         """Seed 000's cache statistics. `hit_rate` in per cent of the requests that the cache decided."""
-        totals = self.metrics.totals()
-        hits = totals.exact_hits + totals.semantic_hits
-        return {
-            "exact_hits": totals.exact_hits,
-            "semantic_hits": totals.semantic_hits,
-            "misses": totals.misses,
-            "total_requests": totals.total,
-            "hit_rate": round(100 * hits / totals.total, 2) if totals.total else 0.0,
-        }
+        return counters(self.metrics.totals(), (await self._past()).outcomes)
 
     async def costs(self) -> Mapping[tuple[str, str], Costs]:
-        """What was spent and saved since the start, by model and face."""
-        return self.metrics.costs()
+        """What was spent and saved, by model and face."""
+        return costs_with(self.metrics.costs(), (await self._past()).costs)
+
+    async def _past(self) -> Past:
+        """What the ledger has of the time before the start; nothing, as long as it can't be asked."""
+        books = self.stores.books
+        return (None if books is None else await books.past()) or NOTHING
 
     async def services(self) -> Mapping[str, str]:
         """`up`, `down` or `disabled` of each dependency: seed 000's, used or not, and our own."""

@@ -108,7 +108,9 @@ def test_the_callers_own_name_for_it_is_kept():
 
 def test_who_did_not_get_in_leaves_no_row():
     events, ledger = FakeEvents(), FakeLedger()
-    Booked(events, ledger).finished(record(model="", status=401))
+    booked = Booked(events, ledger)
+    assert "FakeLedger" in repr(booked)
+    booked.finished(record(model="", status=401))
     assert (len(events.records), ledger.rows) == (1, [])
 
 

@@ -76,7 +76,7 @@ def _read(raw: bytes) -> ClearRequest:
 class Controls(msgspec.Struct, frozen=True):
     """What the process shows and does for its operator: seed 000's statistics, the state of each service, a reload."""
 
-    counters: Callable[[], Mapping[str, int | float]]
+    counters: Callable[[], Awaitable[Mapping[str, int | float]]]
     services: Callable[[], Awaitable[Mapping[str, str]]]
     reload: Callable[[], Awaitable[list[str]]]
 
@@ -138,7 +138,7 @@ class Admin:
 
     async def stats(self) -> dict[str, Any]:
         """Counters since start, and the state of each service."""
-        return {"cache_stats": dict(self._controls.counters()), "services": dict(await self._controls.services())}
+        return {"cache_stats": dict(await self._controls.counters()), "services": dict(await self._controls.services())}
 
     async def reload(self, request: Request) -> dict[str, Any]:
         """Read the configuration again; a faulty one changes nothing, which the audit log is told as well."""

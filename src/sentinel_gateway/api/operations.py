@@ -31,7 +31,7 @@ class Reports(msgspec.Struct, frozen=True):
     """Why this node can't serve requests now, or None."""
     metrics: Callable[[], tuple[bytes, str]]
     """The exposition text and its content type."""
-    counters: Callable[[], Mapping[str, float]]
+    counters: Callable[[], Awaitable[Mapping[str, float]]]
     """Seed 000's cache statistics."""
     services: Callable[[], Awaitable[Mapping[str, str]]]
     """`up`, `down` or `disabled` of each dependency."""
@@ -106,13 +106,13 @@ class Operations:
     async def metrics(self, request: Request) -> Response:
         """Prometheus text, or seed 000's snapshot for whoever prefers JSON."""
         if prefers_json(request.headers.get("accept", "")):
-            return _json(snapshot(self._reports.counters(), await self._total(), self._reports.priced()), 200)
+            return _json(snapshot(await self._reports.counters(), await self._total(), self._reports.priced()), 200)
         body, content_type = self._reports.metrics()
         return Response(body, headers={"content-type": content_type})
 
     async def cache_metrics(self) -> Response:
         """Seed 003's figures: what the cache decided, on all faces, and how much is kept. `hit_rate_percent` is 0 to 100."""
-        counters, costs = self._reports.counters(), await self._total()
+        counters, costs = await self._reports.counters(), await self._total()
         body: dict[str, Any] = {
             "total_requests": counters["total_requests"],
             "cache_hits": counters["exact_hits"] + counters["semantic_hits"],

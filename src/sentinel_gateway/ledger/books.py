@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel_gateway.ledger.copier import Copier, Habits
 from sentinel_gateway.ledger.journal import Journal, JournalLimits, OnEvent
+from sentinel_gateway.ports.ledger import Past
 
 if TYPE_CHECKING:
     from sentinel_gateway.ledger.sql import Database
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 FOLDER: Final = "journal"
 FILE: Final = "ledger.db"
 LOCK: Final = "ledger.lock"
+NOTHING: Final = Past({}, {})
+PATIENCE: Final = 5.0
+"""Seconds that somebody who asks for sums waits for those of the past."""
 
 
 class Books:
@@ -22,6 +26,7 @@ class Books:
     def __init__(
         self, data: Path, url: str | None, *, limits: JournalLimits, habits: Habits, clock: Callable[[], float], on_event: OnEvent
     ) -> None:
+        self._has_past = url is not None or (data / FILE).exists() or any((data / FOLDER).glob("[0-9a-f]*"))
         self.journal = Journal(data / FOLDER, limits=limits, on_event=on_event)
         self._copier = Copier(self.journal, lambda: make_database(data, url), habits, clock=clock, on_event=on_event)
 
@@ -32,6 +37,17 @@ class Books:
     def fault(self) -> str | None:
         """What keeps rows from the disk or from the database, where something does; nothing is lost by that yet."""
         return self.journal.fault or self._copier.fault
+
+    async def past(self, patience: float = PATIENCE) -> Past | None:
+        """What all requests before this process came to; None where the database does not tell that in time."""
+        if not self._has_past:  # then nothing has to be loaded to say so
+            return NOTHING
+        asked = self._copier.past()
+        if self._copier.fault is not None and not asked.done():  # nobody waits for a database that is away
+            return None
+        telling = asyncio.wrap_future(asked)
+        done, _ = await asyncio.wait([telling], timeout=patience)
+        return telling.result() if done and not telling.cancelled() else None
 
     async def close(self) -> None:
         """Write and copy what is left. What the database does not take waits on the disk for the next start."""

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ import msgspec
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger import frames
 from sentinel_gateway.ledger.journal import LOCK, Journal, OnEvent, adopted, segments
-from sentinel_gateway.ports.ledger import Handled, Intent, Row, Settled, Spent
+from sentinel_gateway.ports.ledger import Handled, Intent, Past, Row, Settled, Spent
 
 if TYPE_CHECKING:
     from sentinel_gateway.ledger.sql import Database
@@ -75,6 +76,9 @@ class Copier:
         self._offsets: dict[Path, int] = {}
         self._looked = -LOOK_AGAIN
         self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._past: Future[Past] | None = None
+        self._began = int(clock() * MICROS)
         self.fault: str | None = None
         """Why the database takes nothing, if it does not."""
         self.copied = 0
@@ -84,32 +88,49 @@ class Copier:
     def __repr__(self) -> str:
         return f"<Copier {self.copied} rows copied{', down: ' + self.fault if self.fault else ''}>"
 
+    def past(self) -> "Future[Past]":
+        """What all requests before this process came to, those of processes that died included; once. Of the loop's thread."""
+        if self._past is None:
+            self._past = Future()
+            self._wake.set()
+        return self._past
+
     def close(self) -> bool:
         """Copy what is left, if the database was in use, and end. Blocks. Did it come to its end?"""
         self._stop.set()
+        self._wake.set()
         self._thread.join(END)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         if not self._habits.eager:
-            while not self._stop.wait(self._habits.first) and not self._is_wanted():
-                pass
+            self._wait(self._habits.first)
+            while not self._stop.is_set() and not self._is_wanted():
+                self._wait(self._habits.first)
         failures = 0
         while not self._stop.is_set():
             failures = 0 if self._tried() else failures + 1
-            self._stop.wait(WAITS[min(failures, len(WAITS)) - 1] if failures else self._habits.every)
+            self._wait(WAITS[min(failures, len(WAITS)) - 1] if failures else self._habits.every)
         if self._database is not None:
             if not self.fault:
                 self._tried()
             self._database.close()
+        if self._past is not None:
+            self._past.cancel()
+
+    def _wait(self, seconds: float) -> None:
+        self._wake.wait(seconds)
+        self._wake.clear()
 
     def _is_wanted(self) -> bool:
-        """Is there anything to copy?"""
-        return self._journal.written > 0 or any(found != self._journal.folder for found in _folders(self._journal.folder.parent))
+        """Is there anything to copy, or to tell?"""
+        others = (found for found in _folders(self._journal.folder.parent) if found != self._journal.folder)
+        return self._past is not None or self._journal.written > 0 or any(others)
 
     def _tried(self) -> bool:
         try:
             self._copy()
+            self._tell_past()
         except StoreDown as exc:
             if self.fault is None:
                 self._on_event("ledger_database_down", reason=str(exc))
@@ -132,6 +153,10 @@ class Copier:
             self._looked = now
         for path in segments(self._journal.folder):
             self._copy_own(path, self._database)
+
+    def _tell_past(self) -> None:
+        if self._past is not None and not self._past.done() and self._database is not None:
+            self._past.set_result(self._database.past(self._began))
 
     def _copy_own(self, path: Path, database: "Database") -> None:
         complete = int(path.stem) < self._journal.current  # before it is read: afterwards it may have been ended meanwhile

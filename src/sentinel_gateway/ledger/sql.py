@@ -19,8 +19,9 @@ from sqlalchemy.pool import NullPool
 
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger.migrations import HEAD
-from sentinel_gateway.ledger.tables import DAY, VALUES, attempts, days, requests
-from sentinel_gateway.ports.ledger import Handled, Settled
+from sentinel_gateway.ledger.sums import add_up, past
+from sentinel_gateway.ledger.tables import VALUES, attempts, requests
+from sentinel_gateway.ports.ledger import Handled, Past, Settled
 
 SIZES: Final = (32, 4, 1)
 """Rows in one statement."""
@@ -109,6 +110,11 @@ class Database:
         seconds = time.monotonic() - began
         self._batch = max(1, self._batch // 2) if seconds > BATCH_SECONDS else min(BATCH, self._batch * 2)
         return taken
+
+    def past(self, before: int) -> Past:
+        """What everything before that moment (microseconds since 1970) came to."""
+        with self.reading() as connection:
+            return past(connection, before)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -254,31 +260,6 @@ def _take(connection: sa.Connection, table: sa.Table, before: int, limit: int) -
     if not found:
         return 0
     some = sa.tuple_(*key) <= sa.tuple_(*(sa.literal(value, column.type) for value, column in zip(found[-1], key, strict=True)))
-    _add_up(connection, table, some)
+    add_up(connection, table, some)
     connection.execute(sa.delete(table).where(some))
     return len(found)
-
-
-def _add_up(connection: sa.Connection, table: sa.Table, some: sa.ColumnElement[bool]) -> None:
-    zero, is_request = sa.literal(0), table is requests
-    sums = {
-        "count": sa.func.count(),
-        "prompt_tokens": sa.func.sum(table.c.prompt_tokens),
-        "cached_tokens": zero if is_request else sa.func.sum(table.c.cached_tokens),
-        "cache_write_tokens": zero if is_request else sa.func.sum(table.c.cache_write_tokens),
-        "completion_tokens": sa.func.sum(table.c.completion_tokens),
-        "reasoning_tokens": zero if is_request else sa.func.sum(table.c.reasoning_tokens),
-        "cost": zero if is_request else sa.func.sum(table.c.cost),
-        "saved": sa.func.sum(table.c.saved) if is_request else zero,
-    }
-    length: sa.ColumnElement[int] = sa.literal_column(str(DAY))  # a parameter would make two expressions of one
-    day = (table.c.at - table.c.at % length).label("day")
-    outcome = table.c.outcome if is_request else table.c.ending
-    who = (table.c.tenant, table.c.key, table.c.route, table.c.model, table.c.provider, table.c.target, outcome)
-    kind = sa.literal("request" if is_request else "attempt")
-    chosen = sa.select(day, kind, *who, *(sa.cast(total, sa.BigInteger) for total in sums.values()))
-    chosen = chosen.where(some).group_by(day, *who)
-    insert = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(days)
-    statement = insert.from_select(days.columns.keys(), chosen)
-    added = {name: days.c[name] + statement.excluded[name] for name in sums}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(days.primary_key.columns), set_=added))

@@ -91,9 +91,16 @@ days: Final = sa.Table(
     sa.Column("reasoning_tokens", sa.BigInteger, nullable=False),
     sa.Column("cost", sa.BigInteger, nullable=False),
     sa.Column("saved", sa.BigInteger, nullable=False),
+    sa.Column("estimated", sa.BigInteger, nullable=False),
+    sa.Column("unpriced", sa.BigInteger, nullable=False),
+    sa.Column("updated", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Rows that retention took, added up; `kind` is `request` or `attempt`, `outcome` the cache's or how the attempt ended."""
+"""Rows that retention took, added up; `kind` is `request` or `attempt`.
+
+`outcome` is the cache's, `failed` if there was no good answer, or how the attempt ended. `estimated` is of `cost`, `unpriced` are
+calls whose price is not known, `updated` is the last moment of all.
+"""
 
 
 def request_values(row: Handled) -> tuple[Any, ...]:

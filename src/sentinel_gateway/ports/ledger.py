@@ -4,11 +4,12 @@ Rows are frozen and hold no prompt, answer, header or key text. Money is whole n
 those since 1970. They are written as arrays: a later Sentinel may add members at the end, with defaults, and nowhere else.
 """
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 import msgspec
 
-from sentinel_gateway.core.pricing import Basis
+from sentinel_gateway.core.pricing import Basis, Costs
 from sentinel_gateway.core.record import Ending, Outcome
 
 Closing = Ending | Literal["orphan"]
@@ -94,6 +95,13 @@ class Handled(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 
 
 Row = Intent | Settled | Handled
+
+
+class Past(msgspec.Struct, frozen=True):
+    """What all requests before a moment came to: how many by the cache's part in them, and money by model and route."""
+
+    outcomes: Mapping[str, int]
+    costs: Mapping[tuple[str, str], Costs]
 
 
 class Ledger(Protocol):

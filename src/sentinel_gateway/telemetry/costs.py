@@ -23,6 +23,11 @@ FACES: Final = {"/v1/chat/completions": "chat"}
 """What a route is called where that is not its last word."""
 
 
+def face(route: str) -> str:
+    """What a route is called where money is told of."""
+    return FACES.get(route) or route.rpartition("/")[2]
+
+
 class CostTallies:
     """All accounts so far. Belongs to the event loop's thread."""
 
@@ -64,7 +69,7 @@ class CostTallies:
 
     def all(self) -> Mapping[tuple[str, str], Costs]:
         """By model and face, as they stand."""
-        return {(model, FACES.get(route) or route.rpartition("/")[2]): costs for (model, route), costs in self._by_use.items()}
+        return {(model, face(route)): costs for (model, route), costs in self._by_use.items()}
 
     def families(self) -> Iterator[Metric]:
         """As metrics. A model's name is the caller's word, so it is in none."""

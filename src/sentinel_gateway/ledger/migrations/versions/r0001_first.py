@@ -95,5 +95,8 @@ def _days() -> None:
         sa.Column("reasoning_tokens", sa.BigInteger, nullable=False),
         sa.Column("cost", sa.BigInteger, nullable=False),
         sa.Column("saved", sa.BigInteger, nullable=False),
+        sa.Column("estimated", sa.BigInteger, nullable=False),
+        sa.Column("unpriced", sa.BigInteger, nullable=False),
+        sa.Column("updated", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )
