@@ -54,11 +54,9 @@ from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.embed import Embedding, Measures
 from sentinel_gateway.pipeline.estimate import TokenEstimate
 from sentinel_gateway.pipeline.explaining import Explainer
-from sentinel_gateway.pipeline.fleet import Fleet
-from sentinel_gateway.pipeline.handle import Pipeline, Terms
+from sentinel_gateway.pipeline.handle import Pipeline
 from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.settle import Settlement
-from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock, Events
 from sentinel_gateway.ports.ledger import Past
 from sentinel_gateway.providers._http import HttpClient
@@ -75,6 +73,7 @@ from sentinel_gateway.telemetry.evidence import EvidenceFigures
 from sentinel_gateway.telemetry.lasting import costs_with, counters
 from sentinel_gateway.telemetry.libraries import LibraryLogs
 from sentinel_gateway.telemetry.metrics import Metrics
+from sentinel_gateway.terms import make_costing, make_settlement, make_terms
 
 ALWAYS_LISTED: Final = ("redis", "qdrant", "embeddings")
 """Services that `/health` and `/admin/stats` name whether or not they are in use (seed 000)."""
@@ -251,18 +250,12 @@ class Wiring:
         semantic = process.semantic if settings.cache.semantic.enabled else None
         groups = rules.groups(settings)
         explainer = Explainer(semantic, rules.bound_rules(settings), groups) if semantic is not None else None
-        settlement = _settlement(settings, tiers, process)
+        settlement = make_settlement(settings, tiers, process.evidence, clock)
         estimate = TokenEstimate(stores.counter, media_tokens=settings.tokens.media)
-        costing = Costing(
-            process.prices,
-            estimate.ceiling,
-            output=settings.tokens.output,
-            outputs=rules.outputs(settings),
-            attempts=settings.routing.max_attempts,
-        )
+        costing = make_costing(settings, process.prices, estimate)
         pipeline = partial(
             Pipeline,
-            terms=_terms(settings, process, estimate, costing),
+            terms=make_terms(settings, stores, process.admission, estimate, costing),
             tiers=tiers,
             semantic=semantic,
             dispatch=self.dispatch,
@@ -356,30 +349,6 @@ class Wiring:
             figures = EvidenceFigures(evidence.heard, evidence.compared, evidence.log.standings, learned, evidence.told)
             metrics.update_evidence(figures)
         return metrics.render(), metrics.content_type
-
-
-def _terms(settings: Settings, process: Process, estimate: TokenEstimate, costing: Costing) -> Terms:
-    stores, fleet = process.stores, None
-    if stores.handover is not None:
-        patience = rules.longest_call(settings) / 2
-        fleet = Fleet(stores.handover, patience=patience, max_bytes=settings.cache.max_answer_bytes)
-    return Terms(
-        process.admission,
-        stores.once,
-        estimate,
-        costing,
-        fleet,
-        bounds=rules.bound_rules(settings),
-        stale_if_error=settings.cache.stale_if_error,
-        drains=stores.drains,
-    )
-
-
-def _settlement(settings: Settings, tiers: Tiers, process: Process) -> Settlement:
-    limit = settings.cache.max_answer_bytes
-    return Settlement(
-        tiers, rules.ttl_rules(settings), max_bytes=limit, clock=process.clock, chance=random.random, evidence=process.evidence
-    )
 
 
 @asynccontextmanager

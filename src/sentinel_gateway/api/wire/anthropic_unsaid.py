@@ -1,6 +1,6 @@
 """What of a request for a message the chat that asks the same leaves unsaid. Pure.
 
-A provider of Anthropic's dialect is then told the request as it came (docs/decisions/035). To all others what is left unsaid
+A provider of Anthropic's dialect is then told the request as it came (docs/decisions/033). To all others what is left unsaid
 means nothing, as long as it only helps; where the answer hangs on it, they can't be asked (`Native.needs`).
 """
 
