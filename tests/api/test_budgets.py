@@ -121,6 +121,16 @@ async def test_a_request_without_a_bound_is_given_what_the_budget_buys(priced, u
     assert upstream.calls[1].body["max_tokens"] == 3
 
 
+@pytest.mark.parametrize(("budget", "calls"), [(0.012, 2), (100, 1)])
+async def test_an_answer_that_is_short_for_want_of_money_is_not_shared(priced, upstream, budget, calls):
+    poor, rich = await priced.key(tenant=f"short {budget}", budget={"day": budget}), await priced.key(tenant=f"short {budget}")
+    upstream.script("tokens=2;latency_ms=300", 2)
+    first = asyncio.create_task(ask(priced, poor, "short"))
+    await until(lambda: upstream.calls)
+    second = await ask(priced, rich, "short")
+    assert ((await first).status, second.status, len(upstream.calls)) == (200, 200, calls)
+
+
 async def test_who_has_no_budget_is_given_no_bound_and_no_headers(priced, upstream):
     key = await priced.key(tenant="free")
     answer = await ask(priced, key, "free")
