@@ -29,8 +29,10 @@ LARGEST: Final = 1_000_000 * NANO_PER_USD
 """No budget may be larger: ten of them still fit into what a float holds exactly."""
 MOST: Final = 2**52
 """No account holds more, whatever a provider says that something has cost."""
-CALM: Final = 5_000
-"""Milliseconds after an account was found lost in which nobody draws more: until then all who know of it have told theirs."""
+CALM: Final = 15_000
+"""Milliseconds after an account was found lost in which nobody draws more: until then all who know of it have told theirs.
+
+Whoever can't reach the store for longer, once it is back, is not waited for."""
 TIGHT: Final = 5_000
 """Milliseconds after somebody was refused in which nobody draws ahead: what one has drawn and does not need is another's."""
 LEASE: Final = 30_000

@@ -134,7 +134,7 @@ async def test_what_was_spent_outlives_all_nodes_and_their_redis(life, told, red
         link = open_link(redis8.url, name="limits", clock=time.monotonic, events=told, limits=PATIENT)
         accounts = SharedAccounts(time.time, keeper.table, keeper.left)
         store = SharedLimits(link, member=Member(OWNER, name), replicas=1, accounts=accounts, events=told)
-        for _ in range(1000):
+        for _ in range(3000):
             verdict = await store.take([], hold)
             if verdict.refused is None:
                 break

@@ -84,7 +84,7 @@ class Crowd:
     async def come(self, people=CROWD):
         await asyncio.gather(*map(self.ask, range(people)))
 
-    async def until_spent(self, seconds=15.0):
+    async def until_spent(self, seconds=30.0):
         """They come again and again until somebody is told that all is spent; what nodes draw ahead is given back by and by."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
