@@ -36,7 +36,7 @@ class Reports(msgspec.Struct, frozen=True):
     services: Callable[[], Awaitable[Mapping[str, str]]]
     """`up`, `down` or `disabled` of each dependency."""
     costs: Callable[[], Awaitable[Mapping[Use, Costs]]]
-    """What was spent and saved, by model and variant: for now since the start."""
+    """What was spent and saved, by model and variant."""
     priced: Callable[[], Sequence[str]]
     """The models in use whose own price is known."""
     circuits: Callable[[], Mapping[str, str]]
