@@ -30,6 +30,8 @@ HIT = Record(
     prompt_tokens=9,
     completion_tokens=12,
     client="127.0.0.1",
+    account="acme",
+    key="key_1",
 )
 
 

@@ -24,7 +24,7 @@ def any_record() -> st.SearchStrategy[Record]:
     return st.builds(
         Record, at=st.floats(0, 4e9), request_id=text, sentinel_id=text, route=text, method=text, status=st.integers(0, 999),
         seconds=seconds, tier=text, model=text, target=text, stream=st.booleans(), stored=st.booleans(), upstream_seconds=seconds,
-        first_byte_seconds=seconds, prompt_tokens=count, completion_tokens=count, error=text, client=text,
+        first_byte_seconds=seconds, prompt_tokens=count, completion_tokens=count, error=text, client=text, account=text, key=text,
     )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def any_event() -> st.SearchStrategy[Event]:
 
 
 def nasty(make: Make) -> Record:
-    return make(model=NASTY, method=NASTY, route=NASTY, request_id=NASTY, client=NASTY, error=NASTY)
+    return make(model=NASTY, method=NASTY, route=NASTY, request_id=NASTY, client=NASTY, error=NASTY, account=NASTY, key=NASTY)
 
 
 @given(any_record() | any_event())
@@ -65,7 +65,7 @@ def test_golden_json(make_record: Make) -> None:
         '{"timestamp":"2027-01-15T08:00:00.750000Z","level":"info","event":"request","request_id":"req_7","sentinel_id":"0af7",'
         '"route":"/v1/chat/completions","method":"POST","status":200,"outcome":"exact","tier":"memory","model":"fast",'
         '"target":"groq/llama","attempts":0,"stream":true,"seconds":0.5,"upstream_seconds":0.123457,"first_byte_seconds":0.2,'
-        '"prompt_tokens":9,"completion_tokens":12,"cost_usd":0.0000125,"saved_usd":0.25,"cost_basis":"price","similarity":0.0,"stored":true,"error":"","client":"127.0.0.1"}'
+        '"prompt_tokens":9,"completion_tokens":12,"cost_usd":0.0000125,"saved_usd":0.25,"cost_basis":"price","similarity":0.0,"stored":true,"error":"","client":"127.0.0.1","tenant":"acme","key":"key_1"}'
     )
 
 
@@ -114,7 +114,7 @@ def test_what_nobody_was_paid_for_has_no_cost(make_record: Make, changes: dict[s
 
 def test_every_member_of_a_record_is_in_its_json_line(make_record: Make) -> None:
     fields = msgspec.json.decode(json_line(make_record()))
-    told = {"at": "timestamp", "cost": "cost_usd", "saved": "saved_usd", "basis": "cost_basis"}
+    told = {"at": "timestamp", "account": "tenant", "cost": "cost_usd", "saved": "saved_usd", "basis": "cost_basis"}
     assert set(fields) == {told.get(name, name) for name in Record.__struct_fields__} | {"level", "event"}
 
 

@@ -118,6 +118,8 @@ class _RequestLine(msgspec.Struct, frozen=True, gc=False):
     stored: bool
     error: str
     client: str
+    tenant: str
+    key: str
 
 
 def _request(record: Record) -> _RequestLine:
@@ -150,6 +152,8 @@ def _request(record: Record) -> _RequestLine:
         record.stored,
         shown.error,
         shown.client,
+        shown.account,
+        shown.key,
     )
 
 
@@ -157,7 +161,7 @@ def _is_harmless(record: Record) -> bool:
     """Would cleaning change nothing? So it is with nearly all records, and one look at all texts together tells."""
     texts = (
         f"{record.request_id}{record.sentinel_id}{record.route}{record.method}{record.tier}"
-        f"{record.model}{record.target}{record.error}{record.client}"
+        f"{record.model}{record.target}{record.error}{record.client}{record.account}{record.key}"
     )
     return len(texts) <= MAX_TEXT and texts.isprintable()
 
@@ -174,6 +178,8 @@ def _cleaned(record: Record) -> Record:
         target=clean(record.target),
         error=clean(record.error),
         client=clean(record.client),
+        account=clean(record.account),
+        key=clean(record.key),
     )
 
 
