@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -404,7 +405,8 @@ class _Held:
     folder: Path
     tasks: frozenset[Any]
     threads: frozenset[str]
-    files: Mapping[str, str]
+    files: Counter[str]
+    """How many of each: a socket that another gateway's client opens anew may get another number."""
 
     @classmethod
     def now(cls, folder: Path) -> Self:
@@ -417,8 +419,7 @@ class _Held:
     def left_over(self) -> list[str]:
         now = _Held.now(self.folder)
         tasks = [repr(task) for task in now.tasks - self.tasks]
-        files = [f"{number}: {now.files[number]}" for number in now.files.keys() - self.files.keys()]
-        return [*tasks, *(now.threads - self.threads), *files]
+        return [*tasks, *(now.threads - self.threads), *(now.files - self.files)]
 
     async def wait_until_back(self) -> None:
         with suppress(AssertionError):  # the one below says what is left
@@ -426,13 +427,16 @@ class _Held:
         assert self.left_over() == [], self.left_over()
 
 
-def _open_files(folder: Path) -> dict[str, str]:
-    files = {}
+def _open_files(folder: Path) -> Counter[str]:
+    """Open files by their names; sockets and pipes are one name each."""
+    files: Counter[str] = Counter()
     for link in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # the listing itself
-            files[link.name] = str(link.readlink())
-    # A gateway that several tests share opens its ledger when it gets to it: it may be in the midst of another's life.
-    return {number: name for number, name in files.items() if "/ledger.db" not in name or name.startswith(str(folder))}
+            name = str(link.readlink())
+            # A gateway that several tests share opens its ledger when it gets to it: it may be in the midst of another's life.
+            if "/ledger.db" not in name or name.startswith(str(folder)):
+                files[name.partition(":[")[0]] += 1
+    return files
 
 
 def header_lines(headers: Iterable[tuple[str, str]]) -> str:
