@@ -78,11 +78,6 @@ from sentinel_gateway.terms import make_costing, make_settlement, make_terms
 ALWAYS_LISTED: Final = ("redis", "qdrant", "embeddings")
 """Services that `/health` and `/admin/stats` name whether or not they are in use (seed 000)."""
 
-NO_ROOM: Final = (
-    "The gateway has no room left to write down what requests cost: its operator has to make room on the disk "
-    "of its data folder, or bring its database back."
-)
-
 Load = Callable[[], Loaded]
 
 
@@ -124,7 +119,7 @@ class Process:
         self.evidence = None if stores.semantic is None else stores.semantic.evidence
         self.admission = Admission(rules.capacity(settings), random.random)
         if stores.books is not None and settings.ledger.when_full == "refuse":
-            stores.books.journal.when_full = self._refuse_without_ledger
+            stores.books.when_full(self.admission.shut)
         self._load = load
         self._wiring: Wiring | None = None
         self._reloading: set[asyncio.Task[None]] = set()
@@ -212,9 +207,6 @@ class Process:
             self.events.note("configuration_rejected", faults=str(exc))
             with suppress(StoreDown):
                 await record("configuration.rejected")
-
-    def _refuse_without_ledger(self, full: bool) -> None:  # noqa: FBT001 - as it is told
-        self.admission.shut(NO_ROOM if full else "")
 
     def drain(self) -> None:
         """Not ready from now on."""

@@ -16,6 +16,10 @@ FOLDER: Final = "journal"
 FILE: Final = "ledger.db"
 LOCK: Final = "ledger.lock"
 NOTHING: Final = Past({}, {})
+NO_ROOM: Final = (
+    "The gateway has no room left to write down what requests cost: its operator has to make room on the disk "
+    "of its data folder, or bring its database back."
+)
 PATIENCE: Final = 5.0
 """Seconds that somebody who asks for sums waits for those of the past."""
 
@@ -37,6 +41,10 @@ class Books:
     def fault(self) -> str | None:
         """What keeps rows from the disk or from the database, where something does; nothing is lost by that yet."""
         return self.journal.fault or self._copier.fault
+
+    def when_full(self, shut: Callable[[str], None]) -> None:
+        """Tell `shut` why nothing more can be written down, as soon as that is so, and an empty text when it no longer is."""
+        self.journal.when_full = lambda full: shut(NO_ROOM if full else "")
 
     async def past(self, patience: float = PATIENCE) -> Past | None:
         """What all requests before this process came to; None where the database does not tell that in time."""
