@@ -1,6 +1,8 @@
 """Budgets over HTTP: what a key and its tenant may spend, and what callers are told. The prices are the test's own."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -230,6 +232,17 @@ async def test_what_was_spent_outlives_a_restart(chaos, upstream, tmp_path):
         assert (await gateway.reload(config + "budget: {day: 0.001}\n")).status == 200
         other = await gateway.key(tenant="default of the configuration")
         assert (await ask(gateway, other, "first", max_tokens=2)).headers["x-budget-limit"] == "0.001"
+
+
+async def test_the_ledger_says_what_was_held(chaos, upstream, tmp_path):
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url) + PRICES) as gateway:
+        keys = [await gateway.key(), await gateway.key(budget={"day": 1})]
+        upstream.script("tokens=6", 2)
+        for key in keys:
+            assert (await ask(gateway, key, "held", max_tokens=8, cache_control="no-cache")).status == 200
+    with closing(sqlite3.connect(tmp_path / "data" / "ledger.db")) as ledger:
+        held = ledger.execute("SELECT reserved, cost FROM attempts ORDER BY started").fetchall()
+    assert held == [(0, 6_000_000), (8_000_000, 6_000_000)]
 
 
 async def test_a_hit_that_is_answered_at_once_tells_the_budget_and_is_refused_when_it_is_spent(priced, upstream):

@@ -63,7 +63,8 @@ class Try:
         self._generation = 0 if standing is None else standing.enter(now, stream=stream, again=again)
         self._intent: Intent | None = None
         if (ledger := circuits.world.ledger) is not None:
-            self._intent = intent(self._attempt)
+            held = 0 if journey.grant is None else journey.grant.budgeted
+            self._intent = intent(self._attempt, reserved=held)
             ledger.intend(self._intent)
 
     def __repr__(self) -> str:

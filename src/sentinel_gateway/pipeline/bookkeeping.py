@@ -33,8 +33,8 @@ class Booked:
             self._ledger.handled(_handled(record))
 
 
-def intent(attempt: Attempt, *, reserved: int = 0) -> Intent:
-    """A call that is about to be made."""
+def intent(attempt: Attempt, *, reserved: int) -> Intent:
+    """A call that is about to be made. `reserved` nano-USD are held of budgets for its request."""
     provider, _, target = attempt.target.partition("/")
     return Intent(
         attempt.sentinel_id,

@@ -156,6 +156,11 @@ class Grant(msgspec.Struct, eq=False):
         """Tokens that are taken and not settled yet."""
         return self._reserved
 
+    @property
+    def budgeted(self) -> int:
+        """What is held of the budgets and not settled yet, in nano-USD."""
+        return sum(hold.amount for hold in self._holds)
+
     def hold(self) -> None:
         """Keep the place in flight until `release`, also if the caller leaves: the work goes on without it."""
         self._held = True
