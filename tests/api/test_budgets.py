@@ -1,8 +1,10 @@
 """Budgets over HTTP: what a key and its tenant may spend, and what callers are told. The prices are the test's own."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
+import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -240,9 +242,11 @@ async def test_the_ledger_says_what_was_held(chaos, upstream, tmp_path):
         upstream.script("tokens=6", 2)
         for key in keys:
             assert (await ask(gateway, key, "held", max_tokens=8, cache_control="no-cache")).status == 200
-    with closing(sqlite3.connect(tmp_path / "data" / "ledger.db")) as ledger:
-        held = ledger.execute("SELECT reserved, cost FROM attempts ORDER BY started").fetchall()
-    assert held == [(0, 6_000_000), (8_000_000, 6_000_000)]
+    export = [sys.executable, "-m", "sentinel_gateway", "ledger", "export", "--table", "attempts", "--format", "jsonl"]
+    env = os.environ | {"HOME": str(tmp_path), "SENTINEL_DATA_DIR": str(tmp_path / "data")}
+    told = await asyncio.to_thread(subprocess.run, export, env=env, capture_output=True, check=True)
+    held = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [(each["reserved_usd"], each["cost_usd"]) for each in held] == [(0, 0.006), (0.008, 0.006)]
 
 
 async def test_a_hit_that_is_answered_at_once_tells_the_budget_and_is_refused_when_it_is_spent(priced, upstream):
