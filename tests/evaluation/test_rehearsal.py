@@ -6,7 +6,7 @@ import pytest
 from sentinel_gateway import rules
 from sentinel_gateway.core.chat import Answer, read_answer
 from sentinel_gateway.core.tokens import TokenCount
-from sentinel_gateway.evaluation.offline import open_model, open_offline
+from sentinel_gateway.evaluation.offline import Offline, open_model, open_offline
 from sentinel_gateway.evaluation.rehearsal import Rehearsal
 from sentinel_gateway.evaluation.rows import Bad
 from sentinel_gateway.evaluation.stand_ins import COMPLETION_TOKENS, Routes, Usages
@@ -51,16 +51,19 @@ class Words:
         pass
 
 
+async def rehearsal_of(offline: Offline) -> Rehearsal:
+    prices = PriceBook(lambda: START, lambda *_, **__: None)
+    await prices.use(rules.price_rules(offline.settings))
+    return Rehearsal(offline, await Routes.of(offline.settings, prices), Usages(Words(), media_tokens=1445))
+
+
 @pytest.fixture
 def take(embedder):
     """What becomes of each request."""
 
     async def take_all(*requests: Logged, settings: Settings | None = None):
         async with open_offline(settings or Settings(), embedder) as offline:
-            prices = PriceBook(lambda: START, lambda *_, **__: None)
-            await prices.use(rules.price_rules(offline.settings))
-            routes = await Routes.of(offline.settings, prices)
-            rehearsal = Rehearsal(offline, routes, Usages(Words(), media_tokens=1445))
+            rehearsal = await rehearsal_of(offline)
             return [await rehearsal.take(request) for request in requests]
 
     return take_all
@@ -213,7 +216,7 @@ async def test_models_go_the_way_that_is_configured_or_to_whoever_prices_them(ta
 @pytest.mark.anyio
 async def test_texts_that_are_compared_with_no_other_are_not_kept(embedder):
     async with open_offline(Settings(), embedder) as offline:
-        rehearsal = Rehearsal(offline, await Routes.of(offline.settings), Usages(Words(), media_tokens=1445))
+        rehearsal = await rehearsal_of(offline)
         for text in (FRANCE, REWORDED, "What is the weather in Oslo today?", "Read this. " * 200):
             await rehearsal.take(logged(text))
         assert repr(rehearsal) == "<Rehearsal of 4 different requests, of which 1 may be matched>"
