@@ -353,6 +353,7 @@ async def test_the_end_is_told_once_and_in_full(path):
             prompt_tokens=USAGE["prompt_tokens"],
             completion_tokens=USAGE["completion_tokens"],
             client="c",
+            key="anybody",
         )
     )
     assert repr(journey) == "<Journey s /v1/chat/completions miss status=200>"

@@ -9,6 +9,7 @@ import pytest
 
 from bench.load import Clients, Message, closed_loop
 from bench.processes import Process
+from tests.gateway import until
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +75,9 @@ async def test_memory_is_flat(serve, tmp_path, run: Run):
     command = (sys.executable, "-m", "bench.chaos", "--keep-calls", "0")
     with Process("mock", command, environment={"PYTHONPATH": str(ROOT)}, directory=tmp_path, core=0) as mock:
         upstream = mock.wait_for_line().split()[-1]
-        program = serve(OPENAI_API_KEY="sk-endurance", OPENAI_BASE_URL=f"{upstream}/{MOCK}/v1", **BOUNDED)
+        folder = tmp_path / "data"
+        environ = {"OPENAI_API_KEY": "sk-endurance", "OPENAI_BASE_URL": f"{upstream}/{MOCK}/v1", "SENTINEL_DATA_DIR": str(folder)}
+        program = serve(**environ, **BOUNDED)
         url = f"{program.base_url}/v1/chat/completions"
         sent, seen, problems = 0, [], dict[str, int]()
         first = run.requests // 5
@@ -84,6 +87,7 @@ async def test_memory_is_flat(serve, tmp_path, run: Run):
             sent += report.requests
             for problem, count in report.problems.items():
                 problems[problem] = problems.get(problem, 0) + count
+            await until((folder / "ledger.db").exists)  # what writes it is loaded late, once
             seen.append(resident(program.process.pid))
         metrics = program.request("GET", "/metrics").body.decode()
         program.stop()

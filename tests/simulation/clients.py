@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from sentinel_gateway.core.budgets import NO_BUDGET, Budget, Hold
 from sentinel_gateway.core.limits import NO_LIMITS, Charge, Kind, Limits, Verdict
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 
@@ -22,6 +23,7 @@ class Client(msgspec.Struct, frozen=True):
     limits: Limits
     tenant: str = "t"
     user_limits: Limits = NO_LIMITS
+    budget: Budget = NO_BUDGET
 
 
 FREE: Final = Client("free", NO_LIMITS)
@@ -42,15 +44,15 @@ class Counted(MemoryLimits):
         self.crowd = 0
         """The most that were in flight at once."""
 
-    def take_now(self, charges: Sequence[Charge]) -> Verdict:
-        verdict = super().take_now(charges)
+    def take_now(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
+        verdict = super().take_now(charges, hold)
         if verdict.refused is None:
             self._count(charges)
         return verdict
 
-    async def settle(self, corrections: Sequence[Charge]) -> None:
+    async def settle(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> None:
         self._count(corrections)
-        await super().settle(corrections)
+        await super().settle(corrections, hold, cost)
 
     def _count(self, charges: Sequence[Charge]) -> None:
         for charge in charges:
