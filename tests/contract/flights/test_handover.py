@@ -106,8 +106,9 @@ async def test_who_does_not_know_that_it_has_the_turn_has_it(nodes, key):
 async def test_what_was_brought_is_handed_to_all_who_wait_and_to_who_comes_a_moment_late(nodes, key):
     a, *others = (nodes(name) for name in "abc")
     assert await patiently(a, key) is True
+    for other in others:
+        assert await patiently(other, key) is False
     waiting = [asyncio.create_task(turn(other, key)) for other in others]
-    await asyncio.sleep(0.05)
     a.land(key, 1, ANSWER)
     assert await asyncio.gather(*waiting) == [ANSWER, ANSWER]
     assert await patiently(nodes("d"), key) == ANSWER
