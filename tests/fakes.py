@@ -13,7 +13,7 @@ from sentinel_gateway.core.budget import OF
 from sentinel_gateway.core.bulletin import Notice
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.chat import Chunk, read_answer
-from sentinel_gateway.core.evidence import Count, Decision, Finding, Findings, Label
+from sentinel_gateway.core.evidence import ALL, Count, Decision, Finding, Findings, Label
 from sentinel_gateway.core.idempotency import Claim, Held, Outcome
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Attempt, Record
@@ -304,6 +304,7 @@ class FakeEvidence:
     async def take(self, stance: Stance) -> None:
         await self._pass()
         self.taken[stance.scope] = stance
+        self.counts = [count for count in self.counts if stance.scope not in {count.scope, ALL}]
 
     async def get(self, id: str) -> Decision | None:  # noqa: A002 - its name
         await self._pass()
@@ -318,14 +319,15 @@ class FakeEvidence:
             for (of, _), label in self.said.items()
             if (kept := self.decisions[of]).at >= since
         ]
-        sums: dict[str, list[int]] = {}
+        strict = [stance.scope for stance in self.taken.values() if stance.level and stance.scope != ALL]
+        sums: dict[str, list[int]] = {scope: [0, 0] for scope in strict}
         for count in self.counts:
-            reached, hits = sums.get(count.scope, (0, 0))
+            reached, hits = sums.get(count.scope, [0, 0])
             sums[count.scope] = [reached + count.reached, hits + count.hits]
         named = [Count(0, name, *both) for name, both in sums.items()]
         all_scopes, budgets = ([count for count in named if (OF in count.scope) is budget] for budget in (False, True))
         whole = sum(count.reached for count in all_scopes), sum(count.hits for count in all_scopes)
-        return Findings(labels, *whole, all_scopes[:scopes], budgets)
+        return Findings(labels, *whole, all_scopes[: scopes + len(strict)], budgets)
 
     async def find(self, id: str, *, tenant: str) -> Decision | None:  # noqa: A002 - its name
         await self._pass()

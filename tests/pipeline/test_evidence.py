@@ -14,6 +14,7 @@ from sentinel_gateway.core.caching import Selector, Step
 from sentinel_gateway.core.confidence.learner import Fit, Prior
 from sentinel_gateway.core.evidence import Decision, Label
 from sentinel_gateway.core.judging import Case
+from sentinel_gateway.core.tightening import OFF, Stance
 from sentinel_gateway.errors import StoreDown, UpstreamError, UpstreamUnreachable
 from sentinel_gateway.pipeline import evidence, evidence_log
 from sentinel_gateway.pipeline.evidence import Habits, Means
@@ -833,3 +834,32 @@ async def test_an_audit_without_usage_costs_what_nobody_can_tell(drawn):
     await settle(drawn)
     assert drawn.evidence.compared[True] == 1
     assert drawn.evidence.spending.today()[1] == 0.0
+
+
+async def test_a_step_is_judged_by_what_came_after_it(drawn):
+    """One of twenty is wrong since; what was asked before is no part of that."""
+    log = drawn.evidence.log
+    log.most_wrong = 0.01
+    scope = await broken(drawn)
+    drawn.clock.now += 1
+    await log.estimate()
+    for number in range(20):
+        about = decision_in(scope, f"after-{number}", drawn.clock.now)
+        log.keep(about)
+        log.count(scope, hit=True)
+        await log.flush()
+        await log.label(Label(about.id, "judge", number > 0, drawn.clock.now))
+    (stands,) = (await log.estimate()).scopes
+    assert (stands.reached, stands.hits, stands.wrong.rate) == (20, 20, pytest.approx(0.05))
+    assert log.level(scope) == 1
+
+
+async def test_a_scope_that_is_off_takes_its_step_back_beside_many_busier_ones(drawn):
+    log = drawn.evidence.log
+    await drawn.kept.take(Stance("quiet", OFF, drawn.clock.now))
+    drawn.clock.now += evidence_log.WINDOW
+    for number in range(2 * evidence_log.SCOPES):
+        log.count(f"busy-{number}", hit=True)
+    log.count("quiet", hit=False)
+    await log.estimate()
+    assert log.level("quiet") == OFF - 1

@@ -156,7 +156,10 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """All labels of a window; and what was counted in it: in all, in the busiest scopes, under the busiest budgets."""
+    """All labels of a window; and what was counted in it: in all, in the busiest scopes, under the busiest budgets.
+
+    Counts begin with the last step of the scope, or of the budget, or of all (`core.tightening`).
+    """
 
     labels: Sequence[Finding]
     reached: int

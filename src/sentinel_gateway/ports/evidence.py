@@ -27,7 +27,10 @@ class EvidenceStore(Protocol):
         ...
 
     async def findings(self, since: float, *, scopes: int) -> Findings:
-        """What was labelled since then, the latest if there are very many, and counted; of so many scopes, the busiest."""
+        """What was labelled since then, the latest if there are very many, and counted; of so many scopes, the busiest.
+
+        Of scopes and budgets that are stricter than configured, of each.
+        """
         ...
 
     async def stances(self) -> Sequence[Stance]:
@@ -35,7 +38,7 @@ class EvidenceStore(Protocol):
         ...
 
     async def take(self, stance: Stance) -> None:
-        """Keep it in place of the scope's last one."""
+        """Keep it in place of the scope's last one, and count anew from now on: there, or by `ALL` everywhere."""
         ...
 
     async def labels(self, decision: str) -> tuple[Label, ...]:

@@ -56,10 +56,18 @@ WHERE labels.at >= ? AND decisions.at >= ? ORDER BY labels.at DESC LIMIT ?
 """
 _TOTAL: Final = "SELECT coalesce(sum(reached), 0), coalesce(sum(hits), 0) FROM hours WHERE hour >= ? AND instr(scope, ':') = 0"
 _BUSIEST: Final = """
-SELECT ?, scope, sum(reached), sum(hits) FROM hours WHERE hour >= ? AND (instr(scope, ':') > 0) = ?
-GROUP BY scope ORDER BY sum(hits) DESC, scope LIMIT ?
+SELECT ?, scope, sum(reached), sum(hits) FROM (
+    SELECT scope, reached, hits FROM hours WHERE hour >= ?
+    UNION ALL SELECT scope, 0, 0 FROM stances WHERE level > 0 AND scope <> 'all'
+) WHERE (instr(scope, ':') > 0) = ?
+GROUP BY scope ORDER BY scope IN (SELECT scope FROM stances WHERE level > 0) DESC, sum(hits) DESC, scope
+LIMIT ? + (SELECT count(*) FROM stances WHERE level > 0)
 """
-"""Of scopes, or of budgets, in whose names there is a colon (`core.budget.OF`)."""
+"""Of scopes, or of budgets, in whose names there is a colon (`core.budget.OF`); before them all that got stricter, for those have
+no hits in the end, and are to take their steps back.
+"""
+_ANEW: Final = "DELETE FROM hours WHERE ? IN (scope, 'all')"
+"""What was counted before a step is no measure of what is served since."""
 _TAKE: Final = "INSERT OR REPLACE INTO stances (scope, level, since) VALUES (?, ?, ?)"
 _OLD: Final = """
 SELECT row, id FROM decisions WHERE row <= max(
@@ -184,6 +192,7 @@ def _stances(database: sqlite3.Connection) -> list[Stance]:
 
 def _take(database: sqlite3.Connection, *, stance: Stance) -> None:
     database.execute(_TAKE, msgspec.structs.astuple(stance))
+    database.execute(_ANEW, (stance.scope,))
 
 
 def _label(database: sqlite3.Connection, *, label: Label) -> bool:

@@ -123,6 +123,38 @@ async def test_a_stance_is_kept_in_place_of_the_last_one(store):
     assert set(await store.stances()) == {Stance("a", 2, 5.0), Stance("all", 1, 6.0)}
 
 
+async def counted(store, clock, scopes=9):
+    """In all, and of each scope."""
+    found = await store.findings(clock.now, scopes=scopes)
+    return (found.reached, found.hits), {count.scope: (count.reached, count.hits) for count in found.scopes}
+
+
+async def test_a_step_counts_anew_for_its_scope_and_one_of_all_for_everything(store, clock):
+    hour = int(clock.now // HOUR)
+    await store.keep([], [Count(hour - past, scope, 50, 10) for past in range(2) for scope in ("a", "b", "key:k")])
+    clock.now += 1
+    await store.take(Stance("a", 1, clock.now))
+    assert await counted(store, clock) == ((50, 10), {"a": (0, 0), "b": (50, 10)}), "the total knows nothing of it either"
+    await store.keep([], [Count(hour, "a", 5, 1)])
+    assert await counted(store, clock) == ((55, 11), {"a": (5, 1), "b": (50, 10)})
+    await store.take(Stance("all", 1, clock.now))
+    assert await counted(store, clock) == ((0, 0), {"a": (0, 0)})
+    assert (await store.findings(0.0, scopes=9)).budgets == []
+
+
+async def test_scopes_that_got_stricter_are_told_beside_the_busiest(store, clock):
+    hour = int(clock.now // HOUR)
+    for scope, level in (("quiet", 2), ("unasked", 3), ("again", 0), ("key:k", 1), ("all", 1)):
+        await store.take(Stance(scope, level, clock.now))
+    busy = [Count(hour, f"busy-{number:02}", 50, 10) for number in range(30)]
+    await store.keep([], [*busy, Count(hour, "quiet", 30, 0), Count(hour, "again", 9, 0)])
+    _, scopes = await counted(store, clock, scopes=20)
+    assert (scopes["quiet"], scopes["unasked"]) == ((30, 0), (0, 0))
+    assert {f"busy-{number:02}" for number in range(20)} < set(scopes)
+    assert not {"again", "all"} & set(scopes)
+    assert [count.scope for count in (await store.findings(0.0, scopes=9)).budgets] == ["key:k"]
+
+
 async def test_counts_that_are_too_old_go(store, clock):
     await store.keep([], [Count(int(clock.now // HOUR), "a", 5, 1)])
     clock.now += 2 * HOUR
