@@ -280,7 +280,7 @@ class FakeIndex:
 
 
 class FakeEvidence:
-    """Decisions by our ids, and what was said of them. While `down` it fails; `hold` makes findings wait."""
+    """Decisions by our ids, and what was said. While `down` it fails; `hold` makes findings wait, `slow` what was written."""
 
     def __init__(self) -> None:
         self.decisions: dict[str, Decision] = {}
@@ -290,12 +290,15 @@ class FakeEvidence:
         self.counts: list[Count] = []
         self.taken: dict[str, Stance] = {}
         self.hold: asyncio.Event | None = None
+        self.slow: asyncio.Event | None = None
 
     async def keep(self, decisions: Sequence[Decision], counts: Sequence[Count]) -> None:
         await self._pass()
         self.lots.append((len(decisions), len(counts)))
         self.decisions |= {decision.id: decision for decision in decisions}
         self.counts += counts
+        if self.slow is not None:
+            await self.slow.wait()
 
     async def stances(self) -> list[Stance]:
         await self._pass()

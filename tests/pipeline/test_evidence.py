@@ -797,11 +797,39 @@ async def test_the_estimate_is_renewed_while_requests_come(path, monkeypatch):
 async def test_what_is_counted_while_it_is_written_is_written_next(path):
     log = path.evidence.log
     log.count("s", hit=True)
+    path.kept.slow = asyncio.Event()
     writing = asyncio.create_task(log.flush())
-    await asyncio.sleep(0)
+    await turns()
     log.count("s", hit=False)
+    path.kept.slow.set()
     await writing
     assert [(count.reached, count.hits) for count in path.kept.counts] == [(1, 1), (1, 0)]
+
+
+async def test_what_nobody_waits_for_any_more_is_written_once(path):
+    path.kept.slow = asyncio.Event()
+    path.evidence.log.count("s", hit=True)
+    asking = asyncio.create_task(path.evidence.log.find("s-1", tenant=""))
+    await turns()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    path.kept.slow.set()
+    await path.evidence.log.flush()
+    assert [(count.reached, count.hits) for count in path.kept.counts] == [(1, 1)]
+
+
+async def test_it_stops_while_something_is_being_written(path, monkeypatch):
+    monkeypatch.setattr(evidence_log, "PAUSE", 0.0)
+    await path.evidence.log.estimate()  # so that none is due
+    path.kept.slow = asyncio.Event()
+    path.evidence.log.count("s", hit=True)
+    await until(lambda: path.kept.counts)
+    closing = asyncio.create_task(path.evidence.log.close())
+    await turns()
+    assert not closing.done()
+    path.kept.slow.set()
+    await closing
+    assert [(count.reached, count.hits) for count in path.kept.counts] == [(1, 1)]
 
 
 async def test_scopes_that_wait_are_bounded(path, monkeypatch):

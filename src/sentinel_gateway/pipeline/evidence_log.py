@@ -41,6 +41,7 @@ class EvidenceLog:
         self._counts: dict[tuple[int, str], Counter[bool]] = {}
         self._warned: set[str] = set()
         self._writing: asyncio.Task[None] | None = None
+        self._flushing: set[asyncio.Task[None]] = set()
         self._one_flush = asyncio.Lock()
         self._one_estimate = asyncio.Lock()
         self._estimated = 0.0
@@ -147,7 +148,13 @@ class EvidenceLog:
         return True
 
     async def flush(self) -> None:
-        """Write what waits. Raises `StoreDown`; then it waits on."""
+        """Write what waits. Raises `StoreDown`; then it waits on. It goes on where its caller does not wait for it any more."""
+        flushing = asyncio.create_task(self._flush())
+        self._flushing.add(flushing)
+        flushing.add_done_callback(self._flushing.discard)
+        await asyncio.shield(flushing)  # what is on the disk is not to be written once more
+
+    async def _flush(self) -> None:
         async with self._one_flush:
             while self._waiting or self._counts:
                 lot, counted = self._waiting[:AT_ONCE], list(self._counts.items())[:AT_ONCE]
@@ -163,10 +170,9 @@ class EvidenceLog:
 
     async def close(self) -> None:
         """Write what waits, if that can be."""
-        if self._writing is not None:
-            async with self._one_flush:  # what is being written is not written twice
-                self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+        if (writing := self._writing) is not None:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
         with suppress(StoreDown):
             await self.flush()
 
