@@ -596,6 +596,43 @@ async def test_who_was_given_an_answer_may_complain_and_not_absolve(drawn, verdi
     assert rows(drawn) == [(False, 2.0, True)]
 
 
+@pytest.mark.parametrize(
+    ("says", "verdict", "taught", "stays"),
+    [
+        ("operator", False, [(None, 0.0, True), (True, 2.0, True)], True),  # what the operator calls right is not evicted
+        ("operator", None, [(None, 0.0, True), (True, 2.0, True)], True),
+        ("feedback", True, [(None, 0.0, True), (True, 2.0, True)], True),
+        ("feedback", False, [(None, 0.0, True), (False, 2.0, True)], False),
+        ("feedback", None, [(None, 0.0, True), (None, 2.0, True), (True, 0.0, True)], True),
+    ],
+)
+async def test_a_judge_that_is_late_is_heard_as_if_it_had_been_in_time(drawn, says, verdict, taught, stays):
+    explore(drawn, exploration=0.0, audit=0.5, judge=verdict)
+    drawn.judge.hold = asyncio.Event()
+    drawn.first.replies.append(completion("Lyon."))
+    await hit(drawn)
+    await settle(drawn)
+    await (drawn.evidence.rule("s-1", correct=True) if says == "operator" else hear(drawn, correct=True))
+    assert rows(drawn) == [(True, 0.0, True)], "it has spoken before the judge"
+    drawn.judge.hold.set()
+    await settle(drawn)
+    assert rows(drawn) == taught
+    assert bool(drawn.near.entries) is stays
+    assert ("s-1", "judge") in drawn.kept.said or verdict is None
+
+
+async def test_a_complaint_before_the_judge_stands(drawn):
+    explore(drawn, exploration=0.0, audit=0.5, judge=True)
+    drawn.judge.hold = asyncio.Event()
+    drawn.first.replies.append(completion("Lyon."))
+    await hit(drawn)
+    await settle(drawn)
+    await hear(drawn, correct=False)
+    drawn.judge.hold.set()
+    await settle(drawn)
+    assert rows(drawn)[1:] == [(False, 2.0, True)]
+
+
 async def test_where_none_is_drawn_each_hit_counts_as_one_that_nobody_can_tell(drawn):
     """If they left no trace, what is below the threshold would look better and better."""
     drawn.evidence.habits = replace(drawn.evidence.habits, exploration=0.0, audit=0.0)

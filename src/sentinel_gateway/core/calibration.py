@@ -107,6 +107,10 @@ class Calibrator:
         assert lesson.right is not None  # noqa: S101 - for the type checker
         return self.learner.correct(lesson.decision, _name(lesson.entry), right=lesson.right, drawn=drawn)
 
+    def forget(self, lesson: Lesson) -> None:
+        """Take back what was said of the same decision (`Learner.forget`)."""
+        self.learner.forget(lesson.decision, _name(lesson.entry))
+
 
 def _name(key: str) -> str:
     return key[:DIGITS]

@@ -124,6 +124,12 @@ class Calibration:
         self._taught(realm, ward)
         return True
 
+    def forget(self, realm: str, lesson: Lesson) -> None:
+        """Take back what was said of the same decision, which is to be learned anew."""
+        ward = self._ward(realm)
+        if ward.is_whole:
+            ward.calibrator.forget(lesson)
+
     def standings(self, budget: float) -> list[Calibrated]:
         """Of the realms that were asked for last, by the budget of the deployment, the last one first."""
         return [

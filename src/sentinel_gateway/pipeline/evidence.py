@@ -20,10 +20,9 @@ from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.confidence.sampling import Sampling
 from sentinel_gateway.core.evidence import Decision, Fresh, Kind, Label, Lesson, Study, Trial, reached, sampled
 from sentinel_gateway.core.identity import Question
-from sentinel_gateway.core.judging import Case, said
+from sentinel_gateway.core.judging import Case
 from sentinel_gateway.core.matching import BELOW_THRESHOLD, first_fit
 from sentinel_gateway.core.routing import Directory
-from sentinel_gateway.core.streaming import stored_fields
 from sentinel_gateway.core.tightening import least_similarity
 from sentinel_gateway.errors import StoreDown, UpstreamError
 from sentinel_gateway.pipeline.dispatch import Dispatch
@@ -32,7 +31,7 @@ from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.judging import Judge, ModelJudge
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.spending import Spending
-from sentinel_gateway.pipeline.studying import compared
+from sentinel_gateway.pipeline.studying import case_of, compared, whole
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock, Completion, Embedder
 
@@ -175,7 +174,7 @@ class Evidence:
                 ask = partial(self._case, trial.study.question.text, answer, trial.hit.entry)
                 self._compare(trial.decision, ask, partial(self._held, trial.study, journey))
         elif study is not None and isinstance(answer, Answer) and not self._is_simulated(journey.target):
-            self._study(study, journey, _whole(answer))
+            self._study(study, journey, whole(answer))
 
     def _missed(self, step: Step, question: Question, plan: Plan, journey: Journey) -> Step:
         if reached(step):
@@ -261,11 +260,19 @@ class Evidence:
             case = await ask()
             correct = None if case is None or self.means is None else await self.means.judge.compare(case)
             fresh = None if case is None or held is None else await held(case.fresh)
+            before = {label.source: label.correct for label in await self.log.labels(decision.id)}
+            word = before.get("operator", before.get("feedback"))  # who has spoken meanwhile is heard as who speaks later
+            if "operator" not in before and correct is False and word:
+                word = None
             if correct is not None:
-                await self._label(Label(decision.id, "judge", correct, self._clock()), decision)
+                await self._label(Label(decision.id, "judge", correct, self._clock()), decision, evict=word is None)
         except (UpstreamError, StoreDown):
             return None
+        if before:
+            self.calibration.forget(decision.realm, _lesson(decision))
         self._teach(decision, correct=correct, weight=1.0 / decision.drawn, fresh=fresh)
+        if word is not None:
+            self._amend(decision, correct=word, again=False, drawn="operator" in before)
         return correct
 
     async def _learn_from(self, study: Study, journey: Journey, fresh: str) -> None:
@@ -285,7 +292,7 @@ class Evidence:
 
     async def _case(self, question: str, fresh: Answer, stored: Entry) -> Case | None:
         """Aside, for to read a long answer takes milliseconds."""
-        return await self.calibration.aside(partial(_case, question, fresh, stored))
+        return await self.calibration.aside(partial(case_of, question, fresh, stored))
 
     async def _held(self, study: Study, journey: Journey, fresh: str) -> Fresh:
         """The fresh answer against those that stood near, as far as that costs no money."""
@@ -308,9 +315,11 @@ class Evidence:
             if not self.calibration.correct(decision.realm, lesson, drawn=drawn) and not again:
                 self.calibration.learn(decision.realm, lesson)
 
-    async def _label(self, label: Label, decision: Decision) -> bool:
+    async def _label(self, label: Label, decision: Decision, *, evict: bool = True) -> bool:
         """Keep it; a wrong answer that was given leaves all tiers of all nodes first. False if that has been said before."""
-        if not label.correct and decision.kind == "served":  # before it is written: who is told to try again has both done
+        if (
+            evict and not label.correct and decision.kind == "served"
+        ):  # before it is written: who is told to try again has both done
             await self._tiers.clear(Selector(tenant=decision.owner, keys=frozenset({decision.entry})))
         await self.log.flush()
         return await self.log.label(label)
@@ -381,14 +390,3 @@ def _lesson(decision: Decision) -> Lesson:
 
 def _study_of(question: Question, plan: Plan, journey: Journey, *, weight: float = 1.0) -> Study:
     return Study(question, plan.key, journey.realm, journey.neighbours, weight)
-
-
-def _case(question: str, fresh: Answer, stored: Entry) -> Case | None:
-    """What is to be judged; None if one of the answers is not a text that was said to its end."""
-    new, old = _whole(fresh), said(stored_fields(stored.body))
-    return None if new is None or old is None else Case(question, new, old)
-
-
-def _whole(answer: Answer) -> str | None:
-    """What it says, if it was said to its end."""
-    return said(answer.fields) if answer.finish_reasons == ("stop",) else None

@@ -1,6 +1,7 @@
 """What a miss teaches: its fresh answer is held against the stored ones around it, beside the path and without a provider."""
 
-from sentinel_gateway.core.caching import Hit, Wish
+from sentinel_gateway.core.caching import Entry, Hit, Wish
+from sentinel_gateway.core.chat import Answer
 from sentinel_gateway.core.evidence import Study
 from sentinel_gateway.core.judging import Case, said
 from sentinel_gateway.core.matching import Neighbour
@@ -27,3 +28,14 @@ async def _stored(near: Neighbour, study: Study, tiers: Tiers, aside: Aside) -> 
         return None
     body = found.entry.body
     return await aside(lambda: said(stored_fields(body)))
+
+
+def case_of(question: str, fresh: Answer, stored: Entry) -> Case | None:
+    """What is to be judged; None if one of the answers is not a text that was said to its end."""
+    new, old = whole(fresh), said(stored_fields(stored.body))
+    return None if new is None or old is None else Case(question, new, old)
+
+
+def whole(answer: Answer) -> str | None:
+    """What it says, if it was said to its end."""
+    return said(answer.fields) if answer.finish_reasons == ("stop",) else None

@@ -195,6 +195,14 @@ class Learner:
             self._judge(entry, after - before.right, labels=0.0)
         return True
 
+    def forget(self, decision: str, entry: str) -> None:
+        """Take back what was said of a decision, which is to be learned anew."""
+        mark = _mark(decision)
+        for row in self._window.find(mark):
+            if not math.isnan(row.right):
+                self._judge(entry, row.confidence - row.right, labels=-1.0)
+        self._window.void(mark)
+
     @property
     def worth_keeping(self) -> bool:
         """Has it labels enough for a first refit, or had one?"""
@@ -244,7 +252,7 @@ class Learner:
 
     def _judge(self, entry: str, surprise: float, *, labels: float = 1.0) -> None:
         before, known = self._standings.pop(entry, (0.0, 0.0))
-        self._standings[entry] = (before + surprise, known + labels)
+        self._standings[entry] = (before + surprise, max(0.0, known + labels))
         if len(self._standings) > self.pace.entries:
             del self._standings[next(iter(self._standings))]
 

@@ -1,7 +1,8 @@
 """The last requests that were learned from, as numbers in blocks. A block that is full never changes: who has it may keep it."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -84,11 +85,18 @@ class Window:
 
     def tell(self, mark: int, before: float, right: float) -> None:
         """In the rows of that name, put `right` in place of `before`: in a copy of their block, for others may have that."""
+        self._change(partial(_told, mark=mark, before=before, right=right))
+
+    def void(self, mark: int) -> None:
+        """The rows of that name are worth nothing from now on, and nameless; in a copy of their block, as above."""
+        self._change(partial(_voided, mark=mark))
+
+    def _change(self, changed: Callable[[Block], Block | None]) -> None:
         for place, block in enumerate(self._blocks):
-            if (changed := _told(block, mark, before, right)) is not None:
-                self._blocks[place] = changed
-        if (changed := _told(self._open, mark, before, right)) is not None:
-            self._open = changed
+            if (new := changed(block)) is not None:
+                self._blocks[place] = new
+        if (new := changed(self._open)) is not None:
+            self._open = new
 
     def _close(self) -> None:
         """Begin a new block."""
@@ -113,4 +121,13 @@ def _told(block: Block, mark: int, before: float, right: float) -> Block | None:
         return None
     changed = block.copy()
     changed["right"][found] = right
+    return changed
+
+
+def _voided(block: Block, mark: int) -> Block | None:
+    found = block["mark"] == mark
+    if not found.any():
+        return None
+    changed = block.copy()
+    changed["right"][found], changed["weight"][found], changed["mark"][found] = np.nan, 0.0, 0
     return changed
