@@ -396,3 +396,18 @@ async def test_few_labels_are_not_worth_the_room(learners, store):
     await teach(learners, 20)
     await learners.close()
     assert store.kept == {}
+
+
+async def test_an_errand_that_fails_keeps_nobody_from_what_was_learned(learners, store, monkeypatch):
+    await teach(learners, 30)
+    failed = []
+
+    async def odd(realm):
+        failed.append(realm)
+        raise RuntimeError
+
+    monkeypatch.setattr(store, "find", odd)
+    bar(learners, THERE)
+    await learners.close()
+    assert failed == [THERE]
+    assert HERE in store.kept

@@ -15,7 +15,7 @@ from sentinel_gateway.core.confidence.learner import Fit, Prior
 from sentinel_gateway.core.evidence import Decision, Label
 from sentinel_gateway.core.judging import Case
 from sentinel_gateway.core.tightening import OFF, Stance
-from sentinel_gateway.errors import StoreDown, UpstreamError, UpstreamUnreachable
+from sentinel_gateway.errors import InvalidField, StoreDown, UpstreamError, UpstreamUnreachable
 from sentinel_gateway.pipeline import evidence, evidence_log
 from sentinel_gateway.pipeline.evidence import Habits, Means
 from sentinel_gateway.pipeline.evidence_log import EvidenceLog
@@ -441,6 +441,25 @@ async def test_an_audit_whose_provider_fails_is_an_open_case(drawn):
     await drawn.ask(question(REWORDED))
     await settle(drawn)
     assert drawn.evidence.compared[None] == 1
+
+
+async def test_an_audit_that_no_target_takes_any_more_is_an_open_case_and_the_next_goes_on(drawn):
+    explore(drawn, exploration=0.0, audit=0.5, judge=True)
+    ask = drawn.evidence.means.ask
+    asked = []
+
+    async def reloaded(plan, journey):
+        asked.append(journey)
+        if len(asked) == 1:
+            raise InvalidField("No target takes it.", param="tools")
+        return await ask(plan, journey)
+
+    drawn.evidence.means = Means(drawn.judge, reloaded)
+    drawn.first.replies.append(completion("Paris."))
+    for number in range(2):
+        await hit(drawn, id=f"s-{number}")
+    await settle(drawn)
+    assert drawn.evidence.compared == {True: 1, False: 0, None: 1}
 
 
 async def test_without_means_nothing_is_compared(path):

@@ -143,9 +143,11 @@ class Calibration:
             self._refitting.cancel()
             await asyncio.gather(self._refitting, return_exceptions=True)
         await self._settled()
-        for realm, ward in self._wards:
-            await self._keep(realm, ward)
-        self.aside.close()
+        try:
+            for realm, ward in self._wards:
+                await self._keep(realm, ward)
+        finally:
+            self.aside.close()
 
     def _ward(self, realm: str) -> Ward:
         now = self._clock()
@@ -248,4 +250,5 @@ class Calibration:
         return task
 
     async def _settled(self) -> None:
-        await asyncio.gather(*self._errands)
+        """One that fails is its own affair."""
+        await asyncio.gather(*self._errands, return_exceptions=True)

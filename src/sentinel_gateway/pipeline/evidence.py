@@ -24,7 +24,7 @@ from sentinel_gateway.core.judging import Case
 from sentinel_gateway.core.matching import BELOW_THRESHOLD, first_fit
 from sentinel_gateway.core.routing import Directory
 from sentinel_gateway.core.tightening import least_similarity
-from sentinel_gateway.errors import StoreDown, UpstreamError
+from sentinel_gateway.errors import RequestError, StoreDown, UpstreamError
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.evidence_log import EvidenceLog
 from sentinel_gateway.pipeline.journey import Journey
@@ -266,7 +266,7 @@ class Evidence:
                 word = None
             if correct is not None:
                 await self._label(Label(decision.id, "judge", correct, self._clock()), decision, evict=word is None)
-        except (UpstreamError, StoreDown):
+        except (UpstreamError, StoreDown, RequestError):  # the last after a reload: no target takes that any more
             return None
         if before:
             self.calibration.forget(decision.realm, _lesson(decision))
@@ -360,8 +360,10 @@ class Evidence:
         if self._comparing is not None:
             self._comparing.cancel()
             await asyncio.gather(self._comparing, return_exceptions=True)
-        await self.calibration.close()
-        await self.log.close()
+        try:
+            await self.calibration.close()
+        finally:
+            await self.log.close()
 
 
 def _decision(hit: Hit, journey: Journey, now: float, *, kind: Kind = "served", drawn: float = 0.0) -> Decision:
