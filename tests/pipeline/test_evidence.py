@@ -404,6 +404,15 @@ async def test_in_shadow_mode_nothing_is_served_and_all_is_compared(drawn):
     assert len(drawn.judge.cases) == 1
 
 
+async def test_in_shadow_mode_answers_of_the_demo_are_counted_and_not_compared(drawn):
+    explore(drawn, shadow=True, judge=False, simulated=frozenset({"first"}))
+    reply, _ = await explored(drawn)
+    assert isinstance(reply, Whole)
+    assert drawn.judge.cases == []
+    assert [kept.drawn for kept in drawn.kept.decisions.values()] == [0.0]
+    assert [(count.reached, count.hits) for count in drawn.kept.counts] == [(1, 1)]
+
+
 async def test_in_shadow_mode_nothing_is_served_where_the_provider_fails_or_a_threshold_is_set(drawn):
     explore(drawn, shadow=True)
     drawn.first.replies.append(UpstreamUnreachable("gone"))

@@ -138,7 +138,8 @@ class Evidence:
         if isinstance(found, Step):
             return found if own else self._missed(found, question, plan, journey)
         if self.habits.shadow:
-            journey.trial = None if own else self._trial(found, question, plan, journey, drawn=1.0)
+            drawn = 0.0 if self._is_simulated(found.entry.model) else 1.0
+            journey.trial = None if own else self._trial(found, question, plan, journey, drawn=drawn)
             return Step("vector", "miss", EXPLORED)
         if own:  # in no rate: its caller has chosen how much to risk
             self.log.keep(_decision(found, journey, self._clock()))
@@ -170,7 +171,7 @@ class Evidence:
         if trial is not None:
             self.log.keep(trial.decision)
             self.log.count(trial.decision.scope, journey.stricter, hit=True)
-            if isinstance(answer, Answer):
+            if trial.decision.drawn and isinstance(answer, Answer):
                 ask = partial(self._case, trial.study.question.text, answer, trial.hit.entry)
                 self._compare(trial.decision, ask, partial(self._held, trial.study, journey))
         elif study is not None and isinstance(answer, Answer) and not self._is_simulated(journey.target):
