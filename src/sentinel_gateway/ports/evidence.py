@@ -50,7 +50,7 @@ class LearnerStore(Protocol):
     """What was learned, as bytes of its owner's making, one piece for each realm. Raises `StoreDown`, as above."""
 
     async def keep(self, realm: str, state: bytes, at: float) -> None:
-        """Keep it in place of the realm's last one; of very many, those kept longest ago go. `at`: Unix time."""
+        """Keep it in place of the realm's last one; of very many, the oldest of who has the most goes. `at`: Unix time."""
         ...
 
     async def find(self, realm: str) -> bytes | None:

@@ -2,16 +2,18 @@
 
 import hmac
 import sqlite3
+from collections import Counter
 from functools import partial
 from typing import Final
 
+from sentinel_gateway.core.evidence import parts_of
 from sentinel_gateway.stores._state_file import StateFile
 
 MOST: Final = 256
 """Pieces that are kept: some megabytes each, where much was asked."""
 
 _KEEP: Final = "INSERT OR REPLACE INTO learners (realm, at, state) VALUES (?, ?, ?)"
-_TRIM: Final = "DELETE FROM learners WHERE realm IN (SELECT realm FROM learners ORDER BY at DESC LIMIT -1 OFFSET ?)"
+_DROP: Final = "DELETE FROM learners WHERE realm = ?"
 _FIND: Final = "SELECT state FROM learners WHERE realm = ?"
 _LATEST: Final = "SELECT realm FROM learners ORDER BY at DESC LIMIT ?"
 
@@ -46,7 +48,18 @@ class SqliteLearners:
 
 def _keep(database: sqlite3.Connection, *, values: tuple[str, float, bytes], most: int) -> None:
     database.execute(_KEEP, values)
-    database.execute(_TRIM, (most,))
+    realms = _latest(database, limit=-1)
+    for _ in range(len(realms) - most):
+        gone = _surplus(realms)
+        realms.remove(gone)
+        database.execute(_DROP, (gone,))
+
+
+def _surplus(realms: list[str]) -> str:
+    """The oldest of whoever has the most: namespaces that one tenant makes up push out none of another's."""
+    owned = Counter(parts_of(realm)[0] for realm in realms)
+    most = max(owned.values())
+    return next(realm for realm in reversed(realms) if owned[parts_of(realm)[0]] == most)
 
 
 def _find(database: sqlite3.Connection, *, realm: str) -> bytes | None:

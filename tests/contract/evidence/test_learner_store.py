@@ -41,6 +41,15 @@ async def test_the_latest_come_first_and_of_many_the_oldest_go(store):
     assert await store.find("b") is None
 
 
+async def test_namespaces_that_one_makes_up_push_out_none_of_anothers(store):
+    await store.keep("quiet\n", b"1", 0.0)
+    for at in range(5):
+        await store.keep(f"busy\nn{at}", b"2", 1.0 + at)
+    assert await store.latest(10) == ["busy\nn4", "busy\nn3", "quiet\n"]
+    await store.keep("new\n", b"3", 9.0)
+    assert await store.latest(10) == ["new\n", "busy\nn4", "quiet\n"]
+
+
 async def test_a_file_that_is_gone_is_a_store_that_is_down(store, tmp_path):
     await store.keep("a", b"1", 1.0)
     for path in tmp_path.glob("sentinel.db*"):
