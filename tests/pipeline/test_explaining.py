@@ -11,9 +11,11 @@ from sentinel_gateway.core.budget import ErrorBudget, ErrorBudgets
 from sentinel_gateway.core.confidence.learner import Fit, Prior
 from sentinel_gateway.core.explanation import Comparison
 from sentinel_gateway.core.matching import Bar, Neighbour, Thresholds
+from sentinel_gateway.core.tightening import OFF, Stance
 from sentinel_gateway.pipeline.explaining import Explainer, Place
 from sentinel_gateway.pipeline.semantic import NEIGHBOURS
 from tests.core.keys import KEY
+from tests.fakes import completion
 from tests.pipeline.conftest import question
 from tests.pipeline.loop import HERE, credulous
 from tests.pipeline.test_semantic import ASKED, OTHER, REWORDED, learn, missed
@@ -173,3 +175,27 @@ async def test_two_texts_of_which_it_is_not_sure_enough(sure):
     sure.evidence.calibration._ward(HERE).learner.adopt(Fit(Prior().weights, (), 1_000))  # noqa: SLF001 - nothing proves it
     found = await Explainer(sure.semantic, BoundRules(), {}).compare(ASKED, REWORDED)
     assert (found.reason, found.bar.confidence, set(found.guards.values())) == ("below-threshold", math.inf, {False})
+
+
+# -- where a broken budget has made it stricter
+
+
+@pytest.mark.parametrize(("level", "threshold"), [(2, 0.9875), (OFF, math.inf)])
+async def test_what_is_told_is_what_a_broken_budget_asks_for(sure, level, threshold):
+    log, own = sure.evidence.log, replace(KEY, max_wrong_hit_rate=0.005)
+    sure.evidence.habits = replace(sure.evidence.habits, threshold=0.95)
+    await learn(sure, ASKED)
+    explainer = Explainer(sure.semantic, BoundRules(), {})
+    of_key = Place(allowed=0.005, key=own.id)
+    assert [(await explainer.compare(ASKED, REWORDED, place)).reason for place in (Place(), of_key)] == [None] * 2
+    for name in (f"key:{own.id}", "all"):
+        await sure.kept.take(Stance(name, level, sure.clock.now))
+        await log.open()
+        told = await explainer.compare(ASKED, REWORDED, of_key)
+        assert (told.reason, told.bar.similarity) == ("below-threshold", pytest.approx(threshold))
+        assert (await explainer.compare(ASKED, REWORDED, Place())).reason == (None if name != "all" else told.reason)
+    sure.first.replies.append(completion())
+    _, journey = await sure.ask(question(REWORDED), sure.journey(explain=True))
+    (found,) = journey.explanation.candidates
+    assert (journey.explanation.bar.similarity, found.objections) == (threshold, ("below-threshold",))
+    assert math.isinf(journey.explanation.threshold) is (level == OFF)

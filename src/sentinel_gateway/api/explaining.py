@@ -78,8 +78,8 @@ def _place(texts: Texts, caller: Caller, key: Key | None) -> Place:
     own = caller.tenant if key is None else key.tenant
     if own is not None and texts.tenant not in {None, own}:
         raise InvalidField("A key asks within its own tenant: leave 'tenant' out.", param="tenant")
-    allowed = None if key is None else key.max_wrong_hit_rate
-    return Place(own or texts.tenant or ANONYMOUS, texts.namespace, texts.model, allowed)
+    id_, allowed = ("", None) if key is None else (key.id, key.max_wrong_hit_rate)
+    return Place(own or texts.tenant or ANONYMOUS, texts.namespace, texts.model, allowed, id_)
 
 
 def _shown(found: Comparison) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import msgspec
 
 from sentinel_gateway.core.confidence.interval import wrong_hit_interval
 from sentinel_gateway.core.evidence import Standing
+from sentinel_gateway.core.matching import Bar
 
 OFF: Final = 3
 """The last step."""
@@ -38,6 +39,14 @@ def least_similarity(usual: float, level: int) -> float:
     if level >= OFF:
         return math.inf
     return 1.0 - (1.0 - usual) / 2**level if level else usual
+
+
+def tightened(bar: Bar, usual: float, level: int) -> Bar:
+    """What a stored answer has to reach at this level."""
+    if not level:
+        return bar
+    confidence = math.inf if level >= OFF and bar.confidence is not None else bar.confidence
+    return Bar(max(bar.similarity, least_similarity(usual, level)), confidence, bar.budget)
 
 
 def is_broken(standing: Standing, most_wrong: float) -> bool:

@@ -13,6 +13,7 @@ from sentinel_gateway.core.evidence import realm
 from sentinel_gateway.core.explanation import Comparison, compared
 from sentinel_gateway.core.identity import Unfit, unfit_text
 from sentinel_gateway.core.matching import Bar, Neighbour, ranked
+from sentinel_gateway.core.tightening import tightened
 from sentinel_gateway.errors import EmbedderDown
 from sentinel_gateway.pipeline.semantic import TIER_DOWN, Semantic
 
@@ -20,13 +21,14 @@ from sentinel_gateway.pipeline.semantic import TIER_DOWN, Semantic
 class Place(msgspec.Struct, frozen=True):
     """Where it is asked: of which tenant, in which of its namespaces, of which model, by its public name.
 
-    `allowed`: the most wrong hits that the key allows which asks, 0 to 1, if it says so.
+    `key`: the id of the key that asks, and `allowed` the most wrong hits that it allows, 0 to 1, if it says so.
     """
 
     tenant: str = ANONYMOUS
     namespace: str = ""
     model: str = ""
     allowed: float | None = None
+    key: str = ""
 
 
 ANYWHERE: Final = Place()
@@ -72,7 +74,10 @@ class Explainer:
         if evidence is None:
             return Bar(thresholds.usual)
         budget = thresholds.budgets.of(model=place.model, namespace=place.namespace, key=place.allowed)
-        return evidence.calibration.bar(where, Wish(), thresholds, budget)
+        key = place.key, place.allowed
+        held = thresholds.budgets.stricter(model=place.model, namespace=place.namespace, key=key)
+        level = evidence.log.level("", held)  # of no scope in particular
+        return tightened(evidence.calibration.bar(where, Wish(), thresholds, budget), evidence.habits.threshold, level)
 
     def _unfit(self, text: str) -> Unfit | None:
         bound = restriction(text, self._bounds)

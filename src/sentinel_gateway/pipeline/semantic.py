@@ -17,6 +17,7 @@ from sentinel_gateway.core.confidence.rarity import Rarity
 from sentinel_gateway.core.explanation import Explanation, candidate
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.matching import BELOW_THRESHOLD, NO_NEIGHBOUR, Bar, Neighbour, Thresholds, Verdict, first_fit, ranked
+from sentinel_gateway.core.tightening import tightened
 from sentinel_gateway.errors import EmbedderDown, StoreDown
 from sentinel_gateway.pipeline.aside import AT_ONCE, Aside
 from sentinel_gateway.pipeline.evidence import Evidence
@@ -88,7 +89,7 @@ class Semantic:
             await self.evidence.calibration.ready(journey.realm)
         bar, limit = self._bar(plan, journey), plan.request.token_limit
         if journey.wish.explain:
-            journey.explanation = await self._explained(question, bar, plan, journey)
+            journey.explanation = await self._explained(question, self._tightened(bar, question, journey), plan, journey)
         if neighbours:
             journey.similarity = neighbours[0].similarity
         rarity = self._rarity(journey)
@@ -128,6 +129,12 @@ class Semantic:
         budget = thresholds.budgets.of(model=model, namespace=namespace, key=allowed)
         journey.stricter = thresholds.budgets.stricter(model=model, namespace=namespace, key=(id_, allowed))
         return self.evidence.calibration.bar(journey.realm, journey.wish, thresholds, budget)
+
+    def _tightened(self, bar: Bar, question: Question, journey: Journey) -> Bar:
+        """What it comes to where the evidence has made it stricter (`Evidence.weigh`); who has set a threshold is left alone."""
+        if self.evidence is None or journey.wish.similarity_threshold is not None:
+            return bar
+        return tightened(bar, self.evidence.habits.threshold, self.evidence.log.level(question.scope, journey.stricter))
 
     def _sure_enough(self, hit: Hit, near: Neighbour, bar: Bar, words: tuple[float, ...] | None, journey: Journey) -> Hit | Step:
         if self.evidence is None or words is None:
