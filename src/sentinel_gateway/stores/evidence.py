@@ -59,7 +59,7 @@ _BUSIEST: Final = """
 SELECT ?, scope, sum(reached), sum(hits) FROM (
     SELECT scope, reached, hits FROM hours WHERE hour >= ?
     UNION ALL SELECT scope, 0, 0 FROM stances WHERE level > 0 AND scope <> 'all'
-) WHERE (instr(scope, ':') > 0) = ?
+) WHERE (instr(scope, ':') > 0) = ? AND scope <> 'rest'
 GROUP BY scope ORDER BY scope IN (SELECT scope FROM stances WHERE level > 0) DESC, sum(hits) DESC, scope
 LIMIT ? + (SELECT count(*) FROM stances WHERE level > 0)
 """
@@ -68,6 +68,18 @@ no hits in the end, and are to take their steps back.
 """
 _ANEW: Final = "DELETE FROM hours WHERE ? IN (scope, 'all')"
 """What was counted before a step is no measure of what is served since."""
+_IDLE: Final = """
+hour < ? AND scope <> 'rest' AND instr(scope, ':') = 0
+AND scope NOT IN (SELECT scope FROM hours WHERE hits > 0) AND scope NOT IN (SELECT scope FROM stances)
+"""
+_REST: Final = f"""
+INSERT INTO hours (hour, scope, reached, hits) SELECT hour, 'rest', sum(reached), 0 FROM hours WHERE {_IDLE} GROUP BY hour
+ON CONFLICT (hour, scope) DO UPDATE SET reached = reached + excluded.reached
+"""  # noqa: S608 - of our own texts
+"""Each system prompt makes a scope, whoever sends it: those in which nothing was ever to serve are told together, so that their
+number costs those nothing who look. They stay in the total; one that has hits later counts from about then.
+"""
+_FORGET_IDLE: Final = f"DELETE FROM hours WHERE {_IDLE}"  # noqa: S608 - as above
 _TAKE: Final = "INSERT OR REPLACE INTO stances (scope, level, since) VALUES (?, ?, ?)"
 _OLD: Final = """
 SELECT row, id FROM decisions WHERE row <= max(
@@ -94,6 +106,8 @@ class SqliteEvidence:
         self._file = file
         self._clock = clock
         self._limits = limits
+        self._hour = 0
+        """In which idle scopes were put together last."""
 
     def __repr__(self) -> str:
         return f"<SqliteEvidence {self._file!r}>"
@@ -138,6 +152,11 @@ class SqliteEvidence:
         database.executemany("DELETE FROM labels WHERE decision = ?", ((id_,) for _, id_ in old))
         database.executemany("DELETE FROM decisions WHERE row = ?", ((row,) for row, _ in old))
         database.execute("DELETE FROM hours WHERE hour < ?", (int(oldest // HOUR),))
+        hour = int(self._clock() // HOUR)
+        if hour != self._hour:
+            database.execute(_REST, (hour,))
+            database.execute(_FORGET_IDLE, (hour,))
+            self._hour = hour
 
 
 def _find(database: sqlite3.Connection, *, query: str, values: tuple[str, ...]) -> Decision | None:

@@ -155,6 +155,22 @@ async def test_scopes_that_got_stricter_are_told_beside_the_busiest(store, clock
     assert [count.scope for count in (await store.findings(0.0, scopes=9)).budgets] == ["key:k"]
 
 
+async def test_scopes_that_anybody_makes_up_are_told_together_once_their_hour_is_over(file, clock):
+    store, hour = SqliteEvidence(file, clock), int(clock.now // HOUR)
+    await store.take(Stance("off", 3, clock.now))
+    made_up = [Count(hour, f"made-up-{number}", 2, 0) for number in range(200)]
+    await store.keep([], [*made_up, Count(hour, "used", 5, 0), Count(hour, "off", 7, 0), Count(hour, "key:k", 9, 0)])
+    for _ in range(2):
+        clock.now += HOUR
+        await store.keep([], [Count(hour + 1, "used", 5, 1), Count(hour, "late", 3, 0)])
+    found = await store.findings(clock.now - 5 * HOUR, scopes=500)
+    assert (found.reached, found.hits) == (400 + 15 + 7 + 6, 2)
+    assert {count.scope: count.reached for count in found.scopes} == {"used": 15, "off": 7}
+    assert [count.reached for count in found.budgets] == [9]
+    (rows,) = await file.read(lambda database: database.execute("SELECT count(*) FROM hours").fetchone())
+    assert rows == 5
+
+
 async def test_counts_that_are_too_old_go(store, clock):
     await store.keep([], [Count(int(clock.now // HOUR), "a", 5, 1)])
     clock.now += 2 * HOUR
