@@ -193,6 +193,12 @@ class AnthropicVoice:
         },
     ]
     """What it says where it may search."""
+    called: ClassVar = [
+        {"type": "tool_use", "id": "toolu_silent", "name": "look_up", "input": {}},
+        {"type": "tool_use", "id": "toolu_empty", "name": "look_up", "input": {}},
+        {"type": "tool_use", "id": "toolu_at_once", "name": "look_up", "input": {"river": "Inn"}},
+    ]
+    """What it says where it must call some tool: no delta, an empty one, all of the input at the start."""
 
     def is_stream(self, asked: Asked) -> bool:
         return bool(asked.body.get("stream"))
@@ -229,9 +235,11 @@ class AnthropicVoice:
     def _block(self, block: Any) -> Iterator[tuple[str, Any]]:
         deltas = []
         if "input" in block:
-            yield "content_block_start", {"content_block": {**block, "input": {}}}
+            at_once = block["id"] == "toolu_at_once"
+            yield "content_block_start", {"content_block": block if at_once else {**block, "input": {}}}
             text = json.dumps(block["input"])
-            deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in ("", text[:5], text[5:])]
+            pieces = {"toolu_silent": (), "toolu_empty": ("",), "toolu_at_once": ()}.get(block["id"], ("", text[:5], text[5:]))
+            deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
         elif "text" in block:
             cites = [{"type": "citations_delta", "citation": citation} for citation in block.get("citations", ())]
             yield "content_block_start", {"content_block": {"type": "text", "text": "", **({"citations": []} if cites else {})}}
@@ -250,6 +258,8 @@ class AnthropicVoice:
             call = {"type": "tool_use", "id": "toolu_1", "name": body["tool_choice"]["name"], "input": {"river": "Danube"}}
             assert body["tools"][0]["name"] == call["name"]
             return [call], "tool_use"
+        if body.get("tool_choice", {}).get("type") == "any":
+            return self.called, "tool_use"
         if any(tool.get("type", "").startswith("web_search") for tool in body.get("tools", ())):
             return self.searched, "pause_turn"
         schema = body.get("output_config", {}).get("format")

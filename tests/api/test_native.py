@@ -157,7 +157,7 @@ def put_together(body: bytes):
             case {"type": "message_delta", "delta": delta, "usage": usage}:
                 message |= {**delta, "usage": usage}
     for index, text in pieces.items():
-        message["content"][index]["input"] = json.loads(text)
+        message["content"][index]["input"] = json.loads(text or "{}")
     assert events[-1] == {"type": "message_stop"}
     return message
 
@@ -177,3 +177,14 @@ async def test_what_it_did_there_is_told(both, native, text, stream):
         assert (message["usage"]["input_tokens"], message["usage"]["output_tokens"]) == (12, 9)
     assert len(native.calls) == before + 1
     assert native.calls[-1].body["tools"] == [SEARCH]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_calls_without_arguments_and_calls_told_at_once_are_one_block_each(both, text, stream):
+    tool = {"name": "look_up", "input_schema": {"type": "object"}, "eager_input_streaming": True}  # no chat can say that
+    asked = ask(text, tools=[tool], tool_choice={"type": "any"})
+    for streamed in (stream, not stream):
+        answer = await both.ask({**asked, "stream": streamed}, PATH)
+        message = put_together(answer.body) if streamed else answer.json
+        assert message["content"] == AnthropicVoice.called
+        assert message["stop_reason"] == "tool_use"

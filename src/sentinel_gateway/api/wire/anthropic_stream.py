@@ -60,6 +60,8 @@ class MessageEvents:
         """The id of the latest call with each number."""
         self._kind = ""
         """The type of the open block, where it is passed on."""
+        self._as_told = False
+        """Blocks are passed on: what is said of them in a chat's words as well is for whoever folds the chunks."""
         self._ended: Fields = {}
         """The choice as the chunk has it that says why it ended."""
         self._usage: Any = None
@@ -81,7 +83,9 @@ class MessageEvents:
         for choice in objects(chunk.get("choices")):
             delta = member(choice, "delta")
             if told := objects(delta.get("content_blocks")):
+                self._as_told = True
                 yield from self._pass_on(told)
+            if self._as_told:
                 delta = {}
             yield from self._think(delta)
             if text := text_of(delta.get("content")) + text_of(delta.get("refusal")):
