@@ -284,7 +284,7 @@ def test_what_a_target_may_have_begun_with_is_asked_of_nobody_again_where_the_ro
     journey = Journey(A, B, conduct=CAREFUL)
     assert journey.go(a=[error]) is error
     assert journey.asked == [("a", 0.0)]
-    assert journey.course.over
+    assert journey.course.next(0.0) is None
 
 
 @pytest.mark.parametrize("error", [*CERTAIN, UpstreamUnauthorized("x")], ids=str)

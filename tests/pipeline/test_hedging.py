@@ -206,15 +206,36 @@ async def test_one_that_fails_in_time_is_followed_as_ever(path, bell):
     assert bell.asked == [2.0, 2.0]
 
 
-async def test_what_is_wrong_with_the_request_ends_it_for_both(path, bell):
-    refused = UpstreamRefused("too long", upstream_status=400)
-    path.first.replies += [asyncio.Event()]
-    path.second.replies.append(refused)
+async def refused_beside(path, bell):
+    """The second refuses the request while the first is at work; the request, and what lets the first go on."""
+    path.first.replies += [hold := asyncio.Event()]
+    path.second.replies.append(UpstreamRefused("too long for me", upstream_status=400))
     asking = await begin(path)
     bell.ring()
-    with pytest.raises(UpstreamRefused):
+    await turns()
+    assert endings(path) == [("second/n", "refused", True)]
+    return asking, hold
+
+
+async def test_what_the_second_refuses_the_first_may_still_answer(path, bell):
+    asking, hold = await refused_beside(path, bell)
+    path.first.replies.append(completion())
+    hold.set()
+    _, journey = await asking
+    assert (journey.target, endings(path)[1:]) == ("first/m", [("first/m", "answered", False)])
+
+
+async def test_after_a_refusal_nobody_is_asked_any_more(bell):
+    third = Route((*BOTH, Target("second", "o")), conduct=Conduct(hedge=Hedge(2.0, 1.0)))
+    path = Path(aliases={"quick": third}, sleep=bell)
+    asking, hold = await refused_beside(path, bell)
+    bell.ring()
+    await turns()
+    path.first.replies.append(UpstreamBroken("first"))
+    hold.set()
+    with pytest.raises(UpstreamBroken, match="first"):
         await asking
-    assert sorted(endings(path)) == [("first/m", "left", False), ("second/n", "refused", True)]
+    assert path.calls == 2
 
 
 @pytest.mark.parametrize("rung", [False, True])

@@ -101,11 +101,6 @@ class Course:
                     return Ask(target, name)
         return self._next_best(now) if beside is None else None
 
-    @property
-    def over(self) -> bool:
-        """Nobody is to be asked any more, whatever the time."""
-        return self._final
-
     def _next_best(self, now: float) -> Ask | Pause | None:
         """The one that can be asked soonest, of those that are to be waited for."""
         at, index = min((self._ready(target, now), index) for index, target in enumerate(self._targets))
@@ -138,7 +133,8 @@ class Course:
         self._due[target] = now + (error.retry_after or 0.0) + self._chance() * 2 ** (self._made - 1)
         goes_on = error.next_target or _unknown_there(error)
         careful = self._conduct is not None and target in self._conduct.careful
-        self._final = not goes_on or (careful and not error.untouched)
+        if not goes_on or (careful and not error.untouched):
+            self._final = True  # for good: one that was asked beside it may fail later
 
     def passed_over(self, target: Target, error: UpstreamRefused) -> None:
         """It can't be asked this at all: that was no attempt, and no error of a provider's."""

@@ -181,8 +181,6 @@ class Race(Generic[Answered]):
                 raise error
             self._failure = error
             self._course.failed(runner.ask.target, error, runner.one.failed(error))
-            if self._course.over:
-                raise error
         return None
 
     async def _won(self, winner: Runner[Answered]) -> Answered:
