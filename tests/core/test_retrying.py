@@ -25,6 +25,7 @@ A, B, C = Target("a", "m"), Target("b", "m"), Target("c", "m")
 REFUSED = UpstreamRefused("too long", upstream_status=400, upstream_code="context_length_exceeded")
 FILTERED = UpstreamRefused("no", upstream_status=400, upstream_code="content_filter")
 UNKNOWN = UpstreamRefused("no such model", upstream_status=404)
+GONE = UpstreamRefused("no longer served", upstream_status=410)
 
 
 class Journey:
@@ -82,6 +83,7 @@ def test_a_good_answer_is_asked_for_once():
         UpstreamTimeout("x"),
         UpstreamLimited("x", retry_after=20.0),
         UNKNOWN,
+        GONE,
     ],
     ids=lambda error: f"{type(error).__name__}-{error.http_status}",
 )
@@ -111,7 +113,7 @@ def test_an_answer_that_is_too_long_is_not_paid_for_twice():
     assert journey.asked == [("a", 0.0)]
 
 
-@pytest.mark.parametrize("error", [UpstreamUnauthorized("x"), UNKNOWN, UpstreamError("x"), UpstreamUnstreamed("x")])
+@pytest.mark.parametrize("error", [UpstreamUnauthorized("x"), UNKNOWN, GONE, UpstreamError("x"), UpstreamUnstreamed("x")])
 def test_what_no_retry_mends_is_not_asked_of_the_same_target_again(error):
     journey = Journey(A)
     assert journey.go(a=[error] * 3) is error
@@ -248,6 +250,7 @@ ERRORS = st.sampled_from(
         UpstreamUnauthorized("x"),
         REFUSED,
         UNKNOWN,
+        GONE,
     ]
 )
 
@@ -276,7 +279,7 @@ def test_whatever_fails_it_ends_in_time(targets, attempts, chance, errors):
 CAREFUL = Conduct(careful=frozenset({A}))
 BUSY = UpstreamBroken("503", retry_after=0.0).before_any_work()
 UNCERTAIN = [UpstreamError("x"), UpstreamBroken("500"), UpstreamTimeout("late"), UpstreamUnstreamed("x")]
-CERTAIN = [UpstreamUnreachable("x"), UpstreamLimited("x"), BUSY, UpstreamTimeout("connect").before_any_work(), UNKNOWN]
+CERTAIN = [UpstreamUnreachable("x"), UpstreamLimited("x"), BUSY, UpstreamTimeout("connect").before_any_work(), UNKNOWN, GONE]
 
 
 @pytest.mark.parametrize("error", UNCERTAIN, ids=str)

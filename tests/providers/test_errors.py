@@ -48,6 +48,7 @@ CONTEXT = {
         "code": "context_length_exceeded",
     }
 }
+BAD_KEY = "groq refused our key (403): check GROQ_API_KEY."
 GOLDEN = [
     (400, CONTEXT, UpstreamRefused, 400, "maximum context length is 8192 tokens"),
     (404, {"error": {"message": "no such model"}}, UpstreamRefused, 404, "no such model"),
@@ -59,7 +60,7 @@ GOLDEN = [
     (400, [{"error": {"code": 400, "message": "bad tools", "status": "INVALID"}}], UpstreamRefused, 400, "bad tools"),
     (400, {"message": "plain"}, UpstreamRefused, 400, "plain"),
     (401, {"error": {"message": f"bad key {KEY}"}}, UpstreamUnauthorized, 502, "groq refused our key (401): check GROQ_API_KEY."),
-    (403, {}, UpstreamUnauthorized, 502, "groq refused our key (403): check GROQ_API_KEY."),
+    (403, {}, UpstreamUnauthorized, 502, BAD_KEY),
     (
         402,
         {},
@@ -84,7 +85,20 @@ GOLDEN = [
     ),
     (500, {"error": {"message": "Traceback (most recent call last)"}}, UpstreamBroken, 502, "groq failed (500)."),
     (529, b"", UpstreamOverloaded, 502, "groq failed (529)."),
-    (418, {}, UpstreamBroken, 502, "groq failed (418)."),
+    *(
+        (status, {}, UpstreamRefused, status, f"groq refused the request ({status}) and did not say why.")
+        for status in (405, 406, 410, 418, 425, 451)
+    ),
+    (
+        403,
+        {"error": {"code": 403, "message": "Flagged.", "metadata": {"reasons": ["violence"], "flagged_input": "a secret"}}},
+        UpstreamRefused,
+        403,
+        "Flagged.",
+    ),
+    (403, {"error": {"message": "m", "metadata": {"provider_name": "x"}}}, UpstreamUnauthorized, 502, BAD_KEY),
+    (424, {}, UpstreamBroken, 502, "groq failed (424)."),
+    (498, {}, UpstreamBroken, 502, "groq failed (498)."),
     (204, b"", UpstreamBroken, 502, "groq failed (204)."),
     (301, b"", UpstreamBroken, 502, "groq redirects (301), which is never followed: check base_url."),
 ]

@@ -18,7 +18,7 @@ from sentinel_gateway.core.routing import Conduct, Target
 from sentinel_gateway.core.standing import Standings
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamLimited, UpstreamRefused
 
-NOT_FOUND: Final = 404
+NO_SUCH_MODEL: Final = frozenset({404, 410})
 NEVER: Final = float("inf")
 IN_TIME: Final = 0.99
 """Of the time that a request has: who could only be asked later than that is not asked, for the answer would be too late."""
@@ -154,5 +154,5 @@ class Course:
 
 
 def _unknown_there(error: UpstreamError) -> bool:
-    """The provider does not know the model: that is wrong with its target, not with the request."""
-    return isinstance(error, UpstreamRefused) and error.upstream_status == NOT_FOUND
+    """The provider does not know the model, or any more: that is wrong with its target, not with the request."""
+    return isinstance(error, UpstreamRefused) and error.upstream_status in NO_SUCH_MODEL

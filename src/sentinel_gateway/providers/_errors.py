@@ -45,15 +45,19 @@ MAX_READ: Final = 64 * 1024
 MAX_WAIT: Final = 30.0
 """Seconds that a provider's Retry-After may ask for; some ask for hours."""
 
-_PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422})
 _NOT_OUR_KEY: Final = frozenset({401, 403})
+_NO_FAULT_OF_THE_REQUEST: Final = frozenset({424, 498})
+"""Bedrock's model has failed; Groq has no room for its flex tier."""
 _REDIRECTS: Final = range(300, 400)
+_REFUSALS: Final = range(400, 500)
 _FAILURES: Final = range(400, 600)
 OVERLOADED: Final = 529
 """No status of HTTP's: Anthropic's, and that of some who took it from there."""
 _NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """Codes of a 429 that no waiting mends."""
 
+_FLAGGED: Final = frozenset({"flagged_input", "reasons"})
+"""What OpenRouter's 403 tells of a request that was found unfit, and of no other."""
 _BAD_KEY: Final = "API_KEY_INVALID"
 """What Google says in a 400."""
 
@@ -97,6 +101,7 @@ class _Problem(msgspec.Struct, frozen=True):
     param: str = ""
     code: str = ""
     bad_key: bool = False
+    flagged: bool = False
     wait: str = ""
     """Seconds, as Google writes them: `37s`."""
 
@@ -107,13 +112,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, *, source: 
     wait = read_retry_after({"retry-after": problem.wait.removesuffix("s"), **headers}, now)
     if problem.bad_key:
         status = HTTPStatus.UNAUTHORIZED
-    if status in _PASSED_ON:
-        said = clean(problem.message, source.secrets) or f"{name} refused the request ({status}) and did not say why."
-        param, code = clean(problem.param, source.secrets), clean(problem.code, source.secrets)
-        if not code and _TOO_LONG.search(problem.message):
-            param, code = "messages", "context_length_exceeded"
-        return UpstreamRefused(said, upstream_status=status, upstream_code=code or None, param=param or None)
-    if status in _NOT_OUR_KEY:
+    if status in _NOT_OUR_KEY and not problem.flagged:
         return UpstreamUnauthorized(f"{name} refused our key ({status}): check {source.key_name or 'its API key'}.")
     if status == HTTPStatus.PAYMENT_REQUIRED or (status == HTTPStatus.TOO_MANY_REQUESTS and problem.code in _NO_CREDIT):
         return UpstreamUnauthorized(
@@ -123,11 +122,21 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, *, source: 
         return UpstreamTimeout(f"{name} gave up waiting for the request ({status}).", retry_after=wait)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return UpstreamLimited(f"{name}'s rate limit is reached ({status}).", retry_after=wait)
+    if status in _REFUSALS and status not in _NO_FAULT_OF_THE_REQUEST:
+        return _refused(problem, status, source)
     if status in _REDIRECTS:
         return UpstreamBroken(f"{name} redirects ({status}), which is never followed: check base_url.")
     kind = UpstreamOverloaded if status == OVERLOADED else UpstreamBroken
     failed = kind(f"{name} failed ({status}).", retry_after=wait)
     return failed.before_any_work() if status == HTTPStatus.SERVICE_UNAVAILABLE else failed
+
+
+def _refused(problem: _Problem, status: int, source: Source) -> UpstreamRefused:
+    said = clean(problem.message, source.secrets) or f"{source.name} refused the request ({status}) and did not say why."
+    param, code = clean(problem.param, source.secrets), clean(problem.code, source.secrets)
+    if not code and _TOO_LONG.search(problem.message):
+        param, code = "messages", "context_length_exceeded"
+    return UpstreamRefused(said, upstream_status=status, upstream_code=code or None, param=param or None)
 
 
 def read_reported_error(error: Any, *, source: Source, now: float) -> UpstreamError:
@@ -184,7 +193,9 @@ def _read_problem(body: bytes) -> _Problem:
     found = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
     wait = next((delay for detail in found if isinstance(delay := detail.get("retryDelay"), str)), "")
     bad_key = any(detail.get("reason") == _BAD_KEY for detail in found)
-    return _Problem(_words(error), param, code, bad_key, wait)
+    metadata = error.get("metadata")
+    flagged = isinstance(metadata, dict) and not _FLAGGED.isdisjoint(metadata)
+    return _Problem(_words(error), param, code, bad_key, flagged, wait)
 
 
 def _words(value: Any, depth: int = 4) -> str:
