@@ -66,6 +66,20 @@ async def test_one_that_breaks_is_begun_anew_elsewhere(path, script, ending):
     assert (broken.opened, broken.closed) == (1, 1)
 
 
+async def test_done_without_a_word_on_why_it_ended_is_no_end(path):
+    path.first.replies.append(FakeStream(ROLE, WORD))
+    path.second.replies.append(FakeStream(ROLE, WORD, END, USED))
+    _, journey = await path.ask(ASKED, path.journey(buffered=True))
+    assert (journey.target, path.said) == ("second/n", raws(ROLE, WORD, END))
+    assert [(a.ending, a.error) for a in path.events.attempts] == [("broken", "io_error"), ("answered", "")]
+
+
+async def test_why_it_ended_is_an_end_without_done(path):
+    path.first.replies.append(cut(ROLE, WORD, END))
+    _, journey = await path.ask(ASKED, path.journey(buffered=True))
+    assert (journey.target, path.said) == ("first/m", raws(ROLE, WORD, END))
+
+
 async def test_nothing_is_told_before_the_end(path):
     hold = asyncio.Event()
     path.first.replies.append(FakeStream(ROLE, WORD, hold, END, USED))

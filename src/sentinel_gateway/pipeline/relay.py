@@ -60,6 +60,7 @@ class Relay:
     async def withhold(self, most: int) -> None:
         """Keep what comes to the stream's end, or until it is more than so many bytes; raises what it breaks off with.
 
+        The end is where every choice has said why it ended. A `[DONE]` is not enough: servers send one after a failure as well.
         What is withheld is dropped then, and the upstream connection let go.
         """
         size = 0
@@ -69,16 +70,14 @@ class Relay:
                 self.withheld.append(batch)
                 size += batch.size
         except StopAsyncIteration:
-            self._prove()
+            if not self.fold.finished:
+                raise _cut() from None
 
     def end(self) -> None:
         """That was all; raises `UpstreamBroken` where the stream was cut."""
-        self._prove()
-        self._settle()
-
-    def _prove(self) -> None:
         if not self._opened.finished and not self.fold.finished:
-            raise UpstreamBroken("The provider's stream was cut before its end: what came is incomplete.", failure="io_error")
+            raise _cut()
+        self._settle()
 
     def take(self, chunks: list[Chunk]) -> Batch:
         """Fold the chunks that came, and make them ready to be passed on."""
@@ -129,6 +128,10 @@ class Relay:
         """Let go of the upstream connection."""
         self._settle()
         await self._opened.close()
+
+
+def _cut() -> UpstreamBroken:
+    return UpstreamBroken("The provider's stream was cut before its end: what came is incomplete.", failure="io_error")
 
 
 def _only_usage(chunk: Chunk) -> bool:
