@@ -1,6 +1,7 @@
 """A second target beside one that is slow to begin: who is heard, who is let go, what it costs, and when nobody else is asked."""
 
 import asyncio
+import time
 from collections import deque
 
 import pytest
@@ -10,8 +11,9 @@ from sentinel_gateway.core.pricing import YOCTO_PER_TOKEN, Price, Rates
 from sentinel_gateway.core.routing import Conduct, Hedge, Route, Target
 from sentinel_gateway.core.standing import ENOUGH, StandingRules
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamRefused, UpstreamTimeout
+from sentinel_gateway.pipeline.dispatch import GREETING_BYTES
 from sentinel_gateway.pipeline.hedging import Accounts
-from tests.fakes import FakeStream, completion, spoken, turns
+from tests.fakes import FakeStream, chunk, completion, delta, spoken, turns
 from tests.gateway import running_tasks
 from tests.pipeline.conftest import Path, question
 
@@ -124,6 +126,27 @@ async def test_who_only_greets_has_not_begun(path, bell):
     assert journey.target == "second/n"
     assert b"two" in b"".join(path.said)
     assert b"".join(path.said).count(b'"role"') == 1
+
+
+async def test_who_greets_for_a_megabyte_has_begun(path):
+    greeting = [chunk(delta(role="assistant", content=""))]
+    size = len(greeting[0].raw)
+    hold = asyncio.Event()
+    path.first.replies.append(FakeStream(*[greeting] * (GREETING_BYTES // size + 2), hold, *spoken("one")))
+    asking = await begin(path, stream=True)
+    assert GREETING_BYTES < sum(map(len, path.said)) <= GREETING_BYTES + 2 * size
+    hold.set()
+    _, journey = await asking
+    assert journey.target == "first/m"
+
+
+async def test_a_long_greeting_is_read_once(path):
+    """Each chunk looked at again for each that comes would take this for half a minute."""
+    greeting = [chunk(delta(role="assistant", content=""))]
+    path.first.replies.append(FakeStream(*[greeting] * 8_000, *spoken("one")))
+    started = time.perf_counter()
+    await (await begin(path, stream=True))
+    assert time.perf_counter() - started < 3
 
 
 async def test_a_stream_that_says_nothing_is_what_it_is(path):

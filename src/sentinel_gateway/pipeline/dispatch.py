@@ -6,7 +6,7 @@ Nothing is asked again, or of another, once a stream has said its first word; un
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -36,6 +36,9 @@ Answered = TypeVar("Answered")
 Raced = TypeVar("Raced", Completion, "OpenStream")
 Attempt = Callable[[Target, UpstreamCall], Callable[[Try], Awaitable[Answered]]]
 """Puts a call into a provider's words, or raises `NotCarried`; what comes back asks it."""
+
+GREETING_BYTES: Final = 1024 * 1024
+"""A stream that has said so much without a word has begun: what it goes on to say is not kept for another to overtake it."""
 
 
 class OpenStream:
@@ -237,11 +240,19 @@ class Dispatch:
             except StopAsyncIteration:
                 raise UpstreamBroken(f"{target.provider} closed the stream before its first word.", failure="io_error") from None
             if to_a_word:
-                with suppress(StopAsyncIteration):
-                    while not any(map(speaks, first)):
-                        first = [*first, *await anext(batches)]
+                first = await _to_a_word(first, batches)
             one.began()
             return OpenStream(stream, first, batches, closing.pop_all(), one)
+
+
+async def _to_a_word(first: list[Chunk], rest: AsyncIterator[list[Chunk]]) -> list[Chunk]:
+    """All chunks up to those with the first word, to the stream's end, or to `GREETING_BYTES`."""
+    heard, batch, size = list(first), first, 0
+    with suppress(StopAsyncIteration):
+        while not any(map(speaks, batch)) and (size := size + sum(len(chunk.raw) for chunk in batch)) <= GREETING_BYTES:
+            batch = await anext(rest)
+            heard += batch
+    return heard
 
 
 def _check(price: Pricing) -> None:
