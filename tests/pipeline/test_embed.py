@@ -1,6 +1,7 @@
 """The path of embeddings over fakes: who asks, who waits, what is kept, and what is given back."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
@@ -67,9 +68,9 @@ IDS = "first/text-embedding-3-small"
 class World:
     """The path, and the party who asks where there are limits."""
 
-    def __init__(self, *, far: bool = True) -> None:
+    def __init__(self, *, far: bool = True, sleep: Callable[[float], Awaitable[None]] | None = None) -> None:
         self.first = Vectoriser("first")
-        self.path = Path(far=far, first=self.first)
+        self.path = Path(far=far, first=self.first, sleep=sleep)
         self.counter = Counter()
         self.waited = 0
         self.gate = asyncio.Event()
@@ -309,6 +310,26 @@ async def test_what_failed_costs_nothing(world, error):
     with pytest.raises(type(error)):
         await world.ask("aaaa", world.limited())
     assert await world.left() == 100
+
+
+@pytest.mark.parametrize(("cools", "left"), [(True, 100), (False, 96)])
+async def test_who_leaves_pays_for_what_was_sent_and_for_nothing_else(cools, left):
+    pauses = asyncio.Event()
+
+    async def sleep(_):
+        pauses.set()
+        await asyncio.Event().wait()
+
+    world = World(sleep=sleep)
+    world.first.replies += [asyncio.Event()]
+    if cools:
+        world.path.circuits.standings.of("first/m").cooled_until = world.path.clock() + 1
+    asking = asyncio.create_task(world.ask("aaaa", world.limited()))
+    await (pauses if cools else world.first.reached).wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await turns()
+    assert (len(world.first.calls), await world.left()) == (not cools, left)
 
 
 async def test_what_was_asked_by_another_costs_nothing(world):

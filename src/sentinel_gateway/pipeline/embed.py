@@ -215,7 +215,7 @@ class Embedding:
 
     def _landed(self, items: Mapping[str, Item], call: "_Call", task: "asyncio.Task[Found]") -> None:
         if task.cancelled():  # nobody waits any more: what was sent is paid
-            booking = asyncio.create_task(self._book(call.journey, None))
+            booking = asyncio.create_task(self._book(call.journey, None if call.journey.attempts else 0))
             self._booking.add(booking)
             booking.add_done_callback(self._booking.discard)
         else:
