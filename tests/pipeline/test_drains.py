@@ -1,6 +1,7 @@
 """Answers that are read to their end after all who waited have left: which, how many, and what becomes of them."""
 
 import asyncio
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -122,3 +123,12 @@ async def test_at_a_stop_all_are_let_go_and_told(path):
     await path.drains.close()
     assert [attempt.ending for attempt in path.events.attempts] == ["left", "left"]
     assert "0 of 0" in repr(path.drains)
+
+
+async def test_one_that_has_not_begun_at_a_stop_leaves_its_call(path):
+    never = asyncio.Event()
+    call = Mock(journey=path.journey(), leave=AsyncMock(), read_to_the_end=never.wait)
+    assert path.drains.take(call)
+    await path.drains.close()
+    call.board.assert_called_once_with()
+    call.leave.assert_awaited_once_with()

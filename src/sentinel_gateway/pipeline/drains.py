@@ -66,6 +66,7 @@ class Drains:
     async def close(self) -> None:
         """Let go of all of them."""
         self.most = 0
+        await asyncio.sleep(0)  # one that has not begun, cancelled, would never leave its call
         reading = list(self._reading)
         for one in reading:
             one.cancel()
