@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -84,6 +85,26 @@ async def test_a_new_segment_carries_the_calls_that_are_under_way_and_no_others(
     last = rows_of(segments(one.folder)[-1])
     assert [row for row in last if isinstance(row, Intent) and row.request in {asked(1).request, asked(2).request}] == [asked(2)]
     assert one.current == int(segments(one.folder)[-1].stem)
+
+
+async def test_a_segment_that_just_begins_is_never_taken_for_a_complete_one(journal):
+    one, stop, found = journal(segment=100, **QUICK), threading.Event(), []
+
+    def copy():
+        while not stop.is_set():
+            for path in segments(one.folder):
+                if int(path.stem) < one.current:
+                    found.extend(rows_of(path))
+                    path.unlink()
+
+    copier = threading.Thread(target=copy)
+    copier.start()
+    for number in range(1, 3000):
+        one.settle(spent(number))
+    stop.set()
+    await asyncio.to_thread(copier.join)
+    assert len(found) > 100, "there was no copying meanwhile"
+    assert [*found, *all_rows(one)] == [spent(number) for number in range(1, 3000)]
 
 
 async def test_a_write_that_is_cut_short_leaves_no_half_frame_and_loses_no_row(journal, heard):

@@ -97,9 +97,8 @@ class Journal:
         """The number of the segment that is being written, or will be: those below it are complete."""
         return self._number + (self._file is None)
 
-    @property
-    def _path(self) -> Path:
-        return self.folder / f"{self._number:08}{SUFFIX}"
+    def _path_of(self, number: int) -> Path:
+        return self.folder / f"{number:08}{SUFFIX}"
 
     def intend(self, intent: Intent) -> None:
         self._append(intent)
@@ -183,11 +182,12 @@ class Journal:
         self._written += len(frame)
 
     def _begin_segment(self) -> None:
-        """Raises `OSError`; then there is none."""
+        """Raises `OSError`; then there is none. The number goes up last: until then nobody takes the new file for complete."""
         self._end_segment()
-        self._number += 1
+        number = self._number + 1
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-        self._file, self._good = os.open(self._path, flags, 0o600), 0
+        self._file, self._good = os.open(self._path_of(number), flags, 0o600), 0
+        self._number = number
         carried = framed(list(self._open.values())) if self._open else bytearray()
         self._write(bytearray(MAGIC) + carried)
 
@@ -199,7 +199,7 @@ class Journal:
             os.ftruncate(self._file, self._good)
         if not self._good:
             with suppress(OSError):
-                self._path.unlink()
+                self._path_of(self._number).unlink()
         self._end_segment()
 
     def _end_segment(self) -> None:
