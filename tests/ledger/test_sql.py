@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 
 import pytest
 import sqlalchemy as sa
@@ -74,6 +75,31 @@ def test_rows_of_several_days_are_added_up_by_day(place, database):
     while database.prune(START + 10 * DAY):
         pass
     assert [(int(count), int(cost)) for count, cost in place.ask("SELECT count, cost FROM days ORDER BY day")] == [(4, 68)] * 3
+
+
+def test_however_many_nodes_take_old_rows_at_once_each_row_is_counted_once(place, database):
+    database.copy([spent(number, cost=1) for number in range(4000)])
+    nodes, together = [place.database() for _ in range(3)], threading.Barrier(4)
+
+    def prune(node):
+        together.wait()
+        while node.prune(START + 30 * DAY):
+            pass
+
+    pruning = [threading.Thread(target=prune, args=(node,)) for node in nodes]
+    for one in pruning:
+        one.start()
+    together.wait()
+    for number in range(4000, 4200):  # of a node that was without its database: as old as those that go
+        database.copy([spent(number, cost=1, at=START + number)])
+    for one in pruning:
+        one.join()
+    while database.prune(START + 30 * DAY):
+        pass
+    for node in nodes:
+        node.close()
+    assert [tuple(map(int, row)) for row in place.ask("SELECT sum(count), sum(cost) FROM days")] == [(4200, 4200)]
+    assert place.ask(COSTS)[0][0] == 0
 
 
 def test_what_the_steps_make_is_what_the_code_reads(place, database):

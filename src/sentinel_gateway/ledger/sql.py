@@ -34,6 +34,8 @@ LOCK_SECONDS: Final = 5.0
 LOCK_STEP: Final = 0.01
 MIGRATION_LOCK: Final = 5_063_287_144_197
 """Of PostgreSQL, by which nodes that start at once take turns."""
+PRUNE_LOCK: Final = 5_063_287_144_198
+"""Of PostgreSQL, by which one node at a time takes old rows."""
 _HABITS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # what is committed is on the disk: its segment is deleted
@@ -103,9 +105,12 @@ class Database:
         return refused
 
     def prune(self, before: int) -> int:
-        """Take some of the oldest rows from before that moment, added up by day; how many."""
+        """Take some of the oldest rows from before that moment, added up by day; how many. None while another node does so."""
         began = time.monotonic()
         with self.writing() as connection:
+            alone = sa.select(sa.func.pg_try_advisory_xact_lock(PRUNE_LOCK))
+            if connection.dialect.name == "postgresql" and not connection.scalar(alone):
+                return 0
             taken = _take(connection, attempts, before, self._batch) or _take(connection, requests, before, self._batch)
         seconds = time.monotonic() - began
         self._batch = max(1, self._batch // 2) if seconds > BATCH_SECONDS else min(BATCH, self._batch * 2)
@@ -259,7 +264,9 @@ def _take(connection: sa.Connection, table: sa.Table, before: int, limit: int) -
     found = connection.execute(first).all()
     if not found:
         return 0
-    some = sa.tuple_(*key) <= sa.tuple_(*(sa.literal(value, column.type) for value, column in zip(found[-1], key, strict=True)))
+    last = sa.tuple_(*(sa.literal(value, column.type) for value, column in zip(found[-1], key, strict=True)))
+    # the range is for the index; those that were found are named, as another node may put in older ones meanwhile
+    some = (sa.tuple_(*key) <= last) & sa.tuple_(*key).in_([tuple(row) for row in found])
     add_up(connection, table, some)
     connection.execute(sa.delete(table).where(some))
     return len(found)
