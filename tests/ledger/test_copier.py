@@ -187,6 +187,31 @@ async def test_what_the_database_will_never_take_is_put_into_a_file(journal, cop
     assert heard.names == ["ledger_rows_refused"]
 
 
+async def test_what_the_data_folder_takes_not_is_a_fault_that_ends(journal, copying, place, heard, tmp_path):
+    one = journal()
+    refused = tmp_path / "journal" / "refused.jsonl"
+    refused.mkdir()
+    copier = copying(one)
+    one.settle(spent(1, cost=2**63))
+    await until(lambda: copier.fault)
+    assert "refused.jsonl" in copier.fault
+    refused.rmdir()
+    one.settle(spent(2))
+    await until(lambda: copier.fault is None)
+    await until(lambda: place.ask(COSTS) == [(1, 17)])
+    assert refused.read_text().count("\n") == 1
+
+
+async def test_a_segment_that_goes_while_it_is_looked_at_holds_up_no_other(journal, copying, place, tmp_path):
+    one = journal()
+    (one.folder / "00000000.segment").symlink_to(tmp_path / "gone")
+    copier = copying(one)
+    one.settle(spent(1))
+    await until(lambda: copier.copied == 1)
+    assert copier.fault is None
+    (one.folder / "00000000.segment").unlink()
+
+
 async def test_old_rows_go_by_themselves(journal, copying, place):
     one = journal()
     one.settle(spent(1, at=START - 3 * 86_400 * SECOND))

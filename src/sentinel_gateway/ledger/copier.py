@@ -131,7 +131,7 @@ class Copier:
         try:
             self._copy()
             self._tell_past()
-        except StoreDown as exc:
+        except (StoreDown, OSError) as exc:  # no room for refused rows, for one: the thread goes on
             if self.fault is None:
                 self._on_event("ledger_database_down", reason=str(exc))
             self.fault = str(exc)
@@ -152,7 +152,8 @@ class Copier:
             self._prune(self._database)
             self._looked = now
         for path in segments(self._journal.folder):
-            self._copy_own(path, self._database)
+            with suppress(FileNotFoundError):  # the journal itself deletes one that it could not begin
+                self._copy_own(path, self._database)
 
     def _tell_past(self) -> None:
         if self._past is not None and not self._past.done() and self._database is not None:
