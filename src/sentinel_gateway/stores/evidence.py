@@ -2,6 +2,7 @@
 
 import sqlite3
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -69,17 +70,13 @@ no hits in the end, and are to take their steps back.
 _ANEW: Final = "DELETE FROM hours WHERE ? IN (scope, 'all')"
 """What was counted before a step is no measure of what is served since."""
 _IDLE: Final = """
-hour < ? AND scope <> 'rest' AND instr(scope, ':') = 0
+DELETE FROM hours WHERE hour < ? AND scope <> 'rest' AND instr(scope, ':') = 0
 AND scope NOT IN (SELECT scope FROM hours WHERE hits > 0) AND scope NOT IN (SELECT scope FROM stances)
+RETURNING hour, reached
 """
-_REST: Final = f"""
-INSERT INTO hours (hour, scope, reached, hits) SELECT hour, 'rest', sum(reached), 0 FROM hours WHERE {_IDLE} GROUP BY hour
-ON CONFLICT (hour, scope) DO UPDATE SET reached = reached + excluded.reached
-"""  # noqa: S608 - of our own texts
 """Each system prompt makes a scope, whoever sends it: those in which nothing was ever to serve are told together, so that their
 number costs those nothing who look. They stay in the total; one that has hits later counts from about then.
 """
-_FORGET_IDLE: Final = f"DELETE FROM hours WHERE {_IDLE}"  # noqa: S608 - as above
 _TAKE: Final = "INSERT OR REPLACE INTO stances (scope, level, since) VALUES (?, ?, ?)"
 _OLD: Final = """
 SELECT row, id FROM decisions WHERE row <= max(
@@ -154,8 +151,10 @@ class SqliteEvidence:
         database.execute("DELETE FROM hours WHERE hour < ?", (int(oldest // HOUR),))
         hour = int(self._clock() // HOUR)
         if hour != self._hour:
-            database.execute(_REST, (hour,))
-            database.execute(_FORGET_IDLE, (hour,))
+            rest: Counter[int] = Counter()
+            for past, reached in database.execute(_IDLE, (hour,)).fetchall():
+                rest[past] += reached
+            database.executemany(_COUNT, ((past, "rest", reached, 0) for past, reached in rest.items()))
             self._hour = hour
 
 
