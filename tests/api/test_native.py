@@ -188,3 +188,12 @@ async def test_calls_without_arguments_and_calls_told_at_once_are_one_block_each
         message = put_together(answer.body) if streamed else answer.json
         assert message["content"] == AnthropicVoice.called
         assert message["stop_reason"] == "tool_use"
+
+
+async def test_an_idempotency_key_is_for_what_the_headers_switch_on_as_well(both, native, text):
+    before = len(native.calls)
+    answers = [
+        await both.ask(ask(text), PATH, idempotency_key="switched-on", anthropic_beta=b) for b in (BETAS, BETAS, "other-beta")
+    ]
+    assert [answer.status for answer in answers] == [200, 200, 422]
+    assert len(native.calls) == before + 1

@@ -114,7 +114,7 @@ class Pipeline:
         await enter(plan, journey)
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
         space = journey.caller.space  # the caller's own: a cache group shares answers, not keys
-        asked = claim(journey.idempotency_key, tenant=space, route=journey.route, body=raw)
+        asked = claim(journey.idempotency_key, tenant=space, route=journey.route, body=raw, betas=journey.betas)
         work = Work(partial(_hold, journey), partial(self._answer_once, raw, plan, journey), partial(_release, journey))
         return await self._idempotency.answer(asked, plan, journey, work)
 
