@@ -1,9 +1,12 @@
 """Sums over all time: the same whether rows are still there or were added up by day."""
 
+from datetime import UTC, datetime
+
 import pytest
 from msgspec.structs import replace
 
 from sentinel_gateway.core.pricing import Costs
+from sentinel_gateway.ledger.reconcile import Amounts, compare
 from sentinel_gateway.ledger.sums import MOST
 from sentinel_gateway.ledger.tables import DAY
 from sentinel_gateway.ports.ledger import Past, Spent
@@ -80,6 +83,16 @@ def test_added_to_a_day_that_is_there_already(database, rows):
 def test_what_came_later_is_not_of_the_past(database, rows):
     database.copy([*rows, handled(99, at=END), spent(99, at=END)])
     assert told(database.past(END)) == EXPECTED
+
+
+def test_a_provider_is_held_to_have_billed_the_slower_of_two_calls_as_well(database):
+    won, lost = spent(1, attempt=1, at=START), replace(spent(1, attempt=2, at=START), ending="lost")
+    database.copy([won, lost])
+    theirs = {(datetime.fromtimestamp(START / 1e6, UTC).date(), lost.intent.target): Amounts(requests=2)}
+    for _ in range(2):  # one by one, then added up by day
+        with database.reading() as connection:
+            assert [drift.ours.requests for drift in compare(theirs, connection, None)] == [2]
+        database.prune(END)
 
 
 def test_nothing_comes_to_nothing(database):

@@ -211,7 +211,7 @@ def _ours(connection: sa.Connection, first: date, last: date, provider: str | No
     return account
 
 
-BILLED: Final = ("answered", "left", "broken", "orphan", "timeout")
+BILLED: Final = ("answered", "left", "broken", "lost", "orphan", "timeout")
 """Endings after which a provider may have billed the call."""
 
 
