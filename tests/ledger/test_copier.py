@@ -212,6 +212,24 @@ async def test_a_segment_that_goes_while_it_is_looked_at_holds_up_no_other(journ
     (one.folder / "00000000.segment").unlink()
 
 
+async def test_a_database_that_can_not_add_up_the_past_takes_rows_all_the_same(journal, heard, tmp_path):
+    one, inner = journal(), Place(tmp_path, None).database()
+
+    def past(_):
+        asked_for.append(1)
+        raise StoreDown("canceling statement due to statement timeout")
+
+    asked_for, inner.past = [], past
+    copier = Copier(one, lambda: inner, QUICK, clock=lambda: START / SECOND, on_event=heard)
+    copier.past()
+    await until(lambda: asked_for)
+    for number in range(3):
+        one.settle(spent(number))
+        await until(lambda: copier.copied == number + 1)  # noqa: B023 - awaited here
+    assert (copier.fault, asked_for, heard.names) == (None, [1], ["ledger_past_unknown"])
+    assert await asyncio.to_thread(copier.close)
+
+
 async def test_old_rows_go_by_themselves(journal, copying, place):
     one = journal()
     one.settle(spent(1, at=START - 3 * 86_400 * SECOND))

@@ -51,7 +51,8 @@ class Books:
         if not self._has_past:  # then nothing has to be loaded to say so
             return NOTHING
         asked = self._copier.past()
-        if self._copier.fault is not None and not asked.done():  # nobody waits for a database that is away
+        unknown = self._copier.fault is not None or self._copier.is_past_unknown
+        if unknown and not asked.done():  # nobody waits for a database that is away, or that has just failed to add it up
             return None
         telling = asyncio.wrap_future(asked)
         done, _ = await asyncio.wait([telling], timeout=patience)

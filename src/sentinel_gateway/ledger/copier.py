@@ -34,6 +34,8 @@ ROWS: Final = 2000
 """In one transaction."""
 LOOK_AGAIN: Final = 60.0
 """Seconds until it looks again for what others left, and for rows that are old enough."""
+PAST_AGAIN: Final = 120.0
+"""Seconds until it adds up the past again where the database could not: that takes long, and keeps it from copying."""
 PAUSE: Final = 0.05
 """Seconds between two batches that retention takes."""
 END: Final = 10.0
@@ -78,6 +80,9 @@ class Copier:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._past: Future[Past] | None = None
+        self._past_again = 0.0
+        self.is_past_unknown = False
+        """Has the database failed to add up the past?"""
         self._began = int(clock() * MICROS)
         self.fault: str | None = None
         """Why the database takes nothing, if it does not."""
@@ -156,8 +161,15 @@ class Copier:
                 self._copy_own(path, self._database)
 
     def _tell_past(self) -> None:
-        if self._past is not None and not self._past.done() and self._database is not None:
+        if self._past is None or self._past.done() or self._database is None or time.monotonic() < self._past_again:
+            return
+        try:
             self._past.set_result(self._database.past(self._began))
+            self.is_past_unknown = False
+        except StoreDown as exc:  # it takes rows all the same
+            if not self.is_past_unknown:
+                self._on_event("ledger_past_unknown", reason=str(exc))
+            self.is_past_unknown, self._past_again = True, time.monotonic() + PAST_AGAIN
 
     def _copy_own(self, path: Path, database: "Database") -> None:
         complete = int(path.stem) < self._journal.current  # before it is read: afterwards it may have been ended meanwhile
