@@ -11,7 +11,7 @@ import pytest
 
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger.copier import Copier, Habits, copy_left_behind
-from sentinel_gateway.ledger.journal import segments
+from sentinel_gateway.ledger.journal import LOCK, SUFFIX, segments
 from tests.gateway import until
 from tests.ledger.conftest import Place
 from tests.ledger.dying import UNKNOWN
@@ -200,6 +200,22 @@ async def test_what_the_data_folder_takes_not_is_a_fault_that_ends(journal, copy
     await until(lambda: copier.fault is None)
     await until(lambda: place.ask(COSTS) == [(1, 17)])
     assert refused.read_text().count("\n") == 1
+
+
+async def test_what_another_left_and_nobody_can_read_keeps_no_row_waiting(journal, copying, place, heard):
+    one = journal(sync=0.0)
+    left = one.folder.parent / "0bad"
+    unreadable = left / f"00000001{SUFFIX}"
+    unreadable.mkdir(parents=True)
+    (left / LOCK).touch()
+    copier = copying(one)
+    for number in range(3):
+        one.settle(spent(number))
+        await until(lambda number=number: copier.copied == number + 1)
+    assert "0bad" in copier.fault
+    assert place.ask(COSTS)[0][0] == 3
+    unreadable.rmdir()
+    await until(lambda: copier.fault is None)
 
 
 async def test_a_segment_that_goes_while_it_is_looked_at_holds_up_no_other(journal, copying, place, tmp_path):

@@ -151,14 +151,14 @@ class Copier:
             self._database = self._open_database()
         if not self._database.is_open:
             self._database.open()
-        now = time.monotonic()
-        if now - self._looked >= LOOK_AGAIN:
-            self.copied += copy_left_behind(self._journal.folder.parent, self._database, self._on_event)
-            self._prune(self._database)
-            self._looked = now
         for path in segments(self._journal.folder):
             with suppress(FileNotFoundError):  # the journal itself deletes one that it could not begin
                 self._copy_own(path, self._database)
+        now = time.monotonic()
+        if now - self._looked >= LOOK_AGAIN:  # last: what can't be done for others, or of old rows, keeps none of ours waiting
+            self.copied += copy_left_behind(self._journal.folder.parent, self._database, self._on_event)
+            self._prune(self._database)
+            self._looked = now
 
     def _tell_past(self) -> None:
         if self._past is None or self._past.done() or self._database is None or time.monotonic() < self._past_again:
