@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -59,6 +61,21 @@ def test_jsonl_has_numbers_to_the_last_digit(exported):
     lines = [json.loads(line, parse_float=Decimal) for line in exported("--table", "attempts", "--format", "jsonl").splitlines()]
     assert [line["cost_usd"] for line in lines] == [Decimal("0.000031"), Decimal("2.000000001")]
     assert lines[1]["at"] == f"{DATE}T00:00:00Z"
+
+
+def test_a_file_is_replaced_once_all_of_it_is_there(ledger, exported, data, tmp_path):
+    whole = exported()
+    with closing(sqlite3.connect(data / "ledger.db")) as database:
+        database.execute("ALTER TABLE requests DROP COLUMN saved")
+    result = ledger("export", "--output", str(tmp_path / "out"))
+    assert result.exit_code != 0
+    assert "saved" in result.stderr
+    assert (tmp_path / "out").read_bytes() == whole
+    assert list(tmp_path.glob("out*")) == [tmp_path / "out"]
+
+
+def test_what_is_no_file_is_written_to(ledger):
+    assert ledger("export", "--output", "/dev/null").exit_code == 0
 
 
 def test_parquet(exported):

@@ -158,8 +158,17 @@ def _target(output: Path | None) -> "Iterator[IO[bytes]]":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with output.open("wb") as file:
-        yield file
+    if output.exists() and not output.is_file():  # a device or a pipe
+        with output.open("wb") as file:
+            yield file
+        return
+    part = output.with_name(f"{output.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(output)  # what was there before stays until all of this is
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _require_parquet() -> None:
