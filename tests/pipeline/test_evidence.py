@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from sentinel_gateway.core.access import caller_of
+from sentinel_gateway.core.access import Caller, caller_of
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.bulletin import CacheCleared
 from sentinel_gateway.core.caching import Selector, Step
@@ -434,6 +434,18 @@ async def test_an_audited_hit_is_served_and_compared_beside_the_path(drawn):
     assert drawn.judge.cases == [Case(REWORDED, "Lyon.", "Paris.")]
     assert [(kept.kind, kept.drawn) for kept in drawn.kept.decisions.values()] == [("served", 0.5)]
     assert ASKED in {entry.text for entry in drawn.near.entries.values()}
+
+
+async def test_an_audit_is_the_operator_s_call_and_not_the_caller_s(drawn):
+    explore(drawn, exploration=0.0, audit=0.5, judge=True)
+    drawn.first.replies.append(completion("Lyon."))
+    journey = drawn.journey()
+    journey.caller = Caller("key_1", "", frozenset({"inference"}))
+    reply, _ = await drawn.ask(question(REWORDED), journey)
+    assert isinstance(reply, Cached)
+    await settle(drawn)
+    assert [attempt.key for attempt in drawn.events.attempts] == ["anybody"] * len(drawn.events.attempts)
+    assert len(drawn.judge.cases) == 1
 
 
 async def test_an_audit_that_finds_a_wrong_answer_evicts_it(drawn):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from sentinel_gateway.core.access import ANYBODY
 from sentinel_gateway.core.caching import Entry, Hit, NotStorable, Selector, Step, Store
 from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.confidence.sampling import Sampling
@@ -214,7 +215,8 @@ class Evidence:
 
     def _audit(self, hit: Hit, question: Question, plan: Plan, journey: Journey, *, drawn: float) -> None:
         decision = self._served(hit, journey, drawn=drawn)
-        own, means = msgspec.structs.replace(journey, grant=None, report=None), self.means
+        own = msgspec.structs.replace(journey, grant=None, report=None, caller=ANYBODY)  # the operator's call, who pays for it
+        means = self.means
 
         async def ask() -> Case | None:
             if means is None:
