@@ -22,13 +22,14 @@ def day(number: int, second: int) -> int:
 
 @pytest.fixture
 def rows():
-    """Two days: three hits, one of them in other words, a miss, two failures, and four calls."""
+    """Two days: three hits, one of them in other words, a miss of which a part was kept, three failures, and four calls."""
     hits = [handled(1, at=day(0, 1)), handled(2, at=day(1, 1)), replace(handled(3, at=day(1, 2)), outcome="semantic")]
     hits = [replace(row, prompt_tokens=10, completion_tokens=5) for row in hits]
     others = [
-        replace(handled(4, at=day(0, 3)), outcome="miss", saved=0),
+        replace(handled(4, at=day(0, 3)), outcome="miss", saved=4),
         replace(handled(5, at=day(0, 4)), outcome="miss", status=502, error="upstream_error"),
         replace(handled(6, at=day(1, 5)), outcome="exact", error="client_left"),
+        replace(handled(11, at=day(1, 6)), outcome="miss", model="never answered", status=503, error="overloaded"),
     ]
     usual = spent(7, at=day(0, 6), cost=100)
     calls = [
@@ -52,12 +53,12 @@ SMALL = Costs(
     completion_tokens=10,
     cost=160,
     estimated=60,
-    saved=51,
+    saved=55,
     saved_tokens=45,
     unpriced=1,
 )
 EXPECTED = Past(
-    {"exact": 2, "semantic": 1, "miss": 1, "failed": 2},
+    {"exact": 2, "semantic": 1, "miss": 1, "failed": 3},
     {("small", ROUTE): SMALL, ("large", ROUTE): Costs(prompt_tokens=12, completion_tokens=5, cost=100)},
 )
 

@@ -14,6 +14,7 @@ from sentinel_gateway.ports.ledger import Past
 
 FAILED: Final = "failed"
 FAILED_FROM: Final = 400
+UNANSWERED: Final = frozenset({FAILED, "none"})
 HITS: Final = frozenset({"exact", "semantic"})
 MOST: Final = 256
 """Pairs of a model and a route that are told apart: callers may name any model of a provider. All others are `other`."""
@@ -47,10 +48,12 @@ def past(connection: sa.Connection, before: int) -> Past:
     outcomes: dict[str, int] = {}
     costs: dict[tuple[str, str], Costs] = {}
     for row in connection.execute(asked):
-        use = (row.model, row.route) if (row.model, row.route) in costs or len(costs) < MOST else OTHER
-        costs.setdefault(use, Costs()).add(_costs(row))
         if row.kind == "request":
             outcomes[row.outcome] = outcomes.get(row.outcome, 0) + int(row._mapping["count"])  # noqa: SLF001 - as below
+            if row.outcome in UNANSWERED:
+                continue
+        use = (row.model, row.route) if (row.model, row.route) in costs or len(costs) < MOST else OTHER
+        costs.setdefault(use, Costs()).add(_costs(row))
     return Past(outcomes, costs)
 
 
@@ -60,13 +63,11 @@ def _costs(row: Any) -> Costs:
     if row.kind == "attempt":
         names = ("prompt_tokens", "completion_tokens", "cost", "estimated", "unpriced")
         return Costs(**{name: int(told[name]) for name in names}, updated=updated)
-    if row.outcome in {FAILED, "none"}:
-        return Costs()
-    count = int(told["count"])
+    count, saved = int(told["count"]), int(told["saved"])  # a miss has saved something where a part of what it asks was kept
     if row.outcome not in HITS:
-        return Costs(requests=count, updated=updated)
+        return Costs(requests=count, saved=saved, updated=updated)
     tokens = int(told["prompt_tokens"]) + int(told["completion_tokens"])
-    return Costs(requests=count, hits=count, saved=int(told["saved"]), saved_tokens=tokens, updated=updated)
+    return Costs(requests=count, hits=count, saved=saved, saved_tokens=tokens, updated=updated)
 
 
 def _as_days(table: sa.Table) -> sa.Select[Any]:

@@ -38,8 +38,8 @@ class CostTallies:
         return f"<CostTallies of {len(self._by_use)} accounts>"
 
     def add(self, record: Record) -> None:
-        """Count an answered request."""
-        if record.outcome == "none" or record.status >= FAILED_FROM:
+        """Count an answered request: as the ledger does, for its counts go on after a restart (`ledger/sums.py`)."""
+        if record.outcome == "none" or record.status >= FAILED_FROM or record.error:
             return
         costs = self._by_use.get((record.model, record.route)) or self._open(record.model, record.route)
         costs.requests += 1
