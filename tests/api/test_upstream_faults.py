@@ -37,9 +37,9 @@ REFUSED = "upstream_refused"
 
 OUTCOMES: dict[str, tuple[Ends, Ends]] = {
     # The first is how a whole answer ends, the second how a stream does.
-    **{f"err={status}": (Ends(status, REFUSED),) * 2 for status in (400, 404, 409, 413, 415, 422)},
+    **{f"err={status}": (Ends(status, REFUSED),) * 2 for status in (400, 404, 405, 409, 410, 413, 415, 418, 422)},
     **{f"err={status}": (Ends(502, "upstream_unauthorized"),) * 2 for status in (401, 402, 403)},
-    **{f"err={status}": (BROKEN,) * 2 for status in (405, 410, 418, 500, 501, 502, 503, 504, 529, 599)},
+    **{f"err={status}": (BROKEN,) * 2 for status in (500, 501, 502, 503, 504, 529, 599)},
     "err=408": (LATE, LATE),
     "err=429": (Ends(429, "rate_limit_exceeded"),) * 2,
     **{f"err=500;err_body={body}": (BROKEN,) * 2 for body in ("text", "empty", "html")},

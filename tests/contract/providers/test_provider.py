@@ -285,7 +285,7 @@ STATUSES = {
     409: ("UpstreamRefused", 409),
     413: ("UpstreamRefused", 413),
     415: ("UpstreamRefused", 415),
-    418: ("UpstreamBroken", 502),
+    418: ("UpstreamRefused", 418),
     422: ("UpstreamRefused", 422),
     429: ("UpstreamLimited", 429),
     500: ("UpstreamBroken", 502),

@@ -300,7 +300,7 @@ async def test_others_have_their_turn_during_a_clear(opened):
         assert await keys_now(index, unit(3), "other") == ["other-3"]
         searches += 1
     assert await clearing == 0
-    assert searches > 20
+    assert searches > 5, "one would be let through before the clear has begun, and one while it ends"
 
 
 async def keys_now(index, vector, scope):
