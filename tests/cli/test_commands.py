@@ -193,7 +193,14 @@ def test_ctrl_c_ends_a_command_without_a_stack(tmp_path):
         silent.settimeout(60)
         env = {"HOME": str(tmp_path), "PORT": "0", "VLLM_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/v1"}
         command = [sys.executable, "-m", "sentinel_gateway", "doctor"]
-        with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        before = signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # else a run in the background has it ignored, and its children
+        try:
+            process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        with process:
             asked, _ = silent.accept()
             with asked:
                 assert asked.recv(1)  # connected and waiting: asyncio of Python 3.11 may write a stack of its own before that
