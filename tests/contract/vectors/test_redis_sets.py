@@ -292,7 +292,7 @@ async def test_a_clear_takes_its_time_and_few_round_trips(opened, redis8, clock,
 
 async def test_others_have_their_turn_during_a_clear(opened):
     index = opened()
-    await learn(index, *(make_head(str(number)) for number in range(6000)))
+    await learn(index, *(make_head(str(number)) for number in range(15000)))
     await learn(index, *(make_head(f"other-{number}", "other") for number in range(10)))
     searches = 0
     clearing = asyncio.create_task(index.clear(Selector(tag="none"), 0.0))
@@ -300,7 +300,7 @@ async def test_others_have_their_turn_during_a_clear(opened):
         assert await keys_now(index, unit(3), "other") == ["other-3"]
         searches += 1
     assert await clearing == 0
-    assert searches > 5, "one would be let through before the clear has begun, and one while it ends"
+    assert searches > 20
 
 
 async def keys_now(index, vector, scope):
