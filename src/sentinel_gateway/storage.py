@@ -124,7 +124,7 @@ async def open_stores(
     evidence = open_evidence(state, tiers, embedder, clock, events, prices=prices)
     closing.push_async_callback(evidence.close)
     await evidence.open()
-    semantic = Semantic(index, embedder, tiers, thresholds(settings), evidence)
+    semantic = Semantic(index, embedder, tiers, thresholds(settings), evidence, events=events)
     closing.push_async_callback(semantic.close)
     preparing = asyncio.create_task(index.prepare())
     closing.callback(preparing.cancel)

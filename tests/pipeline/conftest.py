@@ -104,7 +104,8 @@ class Path:
             Evidence(kept, self.tiers, self.embedder, spending, clock=self.clock, chance=self._draw) if judged else None
         )
         limits = Thresholds(usual=0.95, least=0.7)
-        self.semantic = Semantic(index, embedder or self.embedder, self.tiers, limits, self.evidence) if index else None
+        means = (index, embedder or self.embedder, self.tiers, limits, self.evidence)
+        self.semantic = Semantic(*means, events=self.events) if index else None
         self._fleet = fleet
         self.slept: list[float] = []
         world = World(self.clock, sleep or self._sleep, self._draw, self.events)

@@ -546,6 +546,39 @@ async def test_a_miss_teaches_by_the_answer_that_it_brings(drawn):
     assert drawn.kept.decisions == {}
 
 
+class TripsOnce:
+    """An `Aside` whose first rule trips, once it is let go on."""
+
+    def __init__(self) -> None:
+        self.go_on, self.trips = asyncio.Event(), True
+
+    async def __call__(self, rule):
+        if self.trips:
+            await self.go_on.wait()
+            self.trips = False
+            return {}[question]
+        return rule()
+
+    def close(self) -> None: ...
+
+
+async def test_a_rule_that_trips_over_a_text_keeps_no_other_comparison_waiting(drawn):
+    aside = drawn.evidence.calibration.aside = TripsOnce()
+    drawn.judge.verdict = False
+    drawn.evidence.habits = msgspec.structs.replace(drawn.evidence.habits, least=0.7)
+    for text in ("Please tell me the capital of France", "The capital of France, please"):
+        drawn.first.replies.append(completion("Madrid."))
+        await drawn.ask(question(text))
+    assert "1 to compare" in repr(drawn.evidence), "the second waits for the first"
+    aside.go_on.set()
+    await settle(drawn)
+    ((event, fields),) = drawn.events.notes
+    assert (event, fields["error"]) == ("evidence_failed", "KeyError")
+    assert fields["at"].startswith("test_evidence.py:")
+    assert "0 to compare" in repr(drawn.evidence)
+    assert rows(drawn) == [(False, 2.0, True)], "the second was learned from, and stands for both"
+
+
 async def test_a_miss_whose_neighbours_are_far_or_vetoed_is_a_request_without_a_candidate(drawn):
     drawn.evidence.habits = msgspec.structs.replace(drawn.evidence.habits, least=0.7)
     drawn.judge.verdict = True

@@ -357,6 +357,31 @@ async def test_a_fault_is_a_miss_and_mends_itself(path, broken):
     assert isinstance(reply, Cached)
 
 
+class Tripping:
+    """An `Aside` whose rules trip over every text while `trips`, as one of them might."""
+
+    trips = True
+
+    async def __call__(self, rule):
+        return {}[question] if self.trips else rule()
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("wish", [{}, {"explain": True}])
+async def test_a_rule_that_trips_over_a_text_is_a_miss_that_the_operator_hears_of(path, wish):
+    await learn(path, ASKED)
+    path.semantic.aside = Tripping()
+    assert await missed(path, REWORDED, path.journey(**wish)) == Step("vector", "miss", "tier-down")
+    ((event, fields),) = path.events.notes
+    assert (event, fields["error"], fields["sentinel_id"]) == ("semantic_failed", "KeyError", "s")
+    assert fields["at"].startswith("test_semantic.py:")
+    assert not any(ASKED in str(value) or REWORDED in str(value) for value in fields.values())
+    path.semantic.aside.trips = False
+    reply, _ = await path.ask(question("What's the capital of France, please?"))
+    assert isinstance(reply, Cached)
+
+
 async def test_a_far_tier_that_is_down_keeps_the_question(path):
     await learn(path, ASKED)
     path.near.entries.clear()

@@ -18,12 +18,14 @@ BROAD_EXCEPTS = {
     "pipeline/dispatch.py": {"Dispatch._ask": "whatever ends an attempt, it is told; then it is raised again"},
     "pipeline/embed.py": {"Embedding._fetch": "whatever it is, what was reserved is given back; then it is raised again"},
     "pipeline/handle.py": {"Pipeline._ask": "as in embed.py"},
+    "pipeline/evidence_log.py": {"EvidenceLog.faults": "beside the path nobody else would hear of a fault of ours; it is told"},
     "pipeline/recovery.py": {"withhold": "whatever breaks a stream off, what it has cost is booked; then it is raised again"},
     "pipeline/flight.py": {
         "Flight._open": "whatever it is, all who wait for the answer are told",
         "Flight.payloads": "whatever it is, all who wait for the stream are told",
         "Flight._land": "as in payloads",
     },
+    "pipeline/semantic.py": {"Semantic.look_up": "a rule that trips over a text makes a miss, and is told"},
     "providers/_connection.py": {"connect": "whatever ends the handshake, the socket is closed; then it is raised again"},
     "providers/_http.py": {"HttpClient._ask": "whatever ends the wait, the connection is let go; then it is raised again"},
     "stores/_redis.py": {

@@ -5,7 +5,6 @@ import math
 import os
 import random
 import re
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -25,6 +24,7 @@ from sentinel_gateway.errors import (
     MethodNotAllowed,
     Overloaded,
     RequestError,
+    place_of,
 )
 from sentinel_gateway.pipeline.admit import retry_wait
 from sentinel_gateway.pipeline.journey import Journey
@@ -335,9 +335,7 @@ def _begin(scope: Scope, headers: Mapping[bytes, bytes], now: float) -> Journey:
 
 def own_fault(exc: BaseException, journey: Journey, events: Events) -> InternalError:
     """A fault of ours, told to the operator with its place; what the caller is told names the line of the log."""
-    frames = traceback.extract_tb(exc.__traceback__)
-    at = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    events.note("internal_error", error=type(exc).__name__, at=at, sentinel_id=journey.sentinel_id)
+    events.note("internal_error", error=type(exc).__name__, at=place_of(exc), sentinel_id=journey.sentinel_id)
     return InternalError(f"The gateway failed on this request. Its log says more under {journey.sentinel_id}.")
 
 

@@ -65,6 +65,7 @@ from sentinel_gateway.errors.base import (
     RequestError,
     SentinelError,
     StoreDown,
+    place_of,
 )
 from sentinel_gateway.errors.caller import (
     AnswerNotFound,
@@ -181,4 +182,5 @@ __all__ = [
     "UpstreamTimeout",
     "UpstreamUnauthorized",
     "UpstreamUnreachable",
+    "place_of",
 ]

@@ -1,10 +1,17 @@
 """What all errors have in common. The tree is drawn in `errors/__init__.py`."""
 
+import traceback
 from typing import ClassVar
 
 
 class SentinelError(Exception):
     """Root of the tree."""
+
+
+def place_of(exc: BaseException) -> str:
+    """Where in our code it was raised, as `file.py:12`: what an operator may be told of any fault, for it quotes nothing."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
 
 
 class ConfigurationError(SentinelError):

@@ -80,7 +80,7 @@ async def open_offline(settings: Settings, embedder: "LocalEmbedder") -> AsyncIt
         near, near_ttl = _store(settings)
         tiers = Tiers(near, None, index, bulletin=LoneBulletin(), near_ttl=near_ttl, clock=clock)
         closing.push_async_callback(tiers.close)
-        semantic = Semantic(index, embedder, tiers, rules.thresholds(settings))
+        semantic = Semantic(index, embedder, tiers, rules.thresholds(settings), events=Unheard())
         closing.push_async_callback(semantic.close)
         yield Offline(settings, clock, near, tiers, embedder, semantic)
 

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from sentinel_gateway.core.budget import NONE, OF
 from sentinel_gateway.core.evidence import ALL, HOUR, Count, Decision, Findings, Label, Standing, Standings, standings
 from sentinel_gateway.core.tightening import OFF, Rule, Stance, stepped
-from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.errors import StoreDown, place_of
 from sentinel_gateway.ports import Clock, Events, EvidenceStore
 
 PAUSE: Final = 0.5
@@ -104,6 +104,14 @@ class EvidenceLog:
     def rate(self, budget: str) -> float | None:
         """What the budget of this name allows, if a request has told since the start."""
         return self._rates.get(budget)
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """A fault of ours ends what is done within, and is told."""
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001 - broad: beside the path nobody else would hear of it
+            self._events.note("evidence_failed", error=type(exc).__name__, at=place_of(exc))
 
     async def estimate(self) -> Standings:
         """How things stand now, and what follows from it. Raises `StoreDown`."""

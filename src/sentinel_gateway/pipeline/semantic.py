@@ -18,13 +18,13 @@ from sentinel_gateway.core.explanation import Explanation, candidate
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.matching import BELOW_THRESHOLD, NO_NEIGHBOUR, Bar, Neighbour, Thresholds, Verdict, first_fit, ranked
 from sentinel_gateway.core.tightening import tightened
-from sentinel_gateway.errors import EmbedderDown, StoreDown
+from sentinel_gateway.errors import EmbedderDown, StoreDown, place_of
 from sentinel_gateway.pipeline.aside import AT_ONCE, Aside
 from sentinel_gateway.pipeline.evidence import Evidence
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import Embedder, VectorIndex
+from sentinel_gateway.ports import Embedder, Events, VectorIndex
 
 if TYPE_CHECKING:
     from sentinel_gateway.ports.cache import Vector
@@ -45,7 +45,14 @@ class Semantic:
     """Finds neighbours and judges them. `thresholds` may be replaced at any time; `evidence` has a say in what is served."""
 
     def __init__(
-        self, index: VectorIndex, embedder: Embedder, tiers: Tiers, thresholds: Thresholds, evidence: Evidence | None = None
+        self,
+        index: VectorIndex,
+        embedder: Embedder,
+        tiers: Tiers,
+        thresholds: Thresholds,
+        evidence: Evidence | None = None,
+        *,
+        events: Events,
     ) -> None:
         self.thresholds = thresholds
         self.evidence = evidence
@@ -53,6 +60,7 @@ class Semantic:
         self.embedder = embedder
         self.aside: Aside = AT_ONCE if evidence is None else evidence.calibration.aside
         self._tiers = tiers
+        self._events = events
         self._behind: dict[str, asyncio.Task[None]] = {}
         """Scopes in which more questions wait for a vector than one request can make."""
 
@@ -65,6 +73,9 @@ class Semantic:
             found = await self._neighbours(question, plan)
             return found if isinstance(found, Step) else await self._first_fit(question, found, plan, journey)
         except (EmbedderDown, StoreDown):
+            return _passed(TIER_DOWN)
+        except Exception as exc:  # noqa: BLE001 - broad: a rule that trips over a text costs its asker a provider's call, not the answer
+            self._events.note("semantic_failed", error=type(exc).__name__, at=place_of(exc), sentinel_id=journey.sentinel_id)
             return _passed(TIER_DOWN)
 
     async def _neighbours(self, question: Question, plan: Plan) -> list[Neighbour] | Step:
