@@ -17,6 +17,7 @@ from sentinel_gateway.core.evidence import ALL, Count, Decision, Finding, Findin
 from sentinel_gateway.core.idempotency import Claim, Held, Outcome
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.core.spending import DayCost
 from sentinel_gateway.core.tightening import Stance
 from sentinel_gateway.errors import EmbedderDown, StoreDown
 from sentinel_gateway.ports import ChunkStream, Completion, Landed, ScopeView, UpstreamCall
@@ -289,6 +290,7 @@ class FakeEvidence:
         self.lots: list[tuple[int, int]] = []
         self.counts: list[Count] = []
         self.taken: dict[str, Stance] = {}
+        self.spendings: dict[int, DayCost] = {}
         self.hold: asyncio.Event | None = None
         self.slow: asyncio.Event | None = None
 
@@ -342,6 +344,15 @@ class FakeEvidence:
         old = self.said.get((label.decision, label.source))
         self.said[label.decision, label.source] = label
         return old is None or old.correct != label.correct
+
+    async def spend(self, cost: DayCost) -> None:
+        await self._pass()
+        before = self.spendings.get(cost.day, DayCost(cost.day))
+        self.spendings[cost.day] = DayCost(cost.day, before.whole + cost.whole, before.extra + cost.extra)
+
+    async def spent(self) -> DayCost:
+        await self._pass()
+        return self.spendings[max(self.spendings)] if self.spendings else DayCost(0)
 
     async def labels(self, decision: str) -> tuple[Label, ...]:
         await self._pass()

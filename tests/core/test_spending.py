@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel_gateway.core.pricing import DAY
-from sentinel_gateway.core.spending import DayBook
+from sentinel_gateway.core.spending import DayBook, DayCost
 
 NOW = 20_000.0 * DAY + 5
 
@@ -44,6 +44,36 @@ def test_each_day_begins_anew(later):
     day = book()
     day.note(100, NOW, extra=True)
     assert day.costs(NOW + later) == (0, 0)
+
+
+def test_what_was_kept_is_counted_on_and_not_kept_twice():
+    day = book(share=0.1)
+    day.restore(DayCost(20_000, 1000, 60), NOW)
+    assert day.allows(40, NOW)
+    assert not day.allows(41, NOW)
+    day.note(500, NOW, extra=False)
+    day.note(50, NOW, extra=True)
+    assert day.costs(NOW) == (1550, 110)
+    assert day.take(NOW) == DayCost(20_000, 550, 50)
+    assert day.take(NOW) == DayCost(20_000)
+
+
+def test_the_cost_of_another_day_is_not_restored():
+    day = book()
+    day.restore(DayCost(19_999, 1000, 60), NOW)
+    assert day.costs(NOW) == (0, 0)
+
+
+def test_what_could_not_be_kept_is_taken_again_unless_its_day_is_over():
+    day = book()
+    day.note(500, NOW, extra=True)
+    lost = day.take(NOW)
+    day.note(5, NOW, extra=False)
+    day.put_back(lost)
+    assert day.take(NOW) == DayCost(20_000, 505, 500)
+    day.note(7, NOW + DAY, extra=False)
+    day.put_back(lost)
+    assert day.take(NOW + DAY) == DayCost(20_001, 7)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**12), st.booleans()), max_size=60), st.floats(0, 1))

@@ -386,6 +386,46 @@ async def test_nothing_is_explored_beyond_the_budget(path):
     assert spent == pytest.approx(whole / 3)
 
 
+async def restarted(make_path, path):
+    """Another process with the same evidence, the same prices and the same question answered."""
+    other = make_path(semantic=True, judged=True)
+    other.kept.spendings, other.prices = path.kept.spendings, path.prices
+    await other.evidence.open()
+    return other
+
+
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+async def test_a_restart_gives_no_new_budget(make_path, path, end):
+    path.prices = {"first/m": 100}
+    await learn(path, ASKED, OTHER)
+    explore(path, budget=0.5)
+    await explored(path)  # one of three calls
+    if end == "stopped":
+        await path.evidence.close()
+    other = await restarted(make_path, path)
+    assert other.evidence.spending.today() == pytest.approx(path.evidence.spending.today())
+    await learn(other, ASKED)  # a fourth
+    explore(other, budget=0.49)
+    assert isinstance((await other.ask(question(REWORDED)))[0], Cached), "one more would be two to four"
+    explore(other, budget=0.5)
+    assert (await explored(other))[1].miss.steps[0].detail == "explored"
+    await other.evidence.close()
+
+
+async def test_what_a_store_that_is_away_could_not_keep_is_kept_later(make_path, path):
+    path.prices = {"first/m": 100}
+    await learn(path, ASKED)
+    explore(path)
+    path.kept.down = True
+    with pytest.raises(StoreDown):
+        await explored(path)  # to flush what is known of it
+    path.kept.down = False
+    assert path.kept.spendings == {}
+    await path.evidence.close()
+    other = await restarted(make_path, path)
+    assert other.evidence.spending.today() == pytest.approx(path.evidence.spending.today())
+
+
 async def test_the_demo_is_not_explored(drawn):
     explore(drawn, simulated=frozenset({"first"}))
     assert isinstance((await drawn.ask(question(REWORDED)))[0], Cached)

@@ -119,8 +119,9 @@ class Evidence:
         return f"<Evidence {len(self._waiting)} to compare, {self.log!r}>"
 
     async def open(self) -> None:
-        """Know how things stood, and what was learned."""
+        """Know how things stood, what the day has cost, and what was learned."""
         await self.log.open()
+        await self.log.restore(self.spending.book)
         await self.calibration.open()
 
     def use(self, habits: Habits, dispatch: Dispatch, directory: Callable[[], Directory]) -> None:
@@ -168,7 +169,8 @@ class Evidence:
         """A provider has answered, perhaps what is explored."""
         trial, study = journey.trial, journey.study
         if usage is not None:
-            self._note(journey.target, usage, evidence=trial is not None and trial.spared)  # shadow mode saves nothing anyway
+            extra = trial is not None and trial.spared  # shadow mode saves nothing anyway
+            self.spending.note(journey.target, usage, extra=extra)
         if trial is not None:
             self.log.keep(trial.decision)
             self.log.count(trial.decision.scope, journey.stricter, hit=True)
@@ -223,13 +225,10 @@ class Evidence:
                 return None
             answer = (await means.ask(plan, own)).answer
             if answer.usage is not None:
-                self._note(own.target, answer.usage, evidence=True)
+                self.spending.note(own.target, answer.usage, extra=True)
             return await self._case(question.text, answer, hit.entry)
 
         self._compare(decision, ask)
-
-    def _note(self, target: str, usage: Usage, *, evidence: bool) -> None:
-        self.spending.note(target, usage, extra=evidence)
 
     # --- beside the path ---
 
@@ -257,6 +256,7 @@ class Evidence:
 
     async def _judge(self, decision: Decision, ask: Ask, held: Held | None) -> None:
         self.compared[await self._judged(decision, ask, held)] += 1
+        await self.log.spend(self.spending.book)
 
     async def _judged(self, decision: Decision, ask: Ask, held: Held | None) -> bool | None:
         """What came of it; whatever fails leaves it open."""
@@ -367,6 +367,7 @@ class Evidence:
         try:
             await self.calibration.close()
         finally:
+            await self.log.spend(self.spending.book)
             await self.log.close()
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from sentinel_gateway.core.budget import NONE, OF
 from sentinel_gateway.core.evidence import ALL, HOUR, Count, Decision, Findings, Label, Standing, Standings, standings
+from sentinel_gateway.core.spending import DayBook
 from sentinel_gateway.core.tightening import OFF, Rule, Stance, stepped
 from sentinel_gateway.errors import StoreDown, place_of
 from sentinel_gateway.ports import Clock, Events, EvidenceStore
@@ -94,6 +95,21 @@ class EvidenceLog:
     async def label(self, label: Label) -> bool:
         """As `EvidenceStore.label`."""
         return await self._store.label(label)
+
+    async def restore(self, book: DayBook) -> None:
+        """Have it know what the day has cost before the start, if the store can tell."""
+        with suppress(StoreDown):
+            book.restore(await self._store.spent(), self._clock())
+
+    async def spend(self, book: DayBook) -> None:
+        """Keep what the day has cost since the last time, so that a restart knows of it. Where that fails, the next time."""
+        cost = book.take(self._clock())
+        if not cost.whole:
+            return
+        try:
+            await self._store.spend(cost)
+        except StoreDown:
+            book.put_back(cost)
 
     def level(self, scope: str, budgets: Iterable[str] = ()) -> int:
         """How many steps stricter than configured this scope is now, or all are, or one of these budgets (`core.tightening`)."""

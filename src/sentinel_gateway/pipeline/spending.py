@@ -12,26 +12,26 @@ class Spending:
     def __init__(self, prices: Prices, clock: Clock) -> None:
         self.prices = prices
         self._clock = clock
-        self._book = DayBook()
+        self.book = DayBook()
 
     def __repr__(self) -> str:
-        return f"<Spending {self._book!r}>"
+        return f"<Spending {self.book!r}>"
 
     def limit(self, share: float) -> None:
         """From now on what is extra may be this share of the day's cost."""
-        self._book.share = share
+        self.book.share = share
 
     def note(self, target: str, usage: Usage, *, extra: bool) -> None:
         """This was used just now; as `DayBook.note`."""
-        self._book.note(self._cost(target, usage), self._clock(), extra=extra)
+        self.book.note(self._cost(target, usage), self._clock(), extra=extra)
 
     def allows(self, target: str, prompt: int, completion: int) -> bool:
         """May a call to this target that takes about so many tokens be made beyond what callers need?"""
-        return self._book.allows(self._cost(target, Usage(prompt, completion)), self._clock())
+        return self.book.allows(self._cost(target, Usage(prompt, completion)), self._clock())
 
     def today(self) -> tuple[float, float]:
         """The day so far in USD: all, and what was extra."""
-        whole, extra = self._book.costs(self._clock())
+        whole, extra = self.book.costs(self._clock())
         return whole / NANO_PER_USD, extra / NANO_PER_USD
 
     def _cost(self, target: str, usage: Usage) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sentinel_gateway.core.evidence import Count, Decision, Findings, Label
+from sentinel_gateway.core.spending import DayCost
 from sentinel_gateway.core.tightening import Stance
 
 
@@ -39,6 +40,14 @@ class EvidenceStore(Protocol):
 
     async def take(self, stance: Stance) -> None:
         """Keep it in place of the scope's last one, and count anew from now on: there, or by `ALL` everywhere."""
+        ...
+
+    async def spend(self, cost: DayCost) -> None:
+        """Add this to what its day has cost; of a day that is over nothing is kept."""
+        ...
+
+    async def spent(self) -> DayCost:
+        """What the last such day has cost."""
         ...
 
     async def labels(self, decision: str) -> tuple[Label, ...]:

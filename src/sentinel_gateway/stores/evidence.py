@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from sentinel_gateway.core.evidence import HOUR, Count, Decision, Finding, Findings, Label, Weighed
+from sentinel_gateway.core.spending import DayCost
 from sentinel_gateway.core.tightening import Stance
 from sentinel_gateway.ports import Clock
 from sentinel_gateway.stores._state_file import StateFile
@@ -78,6 +79,8 @@ RETURNING hour, reached
 number costs those nothing who look. They stay in the total; one that has hits later counts from about then.
 """
 _TAKE: Final = "INSERT OR REPLACE INTO stances (scope, level, since) VALUES (?, ?, ?)"
+_SPENT: Final = "SELECT value FROM facts WHERE name = 'spent'"
+_SPEND: Final = "INSERT OR REPLACE INTO facts (name, value) VALUES ('spent', ?)"
 _OLD: Final = """
 SELECT row, id FROM decisions WHERE row <= max(
     (SELECT coalesce(max(row), 0) - ? FROM decisions),
@@ -124,6 +127,14 @@ class SqliteEvidence:
     async def label(self, label: Label) -> bool:
         """It is on the disk when this returns."""
         return await self._file.write(partial(_label, label=label))
+
+    async def spend(self, cost: DayCost) -> None:
+        """It is on the disk when this returns. Gateways that share the file add up."""
+        await self._file.write(partial(_spend, cost=cost))
+
+    async def spent(self) -> DayCost:
+        """Of the last day of which anything was kept."""
+        return await self._file.read(_spent)
 
     async def labels(self, decision: str) -> tuple[Label, ...]:
         """One of each source at most."""
@@ -211,6 +222,19 @@ def _stances(database: sqlite3.Connection) -> list[Stance]:
 def _take(database: sqlite3.Connection, *, stance: Stance) -> None:
     database.execute(_TAKE, msgspec.structs.astuple(stance))
     database.execute(_ANEW, (stance.scope,))
+
+
+def _spent(database: sqlite3.Connection) -> DayCost:
+    row = database.execute(_SPENT).fetchone()
+    return DayCost(0) if row is None else msgspec.msgpack.decode(row[0], type=DayCost)
+
+
+def _spend(database: sqlite3.Connection, *, cost: DayCost) -> None:
+    before = _spent(database)
+    if before.day <= cost.day:
+        same = before if before.day == cost.day else DayCost(cost.day)
+        whole = DayCost(cost.day, same.whole + cost.whole, same.extra + cost.extra)
+        database.execute(_SPEND, (msgspec.msgpack.encode(whole),))
 
 
 def _label(database: sqlite3.Connection, *, label: Label) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sentinel_gateway.core.evidence import HOUR, Count, Decision, Finding, Label, Weighed
+from sentinel_gateway.core.spending import DayCost
 from sentinel_gateway.core.tightening import Stance
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.stores._state_file import _FIRST, _SECOND, StateFile
@@ -176,6 +177,16 @@ async def test_counts_that_are_too_old_go(store, clock):
     clock.now += 2 * HOUR
     await store.keep([], [])
     assert (await store.findings(0.0, scopes=9)).reached == 0
+
+
+async def test_what_a_day_has_cost_adds_up_and_a_new_day_begins_anew(store, file, clock):
+    assert await store.spent() == DayCost(0)
+    await store.spend(DayCost(20_000, 10**15, 5))
+    await SqliteEvidence(file, clock).spend(DayCost(20_000, 7, 2))
+    assert await store.spent() == DayCost(20_000, 10**15 + 7, 7)
+    await store.spend(DayCost(20_001, 3, 1))
+    await store.spend(DayCost(20_000, 100, 100))  # of a clock that is behind
+    assert await store.spent() == DayCost(20_001, 3, 1)
 
 
 async def test_labels_are_found_with_what_they_are_about(store, clock):
