@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections import deque
 
+import msgspec
 import pytest
 
+from sentinel_gateway.core.chat import read_answer
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.pricing import YOCTO_PER_TOKEN, Price, Rates
 from sentinel_gateway.core.routing import Conduct, Hedge, Route, Target
@@ -13,6 +15,7 @@ from sentinel_gateway.core.standing import ENOUGH, StandingRules
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamRefused, UpstreamTimeout
 from sentinel_gateway.pipeline.dispatch import GREETING_BYTES
 from sentinel_gateway.pipeline.hedging import Accounts
+from sentinel_gateway.ports import Completion
 from tests.fakes import FakeStream, chunk, completion, delta, spoken, turns
 from tests.gateway import running_tasks
 from tests.pipeline.conftest import Path, question
@@ -62,6 +65,13 @@ async def path(bell):
 
 def reply(*, stream: bool, text: str = "Paris."):
     return FakeStream(*spoken(text)) if stream else completion(text)
+
+
+def told(prompt, said):
+    """A whole answer that tells what it has used."""
+    usage = {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
+    fields = {**completion().answer.fields, "usage": usage}
+    return Completion(msgspec.json.encode(fields), read_answer(fields))
 
 
 def endings(path):
@@ -226,7 +236,7 @@ async def test_one_that_fails_in_time_is_followed_as_ever(path, bell):
     path.second.replies.append(completion())
     _, journey = await (await begin(path))
     assert (journey.target, journey.attempts, endings(path)[1]) == ("second/n", 2, ("second/n", "answered", False))
-    assert bell.asked == [2.0, 2.0]
+    assert bell.asked == [2.0], "the second has nobody left beside it"
 
 
 async def refused_beside(path, bell):
@@ -252,13 +262,51 @@ async def test_after_a_refusal_nobody_is_asked_any_more(bell):
     third = Route((*BOTH, Target("second", "o")), conduct=Conduct(hedge=Hedge(2.0, 1.0)))
     path = Path(aliases={"quick": third}, sleep=bell)
     asking, hold = await refused_beside(path, bell)
-    bell.ring()
-    await turns()
+    assert bell.asked == [2.0], "no time is waited for at which nobody would be asked"
     path.first.replies.append(UpstreamBroken("first"))
     hold.set()
     with pytest.raises(UpstreamBroken, match="first"):
         await asking
     assert path.calls == 2
+
+
+async def test_a_target_that_is_alone_waits_for_nobody_beside_it(bell):
+    path = Path(aliases={"quick": Route(BOTH[:1], conduct=Conduct(hedge=Hedge(2.0, 1.0)))}, sleep=bell)
+    path.first.replies += [hold := asyncio.Event(), completion()]
+    asking = await begin(path)
+    assert bell.asked == []
+    hold.set()
+    await asking
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["the first", "the second"])
+async def test_a_whole_answer_that_came_as_well_is_booked_as_it_tells(path, bell, first):
+    """What it has used is known: nothing has to be taken for it."""
+    answers = [told(100, 7), told(90, 60)]
+    holds = [asyncio.Event(), asyncio.Event()]
+    path.first.replies += [holds[0], answers[0]]
+    path.second.replies += [holds[1], answers[1]]
+    asking = await begin(path)
+    bell.ring()
+    await turns()
+    holds[first].set()
+    holds[1 - first].set()
+    await asking
+    used = {attempt.target: (attempt.prompt_tokens, attempt.completion_tokens) for attempt in path.events.attempts}
+    assert used == {"first/m": (100, 7), "second/n": (90, 60)}
+    assert {attempt.ending for attempt in path.events.attempts} == {"answered", "lost"}
+
+
+async def test_who_leaves_as_an_answer_comes_pays_what_it_tells(path, bell):
+    path.first.replies += [hold := asyncio.Event(), told(100, 7)]
+    asking = await begin(path)
+    hold.set()
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    (attempt,) = path.events.attempts
+    assert (attempt.prompt_tokens, attempt.completion_tokens) == (100, 7)
 
 
 @pytest.mark.parametrize("rung", [False, True])

@@ -90,7 +90,7 @@ class Course:
 
     def next(self, now: float, *, beside: Target | None = None) -> Ask | Pause | None:
         """What to do now; None if there is nothing left to do, or no time. `beside`: while that one is being asked."""
-        if self._final or self._made >= self._attempts or now >= self._end:
+        if self._is_over(now):
             return None
         for target in self._targets:
             if target not in self._errors and target is not beside:
@@ -100,6 +100,16 @@ class Course:
                     self._made += 1
                     return Ask(target, name)
         return self._next_best(now) if beside is None else None
+
+    def has_another(self, now: float, beside: Target) -> bool:
+        """May another be asked while `beside` is, now or later?"""
+        return not self._is_over(now) and any(
+            target not in self._errors and target is not beside for target in self._targets
+        )
+
+    def _is_over(self, now: float) -> bool:
+        """Is nobody to be asked any more?"""
+        return self._final or self._made >= self._attempts or now >= self._end
 
     def _next_best(self, now: float) -> Ask | Pause | None:
         """The one that can be asked soonest, of those that are to be waited for."""

@@ -85,6 +85,13 @@ class Runner(msgspec.Struct, Generic[Answered], eq=False):
     one: HedgedTry
     asking: "asyncio.Future[Answered]"
 
+    @property
+    def brought(self) -> Answered | None:
+        """What has come of it, if anything has."""
+        asking = self.asking
+        came = asking.done() and not asking.cancelled() and asking.exception() is None
+        return asking.result() if came else None
+
 
 class Race(Generic[Answered]):
     """One request whose targets may be asked side by side, two at most."""
@@ -157,9 +164,12 @@ class Race(Generic[Answered]):
         return True
 
     def _set_timer(self, step: Ask) -> None:
-        after = self._bet.after
-        if after is None:
-            after = self._circuits.standings.of(step.name).late(stream=self._stream)
+        """When it will be time for another beside this one; never, if there is no other left to ask."""
+        after = None
+        if self._course.has_another(self._world.clock(), step.target):
+            after = self._bet.after
+            if after is None:
+                after = self._circuits.standings.of(step.name).late(stream=self._stream)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if after is None else asyncio.ensure_future(self._world.sleep(after))
@@ -196,20 +206,25 @@ class Race(Generic[Answered]):
                 closing.push_async_callback(answered.close)
             while self._running:
                 error = await _end(self._running[0])
-                loser = self._running.pop().one
+                loser = self._running.pop()
                 if error is None:
-                    loser.lost(self._bet.lost(usage))
+                    loser.one.lost(self._used(loser, usage))
                 else:
-                    loser.failed(error)
+                    loser.one.failed(error)
             closing.pop_all()
         return answered
+
+    def _used(self, loser: Runner[Answered], winner: Usage | None) -> Usage:
+        """What it has used: as it tells itself, if its answer has come as well; else as it is taken to have."""
+        answered = loser.brought
+        return told_or_about(answered, self._bet.request) if isinstance(answered, Completion) else self._bet.lost(winner)
 
     async def _let_go(self) -> None:
         """Nobody waits any more for what is still under way."""
         if self._timer is not None:
             self._timer.cancel()
         for runner in self._running:
-            runner.one.left(self._bet.lost(None))
+            runner.one.left(self._used(runner, None))
             await _end(runner)
 
 
