@@ -11,8 +11,10 @@ import pytest
 
 from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.bound import BoundRules
+from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.caching import TtlRules, Wish
 from sentinel_gateway.core.circuit import CircuitRules
+from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.matching import Thresholds
 from sentinel_gateway.core.pricing import Price, Pricing, Rates, yocto
 from sentinel_gateway.core.retrying import RetryRules
@@ -30,7 +32,7 @@ from sentinel_gateway.pipeline.handle import Live, Pipeline, Reply, Terms
 from sentinel_gateway.pipeline.hedging import Accounts
 from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.limiting import Estimate
+from sentinel_gateway.pipeline.limiting import Estimate, Limiter
 from sentinel_gateway.pipeline.plan import Decode, Plan, Planner
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
@@ -204,3 +206,22 @@ def make_path() -> Callable[..., Path]:
 
 def question(text: str = "Capital of France?", /, model: str = "first/m", **fields: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+
+
+class Party(msgspec.Struct, frozen=True):
+    """Who asks where there are limits."""
+
+    id: str = "key_1"
+    tenant: str = "acme"
+    limits: Limits = Limits(tokens_per_minute=100)
+    user_limits: Limits = Limits()
+    budget: Budget = Budget()
+
+
+async def tokens_left(limiter: Limiter) -> int:
+    """Of the limit of a `Party`."""
+    grant = limiter.grant(Party())
+    await grant.enter(model="m")
+    tokens = grant.standings()[1]
+    assert tokens is not None
+    return tokens.remaining

@@ -7,10 +7,8 @@ import pytest
 
 from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.access import SCOPES, Caller
-from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.caching import Miss, NotStorable, Step, Store, TtlRules, Wish
 from sentinel_gateway.core.chat import ChatRequest
-from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.streaming import whole_body
 from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, usage_about
@@ -20,19 +18,9 @@ from sentinel_gateway.pipeline.handle import Cached, Live, Whole
 from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.fakes import START, USAGE, FakeStream, completion, spoken
-from tests.pipeline.conftest import NEAR_TTL, question
+from tests.pipeline.conftest import NEAR_TTL, Party, question, tokens_left
 
 pytestmark = pytest.mark.anyio
-
-
-class Party(msgspec.Struct, frozen=True):
-    """Who asks where there are limits."""
-
-    id: str = "key_1"
-    tenant: str = "acme"
-    limits: Limits = Limits(tokens_per_minute=100)
-    user_limits: Limits = Limits()
-    budget: Budget = Budget()
 
 
 HOUR, DAY = 3_600.0, 86_400.0
@@ -316,12 +304,6 @@ async def test_a_failed_request_gives_back_what_was_reserved_for_it(make_path, e
         await path.ask(question(), journey)
     await asyncio.sleep(0)
     assert await tokens_left(limiter) == 100
-
-
-async def tokens_left(limiter):
-    grant = limiter.grant(Party())
-    await grant.enter(model="m")
-    return grant.standings()[1].remaining
 
 
 async def test_the_end_is_told_once_and_in_full(path):

@@ -109,11 +109,6 @@ class Flight:
         if self._relay is not None:
             await self._relay.close()
 
-    @property
-    def given_up(self) -> bool:
-        """Did the last one leave before anything came?"""
-        return self._opening.cancelled()
-
     async def opened(self) -> Completion | Relay:
         """What it brings, once that is known; raises the `UpstreamError` of all who wait."""
         while self._opened is None:

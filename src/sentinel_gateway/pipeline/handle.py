@@ -242,9 +242,6 @@ class Pipeline:
             try:
                 if not live:
                     await flight.leave()
-                    if flight.given_up:
-                        asked = _asked(plan, flight.journey)
-                        self._book(plan, flight.journey, Usage(asked, 0, asked))
             finally:
                 flight.tell(journey)
         if live:
@@ -262,7 +259,11 @@ class Pipeline:
         """What a flight brings: what another node has just brought, or is about to; else what a provider says."""
         if self._fleet is None or not shares(journey):
             return await self._ask(plan, journey)
-        found = await self._fleet.bring(plan.key, journey, partial(self._ask, plan, journey), stale=self._is_stale)
+        try:
+            found = await self._fleet.bring(plan.key, journey, partial(self._ask, plan, journey), stale=self._is_stale)
+        except asyncio.CancelledError:  # what was asked of a provider is booked already
+            self._book(plan, journey, NOTHING)
+            raise
         if not isinstance(found, Brought):
             return found
         self._book(plan, journey, NOTHING)
@@ -281,9 +282,9 @@ class Pipeline:
         except Exception:  # a fault of ours as well: nothing came of what was reserved
             self._book(plan, journey, NOTHING)
             raise
-        except asyncio.CancelledError:
-            if journey.lost:
-                self._book(plan, journey, None)
+        except asyncio.CancelledError:  # nobody waits any more: what was sent is paid
+            sent = _asked(plan, journey) if journey.attempts else 0
+            self._book(plan, journey, Usage(sent, 0, sent))
             raise
         self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
         self._book(plan, journey, completion.answer.usage, heard=len(completion.raw) // BYTES_PER_TOKEN)
