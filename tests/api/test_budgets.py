@@ -236,6 +236,25 @@ async def test_what_was_spent_outlives_a_restart(chaos, upstream, tmp_path):
         assert (await ask(gateway, other, "first", max_tokens=2)).headers["x-budget-limit"] == "0.001"
 
 
+async def test_a_stop_holds_nothing_of_what_was_drained(chaos, upstream, tmp_path):
+    """The call that nobody waits for had not said a word."""
+    route = "models: {drained: {targets: [mock/mock-model], on_disconnect: drain}}\n"
+    config = one_provider(chaos.base_url) + PRICES + route
+    async with running_gateway(tmp_path, config=config) as gateway:
+        key = await gateway.key(budget={"day": 0.1})
+        upstream.script("latency_ms=60000")
+        leaving = asyncio.create_task(ask(gateway, key, "drained", model="drained", max_tokens=90))
+        await until(lambda: upstream.calls)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        await until(lambda: gateway.places() == 0)
+        assert upstream.calls[0].closed_by_peer_at is None, "it goes on"
+        left = (await ask(gateway, key, "?", cache_control="only-if-cached")).headers["x-budget-remaining"]
+        assert left == "0.01"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        await is_left(gateway, key, "0.1")
+
+
 async def test_the_ledger_says_what_was_held(chaos, upstream, tmp_path):
     async with running_gateway(tmp_path, config=one_provider(chaos.base_url) + PRICES) as gateway:
         keys = [await gateway.key(), await gateway.key(budget={"day": 1})]
