@@ -7,6 +7,7 @@ from collections import deque
 import pytest
 
 from sentinel_gateway.core.caching import Selector
+from sentinel_gateway.core.routing import Conduct, Route, Target
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline.fleet import Fleet
 from sentinel_gateway.pipeline.reply import Live, Whole
@@ -26,9 +27,9 @@ def handover():
 def node(make_path, handover):
     """node(name) is one gateway."""
 
-    def make(name, *, patience=5.0, silence=CLAIM_SECONDS):
+    def make(name, *, patience=5.0, silence=CLAIM_SECONDS, **more):
         own = Fleet(handover.of(name), patience=patience, silence=silence, max_bytes=MAX_BYTES)
-        path = make_path(fleet=own)
+        path = make_path(fleet=own, **more)
         if name == "b":
             path.first.replies += [completion()] * 2
         return path
@@ -172,6 +173,23 @@ async def test_patience_ends(node):
     a.first.replies += [completion()]
     _, journey = await b.ask(question())
     assert (b.calls, journey.outcome) == (1, "miss")
+    go_on.set()
+    await first
+
+
+async def test_the_time_of_a_route_counts_while_another_node_is_waited_for(node):
+    """Half of it is left for a call of its own: no more, and no less."""
+    short = {"alias": Route((Target("first", "m"),), conduct=Conduct(total=0.4))}
+    a, b = node("a", aliases=short), node("b", aliases=short)
+    first, go_on = await flying(a, model="alias")
+    a.first.replies += [completion()]
+    started = time.monotonic()
+    _, journey = await b.ask(question(model="alias"))
+    assert (b.calls, journey.outcome) == (1, "miss")
+    assert 0.2 <= time.monotonic() - started < 0.4
+    (call,) = b.first.calls
+    assert call.deadlines is not None
+    assert 0 < call.deadlines.total <= 0.2
     go_on.set()
     await first
 

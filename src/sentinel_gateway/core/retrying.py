@@ -103,9 +103,7 @@ class Course:
 
     def has_another(self, now: float, beside: Target) -> bool:
         """May another be asked while `beside` is, now or later?"""
-        return not self._is_over(now) and any(
-            target not in self._errors and target is not beside for target in self._targets
-        )
+        return not self._is_over(now) and any(target not in self._errors and target is not beside for target in self._targets)
 
     def _is_over(self, now: float) -> bool:
         """Is nobody to be asked any more?"""

@@ -135,7 +135,7 @@ class Dispatch:
         clock, failure = self._world.clock, None
         now = journey.upstream_started = clock()
         try:
-            course = self._course(plan, now)
+            course = self._course(plan, journey, now)
             while (step := course.next(now)) is not None:
                 if isinstance(step, Pause):
                     await self._world.sleep(step.seconds)
@@ -176,7 +176,7 @@ class Dispatch:
         try:
             bet = Bet(plan, hedge, self._accounts.of(plan.request.model, hedge.share))
             prepare = partial(self._prepare, attempt, plan, journey)
-            return await Race(self._course(plan, now), prepare, journey, self._circuits, bet, stream=stream).run()
+            return await Race(self._course(plan, journey, now), prepare, journey, self._circuits, bet, stream=stream).run()
         finally:
             journey.upstream_ended = self._world.clock()
 
@@ -188,11 +188,11 @@ class Dispatch:
         request, target, conduct = plan.request, step.target, plan.route.conduct
         call = UpstreamCall(request.fields, target.model, journey.sentinel_id, request.dialect, request.native)
         if conduct is not None:
-            limits = conduct.deadlines_of(target, now - journey.upstream_started)
+            limits = conduct.deadlines_of(target, journey.waited + now - journey.upstream_started)
             call = replace(call, deadlines=limits, once=target in conduct.careful)
         return attempt(target, call)
 
-    def _course(self, plan: Plan, now: float) -> Course:
+    def _course(self, plan: Plan, journey: Journey, now: float) -> Course:
         """Whom this request may ask, in their order; raises `InvalidField` where nobody can serve it."""
         route, world, standings = plan.route, self._world, self._circuits.standings
         targets = route.targets
@@ -201,7 +201,8 @@ class Dispatch:
             if not targets:
                 what, param = unable(plan.request.fields)
                 raise InvalidField(f"No target of '{plan.request.model}' takes {what}: use another model.", param=param)
-        return Course(targets, standings, self._rules, started=now, chance=world.chance, conduct=route.conduct)
+        started = now - journey.waited
+        return Course(targets, standings, self._rules, started=started, chance=world.chance, conduct=route.conduct)
 
     def _complete(self, target: Target, call: UpstreamCall) -> Callable[[Try], Awaitable[Completion]]:
         answer = self._providers[target.provider].complete(call)

@@ -59,14 +59,19 @@ class Fleet:
         ask: Callable[[], Awaitable[Completion | Relay]],
         *,
         stale: Callable[[Journey], bool],
+        total: float | None = None,
     ) -> Brought | Completion | Relay:
         """What another node brings; else what a provider says, which is handed over once it is whole.
 
         What fails, or is `stale` by then, is nobody else's. Who is `stale` itself gets nothing that others may have begun before.
+        Of the `total` seconds that the request may take, half are left for a call of its own.
         """
         flight, opened = next(_numbers), None
+        clock = asyncio.get_running_loop().time
+        begun, patience = clock(), self._patience if total is None else min(self._patience, total / 2)
         try:
-            brought = await self._await_others(key, flight, partial(stale, journey))
+            brought = await self._await_others(key, flight, partial(stale, journey), patience)
+            journey.waited = clock() - begun
             if brought is not None:
                 return brought
             opened = await ask()
@@ -81,13 +86,13 @@ class Fleet:
             self._land(key, flight, opened.raw, journey)
         return opened
 
-    async def _await_others(self, key: str, flight: int, stale: Callable[[], bool]) -> Brought | None:
+    async def _await_others(self, key: str, flight: int, stale: Callable[[], bool], patience: float) -> Brought | None:
         """None if this flight is to ask: it is its turn, or nobody says so in time."""
         clock = asyncio.get_running_loop().time
         begun, pause = clock(), FIRST_PAUSE
         heard: float | None = None
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(patience):
                 while True:
                     try:
                         turn = await self._handover.claim(key, flight, waited=0.0 if stale() else clock() - begun)

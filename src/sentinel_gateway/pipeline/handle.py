@@ -259,8 +259,10 @@ class Pipeline:
         """What a flight brings: what another node has just brought, or is about to; else what a provider says."""
         if self._fleet is None or not shares(journey):
             return await self._ask(plan, journey)
+        ask, conduct = partial(self._ask, plan, journey), plan.route.conduct
+        total = None if conduct is None else conduct.total
         try:
-            found = await self._fleet.bring(plan.key, journey, partial(self._ask, plan, journey), stale=self._is_stale)
+            found = await self._fleet.bring(plan.key, journey, ask, stale=self._is_stale, total=total)
         except asyncio.CancelledError:  # what was asked of a provider is booked already
             self._book(plan, journey, NOTHING)
             raise

@@ -55,6 +55,8 @@ class Journey(Record, kw_only=True):
     lost: int = 0
     """Tokens of streams that were withheld and broke off (`recovery.py`): what was spent beside the answer."""
     epoch: int = 0
+    waited: float = 0.0
+    """Seconds in which another node was to bring the answer, before a provider was asked."""
     upstream_started: float = 0.0
     upstream_ended: float = 0.0
     first_byte: float = 0.0
