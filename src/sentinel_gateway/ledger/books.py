@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel_gateway.ledger.copier import Copier, Habits
 from sentinel_gateway.ledger.journal import Journal, JournalLimits, OnEvent
+from sentinel_gateway.ledger.windows import MOST_KEPT, History
 from sentinel_gateway.ports.ledger import Past
 
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ PATIENCE: Final = 5.0
 
 
 class Books:
-    """`journal` is the port `Ledger`. Opened on the event loop's thread, and used there."""
+    """`journal` is the port `Ledger`, `history` is `Windows`. Opened on the event loop's thread, and used there."""
 
     def __init__(
         self, data: Path, url: str | None, *, limits: JournalLimits, habits: Habits, clock: Callable[[], float], on_event: OnEvent
     ) -> None:
         self._has_past = url is not None or (data / FILE).exists() or any((data / FOLDER).glob("[0-9a-f]*"))
         self.journal = Journal(data / FOLDER, limits=limits, on_event=on_event)
+        self.history = make_history(data, url, clock)
         self._copier = Copier(self.journal, lambda: make_database(data, url), habits, clock=clock, on_event=on_event)
 
     def __repr__(self) -> str:
@@ -61,8 +63,18 @@ class Books:
     async def close(self) -> None:
         """Write and copy what is left. What the database does not take waits on the disk for the next start."""
         await self.journal.close()
+        await self.history.close()
         await asyncio.to_thread(self._copier.close)
         self.journal.release()
+
+
+def make_history(data: Path, url: str | None, clock: Callable[[], float], *, most_kept: int = MOST_KEPT) -> History:
+    """What tells of the past, for a data folder, by a connection of its own."""
+
+    def open_database() -> "Database | None":
+        return None if url is None and not (data / FILE).exists() else make_database(data, url, read_only=True)
+
+    return History(open_database, clock, most_kept=most_kept)
 
 
 def make_database(data: Path, url: str | None, *, read_only: bool = False) -> "Database":

@@ -4,13 +4,14 @@ Rows are frozen and hold no prompt, answer, header or key text. Money is whole n
 those since 1970. They are written as arrays: a later Sentinel may add members at the end, with defaults, and nowhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
 
 from sentinel_gateway.core.pricing import Basis, Costs
 from sentinel_gateway.core.record import Ending, Outcome
+from sentinel_gateway.core.windows import Window
 
 Closing = Ending | Literal["orphan"]
 """How an attempt ended. `orphan`: the process died before it was known; the provider may have billed it."""
@@ -102,6 +103,37 @@ class Past(msgspec.Struct, frozen=True):
 
     outcomes: Mapping[str, int]
     costs: Mapping[tuple[str, str], Costs]
+
+
+HourRow = Window
+"""One of an hour."""
+
+
+class KeyUse(msgspec.Struct, frozen=True, gc=False):
+    """What a key did on a day (UTC). `first` and `last` are Unix seconds; `limited` requests met a limit or a spent budget."""
+
+    day: int
+    key: str
+    requests: int
+    limited: int
+    first: float
+    last: float
+
+
+class Windows(Protocol):
+    """The past, added up. Raises `StoreDown` where it can't be told, and `TooMuchPast` where that would take too long."""
+
+    async def hourly(self, since: int, until: int, provider: str | None = None) -> list[HourRow]:
+        """The hours that begin from `since` on and before `until` (Unix seconds), of one provider or all, in their order."""
+        ...
+
+    async def windows(self, since: int, until: int, *, seconds: int, provider: str | None = None) -> list[Window]:
+        """The same by stretches of so many seconds: 300, 3600 or 86400. Those of days also have what retention has taken."""
+        ...
+
+    async def key_days(self, since: int, until: int, keys: Sequence[str]) -> list[KeyUse]:
+        """What these keys did, by day."""
+        ...
 
 
 class Ledger(Protocol):

@@ -1,0 +1,135 @@
+"""What is asked of the tables about stretches of time, and how rows become windows. Of `windows.py`'s thread.
+
+The rows of a stretch stand together (their keys begin with the moment), so each question is one walk over them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from sys import intern
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from sentinel_gateway.core.windows import BOUNDS, MICROS, OTHER, Series, Window
+from sentinel_gateway.ledger.tables import DAY, attempts, days, requests
+from sentinel_gateway.ports.ledger import KeyUse
+
+DAY_SECONDS: Final = DAY // MICROS
+MOST_SERIES: Final = 256
+"""Models that are told apart: callers may name any model of a provider. All others of a provider are `other`."""
+MOST_MET: Final = 4096
+"""The same while rows are read, before it is known which are the most used."""
+AT_A_TIME: Final = 5000
+LIMITED: Final = ("rate_limit_exceeded", "insufficient_quota")
+"""The codes of requests that met a limit of ours."""
+SUMS: Final = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "cost")
+
+
+def beginning(connection: sa.Connection) -> int:
+    """When the first row is of (Unix seconds), kept or added up by day; beyond all time where there is none."""
+    firsts = sa.union_all(*(sa.select(sa.func.min(column)) for column in (attempts.c.at, requests.c.at, days.c.day)))
+    found = [row[0] for row in connection.execute(firsts) if row[0] is not None]
+    return min(found) // MICROS if found else 1 << 62
+
+
+def windows(connection: sa.Connection, since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Window]]:
+    """The calls of providers, by stretches of so many seconds; days also have what retention has taken of them."""
+    calls = _calls(since, until, seconds)
+    asked = sa.union_all(calls, _taken(since, until)) if seconds == DAY_SECONDS else calls
+    found: dict[tuple[int, str, str], Window] = {}
+    met: Counter[Series] = Counter()
+    for row in connection.execution_options(yield_per=AT_A_TIME).execute(asked):
+        series = intern(row.provider), intern(row.model)
+        if series not in met and len(met) >= MOST_MET:
+            series = series[0], OTHER
+        met[series] += int(row.requests)
+        key = (int(row.start), *series)
+        _count(found.get(key) or found.setdefault(key, Window(*key)), row)
+    apart = {series for series, _ in met.most_common(MOST_SERIES)}
+    for key, window in sorted(_folded(found, apart).items()):
+        yield key[0], window
+
+
+def key_days(connection: sa.Connection, since: int, until: int, *, keys: Sequence[str]) -> Iterator[tuple[int, KeyUse]]:
+    """What these keys did, by day."""
+    day = (requests.c.at - requests.c.at % sa.literal_column(str(DAY))).label("day")
+    limited = sa.func.sum(sa.case((requests.c.error.in_(LIMITED), 1), else_=0))
+    moments = sa.func.min(requests.c.at), sa.func.max(requests.c.at)
+    asked = sa.select(day, requests.c.key, sa.func.count(), limited, *moments)
+    asked = asked.where(_within(requests, since, until), requests.c.key.in_(keys)).group_by(sa.text("1"), sa.text("2"))
+    for row in connection.execute(asked.order_by(sa.text("1"), sa.text("2"))):
+        at, key, count, met, first, last = row
+        use = KeyUse(int(at) // MICROS, key, int(count), int(met), int(first) / MICROS, int(last) / MICROS)
+        yield use.day, use
+
+
+def _within(table: sa.Table, since: int, until: int) -> sa.ColumnElement[bool]:
+    return (table.c.at >= since * MICROS) & (table.c.at < until * MICROS)
+
+
+def _calls(since: int, until: int, seconds: int) -> sa.Select[Any]:
+    """Sums by stretch, model, ending and bucket."""
+    length: sa.ColumnElement[int] = sa.literal_column(str(seconds * MICROS))
+    answered = attempts.c.ending == sa.literal_column("'answered'")
+    each = (
+        sa.select(
+            (attempts.c.at // length).label("stretch"),
+            attempts,
+            sa.case((answered, _bucket(0, len(BOUNDS))), else_=sa.literal_column("-1")).label("bucket"),
+        )
+        .where(_within(attempts, since, until))
+        .subquery()
+    )
+    keys = each.c.stretch, each.c.provider, each.c.target, each.c.ending, each.c.bucket
+    sums = [sa.func.count().label("requests"), *(sa.func.sum(each.c[name]).label(name) for name in SUMS[1:])]
+    times = [
+        sa.func.sum(each.c.duration).label("latency"),
+        sa.func.sum(each.c.first_token).label("first_token"),
+        sa.func.sum(sa.case((each.c.first_token > 0, 1), else_=0)).label("streamed"),
+    ]
+    start = (each.c.stretch * seconds).label("start")
+    names = [start, each.c.provider, each.c.target.label("model"), each.c.ending, each.c.bucket]
+    return sa.select(*names, *sums, *times).group_by(*keys)
+
+
+def _taken(since: int, until: int) -> sa.Select[Any]:
+    """What retention has added up, in the same shape; it keeps no latencies."""
+    nothing: sa.ColumnElement[int] = sa.literal_column("0")
+    day = days.c.day // sa.literal_column(str(MICROS))
+    names = [day, days.c.provider, days.c.target, days.c.outcome, sa.literal_column("-1")]
+    asked = sa.select(*names, *(sa.func.sum(days.c[name]) for name in ("count", *SUMS[1:])))
+    asked = asked.add_columns(nothing, nothing, nothing).where(days.c.kind == "attempt")
+    asked = asked.where(days.c.day >= since * MICROS, days.c.day < until * MICROS)
+    return asked.group_by(days.c.day, days.c.provider, days.c.target, days.c.outcome)
+
+
+def _bucket(low: int, high: int) -> sa.ColumnElement[int]:
+    """The bucket of a duration: a search by halves, as neither database need have logarithms."""
+    if low == high:
+        return sa.literal_column(str(low))
+    middle = (low + high) // 2
+    below = attempts.c.duration <= sa.literal_column(str(BOUNDS[middle]))
+    return sa.case((below, _bucket(low, middle)), else_=_bucket(middle + 1, high))
+
+
+def _count(window: Window, row: Any) -> None:
+    for name in SUMS:
+        setattr(window, name, getattr(window, name) + int(row._mapping[name]))  # noqa: SLF001 - public by its documentation
+    window.endings[intern(row.ending)] = window.endings.get(row.ending, 0) + int(row.requests)
+    window.streamed += int(row.streamed)
+    window.first_token += int(row.first_token)
+    if row.bucket >= 0:
+        window.latency += int(row.latency)
+        window.buckets[row.bucket] = window.buckets.get(row.bucket, 0) + int(row.requests)
+
+
+def _folded(found: dict[tuple[int, str, str], Window], apart: set[Series]) -> dict[tuple[int, str, str], Window]:
+    """All models but these in one for each provider."""
+    folded: dict[tuple[int, str, str], Window] = {}
+    for (start, provider, model), window in found.items():
+        if window.series in apart:
+            folded[start, provider, model] = window
+            continue
+        rest = folded.setdefault((start, provider, OTHER), Window(start, provider, OTHER))
+        rest.add(window)
+    return folded

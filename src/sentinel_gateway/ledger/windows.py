@@ -1,0 +1,198 @@
+"""The past, added up by stretches of time: behind `Windows`, on a thread and a connection of its own, beside the event loop.
+
+The rows themselves are added up, in their order, some hours at a time: copying pays nothing for it. What was read of a stretch is
+believed for a tenth of its age, because the older it is, the less still comes late; so who looks again reads the last hours only,
+and who asked for more than can be read in time comes further the next time.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from sentinel_gateway.core.windows import Window
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ports.ledger import KeyUse
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from sentinel_gateway.ledger.sql import Database
+
+HOUR: Final = 3600
+DAY: Final = 86_400
+MICROS: Final = 1_000_000
+SPANS: Final = frozenset({300, HOUR, DAY})
+AT_ONCE: Final = DAY
+"""Seconds that one question to the database is about, at most."""
+BELIEVED: Final = 0.1
+"""Of its age is how long what was read of a stretch is believed."""
+PATIENCE: Final = 20.0
+"""Seconds that somebody waits."""
+MOST_KEPT: Final = 20_000
+"""Windows that are kept in memory, some 600 bytes each."""
+
+Item = Window | KeyUse
+ItemT = TypeVar("ItemT", Window, KeyUse)
+Question = Callable[["sa.Connection", int, int], Iterable[tuple[int, ItemT]]]
+"""Asks a database for what there is from one moment to before another (Unix seconds); each with its moment."""
+
+
+class History:
+    """Behind `Windows`. `open_database` makes the database, or None while there is none; `clock` gives Unix seconds."""
+
+    def __init__(
+        self, open_database: "Callable[[], Database | None]", clock: Callable[[], float], *, most_kept: int = MOST_KEPT
+    ) -> None:
+        self._open_database = open_database
+        self._clock = clock
+        self._most_kept = most_kept
+        self._database: Database | None = None
+        self._kept: OrderedDict[tuple[str, int], _Kept] = OrderedDict()
+        self._size = 0
+        self._asking: sa.Connection | None = None
+        self._closing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sentinel-past")
+
+    def __repr__(self) -> str:
+        return f"<History {self._size} windows in memory>"
+
+    async def hourly(self, since: int, until: int, provider: str | None = None) -> list[Window]:
+        """The hours that begin from `since` on and before `until`, in their order."""
+        return await self.windows(since, until, seconds=HOUR, provider=provider)
+
+    async def windows(self, since: int, until: int, *, seconds: int, provider: str | None = None) -> list[Window]:
+        """The same by stretches of so many seconds. They are shared: not to be changed."""
+        if seconds not in SPANS:
+            raise ValueError(f"windows are of {sorted(SPANS)} seconds, not of {seconds}")
+        question = partial(_windows, seconds=seconds)
+        found = await self._ask(f"windows of {seconds}", question, since, until, chunk=max(seconds, HOUR))
+        return [one for one in found if since <= one.start < until and provider in {None, one.provider}]
+
+    async def key_days(self, since: int, until: int, keys: Sequence[str]) -> list[KeyUse]:
+        """What these keys did, by day. `keys` are all of a kind: what is read of them is kept, whoever asks."""
+        found = await self._ask("key days", partial(_key_days, keys=tuple(keys)), since, until, chunk=DAY)
+        return [one for one in found if since <= one.day < until]
+
+    async def close(self) -> None:
+        """End what is being read."""
+        self._closing = True
+        if (asking := self._asking) is not None:
+            _interrupt(asking)
+        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+        if self._database is not None:
+            await asyncio.to_thread(self._database.close)
+
+    async def _ask(self, kind: str, question: Question[ItemT], since: int, until: int, *, chunk: int) -> list[ItemT]:
+        read = partial(self._read, kind, question, since, until, chunk=chunk, end=time.monotonic() + PATIENCE)
+        try:
+            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._thread, read), PATIENCE + 1)
+        except TimeoutError as exc:
+            raise StoreDown(f"the ledger was not read within {PATIENCE:g} s") from exc
+        except RuntimeError as exc:  # the executor takes nothing more
+            raise StoreDown("the ledger is closed") from exc
+
+    # On the thread.
+
+    def _read(self, kind: str, question: Question[ItemT], since: int, until: int, *, chunk: int, end: float) -> list[ItemT]:
+        with self._connected() as connection:
+            if connection is None:
+                return []
+            chunks = range(max(since, _beginning(connection)) // chunk * chunk, until, chunk)
+            there = {begin: kept for begin in chunks if (kept := self._believed((kind, begin))) is not None}
+            for begin, after in _runs([begin for begin in chunks if begin not in there], chunk):
+                if self._closing or time.monotonic() > end:
+                    raise StoreDown(f"the ledger was not read within {PATIENCE:g} s")
+                there |= self._fetch(kind, question(connection, begin, after), range(begin, after, chunk))
+        return [item for begin in chunks for item in there[begin]]
+
+    @contextmanager
+    def _connected(self) -> Iterator["sa.Connection | None"]:
+        if self._database is None:
+            self._database = self._open_database()
+        if self._database is None:
+            yield None
+            return
+        with self._database.reading() as connection:
+            self._asking = connection
+            try:
+                yield connection
+            finally:
+                self._asking = None
+
+    def _believed(self, place: tuple[str, int]) -> list[Any] | None:
+        kept = self._kept.get(place)
+        if kept is None or self._clock() > kept.until:
+            return None
+        self._kept.move_to_end(place)
+        return kept.items
+
+    def _fetch(self, kind: str, found: Iterable[tuple[int, ItemT]], chunks: range) -> dict[int, list[ItemT]]:
+        """What was found, by the stretch that it is of; kept for as long as it is believed."""
+        asked = self._clock()
+        there: dict[int, list[ItemT]] = {begin: [] for begin in chunks}
+        for moment, item in found:
+            there[moment // chunks.step * chunks.step].append(item)
+        for begin, items in there.items():
+            if (age := asked - begin - chunks.step) > 0:
+                self._keep((kind, begin), _Kept(items, asked + BELIEVED * age))
+        return there
+
+    def _keep(self, place: tuple[str, int], kept: "_Kept") -> None:
+        before = self._kept.pop(place, None)
+        self._size += len(kept.items) - (0 if before is None else len(before.items))
+        self._kept[place] = kept
+        while self._size > self._most_kept:
+            _, oldest = self._kept.popitem(last=False)
+            self._size -= len(oldest.items)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What was read, and until when that is believed, in Unix seconds."""
+
+    items: list[Any]
+    until: float
+
+
+def _windows(connection: "sa.Connection", since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Window]]:
+    from sentinel_gateway.ledger import questions  # noqa: PLC0415 - SQLAlchemy is heavy, and only who looks back needs it here
+
+    return questions.windows(connection, since, until, seconds=seconds)
+
+
+def _key_days(connection: "sa.Connection", since: int, until: int, *, keys: Sequence[str]) -> Iterator[tuple[int, KeyUse]]:
+    from sentinel_gateway.ledger import questions  # noqa: PLC0415 - as above
+
+    return questions.key_days(connection, since, until, keys=keys)
+
+
+def _beginning(connection: "sa.Connection") -> int:
+    from sentinel_gateway.ledger import questions  # noqa: PLC0415 - as above
+
+    return questions.beginning(connection)
+
+
+def _runs(chunks: Sequence[int], chunk: int) -> Iterator[tuple[int, int]]:
+    """Neighbours in one, as far as one question goes."""
+    begin = after = -1
+    for next_ in chunks:
+        if next_ != after or after - begin >= AT_ONCE:
+            if begin >= 0:
+                yield begin, after
+            begin = next_
+        after = next_ + chunk
+    if begin >= 0:
+        yield begin, after
+
+
+def _interrupt(connection: "sa.Connection") -> None:
+    """End what it is asked, from another thread."""
+    with suppress(Exception):
+        raw: Any = connection.connection.driver_connection
+        raw.cancel() if hasattr(raw, "cancel") else raw.interrupt()

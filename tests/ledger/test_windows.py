@@ -1,0 +1,180 @@
+"""The past by stretches of time: every call is in one window, told the same by both databases, and read once."""
+
+import random
+from collections import Counter
+
+import pytest
+from msgspec.structs import replace
+
+from sentinel_gateway.core.windows import BOUNDS, MICROS, OTHER, Window, bucket_of, percentile, total
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ledger import questions
+from sentinel_gateway.ledger.books import make_history
+from sentinel_gateway.ledger.tables import DAY
+from sentinel_gateway.ports.ledger import KeyUse, Spent
+from tests.ledger.rows import START, handled, spent
+
+pytestmark = pytest.mark.anyio
+
+NOW = START // MICROS
+HOUR = 3600
+FIRST = START // DAY * DAY // MICROS
+"""The beginning of the day that the rows are of, in Unix seconds."""
+
+
+def call(
+    number: int, *, at: int, ending: str = "answered", duration: int = 1_000_000, target: str = "small", provider: str = "mock"
+):
+    row = spent(number, at=at * MICROS, cost=100)
+    intent = replace(row.intent, provider=provider, target=target, model=target)
+    took = row.spent if ending == "answered" else Spent()
+    return replace(row, intent=intent, ending=ending, spent=took, duration=duration, first_token=duration // 4)
+
+
+@pytest.fixture
+def calls():
+    """A day of calls of every kind, drawn by chance; no two of them alike."""
+    chance = random.Random(9)
+    return [
+        call(
+            number,
+            at=FIRST + chance.randrange(86_400),
+            ending=chance.choice(["answered"] * 6 + ["limited", "broken", "left", "refused", "orphan"]),
+            duration=int(chance.lognormvariate(13.5, 1)),
+            target=chance.choice(["small", "large"]),
+            provider=chance.choice(["mock", "other"]),
+        )
+        for number in range(700)
+    ]
+
+
+@pytest.fixture
+async def past(place, database, anyio_backend):
+    """It is a day and an hour later."""
+    past = make_history(place.folder, place.url, lambda: FIRST + 86_400 + HOUR)
+    yield past
+    await past.close()
+
+
+def expected(calls, seconds: int) -> dict[tuple, Window]:
+    """The same by hand."""
+    found: dict[tuple, Window] = {}
+    for row in calls:
+        key = (row.intent.started // MICROS // seconds * seconds, row.intent.provider, row.intent.target)
+        window, took, answered = found.setdefault(key, Window(*key)), row.spent, row.ending == "answered"
+        buckets = {bucket_of(row.duration): 1} if answered else {}
+        tokens = (took.prompt_tokens, took.cached_tokens, took.completion_tokens, took.reasoning_tokens, took.cost)
+        latency = row.duration if answered else 0
+        window.add(Window(0, "", "", 1, *tokens, latency, row.first_token, 1, {row.ending: 1}, buckets))
+    return dict(sorted(found.items()))
+
+
+@pytest.mark.parametrize("seconds", [300, HOUR, 86_400])
+async def test_each_call_is_in_one_window(database, past, calls, seconds):
+    database.copy(calls)
+    found = await past.windows(FIRST, FIRST + 86_400, seconds=seconds)
+    assert found == list(expected(calls, seconds).values())
+
+
+async def test_hours_of_one_provider_between_two_moments(database, past, calls):
+    database.copy(calls)
+    found = await past.hourly(FIRST + 3 * HOUR, FIRST + 9 * HOUR, "other")
+    assert found == [w for w in expected(calls, HOUR).values() if 3 <= (w.start - FIRST) // HOUR < 9 and w.provider == "other"]
+    assert await past.hourly(FIRST, FIRST + 86_400, "nobody") == []
+
+
+async def test_days_have_what_retention_took_and_hours_do_not(database, past, calls):
+    database.copy(calls)
+    while database.prune((FIRST + 12 * HOUR) * MICROS):
+        pass
+    whole = total(await past.windows(FIRST, FIRST + 86_400, seconds=86_400))
+    by_hand = total(expected(calls, 86_400).values())
+    assert (whole.requests, whole.cost, whole.endings) == (by_hand.requests, by_hand.cost, by_hand.endings)
+    assert 0 < whole.timed < whole.successes == by_hand.successes
+    assert {window.start for window in await past.hourly(FIRST, FIRST + 86_400)} == set(
+        range(FIRST + 12 * HOUR, FIRST + 86_400, HOUR)
+    )
+
+
+async def test_nothing_yet_comes_to_nothing(tmp_path, place, database, past):
+    if place.url is not None:
+        database.open()
+    assert await past.hourly(0, NOW) == []
+    nowhere = make_history(tmp_path / "nowhere", None, lambda: NOW)
+    assert await nowhere.hourly(0, NOW) == []
+    await nowhere.close()
+    assert not (tmp_path / "nowhere").exists()
+
+
+async def test_what_was_read_is_believed_for_a_tenth_of_its_age(place, database):
+    now = FIRST + 86_400
+    past = make_history(place.folder, place.url, lambda: now)
+    database.copy([call(1, at=FIRST + 5), call(2, at=FIRST + 82_800)])
+
+    async def seen() -> list[int]:
+        return [window.requests for window in await past.hourly(FIRST, FIRST + 86_400)]
+
+    assert await seen() == [1, 1]
+    database.copy([call(3, at=FIRST + 6), call(4, at=FIRST + 82_801)])
+    assert await seen() == [1, 2], "the last hour has just ended: whatever comes late to it is seen at once"
+    now += HOUR
+    assert await seen() == [1, 2]
+    now += 86_400 // 10
+    assert await seen() == [2, 2]
+    await past.close()
+
+
+async def test_memory_is_bounded(place, database):
+    past = make_history(place.folder, place.url, lambda: FIRST + 2 * 86_400, most_kept=10)
+    database.copy([call(number, at=FIRST + number * HOUR) for number in range(24)])
+    assert len(await past.hourly(FIRST, FIRST + 86_400)) == 24
+    assert repr(past) == "<History 10 windows in memory>"
+    assert len(await past.hourly(FIRST, FIRST + 86_400)) == 24
+    await past.close()
+
+
+async def test_of_very_many_models_the_most_used_are_told_apart(database, past):
+    most = questions.MOST_SERIES
+    rows = [call(number, at=FIRST + number % 7000, target=f"m{number:04}") for number in range(most + 50)]
+    database.copy([*rows, *(call(1000 + number, at=FIRST + 8000, target="m0300") for number in range(3))])
+    found = await past.windows(FIRST, FIRST + 86_400, seconds=86_400)
+    by_model = Counter({window.model: window.requests for window in found})
+    assert len(by_model) == most + 1
+    assert (by_model["m0300"], by_model[OTHER]) == (4, 50)
+    assert sum(by_model.values()) == most + 53
+
+
+async def test_keys_by_day(database, past):
+    rows = [replace(handled(number, at=(FIRST + number * 40_000) * MICROS), key="key_a") for number in range(4)]
+    rows[1] = replace(rows[1], status=429, error="insufficient_quota")
+    database.copy([*rows, handled(9, at=FIRST * MICROS)])
+    days = [
+        KeyUse(FIRST, "key_a", 3, 1, FIRST, FIRST + 80_000.0),
+        KeyUse(FIRST + 86_400, "key_a", 1, 0, FIRST + 120_000.0, FIRST + 120_000.0),
+    ]
+    assert await past.key_days(FIRST, FIRST + 2 * 86_400, ["key_a", "key_b"]) == days
+
+
+async def test_a_database_that_is_away_is_told(tmp_path):
+    past = make_history(tmp_path, "postgresql://nobody@127.0.0.1:1/none", lambda: NOW)
+    with pytest.raises(StoreDown):
+        await past.hourly(NOW - HOUR, NOW)
+    await past.close()
+
+
+async def test_closing_ends_what_is_being_read(place, database, past):
+    database.copy([call(1, at=FIRST)])
+    assert await past.hourly(FIRST, FIRST + HOUR)
+    await past.close()
+    with pytest.raises(StoreDown, match="closed"):
+        await past.hourly(FIRST, FIRST + HOUR)
+
+
+def test_percentiles_are_within_a_tenth():
+    chance = random.Random(1)
+    drawn = sorted(int(chance.lognormvariate(13, 0.8)) for _ in range(20_000))
+    buckets = Counter(map(bucket_of, drawn))
+    for share in (0.05, 0.5, 0.95, 0.99, 0.999):
+        assert percentile(buckets, share) * 1000 == pytest.approx(drawn[int(share * len(drawn))], rel=0.1)
+    assert percentile({}, 0.5) == 0.0
+    assert percentile({len(BOUNDS): 1}, 0.5) == BOUNDS[-1] / 1000
