@@ -65,8 +65,6 @@ from sentinel_gateway.stores.memory_limits import MemoryLimits
 from sentinel_gateway.stores.secret import gateway_secret
 from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
 from sentinel_gateway.telemetry.events import Unheard
-from sentinel_gateway.telemetry.lines import json_line, text_line
-from sentinel_gateway.telemetry.logs import LogWriter
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
@@ -86,13 +84,6 @@ def steady_clock() -> Clock:
     now = time.monotonic
     offset = time.time() - now()
     return lambda: now() + offset
-
-
-def open_log(settings: Settings, clock: Clock) -> LogWriter:
-    """The log on standard output."""
-    line = text_line if settings.logging.format == "text" else json_line
-    level = settings.logging.level
-    return LogWriter(STDOUT, line, level="warning" if level == "warn" else level, clock=clock)
 
 
 def open_memory(settings: Settings) -> NearStore:

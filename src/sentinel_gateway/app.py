@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from sentinel_gateway import __version__, rules
-from sentinel_gateway.adapters import make_providers, open_log, steady_clock
+from sentinel_gateway.adapters import make_providers, steady_clock
 from sentinel_gateway.api.admin import Admin, Controls
 from sentinel_gateway.api.anthropic import ANTHROPIC_ERRORS
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
@@ -46,6 +46,7 @@ from sentinel_gateway.core.issuance import AuditEntry, Minter
 from sentinel_gateway.core.pricing import Costs
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.ledger.books import NOTHING
+from sentinel_gateway.listeners import open_listeners
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.bookkeeping import Booked
@@ -71,7 +72,6 @@ from sentinel_gateway.stores.admin_key import admin_key
 from sentinel_gateway.telemetry.events import Telemetry
 from sentinel_gateway.telemetry.evidence import EvidenceFigures
 from sentinel_gateway.telemetry.lasting import costs_with, counters
-from sentinel_gateway.telemetry.libraries import LibraryLogs
 from sentinel_gateway.telemetry.metrics import Metrics
 from sentinel_gateway.terms import make_costing, make_settlement, make_terms
 
@@ -350,10 +350,7 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
     node = token_hex(4)
     metrics = Metrics(__version__)
     async with AsyncExitStack() as closing:
-        log = open_log(settings, clock)
-        closing.callback(log.close)
-        closing.enter_context(LibraryLogs(log))
-        events = Telemetry(metrics, log, clock)
+        events = open_listeners(settings, metrics, clock, closing)
         http = await closing.enter_async_context(HttpClient(node=node, version=__version__))
         prices = PriceBook(clock, events.note)
         outside = Outside(clock, node, http, metrics, events, prices)

@@ -1,5 +1,7 @@
 """Variables: the seeds' names, SENTINEL_A__B, NAME_FILE, .env, and what is said about those that do nothing."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr
 
@@ -16,6 +18,7 @@ READ = {
     "SERVICE_VERSION": ("1.0", "service.version", "1.0"),
     "LOG_LEVEL": ("TRACE", "logging.level", "trace"),
     "LOG_FORMAT": ("Text", "logging.format", "text"),
+    "LOG_PATH": ("/var/log/requests.log", "logging.path", Path("/var/log/requests.log")),
     "DEBUG": ("true", "logging.level", "debug"),
     "MEMORY_CACHE_SIZE": ("5", "cache.memory.entries", 5),
     "MEMORY_CACHE_TTL_SECS": ("6", "cache.memory.ttl", 6.0),
@@ -36,7 +39,6 @@ READ = {
 """Every variable that a seed names and that this version reads."""
 
 SEEDS = READ.keys() | {
-    "LOG_PATH",
     "REDIS_DECODE_RESPONSES",
     "SENTRY_DSN",
 }

@@ -59,6 +59,7 @@ def load(environ: Mapping[str, str], *, cwd: Path, config: Path | None = None, f
     environment.write_onto(layer)
     _write_flags(flags, layer)
     faults += environment.faults + _place_data(layer, environ, cwd)
+    _place_request_log(layer, environ, cwd)
     report = Report(layer, faults)
     settings = _read(layer, report)
     if file is not None:
@@ -99,9 +100,7 @@ def _place_data(layer: Layer, environ: Mapping[str, str], cwd: Path) -> list[Fau
     written = layer.tree.get("data_dir")
     home = environ.get("HOME", "")
     if isinstance(written, str) and written:
-        if written.startswith("~/") and home:
-            written = home + written[1:]
-        layer.tree["data_dir"] = str(cwd / written)
+        layer.tree["data_dir"] = _placed(written, home, cwd)
     elif written is None or written == "":
         data_home = environ.get("XDG_DATA_HOME", "")
         if not data_home.startswith("/"):
@@ -110,6 +109,18 @@ def _place_data(layer: Layer, environ: Mapping[str, str], cwd: Path) -> list[Fau
             return [Fault("data_dir", "there is no HOME to put it in: set SENTINEL_DATA_DIR", ("data_dir",))]
         layer.tree["data_dir"] = f"{data_home}/sentinel"
     return []
+
+
+def _place_request_log(layer: Layer, environ: Mapping[str, str], cwd: Path) -> None:
+    """Make its path absolute."""
+    logging = layer.tree.get("logging")
+    if isinstance(logging, dict) and isinstance(written := logging.get("path"), str) and written:
+        logging["path"] = _placed(written, environ.get("HOME", ""), cwd)
+
+
+def _placed(written: str, home: str, cwd: Path) -> str:
+    """The absolute path of one that may be relative, or in the user's home."""
+    return str(cwd / (home + written[1:] if written.startswith("~/") and home else written))
 
 
 def _read(layer: Layer, report: Report) -> Settings:

@@ -302,6 +302,9 @@ class Logging(Room):
     format: Annotated[Literal["json", "text"], BeforeValidator(lower_case)] = Field(
         default="json", description="json, or text for people."
     )
+    path: Path | None = Field(
+        default=None, description="File of the request log: a line of fixed width for each request of a model. Unset: none."
+    )
 
 
 class Service(Room):

@@ -76,6 +76,7 @@ _GENERAL: Final = (
     Variable("SERVICE_VERSION", ("service", "version"), sample="1.0.0"),
     Variable("LOG_LEVEL", ("logging", "level")),
     Variable("LOG_FORMAT", ("logging", "format")),
+    Variable("LOG_PATH", ("logging", "path"), sample="logs/requests.log"),
     Variable("DEBUG", ("logging", "level"), "true is LOG_LEVEL=debug, where LOG_LEVEL is not set.", "false", read=read_debug),
     Variable("MEMORY_CACHE_SIZE", ("cache", "memory", "entries")),
     Variable("SENTINEL_MEMORY_CACHE_BYTES", ("cache", "memory", "bytes")),
@@ -143,7 +144,6 @@ LATER: Final[Mapping[str, str]] = MappingProxyType(
     {
         "REDIS_DECODE_RESPONSES": "no use for it",
         "SENTRY_DSN": "no Sentry reports",
-        "LOG_PATH": "no request log file",
     }
 )
 """Variables without effect, and what is lacking: they get a note, not a fault."""

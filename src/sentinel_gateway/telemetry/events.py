@@ -23,14 +23,21 @@ class Telemetry:
         self._metrics = metrics
         self._log = log
         self._clock = clock
+        self._also: tuple[Callable[[Record], None], ...] = ()
 
     def __repr__(self) -> str:
         return f"<Telemetry {self._metrics!r} {self._log!r}>"
+
+    def also_tell(self, told: Callable[[Record], None]) -> None:
+        """Have somebody else told of each request, too."""
+        self._also = (*self._also, told)
 
     def finished(self, record: Record) -> None:
         """Count and log a request."""
         self._metrics.observe(record)
         self._log.request(record)
+        for told in self._also:
+            told(record)
 
     def attempted(self, attempt: Attempt) -> None:
         """Count a call of a provider; log it, if the provider failed us, or was paid for nothing."""

@@ -1,0 +1,35 @@
+"""Settings to those who are told what happens: metrics, the log, the request log. As `adapters.py`, for the port `Events`."""
+
+from contextlib import AsyncExitStack
+from typing import Final
+
+from sentinel_gateway.ports import Clock
+from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.telemetry.events import Telemetry
+from sentinel_gateway.telemetry.libraries import LibraryLogs
+from sentinel_gateway.telemetry.lines import json_line, text_line
+from sentinel_gateway.telemetry.logs import LogWriter
+from sentinel_gateway.telemetry.metrics import Metrics
+from sentinel_gateway.telemetry.request_log import RequestLog
+
+STDOUT: Final = 1
+
+
+def open_listeners(settings: Settings, metrics: Metrics, clock: Clock, closing: AsyncExitStack) -> Telemetry:
+    """All of them behind one, each closed after those who tell it something; raises `ConfigurationError`."""
+    log = _open_log(settings, clock)
+    closing.callback(log.close)
+    closing.enter_context(LibraryLogs(log))
+    events = Telemetry(metrics, log, clock)
+    if (path := settings.logging.path) is not None:
+        request_log = RequestLog(path, events.note)
+        closing.callback(request_log.close)
+        events.also_tell(request_log.request)
+    return events
+
+
+def _open_log(settings: Settings, clock: Clock) -> LogWriter:
+    """The log on standard output."""
+    line = text_line if settings.logging.format == "text" else json_line
+    level = settings.logging.level
+    return LogWriter(STDOUT, line, level="warning" if level == "warn" else level, clock=clock)
