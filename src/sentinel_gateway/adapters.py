@@ -327,7 +327,7 @@ class Probe(msgspec.Struct, frozen=True):
 
 async def probe_providers(settings: Settings) -> list[Probe]:
     """Ask each enabled provider for its models, all at once: it costs nothing there, and tells whether the key is good."""
-    async with HttpClient(node="doctor", version=__version__) as http:
+    async with HttpClient(via="sentinel-doctor", version=__version__) as http:
         return list(await asyncio.gather(*(_probe(provider) for _, provider in _real_providers(settings, http))))
 
 

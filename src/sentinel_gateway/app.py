@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from sentinel_gateway import __version__, rules
-from sentinel_gateway.adapters import make_providers, steady_clock
+from sentinel_gateway.adapters import make_providers, open_secret, steady_clock
 from sentinel_gateway.api.admin import Admin, Controls
 from sentinel_gateway.api.anthropic import ANTHROPIC_ERRORS
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
@@ -44,6 +44,7 @@ from sentinel_gateway.api.semantic_admin import SemanticAdmin
 from sentinel_gateway.api.streaming import StreamOptions
 from sentinel_gateway.core.issuance import AuditEntry, Minter
 from sentinel_gateway.core.pricing import Costs
+from sentinel_gateway.core.via import own_name
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.ledger.books import NOTHING
 from sentinel_gateway.listeners import open_listeners
@@ -82,10 +83,10 @@ Load = Callable[[], Loaded]
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """What a process is opened with. `node` names it in `Via`."""
+    """What a process is opened with. `via` is what it is called in that header."""
 
     clock: Clock
-    node: str
+    via: str
     http: HttpClient
     metrics: Metrics
     events: Telemetry
@@ -97,7 +98,7 @@ class Process:
 
     def __init__(self, load: Load, settings: Settings, outside: Outside, stores: Stores) -> None:
         self.clock = outside.clock
-        self.node = outside.node
+        self.via = outside.via
         self.http = outside.http
         self.metrics = outside.metrics
         self.events = outside.events
@@ -262,7 +263,7 @@ class Wiring:
         books = stores.books
         heard: Events = events if books is None else Booked(events, books.journal)
         face = partial(Face, entrance=entrance, intake=Intake(max_body=server.max_body_bytes), clock=clock, events=heard)
-        options = StreamOptions(server.heartbeat, via=f"sentinel-{process.node}".encode())
+        options = StreamOptions(server.heartbeat, via=process.via)
         limiter = Limiter(stores.limits, rules=rules.limit_rules(settings), clock=clock, chance=random.random)
         chats = pipeline(planner=planners["chat"])
         self.fast = FastPath(chats, limiter, guard, clock=clock, events=heard)
@@ -351,9 +352,10 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
     metrics = Metrics(__version__)
     async with AsyncExitStack() as closing:
         events = open_listeners(settings, metrics, clock, closing)
-        http = await closing.enter_async_context(HttpClient(node=node, version=__version__))
+        via = own_name(open_secret(settings), settings.service.name)
+        http = await closing.enter_async_context(HttpClient(via=via, version=__version__))
         prices = PriceBook(clock, events.note)
-        outside = Outside(clock, node, http, metrics, events, prices)
+        outside = Outside(clock, via, http, metrics, events, prices)
         stores = await open_stores(settings, node, clock, events, closing, prices=prices)
         check_reach(settings, stores.state.ring)
         await follow_others(stores, closing)

@@ -89,13 +89,39 @@ async def test_the_upstream_is_told_our_id(gateway, upstream, text):
     assert upstream.calls[0].headers["x-request-id"] == answer.headers["x-sentinel-id"]
 
 
-async def test_via_names_this_gateway_and_ends_a_loop(gateway, upstream, text):
-    await gateway.ask(chat(text), via="1.1 proxy, 1.0 sentinel-00000000")
-    via = upstream.calls[0].headers["via"]
-    assert re.fullmatch(r"1\.1 sentinel-[0-9a-f]{8}", via)
-    answer = await gateway.ask(chat(f"{text} again"), via=f"1.1 proxy, {via}, 1.1 another")
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, chat),
+        ("/v1/completions", lambda text: {"model": "mock-model", "prompt": text}),
+        ("/v1/embeddings", lambda text: {"model": "mock-model", "input": text}),
+    ],
+)
+async def test_via_names_this_gateway_and_ends_a_loop(gateway, upstream, text, path, body):
+    await gateway.ask(body(text), path)
+    own = upstream.calls[0].headers["via"]
+    assert re.fullmatch(r"1\.1 sentinel-[0-9a-f]{8}", own)
+    answer = await gateway.ask(body(f"{text} again"), path, via=f"1.1 proxy, {own}, 1.1 another")
     assert (answer.status, answer.error["code"]) == (508, "loop_detected")
     assert answer.headers["x-should-retry"] == "false"
+    assert upstream.count == 1
+
+
+@pytest.mark.parametrize("how", [{}, {"stream": True}])
+async def test_via_tells_the_gateways_before_this_one(gateway, upstream, text, how):
+    """And nothing else that stood between them. Each call has its own."""
+    await gateway.ask(chat(text, **how), via="1.1 inner.example, 1.1 sentinel-00000000, HTTP/1.1 SENTINEL-00000001 (x)")
+    await gateway.ask(chat(f"{text} again", **how))
+    through, alone = [call.headers["via"] for call in upstream.calls]
+    assert through == f"1.1 sentinel-00000000, 1.1 sentinel-00000001, {alone}"
+
+
+async def test_a_loop_that_no_name_gives_away_ends(gateway, upstream, text):
+    names = [f"1.1 sentinel-0000000{number}" for number in range(8)]
+    assert (await gateway.ask(chat(text), via=", ".join(names[:7]))).status == 200
+    answer = await gateway.ask(chat(f"{text} again"), via=", ".join(names))
+    assert (answer.status, answer.error["code"]) == (508, "loop_detected")
+    assert "has come through 8 gateways" in answer.error["message"]
     assert upstream.count == 1
 
 

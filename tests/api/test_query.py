@@ -454,7 +454,7 @@ async def test_error_member_in_problem_json(gateway, method, path, status, code)
 async def test_other_errors_are_problems_too(gateway, upstream, text):
     problem(await query(gateway, text, {"x-cache-ttl": "soon"}), 400, "invalid_header")
     problem(await query(gateway, text, {"origin": "https://evil.example"}), 403, "origin_not_allowed")
-    problem(await query(gateway, text, {"via": f"1.1 sentinel-{gateway.process.node}"}), 508, "loop_detected")
+    problem(await query(gateway, text, {"via": f"1.1 {gateway.process.via}"}), 508, "loop_detected")
     wire = await gateway.connect()
     wire.send(f"POST {QUERY} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n".encode())
     problem(await wire.answer(), 413, "request_too_large")

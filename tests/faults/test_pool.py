@@ -83,7 +83,7 @@ async def afterwards(ask: Ask) -> Counter[str]:
 @pytest.mark.parametrize("cancels", CANCELS)
 async def test_every_place_and_every_connection_is_there_again(upstream, cancels):
     admission = Admission(Capacity(PLACES, AT_ONCE, 30.0), lambda: 0.5)
-    async with HttpClient(node="n1", version="9.9") as http:
+    async with HttpClient(via="sentinel-n1", version="9.9") as http:
         endpoint = Endpoint("mock", url_of(upstream), {}, Timeouts())
 
         async def ask() -> object:

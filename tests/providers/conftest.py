@@ -35,7 +35,7 @@ async def upstream(anyio_backend: object) -> AsyncIterator[ChaosUpstream]:
 
 @pytest.fixture(scope="module")
 async def http(anyio_backend: object) -> AsyncIterator[HttpClient]:
-    async with HttpClient(node="n1", version="9.9") as client:
+    async with HttpClient(via="sentinel-n1", version="9.9") as client:
         yield client
 
 

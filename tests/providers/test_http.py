@@ -282,7 +282,7 @@ async def test_trusted_tls_works_and_leaving_a_stream_closes_it(raw_server, call
 
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(self_signed)
-    async with HttpClient(node="n", version="1") as http, raw_server(handle, ssl=tls) as server:
+    async with HttpClient(via="sentinel-n", version="1") as http, raw_server(handle, ssl=tls) as server:
         async with await OpenAIProvider(ProviderConfig("p", server.base_url), http).open_stream(call()) as stream:
             assert await anext(stream)
         async with asyncio.timeout(1):
@@ -324,7 +324,7 @@ async def test_what_comes_beyond_an_answer_is_nobody_elses(provider, raw_server,
 
 
 async def test_connections_that_are_idle_for_long_are_closed(upstream, call):
-    async with HttpClient(node="n3", version="1", keep_alive=0.1) as http:
+    async with HttpClient(via="sentinel-n3", version="1", keep_alive=0.1) as http:
         mock = OpenAIProvider(ProviderConfig("mock", upstream.base_url), http)
         await mock.complete(call())
         assert upstream.open_connections == 1
@@ -416,7 +416,7 @@ async def test_a_new_connection_that_dies_is_not_replaced(provider, raw_server, 
 
 
 async def test_closing_the_client_closes_every_connection(upstream, call):
-    http = HttpClient(node="n2", version="1")
+    http = HttpClient(via="sentinel-n2", version="1")
     mock = OpenAIProvider(ProviderConfig("mock", upstream.base_url), http)
     assert repr(http) == "<HttpClient '1.1 sentinel-n2' closed>"
     async with http:

@@ -20,7 +20,7 @@ class Embeddings(Post):
     route = "/v1/embeddings"
     takes = "a request for embeddings"
 
-    def __init__(self, embedding: Embedding, limiter: Limiter, *, via: bytes, clock: Clock) -> None:
+    def __init__(self, embedding: Embedding, limiter: Limiter, *, via: str, clock: Clock) -> None:
         super().__init__(embedding.admission, limiter, via=via, clock=clock)
         self._embedding = embedding
 

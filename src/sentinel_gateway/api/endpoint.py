@@ -12,6 +12,7 @@ from sentinel_gateway.api.wire.cache_headers import PRIVATE, explain_header, hit
 from sentinel_gateway.api.wire.cost_headers import cost_headers, saved_headers
 from sentinel_gateway.core.access import KeyScope, require_scope
 from sentinel_gateway.core.idempotency import read_key
+from sentinel_gateway.core.via import MOST_HOPS, gateways, written
 from sentinel_gateway.errors import InvalidHeader, LoopDetected, MethodNotAllowed
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.handle import Pipeline
@@ -28,7 +29,7 @@ REPLAYED: Final = PRIVATE + Lines(b"idempotent-replayed: true\r\n")
 
 
 class Post(ABC):
-    """One POST that takes a place and a share of limits. `via` is how this gateway signs upstream requests.
+    """One POST that takes a place and a share of limits. `via` is what this gateway is called where it asks others.
 
     One instance serves all requests of a wiring.
     """
@@ -39,7 +40,7 @@ class Post(ABC):
     scope: ClassVar[KeyScope] = "inference"
     """What a caller's key must have."""
 
-    def __init__(self, admission: Admission, limiter: Limiter, *, via: bytes, clock: Clock) -> None:
+    def __init__(self, admission: Admission, limiter: Limiter, *, via: str, clock: Clock) -> None:
         self._admission = admission
         self._limiter = limiter
         self._via = via
@@ -54,8 +55,8 @@ class Post(ABC):
         require_scope(journey.caller, self.scope)
         if exchange.method != "POST":
             raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed: POST {self.takes}.", allowed=("POST",))
-        if self._via in headers.get(b"via", b""):
-            raise LoopDetected("This request has passed through this gateway before: a provider's base URL points back at it.")
+        if (via := headers.get(b"via")) is not None:
+            journey.through = self._through(via)
         journey.wish = read_wish(headers)
         if (sent := headers.get(b"idempotency-key")) is not None:
             journey.idempotency_key = _read_idempotency_key(sent)
@@ -66,6 +67,16 @@ class Post(ABC):
             await self._answer(exchange, journey)
         finally:
             await grant.leave()
+
+    def _through(self, via: bytes) -> str:
+        """The gateways that it has come through; raises `LoopDetected`."""
+        names = gateways(via.decode("latin-1"))
+        if self._via in names:
+            raise LoopDetected("This request has passed through this gateway before: a provider's base URL leads back to it.")
+        if len(names) >= MOST_HOPS:
+            sentence = f"This request has come through {len(names)} gateways: a provider's base URL leads back to one of them."
+            raise LoopDetected(sentence)
+        return written(names)
 
     @abstractmethod
     async def _answer(self, exchange: Exchange, journey: Journey) -> None:
@@ -99,7 +110,7 @@ class Post(ABC):
 class Endpoint(Post):
     """One that the pipeline answers."""
 
-    def __init__(self, pipeline: Pipeline, limiter: Limiter, *, via: bytes, clock: Clock) -> None:
+    def __init__(self, pipeline: Pipeline, limiter: Limiter, *, via: str, clock: Clock) -> None:
         super().__init__(pipeline.admission, limiter, via=via, clock=clock)
         self._pipeline = pipeline
 

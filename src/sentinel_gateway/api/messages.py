@@ -53,7 +53,7 @@ class TokenCounts(Post):
     takes = "what is to be counted"
 
     def __init__(
-        self, planner: Planner, estimate: Estimate, admission: Admission, limiter: Limiter, *, via: bytes, clock: Clock
+        self, planner: Planner, estimate: Estimate, admission: Admission, limiter: Limiter, *, via: str, clock: Clock
     ) -> None:
         super().__init__(admission, limiter, via=via, clock=clock)
         self._planner = planner

@@ -24,10 +24,10 @@ from sentinel_gateway.ports import Clock
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
-    """`heartbeat` in seconds; `via` is how this gateway signs upstream requests."""
+    """`heartbeat` in seconds; `via` is what this gateway is called where it asks others."""
 
     heartbeat: float
-    via: bytes
+    via: str
 
 
 class Voice(Protocol):

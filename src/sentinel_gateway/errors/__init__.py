@@ -51,6 +51,7 @@
             ├── UpstreamTimeout     504 connect, first byte, idle or total time ran out
             ├── UpstreamLimited     429 the provider's rate limit
             └── UpstreamRefused     4xx the provider says that the request itself is wrong
+                └── UpstreamLooped  508 the provider leads back to a gateway that the request has come through
 
 What belongs to an error stands on its class: `status`, `type` and `code` (OpenAI's vocabulary), `retry` (may the same request
 succeed a moment later? as `x-should-retry`), `next_target` (may another target serve it?), `untouched` (has the provider
@@ -117,6 +118,7 @@ from sentinel_gateway.errors.upstream import (
     UpstreamBroken,
     UpstreamError,
     UpstreamLimited,
+    UpstreamLooped,
     UpstreamOverloaded,
     UpstreamRefused,
     UpstreamTimeout,
@@ -177,6 +179,7 @@ __all__ = [
     "UpstreamBroken",
     "UpstreamError",
     "UpstreamLimited",
+    "UpstreamLooped",
     "UpstreamOverloaded",
     "UpstreamRefused",
     "UpstreamTimeout",

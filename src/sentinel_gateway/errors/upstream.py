@@ -96,3 +96,12 @@ class UpstreamRefused(UpstreamError):
     @property
     def shown_code(self) -> str | None:
         return self.upstream_code if self.upstream_code and SANE_CODE.fullmatch(self.upstream_code) else self.code
+
+
+class UpstreamLooped(UpstreamRefused):
+    """It leads back to a gateway that the request has come through. Another target may not."""
+
+    status = 508
+    type = "api_error"
+    code = "loop_detected"
+    next_target = True

@@ -186,7 +186,9 @@ class Dispatch:
         """One call, in its provider's words; raises `NotCarried`."""
         _check(self._prices(step.name))
         request, target, conduct = plan.request, step.target, plan.route.conduct
-        call = UpstreamCall(request.fields, target.model, journey.sentinel_id, request.dialect, request.native)
+        call = UpstreamCall(
+            request.fields, target.model, journey.sentinel_id, request.dialect, request.native, through=journey.through
+        )
         if conduct is not None:
             limits = conduct.deadlines_of(target, journey.waited + now - journey.upstream_started)
             call = replace(call, deadlines=limits, once=target in conduct.careful)

@@ -30,6 +30,8 @@ class Journey(Record, kw_only=True):
     idempotency_key: str = ""
     """Under which it is done once; empty if it may be done again."""
     wish: Wish = Wish()
+    through: str = ""
+    """The gateways that it has come through, as `Via` tells them."""
     betas: str = ""
     """What its caller switches on at a provider, by a header of Anthropic's."""
     question: Question | Unfit | None = None

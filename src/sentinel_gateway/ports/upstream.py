@@ -17,6 +17,7 @@ class UpstreamCall(msgspec.Struct, frozen=True):
     `fields` is never changed: an adapter builds its own body from it. `dialect` is the one that they came in, and `native` what
     they were made of (`ChatRequest`): who speaks otherwise than that calls `refuse_unsaid`.
     `deadlines`: where they are shorter than the provider's own. `once`: it must not go out a second time, whatever happens.
+    `through`: the gateways that the request has come through, for `Via`.
     """
 
     fields: Fields
@@ -26,6 +27,7 @@ class UpstreamCall(msgspec.Struct, frozen=True):
     native: Native | None = None
     deadlines: Deadlines | None = None
     once: bool = False
+    through: str = ""
 
 
 class Completion(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from sentinel_gateway.errors import (
     UpstreamBroken,
     UpstreamError,
     UpstreamLimited,
+    UpstreamLooped,
     UpstreamOverloaded,
     UpstreamRefused,
     UpstreamTimeout,
@@ -126,6 +127,11 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, *, source: 
         return _refused(problem, status, source)
     if status in _REDIRECTS:
         return UpstreamBroken(f"{name} redirects ({status}), which is never followed: check base_url.")
+    if status == HTTPStatus.LOOP_DETECTED:
+        sentence = (
+            f"{name} leads back to a gateway that this request has come through ({status}): check base_url, here and there."
+        )
+        return UpstreamLooped(sentence, upstream_status=status)
     kind = UpstreamOverloaded if status == OVERLOADED else UpstreamBroken
     failed = kind(f"{name} failed ({status}).", retry_after=wait)
     return failed.before_any_work() if status == HTTPStatus.SERVICE_UNAVAILABLE else failed

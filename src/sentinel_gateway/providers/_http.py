@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import msgspec
 
+from sentinel_gateway.core.via import written
 from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from sentinel_gateway.ports import UpstreamCall
 from sentinel_gateway.providers._connection import BrokenOff, Connection, Disconnected, Origin, TransportError, connect
@@ -42,7 +43,7 @@ _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 class Endpoint:
     """Where a provider takes one kind of request, and what every request there carries. `url` as configured, good or bad."""
 
-    __slots__ = ("_heads", "errors", "headers", "host", "once", "origin", "provider", "target", "timeouts")
+    __slots__ = ("_heads", "errors", "headers", "host", "once", "origin", "provider", "target", "through", "timeouts")
 
     def __init__(self, provider: str, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> None:
         self.provider = provider
@@ -50,6 +51,8 @@ class Endpoint:
         self.timeouts = timeouts
         self.once = False
         """A request goes out on one connection, and on no other if that has ended."""
+        self.through = ""
+        """The gateways that a request has come through before this one."""
         self.errors = TransportErrors(provider, timeouts)
         self.origin, self.host, self.target = _read_url(url)
         self._heads: dict[tuple[str, str], bytes] = {}
@@ -58,11 +61,13 @@ class Endpoint:
         return f"<Endpoint {self.provider} {self.host}{self.target}>"
 
     def serving(self, call: UpstreamCall) -> "Endpoint":
-        """The same, for a call that may take less time than others, or must not be sent again."""
-        if call.deadlines is None and not call.once:
+        """The same, for a call that may take less time than others, must not be sent again, or has come through others."""
+        if call.deadlines is None and not call.once and not call.through:
             return self
         own = copy(self)
         own.once = call.once
+        if call.through:
+            own.through, own._heads = call.through, {}  # noqa: SLF001 - a copy of this one
         if call.deadlines is not None:
             own.timeouts = self.timeouts.within(call.deadlines)
             own.errors = TransportErrors(self.provider, own.timeouts)
@@ -72,9 +77,10 @@ class Endpoint:
         """What all requests begin with, their blank line and their own headers still missing. `own`: the client's headers."""
         known = self._heads.get((method, accept))
         if known is None:
+            via = {"Via": f"{self.through}, {own['Via']}"} if self.through else {}
             merged = {
                 name.lower(): (name, value)
-                for source in (own, {"Accept": accept}, self.headers)
+                for source in (own, via, {"Accept": accept}, self.headers)
                 for name, value in source.items()
             }
             lines = [f"{method} {self.target} HTTP/1.1", f"Host: {self.host}", *(": ".join(line) for line in merged.values())]
@@ -117,14 +123,14 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class HttpClient:
-    """The connections to all providers. `node` names this gateway in `Via`, so that a loop can be told.
+    """The connections to all providers. `via` is what this gateway is called there, so that a loop can be told.
 
     Idle connections are kept for `keep_alive` seconds.
     """
 
-    def __init__(self, *, node: str, version: str, keep_alive: float = KEEP_ALIVE_SECONDS) -> None:
+    def __init__(self, *, via: str, version: str, keep_alive: float = KEEP_ALIVE_SECONDS) -> None:
         self._keep_alive = keep_alive
-        self._own = {"Via": f"1.1 sentinel-{node}", "User-Agent": f"sentinel/{version}", "Accept-Encoding": "identity"}
+        self._own = {"Via": written([via]), "User-Agent": f"sentinel/{version}", "Accept-Encoding": "identity"}
         self._tls: ssl.SSLContext | None = None
         self._idle: dict[Origin, dict[Connection, None]] = {}
         """By origin; the one that has been idle for longest is the first."""

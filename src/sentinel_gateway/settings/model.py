@@ -308,7 +308,12 @@ class Logging(Room):
 
 
 class Service(Room):
-    name: str = Field(default="sentinel", min_length=1, max_length=100, description="Name of this service in /health.")
+    name: str = Field(
+        default="sentinel",
+        min_length=1,
+        max_length=100,
+        description="Name of this service in /health, and part of what it is called in Via.",
+    )
     version: str = Field(default=__version__, min_length=1, max_length=100, description="Version of this service in /health.")
 
 

@@ -170,7 +170,7 @@ async def demo(http: HttpClient) -> AsyncIterator[World]:
 
 @pytest.fixture(scope="module")
 async def http(anyio_backend: object) -> AsyncIterator[HttpClient]:
-    async with HttpClient(node="n1", version="1") as client:
+    async with HttpClient(via="sentinel-n1", version="1") as client:
         yield client
 
 
