@@ -189,6 +189,17 @@ async def test_what_is_wrong_is_named(gateway, upstream, text):
     assert upstream.count == 0
 
 
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/count_tokens"])
+async def test_another_version_of_the_api_is_not_spoken(gateway, upstream, text, path):
+    """Whoever reads another would be answered in what it can't read."""
+    refused = [await gateway.ask(ask(text), path, anthropic_version=version) for version in ("2023-01-01", "2030-01-01", "")]
+    assert [answer.status for answer in refused] == [400] * 3
+    kind, message = error_of(refused[0])
+    assert (kind, upstream.count) == ("invalid_request_error", 0)
+    assert message == "'anthropic-version' must be '2023-06-01', the one that is served here."
+    assert [(await gateway.ask(ask(text), path, **own)).status for own in ({}, {"anthropic_version": "2023-06-01"})] == [200] * 2
+
+
 # --- keys, limits and models ---
 
 

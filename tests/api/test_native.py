@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.gateway import one_provider, running_gateway
-from tests.native import AnthropicVoice, NativeUpstream
+from tests.native import AnthropicVoice, BedrockVoice, NativeUpstream
 
 pytestmark = pytest.mark.anyio
 
@@ -137,6 +137,22 @@ async def test_what_a_header_switches_on_is_part_of_what_is_asked(both, native, 
     assert len(native.calls) == before + 3
     refused = await both.ask(ask(text), PATH, anthropic_beta="<script>")
     assert (refused.status, "anthropic-beta" in refused.json["error"]["message"]) == (400, True)
+
+
+async def test_what_a_header_switches_on_reaches_claude_at_bedrock(anyio_backend, tmp_path, text):
+    """As far as it is known there."""
+    claude = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+    async with NativeUpstream(BedrockVoice()) as bedrock:
+        entry = f"dialect: bedrock, base_url: '{bedrock.base_url}', api_key: k, region: us-east-1, models: ['{claude}']"
+        async with running_gateway(tmp_path, config=f"providers:\n  aws: {{{entry}}}\n") as gateway:
+            betas = f"{BETAS}, context-1m-2025-08-07"
+            answers = [
+                await gateway.ask(ask(text, model=f"aws/{claude}"), PATH, **sent)
+                for sent in ({}, {"anthropic_beta": betas}, {"anthropic_beta": betas})
+            ]
+    assert [(answer.status, answer.cache) for answer in answers] == [(200, "miss"), (200, "miss"), (200, "exact")]
+    more = [call.body.get("additionalModelRequestFields") for call in bedrock.calls]
+    assert more == [None, {"anthropic_beta": ["context-1m-2025-08-07"]}]
 
 
 def put_together(body: bytes):

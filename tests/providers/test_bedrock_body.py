@@ -11,6 +11,7 @@ USER = {"role": "user", "content": "Where does the Danube rise?"}
 TOOL = {"type": "function", "function": {"name": "look_up", "description": "Looks up.", "parameters": {"type": "object"}}}
 CACHE = {"type": "ephemeral", "ttl": "1h"}
 POINT = {"cachePoint": {"type": "default", "ttl": "1h"}}
+LONG, BETWEEN = "context-1m-2025-08-07", "interleaved-thinking-2025-05-14"
 NOVA, OLD, NEW = "amazon.nova-pro-v1:0", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "anthropic.claude-opus-5"
 
 
@@ -161,6 +162,29 @@ def test_what_a_maker_s_words_mean_is_not_looked_at():
 
 def test_top_k_of_claude():
     assert body(model=NEW, top_k=5)["additionalModelRequestFields"] == {"top_k": 5}
+
+
+@pytest.mark.parametrize(
+    ("model", "betas", "more", "carried"),
+    [
+        (OLD, f"claude-code-20250219,{LONG},{BETWEEN},files-api-2025-04-14", {}, [LONG, BETWEEN]),
+        ("eu.anthropic.claude-opus-4-6-v1", f"{BETWEEN},{LONG}", {}, [BETWEEN, LONG]),
+        ("anthropic.claude-opus-4-1-20250805-v1:0", f"{LONG},{BETWEEN}", {}, [BETWEEN]),
+        ("anthropic.claude-haiku-4-5-20251001-v1:0", f"{LONG},{BETWEEN}", {}, None),
+        ("anthropic.claude-3-7-sonnet-20250219-v1:0", BETWEEN, {}, None),
+        (NEW, f"{LONG},{BETWEEN}", {}, None),
+        (NOVA, f"{LONG},{BETWEEN}", {}, None),
+        (OLD, "", {}, None),
+        (OLD, LONG, {"anthropic_beta": ["a-new-one", LONG]}, ["a-new-one", LONG]),
+        (OLD, LONG, {"anthropic_beta": "a-new-one"}, "a-new-one"),
+        (NOVA, LONG, {"anthropic_beta": ["a-new-one"]}, ["a-new-one"]),
+    ],
+)
+def test_betas_go_to_those_that_know_them(model, betas, more, carried):
+    """Bedrock refuses a request with any other, and a client of Anthropic's sends many."""
+    asked = {"model": "alias", "messages": [USER], **({"additional_model_request_fields": more} if more else {})}
+    sent = msgspec.json.decode(build_body(asked, model, betas))
+    assert sent.get("additionalModelRequestFields", {}).get("anthropic_beta") == carried
 
 
 def test_thinking_in_anthropics_own_words():

@@ -1,12 +1,14 @@
 """`POST /v1/messages` and `POST /v1/messages/count_tokens`, in Anthropic's dialect."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from sentinel_gateway.api.endpoint import SLOW_BODY, Post
 from sentinel_gateway.api.exchange import Exchange
+from sentinel_gateway.api.models import VERSION
 from sentinel_gateway.api.streaming import StreamingEndpoint
 from sentinel_gateway.api.wire.anthropic_answer import message_body
 from sentinel_gateway.api.wire.anthropic_stream import MessageEvents
@@ -20,6 +22,8 @@ from sentinel_gateway.pipeline.limiting import Estimate, Limiter
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.ports import Clock
 
+SPOKEN: Final = b"2023-06-01"
+"""Of Anthropic's API: in which the endpoints here answer, and all providers of its dialect are asked."""
 BETA: Final = b"anthropic-beta"
 _SANE_BETAS: Final = re.compile(r"[\w.:-]{1,100}(?:,[\w.:-]{1,100}){0,63}", re.ASCII)
 
@@ -32,6 +36,7 @@ class Messages(StreamingEndpoint):
 
     async def handle(self, exchange: Exchange) -> None:
         """As every endpoint; what the caller switches on goes with the request to a provider of its dialect."""
+        _require_version(exchange.headers)
         if (betas := exchange.headers.get(BETA)) is not None:
             exchange.journey.betas = _read_betas(betas)
         await super().handle(exchange)
@@ -59,6 +64,11 @@ class TokenCounts(Post):
         self._planner = planner
         self._estimate = estimate
 
+    async def handle(self, exchange: Exchange) -> None:
+        """As every endpoint, in the one version that there is."""
+        _require_version(exchange.headers)
+        await super().handle(exchange)
+
     async def _answer(self, exchange: Exchange, journey: Journey) -> None:
         body = await exchange.caller.body()
         async with self._admission:
@@ -69,6 +79,13 @@ class TokenCounts(Post):
             await self._wait(exchange, plan)
             tokens = await self._estimate(plan)
         await exchange.sender.whole(200, b'{"input_tokens":%d}' % tokens, PRIVATE)
+
+
+def _require_version(headers: Mapping[bytes, bytes]) -> None:
+    """An answer in another version than the caller can read helps nobody; who names none gets ours."""
+    if headers.get(VERSION, SPOKEN) != SPOKEN:
+        sentence = f"'anthropic-version' must be '{SPOKEN.decode()}', the one that is served here."
+        raise InvalidHeader(sentence, param="anthropic-version")
 
 
 def _read_betas(sent: bytes) -> str:

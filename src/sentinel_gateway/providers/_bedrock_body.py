@@ -4,7 +4,7 @@ Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Conv
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +19,14 @@ MORE: Final = "additional_model_request_fields"
 ACCEPTS: Final = Accepts(own=frozenset({"thinking", "top_k", MORE}), temperature=1.0)
 
 _CLAUDE: Final = "anthropic.claude"
+_BETAS: Final[Mapping[str, re.Pattern[str]]] = {
+    "context-1m-2025-08-07": re.compile(r"claude-(?:sonnet-4|opus-4-6)"),
+    "interleaved-thinking-2025-05-14": re.compile(r"claude-(?:sonnet|opus)-4"),
+}
+"""What changes an answer here, and the models that know it: a request with any other beta, or to any other model, is refused.
+
+Source: https://platform.claude.com/docs/en/build-with-claude, on context windows and on interleaved thinking.
+"""
 _DISABLED: Final = {"type": "disabled"}
 """What `thinking` says to a model that knows nothing of it: what it says by its absence."""
 _IMAGES: Final = {f"image/{kind}": kind for kind in ("png", "jpeg", "gif", "webp")}
@@ -34,10 +42,10 @@ _UNSAFE_IN_NAME: Final = re.compile(r"[^A-Za-z0-9()\[\]-]+")
 _encode = msgspec.json.Encoder().encode
 
 
-def build_body(fields: Fields, model: str) -> bytes:
-    """The body for these fields, streamed or not; raises `Unfit`."""
+def build_body(fields: Fields, model: str, betas: str = "") -> bytes:
+    """The body for these fields, streamed or not; raises `Unfit`. `betas` are what a header of Anthropic's switches on."""
     request = read_request(fields, ACCEPTS)
-    more = _more(request, model)
+    more = _more(request, model) | _switched_on(betas, model, request)
     limit = request.limit
     match more.get("thinking"):
         case {"budget_tokens": _} if request.effort is not None:
@@ -69,6 +77,13 @@ def _more(request: Request, model: str) -> Fields:
     elif request.effort == "none":
         raise Unfit("can't be kept from thinking: leave it out", "reasoning_effort")
     return more
+
+
+def _switched_on(betas: str, model: str, request: Request) -> Fields:
+    """Those betas that can be carried, behind those that the request itself names in its maker's words."""
+    carried = [beta for beta in betas.split(",") if (known := _BETAS.get(beta)) is not None and known.search(model)]
+    named = object_of(request.own.get(MORE, {}), MORE).get("anthropic_beta", [])
+    return {"anthropic_beta": list(dict.fromkeys([*named, *carried]))} if carried and isinstance(named, list) else {}
 
 
 def _inference(request: Request, limit: int | None) -> Fields:

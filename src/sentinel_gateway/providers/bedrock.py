@@ -48,7 +48,7 @@ class Bedrock:
         if not MODEL.fullmatch(call.model):
             raise Unfit("knows models by their id or ARN", "model")
         path = f"model/{quote(call.model, safe='')}/{'converse-stream' if stream else 'converse'}"
-        body = build_body(call.fields, call.model)
+        body = build_body(call.fields, call.model, "" if call.native is None else call.native.betas)
         return self._endpoint("POST", self._config, path, body, accept=STREAM if stream else {}), body
 
     def answer(self, fields: Any, writer: Writer) -> Fields | None:
