@@ -296,6 +296,8 @@ async def test_other_wrong_fields_are_told(gateway, upstream):
     ):
         answer = await gateway.ask(fields, EMBEDDINGS)
         assert (answer.status, answer.error["param"]) == (400, param), answer.body
+    answer = await gateway.ask(body("a", encoding_format="int8"), EMBEDDINGS)
+    assert answer.error["message"] == "'encoding_format' must be 'float' or 'base64'."
     assert upstream.count == 0
     assert (await gateway.get(EMBEDDINGS)).status == 405
     assert (await embed(gateway, "a", model="demo/none")).status == 404

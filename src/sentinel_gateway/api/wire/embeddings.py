@@ -5,7 +5,7 @@ wrote them.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sentinel_gateway.api.wire.json_body import read_object
 from sentinel_gateway.api.wire.openai import Named, encode, typed
@@ -16,6 +16,7 @@ from sentinel_gateway.errors import InvalidField
 EXAMPLE: Final = '{"model": "demo", "input": "The Danube rises in the Black Forest."}'
 MAX_PARTS: Final = MAX_IDS + 2 * MAX_ITEMS
 """Keys and values in a body. A token id takes a tenth of the time that most others take."""
+FORMATS: Final = (None, "float", "base64")
 MAX_DIMENSIONS: Final = 65_536
 EXACT: Final = 0.0
 """The temperature at which a vector is made, as lifetimes see it: the same is asked for, and the same comes back."""
@@ -23,7 +24,7 @@ EXACT: Final = 0.0
 
 class _Body(Named):
     input: Any
-    encoding_format: Literal["float", "base64"] | None = None
+    encoding_format: str | None = None
     dimensions: int | None = None
     user: str | None = None
 
@@ -36,6 +37,8 @@ def read_embeddings(raw: bytes, *, max_depth: int) -> ChatRequest:
     fields = read_object(raw, max_depth=max_depth, example=EXAMPLE, max_parts=MAX_PARTS)
     body = typed(fields, _Body, _KNOWN)
     _check(items_of(body.input))
+    if body.encoding_format not in FORMATS:
+        raise InvalidField("'encoding_format' must be 'float' or 'base64'.", param="encoding_format")
     if body.dimensions is not None and not 1 <= body.dimensions <= MAX_DIMENSIONS:
         raise InvalidField(f"'dimensions' must be between 1 and {MAX_DIMENSIONS}.", param="dimensions")
     return ChatRequest(fields=fields, model=body.model, temperature=EXACT)
