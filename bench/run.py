@@ -35,7 +35,7 @@ from sentinel_gateway.core.access import Grant, operator
 from sentinel_gateway.core.issuance import Draw, Minter, create
 from sentinel_gateway.core.limits import LARGEST, Limits
 from sentinel_gateway.stores._state_file import StateFile
-from sentinel_gateway.stores.keys import SqliteKeys
+from sentinel_gateway.stores.keys import SqlKeys
 from sentinel_gateway.stores.secret import gateway_secret
 
 ROOT: Final = Path(__file__).parent.parent
@@ -330,7 +330,7 @@ async def _issue_key(folder: Path) -> None:
     if text != KEY:
         raise ValueError("the workloads send another key")
     file = await StateFile.open(folder, secret=secret)
-    await SqliteKeys(file).create(key, create(operator("cli"), key))
+    await SqlKeys(file).create(key, create(operator("cli"), key))
     await file.close()
 
 

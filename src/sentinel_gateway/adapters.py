@@ -17,6 +17,7 @@ from sentinel_gateway import __version__
 from sentinel_gateway.core.idempotency import Quota
 from sentinel_gateway.counters.bpe import BpeCounter, CounterLimits
 from sentinel_gateway.errors import ConfigurationError, EmbedderDown, StoreDown, UpstreamError
+from sentinel_gateway.ledger.books import bring_up_to_date, lacks_postgres
 from sentinel_gateway.pipeline.aside import OneThread
 from sentinel_gateway.pipeline.evidence import Evidence, Kept
 from sentinel_gateway.pipeline.evidence_log import EvidenceLog
@@ -52,12 +53,14 @@ from sentinel_gateway.providers.demo import DemoProvider
 from sentinel_gateway.providers.gemini import Gemini
 from sentinel_gateway.providers.openai import OpenAIProvider
 from sentinel_gateway.settings.model import ProviderSettings, Settings
+from sentinel_gateway.stores._adoption import adopt, keys_of
+from sentinel_gateway.stores._state import State as Place
 from sentinel_gateway.stores._state_file import StateFile
 from sentinel_gateway.stores.account_keeper import AccountKeeper, restore
-from sentinel_gateway.stores.audit import SqliteAudit
+from sentinel_gateway.stores.audit import SqlAudit
 from sentinel_gateway.stores.evidence import SqliteEvidence
 from sentinel_gateway.stores.idempotency import SqliteIdempotency, open_file
-from sentinel_gateway.stores.keys import SqliteKeys
+from sentinel_gateway.stores.keys import SqlKeys
 from sentinel_gateway.stores.learners import SqliteLearners, words_key
 from sentinel_gateway.stores.lone_bulletin import LoneBulletin
 from sentinel_gateway.stores.memory import MemoryStore
@@ -93,19 +96,23 @@ def open_memory(settings: Settings) -> NearStore:
 
 
 class State(msgspec.Struct, frozen=True):
-    """What must not be lost, and the table of keys that follows it. `secret` is what keys are hashed with."""
+    """What must not be lost, and the table of keys that follows it. `secret` is what keys are hashed with.
+
+    `place` is where keys and the audit log are: the file, or a database that other nodes use as well.
+    """
 
     keys: KeyStore
     audit: AuditLog
     ring: KeyRing
     secret: bytes
     file: StateFile
+    place: Place
     accounts: AccountKeeper
 
     async def close(self) -> None:
         await self.accounts.close()
         await self.ring.close()
-        await self.file.close()
+        await asyncio.gather(*(one.close() for one in {self.place, self.file}))
 
 
 def open_secret(settings: Settings) -> bytes:
@@ -116,11 +123,24 @@ def open_secret(settings: Settings) -> bytes:
 async def open_state(settings: Settings, secret: bytes, bulletin: Bulletin, clock: Clock, events: Events, *, node: str) -> State:
     """Client keys, the audit log and what was spent; raises `ConfigurationError` where they can't be kept."""
     file = await StateFile.open(settings.data_dir, secret=secret)
-    keys = SqliteKeys(file)
+    place = file if settings.database_url is None else await open_server(settings, secret, file)
+    keys = SqlKeys(place)
     ring = await KeyRing.open(keys, bulletin=bulletin, clock=clock, on_event=events.note)
     accounts = AccountKeeper(file, node=node, clock=clock, events=events)
     await accounts.open()
-    return State(keys, SqliteAudit(file), ring, secret, file, accounts)
+    return State(keys, SqlAudit(place), ring, secret, file, place, accounts)
+
+
+async def open_server(settings: Settings, secret: bytes, file: StateFile) -> Place:
+    """Where nodes keep keys together, which those of our own file join; `ConfigurationError` where they can't."""
+    try:
+        from sentinel_gateway.stores._state_server import StateServer  # noqa: PLC0415 - who has no PostgreSQL may lack the package
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError([("database_url", lacks_postgres(exc))]) from exc
+    assert settings.database_url is not None  # noqa: S101 - for the types' sake
+    url = settings.database_url.get_secret_value()
+    welcome = partial(adopt, found=await keys_of(file))
+    return await StateServer.open(url, secret=secret, prepare=partial(bring_up_to_date, settings.data_dir, url), welcome=welcome)
 
 
 def open_evidence(state: State, tiers: Tiers, embedder: Embedder, clock: Clock, events: Events, *, prices: Prices) -> Evidence:

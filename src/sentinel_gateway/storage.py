@@ -28,7 +28,7 @@ from sentinel_gateway.adapters import (
 )
 from sentinel_gateway.core.standing import StandingRules, Standings
 from sentinel_gateway.errors import ConfigurationError
-from sentinel_gateway.ledger.books import Books
+from sentinel_gateway.ledger.books import Books, lacks_postgres
 from sentinel_gateway.ledger.copier import Habits
 from sentinel_gateway.ledger.journal import JournalLimits
 from sentinel_gateway.pipeline.circuits import Circuits
@@ -145,8 +145,7 @@ def open_ledger(settings: Settings, clock: Clock, events: Events) -> Books | Non
         try:
             import psycopg  # noqa: F401, PLC0415 - who has no PostgreSQL may lack the package
         except ModuleNotFoundError as exc:
-            fix = f"needs the package {exc.name}, which is not installed: pip install 'sentinel-gateway[postgres]'"
-            raise ConfigurationError([("database_url", fix)]) from exc
+            raise ConfigurationError([("database_url", lacks_postgres(exc))]) from exc
     limits = JournalLimits(most=wanted.journal_bytes, spill=wanted.spill_bytes, sync=wanted.sync)
     habits = Habits(wanted.retention, eager=url is not None)
     address = None if url is None else url.get_secret_value()

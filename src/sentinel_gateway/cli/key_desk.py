@@ -1,4 +1,4 @@
-"""What `sentinel keys` does once it is understood: opens the data folder, makes the change, tells of it."""
+"""What `sentinel keys` does once it is understood: opens the place of the keys, makes the change, tells of it."""
 
 import asyncio
 import json
@@ -6,11 +6,11 @@ import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sentinel_gateway.cli.edge import loader, refuse
 from sentinel_gateway.core import issuance
@@ -22,8 +22,11 @@ from sentinel_gateway.errors import ConfigurationError, KeyNotFound, RequestErro
 from sentinel_gateway.ports import KeyStore
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.stores._state_file import StateFile
-from sentinel_gateway.stores.keys import SqliteKeys
+from sentinel_gateway.stores.keys import SqlKeys
 from sentinel_gateway.stores.secret import gateway_secret
+
+if TYPE_CHECKING:
+    from sentinel_gateway.stores._state import State
 
 REFUSED: Final = 1
 PAGE: Final = 200
@@ -73,11 +76,16 @@ def run(errand: Errand, config: Path | None, *, as_json: bool) -> int:
 async def _run(errand: Errand, settings: Settings, *, as_json: bool) -> None:
     configured = None if settings.secret is None else settings.secret.get_secret_value()
     secret = gateway_secret(settings.data_dir, configured)
-    file = await StateFile.open(settings.data_dir, secret=secret)
-    try:
-        await errand(Desk(SqliteKeys(file), secret, as_json=as_json))
-    finally:
-        await file.close()
+    async with AsyncExitStack() as closing:
+        file = await StateFile.open(settings.data_dir, secret=secret)
+        closing.push_async_callback(file.close)
+        place: State = file
+        if settings.database_url is not None:
+            from sentinel_gateway.adapters import open_server  # heavy, and most have none
+
+            place = await open_server(settings, secret, file)
+            closing.push_async_callback(place.close)
+        await errand(Desk(SqlKeys(place), secret, as_json=as_json))
 
 
 async def create(desk: Desk, *, grant: Grant) -> None:

@@ -86,7 +86,7 @@ class Key(Grant, frozen=True, kw_only=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks. `actor` is the id of its key, `admin-key` or `cli`; `tenant` None is the operator, who stands above tenants."""
+    """Who asks. `actor` is the id of its key, or an operator by what it came; `tenant` None is an operator, above tenants."""
 
     actor: str
     tenant: str | None
@@ -132,7 +132,7 @@ class Guest(msgspec.Struct, frozen=True):
 GUEST: Final = Guest()
 
 
-def operator(actor: Literal["admin-key", "cli"]) -> Caller:
+def operator(actor: Literal["admin-key", "cli", "start"]) -> Caller:
     """Who may do everything."""
     return Caller(actor, None, SCOPES)
 

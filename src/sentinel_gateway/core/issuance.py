@@ -100,6 +100,11 @@ def create(caller: Caller, key: Key, *, defaults: Defaults = NO_DEFAULTS) -> Aud
     return _entry(caller, "key.create", key.created, before=None, after=key)
 
 
+def adopt(caller: Caller, key: Key, now: float) -> AuditEntry:
+    """The entry for a key that was made elsewhere, and is kept here from now on."""
+    return _entry(caller, "key.adopt", now, before=None, after=key)
+
+
 def revoke(key: Key, caller: Caller, now: float) -> Amendment:
     """From now on it opens nothing. Doing so again changes nothing. Raises `KeyNotFound` for a key of another tenant."""
     find(key, caller)

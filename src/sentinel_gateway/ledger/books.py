@@ -84,3 +84,15 @@ def make_database(data: Path, url: str | None, *, read_only: bool = False) -> "D
     if url is not None:
         return Database(url, read_only=read_only)
     return Database(f"sqlite:///{data / FILE}", lock=data / LOCK, read_only=read_only)
+
+
+def bring_up_to_date(data: Path, url: str) -> None:
+    """Have a database's tables be those that this Sentinel knows. Blocks; raises `StoreDown`."""
+    database = make_database(data, url)
+    database.open()
+    database.close()
+
+
+def lacks_postgres(error: ModuleNotFoundError) -> str:
+    """What to do where PostgreSQL's client is not installed."""
+    return f"needs the package {error.name}, which is not installed: pip install 'sentinel-gateway[postgres]'"

@@ -229,15 +229,20 @@ def _check_replicas(settings: Settings, report: Report) -> None:
             ("secret",),
             "more than one node need the same secret: make one with 'openssl rand -hex 32', set SENTINEL_SECRET on all",
         )
+    if settings.database_url is not None or report.is_broken(("database_url",)):
+        return
     if settings.keys.required:
         report.fault(
             ("keys", "required"),
-            "is true, but keys that all nodes know need PostgreSQL, which this version can't use: leave it out (then each data "
+            "is true, but keys that all nodes know need PostgreSQL: set SENTINEL_DATABASE_URL, or leave it out (then each data "
             "folder has its own), or leave replicas at 1",
         )
     elif settings.keys.required is None:
         where = "nodes on one machine share them if they share it (SENTINEL_DATA_DIR)"
-        report.notes.append(f"client keys are kept in the data folder: {where}, and nodes on others have keys of their own")
+        known = "SENTINEL_DATABASE_URL has all nodes know them"
+        report.notes.append(
+            f"client keys are kept in the data folder: {where}, and nodes on others have keys of their own; {known}"
+        )
 
 
 def _check_disk(settings: Settings, report: Report) -> None:

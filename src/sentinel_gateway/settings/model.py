@@ -358,7 +358,7 @@ class Settings(Room):
     ledger: Ledger = Field(default=Ledger(), description="Who asked for what, and what it cost.")
     database_url: Annotated[SecretStr, AfterValidator(check_database)] | None = Field(
         default=None,
-        description="PostgreSQL for the ledger: postgresql://user:password@host/name. Unset: SQLite in the data folder.",
+        description="PostgreSQL for ledger, keys and audit log: postgresql://user:password@host/name. Unset: the data folder.",
     )
     replicas: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=1, description="How many nodes there are; more than one need Redis, and the same secret."

@@ -59,7 +59,7 @@ class StateConnection:
         await self._run(self._connection, deadline)
 
     async def read(self, job: Job[T]) -> T:
-        return await self._use(lambda: job(self._connection()))
+        return await self._use(lambda: self._read(job))
 
     async def write(self, job: Job[T]) -> T:
         return await self._use(lambda: self._write(job))
@@ -125,6 +125,15 @@ class StateConnection:
                     database.execute("ROLLBACK")
                 raise
             return done
+
+    def _read(self, job: Job[T]) -> T:
+        database = self._connection()
+        database.execute("BEGIN")  # all its questions see the same state
+        try:
+            return job(database)
+        finally:
+            if database.in_transaction:  # some faults end it by themselves
+                database.execute("ROLLBACK")
 
     def _is_lost(self) -> bool:
         """Was the file deleted or replaced? SQLite itself goes on with the old one unawares."""

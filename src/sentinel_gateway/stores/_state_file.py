@@ -176,8 +176,7 @@ class StateFile:
             pass
         return state
 
-    @property
-    def generation(self) -> int:
+    def history(self, _: object) -> int:
         """How many times the file was opened to be read: each may be another one."""
         return self._reading.opened
 

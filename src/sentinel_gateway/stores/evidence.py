@@ -199,19 +199,15 @@ def _weighed(raw: bytes) -> Weighed:
 
 def _findings(database: sqlite3.Connection, *, since: float, scopes: int) -> Findings:
     hour = int(since // HOUR)
-    database.execute("BEGIN")  # all questions see the same state
-    try:
-        labels = [
-            Finding(decision, at, scope, drawn, source, bool(correct), _names(budgets))
-            for decision, at, scope, drawn, source, correct, budgets in database.execute(_FINDINGS, (since, since, MOST_LABELS))
-        ]
-        reached, hits = database.execute(_TOTAL, (hour,)).fetchone()
-        busiest, budgets = (
-            [Count(*row) for row in database.execute(_BUSIEST, (hour, hour, named, most))]
-            for named, most in ((False, scopes), (True, BUDGETS))
-        )
-    finally:
-        database.execute("ROLLBACK")
+    labels = [
+        Finding(decision, at, scope, drawn, source, bool(correct), _names(budgets))
+        for decision, at, scope, drawn, source, correct, budgets in database.execute(_FINDINGS, (since, since, MOST_LABELS))
+    ]
+    reached, hits = database.execute(_TOTAL, (hour,)).fetchone()
+    busiest, budgets = (
+        [Count(*row) for row in database.execute(_BUSIEST, (hour, hour, named, most))]
+        for named, most in ((False, scopes), (True, BUDGETS))
+    )
     return Findings(labels, reached, hits, busiest, budgets)
 
 

@@ -1,7 +1,9 @@
-"""The client keys in `sentinel.db`. Names are searched by their beginnings: no pattern is ever made of what a caller sends."""
+"""The client keys, in `sentinel.db` or where nodes keep them together.
+
+Names are searched by their beginnings: no pattern is ever made of what a caller sends.
+"""
 
 import base64
-import sqlite3
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -15,7 +17,7 @@ from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import InvalidField, KeyNotFound
 from sentinel_gateway.ports import KeyChanges, KeyPage, Mark
 from sentinel_gateway.stores import audit
-from sentinel_gateway.stores._state_file import StateFile
+from sentinel_gateway.stores._state import State, Statements
 
 FIRST: Final = "\t"
 LAST: Final = "\U0010ffff"
@@ -43,6 +45,7 @@ _PAGE_OF_TENANT: Final = """
 SELECT id, digest, hint, name, tenant, rights, created, expires, revoked, successor, place FROM keys
 WHERE tenant = ? AND place > ? AND place < ? ORDER BY place LIMIT ?
 """
+_ENDED: Final = "SELECT id, revoked IS NOT NULL FROM keys"
 _LAST: Final = "SELECT coalesce(max(sequence), 0) FROM keys"
 _CHANGED: Final = """
 SELECT id, digest, hint, name, tenant, rights, created, expires, revoked, successor, sequence FROM keys
@@ -62,26 +65,26 @@ class _Rights(msgspec.Struct, frozen=True):
     budget: Budget = NO_BUDGET
 
 
-class SqliteKeys:
+class SqlKeys:
     """Behind `KeyStore`."""
 
-    def __init__(self, file: StateFile) -> None:
-        self._file = file
+    def __init__(self, place: State) -> None:
+        self._place = place
 
     def __repr__(self) -> str:
-        return f"<SqliteKeys {self._file!r}>"
+        return f"<SqlKeys {self._place!r}>"
 
     async def create(self, key: Key, entry: AuditEntry) -> None:
         """Key and entry are on the disk when this returns."""
-        await self._file.write(partial(_create, key=key, entry=entry))
+        await self._place.write(partial(create, key=key, entry=entry))
 
     async def get(self, id: str) -> Key | None:  # noqa: A002 - its name
         """The key as it is kept."""
-        return await self._file.read(partial(_one, query=_BY_ID, value=id))
+        return await self._place.read(partial(_one, query=_BY_ID, value=id))
 
     async def find(self, digest: bytes) -> Key | None:
         """The key whose text has this digest."""
-        return await self._file.read(partial(_one, query=_BY_DIGEST, value=digest))
+        return await self._place.read(partial(_one, query=_BY_DIGEST, value=digest))
 
     async def page(self, *, prefix: str, tenant: str | None, limit: int, cursor: str | None) -> KeyPage:
         """Keys whose names begin so, in whatever case."""
@@ -89,36 +92,34 @@ class SqliteKeys:
         after = folded if cursor is None else max(folded, _place(cursor))
         query, scope = (_PAGE, ()) if tenant is None else (_PAGE_OF_TENANT, (tenant,))
         values = (*scope, after, folded + LAST, limit + 1)
-        return await self._file.read(partial(_page, query=query, values=values, limit=limit))
+        return await self._place.read(partial(_page, query=query, values=values, limit=limit))
 
     async def update(self, id: str, rule: Callable[[Key], Amendment]) -> Amendment:  # noqa: A002 - its name
         """The rule runs inside the transaction, on the store's thread."""
-        return await self._file.write(partial(_update, id=id, rule=rule))
+        return await self._place.write(partial(change, id=id, rule=rule))
 
     async def changes(self, since: Mark | None) -> KeyChanges:
         """What has changed since, so many at a time that no other question waits long."""
-        return await self._file.read(partial(self._changes, since=since))
+        return await self._place.read(partial(self._changes, since=since))
 
-    def _changes(self, database: sqlite3.Connection, *, since: Mark | None) -> KeyChanges:
-        database.execute("BEGIN")  # both questions see the same state
-        try:
-            (last,) = database.execute(_LAST).fetchone()
-            start = (self._file.generation, 0)
-            whole = since is None or since[0] != start[0] or since[1] > last
-            begin = start if whole or since is None else since
-            rows = database.execute(_CHANGED, (begin[1], BATCH)).fetchall()
-        finally:
-            database.execute("ROLLBACK")
+    def _changes(self, database: Statements, *, since: Mark | None) -> KeyChanges:
+        (last,) = database.execute(_LAST).fetchone()
+        start = (self._place.history(database), 0)
+        whole = since is None or since[0] != start[0] or since[1] > last
+        begin = start if whole or since is None else since
+        rows = database.execute(_CHANGED, (begin[1], BATCH)).fetchall()
         mark = (begin[0], rows[-1][-1] if rows else begin[1])
         return KeyChanges(tuple(map(_key, rows)), mark, whole, more=mark[1] < last)
 
 
-def _create(database: sqlite3.Connection, *, key: Key, entry: AuditEntry) -> None:
+def create(database: Statements, *, key: Key, entry: AuditEntry) -> None:
+    """Within a transaction of whoever makes the change, as `change`."""
     _insert(database, key)
     audit.append(database, entry)
 
 
-def _update(database: sqlite3.Connection, *, id: str, rule: Callable[[Key], Amendment]) -> Amendment:  # noqa: A002
+def change(database: Statements, *, id: str, rule: Callable[[Key], Amendment]) -> Amendment:  # noqa: A002
+    """The rule is given what is kept now."""
     key = _one(database, query=_BY_ID, value=id)
     if key is None:
         raise KeyNotFound(NO_KEY)
@@ -132,10 +133,15 @@ def _update(database: sqlite3.Connection, *, id: str, rule: Callable[[Key], Amen
     return amendment
 
 
-def _insert(database: sqlite3.Connection, key: Key) -> None:
+def _insert(database: Statements, key: Key) -> None:
     place = key.name.casefold() + FIRST + key.id  # unique, so that a page begins where the one before it ended
     named = (key.id, key.digest, key.hint, key.name, key.tenant, place, _rights(key))
     database.execute(_INSERT, (*named, key.created, key.expires, key.revoked, key.successor))
+
+
+def ended(database: Statements) -> dict[str, bool]:
+    """All ids there are, and whether they were revoked."""
+    return dict(database.execute(_ENDED).fetchall())
 
 
 def _rights(key: Key) -> bytes:
@@ -143,13 +149,13 @@ def _rights(key: Key) -> bytes:
     return msgspec.json.encode(_Rights(*given))
 
 
-def _page(database: sqlite3.Connection, *, query: str, values: tuple[Any, ...], limit: int) -> KeyPage:
+def _page(database: Statements, *, query: str, values: tuple[Any, ...], limit: int) -> KeyPage:
     rows = database.execute(query, values).fetchall()
     more = len(rows) > limit
     return KeyPage(tuple(map(_key, rows[:limit])), _cursor(rows[limit - 1][-1]) if more else None)
 
 
-def _one(database: sqlite3.Connection, *, query: str, value: str | bytes) -> Key | None:
+def _one(database: Statements, *, query: str, value: str | bytes) -> Key | None:
     row = database.execute(query, (value,)).fetchone()
     return None if row is None else _key(row)
 

@@ -1,6 +1,7 @@
-"""The database of keys under test, opened and closed."""
+"""The databases of keys under test, opened and closed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,18 +9,23 @@ import pytest
 
 from sentinel_gateway.core import issuance
 from sentinel_gateway.core.access import Key, operator
+from sentinel_gateway.ledger.books import bring_up_to_date
+from sentinel_gateway.stores._adoption import adopt
 from sentinel_gateway.stores._state_file import StateFile
-from sentinel_gateway.stores.audit import SqliteAudit
-from sentinel_gateway.stores.keys import SqliteKeys
+from sentinel_gateway.stores._state_server import StateServer
+from sentinel_gateway.stores.audit import SqlAudit
+from sentinel_gateway.stores.keys import SqlKeys
 from tests.core.keys import PEPPER, minted
+
+Opening = Callable[..., Awaitable["State"]]
 
 OPERATOR = operator("cli")
 
 
 class State(NamedTuple):
-    file: StateFile
-    keys: SqliteKeys
-    log: SqliteAudit
+    file: StateFile | StateServer
+    keys: SqlKeys
+    log: SqlAudit
 
     async def create(self, number: int, **changes) -> Key:
         key, _ = minted(number, **changes)
@@ -49,11 +55,26 @@ class State(NamedTuple):
 
 async def open_state(folder: Path, secret: bytes = PEPPER) -> State:
     file = await StateFile.open(folder, secret=secret)
-    return State(file, SqliteKeys(file), SqliteAudit(file))
+    return State(file, SqlKeys(file), SqlAudit(file))
+
+
+async def open_shared(url: str, secret: bytes = PEPPER, found: Sequence[Key] = ()) -> State:
+    """On a PostgreSQL; `found` are the keys of a data folder that come along."""
+    prepare, welcome = partial(bring_up_to_date, Path("/nowhere"), url), partial(adopt, found=list(found))
+    server = await StateServer.open(url, secret=secret, prepare=prepare, welcome=welcome)
+    return State(server, SqlKeys(server), SqlAudit(server))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def opening(request, tmp_path) -> Opening:
+    """await opening() is the database under test, opened by one more."""
+    if request.param == "sqlite":
+        return partial(open_state, tmp_path)
+    return partial(open_shared, request.getfixturevalue("postgres").fresh())
 
 
 @pytest.fixture
-async def state(tmp_path, anyio_backend) -> AsyncIterator[State]:
-    opened = await open_state(tmp_path)
+async def state(opening, anyio_backend) -> AsyncIterator[State]:
+    opened = await opening()
     yield opened
     await opened.file.close()

@@ -49,6 +49,14 @@ def whole(folder: Path) -> bool:
         database.close()
 
 
+@pytest.fixture
+async def state(tmp_path, anyio_backend):
+    """The file: what follows is about it."""
+    opened = await open_state(tmp_path)
+    yield opened
+    await opened.file.close()
+
+
 async def refused(folder: Path, **changes) -> str:
     with pytest.raises(ConfigurationError) as error:
         await open_state(folder, **changes)
@@ -305,10 +313,10 @@ async def test_a_file_that_vanishes_is_no_empty_one(tmp_path):
         with pytest.raises(StoreDown, match="it is gone: put it back"):
             await attempt
     assert not (tmp_path / "sentinel.db").exists()
-    before = state.file.generation
+    before = state.file.history(None)
     shutil.copy(aside / "sentinel.db", tmp_path)
     changes = await state.keys.changes((before, 1))
-    assert (changes.keys, changes.whole, state.file.generation) == ((key,), True, before + 1)
+    assert (changes.keys, changes.whole, state.file.history(None)) == ((key,), True, before + 1)
     await state.file.close()
     assert whole(tmp_path)
 

@@ -1,0 +1,231 @@
+"""PostgreSQL, where nodes keep together what must not be lost. It is asked as `sentinel.db` is, by the same statements.
+
+Who writes takes turns with all others. So changes are seen in the order of their numbers: a node that has been told the seventh
+never missed the sixth, and no key that was revoked stays good unseen.
+"""
+
+import asyncio
+import hmac
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import Any, Final, Self, TypeVar
+
+import msgspec
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from sentinel_gateway.errors import ConfigurationError, StoreDown
+from sentinel_gateway.stores._state import Rows, Statements
+from sentinel_gateway.stores._worker import Worker
+
+T = TypeVar("T")
+Job = Callable[[Statements], T]
+
+DEADLINE: Final = 5.0
+OPEN_DEADLINE: Final = 30.0
+"""Tables may have to be brought up to date first, or another node does so."""
+STATEMENT_SECONDS: Final = 4
+TURN: Final = 5_063_287_144_199
+"""The lock by which those who write take turns."""
+_OPTIONS: Final = {
+    "connect_timeout": 3,
+    "prepare_threshold": None,  # what stands between may give each transaction another server
+    "tcp_user_timeout": 1000 * STATEMENT_SECONDS,
+    "options": f"-c statement_timeout={STATEMENT_SECONDS}s",
+}
+_TAKE_TURN: Final = "SELECT pg_advisory_xact_lock(?)"
+_KEEP_SEAL: Final = "INSERT INTO facts VALUES ('secret', ?) ON CONFLICT DO NOTHING"
+_SEAL: Final = "SELECT value FROM facts WHERE name = 'secret'"
+_HISTORY: Final = """
+SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint # pg_relation_filenode('keys')::bigint
+"""
+"""Another server has started at another moment; a table that was made anew, as a backup is put back, is another file."""
+
+
+class StateServer:
+    """A connection to read and one to write, each with its thread: who waits to write holds up nobody who reads.
+
+    `prepare` brings the tables up to date before a connection is opened, and blocks. `welcome` is called at the first one, as a
+    job that writes.
+    """
+
+    def __init__(self, url: str, *, secret: bytes, prepare: Callable[[], None], welcome: Job[None]) -> None:
+        self.name = _name(url)
+        self._seal = hmac.digest(secret, b"sentinel: the secret of this database", "sha256")
+        self._welcome = welcome
+        self._welcomed = False
+        self._reading = _Connection(url, prepare, self._greet, name="sentinel-state-read", read_only=True)
+        self._writing = _Connection(url, prepare, self._greet, name="sentinel-state-write", read_only=False)
+
+    @classmethod
+    async def open(cls, url: str, *, secret: bytes, prepare: Callable[[], None], welcome: Job[None]) -> Self:
+        """With or without the server, which may be away now and is tried again at each use.
+
+        Raises `ConfigurationError` for a database whose keys were made with another secret.
+        """
+        server = cls(url, secret=secret, prepare=prepare, welcome=welcome)
+        try:
+            await server._reading.run(lambda _: None, OPEN_DEADLINE)
+        except ConfigurationError:
+            await server.close()
+            raise
+        except StoreDown:
+            pass
+        return server
+
+    def __repr__(self) -> str:
+        return f"<StateServer {self.name} {'open' if self._reading.is_open else 'away'}>"
+
+    async def read(self, job: Job[T]) -> T:
+        return await self._reading.use(job)
+
+    async def write(self, job: Job[T]) -> T:
+        return await self._writing.use(job)
+
+    def history(self, statements: Statements) -> int:
+        (number,) = statements.execute(_HISTORY).fetchone()
+        return int(number)
+
+    async def close(self) -> None:
+        await asyncio.gather(self._reading.close(), self._writing.close())
+
+    def _greet(self, statements: Statements) -> None:
+        """Is it ours? `ConfigurationError` if it is not."""
+        statements.execute(_TAKE_TURN, (TURN,))
+        statements.execute(_KEEP_SEAL, (self._seal,))
+        (kept,) = statements.execute(_SEAL).fetchone()
+        if not hmac.compare_digest(kept, self._seal):
+            fix = "set SENTINEL_SECRET to that of the nodes that made them, the same on all"
+            raise ConfigurationError([("database_url", f"its keys were made with another secret, so none would work: {fix}")])
+        if not self._welcomed:
+            self._welcome(statements)
+            self._welcomed = True
+
+
+class _Statements:
+    """Statements as SQLite has them, for PostgreSQL."""
+
+    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, values: tuple[Any, ...] = (), /) -> Rows:
+        return self._connection.execute(_translated(statement), tuple(map(_storable, values)))
+
+
+class _Connection:
+    """Opened when it is first used, and again when it was lost."""
+
+    def __init__(self, url: str, prepare: Callable[[], None], greet: Job[None], *, name: str, read_only: bool) -> None:
+        self._url = url
+        self._name = _name(url)
+        self._prepare = prepare
+        self._greet = greet
+        self._read_only = read_only
+        self._connection: psycopg.Connection[Any] | None = None
+        self._socket: socket.socket | None = None
+        self._worker = Worker(name)
+
+    def __repr__(self) -> str:
+        return f"<_Connection {self._name} {'open' if self.is_open else 'closed'}>"
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    async def use(self, job: Job[T]) -> T:
+        try:
+            return await self.run(job, DEADLINE if self.is_open else OPEN_DEADLINE)
+        except ConfigurationError as exc:  # another database has taken its place since the start
+            raise StoreDown(str(exc)) from exc
+
+    async def run(self, job: Job[T], deadline: float) -> T:
+        """Raises `StoreDown` within so many seconds, and `ConfigurationError` where trying again would not help."""
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._worker.run(lambda: self._do(job))
+        except TimeoutError as exc:
+            self._cut()
+            raise StoreDown(f"{self._name} did not answer within {deadline:g} s") from exc
+        except (psycopg.Error, OSError) as exc:
+            raise StoreDown(f"{self._name}: {(str(exc).splitlines() or [type(exc).__name__])[0]}") from exc
+        except msgspec.DecodeError as exc:
+            raise StoreDown(f"{self._name} holds what this Sentinel can't read ({exc}): run the one that wrote it") from exc
+
+    async def close(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DEADLINE):
+                await self._worker.run(self._close)
+        self._cut()
+        self._worker.stop()
+
+    def _cut(self) -> None:
+        """Whoever waits for an answer on the thread is told at once that there is none: a server that is frozen never says so."""
+        if self._socket is not None:
+            with suppress(OSError):  # it is closed already
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    # On the worker's thread.
+
+    def _do(self, job: Job[T]) -> T:
+        connection = self._living()
+        with connection.transaction():
+            statements = _Statements(connection)
+            if not self._read_only:
+                statements.execute(_TAKE_TURN, (TURN,))
+            return job(statements)
+
+    def _living(self) -> "psycopg.Connection[Any]":
+        if self._connection is not None:
+            try:
+                self._connection.execute("")  # as a pool asks: a server that has restarted must cost no change
+            except psycopg.Error:
+                self._close()
+        if self._connection is None:
+            self._connection = self._open()
+        return self._connection
+
+    def _open(self) -> "psycopg.Connection[Any]":
+        self._prepare()
+        connection = psycopg.connect(self._url, autocommit=True, **_OPTIONS)  # type: ignore[arg-type]  # by name
+        try:
+            self._socket = socket.socket(fileno=os.dup(connection.fileno()))  # our own, so that its number is nobody else's
+            with connection.transaction(), connection.pipeline():  # there may be many keys to bring along
+                self._greet(_Statements(connection))
+            if self._read_only:
+                connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                connection.read_only = True
+        except BaseException:  # broad: whatever it is, the connection must not stay open
+            connection.close()
+            self._forget_socket()
+            raise
+        return connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._forget_socket()
+
+    def _forget_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+@cache
+def _translated(statement: str) -> bytes:
+    return statement.replace("%", "%%").replace("?", "%s").encode()
+
+
+def _storable(value: Any) -> Any:
+    """PostgreSQL refuses NUL in a text. No name, id or tenant holds one, or a tab: nothing is found either way."""
+    return value.replace("\0", "\t") if isinstance(value, str) else value
+
+
+def _name(url: str) -> str:
+    """Where it is, without the password."""
+    said = conninfo_to_dict(url)
+    return f"postgresql://{said.get('host', 'localhost')}:{said.get('port', 5432)}/{said.get('dbname', '')}"
