@@ -200,10 +200,12 @@ async def _open_far(
 
 
 def check_reach(settings: Settings, ring: KeyRing) -> None:
-    """Beyond this machine nobody comes in without a key: where there is none yet, or none that can be read, don't start."""
+    """Beyond this machine nobody comes in without a key: where there is none yet, or no file to read them from, don't start."""
     host = settings.server.host
     if is_loopback(host) or len(ring):
         return
+    if settings.database_url is not None and ring.why_unread is not None:
+        return  # nodes come and go while it is away: until it is back, whoever sends a key gets 503
     found, fix = "there is no client key yet", "make one with 'sentinel keys create --name NAME'"
     if ring.why_unread is not None:
         found, fix = f"the client keys can't be read now ({ring.why_unread})", "start again when they can be"

@@ -92,7 +92,10 @@ def test_nodes_need_redis_and_one_secret(faults, configure):
     assert not any("client keys" in note for note in configure(env=env | {"SENTINEL_KEYS__REQUIRED": "false"}).notes)
     [(place, sentence)] = faults(env=env | {"SENTINEL_KEYS__REQUIRED": "true"})
     assert place == "env SENTINEL_KEYS__REQUIRED"
-    assert "keys that all nodes know need PostgreSQL, which this version can't use: leave it out" in sentence
+    assert "keys that all nodes know need PostgreSQL: set SENTINEL_DATABASE_URL, or leave it out" in sentence
+    shared = env | {"SENTINEL_DATABASE_URL": "postgresql://db/sentinel"}
+    assert not any("client keys" in note for note in configure(env=shared).notes)
+    assert configure(env=shared | {"SENTINEL_KEYS__REQUIRED": "true"}).settings.keys.required
 
 
 def test_an_address_that_is_none_is_one_fault(faults):
