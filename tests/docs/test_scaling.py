@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +24,8 @@ EVENTS = set(re.findall(r"`((?:redis|limits|bulletin|store|vectors|qdrant)_\w+)`
 
 def test_the_variables_are_a_configuration(tmp_path):
     exported = dict(re.findall(r"^export (\w+)=(\S+)", PAGE, re.MULTILINE))
-    assert exported.keys() == {"REDIS_URL", "SENTINEL_SECRET", "SENTINEL_REPLICAS", "HOST", "SENTINEL_ADMIN_KEY"}
+    nodes, reach = {"REDIS_URL", "SENTINEL_SECRET", "SENTINEL_REPLICAS"}, {"HOST", "SENTINEL_ADMIN_KEY"}
+    assert exported.keys() == nodes | reach | {"SENTINEL_DATABASE_URL"}
     exported["SENTINEL_ADMIN_KEY"] = "c1b7d0a6e25f4893"
     loaded = load({"HOME": "/h"} | exported | {"SENTINEL_SECRET": SECRET}, cwd=tmp_path)
     assert loaded.settings.replicas == 2
@@ -33,24 +33,25 @@ def test_the_variables_are_a_configuration(tmp_path):
     assert loaded.settings.server.host == "0.0.0.0"
 
 
-def test_the_extra_is_one_of_the_package_and_make_run_has_it():
-    (extra,) = re.findall(r"pip install '\.\[(\w+)\]'", PAGE)
-    assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
+def test_the_extras_are_those_of_the_package_and_make_run_has_the_first():
+    extras = re.findall(r"pip install '\.\[(\w+)\]'", PAGE)
+    assert extras == ["redis", "postgres"]
+    for extra in extras:
+        assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
     locked = (ROOT / "requirements" / "runtime.lock").read_text()
     assert re.search(r"^redis==", locked, re.MULTILINE)
     assert re.search(r"^hiredis==", locked, re.MULTILINE)
 
 
-def test_copied_keys_are_good_with_the_same_secret(serve, tmp_path):
+def test_a_key_that_is_made_on_one_machine_is_good_on_another(serve, tmp_path, postgres):
     (create,) = re.findall(r"^sentinel (keys create .*?)\s*#", PAGE, re.MULTILINE)
     command = [sys.executable, "-m", "sentinel_gateway", *shlex.split(create), "--json"]
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
-    own = {"HOME": str(tmp_path), "SENTINEL_SECRET": SECRET, "SENTINEL_DATA_DIR": str(tmp_path / "one")}
+    shared = {"SENTINEL_SECRET": SECRET, "SENTINEL_DATABASE_URL": postgres.fresh()}
+    own = {"HOME": str(tmp_path), "SENTINEL_DATA_DIR": str(tmp_path / "one")} | shared
     made = subprocess.run(command, env=kept | own, cwd=tmp_path, capture_output=True, check=True, timeout=60)
     key = json.loads(made.stdout)["key"]
-    (tmp_path / "two").mkdir()
-    shutil.copy(tmp_path / "one" / "sentinel.db", tmp_path / "two")
-    node = serve(SENTINEL_SECRET=SECRET, SENTINEL_DATA_DIR=str(tmp_path / "two"))
+    node = serve(SENTINEL_DATA_DIR=str(tmp_path / "two"), **shared)
     assert node.request("GET", "/v1/models", authorization=f"Bearer {key}").status == 200
     assert node.request("GET", "/v1/models").status == 401
 

@@ -111,3 +111,17 @@ async def test_while_the_database_is_away_known_keys_work_and_no_other_is_called
     await becomes(two, WRONG, stranger, DEADLINE)
     await call(one, f"/admin/keys/{id_}/revoke")
     await becomes(two, WRONG, key)
+
+
+async def test_a_node_that_starts_while_the_database_is_away_lets_nobody_in_until_it_is_back(both, start, url, postgres):
+    """One that others can reach."""
+    _, key = await make(both[0])
+    postgres.stop()
+    try:
+        late = await start("late", SENTINEL_DATABASE_URL=url, HOST="0.0.0.0")
+        for headers in ({}, key, {"authorization": "Bearer sk-sn-" + "x" * 49}):
+            assert (await late.asks("hello?", **headers)).status in {401, 503}
+        assert (await late.asks("hello?", **key)).status == 503
+    finally:
+        postgres.start()
+    await becomes(late, GOOD, key, DEADLINE)
