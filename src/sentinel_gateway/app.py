@@ -73,7 +73,7 @@ from sentinel_gateway.stores.admin_key import admin_key
 from sentinel_gateway.telemetry.events import Telemetry
 from sentinel_gateway.telemetry.evidence import EvidenceFigures
 from sentinel_gateway.telemetry.lasting import costs_with, counters
-from sentinel_gateway.telemetry.metrics import Metrics
+from sentinel_gateway.telemetry.metrics import CONTENT_TYPES, Exposition, Metrics
 from sentinel_gateway.terms import make_costing, make_settlement, make_terms
 
 ALWAYS_LISTED: Final = ("redis", "qdrant", "embeddings")
@@ -177,6 +177,8 @@ class Process:
         self.admission.resize(rules.capacity(settings))
         self.stores.drains.most = settings.routing.max_drains
         self.stores.circuits.standings.use(rules.standings(settings), rules.compared(settings))
+        self.metrics.percentiles = settings.metrics.percentiles
+        self.metrics.models.knows = wiring.routes.lists
         previous, self._wiring = self._wiring, wiring
         if previous is not None:
             await previous.routes.stop()
@@ -302,7 +304,7 @@ class Wiring:
         circuits = process.stores.circuits.shown
         reports = Reports(
             ready=self._why_not_ready,
-            metrics=self._render_metrics,
+            metrics=self._scrape,
             counters=process.counters,
             services=process.services,
             costs=process.costs,
@@ -332,16 +334,23 @@ class Wiring:
             return "draining: this node is about to stop"
         return None if self._providers else "no provider is usable: configure one, or set providers.demo.enabled to true"
 
-    def _render_metrics(self) -> tuple[bytes, str]:
-        metrics = self._process.metrics
-        metrics.update_in_flight(self._process.admission.running)
-        metrics.update_circuits(self._process.stores.circuits.shown())
-        metrics.update_rate_limiter_buckets(self._process.stores.limits.buckets())
-        if (evidence := self._process.evidence) is not None:
+    async def _scrape(self, exposition: Exposition) -> tuple[bytes, str]:
+        self._process.metrics.update_dependencies(await self._process.services())
+        return self._render_metrics(exposition)
+
+    def _render_metrics(self, exposition: Exposition = "text") -> tuple[bytes, str]:
+        process, metrics = self._process, self._process.metrics
+        metrics.update_time(process.clock())
+        metrics.update_ready(ready=self._why_not_ready() is None)
+        metrics.update_in_flight(process.admission.running)
+        metrics.update_circuits(process.stores.circuits.shown())
+        metrics.update_rate_limiter_buckets(process.stores.limits.buckets())
+        metrics.update_memory(*process.tiers.size())
+        if (evidence := process.evidence) is not None:
             learned = evidence.calibration.standings(evidence.habits.most_wrong)
             figures = EvidenceFigures(evidence.heard, evidence.compared, evidence.log.standings, learned, evidence.told)
             metrics.update_evidence(figures)
-        return metrics.render(), metrics.content_type
+        return metrics.render(exposition), CONTENT_TYPES[exposition]
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Final
 from sentinel_gateway import rules
 from sentinel_gateway.api.dialects import make_planners
 from sentinel_gateway.api.wire.query import Defaults
-from sentinel_gateway.core.routing import Directory
+from sentinel_gateway.core.routing import Directory, is_listed
 from sentinel_gateway.ports import Events, Prices, Provider
 from sentinel_gateway.providers.catalogue import Catalogue
 from sentinel_gateway.providers.demo import MODELS as DEMO_MODELS
@@ -42,6 +42,10 @@ class Routes:
     def current(self) -> Directory:
         """What can be routed to now."""
         return self._directory
+
+    def lists(self, name: str) -> bool:
+        """Is it the name of an alias, or of a model that a provider lists now?"""
+        return is_listed(name, self._directory)
 
     async def start(self) -> None:
         """Learn the catalogue, and keep it fresh."""

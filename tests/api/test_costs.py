@@ -19,6 +19,13 @@ prices:
     "mock/mock-large": {input: "3", output: "15", request: "0.005"}
 """
 INPUT, OUTPUT = Decimal("0.15") / 1_000_000, Decimal("0.6") / 1_000_000
+JSON = "application/json"
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
 SEED_001 = ["total_requests", "total_input_tokens", "total_output_tokens", "total_cost_usd", "last_updated"]
 
 
@@ -354,21 +361,27 @@ async def test_metrics_json_golden_with_zero_and_20_requests(gateway, text):
 
 
 @pytest.mark.parametrize(
-    ("accept", "json"),
+    ("accept", "expected"),
     [
-        ("application/json", True),
-        ("application/json, text/plain;q=0.5", True),
-        ("application/json;q=0.9, */*;q=0.8", True),
-        ("application/*", True),
-        ("*/*", False),
-        ("", False),
-        ("text/html, application/xhtml+xml, */*;q=0.8", False),
-        ("application/openmetrics-text;version=1.0.0;q=0.5, text/plain;version=0.0.4;q=0.3, */*;q=0.1", False),
-        ("application/json;q=0, */*", False),
-        ("application/json;q=much, text/plain", False),
+        ("application/json", JSON),
+        ("application/json, text/plain;q=0.5", JSON),
+        ("application/json;q=0.9, */*;q=0.8", JSON),
+        ("application/*", JSON),
+        ("application/json, application/openmetrics-text;q=0.5", JSON),
+        ("*/*", TEXT),
+        ("", TEXT),
+        ("text/html, application/xhtml+xml, */*;q=0.8", TEXT),
+        ("application/json;q=0, */*", TEXT),
+        ("application/json;q=much, text/plain", TEXT),
+        ("text/plain;version=0.0.4;q=0.7, application/openmetrics-text;q=0.5", TEXT),
+        ("application/openmetrics-text;q=0, text/plain;q=0.1", TEXT),
+        ("application/openmetrics-text;version=1.0.0;q=0.5, text/plain;version=0.0.4;q=0.3, */*;q=0.1", OPENMETRICS),
+        (PROMETHEUS, OPENMETRICS),
+        ("application/openmetrics-text; version=99; charset=latin-1", OPENMETRICS),
     ],
 )
-async def test_metrics_are_text_unless_json_is_preferred(gateway, accept, json):
-    answer = await gateway.get("/metrics", headers={"accept": accept})
-    assert answer.status == 200
-    assert answer.headers["content-type"].startswith("application/json" if json else "text/plain; version=0.0.4")
+async def test_metrics_are_text_unless_something_else_is_preferred(gateway, accept, expected):
+    for method in ("GET", "HEAD"):
+        answer = await gateway.request(method, "/metrics", headers={"accept": accept})
+        assert (answer.status, answer.headers["content-type"]) == (200, expected)
+    assert answer.body == b""

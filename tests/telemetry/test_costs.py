@@ -4,6 +4,7 @@ import pytest
 
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.telemetry.costs import CostTallies
+from sentinel_gateway.telemetry.models import Models
 
 
 def answered(**more) -> Record:
@@ -19,7 +20,7 @@ def answered(**more) -> Record:
 
 
 def test_a_hit_and_what_it_saved_are_counted():
-    tallies = CostTallies()
+    tallies = CostTallies(Models())
     tallies.add(answered(prompt_tokens=3, completion_tokens=2))
     [(use, costs)] = tallies.all().items()
     assert use[0] == "small"
@@ -28,6 +29,6 @@ def test_a_hit_and_what_it_saved_are_counted():
 
 @pytest.mark.parametrize("failed", [{"status": 502}, {"outcome": "none"}, {"error": "client_left"}])
 def test_what_had_no_good_answer_is_not_as_in_the_ledger(failed):
-    tallies = CostTallies()
+    tallies = CostTallies(Models())
     tallies.add(answered(**failed))
     assert not tallies.all()

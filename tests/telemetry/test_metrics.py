@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from sentinel_gateway.core.record import Attempt, Record
-from sentinel_gateway.telemetry.metrics import Metrics
+from sentinel_gateway.errors import UpstreamRefused
+from sentinel_gateway.telemetry.metrics import CONTENT_TYPES, Metrics
 from sentinel_gateway.telemetry.tallies import Totals
 
 Make = Callable[..., Record]
@@ -26,27 +29,53 @@ SEED_002 = {
     "active_connections": "gauge",
     "rate_limiter_buckets": "gauge",
 }
+SEED_001 = {
+    "dspy_predictions": "counter",
+    "dspy_prediction_duration_seconds": "histogram",
+    "dspy_cache_operations": "counter",
+    "dspy_circuit_breaker_state": "gauge",
+    "dspy_prediction_cost": "counter",
+    "dspy_token_usage": "counter",
+    "dspy_active_predictions": "gauge",
+    "dspy_errors": "counter",
+}
 OURS = {
+    "sentinel_inference_requests": "counter",
     "sentinel_cache_requests": "counter",
     "sentinel_stored": "counter",
     "sentinel_tokens": "counter",
-    "sentinel_in_flight": "gauge",
-    "sentinel_events": "counter",
-    "sentinel_upstream_attempts": "counter",
-    "sentinel_cost_usd": "counter",
     "sentinel_saved_usd": "counter",
-    "sentinel_unpriced_calls": "counter",
+    "sentinel_own_seconds": "histogram",
+    "sentinel_latency_seconds": "summary",
+    "sentinel_upstream_attempts": "counter",
+    "sentinel_upstream_seconds": "histogram",
     "sentinel_first_token_seconds": "histogram",
-    "dspy_circuit_breaker_state": "gauge",
+    "sentinel_cost_usd": "counter",
+    "sentinel_unpriced_calls": "counter",
+    "sentinel_model_requests": "counter",
+    "sentinel_model_failures": "counter",
+    "sentinel_model_upstream_seconds": "summary",
+    "sentinel_model_tokens": "counter",
+    "sentinel_model_cost_usd": "counter",
+    "sentinel_model_saved_usd": "counter",
+    "sentinel_in_flight": "gauge",
+    "sentinel_ready": "gauge",
+    "sentinel_dependency_up": "gauge",
+    "sentinel_memory_entries": "gauge",
+    "sentinel_memory_bytes": "gauge",
+    "sentinel_events": "counter",
     "sentinel_build_info": "gauge",
 }
 """The parser names a counter without its `_total`."""
+CHAT = "/v1/chat/completions"
 BUCKETS = ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "+Inf"]
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics("1.2.3")
+    metrics = Metrics("1.2.3")
+    metrics.models.knows = {"fast", "llama"}.__contains__
+    return metrics
 
 
 def samples(metrics: Metrics) -> Iterator[Sample]:
@@ -85,12 +114,20 @@ def test_golden_text(metrics: Metrics, make_record: Make) -> None:
     metrics.attempted(msgspec.structs.replace(paid, cost=0, prompt_tokens=9, basis="unknown", first_token_seconds=0.0))
     metrics.update_circuits({"llama": "open", "gpt-4": "closed", "a/b": "half_open"})
     metrics.event("store_down")
-    assert metrics.render().decode() == Path(__file__).with_name("golden.prom").read_text()
+    metrics.update_dependencies({"disk": "up", "redis": "down", "qdrant": "disabled"})
+    metrics.update_memory(3, 4096)
+    metrics.update_ready(ready=True)
+    shown, _, of_the_process = metrics.render().decode().partition("# HELP process_")
+    assert shown == Path(__file__).with_name("golden.prom").read_text()
+    assert "sentinel" not in of_the_process
 
 
 def test_metrics_are_registered(metrics: Metrics) -> None:
     families = text_string_to_metric_families(metrics.render().decode())
-    assert {family.name: family.type for family in families} == SEED_002 | OURS
+    found = {family.name: family.type for family in families}
+    processes = {name for name in found if name.startswith("process_")}
+    assert {name: found[name] for name in found if name not in processes} == SEED_002 | SEED_001 | OURS
+    assert {"process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds"} <= processes
 
 
 def test_record_request_increments_counter(metrics: Metrics, make_record: Make) -> None:
@@ -144,8 +181,8 @@ def test_no_created_series(metrics: Metrics, make_record: Make) -> None:
     assert b"_created" not in metrics.render()
 
 
-def test_content_type_0_0_4(metrics: Metrics) -> None:
-    assert metrics.content_type == "text/plain; version=0.0.4; charset=utf-8"
+def test_content_type_0_0_4() -> None:
+    assert CONTENT_TYPES["text"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
 def test_requests_total_200_400_404_429_500(metrics: Metrics, make_record: Make) -> None:
@@ -161,7 +198,7 @@ def test_two_gateways_in_one_process_share_nothing(make_record: Make) -> None:
     one.observe(make_record())
     assert one.totals().exact_hits == 1
     assert other.totals() == Totals()
-    assert not any(family.name in SEED_002 | OURS for family in REGISTRY.collect())
+    assert not any(family.name in SEED_002 | SEED_001 | OURS for family in REGISTRY.collect())
 
 
 @pytest.mark.parametrize(
@@ -185,6 +222,87 @@ def test_only_a_providers_failure_is_an_upstream_error(
     assert found == ([(counted, 1)] if counted else [])
 
 
+def test_time_of_our_own_is_told_apart_from_the_wait_for_providers(metrics: Metrics, make_record: Make) -> None:
+    metrics.observe(make_record(seconds=0.0003))
+    for waited in (0.0, 0.296, 0.25):  # the first has never asked anybody: it was refused
+        metrics.observe(make_record(outcome="miss", tier="", seconds=0.3, upstream_seconds=waited))
+    for le, count in (("0.0025", 0), ("0.005", 1), ("0.025", 1), ("0.1", 2), ("0.25", 2), ("1.0", 3)):
+        assert value(metrics, "sentinel_own_seconds_bucket", outcome="miss", le=le) == count
+    assert math.isclose(value(metrics, "sentinel_own_seconds_sum", outcome="miss") or 0, 0.3 + 0.004 + 0.05)
+    assert value(metrics, "sentinel_own_seconds_bucket", outcome="exact", le="0.00025") == 0
+    assert value(metrics, "sentinel_own_seconds_bucket", outcome="exact", le="0.0005") == 1
+    metrics.attempted(Attempt("s", "a/x", 1, 0.0, stream=False, ending="answered", seconds=0.25))
+    assert value(metrics, "sentinel_upstream_seconds_bucket", provider="a", le="0.1") == 0
+    assert value(metrics, "sentinel_upstream_seconds_bucket", provider="a", le="0.25") == 1
+
+
+def test_requests_to_models_are_counted_streaming_or_not(metrics: Metrics, make_record: Make) -> None:
+    for stream in (True, False, False):
+        metrics.observe(make_record(stream=stream))
+    metrics.observe(make_record(route="/health", outcome="none", tier=""))
+    counted = {s.labels["stream"]: s.value for s in samples(metrics) if s.name == "sentinel_inference_requests_total"}
+    assert counted == {"true": 1, "false": 2}
+
+
+def test_only_known_models_have_a_label(metrics: Metrics, make_record: Make) -> None:
+    for model in ("fast", "llama", "made/up", ""):
+        metrics.observe(make_record(model=model, saved=1_000_000))
+        metrics.observe(make_record(model=model, outcome="miss", tier=""))
+        paid = Attempt(
+            "s", "groq/x", 1, 7.0, stream=False, ending="answered", seconds=2.0, prompt_tokens=5, cost=3_000, model=model
+        )
+        metrics.attempted(msgspec.structs.replace(paid, completion_tokens=7, route="/v1/chat/completions"))
+        metrics.attempted(Attempt("s", "groq/x", 2, 7.0, stream=False, ending="broken", error="io_error", model=model))
+    for label, times in (("fast", 1), ("llama", 1), ("other", 2)):
+        assert value(metrics, "sentinel_model_requests_total", model=label, cache="hit") == times
+        assert value(metrics, "sentinel_model_requests_total", model=label, cache="miss") == times
+        assert value(metrics, "sentinel_model_tokens_total", model=label, type="prompt") == 5 * times
+        assert value(metrics, "sentinel_model_tokens_total", model=label, type="completion") == 7 * times
+        assert value(metrics, "sentinel_model_cost_usd_total", model=label) == 0.000003 * times
+        assert value(metrics, "sentinel_model_saved_usd_total", model=label) == 0.001 * times
+        assert value(metrics, "sentinel_model_failures_total", model=label) == times
+        assert value(metrics, "sentinel_model_upstream_seconds_sum", model=label) == 2.0 * times
+        assert value(metrics, "sentinel_model_upstream_seconds_count", model=label) == 2 * times
+    assert {s.labels["model"] for s in samples(metrics) if "_model_" in s.name} == {"fast", "llama", "other"}
+
+
+def test_a_model_keeps_its_label(metrics: Metrics, make_record: Make) -> None:
+    """A counter that went to another label would seem to begin anew, and the one that it left to go back."""
+    metrics.observe(make_record(model="late"))
+    assert value(metrics, "sentinel_model_requests_total", model="other", cache="hit") == 1
+    metrics.models.knows = {"late"}.__contains__
+    metrics.observe(make_record(model="late"))
+    assert value(metrics, "sentinel_model_requests_total", model="other", cache="hit") == 2
+    metrics.models.knows = set().__contains__
+    for number in range(50):
+        metrics.models.knows = {f"m{number}"}.__contains__
+        metrics.observe(make_record(model=f"m{number}"))
+    named = {s.labels["model"] for s in samples(metrics) if s.name == "sentinel_model_requests_total"}
+    assert named == {f"m{number}" for number in range(40)} | {"other"}
+
+
+def test_exemplars_name_the_request_that_came_last_in_openmetrics_alone(metrics: Metrics, make_record: Make) -> None:
+    metrics.observe(make_record(sentinel_id="first", seconds=0.003))
+    metrics.observe(make_record(sentinel_id="second", seconds=0.004, status=429, at=1_800_000_001.0))
+    metrics.observe(make_record(sentinel_id="slow", seconds=3.0, at=1_800_000_007.5))
+    metrics.attempted(Attempt("called", "groq/x", 1, 9.0, stream=False, ending="answered", seconds=0.2))
+    text = metrics.render("openmetrics").decode()
+    assert text.endswith("# EOF\n")
+    assert "_created" not in text
+    lines = {line.partition(" ")[0]: line for line in text.splitlines()}
+    of_route = 'route="/v1/chat/completions"'
+    second = lines[f'request_latency_seconds_bucket{{le="0.005",{of_route}}}']
+    assert second.endswith(' 2.0 # {sentinel_id="second"} 0.004 1800000001.0')
+    slow = lines[f'request_latency_seconds_bucket{{le="5.0",{of_route}}}']
+    assert slow.endswith(' 3.0 # {sentinel_id="slow"} 3.0 1800000007.5')
+    assert "#" not in lines[f'request_latency_seconds_bucket{{le="0.1",{of_route}}}']
+    called = lines['sentinel_upstream_seconds_bucket{le="0.25",provider="groq"}']
+    assert called.endswith('# {sentinel_id="called"} 0.2 9.0')
+    families = {family.name: family for family in openmetrics_families(text)}
+    assert families["requests"].type == "counter"
+    assert "sentinel_id" not in metrics.render().decode()
+
+
 def test_the_first_word_of_streams_is_timed_by_provider(metrics: Metrics) -> None:
     for seconds in (0.05, 0.3, 90.0):
         metrics.attempted(Attempt("s", "a/x", 1, 0.0, stream=True, ending="answered", first_token_seconds=seconds))
@@ -198,9 +316,9 @@ def test_the_first_word_of_streams_is_timed_by_provider(metrics: Metrics) -> Non
 def test_providers_beyond_a_number_are_counted_together(metrics: Metrics) -> None:
     for number in range(100):
         metrics.attempted(Attempt("s", f"p{number}/x", 1, 0.0, stream=True, ending="answered", first_token_seconds=1.0))
-    assert value(metrics, "sentinel_upstream_attempts_total", provider="p63", outcome="answered") == 1
-    assert value(metrics, "sentinel_upstream_attempts_total", provider="other", outcome="answered") == 36
-    assert value(metrics, "sentinel_first_token_seconds_count", provider="other") == 36
+    assert value(metrics, "sentinel_upstream_attempts_total", provider="p31", outcome="answered") == 1
+    assert value(metrics, "sentinel_upstream_attempts_total", provider="other", outcome="answered") == 68
+    assert value(metrics, "sentinel_first_token_seconds_count", provider="other") == 68
 
 
 def test_totals_count_each_request_once(metrics: Metrics, make_record: Make) -> None:
@@ -229,25 +347,64 @@ def test_tokens_are_told_apart_by_where_they_came_from(metrics: Metrics, make_re
     assert value(metrics, "sentinel_tokens_total", type="completion", source="provider") == 2**53
 
 
-def test_100_000_random_routes_methods_and_codes_stay_2_000_series(metrics: Metrics, make_record: Make) -> None:
-    """reliability.md D10. What comes first keeps its own series, the sum of all is right."""
+def test_100_000_random_models_methods_and_codes_stay_2_000_series(metrics: Metrics, make_record: Make) -> None:
+    """reliability.md D10: what callers and providers choose is junk. What comes first keeps its series, sums are right."""
     chance = random.Random(1)
+    routes = [f"/{number}" for number in range(40)] + ["unmatched"]
+    statuses = (200, 400, 401, 404, 405, 408, 413, 422, 429, 500, 502, 503, 504)
     metrics.observe(make_record())
     for number in range(100_000):
         junk = f"{number}-{chance.random()}"
         method = chance.choice(("GET", "POST", "PUT", "DELETE", junk))
-        status = chance.randrange(100, 600)
-        metrics.observe(make_record(route=f"/{junk}", method=method, status=status, tier=junk, error=junk, outcome="miss"))
-        metrics.event(junk)
-        metrics.attempted(failed(junk, target=junk))
-        metrics.attempted(Attempt("s", "a/b", 1, 0.0, stream=False, cost=1, basis="estimated", model=junk, route=f"/{junk}"))
+        where = "unmatched" if method not in {"GET", "POST"} else chance.choice(routes)
+        metrics.observe(
+            make_record(
+                route=where,
+                method=method,
+                status=chance.choice(statuses),
+                outcome="none" if where == "unmatched" else "miss",
+                tier="",
+                error=junk,
+                model=junk,
+                account=junk,
+                key=junk,
+                stream=number % 2 == 0,
+                upstream_seconds=0.001,
+            )
+        )
+        metrics.attempted(failed(junk, target=f"p{number % 8}/{junk}"))
+        paid = Attempt("s", "p1/b", 1, 0.0, stream=True, cost=1, basis="estimated", model=junk, first_token_seconds=1)
+        metrics.attempted(msgspec.structs.replace(paid, route=where))
     metrics.observe(make_record())
     found = list(samples(metrics))
     assert len(found) <= 2000
     assert sum(s.value for s in found if s.name == "requests_total") == 100_002
-    assert sum(s.value for s in found if s.name == "sentinel_events_total") == 100_000
     assert value(metrics, "requests_total", route="/v1/chat/completions", method="POST", status="200") == 2
     assert value(metrics, "upstream_errors_total", error_type="upstream_refused") == 100_000
+    assert value(metrics, "sentinel_model_failures_total", model="other") == 100_000
+
+
+def test_whatever_is_told_a_time_comes_when_nothing_grows(metrics: Metrics, make_record: Make) -> None:
+    """Also where the closed sets of the code itself were not closed."""
+
+    def tell(numbers: range) -> int:
+        for number in numbers:
+            junk = f"{number} {chance.random()}"
+            metrics.observe(
+                make_record(route=junk, method=junk, status=number, tier=junk, error=junk, model=junk, upstream_seconds=0.1)
+            )
+            metrics.observe(make_record(route=junk, model=junk))
+            metrics.event(junk)
+            metrics.attempted(failed(junk, target=junk))
+            with suppress(UpstreamRefused), metrics.predictions.track(make_record(model=junk), junk, lambda: 7.0):
+                raise UpstreamRefused(junk, upstream_status=400, upstream_code=junk)
+        return len(list(samples(metrics)))
+
+    chance = random.Random(2)
+    assert tell(range(2_000)) == tell(range(2_000, 4_000))
+    assert sum(s.value for s in samples(metrics) if s.name == "sentinel_events_total") == 4_000
+    assert sum(s.value for s in samples(metrics) if s.name == "requests_total") == 8_000
+    assert value(metrics, "dspy_errors_total", error_type="upstream_refused") == 4_000
 
 
 @given(route=st.text(), method=st.text(), tier=st.text(), error=st.text())

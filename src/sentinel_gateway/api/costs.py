@@ -65,23 +65,3 @@ def snapshot(counters: Mapping[str, float], costs: Costs, priced: Sequence[str])
 
 def _dollars(nano_usd: int) -> str:
     return f"${nano_usd / NANO_PER_USD:.4f}"
-
-
-def prefers_json(accept: str) -> bool:
-    """Does this Accept header put JSON before text?"""
-    weights = dict(_weights(accept))
-    general = weights.get("*/*", 0.0)
-    text = max(weights.get(kind, general) for kind in ("text/plain", "text/*", "application/openmetrics-text"))
-    return weights.get("application/json", weights.get("application/*", general)) > text
-
-
-def _weights(accept: str) -> list[tuple[str, float]]:
-    found = []
-    for part in accept.split(","):
-        kind, *params = (piece.strip().lower() for piece in part.split(";"))
-        told = next((param.removeprefix("q=") for param in params if param.startswith("q=")), "1")
-        try:
-            found.append((kind, float(told)))
-        except ValueError:
-            found.append((kind, 0.0))
-    return found

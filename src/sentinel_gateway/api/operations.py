@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
-from sentinel_gateway.api.costs import Use, costs_body, prefers_json, snapshot
+from sentinel_gateway.api.accepting import Exposition, preferred
+from sentinel_gateway.api.costs import Use, costs_body, snapshot
 from sentinel_gateway.api.guard import Guard, anybody
 from sentinel_gateway.core.pricing import NANO_PER_USD, Costs
 from sentinel_gateway.pipeline.tiers import Tiers
@@ -29,8 +30,8 @@ class Reports(msgspec.Struct, frozen=True):
 
     ready: Callable[[], str | None]
     """Why this node can't serve requests now, or None."""
-    metrics: Callable[[], tuple[bytes, str]]
-    """The exposition text and its content type."""
+    metrics: Callable[[Exposition], Awaitable[tuple[bytes, str]]]
+    """What Prometheus reads, and its content type."""
     counters: Callable[[], Awaitable[Mapping[str, float]]]
     """Seed 000's cache statistics."""
     services: Callable[[], Awaitable[Mapping[str, str]]]
@@ -104,10 +105,11 @@ class Operations:
         return _json(body, 200 if healthy else 503)
 
     async def metrics(self, request: Request) -> Response:
-        """Prometheus text, or seed 000's snapshot for whoever prefers JSON."""
-        if prefers_json(request.headers.get("accept", "")):
+        """Prometheus' text or OpenMetrics, or seed 000's snapshot, by what is accepted."""
+        form = preferred(request.headers.get("accept", ""))
+        if form == "json":
             return _json(snapshot(await self._reports.counters(), await self._total(), self._reports.priced()), 200)
-        body, content_type = self._reports.metrics()
+        body, content_type = await self._reports.metrics(form)
         return Response(body, headers={"content-type": content_type})
 
     async def cache_metrics(self) -> Response:

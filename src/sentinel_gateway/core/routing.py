@@ -164,6 +164,15 @@ def names(directory: Directory) -> list[str]:
     return listed
 
 
+def is_listed(name: str, directory: Directory) -> bool:
+    """Is it one of `names`, or one that a catalogue has without its provider?"""
+    provider, _, rest = name.partition("/")
+    catalogues = directory.catalogues
+    return (
+        name in directory.aliases or rest in catalogues.get(provider, ()) or any(name in listed for listed in catalogues.values())
+    )
+
+
 def near(name: str, directory: Directory) -> tuple[str, ...]:
     """Names that exist and look like `name`, the nearest first."""
     known = {known.rsplit("/", 1)[-1]: known for known in reversed(names(directory))}

@@ -50,6 +50,8 @@ def as_text(value: Any) -> str:
             return value.human_readable().replace(".0", "")
         case float():
             return f"{value:g}"
+        case tuple():
+            return ", ".join(map(as_text, value))
         case _:
             return str(value)
 

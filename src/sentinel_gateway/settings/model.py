@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 
 from sentinel_gateway import __version__
 from sentinel_gateway.settings.database_url import check_database
+from sentinel_gateway.settings.metrics import Metrics
 from sentinel_gateway.settings.network import check_base_url, check_qdrant, is_loopback
 from sentinel_gateway.settings.presets import PRESETS, Dialect
 from sentinel_gateway.settings.prices import Prices
@@ -364,6 +365,7 @@ class Settings(Room):
         default=1, description="How many nodes there are; more than one need Redis, and the same secret."
     )
     logging: Logging = Field(default=Logging(), description="What is written, and how.")
+    metrics: Metrics = Field(default=Metrics(), description="What Prometheus reads.")
     service: Service = Field(default=Service(), description="Who this is.")
     data_dir: Path = Field(default=Path("~/.local/share/sentinel"), description="Folder of all state on disk.")
     admin_key: Annotated[SecretStr, AfterValidator(check_admin_key)] | None = Field(

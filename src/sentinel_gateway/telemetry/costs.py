@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily
 
 from sentinel_gateway.core.pricing import NANO_PER_USD, Costs
 from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.telemetry import catalogue
+from sentinel_gateway.telemetry.models import Models
 from sentinel_gateway.telemetry.tallies import FAILED_FROM, HITS, OTHER
 
 MOST: Final = 256
@@ -31,7 +32,8 @@ def face(route: str) -> str:
 class CostTallies:
     """All accounts so far. Belongs to the event loop's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Models) -> None:
+        self._models = models
         self._by_use: dict[tuple[str, str], Costs] = {}
 
     def __repr__(self) -> str:
@@ -64,6 +66,7 @@ class CostTallies:
             costs.unpriced += 1
 
     def _open(self, model: str, route: str) -> Costs:
+        self._models.label(model)  # now, as what is known may be another later
         use = (model, route) if len(self._by_use) < MOST else (OTHER, OTHER)
         return self._by_use.setdefault(use, Costs())
 
@@ -72,12 +75,28 @@ class CostTallies:
         return {(model, face(route)): costs for (model, route), costs in self._by_use.items()}
 
     def families(self) -> Iterator[Metric]:
-        """As metrics. A model's name is the caller's word, so it is in none."""
-        saved = CounterMetricFamily("sentinel_saved_usd_total", "What stored answers had cost, in USD.", labels=("face",))
+        """As metrics. A model's name is the caller's word, so not each has a label of its own."""
         by_face: Counter[str] = Counter()
-        for (_, face), costs in self.all().items():
+        by_model: dict[str, Costs] = {}
+        for (model, route), costs in self._by_use.items():
             if costs.saved:
-                by_face[face] += costs.saved
-        for face, amount in by_face.items():
-            saved.add_metric((face,), amount / NANO_PER_USD)
-        yield saved
+                by_face[face(route)] += costs.saved
+            by_model.setdefault(self._models.label(model), Costs()).add(costs)
+        yield catalogue.SAVED.of(((name,), _usd(saved)) for name, saved in by_face.items())
+        told = by_model.items()
+        yield catalogue.MODEL_REQUESTS.of(
+            ((name, cache), count)
+            for name, one in told
+            for cache, count in (("hit", one.hits), ("miss", one.requests - one.hits))
+        )
+        yield catalogue.MODEL_TOKENS.of(
+            ((name, kind), count)
+            for name, one in told
+            for kind, count in (("prompt", one.prompt_tokens), ("completion", one.completion_tokens))
+        )
+        yield catalogue.MODEL_COST.of(((name,), _usd(one.cost)) for name, one in told)
+        yield catalogue.MODEL_SAVED.of(((name,), _usd(one.saved)) for name, one in told)
+
+
+def _usd(nano_usd: int) -> float:
+    return nano_usd / NANO_PER_USD

@@ -1,13 +1,15 @@
 """What Prometheus reads about the answers to reworded questions. Of scopes it gets the busiest, by how their digests begin."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 
-from sentinel_gateway.core.evidence import Calibrated, Standing, Standings, realm_id
+from sentinel_gateway.core.confidence.interval import Estimate
+from sentinel_gateway.core.evidence import Calibrated, Standings, realm_id
+from sentinel_gateway.telemetry import catalogue
+from sentinel_gateway.telemetry.catalogue import Labels
 
 VERDICTS: Final[Mapping[bool | None, str]] = {True: "right", False: "wrong", None: "unresolved"}
 SHOWN: Final = 16
@@ -29,51 +31,19 @@ class EvidenceFigures(msgspec.Struct, frozen=True):
 
 def evidence_families(figures: EvidenceFigures) -> Iterator[Metric]:
     """The metrics, made anew each time somebody reads them."""
-    feedback = CounterMetricFamily("sentinel_semantic_feedback_total", "Feedback on semantic hits.", labels=("verdict",))
-    for correct, count in figures.heard.items():
-        feedback.add_metric((VERDICTS[correct],), count)
-    yield feedback
-    compared = CounterMetricFamily(
-        "sentinel_semantic_comparisons_total", "Stored answers compared with a provider's.", labels=("verdict",)
-    )
-    for verdict, count in figures.compared.items():
-        compared.add_metric((VERDICTS[verdict],), count)
-    yield compared
-    yield from _rates([figures.standings.overall, *figures.standings.scopes])
-    whole, served = figures.told
-    told = SummaryMetricFamily("sentinel_semantic_confidence", "Confidence with which semantic hits were served.")
-    told.add_metric((), count_value=served, sum_value=whole)
-    yield told
-    yield from _learned(figures.learned)
+    yield catalogue.FEEDBACK.of(((VERDICTS[correct],), count) for correct, count in figures.heard.items())
+    yield catalogue.COMPARISONS.of(((VERDICTS[verdict],), count) for verdict, count in figures.compared.items())
+    standings = [figures.standings.overall, *figures.standings.scopes]
+    yield catalogue.WRONG.of(_bounds((one.scope, one.wrong) for one in standings))
+    yield catalogue.WRONG_HITS.of(_bounds((one.scope, one.wrong_hits) for one in standings))
+    yield catalogue.EVIDENCE.of(((one.scope[:SHOWN],), one.wrong.observations) for one in standings)
+    yield catalogue.CONFIDENCE.summed([((), *figures.told)])
+    learned = [(realm_id(one.realm), one) for one in figures.learned]
+    yield catalogue.LEARNED.of(((name,), one.labels) for name, one in learned)
+    yield catalogue.LEAST_CONFIDENCE.of(((name,), one.threshold) for name, one in learned if one.threshold is not None)
 
 
-def _learned(realms: Sequence[Calibrated]) -> Iterator[Metric]:
-    labels = GaugeMetricFamily(
-        "sentinel_semantic_learned_labels", "Labels that a namespace has learned from.", labels=("namespace",)
-    )
-    least = GaugeMetricFamily(
-        "sentinel_semantic_confidence_threshold", "Least confidence that serves; +Inf: none does.", labels=("namespace",)
-    )
-    for realm in realms:
-        labels.add_metric((realm_id(realm.realm),), realm.labels)
-        if realm.threshold is not None:
-            least.add_metric((realm_id(realm.realm),), realm.threshold)
-    yield from (labels, least)
-
-
-def _rates(standings: list[Standing]) -> Iterator[Metric]:
-    wrong = GaugeMetricFamily(
-        "sentinel_semantic_wrong_rate",
-        "Wrong semantic hits by requests that reached the decision, estimated, with its 95 % interval.",
-        labels=("scope", "bound"),
-    )
-    wrong_hits = GaugeMetricFamily("sentinel_semantic_wrong_hit_rate", "The same by semantic hits.", labels=("scope", "bound"))
-    labels = GaugeMetricFamily("sentinel_semantic_evidence_labels", "Labels that the estimates are made of.", labels=("scope",))
-    for standing in standings:
-        scope = standing.scope[:SHOWN]
-        labels.add_metric((scope,), standing.wrong.observations)
-        for family, estimate in ((wrong, standing.wrong), (wrong_hits, standing.wrong_hits)):
-            family.add_metric((scope, "estimate"), estimate.rate)
-            family.add_metric((scope, "low"), estimate.low)
-            family.add_metric((scope, "high"), estimate.high)
-    yield from (wrong, wrong_hits, labels)
+def _bounds(estimates: Iterable[tuple[str, Estimate]]) -> Iterator[tuple[Labels, float]]:
+    for scope, one in estimates:
+        for bound, rate in (("estimate", one.rate), ("low", one.low), ("high", one.high)):
+            yield (scope[:SHOWN], bound), rate

@@ -1,65 +1,89 @@
-"""What Prometheus reads: seed 002's metrics by their names, and ours.
+"""What Prometheus reads: the metrics of `catalogue.py`, of one process.
 
 Counters and histograms are made from tallies when somebody asks: the library's own counters cost 6 us a request, a tally 1.
 Nothing here knows keys, prompts, users or addresses. One process is one node with its own registry.
 """
 
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from prometheus_client import CollectorRegistry, Gauge, Info, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Gauge, Info, Metric, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from sentinel_gateway.core.circuit import State
 from sentinel_gateway.core.pricing import Costs
 from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.errors import Failure, UpstreamLimited, UpstreamRefused, UpstreamTimeout, UpstreamUnauthorized
+from sentinel_gateway.telemetry import catalogue
 from sentinel_gateway.telemetry.attempts import AttemptTallies, circuit_family
 from sentinel_gateway.telemetry.costs import CostTallies
 from sentinel_gateway.telemetry.evidence import EvidenceFigures, evidence_families
-from sentinel_gateway.telemetry.tallies import LATENCY_BUCKETS, OTHER, Tallies, Totals
+from sentinel_gateway.telemetry.models import Models
+from sentinel_gateway.telemetry.predictions import Predictions
+from sentinel_gateway.telemetry.projections import request_families
+from sentinel_gateway.telemetry.tallies import OTHER, Tallies, Totals
+
+if TYPE_CHECKING:
+    from sentinel_gateway.telemetry.catalogue import Labels
 
 MAX_EVENTS: Final = 64
-BUCKET_LABELS: Final = (*map(str, LATENCY_BUCKETS), "+Inf")
-NO_TIER: Final = "none"
+PERCENTILES: Final = (50.0, 95.0, 99.0)
 UPSTREAM_KINDS: Final = frozenset(get_args(Failure)) | {
     error.code for error in (UpstreamLimited, UpstreamRefused, UpstreamTimeout, UpstreamUnauthorized)
 }
 """The error types of seed 002, and ours."""
-Labels = tuple[str, ...]
+Exposition = Literal["text", "openmetrics"]
+RENDERED: Final[Mapping[Exposition, Callable[[CollectorRegistry], bytes]]] = {
+    "text": generate_latest,
+    "openmetrics": openmetrics.generate_latest,
+}
+CONTENT_TYPES: Final[Mapping[Exposition, str]] = {
+    "text": CONTENT_TYPE_PLAIN_0_0_4,
+    "openmetrics": openmetrics.CONTENT_TYPE_LATEST,
+}
 
 
 class Metrics:
-    """All metrics of one process. `content_type` is what `render` must be sent as.
+    """All metrics of one process.
 
-    `observe`, `attempted`, `totals`, `costs` and `render` belong to the event loop's thread; the rest may be called from any.
+    `observe`, `attempted`, `predictions`, `totals`, `costs` and `render` belong to the event loop's thread; the rest may be
+    called from any. `percentiles` (0 to 100) are those that are told of; `models` says which have a label of their own.
     """
 
-    content_type: Final = CONTENT_TYPE_PLAIN_0_0_4
-
     def __init__(self, version: str) -> None:
+        self.percentiles: Sequence[float] = PERCENTILES
+        self.models = Models()
+        self.predictions = Predictions(self.models)
         self._tallies = Tallies()
-        self._attempts = AttemptTallies()
-        self._costs = CostTallies()
+        self._attempts = AttemptTallies(self.models)
+        self._costs = CostTallies(self.models)
         self._circuits: Mapping[str, State] = {}
+        self._dependencies: Mapping[str, str] = {}
         self._upstream_errors: Counter[Labels] = Counter()
         self._events: Counter[Labels] = Counter()
         self._evidence: EvidenceFigures | None = None
         self._lock = threading.Lock()
         self._registry = CollectorRegistry()
         self._registry.register(_Families(self._families))
-        self._connections = Gauge("active_connections", "Open client connections, idle ones too.", registry=self._registry)
-        self._limiter_buckets = Gauge("rate_limiter_buckets", "Rate limiter buckets in use.", registry=self._registry)
-        self._in_flight = Gauge("sentinel_in_flight", "Requests that hold a place now.", registry=self._registry)
-        Info("sentinel_build", "The running version.", registry=self._registry).info({"version": version})
+        self._connections = self._gauge(catalogue.CONNECTIONS)
+        self._limiter_buckets = self._gauge(catalogue.LIMITER_BUCKETS)
+        self._in_flight = self._gauge(catalogue.IN_FLIGHT)
+        self._ready = self._gauge(catalogue.READY)
+        self._entries = self._gauge(catalogue.MEMORY_ENTRIES)
+        self._bytes = self._gauge(catalogue.MEMORY_BYTES)
+        build = Info(catalogue.BUILD.name.removesuffix("_info"), catalogue.BUILD.text, registry=self._registry)
+        build.info({"version": version})
+        ProcessCollector(registry=self._registry)
 
     def __repr__(self) -> str:
         return f"<Metrics {self._tallies!r}>"
+
+    def _gauge(self, family: catalogue.Family) -> Gauge:
+        return Gauge(family.name, family.text, registry=self._registry)
 
     def observe(self, record: Record) -> None:
         """Count a finished request."""
@@ -96,6 +120,19 @@ class Metrics:
         """Say how many buckets the rate limiter holds now."""
         self._limiter_buckets.set(count)
 
+    def update_ready(self, *, ready: bool) -> None:
+        """Say whether this node can serve requests."""
+        self._ready.set(ready)
+
+    def update_memory(self, entries: int, size: int) -> None:
+        """Say what the memory tier holds; `size` in bytes."""
+        self._entries.set(entries)
+        self._bytes.set(size)
+
+    def update_dependencies(self, states: Mapping[str, str]) -> None:
+        """Say how the dependencies are: `up`, `down` or `disabled`."""
+        self._dependencies = states
+
     def update_evidence(self, figures: EvidenceFigures) -> None:
         """Say what is known of answers to reworded questions."""
         self._evidence = figures
@@ -103,6 +140,10 @@ class Metrics:
     def update_circuits(self, states: Mapping[str, State]) -> None:
         """Say how the circuits stand, by the names under which they are shown."""
         self._circuits = states
+
+    def update_time(self, now: float) -> None:
+        """Say what time it is, so that percentiles are of the last minutes also where nothing has come for long."""
+        self._tallies.turn(now)
 
     def totals(self) -> Totals:
         """The counts so far."""
@@ -112,24 +153,22 @@ class Metrics:
         """What was spent and saved so far, by model and face."""
         return self._costs.all()
 
-    def render(self) -> bytes:
-        """Everything in Prometheus' text format 0.0.4."""
-        return generate_latest(self._registry)
+    def render(self, exposition: Exposition = "text") -> bytes:
+        """Everything, in Prometheus' text format 0.0.4, or in OpenMetrics 1.0.0 with exemplars."""
+        return RENDERED[exposition](self._registry)
 
     def _families(self) -> Iterator[Metric]:
         with self._lock:
             events = self._events.copy()
-        requests, cache, tokens, stored = _project(self._tallies)
-        yield _counter("requests_total", "HTTP requests.", ("route", "method", "status"), requests)
-        yield _counter("upstream_errors_total", "Failed provider attempts.", ("error_type",), self._upstream_errors)
+        dependencies = (((name,), state == "up") for name, state in self._dependencies.items() if state != "disabled")
+        yield from request_families(self._tallies, self.percentiles)
+        yield catalogue.UPSTREAM_ERRORS.of(self._upstream_errors.items())
         yield from self._attempts.families()
         yield from self._costs.families()
+        yield from self.predictions.families()
         yield circuit_family(self._circuits)
-        yield _latency(self._tallies)
-        yield _counter("sentinel_cache_requests_total", "Requests by how the cache took part.", ("outcome", "tier"), cache)
-        yield _counter("sentinel_stored_total", "Answers taken into the cache.", (), stored)
-        yield _counter("sentinel_tokens_total", "Tokens answered with, by where they came from.", ("type", "source"), tokens)
-        yield _counter("sentinel_events_total", "Changes of state that were logged.", ("event",), events)
+        yield catalogue.EVENTS.of(events.items())
+        yield catalogue.DEPENDENCY.of(dependencies)
         if self._evidence is not None:
             yield from evidence_families(self._evidence)
 
@@ -142,41 +181,3 @@ class _Families(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._families()
-
-
-def _project(tallies: Tallies) -> tuple[Counter[Labels], Counter[Labels], Counter[Labels], Counter[Labels]]:
-    """Requests, cache outcomes, tokens and stored answers, each by the labels of its metric."""
-    requests: Counter[Labels] = Counter()
-    cache: Counter[Labels] = Counter()
-    tokens: Counter[Labels] = Counter()
-    stored: Counter[Labels] = Counter({(): 0})
-    for tally in tallies.all():
-        kind, count, source = tally.kind, tally.requests, "cache" if tally.hit else "provider"
-        requests[kind.route, kind.method, str(kind.status)] += count
-        stored[()] += tally.stored
-        if kind.outcome != "none":
-            cache[kind.outcome, kind.tier or NO_TIER] += count
-            tokens["prompt", source] += tally.prompt_tokens
-            tokens["completion", source] += tally.completion_tokens
-    return requests, cache, tokens, stored
-
-
-def _counter(name: str, help_text: str, labels: Sequence[str], counts: Counter[Labels]) -> Metric:
-    family = CounterMetricFamily(name, help_text, labels=labels)
-    for values, count in counts.items():
-        family.add_metric(values, count)
-    return family
-
-
-def _latency(tallies: Tallies) -> Metric:
-    family = HistogramMetricFamily("request_latency_seconds", "From a request's first byte to its end.", labels=("route",))
-    buckets: dict[str, list[int]] = {}
-    seconds: defaultdict[str, float] = defaultdict(float)
-    for tally in tallies.all():
-        route = tally.kind.route
-        before = buckets.get(route, [0] * len(BUCKET_LABELS))
-        buckets[route] = [held + more for held, more in zip(before, tally.buckets, strict=True)]
-        seconds[route] += tally.seconds
-    for route, counts in buckets.items():
-        family.add_metric((route,), list(zip(BUCKET_LABELS, accumulate(counts), strict=True)), seconds[route])
-    return family

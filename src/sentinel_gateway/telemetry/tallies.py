@@ -6,26 +6,35 @@ so whatever callers send, memory and metrics do not grow.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from operator import add
 from typing import Final, NamedTuple, get_args
 
 import msgspec
+from prometheus_client.samples import Exemplar
 
 from sentinel_gateway.core.caching import Tier
 from sentinel_gateway.core.chat import MAX_TOKENS
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import BadRequest
+from sentinel_gateway.telemetry.catalogue import LATENCY_BUCKETS
+from sentinel_gateway.telemetry.percentiles import FINE, NOTHING, Counts, Window
 
-LATENCY_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds, as seed 002 has them."""
 MAX_KINDS: Final = 800
-MAX_ROUTES: Final = 64
+MAX_ROUTES: Final = 96
+MAX_USES: Final = 24
+"""Pairs of a route and an outcome whose percentiles are told."""
 
 OTHER: Final = "other"
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 TIERS: Final = frozenset(get_args(Tier)) | {""}
+NO_OUTCOME: Final = "none"
 HITS: Final = frozenset({"exact", "semantic"})
 FAILED_FROM: Final = BadRequest.status
+Use = tuple[str, str]
+"""A route, and how the cache took part."""
+Latest = tuple[str, float, float]
+"""What came last of its kind: its id, how many seconds it took, and when it began in Unix time."""
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -50,21 +59,31 @@ class Kind(NamedTuple):
     outcome: str
     tier: str
     failed: bool
+    stream: bool
 
 
-CROWDED_OUT: Final = Kind(route=OTHER, method=OTHER, status=0, outcome="none", tier="", failed=False)
+CROWDED_OUT: Final = Kind(route=OTHER, method=OTHER, status=0, outcome="none", tier="", failed=False, stream=False)
 """The requests of all kinds for which there was no room."""
+BUCKET_OF: Final = (*(bisect_left(LATENCY_BUCKETS, bound) for bound in FINE), len(LATENCY_BUCKETS))
+"""The bucket of seed 002 that a fine one lies in."""
 
 
 class Tally:
-    """The requests of one kind. `buckets` counts them by duration, the last one those above all bounds."""
+    """The requests of one kind, counted by duration in fine buckets; `own` by their time but for the wait for providers.
 
-    __slots__ = ("buckets", "completion_tokens", "kind", "prompt_tokens", "seconds", "stored")
+    `own` is None as long as none has waited: then it would be the same. `latest` has the last request of each of seed 002's
+    buckets.
+    """
+
+    __slots__ = ("completion_tokens", "counts", "kind", "latest", "own", "prompt_tokens", "seconds", "stored", "waited")
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self.buckets = [0] * (len(LATENCY_BUCKETS) + 1)
+        self.counts = [0] * (len(FINE) + 1)
+        self.own: Counts | None = None
+        self.latest: list[Latest | None] = [None] * (len(LATENCY_BUCKETS) + 1)
         self.seconds = 0.0
+        self.waited = 0.0
         self.stored = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
@@ -75,12 +94,24 @@ class Tally:
     @property
     def requests(self) -> int:
         """How many there were."""
-        return sum(self.buckets)
+        return sum(self.counts)
 
     @property
     def hit(self) -> bool:
         """These were answered from the cache."""
         return self.kind.outcome in HITS
+
+    def wait(self, seconds: float, waited: float) -> None:
+        """Count one that has waited for providers, or one after it; before it is counted itself."""
+        if self.own is None:
+            self.own = self.counts.copy()
+        self.own[bisect_left(FINE, max(seconds - waited, 0.0))] += 1
+        self.waited += waited
+
+
+def exemplar(latest: Latest | None) -> Exemplar | None:
+    """A request that shows what a bucket is made of; its id is in its log line and in its answer's headers."""
+    return None if latest is None else Exemplar({"sentinel_id": latest[0]}, latest[1], latest[2])
 
 
 class Tallies:
@@ -89,17 +120,25 @@ class Tallies:
     def __init__(self) -> None:
         self._by_kind: dict[tuple[object, ...], Tally] = {}
         self._routes: set[str] = set()
+        self._window: Window[Use] = Window()
 
     def __repr__(self) -> str:
         return f"<Tallies of {len(self._by_kind)} kinds>"
 
     def add(self, record: Record) -> None:
         """Count one request."""
+        if record.at >= self._window.turns_at:
+            self.turn(record.at)
         failed = record.status >= FAILED_FROM or record.error != ""
-        kind = (record.route, record.method, record.status, record.outcome, record.tier, failed)
+        kind = (record.route, record.method, record.status, record.outcome, record.tier, failed, record.stream)
         tally = self._by_kind.get(kind) or self._find(Kind(*kind))
-        tally.buckets[bisect_left(LATENCY_BUCKETS, record.seconds)] += 1
-        tally.seconds += record.seconds
+        seconds = record.seconds
+        if record.upstream_seconds or tally.own is not None:
+            tally.wait(seconds, record.upstream_seconds)
+        place = bisect_left(FINE, seconds)
+        tally.counts[place] += 1
+        tally.seconds += seconds
+        tally.latest[BUCKET_OF[place]] = (record.sentinel_id, seconds, record.at)
         if record.stored:
             tally.stored += 1
         if record.prompt_tokens or record.completion_tokens:
@@ -121,6 +160,28 @@ class Tallies:
             return OTHER
         self._routes.add(route)
         return route
+
+    def turn(self, now: float) -> None:
+        """It is `now`: what is older than the window is left out of percentiles from here on."""
+        if now >= self._window.turns_at:
+            self._window.turn(now, {use: counts for use, (counts, _) in self._durations().items()})
+
+    def recent(self) -> Iterator[tuple[Use, Counts, int, float]]:
+        """Requests to models: their durations in the last minutes; how many there ever were, and their seconds."""
+        for use, (counts, seconds) in self._durations().items():
+            yield use, self._window.of(use, counts), sum(counts), seconds
+
+    def _durations(self) -> dict[Use, tuple[Counts, float]]:
+        whole: dict[Use, tuple[Counts, float]] = {}
+        for tally in self.all():
+            if tally.kind.outcome == NO_OUTCOME:
+                continue
+            use = (tally.kind.route, tally.kind.outcome)
+            if use not in whole and len(whole) >= MAX_USES:
+                use = (OTHER, OTHER)
+            held, seconds = whole.get(use, (NOTHING, 0.0))
+            whole[use] = (list(map(add, held, tally.counts)), seconds + tally.seconds)
+        return whole
 
     def all(self) -> Collection[Tally]:
         """Every tally, as it stands."""
