@@ -35,6 +35,7 @@ from sentinel_gateway.api.guard import Guard, Policy
 from sentinel_gateway.api.keys import KeyAdmin
 from sentinel_gateway.api.management import Observed, build_management
 from sentinel_gateway.api.models import Models
+from sentinel_gateway.api.monitoring import Monitoring
 from sentinel_gateway.api.openai import ERRORS
 from sentinel_gateway.api.operations import Identity, Operations, Reports
 from sentinel_gateway.api.paths import Paths
@@ -283,6 +284,7 @@ class Wiring:
             Feedback(process.evidence, limiter, guard=guard).routes(),
             CircuitAdmin(process.stores.circuits, stores.state.audit, guard=guard, clock=clock).routes(),
             SemanticAdmin(process.evidence, stores.state.audit, guard=guard, clock=clock).routes(),
+            Monitoring(stores.recent, stores.circuits, self._providers, guard=guard, clock=clock).routes(),
         ]
         management = build_management(routers, guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events)

@@ -48,6 +48,7 @@ from sentinel_gateway.ports import (
     Handover,
     LimitStore,
     Prices,
+    RecentMetrics,
     ReplyStore,
     TokenCounter,
     VectorArchive,
@@ -56,6 +57,9 @@ from sentinel_gateway.ports import (
 from sentinel_gateway.rules import thresholds
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.network import is_loopback
+from sentinel_gateway.telemetry.recent.memory import MemoryMetrics
+from sentinel_gateway.telemetry.recent.mirror import CircuitMirror
+from sentinel_gateway.telemetry.recent.recorder import Recorder
 
 if TYPE_CHECKING:
     from sentinel_gateway.stores._redis import RedisLink
@@ -76,6 +80,7 @@ class Stores(msgspec.Struct, frozen=True):
     circuits: Circuits
     accounts: Accounts
     drains: Drains
+    recent: RecentMetrics
     handover: Handover | None = None
     semantic: Semantic | None = None
     embedder: Embedder | None = None
@@ -94,9 +99,15 @@ async def open_stores(
         closing.push_async_callback(books.close)
     secret, nodes = open_secret(settings), link("nodes")
     bulletin = open_bulletin(nodes, secret, node, events)
-    world = World(clock, asyncio.sleep, random.random, events, None if books is None else books.journal)
+    recent = open_recent(settings, link("monitoring"), clock)
+    recorder = Recorder(events, recent)
+    closing.push_async_callback(recorder.close)
+    world = World(clock, asyncio.sleep, random.random, recorder, None if books is None else books.journal)
     circuits = Circuits(Standings(StandingRules()), bulletin, world)
     closing.push_async_callback(circuits.close)
+    mirror = CircuitMirror(circuits.standings, recent, clock)
+    closing.push_async_callback(mirror.close)
+    mirror.start()
     accounts = Accounts(prices, clock)
     state = await open_state(settings, secret, bulletin, clock, events, node=node)
     closing.push_async_callback(state.close)
@@ -114,7 +125,7 @@ async def open_stores(
         tiers = Tiers(near, far, bulletin=bulletin, near_ttl=near_ttl, clock=clock)
         closing.push_async_callback(tiers.close)
         drains = _open_drains(world, closing)
-        return Stores(tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, handover, books=books)
+        return Stores(tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, recent, handover, books=books)
     embedder = await open_embedder(events)
     closing.push_async_callback(embedder.close)
     index = open_index(settings, make_records(embedder, secret), link("vectors"), clock, events, archive=disk)
@@ -132,7 +143,11 @@ async def open_stores(
     closing.push_async_callback(purge.close)
     drains = _open_drains(world, closing)
     return Stores(
-        tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, handover, semantic, embedder, purge, books
+        *(tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, recent, handover),
+        semantic=semantic,
+        embedder=embedder,
+        purge=purge,
+        books=books,
     )
 
 
@@ -150,6 +165,15 @@ def open_ledger(settings: Settings, clock: Clock, events: Events) -> Books | Non
     habits = Habits(wanted.retention, eager=url is not None)
     address = None if url is None else url.get_secret_value()
     return Books(settings.data_dir, address, limits=limits, habits=habits, clock=clock, on_event=events.note)
+
+
+def open_recent(settings: Settings, link: "RedisLink | None", clock: Clock) -> RecentMetrics:
+    """What providers did lately, on all nodes if there is a Redis."""
+    if link is None:
+        return MemoryMetrics(clock)
+    from sentinel_gateway.telemetry.recent.redis import RedisMetrics  # noqa: PLC0415 - who has no Redis may lack the package
+
+    return RedisMetrics(link, clock, prefix=settings.monitoring.prefix)
 
 
 async def follow_others(stores: Stores, closing: AsyncExitStack) -> None:

@@ -28,6 +28,8 @@ class Attempt(msgspec.Struct):
     ending: Ending = "left"
     error: str = ""
     """What the error is called (`errors/`), if it ended in one."""
+    message: str = ""
+    """What it says. Of one that was `refused` these are the provider's words, cleaned: not for the log."""
     seconds: float = 0.0
     first_token_seconds: float = 0.0
     """To a stream's first chunk; 0.0 if none came."""

@@ -22,6 +22,7 @@
         │   ├── ModelNotFound       404 no provider serves this model
         │   ├── RouteNotFound       404
         │   ├── KeyNotFound, AnswerNotFound 404 no such client key, no such answer, or somebody else's
+        │   ├── ProviderNotFound    404 a provider that is not configured, and was never called
         │   ├── KeyEnded            409 the client key is revoked, expired or rotated
         │   ├── MethodNotAllowed    405
         │   ├── RequestUnderway     409 the first request with this idempotency key has not been answered yet
@@ -86,6 +87,7 @@ from sentinel_gateway.errors.caller import (
     ModelNotAllowed,
     ModelNotFound,
     PageRefused,
+    ProviderNotFound,
     ReloadRejected,
     RequestInterrupted,
     RequestUnderway,
@@ -162,6 +164,7 @@ __all__ = [
     "NotCached",
     "Overloaded",
     "PageRefused",
+    "ProviderNotFound",
     "RateLimited",
     "ReloadRejected",
     "RequestError",

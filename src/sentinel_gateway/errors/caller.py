@@ -93,6 +93,11 @@ class AnswerNotFound(CallerError):
     code = "answer_not_found"
 
 
+class ProviderNotFound(CallerError):
+    status = 404
+    code = "provider_not_found"
+
+
 class KeyEnded(CallerError):
     status = 409
     code = "key_ended"

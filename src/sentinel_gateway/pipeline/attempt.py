@@ -92,7 +92,7 @@ class Try:
         """It ended in an error: when."""
         attempt = self._attempt
         attempt.ending = next((ENDINGS[kind] for kind in type(error).__mro__ if kind in ENDINGS), "broken")
-        attempt.error = error.kind
+        attempt.error, attempt.message = error.kind, error.message
         now = self._end(usage)
         if attempt.ending == "refused":  # anybody can bring that about: nothing is remembered of a target for it
             if self._standing is not None and self._standing.circuit.refused(self._generation):

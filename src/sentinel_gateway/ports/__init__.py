@@ -5,6 +5,7 @@ from sentinel_gateway.ports.evidence import EvidenceStore, LearnerStore
 from sentinel_gateway.ports.keys import AuditLog, AuditPage, KeyChanges, KeyPage, KeyStore, Mark
 from sentinel_gateway.ports.ledger import Ledger
 from sentinel_gateway.ports.nodes import CLAIM_SECONDS, Bulletin, Handover, IdempotencyStore, Landed, LimitStore
+from sentinel_gateway.ports.recent import RecentMetrics
 from sentinel_gateway.ports.upstream import (
     ChunkStream,
     Completion,
@@ -45,6 +46,7 @@ __all__ = [
     "NotCarried",
     "Prices",
     "Provider",
+    "RecentMetrics",
     "ReplyStore",
     "ScopeView",
     "TokenCounter",

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from sentinel_gateway import __version__
 from sentinel_gateway.settings.database_url import check_database
 from sentinel_gateway.settings.metrics import Metrics
+from sentinel_gateway.settings.monitoring import Monitoring
 from sentinel_gateway.settings.network import check_base_url, check_qdrant, is_loopback
 from sentinel_gateway.settings.presets import PRESETS, Dialect
 from sentinel_gateway.settings.prices import Prices
@@ -357,6 +358,7 @@ class Settings(Room):
     redis: Redis = Field(default=Redis(), description="What several nodes share.")
     qdrant: Qdrant = Field(default=Qdrant(), description="Questions of several nodes.")
     ledger: Ledger = Field(default=Ledger(), description="Who asked for what, and what it cost.")
+    monitoring: Monitoring = Field(default=Monitoring(), description="What providers did lately.")
     database_url: Annotated[SecretStr, AfterValidator(check_database)] | None = Field(
         default=None,
         description="PostgreSQL for ledger, keys and audit log: postgresql://user:password@host/name. Unset: the data folder.",

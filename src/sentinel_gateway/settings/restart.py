@@ -29,6 +29,7 @@ def needing_restart(running: Settings, wanted: Settings) -> Iterator[str]:
         "qdrant": (running.qdrant, wanted.qdrant),
         "ledger": (running.ledger, wanted.ledger),
         "database_url": (running.database_url, wanted.database_url),
+        "monitoring": (running.monitoring, wanted.monitoring),
         "replicas": (running.replicas, wanted.replicas),
         "logging": (running.logging, wanted.logging),
         "cache.stale_if_error": (running.cache.stale_if_error, wanted.cache.stale_if_error),

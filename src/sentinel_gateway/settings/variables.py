@@ -94,6 +94,7 @@ _GENERAL: Final = (
     Variable("CIRCUIT_BREAKER_FAILURE_THRESHOLD", ("routing", "breaker", "failures")),
     Variable("CIRCUIT_BREAKER_SUCCESS_THRESHOLD", ("routing", "breaker", "successes")),
     Variable("CIRCUIT_BREAKER_TIMEOUT_SECS", ("routing", "breaker", "pause")),
+    Variable("SENTINEL_METRICS_PREFIX", ("monitoring", "prefix"), sample="team-a:"),
     Variable("SENTINEL_REPLICAS", ("replicas",)),
     Variable("SENTINEL_DATA_DIR", ("data_dir",)),
     Variable("SENTINEL_DATABASE_URL", ("database_url",), sample="postgresql://sentinel@localhost/sentinel"),
