@@ -21,9 +21,9 @@ USUAL: Final = (50.0, 95.0, 99.0)
 class RequestMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a provider, ended. `cost` in nano-USD, `timestamp` in Unix seconds: when it ended.
 
-    `success` is None where nobody waited for its end: its tokens and its cost count, the call itself does not. One that failed
-    because the request was wrong (`refused`) says nothing of the provider's health. `first_token_ms` and `tokens_per_second`
-    are of streams, 0.0 where nothing is known. `id` tells it from all others.
+    `success` is None where the call says nothing of the provider: nobody waited for its end, or the request was wrong. Then its
+    tokens, its cost and its error count, and the call itself does not. `first_token_ms` and `tokens_per_second` are of streams,
+    0.0 where nothing is known. `id` tells it from all others.
     """
 
     provider: str
@@ -36,7 +36,6 @@ class RequestMetrics(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str = ""
     timestamp: float
     id: str
-    refused: bool = False
     first_token_ms: float = 0.0
     tokens_per_second: float = 0.0
 

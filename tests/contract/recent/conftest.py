@@ -50,8 +50,10 @@ def redis_metrics(clock) -> Callable[..., Any]:
     @asynccontextmanager
     async def open_one(url: str, limits: RedisLimits = UNHURRIED, **how: Any) -> AsyncIterator[RedisMetrics]:
         link = open_link(url, name="monitoring", clock=clock, events=Told(), limits=limits)
-        yield RedisMetrics(link, clock, **how)
-        await link.close()
+        try:
+            yield RedisMetrics(link, clock, **how)
+        finally:
+            await link.close()
 
     return open_one
 

@@ -66,9 +66,10 @@ class TestProviderHealth:
         together = pytest.approx(scored(100.0, answered=5, failed=5))
         assert await metrics.get_all_provider_health() == {"openrouter": together, "other": 100.0}
 
-    async def test_a_request_that_is_wrong_is_no_fault_of_the_provider(self, metrics, call):
-        await metrics.record_request(call(success=False, refused=True, error_message="no such model"))
+    async def test_a_request_that_is_wrong_is_told_of_and_no_fault_of_the_provider(self, metrics, call):
+        await metrics.record_request(call(success=None, error_message="no such model"))
         assert await metrics.get_all_provider_health() == {}
+        assert (await metrics.get_hourly_stats("openrouter"))["2025-11-27:14"].total_requests == 0
         assert [one.error for one in await metrics.get_recent_errors("openrouter")] == ["no such model"]
 
     async def test_its_course_is_kept_for_an_hour_a_sample_a_minute(self, metrics, call, clock):

@@ -26,6 +26,7 @@ from sentinel_gateway.telemetry.recent.shapes import (
     MOST_ERRORS,
     MOST_MEASURED,
     harmless,
+    has_failed,
     hour_of,
     hours_until,
     in_order,
@@ -64,7 +65,7 @@ class MemoryMetrics:
             self._judge(provider, answered=answered, failed=failed)
         for request in requests:
             self._count(request)
-            if request.success is False:
+            if has_failed(request):
                 self._note(request)
             for series, value in measured(request).items():
                 self._measure((request.provider, request.model, series), request.timestamp, value)

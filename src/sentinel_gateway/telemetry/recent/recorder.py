@@ -82,20 +82,19 @@ class Recorder:
     def _metrics(self, attempt: Attempt) -> RequestMetrics:
         provider, _, model = attempt.target.partition("/")
         ended = attempt.at + attempt.seconds
-        answered, refused = attempt.ending == "answered", attempt.ending == "refused"
+        answered = attempt.ending == "answered"
         streaming = attempt.seconds - attempt.first_token_seconds if attempt.first_token_seconds else 0.0
         return RequestMetrics(
             provider=provider,
             model=self._known(attempt.target, model, ended) if answered else model,
             latency_ms=attempt.seconds * 1000.0,
-            success=answered if answered or refused or attempt.ending in FAILED else None,
+            success=answered if answered or attempt.ending in FAILED else None,
             cost=attempt.cost,
             tokens_input=attempt.prompt_tokens,
             tokens_output=attempt.completion_tokens,
             error_message=attempt.message or attempt.error,
             timestamp=ended,
             id=f"{attempt.sentinel_id[-12:]}.{attempt.number}",
-            refused=refused,
             first_token_ms=attempt.first_token_seconds * 1000.0,
             tokens_per_second=attempt.completion_tokens / streaming if streaming > 0.0 else 0.0,
         )

@@ -40,6 +40,7 @@ from sentinel_gateway.telemetry.recent.shapes import (
     MOST_MEASURED,
     SERIES,
     harmless,
+    has_failed,
     hour_of,
     hours_until,
     in_order,
@@ -66,6 +67,14 @@ class Link(Protocol):
     """The way to Redis (`stores/_redis.py`), for what no request waits for. Raises `StoreDown`."""
 
     async def call_patiently(self, work: Callable[[Client], Awaitable[T]]) -> T: ...
+
+
+class _Circuit(msgspec.Struct, frozen=True):
+    """The value of `circuit:...`."""
+
+    state: State
+    failure_count: int
+    updated: float = 0.0
 
 
 class RedisMetrics:
@@ -160,8 +169,8 @@ class RedisMetrics:
 
         async def write(client: Client) -> None:
             pipe = client.pipeline(transaction=False)
-            told = {"state": state, "failure_count": failure_count, "updated": now}
-            pipe.set(self._key("circuit", provider, model), msgspec.json.encode(told), ex=CIRCUITS_KEPT)
+            told = msgspec.json.encode(_Circuit(state, failure_count, now))
+            pipe.set(self._key("circuit", provider, model), told, ex=CIRCUITS_KEPT)
             index = self._key(CIRCUITS)
             pipe.zadd(index, {name: now})
             pipe.zremrangebyscore(index, "-inf", now - CIRCUITS_KEPT)
@@ -237,7 +246,7 @@ class RedisMetrics:
     def _put_errors(self, pipe: Any, requests: Iterable[RequestMetrics]) -> None:
         errors: defaultdict[str, list[bytes]] = defaultdict(list)
         for request in requests:
-            if request.success is False:
+            if has_failed(request):
                 error = RecentError(
                     request.model[:LONGEST_NAME], harmless(request.error_message), request.timestamp, round(request.latency_ms)
                 )
@@ -297,8 +306,8 @@ def _stats(found: Mapping[Any, Any]) -> HourStats:
 
 
 def _circuit(provider: str, model: str, value: str | bytes) -> CircuitBreaker:
-    told: dict[str, Any] = msgspec.json.decode(value)
-    return CircuitBreaker(provider, model, told["state"], int(told["failure_count"]), float(told.get("updated", 0.0)))
+    told = msgspec.json.decode(value, type=_Circuit)
+    return CircuitBreaker(provider, model, told.state, told.failure_count, told.updated)
 
 
 def _by_hour(requests: Iterable[RequestMetrics]) -> dict[tuple[str, str], HourStats]:

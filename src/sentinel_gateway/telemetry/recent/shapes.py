@@ -64,13 +64,18 @@ def _unquoted(found: re.Match[str]) -> str:
 
 
 def verdicts(requests: Iterable[RequestMetrics]) -> dict[str, tuple[int, int]]:
-    """How many calls each provider answered, and how many it failed, of those that say something of it."""
+    """How many calls each provider answered, and how many it failed."""
     found: dict[str, tuple[int, int]] = {}
     for request in requests:
-        if request.success is not None and not request.refused:
+        if request.success is not None:
             answered, failed = found.get(request.provider, (0, 0))
             found[request.provider] = answered + request.success, failed + (not request.success)
     return found
+
+
+def has_failed(request: RequestMetrics) -> bool:
+    """Is it told of among the errors?"""
+    return request.success is False or (request.success is None and request.error_message != "")
 
 
 def measured(request: RequestMetrics) -> dict[Series, float]:

@@ -1,0 +1,290 @@
+"""`/api/monitoring` as seed 004's clients ask it: its four printed examples to the field, and what the gateway itself records."""
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.gateway import chat, one_provider, provider, running_gateway, until
+from tests.servers import PATIENT, REDIS8, RedisServer
+
+pytestmark = pytest.mark.anyio
+
+HEALTH, REALTIME, COMPARISON = (
+    "/api/monitoring/health",
+    "/api/monitoring/stats/realtime",
+    "/api/monitoring/providers/comparison",
+)
+CIRCUITS = "/api/monitoring/circuit-breakers"
+NOTHING = {"count": 0, "avg": None, "p50": None, "p95": None, "p99": None}
+BRITTLE = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "2", "CIRCUIT_BREAKER_SUCCESS_THRESHOLD": "1"}
+
+
+def hour_now():
+    return f"{datetime.now(UTC):%Y-%m-%d:%H}"
+
+
+async def recorded(gateway, calls):
+    """Wait until so many calls of `mock` are counted."""
+    deadline = time.monotonic() + 10
+    while True:
+        whole = (await gateway.get(REALTIME)).json
+        if whole["total_requests"] >= calls:
+            return whole
+        assert time.monotonic() < deadline, whole
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def fresh(chaos, upstream, tmp_path):
+    """A gateway of this test alone, without Redis."""
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=BRITTLE) as gateway:
+        yield gateway
+
+
+# --- seed 004's examples ---
+
+
+@pytest.fixture(scope="module")
+async def as_printed(anyio_backend, redis8, tmp_path_factory):
+    """A gateway whose Redis holds what seed 004's examples tell of; it is not this gateway that has put it there."""
+    redis8.flush()
+    hour = hour_now()
+    with redis8.client() as client:
+        for name, score in (("openrouter", 95.0), ("portkey", 85.0)):
+            client.zadd("provider_health", {name: score})
+        hours = {"total_requests": 1500, "successful_requests": 1425, "failed_requests": 75}
+        hours |= {"tokens_input": 75000, "tokens_output": 37500, "total_cost": 12.5}
+        client.hset(f"metrics:openrouter:{hour}", mapping=hours)
+        client.zadd("latency:openrouter:gpt-4", {f"{ms}:{number}": time.time() for number, ms in enumerate((1100, 1401))})
+        error = {"model": "gpt-4", "error": "Rate limit exceeded", "timestamp": 1732723200.5, "latency_ms": 1500}
+        client.rpush("errors:openrouter", json.dumps(error))
+    config = f"providers:\n{provider('openrouter', 'http://127.0.0.1:9/v1')}{provider('portkey', 'http://127.0.0.1:9/v1')}"
+    environ = {"REDIS_URL": redis8.url, "SENTINEL_PROVIDERS__DEMO__ENABLED": "false"} | PATIENT
+    async with running_gateway(tmp_path_factory.mktemp("printed"), config=config, environ=environ, alone=False) as gateway:
+        yield gateway
+
+
+def is_moment(text):
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) is not None
+
+
+async def test_golden_health(as_printed):
+    answer = await as_printed.get(HEALTH)
+    assert answer.headers["content-type"] == "application/json"
+    first, second = answer.json
+    assert is_moment(first.pop("last_updated"))
+    assert is_moment(second.pop("last_updated"))
+    ours = {"predicted_score": 95.0}, {"predicted_score": 85.0}
+    assert first == {"provider": "openrouter", "health_score": 95.0, "status": "healthy"} | ours[0]
+    assert second == {"provider": "portkey", "health_score": 85.0, "status": "healthy"} | ours[1]
+    one = (await as_printed.get(f"{HEALTH}/portkey")).json
+    assert one == second | {"last_updated": one["last_updated"]}
+
+
+async def test_golden_realtime(as_printed):
+    told = (await as_printed.get(f"{REALTIME}?hours=1")).json
+    assert is_moment(told.pop("timestamp"))
+    hour = {
+        "total_requests": 1500,
+        "successful_requests": 1425,
+        "failed_requests": 75,
+        "tokens_input": 75000,
+        "tokens_output": 37500,
+        "total_cost": 12.50,
+    }
+    openrouter = {"total_requests": 1500, "total_cost": 12.50, "health_score": 95.0, "hourly_breakdown": {hour_now(): hour}}
+    assert told == {
+        "providers": {"openrouter": openrouter},
+        "total_requests": 1500,
+        "total_cost": 12.50,
+        "avg_health_score": 95.0,
+    }
+
+
+async def test_golden_latency(as_printed):
+    told = (await as_printed.get("/api/monitoring/latency/openrouter/gpt-4?percentiles=50,95,99")).json
+    ours = {"first_token": NOTHING, "tokens_per_second": NOTHING}
+    figures = {"count": 2, "avg": 1250.5, "p50": 1250.5, "p95": 1385.95, "p99": 1397.99}
+    assert told == {"provider": "openrouter", "model": "gpt-4"} | figures | ours
+
+
+async def test_golden_errors(as_printed):
+    told = (await as_printed.get("/api/monitoring/errors/openrouter?limit=10")).json
+    assert told == [{"model": "gpt-4", "error": "Rate limit exceeded", "timestamp": 1732723200.5, "latency_ms": 1500}]
+
+
+async def test_the_other_five_have_their_members(as_printed):
+    hourly = (await as_printed.get("/api/monitoring/stats/hourly/openrouter?hours=2")).json
+    assert (hourly["provider"], hourly["hours"], list(hourly["data"])) == ("openrouter", 2, [hour_now()])
+    compared = (await as_printed.get(COMPARISON)).json
+    assert compared.keys() == {"timestamp", "providers", "total_providers"}
+    first, second = compared["providers"]
+    assert (first["provider"], first["error_rate"], first["cost_per_request"]) == ("openrouter", 0.05, round(12.5 / 1500, 9))
+    assert (second["provider"], second["total_requests"], second["error_rate"]) == ("portkey", 0, None)
+    assert (await as_printed.get(CIRCUITS)).json == []
+    assert (await as_printed.get(f"{CIRCUITS}/portkey")).json == []
+
+
+# --- what the gateway records ---
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_is_told_of(fresh, text, stream):
+    assert (await fresh.ask(chat(text, stream=stream))).status == 200
+    whole = await recorded(fresh, 1)
+    (hour,) = whole["providers"]["mock"]["hourly_breakdown"].values()
+    assert (hour["total_requests"], hour["successful_requests"], hour["failed_requests"]) == (1, 1, 0)
+    assert hour["tokens_input"] > 0
+    assert hour["tokens_output"] > 0
+    assert hour["total_cost"] > 0
+    latency = (await fresh.get("/api/monitoring/latency/mock/mock-model?percentiles=50,99.9")).json
+    assert latency["count"] == 1
+    assert latency["p99_9"] == latency["p50"] > 0
+    assert latency["first_token"]["count"] == latency["tokens_per_second"]["count"] == int(stream)
+    assert (await fresh.get(f"{HEALTH}/mock")).json["health_score"] == 100.0
+
+
+async def test_hit_does_not_touch_provider_health(fresh, text):
+    await fresh.ask(chat(text))
+    whole = await recorded(fresh, 1)
+    assert (await fresh.ask(chat(text))).cache == "exact"
+    await asyncio.sleep(0.3)  # longer than it takes to record
+    again = (await fresh.get(REALTIME)).json
+    assert again["providers"] == whole["providers"]
+
+
+async def test_a_failure_is_told_of_and_lowers_the_health(fresh, upstream, text):
+    upstream.script("err=500")
+    assert (await fresh.ask(chat(text))).status == 502
+    await recorded(fresh, 1)
+    (error,) = (await fresh.get("/api/monitoring/errors/mock")).json
+    assert (error["model"], error["error"]) == ("mock-model", "mock failed (500).")
+    assert time.time() - 10 < error["timestamp"] < time.time() + 1
+    told = (await fresh.get(f"{HEALTH}/mock")).json
+    assert (told["health_score"], told["status"]) == (95.0, "healthy")
+
+
+async def test_a_request_that_is_wrong_does_not(fresh, upstream, text):
+    upstream.script("err=400")
+    assert (await fresh.ask(chat(text))).status == 400
+    await fresh.ask(chat(f"again {text}"))
+    await recorded(fresh, 1)
+    assert len((await fresh.get("/api/monitoring/errors/mock")).json) == 1
+    assert (await fresh.get(f"{HEALTH}/mock")).json["health_score"] == 100.0
+
+
+async def test_circuits(fresh, upstream, text):
+    for number in range(2):
+        upstream.script("err=500")
+        await fresh.ask(chat(f"{number} {text}"))
+    (told,) = (await fresh.get(CIRCUITS)).json
+    assert is_moment(told.pop("last_updated"))
+    expected = {"provider": "mock", "model": "mock-model", "state": "open", "failure_count": 2, "is_available": False}
+    assert told == expected
+    await recorded(fresh, 2)
+    assert (await fresh.get(COMPARISON)).json["providers"][-1]["open_circuits"] == 1
+    assert (await fresh.get(f"{CIRCUITS}/demo")).json == []
+
+
+# --- with Redis ---
+
+
+async def test_a_node_tells_what_the_other_has_seen(chaos, upstream, text, tmp_path, redis8):
+    redis8.flush()
+    environ = BRITTLE | {"REDIS_URL": redis8.url} | PATIENT
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    one = running_gateway(tmp_path / "a", config=one_provider(chaos.base_url), environ=environ)
+    other = running_gateway(tmp_path / "b", config=one_provider(chaos.base_url), environ=environ, alone=False)
+    async with one as seen, other as asked:
+        await seen.ask(chat(text))
+        for number in range(2):
+            upstream.script("err=500")
+            await seen.ask(chat(f"{number} {text}"))
+        assert (await recorded(asked, 3))["providers"]["mock"]["health_score"] == pytest.approx(90.4, abs=0.2)
+        with redis8.client() as client:
+            await until(lambda: client.exists("circuit:mock:mock-model"))
+            assert json.loads(client.get("circuit:mock:mock-model"))["state"] == "open"
+        assert [one["state"] for one in (await asked.get(CIRCUITS)).json] == ["open"]
+        await asked.request("POST", "/admin/cache/clear", headers=asked.admin)
+        with redis8.client() as client:
+            assert client.exists("provider_health", f"metrics:mock:{hour_now()}", "latency:mock:mock-model", "errors:mock") == 4
+
+
+async def test_record_never_blocks_with_frozen_redis(chaos, upstream, text, tmp_path):
+    with RedisServer(REDIS8, tmp_path) as server:
+        environ = {"REDIS_URL": server.url}
+        async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=environ) as gateway:
+            await gateway.ask(chat(text))
+            await recorded(gateway, 1)
+            server.freeze()
+            slowest = 0.0
+            for number in range(50):
+                start = time.monotonic()
+                assert (await gateway.ask(chat(f"{number} {text}"))).status == 200
+                slowest = max(slowest, time.monotonic() - start)
+            assert slowest < 2.0  # a call that records would wait for so long
+            await until(lambda: gateway.metric('sentinel_events_total{event="monitoring_dropped"}') == 1)
+            start = time.monotonic()
+            assert (await gateway.get(f"{HEALTH}/mock")).json["health_score"] == 100.0
+            assert (await gateway.get("/api/monitoring/errors/mock")).json == []
+            assert (await gateway.get(REALTIME)).json["providers"] == {}
+            assert time.monotonic() - start < 2.0
+            server.thaw()
+            deadline = time.monotonic() + 10
+            while not gateway.metric('sentinel_events_total{event="monitoring_resumed"}'):
+                assert time.monotonic() < deadline
+                await gateway.ask(chat(f"{time.monotonic()} {text}"))
+                await asyncio.sleep(0.2)
+
+
+# --- what can be wrong with a question ---
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/health/nobody", 404, "no provider 'nobody'. Those that are configured: mock"),
+        ("/errors/nobody", 404, "nobody"),
+        ("/stats/hourly/nobody", 404, "nobody"),
+        ("/circuit-breakers/nobody", 404, "nobody"),
+        ("/latency/nobody/x", 404, "nobody"),
+        ("/errors/mock?limit=0", 400, "limit"),
+        ("/errors/mock?limit=1001", 400, "limit"),
+        ("/stats/realtime?hours=0", 400, "hours"),
+        ("/stats/realtime?hours=721", 400, "hours"),
+        ("/stats/hourly/mock?hours=x", 400, "hours"),
+        ("/latency/mock/x?percentiles=", 400, "percentiles"),
+        ("/latency/mock/x?percentiles=0", 400, "percentiles"),
+        ("/latency/mock/x?percentiles=101", 400, "percentiles"),
+        ("/latency/mock/x?percentiles=nan", 400, "percentiles"),
+        ("/latency/mock/x?percentiles=" + ",".join(map(str, range(1, 23))), 400, "percentiles"),
+        ("/nothing", 404, "Unknown path"),
+    ],
+)
+async def test_a_question_that_is_wrong(gateway, path, status, said):
+    answer = await gateway.get(f"/api/monitoring{path}")
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert said in answer.json["error"]
+
+
+async def test_model_with_slash_and_colon(gateway):
+    told = (await gateway.get("/api/monitoring/latency/mock/meta/llama-3:70b%20x")).json
+    assert told["model"] == "meta/llama-3:70b x"
+    assert told["count"] == 0
+
+
+async def test_head_is_as_get_without_a_body(gateway):
+    answer = await gateway.request("HEAD", HEALTH)
+    assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_it_is_for_readers(fresh):
+    key = await fresh.key(scopes=["inference"])
+    reader = await fresh.key(scopes=["read"])
+    assert (await fresh.get(HEALTH)).status == 401
+    assert (await fresh.get(HEALTH, headers={"authorization": f"Bearer {key}"})).status == 403
+    assert (await fresh.get(HEALTH, headers={"authorization": f"Bearer {reader}"})).status == 200
