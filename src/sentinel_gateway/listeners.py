@@ -1,8 +1,9 @@
-"""Settings to those who are told what happens: metrics, the log, the request log. As `adapters.py`, for the port `Events`."""
+"""Settings to those who are told what happens, as `adapters.py`: metrics, the log, the request log, Sentry."""
 
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.ports import Clock
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.telemetry.events import Telemetry
@@ -11,6 +12,9 @@ from sentinel_gateway.telemetry.lines import json_line, text_line
 from sentinel_gateway.telemetry.logs import LogWriter
 from sentinel_gateway.telemetry.metrics import Metrics
 from sentinel_gateway.telemetry.request_log import RequestLog
+
+if TYPE_CHECKING:
+    from sentinel_gateway.telemetry.sentry import SentryReports
 
 STDOUT: Final = 1
 
@@ -25,7 +29,20 @@ def open_listeners(settings: Settings, metrics: Metrics, clock: Clock, closing: 
         request_log = RequestLog(path, events.note)
         closing.callback(request_log.close)
         events.also_tell(request_log.request)
+    if (dsn := settings.logging.sentry_dsn) is not None:
+        reports = _open_sentry(dsn.get_secret_value())
+        closing.callback(reports.close)
+        events.report = reports.report
     return events
+
+
+def _open_sentry(dsn: str) -> "SentryReports":
+    try:
+        from sentinel_gateway.telemetry.sentry import SentryReports  # noqa: PLC0415 - who sends none may lack the package
+    except ImportError as exc:
+        fix = f"needs the package {exc.name}, which is not installed: pip install 'sentinel-gateway[sentry]'"
+        raise ConfigurationError([("logging.sentry_dsn", fix)]) from exc
+    return SentryReports(dsn)
 
 
 def _open_log(settings: Settings, clock: Clock) -> LogWriter:

@@ -211,7 +211,7 @@ def test_ctrl_c_ends_a_command_without_a_stack(tmp_path):
 
 def test_check_shows_what_is_on(sentinel, tmp_path):
     (tmp_path / "sentinel.yaml").write_text(LOCAL + "models: {fast: [local/a, groq/b]}\nserver: {host: '::1'}\n")
-    result = sentinel("check", GROQ_API_KEY="gsk-canary", SENTRY_DSN="x", SENTINEL_DATA_DIR="state")
+    result = sentinel("check", GROQ_API_KEY="gsk-canary", REDIS_DECODE_RESPONSES="x", SENTINEL_DATA_DIR="state")
     assert result.exit_code == 0
     assert result.stdout == (
         "files       sentinel.yaml\n"
@@ -224,7 +224,7 @@ def test_check_shows_what_is_on(sentinel, tmp_path):
         "            disk         1GiB\n"
         "            semantic     similarity 0.95, 0.7 at least, 100000 questions\n"
         f"state       {tmp_path}/state\n"
-        "notes       SENTRY_DSN is set, but this version has no Sentry reports: it has no effect\n"
+        "notes       REDIS_DECODE_RESPONSES is set, but this version has no use for it: it has no effect\n"
         "The configuration holds.\n"
     )
 

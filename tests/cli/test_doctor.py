@@ -168,13 +168,13 @@ def test_no_folder_has_no_databases(tmp_path):
 
 
 def test_all_is_well(sentinel, free_port, tmp_path):
-    result = sentinel("doctor", PORT=str(free_port), SENTRY_DSN="x")
+    result = sentinel("doctor", PORT=str(free_port), REDIS_DECODE_RESPONSES="x")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0].startswith("ok    Python: 3.")
     assert f"ok    port {free_port}: free on 127.0.0.1" in lines
     assert "ok    embedding model: all-MiniLM-L6-v2/int8" in lines
-    assert lines[-1] == "note  SENTRY_DSN is set, but this version has no Sentry reports: it has no effect"
+    assert lines[-1] == "note  REDIS_DECODE_RESPONSES is set, but this version has no use for it: it has no effect"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,6 +19,7 @@ READ = {
     "LOG_LEVEL": ("TRACE", "logging.level", "trace"),
     "LOG_FORMAT": ("Text", "logging.format", "text"),
     "LOG_PATH": ("/var/log/requests.log", "logging.path", Path("/var/log/requests.log")),
+    "SENTRY_DSN": ("https://abc@o1.example.com/7", "logging.sentry_dsn", SecretStr("https://abc@o1.example.com/7")),
     "DEBUG": ("true", "logging.level", "debug"),
     "MEMORY_CACHE_SIZE": ("5", "cache.memory.entries", 5),
     "MEMORY_CACHE_TTL_SECS": ("6", "cache.memory.ttl", 6.0),
@@ -40,7 +41,6 @@ READ = {
 
 SEEDS = READ.keys() | {
     "REDIS_DECODE_RESPONSES",
-    "SENTRY_DSN",
 }
 """Every variable that a seed names."""
 

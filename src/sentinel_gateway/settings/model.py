@@ -24,6 +24,7 @@ from sentinel_gateway.settings.targets import Budget, Limits, ModelSettings, Rou
 from sentinel_gateway.settings.values import (
     check_admin_key,
     check_alias,
+    check_dsn,
     check_headers,
     check_host,
     check_host_name,
@@ -54,6 +55,7 @@ def is_secret(location: Location) -> bool:
         ("redis", "url"),
         ("redis", "password"),
         ("qdrant", "api_key"),
+        ("logging", "sentry_dsn"),
     }
 
 
@@ -306,6 +308,9 @@ class Logging(Room):
     )
     path: Path | None = Field(
         default=None, description="File of the request log: a line of fixed width for each request of a model. Unset: none."
+    )
+    sentry_dsn: Annotated[SecretStr, AfterValidator(check_dsn)] | None = Field(
+        default=None, description="Where Sentry is told of faults of Sentinel's own; never of requests. Unset: it isn't."
     )
 
 

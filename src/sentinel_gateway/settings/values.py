@@ -19,6 +19,7 @@ _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _HOST_NAME: Final = re.compile(r"\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _ORIGIN: Final = re.compile(r"https?://[^/\s?#@]+")
+_DSN: Final = re.compile(r"https?://[^@\s/?#]+@[^@\s/?#]+(/[^@\s/?#]+)*/[0-9]+")
 _OURS: Final = frozenset(
     {"accept-encoding", "connection", "content-length", "content-type", "host", "te", "transfer-encoding", "via"}
 )
@@ -110,6 +111,13 @@ def check_secret(secret: SecretStr) -> SecretStr:
     if len(set(text)) < MIN_SECRET_DISTINCT or any(word in text.lower() for word in _HABITUAL):
         raise ValueError(f"was never drawn by chance: {fix}")
     return check_key(secret)
+
+
+def check_dsn(dsn: SecretStr) -> SecretStr:
+    """Where Sentry takes reports, as it writes that itself."""
+    if _DSN.fullmatch(dsn.get_secret_value()) is None:
+        raise ValueError("is no DSN: Sentry shows it in the project's settings, as https://KEY@HOST/PROJECT")
+    return dsn
 
 
 def check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:

@@ -77,6 +77,7 @@ _GENERAL: Final = (
     Variable("LOG_LEVEL", ("logging", "level")),
     Variable("LOG_FORMAT", ("logging", "format")),
     Variable("LOG_PATH", ("logging", "path"), sample="logs/requests.log"),
+    Variable("SENTRY_DSN", ("logging", "sentry_dsn"), sample="https://KEY@sentry.example.com/1"),
     Variable("DEBUG", ("logging", "level"), "true is LOG_LEVEL=debug, where LOG_LEVEL is not set.", "false", read=read_debug),
     Variable("MEMORY_CACHE_SIZE", ("cache", "memory", "entries")),
     Variable("SENTINEL_MEMORY_CACHE_BYTES", ("cache", "memory", "bytes")),
@@ -144,7 +145,6 @@ VARIABLES: Final[tuple[Variable, ...]] = (
 LATER: Final[Mapping[str, str]] = MappingProxyType(
     {
         "REDIS_DECODE_RESPONSES": "no use for it",
-        "SENTRY_DSN": "no Sentry reports",
     }
 )
 """Variables without effect, and what is lacking: they get a note, not a fault."""

@@ -16,6 +16,10 @@ OWN_FAULT: Final = "internal_error"
 """The event that names the place in our code: without it nobody could mend what a 500 was."""
 
 
+Report = Callable[[str, Mapping[str, Value]], None]
+"""Takes a fault's name and fields, while its exception is being handled. Never blocks, never raises."""
+
+
 class Telemetry:
     """Counts and logs. `finished` belongs to the event loop's thread, `note` may be called from any."""
 
@@ -24,6 +28,8 @@ class Telemetry:
         self._log = log
         self._clock = clock
         self._also: tuple[Callable[[Record], None], ...] = ()
+        self.report: Report = _nobody
+        """Told of faults of our own, too."""
 
     def __repr__(self) -> str:
         return f"<Telemetry {self._metrics!r} {self._log!r}>"
@@ -80,12 +86,18 @@ class Telemetry:
         """Count and log a change of state; one that says what went wrong is a warning, and a fault of ours an error."""
         self._metrics.event(event)
         self._log.event(event, fields, level=_level(event, fields))
+        if event == OWN_FAULT:
+            self.report(event, fields)
 
 
 def _level(event: str, fields: Mapping[str, Value]) -> Level:
     if event == OWN_FAULT:
         return "error"
     return "info" if WRONG.isdisjoint(fields) else "warning"
+
+
+def _nobody(_: str, __: Mapping[str, Value]) -> None:
+    """Nobody is told."""
 
 
 class Unheard:
