@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sentinel_gateway import __version__
 from sentinel_gateway.core.idempotency import Quota
 from sentinel_gateway.counters.bpe import BpeCounter, CounterLimits
-from sentinel_gateway.errors import ConfigurationError, EmbedderDown, StoreDown, UpstreamError
+from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.ledger.books import bring_up_to_date, lacks_postgres
 from sentinel_gateway.pipeline.aside import OneThread
 from sentinel_gateway.pipeline.evidence import Evidence, Kept
@@ -67,7 +66,6 @@ from sentinel_gateway.stores.memory import MemoryStore
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from sentinel_gateway.stores.secret import gateway_secret
 from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
-from sentinel_gateway.telemetry.events import Unheard
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
@@ -231,10 +229,11 @@ def open_flights(link: "RedisLink", secret: bytes, node: str) -> Handover:
 
 async def open_embedder(events: Events, *, deadline: float | None = None) -> "LocalEmbedder":
     """The bundled model. Where its file is absent or damaged, it is down, and has said so. `deadline`: other than usual."""
-    return await _open_minilm(events.note, deadline)
+    return await load_embedder(events.note, deadline)
 
 
-async def _open_minilm(on_event: Callable[..., None], deadline: float | None = None) -> "LocalEmbedder":
+async def load_embedder(on_event: Callable[..., None], deadline: float | None = None) -> "LocalEmbedder":
+    """As `open_embedder`, for who hears by other means than events what is wrong."""
     from sentinel_gateway.embedders.local import LocalLimits  # noqa: PLC0415 - these two load numpy
     from sentinel_gateway.embedders.minilm import open_minilm  # noqa: PLC0415
 
@@ -275,13 +274,13 @@ def open_index(
 
 
 def _open_qdrant(settings: Settings, records: "Records", clock: Clock, events: Events) -> VectorIndex:
-    client = _qdrant_client(settings)
+    client = qdrant_client(settings)
     from sentinel_gateway.vectors.qdrant import QdrantIndex, QdrantLimits  # noqa: PLC0415 - who has none may lack the package
 
     return QdrantIndex(client, records, limits=QdrantLimits(), clock=clock, events=events)
 
 
-def _qdrant_client(settings: Settings) -> "AsyncQdrantClient":
+def qdrant_client(settings: Settings) -> "AsyncQdrantClient":
     try:
         from sentinel_gateway.vectors.qdrant import open_client  # noqa: PLC0415 - as above
     except ModuleNotFoundError as exc:
@@ -293,12 +292,12 @@ def _qdrant_client(settings: Settings) -> "AsyncQdrantClient":
 
 def make_providers(settings: Settings, http: HttpClient, clock: Clock) -> Iterator[tuple[str, Provider]]:
     """Those that are on, by name; the demo last."""
-    yield from _real_providers(settings, http)
+    yield from real_providers(settings, http)
     if settings.demo:
         yield DEMO, DemoProvider(clock)
 
 
-def _real_providers(settings: Settings, http: HttpClient) -> Iterator[tuple[str, Provider]]:
+def real_providers(settings: Settings, http: HttpClient) -> Iterator[tuple[str, Provider]]:
     for name, provider in settings.providers.items():
         if name != DEMO and provider.enabled:
             yield name, _provider(_provider_config(name, provider), provider, http)
@@ -335,75 +334,3 @@ def _provider_config(name: str, provider: ProviderSettings) -> ProviderConfig:
         timeouts=Timeouts(**provider.timeouts.model_dump()),
         key_name=provider.key_name,
     )
-
-
-class Probe(msgspec.Struct, frozen=True):
-    """What `sentinel doctor` learnt of one provider, or of the embedding model."""
-
-    name: str
-    ok: bool
-    detail: str
-
-
-async def probe_providers(settings: Settings) -> list[Probe]:
-    """Ask each enabled provider for its models, all at once: it costs nothing there, and tells whether the key is good."""
-    async with HttpClient(via="sentinel-doctor", version=__version__) as http:
-        return list(await asyncio.gather(*(_probe(provider) for _, provider in _real_providers(settings, http))))
-
-
-async def _probe(provider: Provider) -> Probe:
-    try:
-        models = await provider.list_models()
-    except UpstreamError as exc:
-        return Probe(provider.name, ok=False, detail=exc.message)
-    return Probe(provider.name, ok=True, detail=f"{len(models)} models")
-
-
-async def probe_redis(settings: Settings) -> Probe | None:
-    """Ask Redis, if there is one."""
-    clock = time.monotonic
-    try:
-        link = open_redis(settings, "doctor", clock, Unheard())
-    except ConfigurationError as exc:
-        return Probe("redis", ok=False, detail=exc.faults[0][1])
-    if link is None:
-        return None
-    try:
-        await link.check()
-    except StoreDown as exc:
-        return Probe("redis", ok=False, detail=f"{link.address} does not answer as it should ({exc})")
-    finally:
-        await link.close()
-    return Probe("redis", ok=True, detail=link.address)
-
-
-async def probe_qdrant(settings: Settings) -> Probe | None:
-    """Ask Qdrant, if there is one."""
-    if settings.qdrant.url is None:
-        return None
-    try:
-        client = _qdrant_client(settings)
-    except ConfigurationError as exc:
-        return Probe("qdrant", ok=False, detail=exc.faults[0][1])
-    from sentinel_gateway.vectors.qdrant import fault_of  # noqa: PLC0415 - as above
-
-    fault = await fault_of(client)
-    await client.close()
-    url = settings.qdrant.url
-    return Probe("qdrant", ok=fault is None, detail=url if fault is None else f"{url} does not answer as it should ({fault})")
-
-
-async def probe_embedder() -> Probe:
-    """Load the model and have it read a text."""
-    said: list[str] = []
-    embedder = await _open_minilm(lambda _event, reason="": said.append(reason))
-    try:
-        await embedder.embed(["Hello"])
-    except EmbedderDown as exc:
-        detail = said[0] if said else str(exc)
-        return Probe(
-            "embedding model", ok=False, detail=f"{detail}: install Sentinel anew, or set cache.semantic.enabled to false"
-        )
-    finally:
-        await embedder.close()
-    return Probe("embedding model", ok=True, detail=embedder.model)

@@ -6,7 +6,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from sentinel_gateway.adapters import Probe, probe_providers
+from sentinel_gateway.probes import Probe, probe_providers
 from sentinel_gateway.settings.load import load
 from tests.gateway import Gateway, chat, provider, running_gateway
 from tests.native import AnthropicVoice, BedrockVoice, Fault, GeminiVoice, NativeUpstream, Voice

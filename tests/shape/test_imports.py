@@ -17,7 +17,7 @@ VIOLATIONS = {
         ("pipeline/planted.py", "def late():\n    import sentinel_gateway.telemetry"),
         ("unlisted_room.py", ""),
     ],
-    "Only app, adapters and listeners name adapters": [("api/planted.py", "import sentinel_gateway.stores")],
+    "Only the wiring names adapters": [("api/planted.py", "import sentinel_gateway.stores")],
     "Settings know nothing of what they configure": [("settings/planted.py", "import sentinel_gateway.core.chat")],
     "Rules have no clock, no chance, no I/O and no framework": [("core/planted.py", "def late():\n    from time import time")],
     "The path and its ports know no framework and no wire": [("pipeline/planted.py", "import starlette.requests")],

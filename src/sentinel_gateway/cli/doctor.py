@@ -30,7 +30,7 @@ def doctor(config: Path | None, *, as_json: bool) -> int:
     import asyncio
     from dataclasses import asdict
 
-    from sentinel_gateway import adapters
+    from sentinel_gateway import probes
     from sentinel_gateway.cli.examination import Finding, examine
 
     try:
@@ -38,13 +38,13 @@ def doctor(config: Path | None, *, as_json: bool) -> int:
     except ConfigurationError as error:
         return refuse(error, as_json=as_json)
     findings = list(examine(loaded.settings))
-    probes = asyncio.run(adapters.probe_providers(loaded.settings))
-    findings += [Finding(f"provider {probe.name}", probe.ok, probe.detail) for probe in probes]
-    for ask in (adapters.probe_redis, adapters.probe_qdrant):
+    asked = asyncio.run(probes.probe_providers(loaded.settings))
+    findings += [Finding(f"provider {probe.name}", probe.ok, probe.detail) for probe in asked]
+    for ask in (probes.probe_redis, probes.probe_qdrant):
         if (probe := asyncio.run(ask(loaded.settings))) is not None:
             findings.append(Finding(probe.name, probe.ok, probe.detail))
     if loaded.settings.cache.semantic.enabled:
-        model = asyncio.run(adapters.probe_embedder())
+        model = asyncio.run(probes.probe_embedder())
         findings.append(Finding(model.name, model.ok, model.detail))
     healthy = all(finding.ok for finding in findings)
     if as_json:
