@@ -4,7 +4,7 @@ import asyncio
 import random
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
@@ -65,6 +65,15 @@ if TYPE_CHECKING:
     from sentinel_gateway.stores._redis import RedisLink
 
 
+class Closable(Protocol):
+    """What ends with the process."""
+
+    async def close(self) -> None: ...
+
+
+_Closable = TypeVar("_Closable", bound=Closable)
+
+
 class Stores(msgspec.Struct, frozen=True):
     """What is kept and found again, opened, what is known of targets, and what outlasts the requests that it was done for.
 
@@ -100,25 +109,17 @@ async def open_stores(
     secret, nodes = open_secret(settings), link("nodes")
     bulletin = open_bulletin(nodes, secret, node, events)
     recent = open_recent(settings, link("monitoring"), clock)
-    recorder = Recorder(events, recent)
-    closing.push_async_callback(recorder.close)
+    recorder = _closed_by(closing, Recorder(events, recent))
     world = World(clock, asyncio.sleep, random.random, recorder, None if books is None else books.journal)
-    circuits = Circuits(Standings(StandingRules()), bulletin, world)
-    closing.push_async_callback(circuits.close)
-    mirror = CircuitMirror(circuits.standings, recent, clock)
-    closing.push_async_callback(mirror.close)
+    circuits = _closed_by(closing, Circuits(Standings(StandingRules()), bulletin, world))
+    mirror = _closed_by(closing, CircuitMirror(circuits.standings, recent, clock))
     mirror.start()
     accounts = Accounts(prices, clock)
-    state = await open_state(settings, secret, bulletin, clock, events, node=node)
-    closing.push_async_callback(state.close)
-    asked_once = open_idempotency(settings)
-    closing.push_async_callback(asked_once.close)
-    once = Idempotency(asked_once, IdempotencyLimits(), clock)
-    closing.push_async_callback(once.close)
-    counter = open_counter(events)
-    closing.push_async_callback(counter.close)
-    limits = open_limits(settings, nodes, state, node=node, clock=clock, events=events)
-    closing.push_async_callback(limits.close)
+    state = _closed_by(closing, await open_state(settings, secret, bulletin, clock, events, node=node))
+    asked_once = _closed_by(closing, open_idempotency(settings))
+    once = _closed_by(closing, Idempotency(asked_once, IdempotencyLimits(), clock))
+    counter = _closed_by(closing, open_counter(events))
+    limits = _closed_by(closing, open_limits(settings, nodes, state, node=node, clock=clock, events=events))
     handover = _open_handover(nodes, secret, node, closing)
     far, disk = await _open_far(settings, link("replies"), secret, clock=clock, events=events, closing=closing)
     if not settings.cache.semantic.enabled:
@@ -126,21 +127,16 @@ async def open_stores(
         closing.push_async_callback(tiers.close)
         drains = _open_drains(world, closing)
         return Stores(tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, recent, handover, books=books)
-    embedder = await open_embedder(events)
-    closing.push_async_callback(embedder.close)
-    index = open_index(settings, make_records(embedder, secret), link("vectors"), clock, events, archive=disk)
-    closing.push_async_callback(index.close)
-    tiers = Tiers(near, far, index, bulletin=bulletin, near_ttl=near_ttl, clock=clock)
-    closing.push_async_callback(tiers.close)
-    evidence = open_evidence(state, tiers, embedder, clock, events, prices=prices)
-    closing.push_async_callback(evidence.close)
+    embedder = _closed_by(closing, await open_embedder(events))
+    records = make_records(embedder, secret)
+    index = _closed_by(closing, open_index(settings, records, link("vectors"), clock, events, archive=disk))
+    tiers = _closed_by(closing, Tiers(near, far, index, bulletin=bulletin, near_ttl=near_ttl, clock=clock))
+    evidence = _closed_by(closing, open_evidence(state, tiers, embedder, clock, events, prices=prices))
     await evidence.open()
-    semantic = Semantic(index, embedder, tiers, thresholds(settings), evidence, events=events)
-    closing.push_async_callback(semantic.close)
+    semantic = _closed_by(closing, Semantic(index, embedder, tiers, thresholds(settings), evidence, events=events))
     preparing = asyncio.create_task(index.prepare())
     closing.callback(preparing.cancel)
-    purge = Purge(semantic, tiers, bulletin, clock=clock, events=events)
-    closing.push_async_callback(purge.close)
+    purge = _closed_by(closing, Purge(semantic, tiers, bulletin, clock=clock, events=events))
     drains = _open_drains(world, closing)
     return Stores(
         *(tiers, state, limits, once, counter, bulletin, circuits, accounts, drains, recent, handover),
@@ -183,6 +179,12 @@ async def follow_others(stores: Stores, closing: AsyncExitStack) -> None:
     await stores.bulletin.follow(hearing.heard, hearing.missed)
 
 
+def _closed_by(closing: AsyncExitStack, one: _Closable) -> _Closable:
+    """`one`, which is closed before all that was opened before it."""
+    closing.push_async_callback(one.close)
+    return one
+
+
 def _open_link(
     settings: Settings, others: list["RedisLink"], purpose: str, *, clock: Clock, events: Events, closing: AsyncExitStack
 ) -> "RedisLink | None":
@@ -195,18 +197,14 @@ def _open_link(
 
 def _open_drains(world: World, closing: AsyncExitStack) -> Drains:
     """Opened last: what is let go at a stop settles with all that is kept."""
-    drains = Drains(world)
-    closing.push_async_callback(drains.close)
-    return drains
+    return _closed_by(closing, Drains(world))
 
 
 def _open_handover(link: "RedisLink | None", secret: bytes, node: str, closing: AsyncExitStack) -> Handover | None:
     """The way to the other nodes' flights, where there is a Redis to meet at."""
     if link is None:
         return None
-    handover = open_flights(link, secret, node)
-    closing.push_async_callback(handover.close)
-    return handover
+    return _closed_by(closing, open_flights(link, secret, node))
 
 
 async def _open_far(
