@@ -192,12 +192,27 @@ async def test_what_is_wrong_is_named(gateway, upstream, text):
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/count_tokens"])
 async def test_another_version_of_the_api_is_not_spoken(gateway, upstream, text, path):
     """Whoever reads another would be answered in what it can't read."""
-    refused = [await gateway.ask(ask(text), path, anthropic_version=version) for version in ("2023-01-01", "2030-01-01", "")]
+    refused = [await gateway.ask(ask(text), path, anthropic_version=version) for version in ("2023-01-01", "2036-10-21", "")]
     assert [answer.status for answer in refused] == [400] * 3
     kind, message = error_of(refused[0])
     assert (kind, upstream.count) == ("invalid_request_error", 0)
-    assert message == "'anthropic-version' must be '2023-06-01', the one that is served here."
-    assert [(await gateway.ask(ask(text), path, **own)).status for own in ({}, {"anthropic_version": "2023-06-01"})] == [200] * 2
+    assert message == "'anthropic-version' must be '2023-06-01' or '2026-10-21': no other is served here."
+
+
+async def test_the_versions_of_the_api_share_answers(gateway, upstream, text):
+    sent = [{}, {"anthropic_version": "2023-06-01"}, {"anthropic_version": "2026-10-21"}]
+    answers = [await gateway.ask(ask(text), PATH, **version) for version in sent]
+    assert [(answer.status, answer.cache) for answer in answers] == [(200, "miss"), (200, "exact"), (200, "exact")]
+    chatted = {"model": "mock-model", "max_tokens": 200, "messages": [{"role": "user", "content": text}]}
+    assert (await gateway.ask(chatted)).cache == "exact"
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0.0}, {"top_p": 0.5}, {"top_k": 5}])
+async def test_what_a_version_refuses_is_another_request_in_it(gateway, upstream, text, fields):
+    """Else one would be given the other's refusal, or an answer in place of it."""
+    sent = [{}, {"anthropic_version": "2026-10-21"}, {"anthropic_version": "2023-06-01"}, {"anthropic_version": "2026-10-21"}]
+    answers = [await gateway.ask(ask(text, **fields), PATH, **version) for version in sent]
+    assert [(answer.status, answer.cache) for answer in answers] == [(200, one) for one in ("miss", "miss", "exact", "exact")]
 
 
 # --- keys, limits and models ---

@@ -139,6 +139,28 @@ async def test_what_a_header_switches_on_is_part_of_what_is_asked(both, native, 
     assert (refused.status, "anthropic-beta" in refused.json["error"]["message"]) == (400, True)
 
 
+async def test_a_provider_of_its_dialect_is_told_the_version(both, native, text):
+    """Of what a chat says as well; and who asks in another dialect asks in the usual one, which takes all that a chat says."""
+    sent = [{}, {"anthropic_version": "2026-10-21"}, {"anthropic_version": "2023-06-01"}]
+    before = len(native.calls)
+    for number, version in enumerate(sent):
+        assert (await both.ask(ask(f"{number} {text}"), PATH, **version)).status == 200
+        assert (await both.ask(an_agent_s(f"{number} {text}"), PATH, **version)).status == 200
+    await both.ask({"model": f"native/{MODEL}", "messages": [{"role": "user", "content": text}]}, anthropic_version="2026-10-21")
+    told = [call.headers["anthropic-version"] for call in native.calls[before:]]
+    assert told == ["2023-06-01"] * 2 + ["2026-10-21"] * 2 + ["2023-06-01"] * 3
+
+
+async def test_the_operator_s_version_stands_above_the_caller_s(native, tmp_path, text):
+    """For a server of Anthropic's dialect that knows one only."""
+    entry = f"dialect: anthropic, base_url: '{native.base_url}', api_key: k, models: [{MODEL}]"
+    config = f"providers:\n  native: {{{entry}, headers: {{Anthropic-Version: 2023-06-01}}}}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        for body in (ask(text), an_agent_s(text)):
+            assert (await gateway.ask(body, PATH, anthropic_version="2026-10-21", anthropic_beta=BETAS)).status == 200
+            assert native.calls[-1].headers["anthropic-version"] == "2023-06-01"
+
+
 async def test_what_a_header_switches_on_reaches_claude_at_bedrock(anyio_backend, tmp_path, text):
     """As far as it is known there."""
     claude = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"

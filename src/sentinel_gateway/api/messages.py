@@ -13,7 +13,7 @@ from sentinel_gateway.api.streaming import StreamingEndpoint
 from sentinel_gateway.api.wire.anthropic_answer import message_body
 from sentinel_gateway.api.wire.anthropic_stream import MessageEvents
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
-from sentinel_gateway.core.chat import ChatRequest
+from sentinel_gateway.core.chat import USUAL, VERSIONS, ChatRequest
 from sentinel_gateway.errors import InvalidHeader
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.handle import enter, understand
@@ -22,8 +22,6 @@ from sentinel_gateway.pipeline.limiting import Estimate, Limiter
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.ports import Clock
 
-SPOKEN: Final = b"2023-06-01"
-"""Of Anthropic's API: in which the endpoints here answer, and all providers of its dialect are asked."""
 BETA: Final = b"anthropic-beta"
 _SANE_BETAS: Final = re.compile(r"[\w.:-]{1,100}(?:,[\w.:-]{1,100}){0,63}", re.ASCII)
 
@@ -35,8 +33,8 @@ class Messages(StreamingEndpoint):
     takes = "a request for a message"
 
     async def handle(self, exchange: Exchange) -> None:
-        """As every endpoint; what the caller switches on goes with the request to a provider of its dialect."""
-        _require_version(exchange.headers)
+        """As every endpoint; what the caller's headers say goes with the request to a provider of its dialect."""
+        exchange.journey.version = _read_version(exchange.headers)
         if (betas := exchange.headers.get(BETA)) is not None:
             exchange.journey.betas = _read_betas(betas)
         await super().handle(exchange)
@@ -65,8 +63,8 @@ class TokenCounts(Post):
         self._estimate = estimate
 
     async def handle(self, exchange: Exchange) -> None:
-        """As every endpoint, in the one version that there is."""
-        _require_version(exchange.headers)
+        """As every endpoint, in the versions that there are."""
+        _read_version(exchange.headers)
         await super().handle(exchange)
 
     async def _answer(self, exchange: Exchange, journey: Journey) -> None:
@@ -81,11 +79,14 @@ class TokenCounts(Post):
         await exchange.sender.whole(200, b'{"input_tokens":%d}' % tokens, PRIVATE)
 
 
-def _require_version(headers: Mapping[bytes, bytes]) -> None:
-    """An answer in another version than the caller can read helps nobody; who names none gets ours."""
-    if headers.get(VERSION, SPOKEN) != SPOKEN:
-        sentence = f"'anthropic-version' must be '{SPOKEN.decode()}', the one that is served here."
-        raise InvalidHeader(sentence, param="anthropic-version")
+def _read_version(headers: Mapping[bytes, bytes]) -> str:
+    """The version of the API; empty if it is the usual one. An answer in another than its caller can read would help nobody."""
+    sent = headers.get(VERSION)
+    version = USUAL if sent is None else sent.decode("latin-1")
+    if version not in VERSIONS:
+        known = " or ".join(f"'{one}'" for one in VERSIONS)
+        raise InvalidHeader(f"'anthropic-version' must be {known}: no other is served here.", param="anthropic-version")
+    return "" if version == USUAL else version
 
 
 def _read_betas(sent: bytes) -> str:

@@ -40,6 +40,15 @@ class Usage(msgspec.Struct, frozen=True):
     """The provider has not told it, or told what can't be."""
 
 
+USUAL: Final = "2023-06-01"
+VERSIONS: Final = (USUAL, "2026-10-21")
+"""Of Anthropic's API, as its callers name them. They differ in what is refused, not in how an answer looks: the usual one takes
+all.
+
+Source: https://platform.claude.com/docs/en/api/versioning
+"""
+
+
 class Native(msgspec.Struct, frozen=True):
     """A request in the words that it came in, for providers that speak the same dialect."""
 
@@ -48,13 +57,17 @@ class Native(msgspec.Struct, frozen=True):
     """Of all that is asked, in hex digits, where a chat leaves some of it unsaid; empty where the chat says all."""
     needs: str = ""
     """The field that no chat has a place for, though the answer hangs on it."""
+    dated: bool = False
+    """Does it hang on the version of the API whether it is refused?"""
     betas: str = ""
     """What it switches on by a header."""
+    version: str = ""
+    """In which it asks, where it is `dated` and that is not the usual one."""
 
     @property
     def says_more(self) -> bool:
         """Than the chat."""
-        return bool(self.digest or self.betas)
+        return bool(self.digest or self.betas or self.version)
 
 
 class ChatRequest(msgspec.Struct, frozen=True):

@@ -72,11 +72,11 @@ def read_key(value: str) -> str | None:
     return found[1] if found and value.startswith('"') == value.endswith('"') else None
 
 
-def claim(key: str, *, tenant: str, route: str, body: bytes, betas: str = "") -> Claim:
-    """What is asked for under this key, `betas` being what its headers switch on. The same key of two tenants is two keys."""
+def claim(key: str, *, tenant: str, route: str, body: bytes, headers: str = "") -> Claim:
+    """What is asked for under this key, `headers` being what those say of it. The same key of two tenants is two keys."""
     owner = tenant.encode()
     mark = hashlib.sha256(b"sentinel:idempotency:v1:%d:%b:%b" % (len(owner), owner, key.encode()))
-    asked = f"{route} {betas}" if betas else route
+    asked = f"{route} {headers}" if headers else route
     return Claim(mark.digest(), hashlib.sha256(b"%b\n%b" % (asked.encode(), body)).digest(), tenant)
 
 

@@ -187,7 +187,13 @@ class Dispatch:
         _check(self._prices(step.name))
         request, target, conduct = plan.request, step.target, plan.route.conduct
         call = UpstreamCall(
-            request.fields, target.model, journey.sentinel_id, request.dialect, request.native, through=journey.through
+            request.fields,
+            target.model,
+            journey.sentinel_id,
+            request.dialect,
+            request.native,
+            through=journey.through,
+            version=journey.version,
         )
         if conduct is not None:
             limits = conduct.deadlines_of(target, journey.waited + now - journey.upstream_started)

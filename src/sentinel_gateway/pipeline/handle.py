@@ -114,7 +114,13 @@ class Pipeline:
         await enter(plan, journey)
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
         space = journey.caller.space  # the caller's own: a cache group shares answers, not keys
-        asked = claim(journey.idempotency_key, tenant=space, route=journey.route, body=raw, betas=journey.betas)
+        asked = claim(
+            journey.idempotency_key,
+            tenant=space,
+            route=journey.route,
+            body=raw,
+            headers=f"{journey.version} {journey.betas}".strip(),
+        )
         work = Work(partial(_hold, journey), partial(self._answer_once, raw, plan, journey), partial(_release, journey))
         return await self._idempotency.answer(asked, plan, journey, work)
 
@@ -313,8 +319,9 @@ async def understand(planner: Planner, raw: bytes, journey: Journey) -> Plan:
     grant = journey.grant
     try:
         plan = planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
-        if journey.betas:
-            plan = planner.switched(plan, journey.betas, tenant=journey.tenant, namespace=journey.wish.namespace)
+        if journey.betas or journey.version:
+            said = journey.betas, journey.version
+            plan = planner.switched(plan, *said, tenant=journey.tenant, namespace=journey.wish.namespace)
         require_model(journey.caller, plan.request.model)
     except RequestError as error:
         if grant is not None:

@@ -32,6 +32,8 @@ class Journey(Record, kw_only=True):
     wish: Wish = Wish()
     through: str = ""
     """The gateways that it has come through, as `Via` tells them."""
+    version: str = ""
+    """Of Anthropic's API, in which its caller asks, if not in the usual one."""
     betas: str = ""
     """What its caller switches on at a provider, by a header of Anthropic's."""
     question: Question | Unfit | None = None

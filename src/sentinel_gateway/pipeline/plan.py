@@ -82,14 +82,17 @@ class Planner:
         if request.dialect == "openai":
             return self._face
         native = request.native
-        told = f" {native.digest} {native.betas}" if native is not None and native.says_more else ""
+        told = "" if native is None or not native.says_more else f" {native.digest} {native.betas}{native.version}"
         hinted = " with hints" if has_hints(request.fields) else ""
         return f"{self._face}{hinted}{told}"
 
-    def switched(self, plan: Plan, betas: str, *, tenant: str, namespace: str) -> Plan:
-        """The same, with what the caller switches on by a header: it may change the answer."""
+    def switched(self, plan: Plan, betas: str, version: str, *, tenant: str, namespace: str) -> Plan:
+        """The same, with what the caller says by headers, as far as that may change the answer."""
         native = plan.request.native or Native(plan.request.fields)
-        request = replace(plan.request, native=replace(native, betas=betas))
+        version = version if native.dated else ""
+        if not (betas or version):
+            return plan
+        request = replace(plan.request, native=replace(native, betas=betas, version=version))
         key = self._key(request, plan.route, tenant=tenant, namespace=namespace)
         return replace(plan, request=request, key=key)
 
@@ -99,7 +102,8 @@ class Planner:
     def remember(self, raw: bytes, plan: Plan, *, tenant: str, namespace: str) -> None:
         """These bytes have hit. Those that hit again are worth the room; most spellings of a request come once."""
         native = plan.request.native
-        if len(raw) > MEMO_BODY_BYTES or not self.is_current(plan.generation) or (native is not None and native.betas):
+        by_headers = native is not None and (native.betas or native.version)
+        if by_headers or len(raw) > MEMO_BODY_BYTES or not self.is_current(plan.generation):
             return  # what a header said is no part of the bytes
         policy = (tenant, namespace, raw)
         spelling = hash(policy)

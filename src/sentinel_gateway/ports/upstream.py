@@ -17,7 +17,8 @@ class UpstreamCall(msgspec.Struct, frozen=True):
     `fields` is never changed: an adapter builds its own body from it. `dialect` is the one that they came in, and `native` what
     they were made of (`ChatRequest`): who speaks otherwise than that calls `refuse_unsaid`.
     `deadlines`: where they are shorter than the provider's own. `once`: it must not go out a second time, whatever happens.
-    `through`: the gateways that the request has come through, for `Via`.
+    `through`: the gateways that the request has come through, for `Via`. `version`: of its dialect, where that is
+    not the usual one.
     """
 
     fields: Fields
@@ -28,6 +29,7 @@ class UpstreamCall(msgspec.Struct, frozen=True):
     deadlines: Deadlines | None = None
     once: bool = False
     through: str = ""
+    version: str = ""
 
 
 class Completion(msgspec.Struct, frozen=True):

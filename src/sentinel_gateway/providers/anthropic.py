@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sentinel_gateway.core.chat import Fields
+from sentinel_gateway.core.chat import USUAL, VERSIONS, Fields
 from sentinel_gateway.ports import UpstreamCall
 from sentinel_gateway.providers._anthropic_answer import AnthropicReader, read_message
 from sentinel_gateway.providers._anthropic_body import build_body
@@ -12,7 +12,7 @@ from sentinel_gateway.providers._http import Endpoint, endpoint_url
 from sentinel_gateway.providers._provider import ProviderConfig, list_timeouts, read_model_names
 from sentinel_gateway.providers._translated import JsonEvents
 
-VERSION: Final = {"anthropic-version": "2023-06-01"}
+VERSION: Final = "anthropic-version"
 BETA: Final = "anthropic-beta"
 MOST_MODELS: Final = {"limit": "1000"}
 """As many as one page holds; there are some dozens."""
@@ -25,27 +25,30 @@ class Anthropic:
 
     def __init__(self, config: ProviderConfig) -> None:
         base = config.base_url.rstrip("/").removesuffix("/v1") + "/v1"
-        headers = {**VERSION, **config.headers}
         self._config = config
         self._url = endpoint_url(base, "messages", config.query)
-        self._messages = Endpoint(config.name, self._url, headers, config.timeouts)
+        self._messages = {
+            version: Endpoint(config.name, self._url, {VERSION: version, **config.headers}, config.timeouts)
+            for version in VERSIONS
+        }
+        self._usual = self._messages[USUAL]
         models = endpoint_url(base, "models", {**config.query, **MOST_MODELS})
-        self._models = Endpoint(config.name, models, headers, list_timeouts(config.timeouts))
+        self._models = Endpoint(config.name, models, self._usual.headers, list_timeouts(config.timeouts))
 
     def __repr__(self) -> str:
-        return f"<Anthropic {self._messages!r}>"
+        return f"<Anthropic {self._usual!r}>"
 
     def ask(self, call: UpstreamCall, *, stream: bool) -> tuple[Endpoint, bytes]:
-        native = call.native
+        native, endpoint = call.native, self._messages.get(call.version, self._usual)
         if native is None or not native.says_more:
-            return self._messages, build_body(call.fields, call.model, stream=stream)
-        return self._switched(native.betas), as_it_came(native.body, call.model, stream=stream)
+            return endpoint, build_body(call.fields, call.model, stream=stream)
+        return self._switched(endpoint, native.betas), as_it_came(native.body, call.model, stream=stream)
 
-    def _switched(self, betas: str) -> Endpoint:
+    def _switched(self, endpoint: Endpoint, betas: str) -> Endpoint:
         """With the betas that the caller switches on, beside those of the configuration."""
         if not betas:
-            return self._messages
-        headers = self._messages.headers
+            return endpoint
+        headers = endpoint.headers
         known = next((name for name in headers if name.lower() == BETA), BETA)
         told = dict.fromkeys(one for one in f"{headers.get(known, '')},{betas}".replace(" ", "").split(",") if one)
         return Endpoint(self._config.name, self._url, {**headers, known: ",".join(told)}, self._config.timeouts)

@@ -16,6 +16,8 @@ SERVED_THERE: Final = ("container", "mcp_servers")
 """Fields of the request that have Anthropic do something beside answering."""
 NOT_ASKED: Final = frozenset({"model", "stream", "metadata", "service_tier"})
 """Fields that don't change what is asked (`core.identity.LEFT_OUT`)."""
+SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
+"""Fields that a version of the API refuses, as it does a document in an answer and what citations in a question leave unsaid."""
 THOUGHTS: Final = ("thinking", "redacted_thinking")
 
 _SAYS_NOTHING: Final[tuple[Any, ...]] = (None, False, "", [], {})
@@ -56,7 +58,13 @@ def native_of(fields: Fields, known: Collection[str]) -> Native:
     """The request in its own words. `fields` are a body that was translated: the types of all that is `known` are right."""
     unsaid = [*_unknown(fields, known), *_unsaid(fields)]
     needs = next((one.place for one in unsaid if one.needed), "")
-    return Native(fields, digest=_digest(fields) if unsaid else "", needs=needs)
+    dated = bool(unsaid) or not SAMPLING.isdisjoint(fields) or _answers_with_a_document(fields)
+    return Native(fields, digest=_digest(fields) if unsaid else "", needs=needs, dated=dated)
+
+
+def _answers_with_a_document(fields: Fields) -> bool:
+    answers = (message.get("content") for message in fields["messages"] if message.get("role") == "assistant")
+    return any(block.get("type") == "document" for blocks in answers if isinstance(blocks, list) for block in blocks)
 
 
 def _digest(fields: Fields) -> str:
