@@ -121,7 +121,11 @@ def open_secret(settings: Settings) -> bytes:
 async def open_state(settings: Settings, secret: bytes, bulletin: Bulletin, clock: Clock, events: Events, *, node: str) -> State:
     """Client keys, the audit log and what was spent; raises `ConfigurationError` where they can't be kept."""
     file = await StateFile.open(settings.data_dir, secret=secret)
-    place = file if settings.database_url is None else await open_server(settings, secret, file)
+    try:
+        place = file if settings.database_url is None else await open_server(settings, secret, file)
+    except ConfigurationError:
+        await file.close()
+        raise
     keys = SqlKeys(place)
     ring = await KeyRing.open(keys, bulletin=bulletin, clock=clock, on_event=events.note)
     accounts = AccountKeeper(file, node=node, clock=clock, events=events)

@@ -1,17 +1,22 @@
-"""What `sentinel doctor` asks: providers, Redis, Qdrant and the embedding model, each by the gateway's own adapter."""
+"""What `sentinel doctor` asks: providers, PostgreSQL, Redis, Qdrant and the embedding model, each by the gateway's own adapter."""
 
 import asyncio
 import time
+from typing import Any, Final
 
 import msgspec
 
 from sentinel_gateway import __version__
 from sentinel_gateway.adapters import load_embedder, open_redis, qdrant_client, real_providers
 from sentinel_gateway.errors import ConfigurationError, EmbedderDown, StoreDown, UpstreamError
+from sentinel_gateway.ledger.books import lacks_postgres
 from sentinel_gateway.ports.upstream import Provider
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.telemetry.events import Unheard
+
+MAY_DIFFER: Final = 1.0
+"""Seconds between the clocks of nodes, and of what they share."""
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -36,38 +41,64 @@ async def _probe(provider: Provider) -> Probe:
     return Probe(provider.name, ok=True, detail=f"{len(models)} models")
 
 
-async def probe_redis(settings: Settings) -> Probe | None:
-    """Ask Redis, if there is one."""
-    clock = time.monotonic
+async def probe_redis(settings: Settings) -> list[Probe]:
+    """Ask Redis, if there is one: whether it answers, and what time it has."""
     try:
-        link = open_redis(settings, "doctor", clock, Unheard())
+        link = open_redis(settings, "doctor", time.monotonic, Unheard())
     except ConfigurationError as exc:
-        return Probe("redis", ok=False, detail=exc.faults[0][1])
+        return [Probe("redis", ok=False, detail=exc.faults[0][1])]
     if link is None:
-        return None
+        return []
     try:
         await link.check()
+        before = time.time()
+        told: Any = await link.call(lambda client: client.time())
     except StoreDown as exc:
-        return Probe("redis", ok=False, detail=f"{link.address} does not answer as it should ({exc})")
+        return [Probe("redis", ok=False, detail=f"{link.address} does not answer as it should ({exc})")]
     finally:
         await link.close()
-    return Probe("redis", ok=True, detail=link.address)
+    answers = Probe("redis", ok=True, detail=link.address)
+    if not isinstance(told, tuple):  # a cluster has several clocks
+        return [answers]
+    seconds, micros = told
+    return [answers, check_clock("Redis'", before, seconds + micros / 1e6, time.time())]
 
 
-async def probe_qdrant(settings: Settings) -> Probe | None:
+def check_clock(whose: str, before: float, theirs: float, after: float) -> Probe:
+    """Whether it is the time of ours: theirs was read between two moments here, all in Unix seconds."""
+    apart = max(before - theirs, theirs - after, 0.0)
+    if apart > MAY_DIFFER:
+        return Probe("clock", ok=False, detail=f"{apart:.1f} s from {whose}, {MAY_DIFFER:g} at most: have NTP keep both")
+    return Probe("clock", ok=True, detail=f"with {whose}")
+
+
+def probe_database(settings: Settings) -> list[Probe]:
+    """Ask PostgreSQL, if there is one: what it is, and what time it has."""
+    if settings.database_url is None:
+        return []
+    try:
+        from sentinel_gateway.ledger.look import look  # noqa: PLC0415 - who has no PostgreSQL may lack the package
+    except ModuleNotFoundError as exc:
+        return [Probe("database", ok=False, detail=lacks_postgres(exc))]
+    ok, detail, moments = look(settings.database_url.get_secret_value())
+    asked = Probe("database", ok=ok, detail=detail)
+    return [asked] if moments is None else [asked, check_clock("the database's", *moments)]
+
+
+async def probe_qdrant(settings: Settings) -> list[Probe]:
     """Ask Qdrant, if there is one."""
     if settings.qdrant.url is None:
-        return None
+        return []
     try:
         client = qdrant_client(settings)
     except ConfigurationError as exc:
-        return Probe("qdrant", ok=False, detail=exc.faults[0][1])
+        return [Probe("qdrant", ok=False, detail=exc.faults[0][1])]
     from sentinel_gateway.vectors.qdrant import fault_of  # noqa: PLC0415 - as above
 
     fault = await fault_of(client)
     await client.close()
     url = settings.qdrant.url
-    return Probe("qdrant", ok=fault is None, detail=url if fault is None else f"{url} does not answer as it should ({fault})")
+    return [Probe("qdrant", ok=fault is None, detail=url if fault is None else f"{url} does not answer as it should ({fault})")]
 
 
 async def probe_embedder() -> Probe:

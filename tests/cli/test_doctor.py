@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -11,12 +12,17 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import psycopg
 import pytest
 
 import sentinel_gateway
-from sentinel_gateway.cli.examination import Finding, check_databases, check_folder, check_port, check_versions
-from sentinel_gateway.settings.model import Server
+from sentinel_gateway.cli.examination import Finding, check_databases, check_disk, check_folder, check_port, check_versions
+from sentinel_gateway.ledger.books import bring_up_to_date
+from sentinel_gateway.ledger.migrations import HEAD
+from sentinel_gateway.probes import check_clock
+from sentinel_gateway.settings.model import Server, Settings
 
 PACKAGE = Path(sentinel_gateway.__file__).parent
 
@@ -151,7 +157,14 @@ def test_a_database_in_use_is_read_with_its_log(tmp_path):
         assert after["open.sqlite3"] == before["open.sqlite3"]
 
 
-@pytest.mark.parametrize(("name", "fix"), [("cache.db", "move the file away"), ("sentinel.db", "put it back from a backup")])
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("cache.db", "move the file away"),
+        ("sentinel.db", "put it back from a backup"),
+        ("ledger.db", "put it back from a backup"),
+    ],
+)
 def test_a_damaged_database(tmp_path, name, fix):
     path = tmp_path / name
     database(path, journal="delete").close()
@@ -219,3 +232,76 @@ def test_a_model_that_is_not_whole(tmp_path):
         assert done.returncode == code
         assert ("FAIL  embedding model: " in done.stdout) == (code == 1)
         assert ("cache.semantic.enabled to false" in done.stdout) == (code == 1)
+
+
+# --- the disk ---
+
+
+def test_a_disk_with_room_and_without(tmp_path, monkeypatch):
+    settings = Settings(data_dir=tmp_path / "not" / "yet")
+    for free, mark in ((1 << 40, "ok"), (1 << 29, "warn"), (1 << 20, "FAIL")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        finding = check_disk(settings)
+        assert finding.mark == mark
+        assert ("make room" in finding.detail) == (mark != "ok")
+
+
+# --- PostgreSQL ---
+
+
+def told_of(sentinel, url, name="database"):
+    result = sentinel("doctor", "--json", PORT="0", SENTINEL_DATABASE_URL=url)
+    return result.exit_code, [finding for finding in json.loads(result.stdout)["findings"] if finding["name"] == name]
+
+
+def test_a_database_before_and_after_its_first_start(sentinel, postgres, tmp_path):
+    url = postgres.fresh()
+    code, [fresh] = told_of(sentinel, url)
+    assert (code, fresh["ok"]) == (0, True)
+    assert re.fullmatch(r"PostgreSQL \d+ at 127.0.0.1; the tables will be made at the first start", fresh["detail"])
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
+    bring_up_to_date(tmp_path, url)
+    code, [made] = told_of(sentinel, url)
+    assert (code, made["ok"]) == (0, True)
+    assert made["detail"].endswith(f", schema {HEAD}")
+    assert told_of(sentinel, url, "clock") == (0, [{"name": "clock", "ok": True, "detail": "with the database's", "warn": False}])
+
+
+@pytest.mark.parametrize(
+    ("statements", "complaint"),
+    [
+        (["UPDATE alembic_version SET version_num = '9999'"], "newer Sentinel (schema 9999"),
+        (["CREATE ROLE reader LOGIN", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"], "may not write there"),
+    ],
+)
+def test_a_database_that_is_not_as_it_has_to_be(sentinel, postgres, tmp_path, statements, complaint):
+    url = postgres.fresh()
+    bring_up_to_date(tmp_path, url)
+    with psycopg.connect(url) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    code, [failed] = told_of(sentinel, url.replace("sentinel@", "reader@") if "reader" in str(statements) else url)
+    assert (code, failed["ok"]) == (1, False)
+    assert complaint in failed["detail"]
+
+
+def test_a_database_that_is_not_there(sentinel, free_port):
+    code, [failed] = told_of(sentinel, f"postgresql://sentinel:hunter2@127.0.0.1:{free_port}/none")
+    assert (code, failed["ok"]) == (1, False)
+    assert "does not answer as it should" in failed["detail"]
+    assert "hunter2" not in failed["detail"]
+
+
+def test_a_clock_that_is_apart():
+    assert check_clock("the database's", 99.9, 100.0, 100.1).ok
+    apart = check_clock("the database's", 103.0, 100.0, 103.1)
+    assert (apart.name, apart.ok) == ("clock", False)
+    assert "3.0 s from the database's" in apart.detail
+
+
+def test_the_clock_of_redis(sentinel, redis8):
+    result = sentinel("doctor", "--json", PORT="0", REDIS_URL=redis8.url)
+    told = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert (result.exit_code, told["redis"]["ok"]) == (0, True)
+    assert told["clock"]["detail"] == "with Redis'"

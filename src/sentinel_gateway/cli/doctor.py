@@ -18,9 +18,10 @@ def add(commands: Commands) -> None:
 def doctor(config: Path | None, *, as_json: bool) -> int:
     """Check the configuration and what it needs.
 
-    Looks at the versions of libraries, the data folder and the databases in it, the port, Redis, Qdrant and the embedding
-    model, and asks each provider for its list of models with the key that is set, which costs nothing. Exit code 0 if all is
-    well, 1 if something fails, 2 if the configuration is wrong.
+    Looks at the versions of libraries, the data folder, its disk and the databases in it, the port, PostgreSQL and its clock,
+    Redis and its clock, Qdrant and the embedding model, and asks each provider for its list of models with the key that is
+    set, which costs nothing. Exit code 0 if all is well or may only need attention (warn), 1 if something fails, 2 if the
+    configuration is wrong.
 
     Examples:
       sentinel doctor
@@ -40,16 +41,18 @@ def doctor(config: Path | None, *, as_json: bool) -> int:
     findings = list(examine(loaded.settings))
     asked = asyncio.run(probes.probe_providers(loaded.settings))
     findings += [Finding(f"provider {probe.name}", probe.ok, probe.detail) for probe in asked]
-    for ask in (probes.probe_redis, probes.probe_qdrant):
-        if (probe := asyncio.run(ask(loaded.settings))) is not None:
-            findings.append(Finding(probe.name, probe.ok, probe.detail))
+    found = [
+        *probes.probe_database(loaded.settings),
+        *asyncio.run(probes.probe_redis(loaded.settings)),
+        *asyncio.run(probes.probe_qdrant(loaded.settings)),
+    ]
     if loaded.settings.cache.semantic.enabled:
-        model = asyncio.run(probes.probe_embedder())
-        findings.append(Finding(model.name, model.ok, model.detail))
+        found.append(asyncio.run(probes.probe_embedder()))
+    findings += [Finding(probe.name, probe.ok, probe.detail) for probe in found]
     healthy = all(finding.ok for finding in findings)
     if as_json:
         print(json.dumps({"ok": healthy, "findings": [asdict(f) for f in findings], "notes": list(loaded.notes)}, indent=2))
     else:
-        lines = [f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}" for finding in findings]
+        lines = [f"{finding.mark:<4}  {finding.name}: {finding.detail}" for finding in findings]
         print("\n".join(lines + [f"note  {note}" for note in loaded.notes]))
     return 0 if healthy else 1

@@ -4,6 +4,7 @@ import errno
 import http.client
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import sys
@@ -24,24 +25,34 @@ FLOORS: Final = {"httptools": (0, 7), "starlette": (1, 0, 1)}
 PATIENCE: Final = 2.0
 """Seconds to wait for whoever has our port."""
 
-KEPT: Final = "sentinel.db"
+KEPT: Final = ("sentinel.db", "ledger.db")
 """What can't be made anew: the other files are only caches."""
+GIB: Final = 1 << 30
+LEAST: Final = 64 << 20
+"""Bytes on the disk below which hardly anything works."""
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; `detail` names the remedy if it isn't `ok`."""
+    """One thing that was looked at; `detail` names the remedy if it isn't `ok`, or if it may not be so for long (`warn`)."""
 
     name: str
     ok: bool
     detail: str
+    warn: bool = False
+
+    @property
+    def mark(self) -> str:
+        """In a word."""
+        return "FAIL" if not self.ok else "warn" if self.warn else "ok"
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Everything on this machine."""
     yield from check_versions()
     yield check_folder(settings.data_dir)
+    yield check_disk(settings)
     yield from check_databases(settings.data_dir)
     yield check_port(settings.server)
 
@@ -70,6 +81,21 @@ def check_folder(folder: Path) -> Finding:
             return Finding(name, ok=True, detail=f"{folder} can be written")
     except OSError as exc:
         return Finding(name, ok=False, detail=f"{folder}: {exc.strerror}: mend it, or choose another with SENTINEL_DATA_DIR")
+
+
+def check_disk(settings: Settings) -> Finding:
+    """Is there room for what the data folder may come to hold?"""
+    folder = settings.data_dir
+    around = next(place for place in (folder, *folder.parents) if place.exists())
+    disk, free = settings.cache.disk, shutil.disk_usage(around).free
+    may_take = settings.ledger.journal_bytes + (disk.bytes if disk.enabled and settings.redis.address is None else 0)
+    told = f"{free / GIB:.1f} GiB free"
+    if free < LEAST:
+        return Finding("disk", ok=False, detail=f"{told}: make room, or choose another with SENTINEL_DATA_DIR")
+    if free < may_take:
+        fix = "make room, or lower cache.disk.bytes or ledger.journal_bytes"
+        return Finding("disk", ok=True, warn=True, detail=f"{told}, where {may_take / GIB:.1f} GiB may be taken: {fix}")
+    return Finding("disk", ok=True, detail=told)
 
 
 def check_databases(folder: Path) -> Iterator[Finding]:
@@ -115,7 +141,7 @@ def _check_database(path: Path) -> Finding:
         verdict = str(exc)
     if verdict == "ok":
         return Finding(path.name, ok=True, detail="whole")
-    fix = "put it back from a backup" if path.name == KEPT else "move the file away; a new one is made at the start"
+    fix = "put it back from a backup" if path.name in KEPT else "move the file away; a new one is made at the start"
     return Finding(path.name, ok=False, detail=f"damaged ({verdict}): stop Sentinel and {fix}")
 
 

@@ -1,0 +1,56 @@
+"""Is a PostgreSQL as the gateway needs it? For `sentinel doctor`: it changes nothing, and makes no table."""
+
+import time
+from typing import Any, Final, NamedTuple
+
+import psycopg
+
+from sentinel_gateway.ledger.migrations import HEAD
+
+CONNECT_SECONDS: Final = 3
+FLOOR: Final = 13
+_SERVER: Final = b"SELECT current_setting('server_version_num')::int / 10000, to_regclass('alembic_version') IS NOT NULL"
+_MAY_MAKE: Final = b"SELECT has_schema_privilege(current_schema(), 'CREATE')"
+_MAY_WRITE: Final = b"SELECT has_table_privilege('alembic_version', 'UPDATE')"
+_SCHEMA: Final = b"SELECT version_num FROM alembic_version"
+_TIME: Final = b"SELECT extract(epoch FROM clock_timestamp())::float8"
+
+
+class Look(NamedTuple):
+    """What is so, or what to do if it is not `ok`; and when it was at the server between two moments here, in Unix seconds."""
+
+    ok: bool
+    detail: str
+    moments: tuple[float, float, float] | None = None
+
+
+def look(url: str) -> Look:
+    """The server, its version, its tables, and its clock."""
+    try:
+        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS, prepare_threshold=None) as connection:
+            ok, detail = _tables(connection)
+            before = time.time()
+            (theirs,) = _row(connection, _TIME)
+            return Look(ok, detail, (before, theirs, time.time()))
+    except psycopg.Error as exc:
+        why = (str(exc).splitlines() or [type(exc).__name__])[0]
+        return Look(ok=False, detail=f"does not answer as it should ({why}): mend it, or SENTINEL_DATABASE_URL")
+
+
+def _tables(connection: "psycopg.Connection[Any]") -> tuple[bool, str]:
+    version, exists = _row(connection, _SERVER)
+    told = f"PostgreSQL {version} at {connection.info.host}"
+    if version < FLOOR:
+        return False, f"{told}, needs {FLOOR}"
+    if not _row(connection, _MAY_WRITE if exists else _MAY_MAKE)[0]:
+        return False, f"{told}: its user may not write there: GRANT it ALL on the schema and its tables"
+    if not exists:
+        return True, f"{told}; the tables will be made at the first start"
+    (schema,) = _row(connection, _SCHEMA)
+    if schema > HEAD:
+        return False, f"{told} was written by a newer Sentinel (schema {schema}; this one knows {HEAD}): run that one"
+    return True, f"{told}, schema {schema}" + ("" if schema == HEAD else f", which the next start makes {HEAD}")
+
+
+def _row(connection: "psycopg.Connection[Any]", question: bytes) -> Any:
+    return connection.execute(question).fetchone()
