@@ -42,6 +42,7 @@ BROAD_EXCEPTS = {
         "StateConnection._open": "whatever stops the preparation, the connection is closed; then it is raised again",
         "StateConnection._write": "whatever stops a change, nothing of it is kept; then it is raised again",
     },
+    "stores/_state_server.py": {"_Connection._open": "as in _state_connection.py"},
     "stores/_worker.py": {"_settle": "whatever a job raises, it is raised where the job was asked for"},
 }
 """Module -> scope -> why everything must be caught there."""

@@ -8,6 +8,16 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+REFUSAL = """
+CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql
+AS $$BEGIN RAISE EXCEPTION 'the audit log is append-only'; END$$
+"""
+APPEND_ONLY = (
+    REFUSAL,
+    "CREATE TRIGGER audit_rows_are_kept BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_is_append_only()",
+    "CREATE TRIGGER audit_is_not_emptied BEFORE TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()",
+)
+
 
 def upgrade() -> None:
     """Make the tables, on PostgreSQL."""
@@ -54,12 +64,5 @@ def _audit() -> None:
         sa.Column("after", sa.LargeBinary),
     )
     op.create_index("audit_of_tenant", "audit", ["tenant", "id"])
-    op.execute(
-        "CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$BEGIN RAISE EXCEPTION 'the audit log is append-only'; END$$"
-    )
-    for when, each in (("UPDATE OR DELETE", "ROW"), ("TRUNCATE", "STATEMENT")):
-        op.execute(
-            f"CREATE TRIGGER audit_is_kept_from_{each.lower()} BEFORE {when} ON audit "
-            f"FOR EACH {each} EXECUTE FUNCTION audit_is_append_only()"
-        )
+    for statement in APPEND_ONLY:
+        op.execute(statement)
