@@ -1,4 +1,4 @@
-"""What `sentinel doctor` asks: providers, PostgreSQL, Redis, Qdrant and the embedding model, each by the gateway's own adapter."""
+"""What `sentinel doctor` asks: providers, databases, Redis, Qdrant and the embedding model, each by the gateway's own adapter."""
 
 import asyncio
 import time
