@@ -1,4 +1,4 @@
-"""Redis and PostgreSQL for tests: started on free ports, frozen, killed, started again; a cluster of three.
+"""Redis, PostgreSQL and Prometheus for tests: started on free ports, frozen, killed, started again; a cluster of three.
 
 Session fixtures of `tests/conftest.py` lend running ones: whoever uses one calls `flush()` first. A test that breaks a server
 starts its own: `with RedisServer(REDIS8, folder) as server`.
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,8 @@ REDIS7 = shutil.which("redis-server")
 """Debian's, without them; None where it is not installed."""
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 """Debian's PostgreSQL; None where it is not installed."""
+PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
+"""Debian's; None where it is not installed."""
 QDRANT = os.environ.get("QDRANT_URL")
 """A real Qdrant that tests may write to; no registry carries its server. Read before the suite forgets the environment."""
 SLOTS = 16_384
@@ -269,4 +272,39 @@ class PostgresServer(AbstractContextManager["PostgresServer"]):
         assert self._process.poll() is None, "PostgreSQL ended"
         with suppress(psycopg.OperationalError):
             return bool(self.execute("SELECT 1"))
+        return False
+
+
+class PrometheusServer(AbstractContextManager["PrometheusServer"]):
+    """One server that runs while entered. `config` is the text of its file, whose rules it finds in `folder`."""
+
+    def __init__(self, binary: str, folder: Path, config: str) -> None:
+        self.port = free_port()
+        file = folder / "prometheus.yml"
+        file.write_text(config)
+        self._command = [
+            *(binary, f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}", "--log.level=error"),
+            *(f"--web.listen-address=127.0.0.1:{self.port}", "--enable-feature=exemplar-storage"),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(self._command)
+        _until(self._answers, f"no Prometheus on port {self.port}")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "Prometheus ended"
+        with suppress(OSError), urllib.request.urlopen(f"{self.url}/-/ready", timeout=1) as answer:
+            return bool(answer.status == 200)
         return False
