@@ -18,6 +18,7 @@ import msgspec
 from sentinel_gateway import __version__, rules
 from sentinel_gateway.adapters import make_providers, open_secret, steady_clock
 from sentinel_gateway.api.admin import Admin, Controls
+from sentinel_gateway.api.analytics import Analytics
 from sentinel_gateway.api.anthropic import ANTHROPIC_ERRORS
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
@@ -285,6 +286,9 @@ class Wiring:
             CircuitAdmin(process.stores.circuits, stores.state.audit, guard=guard, clock=clock).routes(),
             SemanticAdmin(process.evidence, stores.state.audit, guard=guard, clock=clock).routes(),
             Monitoring(stores.recent, stores.circuits, self._providers, guard=guard, clock=clock).routes(),
+            Analytics(
+                None if books is None else books.history, stores.state.keys, self._providers, guard=guard, clock=clock
+            ).routes(),
         ]
         management = build_management(routers, guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events)

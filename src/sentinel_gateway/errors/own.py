@@ -82,6 +82,10 @@ class EvidenceUnavailable(Unavailable):
     code = "evidence_unavailable"
 
 
+class HistoryUnavailable(Unavailable):
+    code = "history_unavailable"
+
+
 class ClearFailed(Unavailable):
     code = "cache_clear_failed"
 

@@ -19,6 +19,7 @@ MOST_SERIES: Final = 256
 """Models that are told apart: callers may name any model of a provider. All others of a provider are `other`."""
 MOST_MET: Final = 4096
 """The same while rows are read, before it is known which are the most used."""
+NEVER: Final = 1 << 62
 AT_A_TIME: Final = 5000
 LIMITED: Final = ("rate_limit_exceeded", "insufficient_quota")
 """The codes of requests that met a limit of ours."""
@@ -26,10 +27,12 @@ SUMS: Final = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens"
 
 
 def beginning(connection: sa.Connection) -> int:
-    """When the first row is of (Unix seconds), kept or added up by day; beyond all time where there is none."""
+    """When the first row is of (Unix seconds), kept or added up by day; beyond all time where there is none, or no table yet."""
+    if not sa.inspect(connection).has_table(days.name):  # the last that is made
+        return NEVER
     firsts = sa.union_all(*(sa.select(sa.func.min(column)) for column in (attempts.c.at, requests.c.at, days.c.day)))
     found = [row[0] for row in connection.execute(firsts) if row[0] is not None]
-    return min(found) // MICROS if found else 1 << 62
+    return min(found) // MICROS if found else NEVER
 
 
 def windows(connection: sa.Connection, since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Window]]:
