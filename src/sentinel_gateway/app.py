@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import Final
 
 import msgspec
+from fastapi import APIRouter
 
 from sentinel_gateway import __version__, rules
 from sentinel_gateway.adapters import make_providers, open_secret, steady_clock
@@ -42,6 +43,7 @@ from sentinel_gateway.api.operations import Identity, Operations, Reports
 from sentinel_gateway.api.paths import Paths
 from sentinel_gateway.api.problems import PROBLEMS
 from sentinel_gateway.api.query import Query
+from sentinel_gateway.api.request_costs import RequestCosts
 from sentinel_gateway.api.semantic_admin import SemanticAdmin
 from sentinel_gateway.api.streaming import StreamOptions
 from sentinel_gateway.core.issuance import AuditEntry, Minter
@@ -286,9 +288,7 @@ class Wiring:
             CircuitAdmin(process.stores.circuits, stores.state.audit, guard=guard, clock=clock).routes(),
             SemanticAdmin(process.evidence, stores.state.audit, guard=guard, clock=clock).routes(),
             Monitoring(stores.recent, stores.circuits, self._providers, guard=guard, clock=clock).routes(),
-            Analytics(
-                None if books is None else books.history, stores.state.keys, self._providers, guard=guard, clock=clock
-            ).routes(),
+            *self._past(guard),
         ]
         management = build_management(routers, guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events)
@@ -334,6 +334,15 @@ class Wiring:
         state = self._process.stores.state
         minter = Minter(state.secret, defaults=rules.defaults(self._settings))
         return KeyAdmin(state.keys, state.audit, state.ring, minter, access=guard.administrator(), clock=self._process.clock)
+
+    def _past(self, guard: Guard) -> list[APIRouter]:
+        """What tells of the ledger."""
+        process, clock = self._process, self._process.clock
+        history = None if process.stores.books is None else process.stores.books.history
+        return [
+            Analytics(history, process.stores.state.keys, self._providers, guard=guard, clock=clock).routes(),
+            RequestCosts(history, process.prices, guard=guard, clock=clock).routes(),
+        ]
 
     def _why_not_ready(self) -> str | None:
         if self._process.draining:

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from sentinel_gateway.core.analytics import FIGURES, STAGES
 from sentinel_gateway.ledger.books import make_database
@@ -141,6 +142,47 @@ async def test_costs_by_provider_model_and_day_with_advice(gateway):
         "reasoning",
     }
     assert all(one["at_stake"] > 0 for one in body["advice"])
+
+
+PRICES = "prices: {models: {mock/*: {input: 2, output: 8, cached_input: 1}}}\n"
+
+
+@pytest.fixture
+async def priced(chaos, tmp_path, now):
+    """Three calls at known prices: one as it would cost now, one of a price that has changed since, one of another tenant."""
+    usual, old, other = (call(number, now - 60 * number) for number in (1, 2, 3))
+    asked = Spent(1000, 400, 0, 500, 100, 600 * 2000 + 400 * 1000 + 500 * 8000, "2026-01-01")
+    rows = [replace(usual, spent=asked), replace(old, spent=replace(asked, cost=9 * 10**9))]
+    rows.append(replace(other, intent=replace(other.intent, tenant="other"), spent=asked))
+    (tmp_path / "data").mkdir()
+    database = make_database(tmp_path / "data", None)
+    database.copy(rows)
+    database.close()
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url) + PRICES) as gateway:
+        yield gateway
+
+
+async def test_cost_parts_of_each_request(priced):
+    body = await told(priced, "cost-analysis/requests")
+    dearest, usual, _ = body["calls"]
+    assert (dearest["cost"], dearest["parts"]) == (9.0, None), "its price is another by now"
+    assert usual["cost"] == 0.0056
+    assert usual["parts"] == pytest.approx(
+        {"request": 0, "input": 0.0012, "cached_input": 0.0004, "cache_write": 0, "output": 0.0032, "reasoning": 0.0008}
+    )
+    assert (usual["request"], usual["attempt"], usual["basis"], usual["latency_ms"]) == (f"{1:032x}", 1, "price", 800)
+    assert body["total_cost"] == pytest.approx(9.0112)
+    latest = await told(priced, "cost-analysis/requests", order="latest", limit=1)
+    assert [one["request"] for one in latest["calls"]] == [f"{1:032x}"]
+    of_one = await told(priced, "cost-analysis/requests", id=f"{2:032x}")
+    assert [one["cost"] for one in of_one["calls"]] == [9.0]
+    assert (await priced.get("/api/monitoring/cost-analysis/requests?id=x")).status == 400
+
+
+async def test_a_tenant_sees_what_its_own_calls_cost(priced):
+    key = await priced.key(tenant="other", scopes=["read"])
+    answer = await priced.get("/api/monitoring/cost-analysis/requests", headers={"authorization": f"Bearer {key}"})
+    assert [one["request"] for one in answer.json["calls"]] == [f"{3:032x}"]
 
 
 async def report(gateway, **body):

@@ -23,6 +23,7 @@ from sentinel_gateway.core.pricing import (
     When,
     affordable,
     basis,
+    booked_parts,
     bound,
     cost,
     usd,
@@ -292,3 +293,13 @@ def test_what_contradicts_itself_is_taken_without_its_details_and_marked(more):
     assert told.estimated
     assert not told.has_details
     assert (told.prompt_tokens, told.completion_tokens) == (10, 5)
+
+
+@given(prices(), usages())
+def test_parts_add_up_to_what_was_booked_or_are_not_told(price, usage):
+    text = replace(usage, cache_write_1h_tokens=0, audio_input_tokens=0, audio_output_tokens=0)
+    booked = cost(price, text)
+    parts = booked_parts(price, text, booked)
+    assert sum(parts.values()) == pytest.approx(booked / 1e9, rel=1e-9, abs=1e-9)
+    assert booked_parts(price, text, booked + 1) is None
+    assert booked_parts(Unpriced("x/y"), text, 0) is None

@@ -250,7 +250,7 @@ class Analytics:
         return await self._windows(self._days_ago(days), int(self._clock()) + 1, DAY)
 
     async def _windows(self, since: int, until: int, seconds: int, provider: str | None = None) -> list[Window]:
-        with _past():
+        with past_told():
             return await self._known().windows(since, until, seconds=seconds, provider=provider)
 
     def _known(self) -> Windows:
@@ -267,7 +267,7 @@ class Analytics:
         return windows
 
     async def _uses(self, since: int, keys: Sequence[str]) -> Mapping[str, Use]:
-        with _past():
+        with past_told():
             found = await self._known().key_days(since, int(self._clock()) + 1, keys)
         uses: dict[str, Use] = {}
         for one in found:
@@ -320,7 +320,7 @@ class Analytics:
 
 
 @contextmanager
-def _past() -> Iterator[None]:
+def past_told() -> Iterator[None]:
     """What the caller is told where the ledger does not answer."""
     try:
         yield

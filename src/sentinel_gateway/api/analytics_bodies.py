@@ -161,6 +161,36 @@ class CostAnalysisResponse(BaseModel):
     advice: list[AdviceBody]
 
 
+class CallCosts(BaseModel):
+    """A call of a provider. `parts` is what each kind of tokens took: None if they don't add up to what was booked.
+
+    `model` is the provider's name. `basis` is what the cost goes by: the price, an estimate, or nothing (`unknown`).
+    """
+
+    request: str
+    attempt: int
+    timestamp: str
+    provider: str
+    model: str
+    ending: str
+    latency_ms: float
+    tokens_input: int
+    tokens_cached: int
+    tokens_output: int
+    tokens_reasoning: int
+    cost: float
+    basis: Literal["price", "estimated", "unknown"]
+    priced: str
+    parts: dict[str, float] | None
+
+
+class CallCostsResponse(BaseModel):
+    timestamp: str
+    hours: int
+    calls: list[CallCosts]
+    total_cost: float
+
+
 class TrialBody(BaseModel):
     """`stage` is the farthest that was reached."""
 

@@ -175,6 +175,30 @@ def _spent(price: Price, usage: Usage) -> int:
     )
 
 
+def parts(price: Price, usage: Usage) -> dict[str, int]:
+    """What each kind of tokens of a call has cost, in yocto-USD: they add up to what `cost` rounds, where no audio was in it."""
+    rates = _rates_for(price, usage.prompt_tokens)
+    plain = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
+    return {
+        "request": price.request,
+        "input": plain * rates.input,
+        "cached_input": usage.cached_tokens * rates.cached_input,
+        "cache_write": usage.cache_write_tokens * rates.cache_write,
+        "output": (usage.completion_tokens - usage.reasoning_tokens) * rates.output,
+        "reasoning": usage.reasoning_tokens * rates.reasoning,
+    }
+
+
+def booked_parts(price: Pricing, usage: Usage, booked: int) -> dict[str, float] | None:
+    """The same in USD; None where they don't add up to what was booked (nano-USD): the price is another by now."""
+    if isinstance(price, Unpriced):
+        return None
+    found = parts(price, usage)
+    if _half_even(sum(found.values()), YOCTO_PER_NANO) != booked:
+        return None
+    return {kind: amount / YOCTO_PER_NANO / NANO_PER_USD for kind, amount in found.items()}
+
+
 def _rates_for(price: Price, prompt: int) -> Rates:
     for tier in reversed(price.tiers):
         if prompt > tier.above:

@@ -12,14 +12,13 @@ import sqlalchemy as sa
 
 from sentinel_gateway.core.windows import BOUNDS, MICROS, OTHER, Series, Window
 from sentinel_gateway.ledger.tables import DAY, attempts, days, requests
-from sentinel_gateway.ports.ledger import KeyUse
+from sentinel_gateway.ports.ledger import NEVER, Intent, KeyUse, Settled, Spent, Wanted
 
 DAY_SECONDS: Final = DAY // MICROS
 MOST_SERIES: Final = 256
 """Models that are told apart: callers may name any model of a provider. All others of a provider are `other`."""
 MOST_MET: Final = 4096
 """The same while rows are read, before it is known which are the most used."""
-NEVER: Final = 1 << 62
 AT_A_TIME: Final = 5000
 LIMITED: Final = ("rate_limit_exceeded", "insufficient_quota")
 """The codes of requests that met a limit of ours."""
@@ -64,6 +63,25 @@ def key_days(connection: sa.Connection, since: int, until: int, *, keys: Sequenc
         at, key, count, met, first, last = row
         use = KeyUse(int(at) // MICROS, key, int(count), int(met), int(first) / MICROS, int(last) / MICROS)
         yield use.day, use
+
+
+def calls(connection: sa.Connection, wanted: Wanted) -> list[Settled]:
+    """Rows as they were written."""
+    asked = sa.select(attempts).where(_within(attempts, wanted.since, wanted.until)).limit(wanted.limit)
+    if wanted.request is not None:
+        asked = asked.where(attempts.c.id == wanted.request)
+    if wanted.tenant is not None:
+        asked = asked.where(attempts.c.tenant == wanted.tenant)
+    latest = [column.desc() for column in attempts.primary_key.columns]
+    order = [attempts.c.cost.desc(), *latest] if wanted.dearest else latest
+    return [_settled(row) for row in connection.execute(asked.order_by(*order))]
+
+
+def _settled(row: Any) -> Settled:
+    who = row.tenant, row.key, row.route, row.model, row.provider, row.target
+    intent = Intent(row.id, row.number, row.at, *who, stream=row.stream, reserved=row.reserved)
+    spent = Spent(**{name: getattr(row, name) for name in Spent.__struct_fields__})
+    return Settled(intent, row.ending, spent, row.error, row.duration, row.first_token)
 
 
 def _within(table: sa.Table, since: int, until: int) -> sa.ColumnElement[bool]:

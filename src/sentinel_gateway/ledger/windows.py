@@ -18,7 +18,7 @@ import msgspec
 
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.errors import StoreDown
-from sentinel_gateway.ports.ledger import KeyUse
+from sentinel_gateway.ports.ledger import NEVER, KeyUse, Settled, Wanted
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -39,6 +39,7 @@ MOST_KEPT: Final = 20_000
 """Windows that are kept in memory, some 600 bytes each."""
 
 Item = Window | KeyUse
+T = TypeVar("T")
 ItemT = TypeVar("ItemT", Window, KeyUse)
 Question = Callable[["sa.Connection", int, int], Iterable[tuple[int, ItemT]]]
 """Asks a database for what there is from one moment to before another (Unix seconds); each with its moment."""
@@ -80,6 +81,10 @@ class History:
         found = await self._ask("key days", partial(_key_days, keys=tuple(keys)), since, until, chunk=DAY)
         return [one for one in found if since <= one.day < until]
 
+    async def calls(self, wanted: Wanted) -> list[Settled]:
+        """Calls of providers one by one."""
+        return await self._in_time(partial(self._list, partial(_calls, wanted=wanted)))
+
     async def close(self) -> None:
         """End what is being read."""
         self._closing = True
@@ -90,15 +95,23 @@ class History:
             await asyncio.to_thread(self._database.close)
 
     async def _ask(self, kind: str, question: Question[ItemT], since: int, until: int, *, chunk: int) -> list[ItemT]:
-        read = partial(self._read, kind, question, since, until, chunk=chunk, end=time.monotonic() + PATIENCE)
+        return await self._in_time(
+            partial(self._read, kind, question, since, until, chunk=chunk, end=time.monotonic() + PATIENCE)
+        )
+
+    async def _in_time(self, read: Callable[[], list[T]]) -> list[T]:
+        if self._closing:
+            raise StoreDown("the ledger is closed")
         try:
             return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._thread, read), PATIENCE + 1)
         except TimeoutError as exc:
             raise StoreDown(f"the ledger was not read within {PATIENCE:g} s") from exc
-        except RuntimeError as exc:  # the executor takes nothing more
-            raise StoreDown("the ledger is closed") from exc
 
     # On the thread.
+
+    def _list(self, question: "Callable[[sa.Connection], list[T]]") -> list[T]:
+        with self._connected() as connection:
+            return [] if connection is None or _beginning(connection) == NEVER else question(connection)
 
     def _read(self, kind: str, question: Question[ItemT], since: int, until: int, *, chunk: int, end: float) -> list[ItemT]:
         with self._connected() as connection:
@@ -170,6 +183,12 @@ def _key_days(connection: "sa.Connection", since: int, until: int, *, keys: Sequ
     from sentinel_gateway.ledger import questions  # noqa: PLC0415 - as above
 
     return questions.key_days(connection, since, until, keys=keys)
+
+
+def _calls(connection: "sa.Connection", *, wanted: Wanted) -> list[Settled]:
+    from sentinel_gateway.ledger import questions  # noqa: PLC0415 - as above
+
+    return questions.calls(connection, wanted)
 
 
 def _beginning(connection: "sa.Connection") -> int:

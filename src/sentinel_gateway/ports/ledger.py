@@ -5,7 +5,7 @@ those since 1970. They are written as arrays: a later Sentinel may add members a
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -105,6 +105,8 @@ class Past(msgspec.Struct, frozen=True):
     costs: Mapping[tuple[str, str], Costs]
 
 
+NEVER: Final = 1 << 62
+"""A moment (Unix seconds) beyond all others."""
 HourRow = Window
 """One of an hour."""
 
@@ -120,6 +122,17 @@ class KeyUse(msgspec.Struct, frozen=True, gc=False):
     last: float
 
 
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls from one moment to before another (Unix seconds), of one request or tenant, or of all: the dearest, or the latest."""
+
+    since: int
+    until: int
+    request: str | None = None
+    tenant: str | None = None
+    dearest: bool = False
+    limit: int
+
+
 class Windows(Protocol):
     """The past, added up. Raises `StoreDown` where it can't be told, and `TooMuchPast` where that would take too long."""
 
@@ -133,6 +146,10 @@ class Windows(Protocol):
 
     async def key_days(self, since: int, until: int, keys: Sequence[str]) -> list[KeyUse]:
         """What these keys did, by day."""
+        ...
+
+    async def calls(self, wanted: Wanted) -> list[Settled]:
+        """Calls of providers one by one."""
         ...
 
 
