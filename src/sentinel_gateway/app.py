@@ -43,6 +43,7 @@ from sentinel_gateway.api.operations import Identity, Operations, Reports
 from sentinel_gateway.api.paths import Paths
 from sentinel_gateway.api.problems import PROBLEMS
 from sentinel_gateway.api.query import Query
+from sentinel_gateway.api.regions import LatencyRegions
 from sentinel_gateway.api.request_costs import RequestCosts
 from sentinel_gateway.api.semantic_admin import SemanticAdmin
 from sentinel_gateway.api.streaming import StreamOptions
@@ -78,6 +79,7 @@ from sentinel_gateway.telemetry.events import Telemetry
 from sentinel_gateway.telemetry.evidence import EvidenceFigures
 from sentinel_gateway.telemetry.lasting import costs_with, counters
 from sentinel_gateway.telemetry.metrics import CONTENT_TYPES, Exposition, Metrics
+from sentinel_gateway.telemetry.regions import Located, Regions
 from sentinel_gateway.terms import make_costing, make_settlement, make_terms
 
 ALWAYS_LISTED: Final = ("redis", "qdrant", "embeddings")
@@ -108,6 +110,7 @@ class Process:
         self.events = outside.events
         self.prices = outside.prices
         self.started = self.clock()
+        self.regions = Regions(self.clock)
         self.draining = False
         configured = settings.admin_key
         self.admin = admin_key(settings.data_dir, configured.get_secret_value() if configured else None)
@@ -265,9 +268,10 @@ class Wiring:
         guard = self.guard = Guard(
             process.authenticator, stores.state.ring, Policy(settings.keys.required, loopback=process.loopback)
         )
-        entrance = Entrance(browsers, guard, groups)
+        entrance = Entrance(browsers, guard, groups, server.region_header)
         books = stores.books
         heard: Events = events if books is None else Booked(events, books.journal)
+        heard = heard if server.region_header is None else Located(heard, process.regions)
         face = partial(Face, entrance=entrance, intake=Intake(max_body=server.max_body_bytes), clock=clock, events=heard)
         options = StreamOptions(server.heartbeat, via=process.via)
         limiter = Limiter(stores.limits, rules=rules.limit_rules(settings), clock=clock, chance=random.random)
@@ -336,12 +340,13 @@ class Wiring:
         return KeyAdmin(state.keys, state.audit, state.ring, minter, access=guard.administrator(), clock=self._process.clock)
 
     def _past(self, guard: Guard) -> list[APIRouter]:
-        """What tells of the ledger."""
+        """What tells of the past."""
         process, clock = self._process, self._process.clock
         history = None if process.stores.books is None else process.stores.books.history
         return [
             Analytics(history, process.stores.state.keys, self._providers, guard=guard, clock=clock).routes(),
             RequestCosts(history, process.prices, guard=guard, clock=clock).routes(),
+            LatencyRegions(process.regions.since, self._settings.server.region_header, guard=guard, clock=clock).routes(),
         ]
 
     def _why_not_ready(self) -> str | None:

@@ -354,3 +354,28 @@ async def test_a_ledger_that_can_t_be_read_is_told_and_hides_where_it_is(chaos, 
         answer = await gateway.get("/api/monitoring/error-rates")
         assert (answer.status, answer.json["code"]) == (503, "history_unavailable")
         assert str(tmp_path) not in answer.body.decode()
+
+
+# --- by region ---
+
+
+async def test_latency_by_region_of_a_header_that_is_trusted(chaos, upstream, tmp_path):
+    config = one_provider(chaos.base_url) + "server: {region_header: cf-ipcountry}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        for number, region in enumerate(("DE", "DE", "US", "<script>", None)):
+            headers = {} if region is None else {"cf_ipcountry": region}
+            assert (await gateway.ask(chat(f"region {number}"), **headers)).status == 200
+        assert (await gateway.ask(b"{", cf_ipcountry="US")).status == 400
+        body = await told(gateway, "latency-regions", hours=2)
+    assert body["header"] == "cf-ipcountry"
+    assert {region: one["total_requests"] for region, one in body["regions"].items()} == {"DE": 2, "US": 2, "other": 1}
+    assert (body["regions"]["US"]["error_rate"], body["regions"]["US"]["count"]) == (0.5, 1)
+    assert body["regions"]["DE"]["p95"] > 0
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+    assert b"<script>" not in kept
+
+
+async def test_without_that_setting_no_header_is_believed(gateway):
+    assert (await gateway.ask(chat("no region"), cf_ipcountry="DE")).status == 200
+    body = await told(gateway, "latency-regions")
+    assert (body["header"], body["regions"]) == (None, {})

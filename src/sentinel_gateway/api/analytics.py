@@ -146,7 +146,7 @@ class Analytics:
             hours=hours,
             trend=moving.direction,
             change=moving.change,
-            data={_hour(one.start): Latency(**_latency(one)) for one in by_hour.values()},
+            data={_hour(one.start): Latency(**latency_of(one)) for one in by_hour.values()},
             models={model: _model_trend(own) for model, own in sorted(models.items())},
         )
 
@@ -349,14 +349,15 @@ def _ratio(part: float, whole: float) -> float | None:
     return round(part / whole, 6) if whole else None
 
 
-def _latency(window: Window) -> dict[str, Any]:
+def latency_of(window: Window) -> dict[str, Any]:
+    """The members of `Latency`."""
     shown = {name: FIGURES[f"latency_{name}_ms"](window) for name in ("avg", "p50", "p95", "p99")}
     return {"count": window.timed} | shown
 
 
 def _model_trend(windows: Sequence[Window]) -> ModelTrend:
     moving = trend(windows)
-    return ModelTrend(trend=moving.direction, change=moving.change, **_latency(total(windows)))
+    return ModelTrend(trend=moving.direction, change=moving.change, **latency_of(total(windows)))
 
 
 def _bill(window: Window, whole: Window) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from sentinel_gateway.pipeline.journey import Journey
 
 
 class Entrance:
-    """`groups` are the cache groups by tenant."""
+    """`groups` are the cache groups by tenant; `region` is the header in which a trusted proxy says where a caller is."""
 
-    def __init__(self, browsers: Browsers, guard: Guard, groups: Mapping[str, str]) -> None:
+    def __init__(self, browsers: Browsers, guard: Guard, groups: Mapping[str, str], region: str | None = None) -> None:
         self._browsers = browsers
         self._guard = guard
         self._groups = groups
+        self._region = None if region is None else region.encode("ascii")
 
     def __repr__(self) -> str:
         return f"<Entrance {self._guard!r}>"
@@ -22,6 +23,8 @@ class Entrance:
     def enter(self, headers: Mapping[bytes, bytes], journey: Journey) -> None:
         """Write down who asks, and whose answers it shares; raises `RequestError`s."""
         self._browsers.check(headers)
+        if self._region is not None:
+            journey.region = headers.get(self._region, b"").decode("latin-1")
         caller = journey.caller = self._guard.admit(headers, journey.client)
         if caller is not ANYBODY:
             journey.writer = caller.actor

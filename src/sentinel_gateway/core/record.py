@@ -88,3 +88,5 @@ class Record(msgspec.Struct):
     """The tenant of who asked; empty for the operator, and where no key is needed."""
     key: str = ""
     """The id of the key that asked, `admin-key` or `anybody`."""
+    region: str = ""
+    """Where it came from, where a proxy is trusted to say that; as it was said."""

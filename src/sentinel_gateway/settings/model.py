@@ -104,6 +104,10 @@ class Server(Room):
     allowed_hosts: Annotated[tuple[Annotated[str, AfterValidator(check_host_name)], ...], BeforeValidator(split_list)] = Field(
         default=(), description="Names that a Host header may have, beside those of this machine; '*' is any name."
     )
+    region_header: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")] | None = Field(
+        default=None,
+        description="For latency by region: the header in which your proxy alone says where a caller is (cf-ipcountry).",
+    )
     cors: Cors = Field(default=Cors(), description="Calls from web pages of other origins.")
 
 
