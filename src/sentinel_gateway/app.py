@@ -38,6 +38,7 @@ from sentinel_gateway.api.keys import KeyAdmin
 from sentinel_gateway.api.management import Observed, build_management
 from sentinel_gateway.api.models import Models
 from sentinel_gateway.api.monitoring import Monitoring
+from sentinel_gateway.api.monitoring_hours import ProviderHours
 from sentinel_gateway.api.openai import ERRORS
 from sentinel_gateway.api.operations import Identity, Operations, Reports
 from sentinel_gateway.api.paths import Paths
@@ -291,8 +292,7 @@ class Wiring:
             Feedback(process.evidence, limiter, guard=guard).routes(),
             CircuitAdmin(process.stores.circuits, stores.state.audit, guard=guard, clock=clock).routes(),
             SemanticAdmin(process.evidence, stores.state.audit, guard=guard, clock=clock).routes(),
-            Monitoring(stores.recent, stores.circuits, self._providers, guard=guard, clock=clock).routes(),
-            *self._past(guard),
+            *self._monitoring(guard),
         ]
         management = build_management(routers, guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events)
@@ -339,12 +339,14 @@ class Wiring:
         minter = Minter(state.secret, defaults=rules.defaults(self._settings))
         return KeyAdmin(state.keys, state.audit, state.ring, minter, access=guard.administrator(), clock=self._process.clock)
 
-    def _past(self, guard: Guard) -> list[APIRouter]:
-        """What tells of the past."""
-        process, clock = self._process, self._process.clock
-        history = None if process.stores.books is None else process.stores.books.history
+    def _monitoring(self, guard: Guard) -> list[APIRouter]:
+        """What tells of providers and of the past."""
+        process, stores, clock = self._process, self._process.stores, self._process.clock
+        history = None if stores.books is None else stores.books.history
+        hours = ProviderHours(stores.recent, history, clock)
         return [
-            Analytics(history, process.stores.state.keys, self._providers, guard=guard, clock=clock).routes(),
+            Monitoring(stores.recent, hours, stores.circuits, self._providers, guard=guard, clock=clock).routes(),
+            Analytics(history, stores.state.keys, self._providers, guard=guard, clock=clock).routes(),
             RequestCosts(history, process.prices, guard=guard, clock=clock).routes(),
             LatencyRegions(process.regions.since, self._settings.server.region_header, guard=guard, clock=clock).routes(),
         ]

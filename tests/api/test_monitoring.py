@@ -189,6 +189,38 @@ async def test_circuits(fresh, upstream, text):
     assert (await fresh.get(f"{CIRCUITS}/demo")).json == []
 
 
+# --- more hours than two ---
+
+
+async def test_the_ledger_tells_of_more_hours_as_what_is_recent_does(fresh, upstream, text):
+    await fresh.ask(chat(text))
+    upstream.script("err=500")
+    await fresh.ask(chat(f"again {text}"))
+    recent = (await recorded(fresh, 2))["providers"]["mock"]
+    past: dict[str, dict[str, float]] = {}
+    async with asyncio.timeout(10):
+        while past.get("mock", {}).get("total_requests") != 2:  # it is copied into the ledger beside requests
+            await asyncio.sleep(0.05)
+            answer = await fresh.get(f"{REALTIME}?hours=720")
+            past = answer.json.get("providers", {})
+    assert past == {"mock": recent}
+    hourly = (await fresh.get("/api/monitoring/stats/hourly/mock?hours=3")).json
+    assert hourly == {"provider": "mock", "hours": 3, "data": recent["hourly_breakdown"]}
+    near, far = [(await fresh.get(f"{COMPARISON}?hours={hours}")).json["providers"] for hours in (2, 3)]
+    for one in (*near, *far):
+        if (latency := one.pop("avg_latency_ms")) is not None:
+            assert latency > 0
+    assert near == far
+
+
+async def test_without_a_ledger_two_hours_are_all_there_is(chaos, tmp_path):
+    environ = {"SENTINEL_LEDGER__ENABLED": "false"}
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=environ) as gateway:
+        assert (await gateway.get(f"{REALTIME}?hours=2")).status == 200
+        refused = await gateway.get(f"{REALTIME}?hours=3")
+        assert (refused.status, "ledger.enabled" in refused.json["error"]) == (400, True)
+
+
 # --- with Redis ---
 
 

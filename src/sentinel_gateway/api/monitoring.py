@@ -23,6 +23,8 @@ from sentinel_gateway.api.monitoring_bodies import (
     ProviderRealtime,
     RealtimeStatsResponse,
 )
+from sentinel_gateway.api.monitoring_hours import Hours as ByHour
+from sentinel_gateway.api.monitoring_hours import ProviderHours
 from sentinel_gateway.api.operations import READ
 from sentinel_gateway.core.health import BEST, Sample, predicted, status
 from sentinel_gateway.core.percentiles import percentile_name
@@ -47,9 +49,17 @@ class Monitoring:
     """The endpoints. `providers` are those that are configured."""
 
     def __init__(
-        self, recent: RecentMetrics, circuits: Circuits, providers: Collection[str], *, guard: Guard, clock: Clock
+        self,
+        recent: RecentMetrics,
+        hours: ProviderHours,
+        circuits: Circuits,
+        providers: Collection[str],
+        *,
+        guard: Guard,
+        clock: Clock,
     ) -> None:
         self._recent = recent
+        self._hours = hours
         self._circuits = circuits
         self._providers = providers
         self._guard = guard
@@ -98,16 +108,16 @@ class Monitoring:
 
     async def realtime(self, hours: Hours = 1) -> RealtimeStatsResponse:
         """What was asked of each provider in the last hours, and what it took."""
+        known = await self._scores()
         providers = {}
-        for name, score in (await self._scores()).items():
-            if found := await self._recent.get_hourly_stats(name, hours):
-                whole = _sum(found)
-                providers[name] = ProviderRealtime(
-                    total_requests=whole.total_requests,
-                    total_cost=whole.total_cost,
-                    health_score=_rounded(score),
-                    hourly_breakdown={hour: _shown(stats) for hour, stats in found.items()},
-                )
+        for name, found in (await self._hours.of_all(known, hours)).items():
+            whole = _sum(found)
+            providers[name] = ProviderRealtime(
+                total_requests=whole.total_requests,
+                total_cost=whole.total_cost,
+                health_score=_rounded(known.get(name, BEST)),
+                hourly_breakdown={hour: _shown(stats) for hour, stats in found.items()},
+            )
         scores = [one.health_score for one in providers.values()]
         return RealtimeStatsResponse(
             timestamp=self._stamp(),
@@ -120,7 +130,7 @@ class Monitoring:
     async def hourly(self, provider: Provider, hours: Hours = 1) -> HourlyStatsResponse:
         """The last hours of a provider."""
         await self._find(provider)
-        found = await self._recent.get_hourly_stats(provider, hours)
+        found = await self._hours.of(provider, hours)
         return HourlyStatsResponse(provider=provider, hours=hours, data={hour: _shown(one) for hour, one in found.items()})
 
     async def circuit_breakers(self) -> list[CircuitBreakerResponse]:
@@ -134,10 +144,11 @@ class Monitoring:
 
     async def comparison(self, hours: Hours = 1) -> ComparisonResponse:
         """All providers side by side, the healthiest first."""
-        circuits = await self._all_circuits()
+        circuits, scores = await self._all_circuits(), await self._scores()
+        found = await self._hours.of_all(scores, hours)
         compared = []
-        for name, score in (await self._scores()).items():
-            whole = _sum(await self._recent.get_hourly_stats(name, hours))
+        for name, score in scores.items():
+            whole = _sum(found.get(name, {}))
             calls, good = whole.total_requests, whole.successful_requests
             compared.append(
                 ProviderComparison(
@@ -226,7 +237,7 @@ def _shown(stats: HourStats) -> HourlyStats:
     return HourlyStats(**{name: getattr(stats, name) for name in HourlyStats.model_fields})
 
 
-def _sum(hours: Mapping[str, HourStats]) -> HourStats:
+def _sum(hours: ByHour) -> HourStats:
     whole = HourStats()
     for stats in hours.values():
         for name in HourStats.__struct_fields__:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from sentinel_gateway.core.circuit import State
 from sentinel_gateway.core.health import BEST, Sample, scored
 from sentinel_gateway.core.pricing import NANO_PER_USD
-from sentinel_gateway.ports.recent import USUAL, CircuitBreaker, HourStats, RecentError, RequestMetrics, Series
+from sentinel_gateway.ports.recent import USUAL, CircuitBreaker, HourStats, RecentError, RequestMetrics, Series, hour_of
 from sentinel_gateway.ports.world import Clock
 from sentinel_gateway.telemetry.recent.shapes import (
     CIRCUITS_KEPT,
@@ -27,7 +27,6 @@ from sentinel_gateway.telemetry.recent.shapes import (
     MOST_MEASURED,
     harmless,
     has_failed,
-    hour_of,
     hours_until,
     in_order,
     measured,

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sentinel_gateway.core.health import Sample
 from sentinel_gateway.core.percentiles import percentile, percentile_name
-from sentinel_gateway.ports.recent import RequestMetrics, Series
+from sentinel_gateway.ports.recent import RequestMetrics, Series, hour_of
 
 HOUR: Final = 3600
 KEPT: Final = 2 * HOUR
@@ -39,15 +38,9 @@ _NAME: Final = re.compile(r"[\w.\[\]/:-]{0,64}")
 """What may stand in quotes: the name of a field or of a model."""
 
 
-def hour_of(at: float) -> str:
-    """The hour of a moment: `2026-01-31:14`, UTC."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d:%H}"
-
-
 def hours_until(now: float, count: int) -> list[str]:
     """The last hours, oldest first; the one under way is the last."""
-    last = datetime.fromtimestamp(now, UTC)
-    return [f"{last - timedelta(hours=ago):%Y-%m-%d:%H}" for ago in reversed(range(count))]
+    return [hour_of(now - ago * HOUR) for ago in reversed(range(count))]
 
 
 def harmless(message: str) -> str:
