@@ -80,9 +80,7 @@ class Monitoring:
             ("/providers/comparison", self.comparison),
             ("/latency/{provider}/{model:path}", self.latency),
         ):
-            for method in READ:
-                name = f"{endpoint.__name__}_{method.lower()}"
-                router.add_api_route(path, endpoint, methods=[method], operation_id=name, include_in_schema=method != "HEAD")
+            router.add_api_route(path, endpoint, methods=READ, operation_id=f"monitoring_{endpoint.__name__}")
         return router
 
     async def health(self) -> list[HealthResponse]:
