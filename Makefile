@@ -68,6 +68,7 @@ coverage: .venv/dev.stamp ## the suite with branch coverage; the rules and the p
 bench: .venv/dev.stamp ## CPU, latency and memory against our own upstream
 	@$(BIN)/python -m bench.run
 	@$(BIN)/python -m bench.shared
+	@$(BIN)/python -m bench.monitoring
 
 conduct: .venv/dev.stamp ## faults of providers, one by one: what a caller gets, and whom the gateway asked
 	@$(BIN)/python -m bench.conduct
