@@ -44,7 +44,7 @@ PATIENT: Final = RedisLimits(connect=10.0, call=10.0, place=10.0, slow=10.0)
 CONDITIONS: Final = (
     "Bars are seed 004's: less than 5 ms a request, over 10,000 writes/s (0.1 ms each), reads under 10, 50 and 100 ms, over "
     "100,000 reads/s (0.01 ms each), some 700 bytes for an hour of a provider, 5 MB for 300 providers and 24 hours. Reads "
-    "are of one process of Python: redis-py takes most of a read, so a hundred thousand of them in a second take several processes."
+    "are of one process of Python: redis-py takes most of a read, so a hundred thousand of them a second take several processes."
 )
 
 
@@ -60,11 +60,16 @@ async def p99(work: Callable[[], Awaitable[object]], times: int) -> float:
 
 def call(number: int, provider: str = "mock") -> RequestMetrics:
     """One that succeeded just now."""
-    took = 100.0 + number % 997
-    figures = {"tokens_input": 75, "tokens_output": 37, "cost": 12_500}
-    moment = time.time()
     return RequestMetrics(
-        provider=provider, model="model", latency_ms=took, success=True, timestamp=moment, id=f"{number:x}", **figures
+        provider=provider,
+        model="model",
+        latency_ms=100.0 + number % 997,
+        success=True,
+        cost=12_500,
+        tokens_input=75,
+        tokens_output=37,
+        timestamp=time.time(),
+        id=f"{number:x}",
     )
 
 
