@@ -26,6 +26,7 @@ import aiohttp
 import h11
 import http_sf
 
+from sentinel_gateway.api.gateway import Faces
 from sentinel_gateway.app import Process, open_process
 from sentinel_gateway.serving import gateway_server
 from sentinel_gateway.settings.load import load
@@ -303,6 +304,25 @@ class Gateway:
         cleared: int = answer.json["cleared"]
         return cleared
 
+    def managed(self) -> set[tuple[str, str]]:
+        """Method and path of every route of the management app, as it was built: /openapi.json may not tell of all."""
+        app: Any = self.process._wiring.app  # noqa: SLF001 - there is no other list
+        manage = next(cell for cell in _closure(app) if callable(cell) and cell.__name__ == "manage")
+        [observed] = _closure(manage)
+        routers = [route.original_router for route in observed._app.routes]  # noqa: SLF001 - as above
+        found = {(method, route.path) for router in routers for route in router.routes for method in route.methods}
+        assert len(found) > 20
+        return found
+
+    def posts(self) -> set[tuple[str, str]]:
+        """The same of the faces."""
+        app: Any = self.process._wiring.app  # noqa: SLF001 - as above
+        faces = next(cell for cell in _closure(app) if isinstance(cell, Faces))
+        paths = [face._route.__self__ for face in (faces.openai, faces.anthropic)]  # noqa: SLF001 - as above
+        found = {("POST", post.route) for path in paths for post in path._posts.values()}  # noqa: SLF001 - as above
+        assert len(found) > 5
+        return found
+
     def places(self) -> float:
         """Requests that hold a place of admission now."""
         return self.metric("sentinel_in_flight")
@@ -312,6 +332,10 @@ class Gateway:
         text = self.process._wiring._render_metrics()[0].decode()  # noqa: SLF001 - a request for it would change it
         values = [line.rpartition(" ")[2] for line in text.splitlines() if line.rpartition(" ")[0] == sample]
         return float(values[0]) if values else 0.0
+
+
+def _closure(function: Any) -> list[Any]:
+    return [cell.cell_contents for cell in function.__closure__]
 
 
 class _Complaints(logging.Handler):

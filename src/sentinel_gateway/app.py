@@ -40,6 +40,7 @@ from sentinel_gateway.api.models import Models
 from sentinel_gateway.api.monitoring import Monitoring
 from sentinel_gateway.api.monitoring_hours import ProviderHours
 from sentinel_gateway.api.openai import ERRORS
+from sentinel_gateway.api.openapi import Documentation
 from sentinel_gateway.api.operations import Identity, Operations, Reports
 from sentinel_gateway.api.paths import Paths
 from sentinel_gateway.api.problems import PROBLEMS
@@ -294,7 +295,8 @@ class Wiring:
             SemanticAdmin(process.evidence, stores.state.audit, guard=guard, clock=clock).routes(),
             *self._monitoring(guard),
         ]
-        management = build_management(routers, guard)
+        plain = [post.route for post in (*posts, *messages, query)]
+        management = build_management([*routers, Documentation(routers, plain, guard=guard).routes()], guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events)
         faces = Faces(
             openai=face(Paths(posts, models).route, ERRORS),

@@ -46,24 +46,16 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def managed(gateway) -> set[tuple[str, str]]:
-    """Every route of the management app, as it was built."""
-    app = gateway.process._wiring.app  # noqa: SLF001 - there is no public list: /openapi.json is off
-    management = next(
-        cell.cell_contents for cell in app.__closure__ if callable(cell.cell_contents) and cell.cell_contents.__name__ == "manage"
-    )
-    observed = next(cell.cell_contents for cell in management.__closure__)
-    routers = [route.original_router for route in observed._app.routes]  # noqa: SLF001 - as above
-    found = {(method, route.path) for router in routers for route in router.routes for method in route.methods}
-    assert len(found) > 15
-    return {(method, path.replace("{id}", "key_0123456789abcdef")) for method, path in found if method != "HEAD"}
+def fill(routes):
+    """With an id in each path that wants one, and without HEAD."""
+    return {(method, path.replace("{id}", "key_0123456789abcdef")) for method, path in routes if method != "HEAD"}
 
 
 # --- A2: the census of routes ---
 
 
 async def test_without_a_key_only_the_probes_answer(closed):
-    for method, path in [*managed(closed), *FACES, *STRANGE]:
+    for method, path in [*fill(closed.managed()), *FACES, *STRANGE]:
         async with closed.elsewhere() as stranger:
             for headers in ({}, bearer("wrong"), bearer("sk-sn-" + "A" * 49), {"x-api-key": "x"}, {"api-key": "x"}):
                 answer = await stranger.request(method, path, headers=headers, data=b"{}" if method == "POST" else None)

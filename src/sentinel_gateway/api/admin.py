@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sentinel_gateway.api.bodies import takes
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.core.access import Caller
 from sentinel_gateway.core.caching import Selector
@@ -98,7 +99,9 @@ class Admin:
         """The router of these endpoints, each behind a key."""
         router = APIRouter(prefix="/admin", tags=["admin"])
         operator, administrator = [Depends(self._guard.operator())], [Depends(self._guard.administrator())]
-        router.add_api_route("/cache/clear", self.clear, methods=["POST"], dependencies=administrator)
+        router.add_api_route(
+            "/cache/clear", self.clear, methods=["POST"], dependencies=administrator, openapi_extra=takes(ClearRequest)
+        )
         router.add_api_route("/stats", self.stats, methods=["GET", "HEAD"], dependencies=operator)
         router.add_api_route("/reload", self.reload, methods=["POST"], dependencies=operator)
         return router

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
-from sentinel_gateway.api.bodies import StrictBody, read_body
+from sentinel_gateway.api.bodies import StrictBody, read_body, takes
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.core.issuance import AuditEntry
 from sentinel_gateway.errors import KeysUnavailable, StoreDown
@@ -35,7 +35,7 @@ class CircuitAdmin:
         """The router of these endpoints, each behind the admin key."""
         router = APIRouter(prefix="/admin/circuits", tags=["circuits"], dependencies=[Depends(self._guard.operator())])
         router.add_api_route("", self.show, methods=["GET", "HEAD"])
-        router.add_api_route("/reset", self.reset, methods=["POST"])
+        router.add_api_route("/reset", self.reset, methods=["POST"], openapi_extra=takes(ResetBody))
         return router
 
     async def show(self) -> dict[str, Any]:

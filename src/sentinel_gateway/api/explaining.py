@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sentinel_gateway.api.bodies import takes
 from sentinel_gateway.api.guard import Check
 from sentinel_gateway.api.keys import KEY_ID
 from sentinel_gateway.core.access import ANONYMOUS, Caller, Key
@@ -46,7 +47,7 @@ class Explaining:
     def routes(self) -> APIRouter:
         """The router of this endpoint."""
         router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(self._access)])
-        router.add_api_route("/cache/explain", self.explain, methods=["POST"])
+        router.add_api_route("/cache/explain", self.explain, methods=["POST"], openapi_extra=takes(Texts))
         return router
 
     async def explain(self, request: Request) -> dict[str, Any]:

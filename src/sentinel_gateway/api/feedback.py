@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
-from sentinel_gateway.api.bodies import StrictBody, read_body
+from sentinel_gateway.api.bodies import StrictBody, read_body, takes
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.errors import AnswerNotFound, EvidenceUnavailable, StoreDown
 from sentinel_gateway.pipeline.evidence import Evidence
@@ -41,7 +41,7 @@ class Feedback:
         """The router of this endpoint."""
         router = APIRouter(tags=["feedback"])
         access = [Depends(self._guard.needs("inference"))]
-        router.add_api_route("/v1/feedback", self.give, methods=["POST"], dependencies=access)
+        router.add_api_route("/v1/feedback", self.give, methods=["POST"], dependencies=access, openapi_extra=takes(FeedbackBody))
         return router
 
     async def give(self, request: Request) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def anybody() -> Check:
     async def check(_: Request) -> None:
         pass
 
+    check.__dict__["is_public"] = True
     return declared(check)
 
 
@@ -138,6 +139,11 @@ def undeclared(routes: Sequence[Any]) -> list[str]:
 
 def _declares(route: APIRoute) -> bool:
     return any(getattr(call.call, "declares_access", False) for call in route.dependant.dependencies)
+
+
+def is_public(route: APIRoute) -> bool:
+    """Does it say that anybody may use it?"""
+    return any(getattr(call.call, "is_public", False) for call in route.dependant.dependencies)
 
 
 def _asked(request: Request) -> tuple[Mapping[bytes, bytes], str]:

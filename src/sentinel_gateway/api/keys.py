@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
-from sentinel_gateway.api.bodies import StrictBody, read_body
+from sentinel_gateway.api.bodies import StrictBody, read_body, takes
 from sentinel_gateway.api.guard import Check
 from sentinel_gateway.core import budgets, issuance
 from sentinel_gateway.core.access import (
@@ -129,11 +129,11 @@ class KeyAdmin:
         """The router of these endpoints, each behind `access`."""
         router = APIRouter(prefix="/admin", tags=["keys"], dependencies=[Depends(self._access)])
         router.add_api_route("/keys", self.list_keys, methods=READ)
-        router.add_api_route("/keys", self.create, methods=["POST"], status_code=201)
+        router.add_api_route("/keys", self.create, methods=["POST"], status_code=201, openapi_extra=takes(CreateBody))
         router.add_api_route("/keys/{id}", self.get, methods=READ)
         router.add_api_route("/keys/{id}/revoke", self.revoke, methods=["POST"])
-        router.add_api_route("/keys/{id}/rotate", self.rotate, methods=["POST"], status_code=201)
-        router.add_api_route("/keys/{id}/budget", self.rebudget, methods=["PUT"])
+        router.add_api_route("/keys/{id}/rotate", self.rotate, methods=["POST"], status_code=201, openapi_extra=takes(RotateBody))
+        router.add_api_route("/keys/{id}/budget", self.rebudget, methods=["PUT"], openapi_extra=takes(BudgetBody))
         router.add_api_route("/audit", self.audit, methods=READ)
         return router
 

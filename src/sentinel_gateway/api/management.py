@@ -37,7 +37,7 @@ MAX_BODY: Final = 64 * 1024
 
 
 def build_management(routers: Sequence[APIRouter], guard: Guard) -> App:
-    """The FastAPI app of these routers. No docs pages: their assets would come from a CDN.
+    """The FastAPI app of these routers. No docs pages of its own: their assets would come from a CDN.
 
     Raises TypeError for a route that does not declare who may use it.
     """

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
-from sentinel_gateway.api.bodies import StrictBody, read_body
+from sentinel_gateway.api.bodies import StrictBody, read_body, takes
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.core.evidence import Calibrated, Standing, parts_of, realm_id
 from sentinel_gateway.core.issuance import AuditEntry
@@ -46,7 +46,7 @@ class SemanticAdmin:
         """The router of these endpoints, each behind the admin key."""
         router = APIRouter(prefix="/admin/semantic", tags=["semantic"], dependencies=[Depends(self._guard.operator())])
         router.add_api_route("", self.show, methods=["GET", "HEAD"])
-        router.add_api_route("/labels", self.label, methods=["POST"])
+        router.add_api_route("/labels", self.label, methods=["POST"], openapi_extra=takes(LabelBody))
         return router
 
     async def show(self) -> dict[str, Any]:
