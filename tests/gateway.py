@@ -310,7 +310,7 @@ class Gateway:
         manage = next(cell for cell in _closure(app) if callable(cell) and cell.__name__ == "manage")
         [observed] = _closure(manage)
         routers = [route.original_router for route in observed._app.routes]  # noqa: SLF001 - as above
-        found = {(method, route.path) for router in routers for route in router.routes for method in route.methods}
+        found = {(method, route.path_format) for router in routers for route in router.routes for method in route.methods}
         assert len(found) > 20
         return found
 

@@ -13,7 +13,7 @@ ADMIN_KEY = "sk-sn-admin-of-the-tests"
 PLACE_OF_THE_PROVIDER = {"cache_miss", "upstream_error", "upstream_timeout", "server_is_overloaded"}
 """Errors above 500 that are none of the gateway's."""
 MODELS = ["demo", "demo", "nowhere/none"]
-RUNS = [pytest.param(8, id="some"), pytest.param(300, id="many", marks=pytest.mark.long)]
+RUNS = [pytest.param(5, id="some"), pytest.param(300, id="many", marks=pytest.mark.long)]
 
 
 def with_models(document: dict[str, Any]) -> dict[str, Any]:

@@ -64,11 +64,10 @@ class Documentation:
         )
         schemas: dict[str, Any] = shown.setdefault("components", {}).setdefault("schemas", {})
         for route in routes:
-            item = shown["paths"][route.path]
             for method in _methods(route) - {"HEAD"}:
-                _complete(item[method.lower()], schemas, public=is_public(route))
-            if "HEAD" in _methods(route):
-                item["head"] = item["get"] | {"operationId": f"{item['get']['operationId']}_head"}
+                _complete(shown["paths"][route.path_format][method.lower()], schemas, public=is_public(route))
+        for item in (shown["paths"][route.path_format] for route in routes if "HEAD" in _methods(route)):
+            item["head"] = item["get"] | {"operationId": f"{item['get']['operationId']}_head"}
         shown["paths"] |= {route: {"post": _post(route)} for route in self._posts}
         shown["paths"] |= {Models.route: _read(Models.route), Models.route_of_one: _read(Models.route_of_one, "model")}
         shown["components"]["securitySchemes"] = SCHEMES
