@@ -1,6 +1,6 @@
 """deploy/prometheus/alerts.yml: each alert fires when it should, says what it should, and is quiet when it should be.
 
-`promtool test rules` runs the rules over made-up series, a minute a step.
+`promtool test rules` runs the rules over made-up series, a minute a step, or a few where a day is needed.
 """
 
 import subprocess
@@ -31,6 +31,7 @@ class Case(NamedTuple):
     summary: str
     labels: dict[str, str]
     minute: int = 30
+    step: int = 1
 
 
 ONE = {"job": "sentinel", "instance": "one"}
@@ -147,26 +148,28 @@ CASES = [
     Case(
         "SentinelHitRateDropped",
         {
-            f'sentinel_cache_requests_total{{{JOB},outcome="exact"}}': "0+50x1440 72000+10x200",
-            f'sentinel_cache_requests_total{{{JOB},outcome="miss"}}': "0+50x1440 72000+90x200",
-            f"sentinel_inference_requests_total{{{JOB}}}": "0+100x1640",
+            f'sentinel_cache_requests_total{{{JOB},outcome="exact"}}': "0+100x720 72000+20x100",
+            f'sentinel_cache_requests_total{{{JOB},outcome="miss"}}': "0+100x720 72000+180x100",
+            f"sentinel_inference_requests_total{{{JOB}}}": "0+200x820",
         },
         {
-            f'sentinel_cache_requests_total{{{JOB},outcome="exact"}}': "0+50x1440 72000+30x200",
-            f'sentinel_cache_requests_total{{{JOB},outcome="miss"}}': "0+50x1440 72000+70x200",
-            f"sentinel_inference_requests_total{{{JOB}}}": "0+100x1640",
+            f'sentinel_cache_requests_total{{{JOB},outcome="exact"}}': "0+100x720 72000+60x100",
+            f'sentinel_cache_requests_total{{{JOB},outcome="miss"}}': "0+100x720 72000+140x100",
+            f"sentinel_inference_requests_total{{{JOB}}}": "0+200x820",
         },
         "The hit rate is 10%, less than half of what it was yesterday.",
         ALL,
         minute=1620,
+        step=2,
     ),
     Case(
         "SentinelCostJump",
-        {f"sentinel_cost_usd_total{{{JOB}}}": "0+0.02x1440 28.8+0.2x90"},
-        {f"sentinel_cost_usd_total{{{JOB}}}": "0+0.001x1440 1.44+0.01x90"},
+        {f"sentinel_cost_usd_total{{{JOB}}}": "0+0.1x288 28.8+1x20"},
+        {f"sentinel_cost_usd_total{{{JOB}}}": "0+0.005x288 1.44+0.05x20"},
         "12.00 USD an hour: three times as much as in the day before.",
         ALL,
         minute=1515,
+        step=5,
     ),
     Case(
         "SentinelWrongAnswers",
@@ -191,7 +194,7 @@ CASES = [
 def judged(case: Case, series: dict[str, str], expected: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "name": case.alert,
-        "interval": "1m",
+        "interval": f"{case.step}m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "alert_rule_test": [{"eval_time": f"{case.minute}m", "alertname": case.alert, "exp_alerts": expected}],
     }
@@ -203,10 +206,10 @@ def alarm(case: Case) -> dict[str, Any]:
     return {"exp_labels": case.labels | rule["labels"], "exp_annotations": annotations}
 
 
-def promtool(tests: list[dict[str, Any]], tmp_path: Path, absent) -> subprocess.CompletedProcess[str]:
+def promtool(tests: list[dict[str, Any]], step: int, tmp_path: Path, absent) -> subprocess.CompletedProcess[str]:
     file = tmp_path / "tests.yml"
     rules = [str(FOLDER / "rules.yml"), str(FOLDER / "alerts.yml")]
-    file.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "1m", "tests": tests}))
+    file.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": f"{step}m", "tests": tests}))
     tool = PROMTOOL or absent("promtool: make test-deps installs it with prometheus")
     return subprocess.run([tool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
 
@@ -217,7 +220,7 @@ def test_every_alert_has_its_case():
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
 def test_it_fires_and_says_so_and_else_is_quiet(case, tmp_path, absent):
-    result = promtool([judged(case, case.series, [alarm(case)]), judged(case, case.quiet, [])], tmp_path, absent)
+    result = promtool([judged(case, case.series, [alarm(case)]), judged(case, case.quiet, [])], case.step, tmp_path, absent)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
