@@ -5,6 +5,7 @@ starts its own: `with RedisServer(REDIS8, folder) as server`.
 """
 
 import asyncio
+import json
 import os
 import random
 import shutil
@@ -13,6 +14,8 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
@@ -301,6 +304,16 @@ class PrometheusServer(AbstractContextManager["PrometheusServer"]):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """What a query finds; fails if it is none."""
+        asked = urllib.parse.urlencode({"query": query})
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v1/query?{asked}", timeout=PATIENCE) as answer:
+                result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        except urllib.error.HTTPError as refused:
+            raise AssertionError(refused.read().decode()) from refused
+        return result
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from sentinel_gateway.telemetry.catalogue import SEED_001, SEED_002
+
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
 PROMISED = {"help", "build", "run", "test", "check", "fmt", "test-health", "test-metrics"}
 """Seed 001's names, as far as they are real."""
 
-METRICS = ("requests_total", "upstream_errors_total", "request_latency_seconds", "active_connections", "rate_limiter_buckets")
+METRICS = tuple(family.name for family in (*SEED_002, *SEED_001))
 
 
 def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -134,7 +136,7 @@ def test_metrics_are_complete(pages):
     table["/metrics"] = (200, exposition(METRICS))
     result = make("test-metrics", f"PORT={port}")
     assert result.returncode == 0, result.stderr
-    assert f"http://127.0.0.1:{port}/metrics serves all 5 metrics." in result.stdout
+    assert f"http://127.0.0.1:{port}/metrics serves all 13 metrics." in result.stdout
 
 
 @pytest.mark.parametrize("missing", METRICS)
@@ -144,4 +146,4 @@ def test_a_missing_metric_is_named(pages, missing):
     result = make("test-metrics", f"PORT={port}")
     assert result.returncode == 2
     assert f"missing  {missing}\n" in result.stdout
-    assert "lacks 1 of 5 metrics" in result.stderr
+    assert "lacks 1 of 13 metrics" in result.stderr
