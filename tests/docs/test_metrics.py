@@ -12,6 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.errors import UpstreamLimited
 from sentinel_gateway.telemetry import catalogue
 from sentinel_gateway.telemetry.catalogue import Family
 from sentinel_gateway.telemetry.metrics import Metrics
@@ -97,6 +98,8 @@ def test_every_label_that_is_served_is_in_the_catalogue():
     record = Record(5.0, "", "", "/v1/chat/completions", "POST", 200, 0.1, outcome="miss", model="m", target="a/b", saved=1)
     with metrics.predictions.track(record, "chat", lambda: 6.0):
         metrics.observe(record)
+    with pytest.raises(UpstreamLimited), metrics.predictions.track(record, "chat", lambda: 6.0):
+        raise UpstreamLimited("slow down")
     for basis in ("price", "unknown"):
         metrics.attempted(
             Attempt(

@@ -50,6 +50,7 @@ def build_management(routers: Sequence[APIRouter], guard: Guard) -> App:
     app.exception_handler(RequestError)(_request_error)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(Exception)(_pass_on)
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM, compresslevel=COMPRESS_LEVEL)
     return app
 
@@ -57,6 +58,11 @@ def build_management(routers: Sequence[APIRouter], guard: Guard) -> App:
 def _problem(error: RequestError, errors: list[dict[str, str]] | None = None) -> Response:
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
     return Response(problem_body(error, errors=errors), error.http_status, headers, PROBLEM)
+
+
+async def _pass_on(_: Request, exc: Exception) -> Response:
+    """A fault of ours is for `Observed`, which knows the request's id. Starlette would say so in plain text before that."""
+    raise exc
 
 
 async def _request_error(_: Request, exc: RequestError) -> Response:
