@@ -31,7 +31,7 @@ from sentinel_gateway.api.analytics_bodies import (
     TrialAnalyticsResponse,
     TrialBody,
 )
-from sentinel_gateway.api.bodies import read_body
+from sentinel_gateway.api.bodies import read_body, takes
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.api.operations import READ
 from sentinel_gateway.core.access import ANONYMOUS, Caller, Key
@@ -95,8 +95,8 @@ class Analytics:
             for method in READ:
                 name = f"{endpoint.__name__}_{method.lower()}"
                 router.add_api_route(path, endpoint, methods=[method], operation_id=name, include_in_schema=method != "HEAD")
-        schema = {"requestBody": {"content": {"application/json": {"schema": ReportBody.model_json_schema()}}}}
-        router.add_api_route("/report", self.report, methods=["POST"], operation_id="report_post", openapi_extra=schema)
+        body = takes(ReportBody)
+        router.add_api_route("/report", self.report, methods=["POST"], operation_id="report_post", openapi_extra=body)
         return router
 
     async def anomalies(
