@@ -3,6 +3,7 @@
 import fcntl
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -110,6 +111,20 @@ def test_what_the_steps_make_is_what_the_code_reads(place, database):
             assert [column["name"] for column in found.get_columns(table.name)] == list(table.columns.keys())
             assert found.get_pk_constraint(table.name)["constrained_columns"] == list(table.primary_key.columns.keys())
     assert place.ask("SELECT version_num FROM alembic_version") == [(HEAD,)]
+
+
+def test_several_are_made_at_once(tmp_path):
+    """By threads of one process, as each gateway in it has its own: Alembic has one connection in mind, whoever asks."""
+    together = threading.Barrier(4)
+
+    def make(number):
+        database = sql.Database(f"sqlite:///{tmp_path / str(number)}.db", lock=tmp_path / f"{number}.lock")
+        together.wait()
+        database.open()
+        database.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(make, range(4))) == [None] * 4
 
 
 def test_opened_again_nothing_is_done(place, database):

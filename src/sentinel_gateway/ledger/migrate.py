@@ -1,5 +1,6 @@
 """Running the steps in `migrations/versions`. It belongs to whoever holds the lock; all of it is one transaction."""
 
+import threading
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,6 +13,8 @@ from alembic.util.exc import CommandError
 from sentinel_gateway.errors import StoreDown
 
 FOLDER = Path(__file__).parent / "migrations"
+_ONE = threading.Lock()
+"""Alembic's `op` is one for the whole process, and so is the connection that the steps find there."""
 
 
 def upgrade(connection: sa.Connection) -> None:
@@ -21,7 +24,7 @@ def upgrade(connection: sa.Connection) -> None:
     def steps(revision: "str | tuple[str, ...]", _: MigrationContext) -> list[RevisionStep]:
         return list(script._upgrade_revs("head", revision))  # type: ignore[arg-type]  # noqa: SLF001 - as Alembic's own command does
 
-    with EnvironmentContext(Config(), script, fn=steps) as environment:
+    with _ONE, EnvironmentContext(Config(), script, fn=steps) as environment:
         environment.configure(connection=connection, transactional_ddl=True)
         try:
             with environment.begin_transaction():
