@@ -5,27 +5,26 @@ or of room, or in which the process dies of it. Each time the databases are whol
 where nobody died, the process has gone on.
 """
 
-import asyncio
 import os
 import re
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from sentinel_gateway.ledger.books import make_database
-from sentinel_gateway.ledger.copier import copy_left_behind
-from sentinel_gateway.stores.secret import gateway_secret
-from tests.contract.keys.conftest import open_state
-from tests.faults.writing import PEPPER, ROWS, WRITERS, key
+from sentinel_gateway.errors import ConfigurationError, StoreDown
+from sentinel_gateway.ledger import frames
+from sentinel_gateway.ledger.journal import LOCK, SUFFIX
+from sentinel_gateway.ports.ledger import Settled
+from tests.faults.kept import CHECKS, Kept
+from tests.faults.power import TRACED, Moment, moments
+from tests.faults.writing import ROWS, WRITERS
 
 ROOT = Path(__file__).parents[2]
 CALLS = ("write", "pwrite64", "fsync", "fdatasync", "ftruncate", "rename", "link", "unlink")
@@ -36,20 +35,11 @@ LINE = re.compile(r"^(\d+) +(\w+)\(", re.MULTILINE)
 
 
 @dataclass
-class Run:
-    """What the process has told, the calls it made, and how it ended."""
+class Run(Kept):
+    """The calls it made, and how it ended."""
 
-    told: list[str]
     calls: str
     exit_code: int
-
-    @property
-    def ended(self) -> bool:
-        return self.told[-1:] == ["end"]
-
-    @property
-    def rows(self) -> set[int]:
-        return {int(line) for line in self.told if line.isdecimal()}
 
     def counts(self) -> Counter[str]:
         """How often the thread that makes most of them made each call: strace counts for each by itself."""
@@ -68,14 +58,16 @@ def strace(absent) -> str:
     return found
 
 
-def run(strace: str, what: str, folder: Path, inject: str | None = None) -> Run:
+def run(strace: str, what: str, folder: Path, inject: str | None = None, *, whole: bool = False) -> Run:
+    """`whole`: with all that is written."""
     folder.mkdir()
     log, data = folder / "strace", folder / "data"
     ours, theirs = socket.socketpair()
     kept = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
     environ = kept | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
     quick = [] if inject and "SIGKILL" in inject else ["--seccomp-bpf"]  # with which strace 6.1 sends no signal
-    tracing = [strace, "-f", *quick, "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}"]
+    detail = ["-y", "-xx", "-s", "10000000"] if whole else []
+    tracing = [strace, "-f", *quick, *detail, "-qq", "-o", str(log), "-e", f"trace={','.join(TRACED if whole else CALLS)}"]
     command = [sys.executable, "-m", "tests.faults.writing", what, str(data), str(theirs.fileno())]
     with ours, theirs:
         injecting = [] if inject is None else ["-e", f"inject={inject}"]
@@ -88,59 +80,6 @@ def run(strace: str, what: str, folder: Path, inject: str | None = None) -> Run:
     calls = log.read_text()
     assert b"Traceback" not in errors, (inject, errors.decode())
     return Run(said.decode().splitlines(), calls, process.returncode)
-
-
-def check_sqlite(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-def check_keys(data: Path, kept: Run) -> None:
-    async def look() -> None:
-        state = await open_state(data, PEPPER)
-        found = await state.ids()
-        assert {key(number).id for number in kept.rows} <= found <= {key(number).id for number in range(ROWS + 2)}
-        log = (await state.log.page(tenant=None, limit=100, cursor=None)).entries
-        assert sorted(entry.object for entry in log if entry.action == "key.create") == sorted(found)
-        if "revoked" in kept.told:
-            assert (await state.keys.get(key(0).id)).revoked is not None
-        await state.create(ROWS + 2)
-        await state.file.close()
-
-    asyncio.run(look())
-    check_sqlite(data / "sentinel.db")
-    if kept.ended:
-        assert kept.rows & {ROWS, ROWS + 1}
-
-
-def check_ledger(data: Path, kept: Run) -> None:
-    """Every call that was told stands in the database once; one whose outcome was not told perhaps as an orphan."""
-    database = make_database(data, None)
-    if (data / "journal").exists():
-        copy_left_behind(data / "journal", database, lambda *_, **__: None)
-    database.open()
-    with database.reading() as connection:
-        found = dict(connection.exec_driver_sql("SELECT id, ending FROM attempts").all())
-        count = connection.exec_driver_sql("SELECT count(*) FROM attempts").scalar()
-    database.close()
-    assert count == len(found)
-    settled = {id_ for id_, ending in found.items() if ending == "answered"}
-    assert {f"{number:032x}" for number in kept.rows} <= settled
-    assert {f"{int(line[7:]):032x}" for line in kept.told if line.startswith("intent")} <= found.keys()
-    if kept.ended:
-        assert settled == found.keys()
-        assert len(settled) == ROWS
-    check_sqlite(data / "ledger.db")
-
-
-def check_secret(data: Path, kept: Run) -> None:
-    """What was told is what is kept; what was not told may be another, but is a whole one."""
-    now = gateway_secret(data, None).decode()
-    assert len(now) == 64
-    assert [line for line in kept.told if line != "end"] in ([], [now])
-
-
-CHECKS = {"keys": check_keys, "journal": check_ledger, "books": check_ledger, "secret": check_secret}
 
 
 def injections(counts: Counter[str], most: int | None) -> Iterator[str]:
@@ -177,3 +116,44 @@ def test_whatever_call_fails_or_is_the_last_nothing_is_lost_that_was_told(strace
     print(what, dict(counts), dict(met))
     assert met.keys() >= {"error=EIO", "error=ENOSPC", "signal=SIGKILL"}
     assert met["nothing"] <= met.total() // 4
+
+
+def rows_on_the_disk(moment: Moment) -> Iterator[str]:
+    """The calls of providers that are certain to be in a segment of the journal, as the process tells of them."""
+    for path, file in moment.files.items():
+        if path.suffix == SUFFIX and file.certain:
+            for row in frames.read(file.certain, len(frames.MAGIC), limit=1000).rows:
+                if isinstance(row, Settled):
+                    yield str(int(row.intent.request, 16))
+
+
+@pytest.mark.parametrize("most", [pytest.param(6, id="some"), pytest.param(None, id="all", marks=pytest.mark.long)])
+@pytest.mark.parametrize("what", ["keys", "books"])
+def test_whenever_the_power_goes_nothing_is_lost_that_was_on_the_disk(strace, tmp_path, what, most):
+    """Keys are there when they are told; a call of a provider as soon as its segment was put there."""
+    undisturbed = run(strace, what, tmp_path / "undisturbed", whole=True)
+    assert undisturbed.ended
+    data = tmp_path / "undisturbed" / "data"
+    every = 1 if most is None else sum(1 for _ in moments(undisturbed.calls, data)) // most
+    met, lacking, certain = 0, 0, dict[str, None]()
+    for moment in moments(undisturbed.calls, data):
+        certain |= dict.fromkeys(moment.told if what == "keys" else rows_on_the_disk(moment))
+        if moment.number % every:
+            continue
+        for how in ("least", "half", "some"):
+            folder = tmp_path / f"{moment.number}-{how}"
+            for path, content in moment.left(how):
+                found = folder / path.relative_to(data)
+                found.parent.mkdir(parents=True, exist_ok=True)
+                found.write_bytes(content)
+                if path.suffix == SUFFIX:
+                    (found.parent / LOCK).touch()  # it is older
+            lacking += any(file.since for file in moment.files.values())
+            try:
+                CHECKS[what](folder, Kept(list(certain)))
+            except (AssertionError, ConfigurationError, StoreDown) as exc:
+                raise AssertionError((moment.number, how)) from exc
+            shutil.rmtree(folder)
+            met += 1
+    print(what, met, "power cuts,", lacking, "of them with something not yet on the disk")
+    assert lacking
