@@ -367,3 +367,37 @@ async def test_a_running_node_follows_within_a_second(tmp_path):
     assert enters(successor["key"])
     await ring.close()
     await state.file.close()
+
+
+# --- PostgreSQL ---
+
+
+@pytest.fixture
+def shared(sentinel, tmp_path, postgres):
+    """As `keys`, with a PostgreSQL, and one secret for all."""
+    url = postgres.fresh()
+
+    def run(*args, folder="data", **env):
+        own = {"SENTINEL_DATA_DIR": str(tmp_path / folder), "SENTINEL_SECRET": SECRET, "SENTINEL_DATABASE_URL": url}
+        return sentinel("keys", *args, "--json", **own | env)
+
+    return run
+
+
+def test_keys_of_the_folder_come_along(shared):
+    made = json.loads(shared("create", "--name", "early", SENTINEL_DATABASE_URL="").stdout)
+    for folder in ("data", "another"):
+        [found] = json.loads(shared("list", folder=folder).stdout)["data"]
+        assert (found["id"], found["name"], found["status"]) == (made["id"], "early", "active")
+    shared("revoke", made["id"], folder="another")
+    [found] = json.loads(shared("list").stdout)["data"]
+    assert found["status"] == "revoked", "what is still good in the folder is not brought back"
+
+
+def test_a_database_that_is_away_is_told(shared):
+    result = shared("list", SENTINEL_DATABASE_URL="postgresql://sentinel:hunter2@127.0.0.1:1/none")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert (told["ok"], told["code"]) == (False, "keys_unavailable")
+    assert "127.0.0.1" in told["error"]
+    assert "hunter2" not in result.stdout + result.stderr
