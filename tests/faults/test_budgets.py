@@ -107,8 +107,9 @@ async def test_two_hundred_at_once_spend_no_more_than_the_budget_of_fifty(client
 async def test_nor_when_redis_is_killed_midway(client, redis, upstream, kills, keys):
     """`keys` budgets at once, each with a crowd of its own."""
     people = CROWD if keys == 1 else 2 * BUDGET
-    for kill in range(kills):
-        budgets = [await client.key(tenant=f"killed {kill} {number}", budget={"day": BUDGET / 1000}) for number in range(keys)]
+    killed, names = 0, iter(range(10_000))
+    while killed < kills:
+        budgets = [await client.key(tenant=f"killed {next(names)}", budget={"day": BUDGET / 1000}) for _ in range(keys)]
         for key in budgets:
             await known(client, key)
         upstream.script("tokens=1;latency_ms=30", 20 * keys * CROWD)
@@ -125,10 +126,14 @@ async def test_nor_when_redis_is_killed_midway(client, redis, upstream, kills, k
             await crowds(5, lacking)  # a Redis that was slow a moment ago is not believed that a budget is new
         already = upstream.count
         crowd = asyncio.create_task(crowds(people))
-        async with asyncio.timeout(20):
-            while upstream.count < already + 10 * keys:  # noqa: ASYNC110 - it happens in another process
-                await asyncio.sleep(0.002)
+        while upstream.count < already + 10 * keys and not crowd.done():  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(0.002)
+        if crowd.done():  # a Redis that is late on a busy machine lets few draw: then this was no midway
+            await crowd
+            upstream.reset()
+            continue
         redis.stop()
+        killed += 1
         await crowd
         for _ in range(5):
             await crowds(20)
@@ -142,7 +147,7 @@ async def test_nor_when_redis_is_killed_midway(client, redis, upstream, kills, k
         await crowds(40)
         assert set(served.values()) == {BUDGET}
         assert upstream.count - before == keys * BUDGET
-        print(f"kill {kill}: {keys} budgets of {BUDGET}, {upstream.count - before} calls")
+        print(f"kill {killed}: {keys} budgets of {BUDGET}, {upstream.count - before} calls")
         upstream.reset()
 
 
