@@ -136,8 +136,9 @@ async def test_without_a_ledger_two_hours_are_all_there_is(chaos, tmp_path):
     environ = {"SENTINEL_LEDGER__ENABLED": "false"}
     async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=environ) as gateway:
         assert (await gateway.get(f"{REALTIME}?hours=2")).status == 200
-        refused = await gateway.get(f"{REALTIME}?hours=3")
-        assert (refused.status, "ledger.enabled" in refused.json["error"]) == (400, True)
+        for path in (REALTIME, COMPARISON, "/api/monitoring/stats/hourly/mock"):
+            refused = await gateway.get(f"{path}?hours=3")
+            assert (refused.status, "ledger.enabled" in refused.json["error"]) == (400, True)
 
 
 # --- with Redis ---

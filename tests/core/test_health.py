@@ -68,6 +68,7 @@ def test_a_trend_is_carried_on_for_ten_minutes():
 def test_no_trend_in_what_stands_still_or_in_one_bad_minute():
     assert predicted(course([95.0] * 15), 95.0) == 95.0
     assert predicted(course([100.0] * 14 + [70.0]), 70.0) == 70.0
+    assert predicted(course([90.0] * 7 + [60.0] + [90.0] * 7), 90.0) == 90.0
 
 
 def test_too_little_makes_no_trend():

@@ -88,7 +88,7 @@ class TestRecentErrors:
         calls = [call(success=False, error_message=f"{number} {'word ' * 200}") for number in range(130)]
         await metrics.record_requests(calls[:70])
         await metrics.record_requests(calls[70:])
-        errors = await metrics.get_recent_errors("openrouter")
+        errors = await metrics.get_recent_errors("openrouter", 1000)
         assert [int(one.error.split()[0]) for one in errors] == [*range(129, 29, -1)]
         assert {len(one.error) for one in errors} == {500}
 

@@ -47,6 +47,20 @@ async def test_key_types_and_exact_ttls(server, redis_metrics, call):
     assert all(ttl <= most for (_, ttl), most in zip(found.values(), (told[key][1] for key in found), strict=True))
 
 
+async def test_what_is_too_many_or_too_old_leaves_redis(server, redis_metrics, call, clock):
+    async with redis_metrics(server.url) as metrics:
+        for _ in range(11):
+            await metrics.record_requests([call() for _ in range(1000)])
+        for _ in range(2):
+            await metrics.record_requests([call(success=False, error_message="x") for _ in range(70)])
+        with server.client() as client:
+            assert client.zcard("latency:openrouter:gpt-4") == 10_000
+            assert client.llen("errors:openrouter") == 100
+            clock.now += 7201
+            await metrics.record_request(call())
+            assert client.zcard("latency:openrouter:gpt-4") == 1
+
+
 async def test_what_others_read_there(server, redis_metrics, call):
     async with redis_metrics(server.url) as metrics:
         await record_everything(metrics, call)
