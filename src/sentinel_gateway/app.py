@@ -270,7 +270,7 @@ class Wiring:
         guard = self.guard = Guard(
             process.authenticator, stores.state.ring, Policy(settings.keys.required, loopback=process.loopback)
         )
-        entrance = Entrance(browsers, guard, groups, server.region_header)
+        entrance = Entrance(browsers, guard, groups, server.region_header, trace=events.begin_trace)
         books = stores.books
         heard: Events = events if books is None else Booked(events, books.journal)
         heard = heard if server.region_header is None else Located(heard, process.regions)
@@ -297,7 +297,7 @@ class Wiring:
         ]
         plain = [post.route for post in (*posts, *messages, query)]
         management = build_management([*routers, Documentation(routers, plain, guard=guard).routes()], guard)
-        observed = Observed(management, browsers=browsers, clock=clock, events=events)
+        observed = Observed(management, browsers=browsers, clock=clock, events=events, trace=events.begin_trace)
         faces = Faces(
             openai=face(Paths(posts, models).route, ERRORS),
             anthropic=face(Paths(messages, models).route, ANTHROPIC_ERRORS),

@@ -1,4 +1,4 @@
-"""Settings to those who are told what happens, as `adapters.py`: metrics, the log, the request log, Sentry."""
+"""Settings to those who are told what happens, as `adapters.py`: metrics, the log, the request log, Sentry, traces."""
 
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
@@ -15,6 +15,7 @@ from sentinel_gateway.telemetry.request_log import RequestLog
 
 if TYPE_CHECKING:
     from sentinel_gateway.telemetry.sentry import SentryReports
+    from sentinel_gateway.telemetry.tracing.export import Exports
 
 STDOUT: Final = 1
 
@@ -33,7 +34,23 @@ def open_listeners(settings: Settings, metrics: Metrics, clock: Clock, closing: 
         reports = _open_sentry(dsn.get_secret_value())
         closing.callback(reports.close)
         events.report = reports.report
+    if settings.tracing.address("traces") or settings.tracing.address("metrics"):
+        exports = _open_exports(settings)
+        closing.callback(exports.close)
+        events.trace_with(exports.tracing(settings.tracing.pass_to, clock))
     return events
+
+
+def _open_exports(settings: Settings) -> "Exports":
+    try:
+        from sentinel_gateway.telemetry.tracing.export import Exports  # noqa: PLC0415 - as below
+    except ImportError as exc:
+        fix = f"needs the package {exc.name}, which is not installed: pip install 'sentinel-gateway[otel]'"
+        raise ConfigurationError([("tracing.endpoint", fix)]) from exc
+    where, service = settings.tracing, settings.service
+    return Exports(
+        traces=where.address("traces"), metrics=where.address("metrics"), service=service.name, version=service.version
+    )
 
 
 def _open_sentry(dsn: str) -> "SentryReports":

@@ -12,6 +12,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Browsers
 from sentinel_gateway.api.compression import COMPRESS_FROM, COMPRESS_LEVEL, accepts
+from sentinel_gateway.api.entrance import Begin
 from sentinel_gateway.api.exchange import (
     UNMATCHED,
     Exchange,
@@ -96,8 +97,9 @@ async def _http_error(request: Request, exc: HTTPException) -> Response:
 class Observed:
     """An ASGI app whose requests are counted: it gives them ids, tells `events` how they ended, and answers our own faults."""
 
-    def __init__(self, app: App, *, browsers: Browsers, clock: Clock, events: Events) -> None:
+    def __init__(self, app: App, *, browsers: Browsers, clock: Clock, events: Events, trace: Begin | None = None) -> None:
         self._app = app
+        self._trace = trace
         self._browsers = browsers
         self._clock = clock
         self._intake = Intake(max_body=MAX_BODY)
@@ -106,6 +108,8 @@ class Observed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake, form=PROBLEMS)
         journey = exchange.journey
+        if self._trace is not None:
+            self._trace(journey, exchange.headers)
 
         async def send_with_ids(message: Any) -> None:
             if message["type"] == "http.response.start":

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from sentinel_gateway.core.pricing import Basis
+from sentinel_gateway.core.tracing import Trace
 
 Outcome = Literal["exact", "semantic", "miss", "coalesced", "bypass", "none"]
 """How the cache took part. `coalesced` is a miss that shared another's upstream call; `none` never asked it (other routes)."""
@@ -48,6 +49,8 @@ class Attempt(msgspec.Struct):
     """The public name that was asked for."""
     route: str = ""
     """Of the request that it was made for."""
+    trace: Trace | None = None
+    """Of that request, where traces are on."""
 
 
 class Record(msgspec.Struct):
@@ -90,3 +93,5 @@ class Record(msgspec.Struct):
     """The id of the key that asked, `admin-key` or `anybody`."""
     region: str = ""
     """Where it came from, where a proxy is trusted to say that; as it was said."""
+    trace: Trace | None = None
+    """Where traces are on."""

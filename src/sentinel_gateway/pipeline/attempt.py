@@ -58,6 +58,7 @@ class Try:
             key=caller.actor,
             model=journey.model,
             route=journey.route,
+            trace=journey.trace,
         )
         self._standing = standing = circuits.standings.find(target)
         self._generation = 0 if standing is None else standing.enter(now, stream=stream, again=again)

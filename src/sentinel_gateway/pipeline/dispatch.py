@@ -195,6 +195,8 @@ class Dispatch:
             through=journey.through,
             version=journey.version,
         )
+        if (trace := journey.trace) is not None:
+            call = replace(call, traceparent=trace.calling(step.name, journey.attempts + 1))
         if conduct is not None:
             limits = conduct.deadlines_of(target, journey.waited + now - journey.upstream_started)
             call = replace(call, deadlines=limits, once=target in conduct.careful)

@@ -25,7 +25,10 @@ async def look_far(tiers: Tiers, plan: Plan, journey: Journey, near: Step, *, al
     """After memory's `near` answer ask the farther tier, if the request is `alone`: else the answer is on its way already."""
     wish = journey.wish
     asks = alone and wish.read and not wish.bypass
-    found = await tiers.look_far(plan.key, wish, near) if asks else Miss((near,))
+    found: Hit | Miss = Miss((near,))
+    if asks:
+        looking, trace = tiers.look_far(plan.key, wish, near), journey.trace
+        found = await (looking if trace is None else trace.lookup(looking))
     if isinstance(found, Hit):
         return told(found, journey)
     journey.outcome, journey.miss = "bypass" if wish.bypass else "miss", found
@@ -38,7 +41,8 @@ async def look_further(semantic: Semantic, plan: Plan, journey: Journey, miss: M
         return miss
     question = journey.question
     if isinstance(question, Question):
-        found = await semantic.look_up(question, plan, journey)
+        looking, trace = semantic.look_up(question, plan, journey), journey.trace
+        found = await (looking if trace is None else trace.lookup(looking))
         if semantic.evidence is not None:
             found = semantic.evidence.weigh(found, question, plan, journey)
     else:

@@ -18,7 +18,7 @@ class UpstreamCall(msgspec.Struct, frozen=True):
     they were made of (`ChatRequest`): who speaks otherwise than that calls `refuse_unsaid`.
     `deadlines`: where they are shorter than the provider's own. `once`: it must not go out a second time, whatever happens.
     `through`: the gateways that the request has come through, for `Via`. `version`: of its dialect, where that is
-    not the usual one.
+    not the usual one. `traceparent`: the trace to go on with.
     """
 
     fields: Fields
@@ -30,6 +30,7 @@ class UpstreamCall(msgspec.Struct, frozen=True):
     once: bool = False
     through: str = ""
     version: str = ""
+    traceparent: str = ""
 
 
 class Completion(msgspec.Struct, frozen=True):

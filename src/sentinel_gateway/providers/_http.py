@@ -43,7 +43,19 @@ _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 class Endpoint:
     """Where a provider takes one kind of request, and what every request there carries. `url` as configured, good or bad."""
 
-    __slots__ = ("_heads", "errors", "headers", "host", "once", "origin", "provider", "target", "through", "timeouts")
+    __slots__ = (
+        "_heads",
+        "errors",
+        "headers",
+        "host",
+        "once",
+        "origin",
+        "provider",
+        "target",
+        "through",
+        "timeouts",
+        "traceparent",
+    )
 
     def __init__(self, provider: str, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> None:
         self.provider = provider
@@ -51,6 +63,7 @@ class Endpoint:
         self.timeouts = timeouts
         self.once = False
         """A request goes out on one connection, and on no other if that has ended."""
+        self.traceparent = ""
         self.through = ""
         """The gateways that a request has come through before this one."""
         self.errors = TransportErrors(provider, timeouts)
@@ -61,11 +74,11 @@ class Endpoint:
         return f"<Endpoint {self.provider} {self.host}{self.target}>"
 
     def serving(self, call: UpstreamCall) -> "Endpoint":
-        """The same, for a call that may take less time than others, must not be sent again, or has come through others."""
-        if call.deadlines is None and not call.once and not call.through:
+        """The same, for a call that may take less time than others, must not be sent again, came through others or is traced."""
+        if call.deadlines is None and not call.once and not call.through and not call.traceparent:
             return self
         own = copy(self)
-        own.once = call.once
+        own.once, own.traceparent = call.once, call.traceparent
         if call.through:
             own.through, own._heads = call.through, {}  # noqa: SLF001 - a copy of this one
         if call.deadlines is not None:
@@ -177,6 +190,8 @@ class HttpClient:
     async def _send(self, endpoint: Endpoint, body: bytes | None, request_id: str, *, accept: str) -> "ByteStream":
         head = endpoint.head("GET" if body is None else "POST", accept, self._own)
         more = f"X-Request-Id: {request_id}\r\n" if request_id else ""
+        if endpoint.traceparent:
+            more += f"Traceparent: {endpoint.traceparent}\r\n"
         if body is not None:
             more += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         request = b"%b%b\r\n" % (head, more.encode("latin-1"))

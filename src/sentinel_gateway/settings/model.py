@@ -21,6 +21,7 @@ from sentinel_gateway.settings.prices import Prices
 from sentinel_gateway.settings.redis_url import check_redis
 from sentinel_gateway.settings.room import GIB, MIB, Count, Key, Lifetime, Room, Seconds, Share, Size, Texts, Treatment
 from sentinel_gateway.settings.targets import Budget, Limits, ModelSettings, Routing
+from sentinel_gateway.settings.tracing import Tracing
 from sentinel_gateway.settings.values import (
     check_admin_key,
     check_alias,
@@ -375,6 +376,7 @@ class Settings(Room):
     replicas: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=1, description="How many nodes there are; more than one need Redis, and the same secret."
     )
+    tracing: Tracing = Field(default=Tracing(), description="OpenTelemetry.")
     logging: Logging = Field(default=Logging(), description="What is written, and how.")
     metrics: Metrics = Field(default=Metrics(), description="What Prometheus reads.")
     service: Service = Field(default=Service(), description="Who this is.")

@@ -32,6 +32,7 @@ def needing_restart(running: Settings, wanted: Settings) -> Iterator[str]:
         "monitoring": (running.monitoring, wanted.monitoring),
         "replicas": (running.replicas, wanted.replicas),
         "logging": (running.logging, wanted.logging),
+        "tracing": (running.tracing, wanted.tracing),
         "cache.stale_if_error": (running.cache.stale_if_error, wanted.cache.stale_if_error),
         "cache.memory.entries": (running.cache.memory.entries, wanted.cache.memory.entries),
         "cache.memory.bytes": (running.cache.memory.bytes, wanted.cache.memory.bytes),

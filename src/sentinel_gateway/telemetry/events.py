@@ -1,12 +1,15 @@
 """The port `Events`: what the path tells goes to the metrics and to the log. What the server tells goes there, too."""
 
 from collections.abc import Callable, Mapping
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from sentinel_gateway.core.record import Attempt, Ending, Record
 from sentinel_gateway.telemetry.lines import Level, Value
 from sentinel_gateway.telemetry.logs import LogWriter
 from sentinel_gateway.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from sentinel_gateway.telemetry.tracing.spans import Tracing
 
 WRONG: Final = frozenset({"error", "reason", "faults"})
 """Fields that say what went wrong."""
@@ -28,6 +31,9 @@ class Telemetry:
         self._log = log
         self._clock = clock
         self._also: tuple[Callable[[Record], None], ...] = ()
+        self.begin_trace: Callable[[Record, Mapping[bytes, bytes]], None] | None = None
+        """Told of each request that comes, with its headers; None where traces are off."""
+        self._also_attempted: tuple[Callable[[Attempt], None], ...] = ()
         self.report: Report = _nobody
         """Told of faults of our own, too."""
 
@@ -37,6 +43,12 @@ class Telemetry:
     def also_tell(self, told: Callable[[Record], None]) -> None:
         """Have somebody else told of each request, too."""
         self._also = (*self._also, told)
+
+    def trace_with(self, tracing: "Tracing") -> None:
+        """Have requests traced."""
+        self.begin_trace = tracing.begin
+        self.also_tell(tracing.finished)
+        self._also_attempted = (*self._also_attempted, tracing.attempted)
 
     def finished(self, record: Record) -> None:
         """Count and log a request."""
@@ -48,6 +60,8 @@ class Telemetry:
     def attempted(self, attempt: Attempt) -> None:
         """Count a call of a provider; log it, if the provider failed us, or was paid for nothing."""
         self._metrics.attempted(attempt)
+        for told in self._also_attempted:
+            told(attempt)
         if attempt.ending in FAILED:
             self.note(
                 "target_failed",

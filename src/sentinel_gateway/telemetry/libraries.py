@@ -1,4 +1,4 @@
-"""What uvicorn and asyncio say through the standard library's `logging`, as events of our own log."""
+"""What uvicorn, asyncio and OpenTelemetry's SDK say through the standard library's `logging`, as events of our own log."""
 
 import logging
 import traceback
@@ -8,7 +8,7 @@ from typing import Final, Self
 from sentinel_gateway.telemetry.lines import LEVELS, Level, Value
 from sentinel_gateway.telemetry.logs import LogWriter
 
-LOGGERS: Final = ("uvicorn", "asyncio")
+LOGGERS: Final = ("uvicorn", "asyncio", "opentelemetry")
 
 
 class LibraryLogs(logging.Handler):
