@@ -89,6 +89,11 @@ class Process:
             self._child.kill()
             self._child.wait()
 
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        return self._child.pid
+
     def cpu_seconds(self) -> float:
         """CPU time of all threads since the start, also of those that have ended, to the nanosecond."""
         # What clock_getcpuclockid(3) answers on Linux.
@@ -130,16 +135,16 @@ class Process:
             self._check_alive()
         return self._log.read_text()
 
-    def wait_until_ready(self, port: int, path: str = "/ready") -> None:
+    def wait_until_ready(self, port: int, path: str = "/ready", *, seconds: float = START_SECONDS) -> None:
         """Poll until the path answers 200. Raises ProcessFailed."""
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._check_alive()
             with suppress(OSError, http.client.HTTPException):
                 if get(port, path)[0] == http.client.OK:
                     return
             time.sleep(POLL)
-        raise ProcessFailed(f"{self.name} was not ready after {START_SECONDS:.0f} s:\n{self._tail()}")
+        raise ProcessFailed(f"{self.name} was not ready after {seconds:.0f} s:\n{self._tail()}")
 
     def _check_alive(self) -> None:
         if self._child.poll() is not None:

@@ -30,8 +30,22 @@ from bench.load import Clients, closed_loop
 from bench.processes import Cores, Process, free_port, get, share_out
 from bench.report import Figure, Machine, Results, Slice, markdown
 from bench.semantic import Semantic
-from bench.workloads import AT_ONCE, IN_SCOPE, KEY, MOCK, WORKLOADS, Numbers, Target, Workload, asked_before, providers, workloads
+from bench.workloads import (
+    AT_ONCE,
+    BY_NAME,
+    IN_SCOPE,
+    KEY,
+    MOCK,
+    WORKLOADS,
+    Numbers,
+    Target,
+    Workload,
+    asked_before,
+    providers,
+    workloads,
+)
 from sentinel_gateway.core.access import Grant, operator
+from sentinel_gateway.core.budgets import NO_BUDGET, Budget
 from sentinel_gateway.core.issuance import Draw, Minter, create
 from sentinel_gateway.core.limits import LARGEST, Limits
 from sentinel_gateway.stores._state_file import StateFile
@@ -58,16 +72,12 @@ FLOORS_THERE: Final = {"floor, answer": 39.4, "floor, relay": 142.5, "floor, str
 EMBED_LONG_THERE: Final = 12.7
 """Milliseconds that the embedding of 128 tokens took there."""
 FIRST_BYTE_BAR: Final = 1.0
-DOOR_BAR: Final = 8.0
-"""Microseconds that telling the caller and its limits may add to a hit."""
 MEMORY_BAR: Final = 130.0
 START_BAR: Final = 1.5
 SEMANTIC_MEMORY_BAR: Final = 260.0
 SEMANTIC_START_BAR: Final = 3.0
 ON_LOOP_BAR: Final = 0.3
 SEARCH_BAR: Final = 2.0
-WITHOUT_KEY: Final = "exact hit"
-WITH_KEY: Final = "exact hit, with a key"
 STAGES: Final = (sys.executable, "-m", "bench.semantic")
 
 LIBRARIES: Final = (
@@ -82,6 +92,8 @@ LIBRARIES: Final = (
     "onnxruntime",
     "numpy",
 )
+BUDGETS: Final[Mapping[Target, Budget]] = {"keyed": NO_BUDGET, "accounted": Budget(day=2**50, month=2**52)}
+"""Of the key of the workloads, by the gateways that ask for one: never spent."""
 GATEWAY: Final = (str(Path(sys.executable).with_name("sentinel")), "serve")
 
 
@@ -93,7 +105,7 @@ class Plan(msgspec.Struct, frozen=True):
     in_scope: int = IN_SCOPE
     """Questions stored before anything is compared."""
     pairs: int = 1
-    """Of short slices with a key and without: their difference is smaller than what a round's slices lie apart."""
+    """Of short slices of each of `PAIRS`."""
     stages: bool = False
     """Measure the stages of the semantic tier as well, in a process of their own."""
     warm_up: float = 0.3
@@ -103,6 +115,24 @@ class Plan(msgspec.Struct, frozen=True):
 
 FULL: Final = Plan(rounds=5, seconds=2.0, pairs=40, stages=True)
 QUICK: Final = Plan(rounds=1, seconds=0.5, in_scope=500)
+
+
+class Pair(NamedTuple):
+    """What one workload takes beyond another, by its name in the report; `bar` in microseconds."""
+
+    name: str
+    of: str
+    without: str
+    floor: str
+    bar: float | None = None
+
+
+PAIRS: Final = (
+    Pair("a key and its limits, a hit", "exact hit, with a key", "exact hit", "floor, answer", 8.0),
+    Pair("key, limits, budgets and ledger, a hit", "exact hit, accounted", "exact hit, bare", "floor, answer", 15.0),
+    Pair("key, limits, budgets and ledger, a miss", "miss, accounted", "miss, bare", "floor, relay"),
+)
+"""Short slices in turn: what they differ by is smaller than what the slices of two rounds lie apart."""
 
 
 class Gateway(NamedTuple):
@@ -126,34 +156,16 @@ class Bench:
         self._numbers: Numbers = itertools.count()
 
     @contextmanager
-    def gateway(self, name: str, *, semantic: bool = False, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[Gateway]:
-        """A gateway that knows the mock's address and a key, and has nothing else but an empty directory; `more` variables."""
-        directory = self._directory / name
-        home = directory / "home"
-        home.mkdir(parents=True, exist_ok=True)
-        port = free_port()
-        environment = {
-            "HOME": str(home),
-            "PORT": str(port),
-            "SENTINEL_DATA_DIR": str(directory / "data"),
-            **providers(self._upstream),
-            "SENTINEL_CACHE__SEMANTIC__ENABLED": str(semantic),
-            "SENTINEL_CACHE__SEMANTIC__EXPLORATION": "0",
-            **more,
-        }
+    def gateway(self, target: Target, name: str = "", more: Mapping[str, str] = MappingProxyType({})) -> Iterator[Gateway]:
+        """The gateway of some workloads, with `more` variables; one of another `name` has a directory of its own."""
+        name = name or target
+        directory, port = self._directory / name, free_port()
+        environment = {"PORT": str(port), **prepare(target, directory, self._upstream), **more}
         start = time.perf_counter()
         command, core = self._plan.gateway, self._cores.gateway
         with Process(name, command, environment=environment, directory=directory, core=core) as process:
             process.wait_until_ready(port)
             yield Gateway(process, port, time.perf_counter() - start)
-
-    @contextmanager
-    def keyed(self) -> Iterator[Gateway]:
-        """As `gateway`, with the one key of the workloads."""
-        folder = self._directory / "keyed" / "data"
-        uvloop.run(_issue_key(folder))
-        with self.gateway("keyed") as gateway:
-            yield gateway
 
     @contextmanager
     def floor(self) -> Iterator[Gateway]:
@@ -195,13 +207,13 @@ class Bench:
             expected_upstream_calls=workload.upstream_calls,
         )
 
-    def measure_pair(self, number: int, servers: Mapping[Target, Gateway]) -> float:
-        """CPU seconds that a key and its limits add to a hit: two short slices, one right after the other."""
-        pair = [workload for workload in WORKLOADS if workload.name in {WITHOUT_KEY, WITH_KEY}]
+    def measure_pair(self, pair: Pair, number: int, servers: Mapping[Target, Gateway]) -> float:
+        """CPU seconds that one workload takes beyond another: two short slices, one right after the other."""
+        both = [BY_NAME[pair.without], BY_NAME[pair.of]]
         found = {}
-        for workload in pair if number % 2 == 0 else pair[::-1]:
+        for workload in both if number % 2 == 0 else both[::-1]:
             found[workload.name] = self.measure(workload, number, servers, seconds=self._plan.seconds / 5).cpu_per_unit
-        return found[WITH_KEY] - found[WITHOUT_KEY]
+        return found[pair.of] - found[pair.without]
 
     def fill(self, gateway: Gateway, questions: int) -> None:
         """Have these many questions answered, so that there is something to compare with."""
@@ -235,13 +247,15 @@ def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
     starts: dict[bool, list[float]] = {False: [], True: []}
     slices = []
     for number, semantic in itertools.product(range(1, plan.starts), starts):
-        with bench.gateway(f"start-{number}-{semantic}", semantic=semantic) as gateway:
+        with bench.gateway("semantic" if semantic else "gateway", f"start-{number}-{semantic}") as gateway:
             starts[semantic].append(gateway.ready_after)
     with (
         bench.floor() as floor,
         bench.gateway("gateway") as gateway,
-        bench.keyed() as keyed,
-        bench.gateway("semantic", semantic=True) as comparing,
+        bench.gateway("bare") as bare,
+        bench.gateway("keyed") as keyed,
+        bench.gateway("accounted") as accounted,
+        bench.gateway("semantic") as comparing,
     ):
         idle = {}
         for semantic, server in ((False, gateway), (True, comparing)):
@@ -250,14 +264,21 @@ def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
             idle[semantic] = server.process.resident_bytes()
         bench.fill(comparing, plan.in_scope)
         filled = comparing.process.resident_bytes()
-        servers: dict[Target, Gateway] = {"floor": floor, "gateway": gateway, "keyed": keyed, "semantic": comparing}
+        servers: dict[Target, Gateway] = {
+            "floor": floor,
+            "gateway": gateway,
+            "bare": bare,
+            "keyed": keyed,
+            "accounted": accounted,
+            "semantic": comparing,
+        }
         everything = workloads(plan.in_scope)
         for round_ in range(plan.rounds):
             for workload in everything if round_ % 2 == 0 else everything[::-1]:
                 slices.append(bench.measure(workload, round_, servers))
                 print(_progress(slices[-1]), file=sys.stderr)
         loaded = gateway.process.resident_bytes()
-        door = [bench.measure_pair(number, servers) for number in range(plan.pairs)]
+        beyond = {pair: [bench.measure_pair(pair, number, servers) for number in range(plan.pairs)] for pair in PAIRS}
     process = [
         Figure("start to ready", "s", starts[False], START_BAR),
         Figure("start to ready, semantic", "s", starts[True], SEMANTIC_START_BAR),
@@ -266,7 +287,7 @@ def _measure_all(plan: Plan, bench: Bench) -> tuple[list[Figure], list[Slice]]:
         Figure("memory, idle, semantic", "MB", [idle[True] / 1e6], SEMANTIC_MEMORY_BAR),
         Figure(f"memory, {plan.in_scope} questions", "MB", [filled / 1e6]),
     ]
-    return [*figures(slices, door), *process], slices
+    return [*figures(slices, beyond), *process], slices
 
 
 def _with_stages(found: list[Figure], directory: Path, core: int) -> list[Figure]:
@@ -296,18 +317,19 @@ def _progress(slice_: Slice) -> str:
     return f"round {slice_.round}  {slice_.workload:22}{slice_.rate:8.0f}/s  {cpu}  {slice_.problems or ''}"
 
 
-def figures(slices: list[Slice], door: Sequence[float]) -> list[Figure]:
-    """CPU time of each workload, of the `door` what it adds, and what the gateway adds to the first byte of a stream."""
+def figures(slices: list[Slice], beyond: Mapping[Pair, Sequence[float]]) -> list[Figure]:
+    """CPU time of each workload, what some take `beyond` others in seconds, and what is added to the first byte of a stream."""
     by_workload = {workload.name: [slice_ for slice_ in slices if slice_.workload == workload.name] for workload in WORKLOADS}
     found = []
     for workload in WORKLOADS:
-        if workload.target in {"gateway", "keyed", "semantic"}:
+        if workload.target not in {"mock", "floor"}:
             unit = "us CPU a chunk" if workload.units > 1 else "us CPU"
             floor = _cpu(by_workload[workload.floor]) if workload.floor else None
             there = FLOORS_THERE.get(workload.floor)
             found.append(Figure(workload.name, unit, _cpu(by_workload[workload.name]), CPU_BARS.get(workload.name), floor, there))
-    slowness = _slowness(by_workload, "floor, answer")
-    found.append(Figure("a key and its limits, a hit", "us CPU", [cpu * 1e6 for cpu in door], DOOR_BAR, slowness=slowness))
+    for pair, seconds in beyond.items():
+        slowness = _slowness(by_workload, pair.floor)
+        found.append(Figure(pair.name, "us CPU", [cpu * 1e6 for cpu in seconds], pair.bar, slowness=slowness))
     slowness = _slowness(by_workload, "floor, stream")
     for streamed in (workload for workload in WORKLOADS if workload.units > 1 and workload.target == "gateway"):
         pairs = zip(by_workload[streamed.name], by_workload["direct stream"], strict=True)
@@ -321,11 +343,27 @@ def _slowness(by_workload: Mapping[str, list[Slice]], floor: str) -> float:
     return statistics.median(_cpu(by_workload[floor])) / FLOORS_THERE[floor]
 
 
-async def _issue_key(folder: Path) -> None:
+def prepare(target: Target, directory: Path, upstream: str) -> dict[str, str]:
+    """The environment of a gateway that is yet to start. It knows the mock's address; its directory is empty but for a key."""
+    home, data = directory / "home", directory / "data"
+    home.mkdir(parents=True, exist_ok=True)
+    if target in BUDGETS:
+        uvloop.run(_issue_key(data, BUDGETS[target]))
+    return {
+        "HOME": str(home),
+        "SENTINEL_DATA_DIR": str(data),
+        **providers(upstream),
+        "SENTINEL_CACHE__SEMANTIC__ENABLED": str(target == "semantic"),
+        "SENTINEL_CACHE__SEMANTIC__EXPLORATION": "0",
+        "SENTINEL_LEDGER__ENABLED": str(target != "bare"),
+    }
+
+
+async def _issue_key(folder: Path, budget: Budget) -> None:
     """The key of the workloads, in the data folder of a gateway that is yet to start."""
     secret = gateway_secret(folder, None)
     limits = Limits(requests_per_minute=LARGEST, tokens_per_minute=LARGEST, concurrency=LARGEST)
-    grant = Grant(name="bench", tenant="bench", scopes=frozenset({"inference"}), limits=limits)
+    grant = Grant(name="bench", tenant="bench", scopes=frozenset({"inference"}), limits=limits, budget=budget)
     key, text = Minter(secret).mint(grant, Draw(bytes(8), bytes(32)), time.time())
     if text != KEY:
         raise ValueError("the workloads send another key")

@@ -230,7 +230,10 @@ def measure_all(plan: Plan, sizes: Sequence[int]) -> tuple[list[Figure], int]:
 def _exact(shared: Shared) -> list[Figure]:
     near: list[Costs] = []
     far: list[Costs] = []
-    with shared.bench.gateway("near") as alone, shared.bench.gateway("far", more=shared.environment()) as sharing:
+    with (
+        shared.bench.gateway("gateway", "near") as alone,
+        shared.bench.gateway("gateway", "far", shared.environment()) as sharing,
+    ):
         for _ in range(shared.plan.rounds):
             near.append(shared.measure(alone, in_turn("Near"), "memory"))
             far.append(shared.measure(sharing, in_turn("Far"), "redis"))
@@ -248,7 +251,7 @@ def _exact(shared: Shared) -> list[Figure]:
 def _semantic(shared: Shared, sizes: Sequence[int]) -> list[Figure]:
     found = []
     environment = shared.environment(SENTINEL_CACHE__SEMANTIC__ENTRIES=str(2 * max(sizes)))
-    with shared.bench.gateway("comparing", semantic=True, more=environment) as gateway:
+    with shared.bench.gateway("semantic", "comparing", environment) as gateway:
         shared.bench.fill(gateway, KNOWN)
         make = reworded(KNOWN)(itertools.count())
         url = f"http://127.0.0.1:{gateway.port}/v1/chat/completions"

@@ -87,8 +87,10 @@ OPENINGS: Final = ("Please tell me: how", "Could you say how", "I would like to 
 KEY: Final = make_key_text(bytes(32))
 KEYED: Final = ("authorization", f"Bearer {KEY}")
 
-Target = Literal["mock", "gateway", "keyed", "semantic", "floor"]
-"""`keyed` is a gateway that asks for a key; the only one has limits of every kind, which it never reaches."""
+Target = Literal["mock", "gateway", "bare", "keyed", "accounted", "semantic", "floor"]
+"""`bare` is a gateway without a ledger. `keyed` and `accounted` ask for a key; the only one has limits of every kind, which it
+never reaches, and in `accounted` budgets as well.
+"""
 Numbers = Iterator[int]
 Maker = Callable[[Numbers], MakeMessage]
 
@@ -225,8 +227,14 @@ EXACT: Final = (
     Workload(
         "exact hit, with a key", same("Which spade?", KEYED), AT_ONCE, target="keyed", floor="floor, answer", upstream_calls=0
     ),
+    Workload("exact hit, bare", same("Which spade?"), AT_ONCE, target="bare", floor="floor, answer", upstream_calls=0),
+    Workload(
+        "exact hit, accounted", same("Which spade?", KEYED), AT_ONCE, target="accounted", floor="floor, answer", upstream_calls=0
+    ),
     Workload("exact hit, respelled", respelled("Which hoe?"), AT_ONCE, floor="floor, answer", upstream_calls=0),
     Workload("miss", unique(), AT_ONCE, floor="floor, relay"),
+    Workload("miss, bare", unique(max_tokens=900), AT_ONCE, target="bare", floor="floor, relay"),
+    Workload("miss, accounted", unique(KEYED, max_tokens=900), AT_ONCE, target="accounted", floor="floor, relay"),
     Workload("miss, bypassed", unique(("x-bypass-cache", "true")), AT_ONCE, floor="floor, relay"),
     Workload("stream", unique(stream=True), STREAMING, units=CHUNKS, floor="floor, stream"),
     Workload("stream, routed", unique(stream=True, model=ROUTED), STREAMING, units=CHUNKS, floor="floor, stream"),
@@ -238,3 +246,4 @@ COMPARED: Final = (
     Workload("miss, nothing to compare", conversation, AT_ONCE, target="semantic", floor="floor, relay"),
 )
 WORKLOADS: Final = workloads(IN_SCOPE)
+BY_NAME: Final = {workload.name: workload for workload in WORKLOADS}

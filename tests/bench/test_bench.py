@@ -12,8 +12,8 @@ import pytest
 
 from bench.processes import Cores, Process, ProcessFailed, free_port, share_out
 from bench.report import Figure, Machine, Results, Slice, figures_table, markdown
-from bench.run import Plan, bench, describe_machine, figures, write
-from bench.workloads import CHUNKS, IN_SCOPE, WORKLOADS, asked_before, blanks
+from bench.run import PAIRS, Plan, bench, describe_machine, figures, write
+from bench.workloads import BY_NAME, CHUNKS, IN_SCOPE, WORKLOADS, asked_before, blanks
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 MACHINE = Machine("a CPU", 2, "Linux 6", "3.11.7", {"uvloop": "1"}, 0.5)
@@ -89,8 +89,10 @@ def test_figures_are_made_of_slices():
         )
         for number, workload in itertools.product(range(2), WORKLOADS)
     ]
-    found = {figure.name: figure for figure in figures(slices, [3e-6, 5e-6])}
-    assert found["a key and its limits, a hit"].values == pytest.approx([3.0, 5.0])
+    found = {figure.name: figure for figure in figures(slices, {pair: [3e-6, 5e-6] for pair in PAIRS})}
+    for pair in PAIRS:
+        assert (found[pair.name].values, found[pair.name].bar) == (pytest.approx([3.0, 5.0]), pair.bar)
+        assert {pair.of, pair.without, pair.floor} <= BY_NAME.keys()
     assert found["miss"].values == pytest.approx([200.0, 200.0])
     assert (found["exact hit"].bar, found["miss"].bar, found["stream"].bar, found["stream hit"].bar) == (60, 220, 40, None)
     assert (found["stream, translated"].bar, found["stream, routed, first byte added"].bar) == (40, 1)
