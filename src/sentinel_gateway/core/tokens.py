@@ -5,6 +5,7 @@ their texts. What has no published sum is estimated: a nested schema or a tool c
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -60,6 +61,7 @@ class Countable(msgspec.Struct, frozen=True):
         return TokenCount(self.fixed + counted.tokens, self.exact and counted.exact)
 
 
+@lru_cache(maxsize=1024)
 def encoding_of(model: str) -> Encoding | None:
     """The encoding of one of OpenAI's models, whoever serves it ("openai/gpt-4o" as well); None for another family."""
     name = model.lower().rpartition("/")[2].removeprefix("ft:")
@@ -74,7 +76,12 @@ def _is_of(name: str, family: str) -> bool:
 
 def estimate(texts: Sequence[str]) -> TokenCount:
     """Without an encoding: a token for every four bytes."""
-    return TokenCount(-(-sum(len(text.encode(errors="replace")) for text in texts) // BYTES_PER_TOKEN), exact=False)
+    return TokenCount(-(-sum(map(bytes_of, texts)) // BYTES_PER_TOKEN), exact=False)
+
+
+def bytes_of(text: str) -> int:
+    """The length of a text in UTF-8; half a surrogate pair counts as one byte."""
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
 
 
 def countable(fields: Fields, *, model: str, media_tokens: int) -> Countable:

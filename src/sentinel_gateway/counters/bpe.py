@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from cachebox import LRUCache
 
 from sentinel_gateway.core.tokens import Encoding, TokenCount, estimate
 from sentinel_gateway.errors import CounterBusy
@@ -56,6 +57,11 @@ SLICES: Final = 16
 """A text that is too long to be counted whole is counted at so many places, spread evenly."""
 
 
+REMEMBERED: Final = 8192
+"""Texts whose tokens are remembered, by their hashes alone: what an application says first, and the earlier turns of a
+conversation, come again with each request."""
+
+
 class CounterLimits(msgspec.Struct, frozen=True):
     """Characters, seconds, and requests that may wait. The texts of one request count together.
 
@@ -80,6 +86,7 @@ class BpeCounter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sentinel-counter")
         self._loaded: dict[Encoding, Tokenizer | None] = {}
         """None where the file can't be used."""
+        self._remembered: LRUCache[tuple[Encoding, int], int] = LRUCache(REMEMBERED)
         self._waiting = 0
 
     def __repr__(self) -> str:
@@ -87,6 +94,13 @@ class BpeCounter:
 
     async def count(self, texts: Sequence[str], *, encoding: Encoding) -> TokenCount:
         """The tokens of these texts. Never raises: what can't be counted in time, or not at all, is estimated."""
+        remembered: list[int | None] = [self._remembered.get((encoding, hash(text))) for text in texts]
+        known = sum(filter(None, remembered))
+        new = [text for text, tokens in zip(texts, remembered, strict=True) if tokens is None]
+        counted = await self._count_new(new, encoding) if new else TokenCount(0, exact=True)
+        return TokenCount(known + counted.tokens, counted.exact)
+
+    async def _count_new(self, texts: Sequence[str], encoding: Encoding) -> TokenCount:
         short = sum(map(len, texts)) <= self._limits.inline_chars
         if short and encoding in self._loaded:
             return self._count(texts, encoding)
@@ -143,9 +157,12 @@ class BpeCounter:
         length = sum(map(len, texts))
         try:
             if length <= self._limits.exact_chars:
-                return TokenCount(_tokens(tokenizer, texts), exact=True)
+                counts = _tokens(tokenizer, texts)
+                for text, tokens in zip(texts, counts, strict=True):
+                    self._remembered.insert((encoding, hash(text)), tokens)
+                return TokenCount(sum(counts), exact=True)
             sample = _sample(texts, self._limits.exact_chars)
-            return TokenCount(-(-_tokens(tokenizer, sample) * length // sum(map(len, sample))), exact=False)
+            return TokenCount(-(-sum(_tokens(tokenizer, sample)) * length // sum(map(len, sample))), exact=False)
         except TypeError:  # half a surrogate pair
             return estimate(texts)
 
@@ -204,8 +221,9 @@ def _letters() -> dict[int, str]:
     return {byte: chr(256 + number) for number, byte in enumerate(others)}
 
 
-def _tokens(tokenizer: "Tokenizer", texts: Sequence[str]) -> int:
-    return sum(map(len, tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)))
+def _tokens(tokenizer: "Tokenizer", texts: Sequence[str]) -> list[int]:
+    """Of each text."""
+    return [len(encoded) for encoded in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
 def _sample(texts: Sequence[str], length: int) -> list[str]:

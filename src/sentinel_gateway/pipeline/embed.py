@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from sentinel_gateway.core.caching import Hit, Miss
 from sentinel_gateway.core.embeddings import Item, Vector, asked_for, item_keys, items_of, of_one_model, vectors_of
-from sentinel_gateway.core.tokens import Encoding, encoding_of
+from sentinel_gateway.core.tokens import Encoding, bytes_of, encoding_of
 from sentinel_gateway.errors import CounterBusy, InvalidField, NotCached
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.budgeting import Costing
@@ -188,7 +188,7 @@ class Embedding:
         texts = [item for item in missing.values() if isinstance(item, str)]
         counted = await self._counter.count(texts, encoding=encoding_of(plan.route.targets[0].model) or ASSUMED)
         ids = sum(len(item) for item in missing.values() if not isinstance(item, str))
-        most = ids + sum(len(text.encode(errors="replace")) for text in texts)
+        most = ids + sum(map(bytes_of, texts))
         amount = 0 if self._costing is None else self._costing.of_input(plan, most)
         await grant.reserve(counted.tokens + ids, amount)
 

@@ -1,6 +1,6 @@
 """What an answer may cost in tokens, before a provider is asked: the input as it is counted, and as much output as is allowed."""
 
-from sentinel_gateway.core.tokens import countable
+from sentinel_gateway.core.tokens import bytes_of, countable
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import TokenCounter
 
@@ -27,4 +27,4 @@ class TokenEstimate:
     def ceiling(self, plan: Plan) -> int:
         """Tokens of input that no tokenizer goes beyond: each takes a byte at least. Asks no counter."""
         asked = countable(plan.request.fields, model=plan.route.targets[0].model, media_tokens=self._media_tokens)
-        return asked.fixed + sum(len(text.encode(errors="replace")) for text in asked.texts)
+        return asked.fixed + sum(map(bytes_of, asked.texts))

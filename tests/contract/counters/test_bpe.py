@@ -159,6 +159,22 @@ async def test_who_finds_too_many_waiting_is_given_an_estimate(told):
     await counter.close()
 
 
+async def test_what_was_counted_is_not_counted_again(told):
+    counter = BpeCounter(limits=CounterLimits(waiting=1, deadline=60.0), on_event=told.append)
+    instructions, question = "words " * 1000, "more words " * 1000
+    first = await counter.count([instructions], encoding="cl100k")
+    busy = asyncio.create_task(counter.count(["other words " * 1000], encoding="cl100k"))
+    await asyncio.sleep(0)
+    assert "1 waiting" in repr(counter), "who has to be counted now is estimated"
+    assert await counter.count([instructions], encoding="cl100k") == first
+    assert await counter.count([instructions], encoding="o200k") == estimate([instructions]), "another encoding counts anew"
+    both = await counter.count([instructions, question], encoding="cl100k")
+    assert both == TokenCount(first.tokens + estimate([question]).tokens, exact=False)
+    await busy
+    assert (await counter.count([instructions, question], encoding="cl100k")).exact, "an estimate is not remembered"
+    await counter.close()
+
+
 async def test_who_leaves_gives_the_place_back(counter):
     leaving = asyncio.create_task(counter.count(["words " * 1000], encoding="cl100k"))
     await asyncio.sleep(0)
