@@ -296,6 +296,33 @@ async def test_tokens_of_a_call_that_came_to_nothing_come_back(limiter):
     assert (await ask(gate, key)).standings()[1].remaining == 100
 
 
+class Elsewhere(MemoryLimits):
+    """One that has to wait before it books anything, as Redis has."""
+
+    def settle_now(self, corrections, hold=None, cost=0):
+        return False
+
+    async def settle(self, corrections, hold=None, cost=0):
+        super().settle_now(corrections, hold, cost)
+
+
+@pytest.mark.parametrize("kind", [MemoryLimits, Elsewhere])
+async def test_what_is_booked_without_waiting_is_booked_once(clock, kind):
+    store = kind(clock=clock)
+    gate = Limiter(store, rules=LimitRules(), clock=clock, chance=lambda: 0.5)
+    key = Key(limits=Limits(tokens_per_minute=100), budget=Budget(day=50))
+    grant = await ask(gate, key)
+    await grant.reserve(60, 20)
+    await grant.reserve(30, 20)  # an answer that is begun anew
+    if not grant.settle_now(40, 7):
+        assert (grant.reserved, grant.budgeted) == (90, 40), "nothing is booked yet"
+        await grant.settle(40, 7)
+    assert (grant.reserved, grant.budgeted) == (None, 0)
+    later = await ask(gate, key)
+    [(_, account)] = later.budgets()
+    assert (later.standings()[1].remaining, account.settled, account.held) == (60, 7, 0)
+
+
 async def test_an_exact_estimate_needs_no_correction(limiter, store):
     gate, key = limiter(), Key(limits=Limits(tokens_per_minute=100))
     grant = await ask(gate, key)

@@ -56,7 +56,7 @@ async def test_a_chunk_of_which_only_the_text_was_read_is_passed_on_and_kept(pat
 async def test_a_stream_that_is_left_is_recorded_with_what_was_asked_and_heard(path, limit):
     most = limit.get("max_tokens", 0) * limit.get("n", 1)
     journey = path.journey()
-    journey.grant = Mock(reserved=7 + most, enter=AsyncMock(), settle=AsyncMock())
+    journey.grant = Mock(reserved=7 + most, enter=AsyncMock(), settle=AsyncMock(), settle_now=Mock(return_value=False))
     path.first.replies.append(FakeStream(ROLE, WORD, asyncio.Event()))
     live = await path.handle(question(stream=True, **limit), journey)
     async with aclosing(live.payloads()) as batches:

@@ -50,9 +50,9 @@ class Counted(MemoryLimits):
             self._count(charges)
         return verdict
 
-    async def settle(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> None:
+    def settle_now(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> bool:
         self._count(corrections)
-        await super().settle(corrections, hold, cost)
+        return super().settle_now(corrections, hold, cost)
 
     def _count(self, charges: Sequence[Charge]) -> None:
         for charge in charges:

@@ -215,6 +215,8 @@ class Pipeline:
             bounded = plan.request.token_limit is not None
             untold = max(reserved, heard) if bounded else reserved + heard
             actual = journey.lost + (untold if usage is None else usage.total_tokens)
+            if grant.settle_now(actual, journey.cost):
+                return
             booking = asyncio.create_task(grant.settle(actual, journey.cost))
             self._booking.add(booking)
             booking.add_done_callback(self._booking.discard)

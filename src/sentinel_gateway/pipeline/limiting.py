@@ -159,7 +159,7 @@ class Grant(msgspec.Struct, eq=False):
     @property
     def budgeted(self) -> int:
         """What is held of the budgets and not settled yet, in nano-USD."""
-        return sum(hold.amount for hold in self._holds)
+        return sum(hold.amount for hold in self._holds) if self._holds else 0
 
     def hold(self) -> None:
         """Keep the place in flight until `release`, also if the caller leaves: the work goes on without it."""
@@ -221,10 +221,23 @@ class Grant(msgspec.Struct, eq=False):
 
     def settle(self, actual: int, cost: int = 0) -> Coroutine[Any, Any, None]:
         """Book what the reservation has come to; 0 if no provider answered. Once: without a reservation it does nothing."""
-        reserved, self._reserved = self._reserved, None
-        holds, self._holds = self._holds, ()
-        difference = 0 if reserved is None else actual - reserved
-        return self._settle([charge.of(difference) for charge in self._costs.tokens] if difference else [], holds, cost)
+        corrections, holds = self._corrections(actual), self._holds
+        self._reserved, self._holds = None, ()
+        return self._settle(corrections, holds, cost)
+
+    def settle_now(self, actual: int, cost: int = 0) -> bool:
+        """As `settle`, where that needs no waiting; False where it does, and then nothing is booked."""
+        store, holds = self._limiter.store, self._holds
+        if not store.settle_now(self._corrections(actual), holds[0] if holds else None, cost):
+            return False
+        for hold in holds[1:]:
+            store.settle_now((), hold)
+        self._reserved, self._holds = None, ()
+        return True
+
+    def _corrections(self, actual: int) -> Sequence[Charge]:
+        difference = 0 if self._reserved is None else actual - self._reserved
+        return [charge.of(difference) for charge in self._costs.tokens] if difference else ()
 
     async def _settle(self, corrections: Sequence[Charge], holds: tuple[Hold, ...], cost: int) -> None:
         store = self._limiter.store

@@ -36,6 +36,10 @@ class LimitStore(Protocol):
         """
         ...
 
+    def settle_now(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> bool:
+        """As `settle`, where that needs no waiting; False where it does, and then nothing is booked."""
+        ...
+
     def buckets(self) -> int:
         """Buckets of which something is spent."""
         ...

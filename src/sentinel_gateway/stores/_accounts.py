@@ -46,9 +46,12 @@ class Own:
 
     def account(self, now: int) -> Account:
         """The whole account, as far as this process knows. `now` in milliseconds."""
-        settled = self.others_settled + self.settled
-        held = max(0, self.others_drawn - self.others_settled) + self.held
-        return Account(settled, held + (self.left if now < self.until else 0))
+        settled, held, drawn = self.others_settled + self.settled, self.held, self.others_drawn - self.others_settled
+        if drawn > 0:
+            held += drawn
+        if now < self.until:
+            held += self.left
+        return Account(settled, held)
 
     def settle(self, amount: int, cost: int) -> None:
         """What was held has come to this."""
@@ -100,9 +103,8 @@ class Accounts:
         own.left += held
         own.until = int(self._clock() * 1000) + LEASE
 
-    def look(self, hold: Hold) -> tuple[Standing, Allowance | None]:
-        """How they stand, and the first that the hold does not fit."""
-        now = int(self._clock() * 1000)
+    def look(self, hold: Hold, now: int) -> tuple[Standing, Allowance | None]:
+        """How they stand, and the first that the hold does not fit. `now` in milliseconds."""
         accounts, refused = [], None
         for allowance in hold.allowances:
             own = self._table.get(allowance.account)

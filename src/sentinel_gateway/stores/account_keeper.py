@@ -76,8 +76,9 @@ class AccountKeeper:
             await self._write()
 
     def _change(self, account: str) -> None:
+        if not self._dirty:
+            self._changed.set()
         self._dirty.add(account)
-        self._changed.set()
 
     async def _write_on(self) -> None:
         while True:

@@ -62,7 +62,7 @@ class MemoryLimits:
                 break
         verdict = judge(charges, table.get, now)
         if hold is not None and verdict.refused is None:
-            verdict = self._with(hold, verdict)
+            verdict = self._with(hold, verdict, now)
         if verdict.refused is None:
             at, spent = 0, verdict.spent
             for charge in charges:
@@ -74,6 +74,9 @@ class MemoryLimits:
         return verdict
 
     async def settle(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> None:
+        self.settle_now(corrections, hold, cost)
+
+    def settle_now(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> bool:
         if hold is not None:
             self.accounts.settle(hold, cost)
         now = int(self._clock() * 1000)
@@ -85,6 +88,7 @@ class MemoryLimits:
                 self._table[bucket] = spent, now, correction.rate
             elif state is not None:
                 del self._table[bucket]
+        return True
 
     def buckets(self) -> int:
         self._sweep(int(self._clock() * 1000))
@@ -115,9 +119,9 @@ class MemoryLimits:
         self._sweep(now)
         return {bucket: (refilled(state, now), now, state[2]) for bucket, state in self._table.items() if state[2]}
 
-    def _with(self, hold: Hold, verdict: Verdict) -> Verdict:
+    def _with(self, hold: Hold, verdict: Verdict, now: int) -> Verdict:
         """The same where the hold fits too, which is then held."""
-        accounts, refused = self.accounts.look(hold)
+        accounts, refused = self.accounts.look(hold, now)
         if refused is not None:
             spent = [total - charge.cost for charge, total in zip(verdict.charges, verdict.spent, strict=True)]
             return Verdict(verdict.charges, spent, refused, accounts=accounts)

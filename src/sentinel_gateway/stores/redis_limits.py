@@ -124,6 +124,9 @@ class SharedLimits:
         if places := [correction for correction in corrections if not correction.rate]:
             await self._leave(places)
 
+    def settle_now(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> bool:  # noqa: ARG002 - Redis is to be told
+        return False
+
     def buckets(self) -> int:
         """Those of which this node knows."""
         return self._own.buckets()

@@ -85,6 +85,14 @@ async def test_what_was_not_used_is_given_back_and_never_more(bench):
     assert (await bench.store.take([tokens(10, 0)])).standings()[1].remaining == 10
 
 
+@pytest.mark.parametrize("unused", [5, 3])
+async def test_what_is_booked_without_waiting_is_booked_once(bench, unused):
+    await bench.store.take([tokens(10, 8)])
+    if not bench.store.settle_now([tokens(10, -unused)]):  # it has to wait, and nothing is booked yet
+        await bench.store.settle([tokens(10, -unused)])
+    assert (await bench.store.take([tokens(10, 0)])).standings()[1].remaining == 2 + unused
+
+
 async def test_more_than_was_reserved_is_a_debt(bench):
     await bench.store.take([tokens(10, 8)])
     await bench.store.settle([tokens(10, 12)])

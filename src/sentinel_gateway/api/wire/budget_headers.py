@@ -28,5 +28,13 @@ def budget_headers(budgets: Sequence[tuple[Allowance, Account]]) -> Lines:
 @lru_cache(maxsize=1024)
 def _lines(limit: int, left: int, ends: int) -> Lines:
     """Remembered: hits cost nothing, so each is told the same."""
-    told = (usd(limit), usd(left), f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%dT%H:%M:%SZ}")
-    return Lines("".join(f"{name}: {value}\r\n" for name, value in zip(BUDGET_HEADERS, told, strict=True)).encode("ascii"))
+    before, after = _frame(limit, ends)
+    return Lines(b"%b%b%b" % (before, usd(left).encode("ascii"), after))
+
+
+@lru_cache(maxsize=1024)
+def _frame(limit: int, ends: int) -> tuple[bytes, bytes]:
+    """What stands before and behind what is left, the same until the window ends."""
+    own, left, reset = BUDGET_HEADERS
+    before = f"{own}: {usd(limit)}\r\n{left}: "
+    return before.encode("ascii"), f"\r\n{reset}: {datetime.fromtimestamp(ends, UTC):%Y-%m-%dT%H:%M:%SZ}\r\n".encode("ascii")
