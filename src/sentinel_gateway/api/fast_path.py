@@ -8,12 +8,12 @@ is sure: whatever isn't a hit goes the whole path, as if this were not there.
 Kept are whole requests, keys included, by their bytes, as the process has them anyway while they are asked; never on a disk.
 """
 
-from collections.abc import Sequence
 from sys import getsizeof
 from typing import Final
 
 import msgspec
 from cachebox import LRUCache
+from msgspec.structs import replace
 
 from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.compression import COMPRESS_FROM
@@ -25,6 +25,7 @@ from sentinel_gateway.api.wire.cost_headers import saved_headers
 from sentinel_gateway.api.wire.limit_headers import limit_headers
 from sentinel_gateway.core.access import ANYBODY, Caller
 from sentinel_gateway.core.caching import Entry, Wish
+from sentinel_gateway.core.limits import Verdict
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.streaming import whole_body
 from sentinel_gateway.pipeline.handle import Pipeline
@@ -33,7 +34,7 @@ from sentinel_gateway.pipeline.reply import Cached
 from sentinel_gateway.ports import Clock, Events
 
 KNOWN_BYTES: Final = 8 * 1024 * 1024
-OVERHEAD: Final = 1024
+OVERHEAD: Final = 2048
 """Bytes that a known request takes beside its own, and those of its id."""
 ENVELOPE: Final = 128
 """Bytes that an answer is longer than what is stored of it, at most."""
@@ -45,20 +46,20 @@ NO_LINES: Final = Lines(b"")
 class Known(msgspec.Struct):
     """What reading a request has told: of its plan no more than is asked for, since a parsed body may take many times its bytes.
 
-    `asked_id` is the id that its caller gave it; `compressed`: a long answer would be. `limits` are the headers of what was
-    `spent` of its limits when they were last told: who asks no faster than they refill is told the same each time.
+    `record` is what all its records have in common. `asked_id` is the id that its caller gave it; `compressed`: a long answer
+    would be. `limits` are the headers of how its limits and budgets stood at the last `verdict`: who asks no faster than they
+    refill is told the same each time.
     """
 
     key: str
     generation: int
-    model: str
     toll: Toll
     wish: Wish
     caller: Caller
-    route: str
+    record: Record
     asked_id: bytes | None
     compressed: bool
-    spent: Sequence[int] = ()
+    verdict: Verdict = UNLIMITED
     limits: Lines = NO_LINES
 
 
@@ -89,11 +90,10 @@ class FastPath:
         self._known[segment] = Known(
             key=plan.key,
             generation=plan.generation,
-            model=plan.request.model,
             toll=self._limiter.toll(journey.caller.party, model=plan.request.model, user=end_user(plan)),
             wish=journey.wish,
             caller=journey.caller,
-            route=journey.route,
+            record=_blank(exchange),
             asked_id=exchange.headers.get(b"x-request-id"),
             compressed=exchange.sender.compresses(COMPRESS_FROM),
         )
@@ -114,36 +114,47 @@ class FastPath:
             return None
         entry, sentinel_id = hit.entry, draw_id()
         body = whole_body(entry.body, answer_id=f"chatcmpl-{sentinel_id}", created=int(now))
-        record = Record(
+        record = replace(
+            known.record,
             at=now,
             request_id=request_id(known.asked_id, sentinel_id),
             sentinel_id=sentinel_id,
-            route=known.route,
-            method="POST",
-            status=200,
-            outcome="exact",
             tier=hit.tier,
-            model=known.model,
             target=entry.model,
             prompt_tokens=entry.prompt_tokens,
             completion_tokens=entry.completion_tokens,
             saved=entry.cost,
             basis=entry.basis,
             client=client,
-            account=caller.tenant or "",
-            key=caller.actor,
         )
         ids = id_headers(record)
         if verdict is not UNLIMITED:
-            if known.spent != verdict.spent:
-                known.spent, known.limits = verdict.spent, limit_headers(*verdict.standings())
+            if known.verdict != verdict:
+                known.verdict = verdict
+                known.limits = limit_headers(*verdict.standings()) + budget_headers(verdict.accounts)
             ids += known.limits
-            if verdict.accounts:
-                ids += budget_headers(verdict.accounts)
         head = whole_head(hit_headers(hit, now) + saved_headers(entry), ids, len(body))
         record.seconds = self._clock() - now
         self._events.finished(record)
         return b"%b\r\n%b" % (head.raw, body)
+
+
+def _blank(exchange: Exchange) -> Record:
+    """The record of such an answer, but for who is answered by what, and when."""
+    journey = exchange.journey
+    caller = journey.caller
+    return Record(
+        at=0.0,
+        request_id="",
+        sentinel_id="",
+        route=journey.route,
+        method=journey.method,
+        status=200,
+        outcome="exact",
+        model=journey.model,
+        account=caller.tenant or "",
+        key=caller.actor,
+    )
 
 
 def _is_plain(exchange: Exchange, reply: Cached) -> bool:
