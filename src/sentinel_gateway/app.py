@@ -7,7 +7,7 @@ reference; requests under way finish on the first.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from secrets import token_hex
@@ -138,9 +138,8 @@ class Process:
     def __repr__(self) -> str:
         return f"<Process {'draining' if self.draining else 'serving'} {self._wiring!r}>"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._wiring is not None:
-            await self._wiring.app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return _unanswered() if self._wiring is None else self._wiring.app(scope, receive, send)
 
     def answer_again(self, segment: bytes, client: str) -> bytes | None:
         """The answer to bytes that memory has answered before; None if they have to be read."""
@@ -396,3 +395,7 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
         closing.push_async_callback(process.close)
         await process.use(settings)
         yield process
+
+
+async def _unanswered() -> None:
+    """Nothing is wired: the server says that nobody answers."""

@@ -19,6 +19,9 @@ WHEN_GONE: Final = "sentinel.when_gone"
 GO_ON: Final = "sentinel.go_on"
 """Our server's extension: takes one more piece of an answer that has begun, and says whether it did. One that can't go out now
 has to be sent as a message, which waits; a message for each piece of a stream costs more than anything else about it."""
+AT_ONCE: Final = "sentinel.at_once"
+"""Our server's extension: takes a whole answer (its status, all of its headers but the server's own, its body), and says whether
+it did. One that can't go out now has to be sent as messages."""
 SEGMENT: Final = "sentinel.segment"
 """Our server's extension: the bytes of the whole request, where they came in one piece on a connection that stays open, and
 nothing but the answer is to be sent."""

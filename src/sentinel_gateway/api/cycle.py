@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from sentinel_gateway.api.asgi import GO_ON, REFUSED, SEGMENT, WHEN_GONE, App, Header, Lines, Scope
+from sentinel_gateway.api.asgi import AT_ONCE, GO_ON, REFUSED, SEGMENT, WHEN_GONE, App, Header, Lines, Scope
 from sentinel_gateway.api.exchange import JSON, UNMATCHED, draw_id, error_headers, id_headers, request_id
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.core.record import Record
@@ -100,7 +100,7 @@ class Cycle:
         self._news = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_gone: Callable[[], None] | None = None
-        scope["extensions"] = {WHEN_GONE: self._tell_when_gone, GO_ON: self._go_on}
+        scope["extensions"] = {WHEN_GONE: self._tell_when_gone, GO_ON: self._go_on, AT_ONCE: self._answer_at_once}
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "started" if self.started else "unanswered"
@@ -217,6 +217,14 @@ class Cycle:
         if self._carrier.flow.write_paused or self._head or not self._chunked or self.disconnected or self.complete or not body:
             return False
         self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
+
+    def _answer_at_once(self, status: int, headers: Lines, body: bytes) -> bool:
+        """An extension of ASGI: all of an answer, if it can go out as it is."""
+        if self._carrier.flow.write_paused or self.started or self.disconnected or self.complete:
+            return False
+        self._hold_head(status, headers)
+        self._send_body(body, last=True)
         return True
 
     def _hold_head(self, status: int, headers: Lines | Sequence[Header]) -> None:

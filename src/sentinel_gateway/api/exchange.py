@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from functools import partial
 from typing import Any, Final
 
-from sentinel_gateway.api.asgi import GO_ON, REFUSED, SEGMENT, WHEN_GONE, Header, Lines, Receive, Scope, Send
+from sentinel_gateway.api.asgi import AT_ONCE, GO_ON, REFUSED, SEGMENT, WHEN_GONE, Header, Lines, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
 from sentinel_gateway.api.wire.budget_headers import budget_headers
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
@@ -167,13 +167,17 @@ class Caller:
 class Sender:
     """The answer's side. Sends one whole answer, or one stream; an error in whichever form is still possible."""
 
-    __slots__ = ("_accepts", "_caller", "_form", "_go_on", "_journey", "_send", "_sent_since_beat", "_started", "broken")
+    __slots__ = (
+        *("_accepts", "_answer_at_once", "_caller", "_form", "_go_on", "_journey", "_send", "_sent_since_beat", "_started"),
+        "broken",
+    )
 
     def __init__(
-        self, send: Send, go_on: Callable[[bytes], bool], journey: Journey, caller: Caller, *, accepts: bytes, form: ErrorForm
+        self, send: Send, extensions: Mapping[str, Any], journey: Journey, caller: Caller, *, accepts: bytes, form: ErrorForm
     ) -> None:
         self._send = send
-        self._go_on = go_on
+        self._go_on: Callable[[bytes], bool] = extensions.get(GO_ON, _never)
+        self._answer_at_once: Callable[[int, Lines, bytes], bool] = extensions.get(AT_ONCE, _never)
         self._form = form
         self._journey = journey
         self._caller = caller
@@ -192,8 +196,9 @@ class Sender:
             body = await compress(chosen, body)
             coding = b"content-encoding: %b\r\n" % chosen.name
         lines = whole_head(headers, self.ids(), len(body), content_type=content_type, coding=coding)
-        await self._send({"type": "http.response.start", "status": status, "headers": lines})
-        await self._send({"type": "http.response.body", "body": body})
+        if not self._answer_at_once(status, lines, body):
+            await self._send({"type": "http.response.start", "status": status, "headers": lines})
+            await self._send({"type": "http.response.body", "body": body})
 
     async def start_stream(self, headers: Lines) -> None:
         """The head of a stream; nothing if it has been sent."""
@@ -253,8 +258,8 @@ class Exchange:
         self.journey = _begin(scope, self.headers, now)
         self.caller = Caller(receive, self.headers, intake)
         extensions = scope.get("extensions", {})
-        go_on, accepts = extensions.get(GO_ON, _never), self.headers.get(b"accept-encoding", b"")
-        self.sender = Sender(send, go_on, self.journey, self.caller, accepts=accepts, form=form)
+        accepts = self.headers.get(b"accept-encoding", b"")
+        self.sender = Sender(send, extensions, self.journey, self.caller, accepts=accepts, form=form)
         self._tell_when_gone: Callable[[Callable[[], None]], None] | None = extensions.get(WHEN_GONE)
         self.segment: bytes | None = extensions.get(SEGMENT)
         self._beside: list[asyncio.Task[None]] = []
@@ -288,7 +293,7 @@ class Exchange:
             task.cancel()
 
 
-def _never(_: bytes) -> bool:
+def _never(*_: object) -> bool:
     """Another server than ours takes messages only."""
     return False
 

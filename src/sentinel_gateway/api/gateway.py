@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from starlette.middleware.cors import CORSMiddleware
 
 from sentinel_gateway.api.anthropic import is_anthropic
-from sentinel_gateway.api.asgi import SEGMENT, App, Receive, Scope, Send
+from sentinel_gateway.api.asgi import AT_ONCE, SEGMENT, App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Pages
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.openai import is_openai
@@ -64,7 +64,9 @@ def build_gateway(faces: Faces, management: App, pages: Pages) -> App:
         return app(scope, receive, send)
 
     def within_cors(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        scope.get("extensions", {}).pop(SEGMENT, None)  # CORS adds to every answer, and the fast path does not know what
+        extensions = scope.get("extensions", {})
+        for shortcut in (SEGMENT, AT_ONCE):  # CORS adds to every answer, and neither knows what
+            extensions.pop(shortcut, None)
         return gateway(scope, receive, send)
 
     if not pages.origins:

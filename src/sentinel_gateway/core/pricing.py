@@ -159,7 +159,8 @@ def basis(price: Pricing, usage: Usage) -> Basis:
 
 def _spent(price: Price, usage: Usage) -> int:
     """In yocto-USD."""
-    rates, prompt, completion = _rates_for(price, usage.prompt_tokens), usage.prompt_tokens, usage.completion_tokens
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    rates = _rates_for(price, prompt) if price.tiers else price.rates
     spent = price.request + prompt * rates.input + completion * rates.output
     if not usage.has_details:  # most answers: the rest is corrections of nothing
         return spent

@@ -101,12 +101,14 @@ class Journal:
         return self.folder / f"{number:08}{SUFFIX}"
 
     def intend(self, intent: Intent) -> None:
-        self._append(intent)
+        self._gathered.append(intent)
+        self._write_gathered()
         self._open[intent.request, intent.number] = intent
 
     def settle(self, settled: Settled) -> None:
         self._open.pop((settled.intent.request, settled.intent.number), None)
-        self._append(settled)
+        self._gathered.append(settled)
+        self._write_gathered()
 
     def handled(self, request: Handled) -> None:
         gathered = self._gathered
@@ -115,10 +117,6 @@ class Journal:
             self._waiting = asyncio.get_running_loop().call_later(GATHERED, self._write_gathered)
         elif len(gathered) >= GATHERED_ROWS:
             self._write_gathered()
-
-    def _append(self, row: Row) -> None:
-        self._gathered.append(row)
-        self._write_gathered()
 
     def _write_gathered(self) -> None:
         """Write what there is, in the order in which it came."""

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -194,8 +195,7 @@ class Database:
         done = 0
         for size in SIZES:
             while len(values) - done >= size:
-                flat = tuple(value for row in values[done : done + size] for value in row)
-                connection.exec_driver_sql(self._text(table, size), flat)
+                connection.exec_driver_sql(self._text(table, size), tuple(chain.from_iterable(values[done : done + size])))
                 done += size
 
     def _text(self, table: sa.Table, size: int) -> str:

@@ -53,12 +53,16 @@ def intent(attempt: Attempt, *, reserved: int) -> Intent:
 
 def settled(attempt: Attempt, asked: Intent, usage: Usage) -> Settled:
     """That call, ended; `usage` is what it was billed by."""
+    cached = written = thought = 0
+    if usage.has_details:
+        cached, written = min(usage.cached_tokens, MOST_TOKENS), min(usage.cache_write_tokens, MOST_TOKENS)
+        thought = min(usage.reasoning_tokens, MOST_TOKENS)
     spent = Spent(
         min(attempt.prompt_tokens, MOST_TOKENS),
-        min(usage.cached_tokens, MOST_TOKENS),
-        min(usage.cache_write_tokens, MOST_TOKENS),
+        cached,
+        written,
         min(attempt.completion_tokens, MOST_TOKENS),
-        min(usage.reasoning_tokens, MOST_TOKENS),
+        thought,
         min(attempt.cost, MOST_MONEY),
         attempt.priced_as_of,
         attempt.basis,

@@ -141,15 +141,16 @@ class Dispatch:
                     await self._world.sleep(step.seconds)
                     now = clock()
                     continue
-                target = step.target
+                target, price = step.target, self._prices(step.name)
                 try:
+                    _check(price)
                     asking = self._prepare(attempt, plan, journey, step, now)
                 except NotCarried as error:
                     course.passed_over(target, error)
                     continue
                 journey.target = step.name
                 journey.attempts += 1
-                one = Try(self._circuits, journey, self._prices(step.name), now, again=step.again, stream=stream)
+                one = Try(self._circuits, journey, price, now, again=step.again, stream=stream)
                 try:
                     answered = await asking(one)
                 except UpstreamError as error:
@@ -175,7 +176,7 @@ class Dispatch:
         now = journey.upstream_started = self._world.clock()
         try:
             bet = Bet(plan, hedge, self._accounts.of(plan.request.model, hedge.share))
-            prepare = partial(self._prepare, attempt, plan, journey)
+            prepare = partial(self._prepare_priced, attempt, plan, journey)
             return await Race(self._course(plan, journey, now), prepare, journey, self._circuits, bet, stream=stream).run()
         finally:
             journey.upstream_ended = self._world.clock()
@@ -184,7 +185,6 @@ class Dispatch:
         self, attempt: Attempt[Answered], plan: Plan, journey: Journey, step: Ask, now: float
     ) -> Callable[[Try], Awaitable[Answered]]:
         """One call, in its provider's words; raises `NotCarried`."""
-        _check(self._prices(step.name))
         request, target, conduct = plan.request, step.target, plan.route.conduct
         call = UpstreamCall(
             request.fields,
@@ -201,6 +201,13 @@ class Dispatch:
             limits = conduct.deadlines_of(target, journey.waited + now - journey.upstream_started)
             call = replace(call, deadlines=limits, once=target in conduct.careful)
         return attempt(target, call)
+
+    def _prepare_priced(
+        self, attempt: Attempt[Answered], plan: Plan, journey: Journey, step: Ask, now: float
+    ) -> Callable[[Try], Awaitable[Answered]]:
+        """The same, once it is known that it has a price; who asks by himself looks that up for more than this."""
+        _check(self._prices(step.name))
+        return self._prepare(attempt, plan, journey, step, now)
 
     def _course(self, plan: Plan, journey: Journey, now: float) -> Course:
         """Whom this request may ask, in their order; raises `InvalidField` where nobody can serve it."""

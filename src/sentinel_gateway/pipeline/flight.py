@@ -37,6 +37,7 @@ class Flight:
         self, plan: Plan, journey: Journey, open_: Open, *, on_end: Callable[["Flight"], None], drains: Drains | None = None
     ) -> None:
         self.plan = plan
+        self.name = _name(plan, journey)
         self.journey = msgspec.structs.replace(journey)
         self._on_end = on_end
         self._drains = drains
@@ -216,13 +217,12 @@ class Flights:
         drains = self._drains if conduct is not None and conduct.drain and _keeps(journey) else None
         flight = Flight(plan, journey, open_, on_end=self._forget, drains=drains)
         if not alone and shares(journey):
-            self._by_key[_name(plan, journey)] = flight
+            self._by_key[flight.name] = flight
         return flight
 
     def _forget(self, flight: Flight) -> None:
-        name = _name(flight.plan, flight.journey)
-        if self._by_key.get(name) is flight:
-            del self._by_key[name]
+        if self._by_key.get(flight.name) is flight:
+            del self._by_key[flight.name]
 
 
 def _name(plan: Plan, journey: Journey) -> str:

@@ -51,7 +51,8 @@ class OpenAIProvider:
         return self._config.name
 
     def complete(self, call: UpstreamCall) -> Awaitable[Completion]:
-        refuse_unsaid(call, self.name)
+        if call.native is not None:
+            refuse_unsaid(call, self.name)
         return self._complete(call)
 
     async def _complete(self, call: UpstreamCall) -> Completion:
@@ -65,7 +66,8 @@ class OpenAIProvider:
         return Completion(reply.body, answer)
 
     def open_stream(self, call: UpstreamCall) -> Awaitable["OpenAIStream"]:
-        refuse_unsaid(call, self.name)
+        if call.native is not None:
+            refuse_unsaid(call, self.name)
         return self._open_stream(call)
 
     async def _open_stream(self, call: UpstreamCall) -> "OpenAIStream":
