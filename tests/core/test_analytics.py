@@ -23,21 +23,21 @@ def window(start: int = 0, *, ms: int = 1000, good: int = 10, **more) -> Window:
 def test_figures_of_nothing_are_none_or_nothing():
     told = {name: figure(Window(0, "", "")) for name, figure in FIGURES.items()}
     assert {name for name, value in told.items() if value == 0} == {
-        *("total_requests", "successful_requests", "failed_requests", "total_cost"),
+        *("total_requests", "successful_requests", "failed_requests", "refused_requests", "total_cost"),
         *("tokens_input", "tokens_output", "tokens_cached", "tokens_reasoning"),
     }
     assert {value for value in told.values() if value} == set()
 
 
 def test_figures():
-    took = {"prompt_tokens": 4000, "cached_tokens": 1000, "completion_tokens": 1000, "reasoning_tokens": 250, "cost": 20_000_000}
+    took = {"prompt_tokens": 4000, "cached_tokens": 1000, "completion_tokens": 1000, "reasoning_tokens": 250, "cost": 24_000_000}
     one = window(**took, first_token=2_000_000, streamed=5)
     one.requests += 10
     one.endings |= {"timeout": 2, "refused": 4, "left": 4}
     told = {name: figure(one) for name, figure in FIGURES.items()}
-    assert (told["total_requests"], told["successful_requests"], told["failed_requests"]) == (20, 10, 6)
-    assert (told["error_rate"], told["provider_error_rate"]) == (6 / 16, 2 / 12)
-    assert (told["total_cost"], told["cost_per_request"], told["cost_per_million_tokens"]) == (0.02, 0.001, 4.0)
+    assert (told["total_requests"], told["successful_requests"], told["failed_requests"]) == (12, 10, 2)
+    assert (told["error_rate"], told["refused_requests"]) == (2 / 12, 4)
+    assert (told["total_cost"], told["cost_per_request"], told["cost_per_million_tokens"]) == (0.024, 0.002, 4.8)
     assert (told["latency_avg_ms"], told["first_token_avg_ms"], told["tokens_per_second"]) == (1000, 400, 100)
     assert told["latency_p50_ms"] == pytest.approx(1000, rel=0.1)
 

@@ -38,7 +38,7 @@ from sentinel_gateway.core.access import ANONYMOUS, Caller, Key
 from sentinel_gateway.core.analytics import FIGURES, STAGES, Trial, Use, advise, funnel, group, trend, trials
 from sentinel_gateway.core.anomalies import Anomaly, Severity, find_anomalies
 from sentinel_gateway.core.windows import Window, total
-from sentinel_gateway.errors import HistoryUnavailable, KeysUnavailable, ProviderNotFound, StoreDown
+from sentinel_gateway.errors import KeysUnavailable, LedgerUnavailable, ProviderNotFound, StoreDown
 from sentinel_gateway.ports import Clock, KeyStore
 from sentinel_gateway.ports.ledger import Windows
 
@@ -125,9 +125,7 @@ class Analytics:
         for (name, model), whole in group(windows, lambda one: one.series).items():
             ended = {ending: count for ending, count in sorted(whole.endings.items()) if ending != "answered"}
             models.append(
-                ModelErrors(
-                    provider=str(name), model=str(model), by_type=ended, **_figures(whole, *ERRORS, "provider_error_rate")
-                )
+                ModelErrors(provider=str(name), model=str(model), by_type=ended, **_figures(whole, *ERRORS, "refused_requests"))
             )
         models.sort(key=lambda one: (-(one.error_rate or 0.0), one.provider, one.model))
         return ErrorRatesResponse(timestamp=self._stamp(), hours=hours, models=models, **_figures(total(windows), *ERRORS))
@@ -161,7 +159,7 @@ class Analytics:
             provider=provider,
             model=model,
             hours=hours,
-            tokens_per_request=_ratio(tokens, own.requests),
+            tokens_per_request=_ratio(tokens, own.decided),
             output_ratio=_ratio(own.completion_tokens, own.prompt_tokens),
             cached_ratio=_ratio(own.cached_tokens, own.prompt_tokens),
             reasoning_ratio=_ratio(own.reasoning_tokens, own.completion_tokens),
@@ -184,7 +182,7 @@ class Analytics:
             timestamp=self._stamp(),
             period_days=days,
             total_cost=spent,
-            total_requests=whole.requests,
+            total_requests=whole.decided,
             avg_cost_per_day=round(spent / days, 9),
             providers=bills,
             daily=daily,
@@ -255,7 +253,7 @@ class Analytics:
 
     def _known(self) -> Windows:
         if self._history is None:
-            raise HistoryUnavailable(NO_LEDGER)
+            raise LedgerUnavailable(NO_LEDGER)
         return self._history
 
     async def _found(self, provider: str, hours: int) -> list[Window]:
@@ -325,7 +323,7 @@ def past_told() -> Iterator[None]:
     try:
         yield
     except StoreDown as exc:
-        raise HistoryUnavailable(NOT_NOW, retry_after=1.0) from exc
+        raise LedgerUnavailable(NOT_NOW, retry_after=1.0) from exc
 
 
 def _hour(start: int) -> str:

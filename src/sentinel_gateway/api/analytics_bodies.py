@@ -60,11 +60,11 @@ class Figures(BaseModel):
 
 
 class ModelErrors(Figures):
-    """`provider_error_rate` leaves out what the provider refused because the request was wrong. `by_type` is how calls ended."""
+    """What the provider refused, as the request was wrong, is told apart. `by_type` is how calls ended that brought no answer."""
 
     provider: str
     model: str
-    provider_error_rate: float | None
+    refused_requests: int
     by_type: dict[str, int]
 
 

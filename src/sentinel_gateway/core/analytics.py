@@ -30,16 +30,6 @@ ACTIVE_DAYS: Final = 2
 # --- figures of a window ---
 
 
-def failed(window: Window) -> int:
-    """Calls that came back without an answer, whoever's fault it was."""
-    return window.failures + window.endings.get("refused", 0)
-
-
-def ended(window: Window) -> int:
-    """Calls that came back."""
-    return window.successes + failed(window)
-
-
 def _share(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
@@ -49,7 +39,7 @@ def _usd(window: Window) -> float:
 
 
 def _per_call(window: Window) -> float | None:
-    return round(window.cost / window.requests / NANO_PER_USD, DIGITS) if window.requests else None
+    return round(window.cost / window.decided / NANO_PER_USD, DIGITS) if window.decided else None
 
 
 def _per_million(window: Window) -> float | None:
@@ -67,11 +57,11 @@ def _speed(window: Window) -> float | None:
 
 
 FIGURES: Final[Mapping[str, Callable[[Window], float | None]]] = {
-    "total_requests": lambda window: window.requests,
+    "total_requests": lambda window: window.decided,
     "successful_requests": lambda window: window.successes,
-    "failed_requests": failed,
-    "error_rate": lambda window: _share(failed(window), ended(window)),
-    "provider_error_rate": lambda window: _share(window.failures, window.decided),
+    "failed_requests": lambda window: window.failures,
+    "error_rate": lambda window: _share(window.failures, window.decided),
+    "refused_requests": lambda window: window.endings.get("refused", 0),
     "tokens_input": lambda window: window.prompt_tokens,
     "tokens_output": lambda window: window.completion_tokens,
     "tokens_cached": lambda window: window.cached_tokens,
@@ -87,7 +77,10 @@ FIGURES: Final[Mapping[str, Callable[[Window], float | None]]] = {
     "latency_p99_ms": _latency(0.99),
     "first_token_avg_ms": lambda window: round(window.first_token / window.streamed / MILLIS, 3) if window.streamed else None,
 }
-"""Each by its name: None where there is nothing to tell it of. Shares are 0 to 1, amounts USD, times milliseconds."""
+"""Each by its name, None where there is nothing to tell it of. Shares are 0 to 1, amounts USD, times milliseconds.
+
+Requests are calls that the provider answered or failed; tokens and costs are of all calls.
+"""
 
 
 def group(windows: Iterable[Window], by: Callable[[Window], tuple[str | int, ...]]) -> dict[tuple[str | int, ...], Window]:

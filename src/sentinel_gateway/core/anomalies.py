@@ -114,6 +114,16 @@ class _Run(msgspec.Struct):
         return self.until if self.until < end else None
 
 
+class _Told(msgspec.Struct, frozen=True):
+    """What is told of a run: `expected` is the run's unless it is given."""
+
+    metric: str
+    value: float
+    said: str
+    critical: bool
+    expected: float | None = None
+
+
 def find_anomalies(windows: Iterable[Window], now: int) -> list[Anomaly]:
     """All of them, the newest first. `windows` are of 5 minutes, in order, from before `now`; two days of them tell the last."""
     found = [window for window in windows if window.start + BIN <= now]
@@ -236,41 +246,39 @@ def _extend(runs: list[_Run], point: Window, seconds: int, found: tuple[float, f
 
 
 def _slow(series: Series, run: _Run, end: int) -> Anomaly:
-    whole = run.whole
-    value, ratio = percentile(whole.buckets, 0.5), percentile(whole.buckets, 0.5) / run.expected
+    value = percentile(run.whole.buckets, 0.5)
+    ratio = value / run.expected
     said = f"answers take {value:,.0f} ms (median), {ratio:.1f} times the usual {run.expected:,.0f} ms"
-    critical = ratio >= CRITICAL_RATIO
-    return _anomaly("latency_shift", series, run, end, critical=critical, metric="median_latency_ms", value=value, said=said)
+    return _anomaly("latency_shift", series, run, end, _Told("median_latency_ms", value, said, ratio >= CRITICAL_RATIO))
 
 
 def _dear(series: Series, run: _Run, end: int) -> Anomaly:
     """Amounts in USD."""
-    value, _ = _cost_per_call(run.whole)
-    usd = _Run(run.points, run.expected / NANO_PER_USD, run.score, run.seconds)
-    ratio = value / run.expected
-    said = f"a call costs {value / NANO_PER_USD:.2g} USD, {ratio:.1f} times the usual {usd.expected:.2g} USD"
-    critical, metric = ratio >= CRITICAL_RATIO, "cost_per_request_usd"
-    return _anomaly("cost_jump", series, usd, end, critical=critical, metric=metric, value=value / NANO_PER_USD, said=said)
+    cost, _ = _cost_per_call(run.whole)
+    value, expected, ratio = cost / NANO_PER_USD, run.expected / NANO_PER_USD, cost / run.expected
+    said = f"a call costs {value:.2g} USD, {ratio:.1f} times the usual {expected:.2g} USD"
+    return _anomaly("cost_jump", series, run, end, _Told("cost_per_request_usd", value, said, ratio >= CRITICAL_RATIO, expected))
 
 
-def _anomaly(kind: Kind, series: Series, run: _Run, end: int, *, critical: bool, metric: str, value: float, said: str) -> Anomaly:
+def _anomaly(kind: Kind, series: Series, run: _Run, end: int, told: _Told) -> Anomaly:
     calls = run.whole.requests
     minutes = (run.until - run.since) // 60
+    expected = run.expected if told.expected is None else told.expected
     name = "/".join(part for part in series if part)
     return Anomaly(
         kind=kind,
-        severity="critical" if critical else "warning",
+        severity="critical" if told.critical else "warning",
         provider=series[0],
         model=series[1],
-        metric=metric,
-        value=value,
-        expected=run.expected,
-        ratio=value / run.expected if run.expected else 0.0,
+        metric=told.metric,
+        value=told.value,
+        expected=expected,
+        ratio=told.value / expected if expected else 0.0,
         score=run.score,
         since=run.since,
         until=run.ended(end),
         calls=calls,
-        explanation=f"{name}: {said}, for {minutes} minutes and {calls:,} calls.",
+        explanation=f"{name}: {told.said}, for {minutes} minutes and {calls:,} calls.",
     )
 
 
@@ -310,8 +318,7 @@ def _failing(series: Series, run: _Run, end: int) -> Anomaly:
     whole = run.whole
     value = whole.failures / whole.decided
     said = f"{value:.0%} of the calls fail, usual are {run.expected:.1%}, most of them {_ways(whole)}"
-    critical = value >= CRITICAL_SHARE
-    return _anomaly("error_burst", series, run, end, critical=critical, metric="error_rate", value=value, said=said)
+    return _anomaly("error_burst", series, run, end, _Told("error_rate", value, said, value >= CRITICAL_SHARE))
 
 
 def _ways(window: Window) -> str:
@@ -379,10 +386,10 @@ def _is_steady(before: Sequence[int], own: Mapping[int, int]) -> bool:
 
 
 def _dead(provider: str, run: _Run, end: int) -> Anomaly:
-    failures = run.whole.failures
-    if failures:
-        said, metric = f"answers nothing: {failures:,} calls failed ({_ways(run.whole)}) and none was answered", "error_rate"
-        usual = _Run(run.points, 0.0, run.score, BIN)
-        return _anomaly("dead_provider", (provider, ""), usual, end, critical=True, metric=metric, value=1.0, said=said)
-    said = f"is asked nothing any more, where about {run.expected:,.0f} calls would be usual"
-    return _anomaly("dead_provider", (provider, ""), run, end, critical=True, metric="requests", value=0.0, said=said)
+    if failures := run.whole.failures:
+        said = f"answers nothing: {failures:,} calls failed ({_ways(run.whole)}) and none was answered"
+        told = _Told("error_rate", 1.0, said, critical=True, expected=0.0)
+    else:
+        said = f"is asked nothing any more, where about {run.expected:,.0f} calls would be usual"
+        told = _Told("requests", 0.0, said, critical=True)
+    return _anomaly("dead_provider", (provider, ""), run, end, told)
