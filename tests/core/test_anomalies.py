@@ -83,6 +83,10 @@ def test_a_small_fault_is_seen_by_the_hour():
     assert found(changed(96, 96, good=36, bad=4)) == []
 
 
+def test_a_clump_of_failures_is_no_burst():
+    assert found(changed(100, 100, good=52, bad=8)) == []
+
+
 def test_a_model_that_always_failed_so_often_is_no_burst():
     assert found([calls(bin_, good=38, bad=2) for bin_ in range(288)]) == []
 
