@@ -343,7 +343,7 @@ async def test_without_a_ledger_it_says_what_to_set(chaos, tmp_path):
     config = one_provider(chaos.base_url) + "ledger: {enabled: false}\n"
     async with running_gateway(tmp_path, config=config) as gateway:
         answer = await gateway.get("/api/monitoring/error-rates")
-        assert (answer.status, answer.json["code"]) == (503, "ledger_unavailable")
+        assert (answer.status, answer.json["code"]) == (503, "history_unavailable")
         assert "ledger.enabled" in answer.json["detail"]
 
 
@@ -352,7 +352,7 @@ async def test_a_ledger_that_can_t_be_read_is_told_and_hides_where_it_is(chaos, 
     (tmp_path / "data" / "ledger.db").write_bytes(b"this is no database" * 100)
     async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as gateway:
         answer = await gateway.get("/api/monitoring/error-rates")
-        assert (answer.status, answer.json["code"]) == (503, "ledger_unavailable")
+        assert (answer.status, answer.json["code"]) == (503, "history_unavailable")
         assert str(tmp_path) not in answer.body.decode()
 
 

@@ -38,7 +38,7 @@ from sentinel_gateway.core.access import ANONYMOUS, Caller, Key
 from sentinel_gateway.core.analytics import FIGURES, STAGES, Trial, Use, advise, funnel, group, trend, trials
 from sentinel_gateway.core.anomalies import Anomaly, Severity, find_anomalies
 from sentinel_gateway.core.windows import Window, total
-from sentinel_gateway.errors import KeysUnavailable, LedgerUnavailable, ProviderNotFound, StoreDown
+from sentinel_gateway.errors import HistoryUnavailable, KeysUnavailable, ProviderNotFound, StoreDown
 from sentinel_gateway.ports import Clock, KeyStore
 from sentinel_gateway.ports.ledger import Windows
 
@@ -253,7 +253,7 @@ class Analytics:
 
     def _known(self) -> Windows:
         if self._history is None:
-            raise LedgerUnavailable(NO_LEDGER)
+            raise HistoryUnavailable(NO_LEDGER)
         return self._history
 
     async def _found(self, provider: str, hours: int) -> list[Window]:
@@ -323,7 +323,7 @@ def past_told() -> Iterator[None]:
     try:
         yield
     except StoreDown as exc:
-        raise LedgerUnavailable(NOT_NOW, retry_after=1.0) from exc
+        raise HistoryUnavailable(NOT_NOW, retry_after=1.0) from exc
 
 
 def _hour(start: int) -> str:

@@ -12,7 +12,7 @@ from sentinel_gateway.api.operations import READ
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.pricing import NANO_PER_USD, booked_parts
 from sentinel_gateway.core.windows import MICROS, MILLIS
-from sentinel_gateway.errors import LedgerUnavailable
+from sentinel_gateway.errors import HistoryUnavailable
 from sentinel_gateway.ports import Clock, Prices
 from sentinel_gateway.ports.ledger import Settled, Wanted, Windows
 
@@ -54,7 +54,7 @@ class RequestCosts:
     ) -> CallCostsResponse:
         """What calls of providers took, for which tokens: the dearest of the last hours, the latest, or those of one request."""
         if self._history is None:
-            raise LedgerUnavailable(NO_LEDGER)
+            raise HistoryUnavailable(NO_LEDGER)
         now = int(self._clock()) + 1
         tenant = request.state.caller.tenant or None
         dearest, since = order == "dearest", now - hours * HOUR

@@ -42,7 +42,7 @@
         │   ├── KeysUnavailable     whether a key is good can't be told now, or the change can't be kept
         │   ├── IdempotencyUnavailable it can't be known whether this idempotency key was used before
         │   ├── EvidenceUnavailable what is known of answers can't be read or added to now
-        │   ├── LedgerUnavailable   what is asked of the past can't be told now
+        │   ├── HistoryUnavailable  the ledger can't be read now, or not that much of it
         │   └── ClearFailed         a tier could not be cleared: the entries may still be there
         ├── ClientLeft          499 the caller hung up: recorded, never sent
         └── UpstreamError       502 the provider failed us
@@ -103,10 +103,10 @@ from sentinel_gateway.errors.own import (
     ClientLeft,
     ConcurrencyLimited,
     EvidenceUnavailable,
+    HistoryUnavailable,
     IdempotencyUnavailable,
     InternalError,
     KeysUnavailable,
-    LedgerUnavailable,
     LoopDetected,
     NeverFits,
     NotCached,
@@ -146,6 +146,7 @@ __all__ = [
     "EvidenceUnavailable",
     "Failure",
     "HeadTooLarge",
+    "HistoryUnavailable",
     "HostRefused",
     "IdempotencyUnavailable",
     "InsufficientScope",
@@ -158,7 +159,6 @@ __all__ = [
     "KeyNotFound",
     "KeyReused",
     "KeysUnavailable",
-    "LedgerUnavailable",
     "LoopDetected",
     "MethodNotAllowed",
     "ModelNotAllowed",

@@ -82,8 +82,8 @@ class EvidenceUnavailable(Unavailable):
     code = "evidence_unavailable"
 
 
-class LedgerUnavailable(Unavailable):
-    code = "ledger_unavailable"
+class HistoryUnavailable(Unavailable):
+    code = "history_unavailable"
 
 
 class ClearFailed(Unavailable):
