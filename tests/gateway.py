@@ -27,7 +27,8 @@ import h11
 import http_sf
 
 from sentinel_gateway.api.gateway import Faces
-from sentinel_gateway.app import Process, open_process
+from sentinel_gateway.app import open_process
+from sentinel_gateway.process import Process
 from sentinel_gateway.serving import gateway_server
 from sentinel_gateway.settings.load import load
 

@@ -13,7 +13,8 @@ import uvloop
 from sentinel_gateway import __version__
 from sentinel_gateway.api.connection import ServerLimits
 from sentinel_gateway.api.server import Drain, GatewayServer, Hooks, build_server
-from sentinel_gateway.app import Load, Process, open_process
+from sentinel_gateway.app import open_process
+from sentinel_gateway.process import Load, Process
 from sentinel_gateway.settings.load import Loaded
 from sentinel_gateway.settings.model import Settings
 
