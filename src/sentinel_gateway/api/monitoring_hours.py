@@ -8,11 +8,10 @@ from sentinel_gateway.core.windows import MILLIS, Window
 from sentinel_gateway.errors import HistoryUnavailable, InvalidField, StoreDown
 from sentinel_gateway.ports import Clock
 from sentinel_gateway.ports.ledger import Windows
-from sentinel_gateway.ports.recent import HourStats, RecentMetrics, hour_of
+from sentinel_gateway.ports.recent import HOUR, HourStats, RecentMetrics, hour_of
 
 AT_HAND: Final = 2
 """Hours that need no ledger."""
-HOUR: Final = 3600
 NO_LEDGER: Final = (
     "Invalid value for 'hours': more than 2 are told from the ledger, which is off. Set ledger.enabled, or ask for 2."
 )

@@ -15,12 +15,11 @@ from msgspec.structs import replace
 from sentinel_gateway.core.circuit import State
 from sentinel_gateway.core.health import BEST, Sample, scored
 from sentinel_gateway.core.pricing import NANO_PER_USD
-from sentinel_gateway.ports.recent import USUAL, CircuitBreaker, HourStats, RecentError, RequestMetrics, Series, hour_of
+from sentinel_gateway.ports.recent import HOUR, USUAL, CircuitBreaker, HourStats, RecentError, RequestMetrics, Series, hour_of
 from sentinel_gateway.ports.world import Clock
 from sentinel_gateway.telemetry.recent.shapes import (
     CIRCUITS_KEPT,
     ERRORS_KEPT,
-    HOUR,
     KEPT,
     LONGEST_NAME,
     MOST_ERRORS,
@@ -66,7 +65,7 @@ class MemoryMetrics:
             self._count(request)
             if has_failed(request):
                 self._note(request)
-            for series, value in measured(request).items():
+            for series, value in measured(request):
                 self._measure((request.provider, request.model, series), request.timestamp, value)
         return True
 

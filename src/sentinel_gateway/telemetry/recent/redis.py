@@ -28,12 +28,11 @@ from sentinel_gateway.core.circuit import State
 from sentinel_gateway.core.health import BEST, Sample, kept
 from sentinel_gateway.core.pricing import NANO_PER_USD
 from sentinel_gateway.errors import StoreDown
-from sentinel_gateway.ports.recent import USUAL, CircuitBreaker, HourStats, RecentError, RequestMetrics, Series, hour_of
+from sentinel_gateway.ports.recent import HOUR, USUAL, CircuitBreaker, HourStats, RecentError, RequestMetrics, Series, hour_of
 from sentinel_gateway.ports.world import Clock
 from sentinel_gateway.telemetry.recent.shapes import (
     CIRCUITS_KEPT,
     ERRORS_KEPT,
-    HOUR,
     KEPT,
     LONGEST_NAME,
     MOST_ERRORS,
@@ -259,7 +258,7 @@ class RedisMetrics:
     def _put_measured(self, pipe: Any, requests: Iterable[RequestMetrics]) -> None:
         members: defaultdict[tuple[Series, str, str], dict[str, float]] = defaultdict(dict)
         for request in requests:
-            for series, value in measured(request).items():
+            for series, value in measured(request):
                 members[series, request.provider, request.model][f"{round(value, 3):.10g}:{request.id}"] = request.timestamp
         for (series, provider, model), found in members.items():
             key = self._key(series, provider, model)

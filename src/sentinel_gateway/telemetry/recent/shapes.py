@@ -1,14 +1,13 @@
 """What both adapters agree on: how long things are kept, how many, and how they are named. Seed 004's figures."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, get_args
 
 from sentinel_gateway.core.health import Sample
 from sentinel_gateway.core.percentiles import percentile, percentile_name
-from sentinel_gateway.ports.recent import RequestMetrics, Series, hour_of
+from sentinel_gateway.ports.recent import HOUR, RequestMetrics, Series, hour_of
 
-HOUR: Final = 3600
 KEPT: Final = 2 * HOUR
 """Seconds: hours and latencies."""
 ERRORS_KEPT: Final = HOUR
@@ -21,8 +20,7 @@ MOST_SAMPLES: Final = 60
 MINUTE: Final = 60
 LONGEST_ERROR: Final = 500
 LONGEST_NAME: Final = 200
-SERIES: Final[Mapping[Series, str]] = {"latency": "latency_ms", "first_token": "first_token_ms", "speed": "tokens_per_second"}
-"""The member that each series is of."""
+SERIES: Final[tuple[Series, ...]] = get_args(Series)
 
 _CREDENTIAL: Final = re.compile(
     r"\b(?:Bearer|Basic)\s+\S+"
@@ -71,12 +69,14 @@ def has_failed(request: RequestMetrics) -> bool:
     return request.success is False or (request.success is None and request.error_message != "")
 
 
-def measured(request: RequestMetrics) -> dict[Series, float]:
+def measured(request: RequestMetrics) -> Iterator[tuple[Series, float]]:
     """What was measured of a call that succeeded."""
-    if not request.success:
-        return {}
-    values = {series: getattr(request, member) for series, member in SERIES.items()}
-    return {series: value for series, value in values.items() if value > 0.0 or series == "latency"}
+    if request.success:
+        yield "latency", request.latency_ms
+        if request.first_token_ms:
+            yield "first_token", request.first_token_ms
+        if request.tokens_per_second:
+            yield "speed", request.tokens_per_second
 
 
 def summary(values: Sequence[float], percentiles: Sequence[float]) -> dict[str, float]:
