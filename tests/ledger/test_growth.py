@@ -34,17 +34,19 @@ def test_a_row_is_small_and_all_tables_let_go_of_what_is_old_in_small_batches(pl
     young = fill(database, 1_000, START + 90 * DAY)
     size = bytes_of(place) / (count + young)
     before = place.ask("SELECT sum(cost), sum(completion_tokens), count(*) FROM attempts")
-    taken, seconds = [], []
+    taken, seconds, spent = [], [], []
     while True:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.thread_time()
         took = database.prune(START + 60 * DAY)
         if not took:
             break
         taken.append(took)
         seconds.append(time.perf_counter() - began)
+        spent.append(time.thread_time() - busy)
     times = ", ".join(f"p{100 * share:g} {1000 * rank(seconds, share):.1f} ms" for share in (0.5, 0.99, 1))
     kind = "SQLite" if place.url is None else "PostgreSQL"
     print(f"{kind}: {count} rows, {size:.0f} bytes each; gone in {len(taken)} batches of {max(taken)} at most, {times}")
+    print(f"of that CPU of the thread p99 {1000 * rank(spent, 0.99):.1f} ms")
     assert size <= ROW_BYTES
     assert sum(taken) == count
     assert max(taken) <= BATCH
