@@ -13,7 +13,7 @@ from sentinel_gateway.core.pricing import NANO_PER_USD, Basis
 from sentinel_gateway.core.record import Attempt, Ending
 from sentinel_gateway.telemetry import catalogue
 from sentinel_gateway.telemetry.catalogue import FIRST_TOKEN_BUCKETS, UPSTREAM_BUCKETS, Bars
-from sentinel_gateway.telemetry.models import Models
+from sentinel_gateway.telemetry.models import REMEMBERED, Models
 from sentinel_gateway.telemetry.tallies import OTHER, Latest, exemplar
 
 MAX_PROVIDERS: Final = 32
@@ -23,11 +23,15 @@ STATES: Final[Mapping[State, int]] = {"closed": 0, "open": 1, "half_open": 2}
 
 
 class Calls:
-    """Those of one provider, in seconds: how long they took, and their first tokens. `latest` are exemplars, by bucket."""
+    """Those of one provider: how they ended, and in seconds how long they took, and their first tokens.
 
-    __slots__ = ("durations", "first_seconds", "first_tokens", "latest", "seconds")
+    `latest` has the last one of each bucket.
+    """
+
+    __slots__ = ("durations", "endings", "first_seconds", "first_tokens", "latest", "seconds")
 
     def __init__(self) -> None:
+        self.endings: dict[Ending, int] = {}
         self.seconds = 0.0
         self.durations = [0] * (len(UPSTREAM_BUCKETS) + 1)
         self.latest: list[Latest | None] = [None] * len(self.durations)
@@ -35,17 +39,28 @@ class Calls:
         self.first_tokens = [0] * (len(FIRST_TOKEN_BUCKETS) + 1)
 
 
+class OfModel:
+    """The calls of what has one label: how many, their seconds, and how many failed."""
+
+    __slots__ = ("count", "failures", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.failures = 0
+
+
 class AttemptTallies:
     """Calls of providers, counted. Belongs to the event loop's thread."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
-        self._counts: dict[tuple[str, Ending], int] = {}
         self._providers: dict[str, Calls] = {}
         self._costs: Counter[tuple[str, Basis]] = Counter()
         """In nano-USD; of what has no price, calls."""
-        self._by_model: dict[str, list[float]] = {}
-        """Calls, their seconds, and those that failed."""
+        self._by_label: dict[str, OfModel] = {}
+        self._by_model: dict[str, OfModel] = {}
+        """The same by the names that callers gave, as far as they are remembered."""
 
     def __repr__(self) -> str:
         return f"<AttemptTallies of {len(self._providers)} providers>"
@@ -56,23 +71,30 @@ class AttemptTallies:
         calls = self._providers.get(provider)
         if calls is None:
             provider, calls = self._admit(provider)
-        kind = provider, attempt.ending
-        self._counts[kind] = self._counts.get(kind, 0) + 1
+        calls.endings[attempt.ending] = calls.endings.get(attempt.ending, 0) + 1
         if attempt.basis == "unknown":
             self._costs[provider, "unknown"] += 1
         elif attempt.cost:
             self._costs[provider, attempt.basis] += attempt.cost
-        place = bisect_left(UPSTREAM_BUCKETS, attempt.seconds)
-        calls.seconds += attempt.seconds
+        seconds = attempt.seconds
+        place = bisect_left(UPSTREAM_BUCKETS, seconds)
+        calls.seconds += seconds
         calls.durations[place] += 1
-        calls.latest[place] = (attempt.sentinel_id, attempt.seconds, attempt.at)
+        calls.latest[place] = (attempt.sentinel_id, seconds, attempt.at)
         if attempt.first_token_seconds:
             calls.first_seconds += attempt.first_token_seconds
             calls.first_tokens[bisect_left(FIRST_TOKEN_BUCKETS, attempt.first_token_seconds)] += 1
-        of_model = self._by_model.setdefault(self._models.label(attempt.model), [0, 0.0, 0])
-        of_model[0] += 1
-        of_model[1] += attempt.seconds
-        of_model[2] += attempt.error != ""
+        of_model = self._by_model.get(attempt.model) or self._meet(attempt.model)
+        of_model.count += 1
+        of_model.seconds += seconds
+        if attempt.error:
+            of_model.failures += 1
+
+    def _meet(self, model: str) -> OfModel:
+        of_model = self._by_label.setdefault(self._models.label(model), OfModel())
+        if len(self._by_model) < REMEMBERED:
+            self._by_model[model] = of_model
+        return of_model
 
     def _admit(self, provider: str) -> tuple[str, Calls]:
         known = provider if len(self._providers) < MAX_PROVIDERS else OTHER
@@ -80,7 +102,9 @@ class AttemptTallies:
 
     def families(self) -> Iterator[Metric]:
         """As metrics."""
-        yield catalogue.ATTEMPTS.of(self._counts.items())
+        yield catalogue.ATTEMPTS.of(
+            ((name, ending), count) for name, calls in self._providers.items() for ending, count in calls.endings.items()
+        )
         yield catalogue.UPSTREAM.drawn(
             Bars((name,), calls.durations, calls.seconds, [exemplar(one) for one in calls.latest])
             for name, calls in self._providers.items()
@@ -92,8 +116,8 @@ class AttemptTallies:
         )
         yield catalogue.COST.of((use, cost / NANO_PER_USD) for use, cost in self._costs.items() if use[1] != "unknown")
         yield catalogue.UNPRICED.of(((name,), calls) for (name, basis), calls in self._costs.items() if basis == "unknown")
-        yield catalogue.MODEL_SECONDS.summed(((model,), one[1], int(one[0])) for model, one in self._by_model.items())
-        yield catalogue.MODEL_FAILURES.of(((model,), one[2]) for model, one in self._by_model.items())
+        yield catalogue.MODEL_SECONDS.summed(((label,), one.seconds, one.count) for label, one in self._by_label.items())
+        yield catalogue.MODEL_FAILURES.of(((label,), one.failures) for label, one in self._by_label.items())
 
 
 def circuit_family(states: Mapping[str, State]) -> Metric:

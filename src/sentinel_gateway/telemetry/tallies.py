@@ -101,13 +101,6 @@ class Tally:
         """These were answered from the cache."""
         return self.kind.outcome in HITS
 
-    def wait(self, seconds: float, waited: float) -> None:
-        """Count one that has waited for providers, or one after it; before it is counted itself."""
-        if self.own is None:
-            self.own = self.counts.copy()
-        self.own[bisect_left(FINE, max(seconds - waited, 0.0))] += 1
-        self.waited += waited
-
 
 def exemplar(latest: Latest | None) -> Exemplar | None:
     """A request that shows what a bucket is made of; its id is in its log line and in its answer's headers."""
@@ -132,9 +125,12 @@ class Tallies:
         failed = record.status >= FAILED_FROM or record.error != ""
         kind = (record.route, record.method, record.status, record.outcome, record.tier, failed, record.stream)
         tally = self._by_kind.get(kind) or self._find(Kind(*kind))
-        seconds = record.seconds
-        if record.upstream_seconds or tally.own is not None:
-            tally.wait(seconds, record.upstream_seconds)
+        seconds, waited, own = record.seconds, record.upstream_seconds, tally.own
+        if waited or own is not None:
+            if own is None:
+                own = tally.own = tally.counts.copy()
+            own[bisect_left(FINE, seconds - waited)] += 1
+            tally.waited += waited
         place = bisect_left(FINE, seconds)
         tally.counts[place] += 1
         tally.seconds += seconds
