@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.gateway import ADMIN_KEY, chat, one_provider, provider, running_gateway
+from tests.gateway import ADMIN_KEY, chat, one_provider, post, provider, running_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -141,14 +141,17 @@ async def test_a_request_is_a_span_and_so_is_each_call_and_each_tier(sink, upstr
 
 async def test_a_hit_has_no_call_and_its_tier_says_so(sink, upstream, tmp_path):
     async with running_gateway(tmp_path, environ=traced(sink), config=one_provider(upstream.base_url)) as gateway:
-        for _ in range(3):  # the third is answered before its bytes are read
-            assert (await gateway.ask(chat(PROMPT))).status == 200
+        wire = await gateway.connect()
+        for _ in range(4):  # the last is answered before its bytes are read: they have hit twice
+            wire.send(post(chat(PROMPT)))
+            assert (await wire.answer()).status == 200
+        await wire.close()
     servers = [span for span, (kind, _, shown) in told(sink) if kind == "SERVER" and shown["sentinel.cache.outcome"] == "exact"]
-    assert len(servers) == 2
+    assert len(servers) == 3
     for server in servers:
         [memory] = [span for span in sink.spans() if span.parent_span_id == server.span_id]
         assert values(memory.attributes) == {"sentinel.cache.tier": "memory", "sentinel.cache.result": "hit"}
-    assert len({span.trace_id for span in sink.spans()}) == 3
+    assert len({span.trace_id for span in sink.spans()}) == 4
     assert "traceparent" not in upstream.calls[-1].headers, "no provider is told that isn't named"
 
 
