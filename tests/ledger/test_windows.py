@@ -1,5 +1,6 @@
 """The past by stretches of time: every call is in one window, told the same by both databases, and read once."""
 
+import asyncio
 import random
 from collections import Counter
 
@@ -162,10 +163,25 @@ async def test_a_database_that_is_away_is_told(tmp_path):
     await past.close()
 
 
+MANY = """
+WITH RECURSIVE counted(more) AS (SELECT 1 UNION ALL SELECT more + 1 FROM counted WHERE more < 30000)
+INSERT INTO attempts
+SELECT at + more, id, more, tenant, key, route, model, provider, target, stream, ending, error, prompt_tokens, cached_tokens,
+  cache_write_tokens, completion_tokens, reasoning_tokens, cost, priced, basis, reserved, duration, first_token
+FROM attempts, counted
+"""
+"""Each row thirty thousand times."""
+
+
 async def test_closing_ends_what_is_being_read(place, database, past):
-    database.copy([call(1, at=FIRST)])
-    assert await past.hourly(FIRST, FIRST + HOUR)
+    database.copy([call(number, at=FIRST + number) for number in range(10)])
+    with database.writing() as connection:
+        connection.exec_driver_sql(MANY)
+    reading = asyncio.create_task(past.hourly(FIRST, FIRST + HOUR))
+    await asyncio.sleep(0.1)
     await past.close()
+    with pytest.raises(StoreDown, match=r"interrupted|cancel|closed"):
+        await reading
     with pytest.raises(StoreDown, match="closed"):
         await past.hourly(FIRST, FIRST + HOUR)
 

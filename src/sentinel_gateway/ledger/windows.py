@@ -35,6 +35,7 @@ BELIEVED: Final = 0.1
 """Of its age is how long what was read of a stretch is believed."""
 PATIENCE: Final = 20.0
 """Seconds that somebody waits."""
+INTERRUPT_AGAIN: Final = 0.05
 MOST_KEPT: Final = 20_000
 """Windows that are kept in memory, some 600 bytes each."""
 
@@ -88,9 +89,11 @@ class History:
     async def close(self) -> None:
         """End what is being read."""
         self._closing = True
-        if (asking := self._asking) is not None:
-            _interrupt(asking)
-        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+        ending = asyncio.ensure_future(asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True))
+        while not ending.done():
+            if (asking := self._asking) is not None:
+                _interrupt(asking)
+            await asyncio.wait({ending}, timeout=INTERRUPT_AGAIN)  # that may have come between two questions
         if self._database is not None:
             await asyncio.to_thread(self._database.close)
 
@@ -120,7 +123,9 @@ class History:
             chunks = range(max(since, _beginning(connection)) // chunk * chunk, until, chunk)
             there = {begin: kept for begin in chunks if (kept := self._believed((kind, begin))) is not None}
             for begin, after in _runs([begin for begin in chunks if begin not in there], chunk):
-                if self._closing or time.monotonic() > end:
+                if self._closing:
+                    raise StoreDown("the ledger is closed")
+                if time.monotonic() > end:
                     raise StoreDown(f"the ledger was not read within {PATIENCE:g} s")
                 there |= self._fetch(kind, question(connection, begin, after), range(begin, after, chunk))
         return [item for begin in chunks for item in there[begin]]
@@ -212,6 +217,8 @@ def _runs(chunks: Sequence[int], chunk: int) -> Iterator[tuple[int, int]]:
 
 def _interrupt(connection: "sa.Connection") -> None:
     """End what it is asked, from another thread."""
-    with suppress(Exception):
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - as above
+
+    with suppress(SQLAlchemyError, connection.dialect.loaded_dbapi.Error):  # it has just ended by itself
         raw: Any = connection.connection.driver_connection
         raw.cancel() if hasattr(raw, "cancel") else raw.interrupt()
