@@ -15,7 +15,7 @@ AT_HAND: Final = 2
 NO_LEDGER: Final = (
     "Invalid value for 'hours': more than 2 are told from the ledger, which is off. Set ledger.enabled, or ask for 2."
 )
-NOT_NOW: Final = "The ledger, which tells of more than 2 hours, can't be read now ({reason}): ask again, or for 2 hours."
+NOT_NOW: Final = "The ledger, which tells of more than 2 hours, can't be read now: ask again, or for 2 hours."
 
 Hours = Mapping[str, HourStats]
 """By their names, oldest first; hours without calls are left out."""
@@ -49,7 +49,7 @@ class ProviderHours:
         try:
             rows = await self._windows.hourly(now // HOUR * HOUR - (hours - 1) * HOUR, now + 1, provider)
         except StoreDown as exc:
-            raise HistoryUnavailable(NOT_NOW.format(reason=exc), retry_after=1.0) from exc
+            raise HistoryUnavailable(NOT_NOW, retry_after=1.0) from exc
         found: dict[str, dict[str, HourStats]] = {}
         for row in rows:
             _add(found.setdefault(row.provider, {}).setdefault(hour_of(row.start), HourStats()), row)
