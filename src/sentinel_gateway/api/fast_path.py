@@ -130,8 +130,9 @@ class FastPath:
         ids = id_headers(record)
         if verdict is not UNLIMITED:
             if known.verdict != verdict:
-                known.verdict = verdict
-                known.limits = limit_headers(*verdict.standings()) + budget_headers(verdict.accounts)
+                known.verdict, known.limits = verdict, limit_headers(*verdict.standings())
+                if verdict.accounts:
+                    known.limits += budget_headers(verdict.accounts)
             ids += known.limits
         head = whole_head(hit_headers(hit, now) + saved_headers(entry), ids, len(body))
         record.seconds = self._clock() - now
