@@ -3,6 +3,7 @@
 These words say nothing of the subject, so the words of two texts may all agree and the answers still differ.
 """
 
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from sentinel_gateway.core.guards.lexicon import known, table, words
@@ -97,8 +98,10 @@ debug
 refactor
 optimize optimise
 recipe recipes
+yes
 """)
 """What changes the form of an answer, or what is done with the subject."""
+REPLYING: Final = words("answer reply respond")
 TASKS: Final = words(
     "explain describe check shorten simplify improve expand correct proofread annotate verify edit",
     "continue finish comment document",
@@ -206,8 +209,16 @@ def _first_words(reading: Reading) -> list[str]:
 
 
 def forms_differ(pair: Pair) -> bool:
-    """Is another form of answer asked for, or something else to be done with the subject?"""
-    return known(FORMS, pair.a.plain) != known(FORMS, pair.b.plain) or _tasks_differ(_task(pair.a), _task(pair.b))
+    """Is another form of answer asked for, or its words, or something else to be done with the subject?"""
+    a, b = pair.a, pair.b
+    if known(FORMS, a.plain) != known(FORMS, b.plain) or _dictated(a.plain) != _dictated(b.plain):
+        return True
+    return _tasks_differ(_task(a), _task(b))
+
+
+def _dictated(plain: tuple[str, ...]) -> bool:
+    """Does it say what to say: "answer with", "reply with"?"""
+    return "with" in plain and any(before in REPLYING and word == "with" for before, word in pairwise(plain))
 
 
 def _tasks_differ(one: str, other: str) -> bool:

@@ -180,11 +180,12 @@ def _plain(text: str) -> tuple[list[str], list[int], list[str]]:
     chunks = text.split()
     starts = True
     shouted = text.isupper()
-    for chunk in chunks:
+    for place, chunk in enumerate(chunks, 1):
+        alone = starts and 1 < place == len(chunks)  # a word that is a sentence by itself: "... of France? Atlantis"
         core = chunk if chunk.isalpha() else _core(chunk)
         if core.isalpha():
             low = core.lower()
-            if core[0] != low[0] and not shouted and (not starts or (len(core) > 1 and core.isupper())):
+            if core[0] != low[0] and not shouted and (not starts or alone or (len(core) > 1 and core.isupper())):
                 low = numbers.FIRST if core == "I" and found and found[-1] in NUMBERED else CAPITALISED.get(core, low)
                 capitals.append(low)
             elif low == "a" and found and found[-1] in LETTERED:
