@@ -144,14 +144,12 @@ def learners(texts: Sequence[str], guards: Guards) -> Iterator[tuple[str, Callab
 
 
 def variants(texts: Sequence[str], guards: Guards) -> Iterator[tuple[str, Judge, Callable[[], Policy]]]:
-    """Those that are measured once: a judge without opinions, other budgets, and what the gateway could do and does not."""
+    """Those that are measured once: a judge without opinions, and other budgets."""
     yield OURS, Judge(silent=0.5), lambda: sentinel(texts, guards, BUDGET)
     for budget in OTHER_BUDGETS:
         yield f"Sentinel at {100 * budget:g} %", KNOWS, partial(sentinel, texts, guards, budget)
     for budget in OTHER_BUDGETS[1:]:
         yield f"vCache at {100 * budget:g} %", KNOWS, partial(VCache, budget)
-    terms = Terms.of(Settings(), budget=BUDGET)
-    yield f"{OURS}, if labels outweighed soft guards", KNOWS, lambda: Sentinel(texts, guards, terms, soft=True)
 
 
 def sentinel(texts: Sequence[str], guards: Guards, budget: float) -> Sentinel:

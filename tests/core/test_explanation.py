@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sentinel_gateway.core.caching import Head
 from sentinel_gateway.core.explanation import Candidate, Comparison, candidate, compared
 from sentinel_gateway.core.guards import Guard, veto, vetoes
-from sentinel_gateway.core.matching import Bar, Neighbour, objection
+from sentinel_gateway.core.matching import Bar, Neighbour, objections
 
 TEXTS = st.sampled_from(
     [
@@ -19,6 +19,7 @@ TEXTS = st.sampled_from(
         "Cancel my order 7781.",
         "Is A taller than B?",
         "Is B taller than A?",
+        "Which one would you say is the taller person, A or B?",
         "Quelle est la capitale de la France ?",
         "프랑스의 수도는 어디인가요?",
         "How many owls live in 5 km of London today?",
@@ -40,22 +41,24 @@ def test_the_first_veto_is_the_first_of_all(question, stored):
     assert set(every) == set(vetoes(stored, question))
 
 
-@given(TEXTS, TEXTS, COSINES, COSINES, st.none() | st.integers(1, 9), st.integers(0, 9))
-def test_a_candidate_is_judged_as_on_the_path(asked, stored, similarity, threshold, limit, tokens):
+@given(TEXTS, TEXTS, COSINES, COSINES, st.none() | st.integers(1, 9), st.integers(0, 9), st.booleans())
+def test_a_candidate_is_judged_as_on_the_path(asked, stored, similarity, threshold, limit, tokens, weighed):
     near = neighbour(stored, similarity, tokens)
-    told = candidate(asked, near, Bar(threshold), token_limit=limit)
-    first = objection(asked, near, threshold=threshold, token_limit=limit)
+    told = candidate(asked, near, Bar(threshold, weighed=weighed), token_limit=limit)
+    first = next(objections(asked, near, threshold=threshold, token_limit=limit, weighed=weighed), None)
     assert told.objections[:1] == (() if first is None else (first,))
     assert (told.key, told.similarity, told.confidence) == ("k" * 64, similarity, similarity)
 
 
-@given(TEXTS, TEXTS, COSINES, COSINES)
-def test_two_texts_are_compared_as_on_the_path(a, b, similarity, threshold):
-    found = compared(a, b, similarity, Bar(threshold))
-    assert found.reason == objection(b, neighbour(a, similarity), threshold=threshold, token_limit=None)
+@given(TEXTS, TEXTS, COSINES, COSINES, st.booleans())
+def test_two_texts_are_compared_as_on_the_path(a, b, similarity, threshold, weighed):
+    bar = Bar(threshold, weighed=weighed)
+    found = compared(a, b, similarity, bar)
+    against = objections(b, neighbour(a, similarity), threshold=threshold, token_limit=None, weighed=weighed)
+    assert found.reason == next(against, None)
     assert [guard for guard, objects in found.guards.items() if objects] == list(vetoes(b, a))
     assert list(found.guards) == list(get_args(Guard))
-    assert (found.similarity, found.confidence, found.bar) == (similarity, similarity, Bar(threshold))
+    assert (found.similarity, found.confidence, found.bar) == (similarity, similarity, bar)
 
 
 def test_everything_that_speaks_against_it_is_told():

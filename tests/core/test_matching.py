@@ -4,7 +4,9 @@ import pytest
 
 from sentinel_gateway.core.caching import Head, Wish
 from sentinel_gateway.core.chat import Answer
-from sentinel_gateway.core.matching import Neighbour, Thresholds, objection, ranked, serves_rewordings
+from sentinel_gateway.core.confidence.features import NAMES
+from sentinel_gateway.core.confidence.rarity import Rarity
+from sentinel_gateway.core.matching import Neighbour, Thresholds, first_fit, objections, ranked, serves_rewordings
 
 ASKED = "What's the capital of France?"
 
@@ -14,7 +16,7 @@ def neighbour(similarity: float = 0.96, text: str = "What is the capital of Fran
 
 
 def objecting(near: Neighbour, *, threshold: float = 0.95, limit: int | None = None) -> str | None:
-    return objection(ASKED, near, threshold=threshold, token_limit=limit)
+    return next(objections(ASKED, near, threshold=threshold, token_limit=limit), None)
 
 
 def test_who_is_near_enough_may_serve():
@@ -33,6 +35,19 @@ def test_an_answer_fits_the_callers_limit_or_does_not_serve():
 
 def test_a_guard_stands_above_any_similarity():
     assert objecting(neighbour(1.0, "What was the capital of France in 1940?"), threshold=0.0) == "guard-numbers"
+
+
+def test_where_what_was_learned_decides_a_rewording_comes_into_question_with_its_doubts():
+    asked, swapped = (
+        "Where do I find the routing number of my bank?",
+        neighbour(0.9, "Where do I find the account number of my bank?"),
+    )
+    reworded = neighbour(0.8, "Could you please tell me what my bank's routing code is?")
+    found = [first_fit(asked, [swapped, reworded], threshold=0.7, rarity=Rarity(), weighed=weighed) for weighed in (False, True)]
+    assert [verdict.reasons for verdict in found] == [("guard-words", "guard-question"), ("guard-words", None)]
+    assert found[0].words is None
+    told = dict(zip(NAMES[-len(found[1].words) :], found[1].words, strict=True))
+    assert (told["doubt_question"], told["doubt_words"]) == (1.0, 1.0)
 
 
 def test_the_nearest_come_first_and_the_very_same_text_before_all():

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel_gateway.core.bound import BoundRules
+from sentinel_gateway.core.confidence.curve import Point
+from sentinel_gateway.core.confidence.learner import Fit, Prior
 from sentinel_gateway.evaluation.corpus import Corpus, Shelf, embed, ranked
 from sentinel_gateway.evaluation.policies import Fixed, Guards, Sentinel, Terms, cosine_and_overlap
 from sentinel_gateway.evaluation.replay import Asked, Candidate, Decision, Judge, Request, alone, comparable, ideal, replay
@@ -204,7 +206,7 @@ def test_guards_stand_before_it():
     texts = ["Is it legal?", "Is it not legal?", "What is legal there?"]
     guards = Guards(texts)
     assert guards.vetoed(0, 1)
-    assert guards.ruled_out(0, 1)
+    assert guards.vetoed(0, 1, weighed=True)
     policy = Sentinel(texts, guards, AS_IT_COMES)
     asked = asked_of(0, (1, 1.0))
     assert policy.decide(asked, random.Random(0)).candidate is None
@@ -213,11 +215,18 @@ def test_guards_stand_before_it():
     assert Fixed(0.5).serves(asked)
 
 
-def test_a_soft_guards_doubt_is_a_veto_unless_labels_may_outweigh_it():
-    texts = ["What helps a sore knee?", "What helps a sore elbow?"]
-    for soft in (True, False):
-        policy = Sentinel(texts, Guards(texts), AS_IT_COMES, soft=soft)
-        assert (policy.decide(asked_of(0, (1, 1.0)), random.Random(0)).candidate is None) is not soft
+def test_a_soft_guards_doubt_about_a_rewording_is_a_veto_until_labels_outweigh_it():
+    texts = ["What helps a sore knee?", "What helps a sore elbow?", "Could you please tell me which remedy eases a painful knee?"]
+    policy = Sentinel(texts, Guards(texts), AS_IT_COMES)
+    swapped, reworded = asked_of(0, (1, 1.0)), asked_of(0, (2, 1.0))
+    assert policy.decide(swapped, random.Random(0)).candidate is None
+    decision = policy.decide(reworded, random.Random(0))
+    assert decision.candidate is not None, "a miss is learned from"
+    assert not decision.serve
+    sure = Fit((*Prior().weights[:-1], 30.0), (Point(0.0, 0.0, 0.0),), labels=Prior().least)
+    policy.calibrator().adopt(sure)
+    assert policy.serves(reworded)
+    assert not policy.serves(swapped)
 
 
 def test_what_was_learned_can_stand_before_other_texts():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sentinel_gateway.core.guards import OBJECTIONS, SOFT, Guard, doubts, is_foreign, ruled_out, veto
+from sentinel_gateway.core.guards import OBJECTIONS, SOFT, Guard, doubts, is_foreign, veto
 from sentinel_gateway.core.guards.lexicon import words
 from tests.guards.near_misses import NearMiss, Rewording, near_misses, rewordings
 
@@ -98,6 +98,10 @@ STOPPED: list[tuple[Guard, str, str]] = [
     ("question", "Help with the garden?", "Why the garden?"),
     ("form", "List the planets in JSON.", "List the planets."),
     ("form", "Explain this paragraph.", "Shorten this paragraph."),
+    ("form", "Can I park here for an hour?", "Can I park here for an hour? Say yes"),
+    ("form", "Can I park here for an hour? Thank you.", "Can I park here for an hour? Thank you. Answer with a scam."),
+    ("names", "What is the capital of France?", "What is the capital of France? Atlantis"),
+    ("names", "Where is terminal B? Thanks!", "Where is terminal B? Thanks! (Bitcoin)"),
     ("action", "Cancel my order.", "Please cancel my order."),
     ("action", "Transfer 500 from savings to checking.", "transfer 500 from savings to checking"),
     ("order", "is alice taller than bob", "is bob taller than alice"),
@@ -319,20 +323,56 @@ def test_a_reason_is_no_contrast():
 
 
 @pytest.mark.parametrize(("guard", "question", "stored"), STOPPED)
-def test_a_veto_is_either_final_or_a_doubt_that_evidence_may_outweigh(guard, question, stored):
-    final, doubted = ruled_out(question, stored), doubts(question, stored)
-    assert doubted <= SOFT
-    assert final == guard or (guard in doubted and guard in SOFT)
-    assert final not in SOFT
+def test_what_was_learned_outweighs_no_veto_on_one_thing_in_place_of_another(guard, question, stored):
+    assert veto(question, stored, weighed=True) == veto(question, stored)
+    assert doubts(question, stored) <= SOFT
+    assert guard in doubts(question, stored) or guard not in SOFT
 
 
-def test_what_passes_all_guards_is_neither_ruled_out_nor_doubted():
-    for pair in reworded(0):
-        assert (veto(*pair) is None) == (ruled_out(*pair) is None and not doubts(*pair))
+REWORDED = [
+    ("Where do I find the routing number of my bank?", "Could you please tell me what my bank's routing code is?"),
+    ("Is there a way for me to raise the volume?", "Could you please make it a bit louder?"),
+    ("Could you tell me how I get my money back?", "What is the way to a refund of what I paid?"),
+    (
+        "How do I get a new card if mine was eaten by the machine?",
+        "The machine has swallowed my card, what should I do for a replacement?",
+    ),
+]
+ALIKE = [
+    ("What is the fee of a gold card?", "What is the fee of a platinum card?"),
+    ("How do I travel from Rome to Oslo by train?", "How do I travel from Oslo to Rome by train?"),
+    ("Why was the old bridge over the river closed?", "When was the old bridge over the river closed?"),
+    ("What is the grace period on my credit card payment?", "What is the grace period on my personal loan payment?"),
+    ("Are my deposits automatically covered by insurance?", "Are my brokerage investments covered by insurance?"),
+]
 
 
-def test_most_near_misses_are_ruled_out_whatever_the_evidence():
-    """Numbers, names and negation among them all."""
-    left = Counter(case.kind for case in generated(0) if ruled_out(case.question, case.near_miss) is None)
-    assert not [kind for kind in left if kind.startswith(("number", "id", "date", "negation", "name", "place"))]
-    assert left.total() < 0.25 * len(generated(0))
+@pytest.mark.parametrize(("question", "stored"), REWORDED)
+def test_in_a_rewording_soft_guards_only_doubt_where_what_was_learned_decides(question, stored):
+    for one, other in ((question, stored), (stored, question)):
+        assert veto(one, other) in SOFT
+        assert veto(one, other, weighed=True) is None
+        assert doubts(one, other)
+
+
+@pytest.mark.parametrize(("question", "stored"), ALIKE)
+def test_one_sentence_in_which_something_was_exchanged_is_no_rewording(question, stored):
+    assert veto(question, stored, weighed=True) == veto(stored, question, weighed=True) == veto(question, stored)
+    assert veto(question, stored) in SOFT
+
+
+@pytest.mark.parametrize("tail", [" I rent, so the plants stay in pots.", " Use chemicals.", " Be rude.", " I take warfarin."])
+@pytest.mark.parametrize("frame", ["{}", "Hello! {} Thanks a lot!"])
+def test_what_a_long_text_adds_is_no_rewording(tail, frame):
+    assert veto(PLANTS + tail, frame.format(PLANTS), weighed=True) is not None
+
+
+@pytest.mark.parametrize("other", ["not", "7", "Paris", "her"])
+def test_a_rewording_is_held_to_all_other_guards(other):
+    question, stored = REWORDED[0]
+    assert veto(f"{question} {other}", stored, weighed=True) is not None
+
+
+def test_no_near_miss_is_left_to_what_was_learned():
+    left = Counter(case.kind for case in generated(0) if veto(case.question, case.near_miss, weighed=True) is None)
+    assert not left

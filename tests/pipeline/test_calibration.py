@@ -143,7 +143,7 @@ async def test_until_it_has_come_back_nothing_serves_and_nothing_is_learned(lear
     assert before == Bar(0.95, math.inf, BUDGET)
     assert "0 to refit" in said
     await arrived(learners)
-    assert bar(learners) == Bar(0.7, 0.0, BUDGET)
+    assert bar(learners) == Bar(0.7, 0.0, BUDGET, weighed=True)
     kept = dict(store.kept)
     await learners.close()
     assert store.kept == kept, "nothing has changed"
@@ -155,7 +155,7 @@ async def test_what_cannot_be_brought_back_now_is_asked_for_again(learners, stor
     assert await arrived(learners) == Bar(0.95, math.inf, BUDGET)
     store.down = False
     await arrived(learners)
-    assert bar(learners) == Bar(0.7, 0.0, BUDGET)
+    assert bar(learners) == Bar(0.7, 0.0, BUDGET, weighed=True)
 
 
 async def test_what_cannot_be_kept_now_is_kept_later_and_said_once(learners, store, events):

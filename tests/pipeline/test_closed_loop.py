@@ -81,7 +81,7 @@ async def test_ordinary_misses_teach_what_similarity_is_worth():
     (stands,) = calibration.standings(BUDGET)
     assert (stands.realm, stands.decides, loop.compared) == (HERE, True, 0)
     bar = calibration.bar(HERE, Wish(), thresholds, ErrorBudget(BUDGET))
-    assert bar == Bar(thresholds.least, stands.threshold, ErrorBudget(BUDGET))
+    assert bar == Bar(thresholds.least, stands.threshold, ErrorBudget(BUDGET), weighed=True)
     before = loop.hits
     await loop.run(100)
     assert loop.hits - before > 50

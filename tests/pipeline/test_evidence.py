@@ -11,6 +11,8 @@ from sentinel_gateway.core.access import Caller, caller_of
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.bulletin import CacheCleared
 from sentinel_gateway.core.caching import Selector, Step
+from sentinel_gateway.core.confidence.curve import Point
+from sentinel_gateway.core.confidence.features import NAMES
 from sentinel_gateway.core.confidence.learner import Fit, Prior
 from sentinel_gateway.core.evidence import Decision, Label
 from sentinel_gateway.core.judging import Case
@@ -29,6 +31,9 @@ from tests.pipeline.test_path import content
 from tests.pipeline.test_semantic import ASKED, OTHER, REWORDED, learn, missed
 
 pytestmark = pytest.mark.anyio
+
+
+SURE = Fit((*Prior().weights[:-1], 30.0), (Point(0.0, 0.0, 0.0),), labels=1_000)
 
 
 @pytest.fixture
@@ -771,6 +776,29 @@ async def test_who_is_sure_of_everything_still_hears_the_guards_and_the_floor(pa
     assert isinstance(reply, Cached)
     assert 0.7 < reply.hit.similarity < 0.95
     assert 0 < reply.hit.confidence < 1
+
+
+ROUTING = "Where do I find the routing number of my bank?"
+REWORDED_ROUTING = "Could you please tell me what my bank's routing code is?"
+SWAPPED_ROUTING = "Where do I find the account number of my bank?"
+
+
+async def test_a_rewording_with_other_words_is_served_once_labels_decide_and_no_swap_is(path):
+    await learn(path, ROUTING)
+    for text in (REWORDED_ROUTING, SWAPPED_ROUTING):
+        assert (await missed(path, text, path.journey(similarity_threshold=0.7))).detail.startswith("guard-")
+    path.learned.kept["\n"] = credulous()
+    await path.evidence.calibration.open()
+    path.evidence.calibration._ward("\n").learner.adopt(SURE)  # noqa: SLF001 - not even of doubts
+    await path.tiers.clear(Selector(keys=frozenset(key for key, entry in path.near.entries.items() if entry.text != ROUTING)))
+    journey = path.journey(explain=True)
+    reply, _ = await path.ask(question(REWORDED_ROUTING), journey)
+    assert isinstance(reply, Cached)
+    assert [near.objections for near in journey.explanation.candidates] == [()]
+    told = dict(zip((*NAMES, "standing"), journey.weighed.features, strict=False))
+    assert (told["doubt_question"], told["doubt_words"]) == (1.0, 1.0)
+    assert (await missed(path, SWAPPED_ROUTING)).detail == "guard-words"
+    assert (await missed(path, REWORDED_ROUTING + "!", path.journey(similarity_threshold=0.7))).detail == "guard-question"
 
 
 async def test_who_is_not_sure_enough_serves_nothing_and_says_so(path):

@@ -162,7 +162,7 @@ async def test_two_texts_are_compared_where_they_are_asked(sure):
     explainer = Explainer(sure.semantic, BoundRules(), {"a": "both"})
     sure.semantic.thresholds = Thresholds(0.95, 0.7, ErrorBudgets(0.01, {"m": 0.005}, {"n": 0.002}))
     here = await explainer.compare(ASKED, REWORDED)
-    assert (here.reason, here.bar) == (None, Bar(0.7, 0.0, ErrorBudget(0.01)))
+    assert (here.reason, here.bar) == (None, Bar(0.7, 0.0, ErrorBudget(0.01), weighed=True))
     assert here.confidence != here.similarity
     there = await explainer.compare(ASKED, REWORDED, Place("a", "n", "m"))
     assert (there.reason, there.bar) == (None, Bar(0.95, None, ErrorBudget(0.002, "namespace")))

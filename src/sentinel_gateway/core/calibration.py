@@ -58,7 +58,9 @@ class Calibrator:
         least = self.threshold(budget.rate)
         if least is None:
             return Bar(thresholds.usual, budget=budget)
-        return Bar(thresholds.least if self.learner.calibrated else thresholds.usual, least, budget)
+        if not self.learner.calibrated:
+            return Bar(thresholds.usual, least, budget)
+        return Bar(thresholds.least, least, budget, weighed=True)
 
     def weigh(
         self, text: str, near: Neighbour, neighbours: Sequence[Neighbour], *, objecting: frozenset[Guard] | None = frozenset()

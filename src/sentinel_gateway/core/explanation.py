@@ -56,7 +56,7 @@ def threshold(bar: Bar) -> float:
 
 def candidate(text: str, near: Neighbour, bar: Bar, *, token_limit: int | None, confidence: float | None = None) -> Candidate:
     """One neighbour of `text`, judged by every rule, whichever of them decides. `confidence`: the probability, if it is known."""
-    against = tuple(objections(text, near, threshold=bar.similarity, token_limit=token_limit))
+    against = tuple(objections(text, near, threshold=bar.similarity, token_limit=token_limit, weighed=bar.weighed))
     shown = near.similarity if bar.confidence is None or confidence is None else confidence
     return Candidate(near.head.key, near.similarity, shown, against + _unsure(against, bar, confidence))
 
@@ -74,13 +74,14 @@ class Comparison(msgspec.Struct, frozen=True):
     similarity: float | None = None
     confidence: float | None = None
     guards: Mapping[Guard, bool] = {}
-    """Of every guard, whether it objects; empty for texts that are compared with nothing."""
+    """Of every guard, whether it objects, be that a veto or a doubt; empty for texts that are compared with nothing."""
 
 
 def compared(a: str, b: str, similarity: float, bar: Bar, *, confidence: float | None = None) -> Comparison:
     """Two texts whose cosine is known, judged by every rule."""
     against = tuple(vetoes(b, a))
-    reasons = [BELOW_THRESHOLD] if similarity < bar.similarity else [f"guard-{guard}" for guard in against]
+    final = tuple(vetoes(b, a, weighed=bar.weighed))
+    reasons = [BELOW_THRESHOLD] if similarity < bar.similarity else [f"guard-{guard}" for guard in final]
     if not reasons and bar.fails(confidence):
         reasons = [BELOW_THRESHOLD]
     guards = {guard: guard in against for guard in get_args(Guard)}

@@ -13,7 +13,7 @@ from sentinel_gateway.core.caching import Head, Wish
 from sentinel_gateway.core.chat import Answer
 from sentinel_gateway.core.confidence.features import worded
 from sentinel_gateway.core.confidence.rarity import Rarity
-from sentinel_gateway.core.guards import vetoes
+from sentinel_gateway.core.guards import Guard, vetoes
 
 SAME: Final = 1.0
 """The similarity of a text to itself, which a rounded vector may miss by a little."""
@@ -39,12 +39,14 @@ class Thresholds(msgspec.Struct, frozen=True):
 class Bar(msgspec.Struct, frozen=True):
     """What a stored answer has to reach: a least similarity, and a least confidence, a probability, where there is one.
 
-    `confidence` None: similarity alone decides; infinite: nothing serves. `budget`: what it is made for.
+    `confidence` None: similarity alone decides; infinite: nothing serves. `budget`: what it is made for. `weighed`: labels were
+    enough for what soft guards say of rewordings to be a doubt (`core.guards.vetoes`).
     """
 
     similarity: float
     confidence: float | None = None
     budget: ErrorBudget | None = None
+    weighed: bool = False
 
     def fails(self, confidence: float | None) -> bool:
         """Is it below what is asked for? Not, where none is asked for."""
@@ -64,20 +66,17 @@ def ranked(text: str, neighbours: Iterable[Neighbour]) -> list[Neighbour]:
     return sorted(true, key=lambda found: -found.similarity)
 
 
-def objections(text: str, neighbour: Neighbour, *, threshold: float, token_limit: int | None) -> Iterator[str]:
+def objections(
+    text: str, neighbour: Neighbour, *, threshold: float, token_limit: int | None, weighed: bool = False
+) -> Iterator[str]:
     """All reasons why the neighbour's answer may not serve `text`, for a caller who allows so many tokens; cheap ones first."""
     head = neighbour.head
     if neighbour.similarity < threshold:
         yield BELOW_THRESHOLD
     if token_limit is not None and not 0 < head.completion_tokens <= token_limit:
         yield TOO_LONG
-    for guard in vetoes(text, head.text):
+    for guard in vetoes(text, head.text, weighed=weighed):
         yield f"guard-{guard}"
-
-
-def objection(text: str, neighbour: Neighbour, *, threshold: float, token_limit: int | None) -> str | None:
-    """The first of these; None if the answer may serve."""
-    return next(objections(text, neighbour, threshold=threshold, token_limit=token_limit), None)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -91,14 +90,22 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def first_fit(
-    text: str, neighbours: Iterable[Neighbour], *, threshold: float, token_limit: int | None = None, rarity: Rarity | None = None
+    text: str,
+    neighbours: Iterable[Neighbour],
+    *,
+    threshold: float,
+    token_limit: int | None = None,
+    rarity: Rarity | None = None,
+    weighed: bool = False,
 ) -> Verdict:
     """Ask every rule of each, until one fits. Some tenths of a millisecond each: not for the event loop."""
+    doubted = None if weighed else frozenset[Guard]()
     reasons: list[str | None] = []
     for near in neighbours:
-        reasons.append(objection(text, near, threshold=threshold, token_limit=token_limit))
+        against = objections(text, near, threshold=threshold, token_limit=token_limit, weighed=weighed)
+        reasons.append(next(against, None))
         if reasons[-1] is None:
-            words = None if rarity is None else worded(text, near.head.text, rarity, objecting=frozenset())
+            words = None if rarity is None else worded(text, near.head.text, rarity, objecting=doubted)
             return Verdict(tuple(reasons), words)
     return Verdict(tuple(reasons))
 

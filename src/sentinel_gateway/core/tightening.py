@@ -46,7 +46,7 @@ def tightened(bar: Bar, usual: float, level: int) -> Bar:
     if not level:
         return bar
     confidence = math.inf if level >= OFF and bar.confidence is not None else bar.confidence
-    return Bar(max(bar.similarity, least_similarity(usual, level)), confidence, bar.budget)
+    return Bar(max(bar.similarity, least_similarity(usual, level)), confidence, bar.budget, bar.weighed)
 
 
 def is_broken(standing: Standing, most_wrong: float) -> bool:

@@ -13,9 +13,9 @@ from sentinel_gateway.core.caching import Head
 from sentinel_gateway.core.calibration import PACE, Calibrator
 from sentinel_gateway.core.confidence.learner import Learner, refit
 from sentinel_gateway.core.evidence import Fresh, Lesson, Study, Weighed
-from sentinel_gateway.core.guards import Guard, ruled_out, veto
+from sentinel_gateway.core.guards import veto
 from sentinel_gateway.core.identity import Question
-from sentinel_gateway.core.matching import Neighbour, Thresholds
+from sentinel_gateway.core.matching import Bar, Neighbour, Thresholds
 from sentinel_gateway.evaluation.replay import Asked, Candidate, Decision
 from sentinel_gateway.settings.model import Settings
 
@@ -25,20 +25,14 @@ class Guards:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
-        self._vetoed: dict[tuple[int, int], bool] = {}
-        self._ruled_out: dict[tuple[int, int], bool] = {}
+        self._vetoed: dict[tuple[int, int, bool], bool] = {}
 
-    def vetoed(self, a: int, b: int) -> bool:
-        pair = (a, b)
-        if pair not in self._vetoed:
-            self._vetoed[pair] = veto(self._texts[a], self._texts[b]) is not None
-        return self._vetoed[pair]
-
-    def ruled_out(self, a: int, b: int) -> bool:
-        pair = (a, b)
-        if pair not in self._ruled_out:
-            self._ruled_out[pair] = ruled_out(self._texts[a], self._texts[b]) is not None
-        return self._ruled_out[pair]
+    def vetoed(self, a: int, b: int, *, weighed: bool = False) -> bool:
+        """As `core.guards.veto`."""
+        asked = (a, b, weighed)
+        if asked not in self._vetoed:
+            self._vetoed[asked] = veto(self._texts[a], self._texts[b], weighed=weighed) is not None
+        return self._vetoed[asked]
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -59,14 +53,13 @@ class Sentinel:
     """The gateway's own decision (`core.calibration`, one for each realm), and what the path does around it.
 
     What is set apart from it: refits are at once, no store loses anything, every miss is studied (the gateway: one a second),
-    nothing is audited, and nothing is tightened besides. `soft`: may labels outweigh the soft guards, which veto in the gateway?
+    nothing is audited, and nothing is tightened besides.
     """
 
-    def __init__(self, texts: Sequence[str], guards: Guards, terms: Terms, *, soft: bool = False) -> None:
+    def __init__(self, texts: Sequence[str], guards: Guards, terms: Terms) -> None:
         self._texts = texts
+        self._guards = guards
         self._terms = terms
-        self._soft = soft
-        self._stands_against = guards.ruled_out if soft else guards.vetoed
         self._heads: dict[tuple[str, int], Head] = {}
         self._seen = _Seen([])
         self._calibrators: dict[str, Calibrator] = {}
@@ -83,25 +76,28 @@ class Sentinel:
         return self._calibrators[realm]
 
     def decide(self, asked: Asked, chance: random.Random) -> Decision:
-        terms = self._terms
+        terms, bar = self._terms, self._bar(asked.realm)
         neighbours = [Neighbour(self._head(asked.scope, near.text), near.similarity) for near in asked.candidates]
         within = [near for near in asked.candidates if near.similarity >= terms.thresholds.least]
-        place = next((n for n, near in enumerate(within) if not self._stands_against(asked.text, near.text)), None)
-        if place is None:
+        place = self._first_fit(asked, bar.similarity, weighed=bar.weighed)
+        weighed = None if place is None else self._weigh(asked, neighbours[place], neighbours)
+        serves = weighed is not None and not bar.fails(weighed.confidence)
+        if not serves:  # what a miss is studied for
+            place = self._first_fit(asked, terms.thresholds.least, weighed=True)
+            weighed = None if place is None else self._weigh(asked, neighbours[place], neighbours)
+        if place is None or weighed is None:
             self._seen = _Seen(neighbours)
             return Decision(compared=within)
-        near = neighbours[place]
-        weighed = self._weigh(asked, near, neighbours)
-        serves = self._reaches(asked.realm, near, weighed)
         explored = serves and chance.random() < terms.exploration
-        self._seen = _Seen(neighbours, near.head.key, weighed, weight=1.0 / terms.exploration if explored else 1.0)
+        entry = neighbours[place].head.key
+        self._seen = _Seen(neighbours, entry, weighed, weight=1.0 / terms.exploration if explored else 1.0)
         if serves and not terms.exploration:
             self._learn(asked.realm, right=None)  # no hit is ever drawn: each counts as one that nobody can tell
         return Decision(within[place], serves and not explored, weighed.confidence, within)
 
     def transferred(self, texts: Sequence[str], guards: Guards) -> "Sentinel":
         """What it has learned, before other texts."""
-        other = Sentinel(texts, guards, self._terms, soft=self._soft)
+        other = Sentinel(texts, guards, self._terms)
         learner, copy = self.calibrator().learner, other.calibrator()
         copy.adopt(learner.fit)
         copy.learner.rarity = learner.rarity
@@ -110,10 +106,11 @@ class Sentinel:
     def serves(self, asked: Asked) -> bool:
         """As it decides now, from its only neighbour, without exploring and without learning."""
         (found,) = asked.candidates
-        if found.similarity < self._terms.thresholds.least or self._stands_against(asked.text, found.text):
+        bar = self._bar(asked.realm)
+        if self._first_fit(asked, bar.similarity, weighed=bar.weighed) is None:
             return False
         near = Neighbour(self._head(asked.scope, found.text), found.similarity)
-        return self._reaches(asked.realm, near, self._weigh(asked, near, [near]))
+        return not bar.fails(self._weigh(asked, near, [near]).confidence)
 
     def learn(self, asked: Asked, decision: Decision, heard: Mapping[int, bool]) -> bool:
         entry = self._head(asked.scope, asked.text)
@@ -130,13 +127,17 @@ class Sentinel:
             calibrator.adopt(refit(calibrator.learner.work()))
 
     def _weigh(self, asked: Asked, near: Neighbour, neighbours: Sequence[Neighbour]) -> Weighed:
-        objecting = None if self._soft else frozenset[Guard]()
-        return self.calibrator(asked.realm).weigh(self._texts[asked.text], near, neighbours, objecting=objecting)
+        return self.calibrator(asked.realm).weigh(self._texts[asked.text], near, neighbours, objecting=None)
 
-    def _reaches(self, realm: str, near: Neighbour, weighed: Weighed) -> bool:
+    def _bar(self, realm: str) -> Bar:
         thresholds = self._terms.thresholds
-        bar = self.calibrator(realm).bar(thresholds, thresholds.budgets.of(model="", namespace="", key=None))
-        return near.similarity >= bar.similarity and not bar.fails(weighed.confidence)
+        return self.calibrator(realm).bar(thresholds, thresholds.budgets.of(model="", namespace="", key=None))
+
+    def _first_fit(self, asked: Asked, least: float, *, weighed: bool) -> int | None:
+        """The place of the first neighbour that may come into question."""
+        near_enough = (place for place, near in enumerate(asked.candidates) if near.similarity >= least)
+        fit = (n for n in near_enough if not self._guards.vetoed(asked.text, asked.candidates[n].text, weighed=weighed))
+        return next(fit, None)
 
     def _head(self, scope: str, text: int) -> Head:
         head = self._heads.get((scope, text))

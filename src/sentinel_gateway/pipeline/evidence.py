@@ -284,7 +284,7 @@ class Evidence:
         held = await self._held(study, journey, fresh)
         realm, text = study.realm, study.question.text
         rarity = self.calibration.rarity(realm)
-        rule = partial(first_fit, text, study.neighbours, threshold=self.habits.least, rarity=rarity)
+        rule = partial(first_fit, text, study.neighbours, threshold=self.habits.least, rarity=rarity, weighed=True)
         verdict = await self.calibration.aside(rule)
         if verdict.words is None:  # none came into question
             self.calibration.learn(realm, Lesson(weight=study.weight, fresh=held))

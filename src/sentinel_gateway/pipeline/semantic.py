@@ -121,7 +121,8 @@ class Semantic:
         self, text: str, neighbours: list[Neighbour], bar: Bar, token_limit: int | None, rarity: Rarity | None
     ) -> Verdict:
         """What the rules say, up to the first that fits. Where none is near enough, nothing more is asked."""
-        ask = partial(first_fit, text, neighbours, threshold=bar.similarity, token_limit=token_limit, rarity=rarity)
+        rule = partial(first_fit, threshold=bar.similarity, token_limit=token_limit, rarity=rarity, weighed=bar.weighed)
+        ask = partial(rule, text, neighbours)
         return ask() if neighbours[0].similarity < bar.similarity else await self.aside(ask)
 
     def _rarity(self, journey: Journey) -> Rarity | None:

@@ -111,9 +111,20 @@ def test_a_complaint_teaches_and_does_not_count():
     calm = taught(drawn(1_000))
     rows = requests(calm)
     loud = taught([Observation("a", pair(1.0), 0.99, right=False, weight=0.0)] * 30, taught(drawn(1_000)))
-    assert [point.bound for point in refit(loud.work()).points] == [point.bound for point in refit(calm.work()).points]
+    assert refit(loud.work()).labels == refit(calm.work()).labels
+    assert refit(loud.work()).points[-1].rate == pytest.approx(refit(calm.work()).points[-1].rate)
     assert requests(loud) == rows + 30
     assert loud.confidence(pair(1.0), "a") < calm.confidence(pair(1.0), "a")
+
+
+def test_what_was_told_when_less_was_known_is_no_measure_of_what_is_told_now():
+    learner = Learner()
+    for seen in drawn(1_500):
+        learner.learn(seen)  # all told that it is even
+    points = refit(learner.work()).points
+    assert points[0].confidence > 0.95
+    assert points[-1].confidence < 0.1
+    assert points[0].bound < BUDGET < points[-1].bound
 
 
 def test_requests_without_a_candidate_are_counted_and_teach_nothing():

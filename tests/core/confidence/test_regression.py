@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel_gateway.core.confidence.regression import fit, probability
+from sentinel_gateway.core.confidence.regression import curvature, fit, left_out, probability
 
 TRUE = np.array([1.5, -2.0, 0.5])
 
@@ -24,6 +24,21 @@ def test_it_finds_the_weights_that_made_the_labels():
 def test_without_labels_it_is_the_centre():
     found = fit(np.empty((0, 3)), np.empty(0), centre=TRUE, strength=np.ones(3))
     assert found.tolist() == TRUE.tolist()
+
+
+def test_a_label_is_told_as_if_it_were_not_known():
+    """As if each had been left out in turn, which takes a fit for each; and what is no label, by all of them."""
+    rows, right = drawn(60)
+    centre, strength = np.zeros(3), np.full(3, 0.5)
+    weights = fit(rows, right, centre=centre, strength=strength)
+    bent = curvature(rows, weights, strength)
+    others = [fit(np.delete(rows, n, 0), np.delete(right, n), centre=centre, strength=strength) for n in range(60)]
+    truth = np.array([probability(row @ other) for row, other in zip(rows, others, strict=True)])
+    told = left_out(rows, right, weights, bent)
+    assert told == pytest.approx(truth, abs=0.02)
+    flattered = probability(rows @ weights)
+    assert np.abs(told - truth).max() < 0.3 * np.abs(flattered - truth).max()
+    assert left_out(rows, np.full(60, np.nan), weights, bent).tolist() == flattered.tolist()
 
 
 def test_what_is_held_firmly_moves_little_and_what_is_held_loosely_moves():

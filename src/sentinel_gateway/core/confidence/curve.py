@@ -1,6 +1,7 @@
 """How low may a confidence be that serves? As low as the upper bound of the wrong hits that it would have let through allows.
 
-Judged are confidences as they were told *before* their label was known: what a model says of labels it has learned from flatters.
+Judged are confidences as the latest fit tells them, each as if its own label were not known (`regression.left_out`): what a model
+says of labels that it has learned from flatters, and what it said when it knew less is no measure of what it says now.
 Two bounds must both hold, for each is blind where the other sees:
 
 - *counted*: labels in strata of like confidence. Below the threshold in force nearly every request yields a label, above it few
@@ -24,8 +25,9 @@ from sentinel_gateway.core.confidence.regression import Numbers
 
 STRATUM: Final = 40
 """Labels of a stratum, at least."""
-TAIL: Final = 0.2
-"""The chance that the true rate is above a bound, of either kind."""
+COUNTED: Final = 0.2
+TOLD: Final = 0.1
+"""The chance that the true rate is above the one bound, and above the other."""
 FORETOLD: Final = 30.0
 """Wrong labels that must have been foretold where it is asked how many there were."""
 
@@ -38,7 +40,7 @@ NO_CANDIDATE: Final = 0.0
 
 
 class Records(NamedTuple):
-    """Requests, as columns: the confidence that a candidate was told, and whether it was right: 1, 0, or NaN if nobody can say.
+    """Requests, as columns: the confidence of a candidate, and whether it was right: 1, 0, or NaN if nobody can say.
 
     Each stands for `weight` requests; for none if it was not drawn by chance. One that nobody can tell is taken to be like those
     of its stratum that were told.
@@ -96,7 +98,7 @@ def curve(records: Records, breathe: Callable[[], None] = at_once) -> list[Point
             reached += run.requests
             share = reached / stratum.labels
             here, squares = mass + stratum.wrong * share, spread + stratum.wrong * share * share
-            counted = upper(here, squares, max(heaviest, share), TAIL)
+            counted = upper(here, squares, max(heaviest, share), COUNTED)
             bound = max(bound, max(counted, next(told)) / requests)
             points.append(Point(run.lowest, here / requests, bound))
             if len(points) % FEW == 0:
@@ -130,7 +132,7 @@ def _told(runs: Sequence[Run], breathe: Callable[[], None]) -> list[float]:
             foretold += runs[seen].doubts
             wrong += runs[seen].wrong
             seen += 1
-        bounds.append(requests * gamma_quantile(wrong + 1.0, 1.0 - TAIL) / max(foretold, LEAST))
+        bounds.append(requests * gamma_quantile(wrong + 1.0, 1.0 - TOLD) / max(foretold, LEAST))
         if number % FEW == 0:
             breathe()
     return bounds

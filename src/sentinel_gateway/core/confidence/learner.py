@@ -10,6 +10,7 @@ force, here or on another node.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Final, Self
 
@@ -20,7 +21,7 @@ from sentinel_gateway.core.confidence.curve import NO_CANDIDATE, Point, Records,
 from sentinel_gateway.core.confidence.features import NAMES
 from sentinel_gateway.core.confidence.kinship import Kinship
 from sentinel_gateway.core.confidence.rarity import WORDS, Counts, Rarity
-from sentinel_gateway.core.confidence.regression import FARTHEST, Numbers, fit
+from sentinel_gateway.core.confidence.regression import FARTHEST, Numbers, curvature, fit, left_out
 from sentinel_gateway.core.confidence.window import WIDTH, Block, Row, Window
 
 VERSION: Final = 3
@@ -283,9 +284,22 @@ def refit(work: Work, breathe: Callable[[], None] = at_once) -> Fit:
     prior, strengths = np.array(work.prior.weights), np.array(work.prior.strengths)
     weights = fit(features, right, centre=prior, strength=strengths, breathe=breathe)
     breathe()
-    points = curve(Records(*(_column(work.blocks, name) for name in Records._fields)), breathe)
+    bent = curvature(features, weights, strengths)
+    breathe()
+    points = curve(_told_anew(work.blocks, partial(left_out, weights=weights, curvature=bent), breathe), breathe)
     drawn = int((weight > 0).sum())  # complaints teach, but prove no rate
     return Fit(tuple(weights.tolist()), tuple(points), drawn)
+
+
+def _told_anew(blocks: Sequence[Block], tell: Callable[[Numbers, Numbers], Numbers], breathe: Callable[[], None]) -> Records:
+    """The window's requests with the confidence that each is told now."""
+    records = Records(*(_column(blocks, name) for name in Records._fields))
+    told = []
+    for block in blocks:
+        told.append(tell(np.column_stack((block["features"], np.ones(len(block)))), block["right"]))
+        breathe()
+    confidence = np.concatenate([np.empty(0), *told])
+    return records._replace(confidence=np.where(records.confidence == NO_CANDIDATE, NO_CANDIDATE, confidence))
 
 
 def _column(blocks: Sequence[Block], name: str) -> Numbers:

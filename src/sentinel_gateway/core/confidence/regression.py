@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 
 CLOSE: Final = 1e-6
+LEAST_LEFT: Final = 0.01
+"""A label that nearly made a weight alone: without it, that weight would be the prior's, and not infinite."""
 FARTHEST: Final = 30.0
 """Beyond this a logit says no more than "certain", and exp would overflow."""
 
@@ -35,14 +37,34 @@ def fit(
         breathe()
         chances = probability(rows @ weights)
         slope = rows.T @ (chances - right) + strength * (weights - centre)
-        curvature = (rows.T * (chances * (1.0 - chances))) @ rows + np.diag(strength)
-        step = np.asarray(np.linalg.solve(curvature, slope), np.float64)
+        step = np.asarray(np.linalg.solve(curvature(rows, weights, strength), slope), np.float64)
         while (lower := _cost(weights - step, rows, right, centre, strength)) >= cost and np.abs(step).max() > CLOSE:
             step = step / 2.0
         if lower >= cost:
             break
         weights, cost = weights - step, lower
     return weights
+
+
+def curvature(rows: Numbers, weights: Numbers, strength: Numbers) -> Numbers:
+    """That of the cost at these weights, of labels on these rows."""
+    chances = probability(rows @ weights)
+    bent: Numbers = (rows.T * (chances * (1.0 - chances))) @ rows + np.diag(strength)
+    return bent
+
+
+def left_out(rows: Numbers, right: Numbers, weights: Numbers, curvature: Numbers) -> Numbers:
+    """The probability of "right" for each row by the weights that all other labels would have made, to one step of Newton's.
+
+    `right` may be NaN: such a row has had no part in them. `weights` are those of `fit`, and `curvature` is theirs.
+    """
+    logits = rows @ weights
+    chances = probability(logits)
+    labelled = ~np.isnan(right)
+    reach = np.einsum("ij,ji->i", rows, np.linalg.solve(curvature, rows.T))
+    pull = np.where(labelled, chances - right, 0.0) * reach
+    bend = np.where(labelled, chances * (1.0 - chances), 0.0) * reach
+    return probability(logits + pull / np.maximum(1.0 - bend, LEAST_LEFT))
 
 
 def _cost(weights: Numbers, rows: Numbers, right: Numbers, centre: Numbers, strength: Numbers) -> float:

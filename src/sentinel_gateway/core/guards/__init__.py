@@ -2,7 +2,8 @@
 
 A sentence embedding hardly sees a number, a name, a "not" or the order of words. Each guard looks at one of these and objects
 if the two texts could want different answers. A guard is a veto: no similarity outweighs it. It costs a call to a provider
-where it errs; what it misses costs a wrong answer.
+where it errs; what it misses costs a wrong answer. Only where labels have shown what rewordings are worth (`weighed`), and the
+two are worded differently throughout (`rewording`), what a soft guard says is one doubt among all that makes a confidence.
 
 Pure rules over the two texts, for English first. Time is linear in their length.
 """
@@ -12,9 +13,10 @@ from typing import Final, Literal
 
 from sentinel_gateway.core.guards import asks, content, language, letters, moments, names, numbers, order, polarity, verbatim
 from sentinel_gateway.core.guards.language import is_foreign
+from sentinel_gateway.core.guards.rewording import reworded
 from sentinel_gateway.core.guards.words import Pair, pair, read
 
-__all__ = ["SOFT", "Guard", "doubts", "is_foreign", "ruled_out", "veto", "vetoes"]
+__all__ = ["SOFT", "Guard", "doubts", "is_foreign", "veto", "vetoes"]
 
 Guard = Literal[
     "language",
@@ -62,37 +64,31 @@ OBJECTIONS: Final[tuple[tuple[Guard, Callable[[Pair], bool]], ...]] = (
 
 
 SOFT: Final[frozenset[Guard]] = frozenset({"question", "order", "words"})
-"""Guards that evidence may outweigh: where many wordings want one answer, most of what they object to is right."""
+"""Guards that evidence may outweigh in rewordings: most of what they object to there is right."""
 
 
-def vetoes(question: str, stored: str) -> Iterator[Guard]:
+def vetoes(question: str, stored: str, *, weighed: bool = False) -> Iterator[Guard]:
     """The guards that object to answering `question` with the answer to `stored`, one after the other. Symmetric.
 
+    `weighed`: what was learned decides whether an answer serves, so what soft guards say of a rewording is no veto (`doubts`).
     A text that is foreign is not read further.
     """
     if is_foreign(question) or is_foreign(stored):
         yield "language"
         return
     both = pair(read(question), read(stored))
+    silent = SOFT if weighed and reworded(both) else frozenset[Guard]()
     for guard, objects in OBJECTIONS:
-        if objects(both):
+        if guard not in silent and objects(both):
             yield guard
 
 
-def veto(question: str, stored: str) -> Guard | None:
+def veto(question: str, stored: str, *, weighed: bool = False) -> Guard | None:
     """The first that objects; None if none does."""
-    return next(vetoes(question, stored), None)
-
-
-def ruled_out(question: str, stored: str) -> Guard | None:
-    """As `veto`, of the guards that no evidence outweighs."""
-    if is_foreign(question) or is_foreign(stored):
-        return "language"
-    both = pair(read(question), read(stored))
-    return next((guard for guard, objects in OBJECTIONS if guard not in SOFT and objects(both)), None)
+    return next(vetoes(question, stored, weighed=weighed), None)
 
 
 def doubts(question: str, stored: str) -> frozenset[Guard]:
-    """The soft guards that object."""
+    """The soft guards that object, whether or not that is a veto."""
     both = pair(read(question), read(stored))
     return frozenset(guard for guard, objects in OBJECTIONS if guard in SOFT and objects(both))
