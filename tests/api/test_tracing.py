@@ -1,6 +1,7 @@
 """Traces and metrics as an OTLP endpoint gets them: read from its wire, by OpenTelemetry's own definitions of it."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.gateway import ADMIN_KEY, chat, one_provider, post, provider, running_gateway
 
@@ -153,6 +155,34 @@ async def test_a_hit_has_no_call_and_its_tier_says_so(sink, upstream, tmp_path):
         assert values(memory.attributes) == {"sentinel.cache.tier": "memory", "sentinel.cache.result": "hit"}
     assert len({span.trace_id for span in sink.spans()}) == 4
     assert "traceparent" not in upstream.calls[-1].headers, "no provider is told that isn't named"
+
+
+async def test_a_hit_goes_on_with_its_callers_trace_however_often_it_is_asked(sink, upstream, tmp_path):
+    async with running_gateway(tmp_path, environ=traced(sink), config=one_provider(upstream.base_url)) as gateway:
+        for _ in range(4):
+            assert (await gateway.ask(chat(PROMPT), traceparent=f"00-{TRACE}-{PARENT}-01")).status == 200
+    servers = [(span, shown) for span, (kind, _, shown) in told(sink) if kind == "SERVER"]
+    assert [shown["sentinel.cache.outcome"] for _, shown in servers] == ["miss", "exact", "exact", "exact"]
+    assert {(span.trace_id.hex(), span.parent_span_id.hex()) for span, _ in servers} == {(TRACE, PARENT)}
+
+
+async def test_the_log_and_exemplars_lead_to_the_trace(sink, upstream, tmp_path, capfd):
+    environ = traced(sink, LOG_LEVEL="info")
+    async with running_gateway(tmp_path, environ=environ, config=one_provider(upstream.base_url)) as gateway:
+        ids = [(await gateway.ask(chat(PROMPT))).headers["x-sentinel-id"] for _ in range(5)]  # the last by its bytes alone
+        scraped = await gateway.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    spans = {shown["sentinel.id"]: span for span, (kind, _, shown) in told(sink) if kind == "SERVER"}
+    lines = {line["sentinel_id"]: line for line in map(json.loads, capfd.readouterr().out.splitlines()) if "sentinel_id" in line}
+    for one in ids:
+        assert (lines[one]["trace_id"], lines[one]["span_id"]) == (spans[one].trace_id.hex(), spans[one].span_id.hex())
+    labels = [
+        sample.exemplar.labels
+        for family in text_string_to_metric_families(scraped.body.decode())
+        for sample in family.samples
+        if sample.exemplar
+    ]
+    assert {one["sentinel_id"] for one in labels} & set(ids)
+    assert all(one["trace_id"] == spans[one["sentinel_id"]].trace_id.hex() for one in labels)
 
 
 async def test_each_attempt_is_a_span_and_failures_are_told(sink, upstream, tmp_path):

@@ -49,6 +49,8 @@ def test_the_environment_of_the_sdk_is_honoured(serve, sink, environ, paths):
     assert program.ask("Hello").status == 200
     program.stop()
     assert set(sink.asked) == {(path, "a") for path in paths}
+    [line] = [line for line in map(json.loads, program.lines.read_text().splitlines()) if line.get("status") == 200]
+    assert ("trace_id" in line) == bool(paths), "an id that is none names no trace"
 
 
 def test_an_endpoint_that_is_away_is_told_of_in_the_log_and_holds_up_no_stop(serve):

@@ -69,6 +69,17 @@ def test_golden_json(make_record: Make) -> None:
     )
 
 
+class Followed:
+    """A `Trace` of which lines tell."""
+
+    trace_id, span_id, sampled = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True
+
+
+def test_the_line_of_a_request_that_is_traced_names_its_trace(make_record: Make) -> None:
+    plain, traced = json_line(make_record()), json_line(make_record(trace=Followed()))
+    assert traced == plain[:-1] + b',"trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"b7ad6b7169203331"}'
+
+
 def test_golden_text(make_record: Make) -> None:
     assert text_line(make_record(sentinel_id="7", stored=True)).decode() == (
         "2027-01-15 08:00:00.003 INFO    200 POST /v1/chat/completions   exact/memory       3.0 ms  "
@@ -115,7 +126,7 @@ def test_what_nobody_was_paid_for_has_no_cost(make_record: Make, changes: dict[s
 def test_every_member_of_a_record_is_in_its_json_line(make_record: Make) -> None:
     fields = msgspec.json.decode(json_line(make_record()))
     told = {"at": "timestamp", "account": "tenant", "cost": "cost_usd", "saved": "saved_usd", "basis": "cost_basis"}
-    elsewhere = {"region", "trace"}  # by the monitoring API, and by spans, which have the line's sentinel_id
+    elsewhere = {"region", "trace"}  # by the monitoring API; of a trace the line has the ids, if there is one
     kept = set(Record.__struct_fields__) - elsewhere
     assert set(fields) == {told.get(name, name) for name in kept} | {"level", "event"}
 

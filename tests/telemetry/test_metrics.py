@@ -303,6 +303,34 @@ def test_exemplars_name_the_request_that_came_last_in_openmetrics_alone(metrics:
     assert "sentinel_id" not in metrics.render().decode()
 
 
+class Followed:
+    """A `Trace` that exemplars may name."""
+
+    trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+    def __init__(self, *, sampled: bool) -> None:
+        self.sampled = sampled
+
+
+def test_exemplars_name_traces_that_can_be_looked_up(metrics: Metrics, make_record: Make) -> None:
+    sent, unsent = Followed(sampled=True), Followed(sampled=False)
+    metrics.observe(make_record(sentinel_id="sent", seconds=0.003, trace=sent))
+    metrics.observe(make_record(sentinel_id="unsent", seconds=3.0, trace=unsent))
+    metrics.attempted(Attempt("called", "groq/x", 1, 9.0, stream=False, ending="answered", seconds=0.2, trace=sent))
+    families = {family.name: family for family in openmetrics_families(metrics.render("openmetrics").decode())}
+    named = [
+        sample.exemplar.labels
+        for name in ("request_latency_seconds", "sentinel_upstream_seconds")
+        for sample in families[name].samples
+        if sample.exemplar
+    ]
+    assert named == [
+        {"sentinel_id": "sent", "trace_id": sent.trace_id},
+        {"sentinel_id": "unsent"},
+        {"sentinel_id": "called", "trace_id": sent.trace_id},
+    ]
+
+
 def test_the_first_word_of_streams_is_timed_by_provider(metrics: Metrics) -> None:
     for seconds in (0.05, 0.3, 90.0):
         metrics.attempted(Attempt("s", "a/x", 1, 0.0, stream=True, ending="answered", first_token_seconds=seconds))

@@ -169,6 +169,7 @@ def _is_plain(exchange: Exchange, reply: Cached) -> bool:
         and not journey.wish.explain
         and (journey.caller is ANYBODY or journey.caller.key is not None)
         and b"origin" not in exchange.headers
+        and (journey.trace is None or b"traceparent" not in exchange.headers)  # whose trace is to go on
         and not (_may_be_long(reply.hit.entry) and exchange.sender.compresses(COMPRESS_FROM))
     )
 

@@ -7,7 +7,22 @@ Found = TypeVar("Found")
 
 
 class Trace(Protocol):
-    """One request's. Belongs to the event loop's thread; never blocks, never raises."""
+    """One request's. Belongs to the event loop's thread but for its ids; never blocks, never raises."""
+
+    @property
+    def trace_id(self) -> str:
+        """Of the whole trace, which may be the caller's: 32 hexadecimal digits."""
+        ...
+
+    @property
+    def span_id(self) -> str:
+        """Of this request within it: 16 hexadecimal digits."""
+        ...
+
+    @property
+    def sampled(self) -> bool:
+        """It is sent somewhere, so that it can be looked up."""
+        ...
 
     def calling(self, target: str, number: int) -> str:
         """A call of a provider begins, the request's `number`th: `traceparent` for it; empty if it is told none."""

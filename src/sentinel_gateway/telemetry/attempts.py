@@ -14,7 +14,7 @@ from sentinel_gateway.core.record import Attempt, Ending
 from sentinel_gateway.telemetry import catalogue
 from sentinel_gateway.telemetry.catalogue import FIRST_TOKEN_BUCKETS, UPSTREAM_BUCKETS, Bars
 from sentinel_gateway.telemetry.models import REMEMBERED, Models
-from sentinel_gateway.telemetry.tallies import OTHER, Latest, exemplar
+from sentinel_gateway.telemetry.tallies import OTHER, Latest, exemplar, sampled
 
 MAX_PROVIDERS: Final = 32
 MAX_CIRCUITS: Final = 64
@@ -80,7 +80,8 @@ class AttemptTallies:
         place = bisect_left(UPSTREAM_BUCKETS, seconds)
         calls.seconds += seconds
         calls.durations[place] += 1
-        calls.latest[place] = (attempt.sentinel_id, seconds, attempt.at)
+        trace = attempt.trace
+        calls.latest[place] = (attempt.sentinel_id, seconds, attempt.at, None if trace is None else sampled(trace))
         if attempt.first_token_seconds:
             calls.first_seconds += attempt.first_token_seconds
             calls.first_tokens[bisect_left(FIRST_TOKEN_BUCKETS, attempt.first_token_seconds)] += 1

@@ -51,11 +51,11 @@ class Telemetry:
         self._also_attempted = (*self._also_attempted, tracing.attempted)
 
     def finished(self, record: Record) -> None:
-        """Count and log a request."""
-        self._metrics.observe(record)
-        self._log.request(record)
+        """Count and log a request. Others come first: a request that has no trace yet gets one there, for its line to name."""
         for told in self._also:
             told(record)
+        self._metrics.observe(record)
+        self._log.request(record)
 
     def attempted(self, attempt: Attempt) -> None:
         """Count a call of a provider; log it, if the provider failed us, or was paid for nothing."""

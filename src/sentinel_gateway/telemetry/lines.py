@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from sentinel_gateway.core.chat import MAX_TOKENS
@@ -120,11 +121,14 @@ class _RequestLine(msgspec.Struct, frozen=True, gc=False):
     client: str
     tenant: str
     key: str
+    trace_id: str | UnsetType = UNSET
+    span_id: str | UnsetType = UNSET
 
 
 def _request(record: Record) -> _RequestLine:
     """A request is logged when it has ended, so that is its time: lines stay in order."""
     shown = record if _is_harmless(record) else _cleaned(record)
+    trace = record.trace
     return _RequestLine(
         _moment(record.at + record.seconds),
         level_of(record),
@@ -154,6 +158,8 @@ def _request(record: Record) -> _RequestLine:
         shown.client,
         shown.account,
         shown.key,
+        UNSET if trace is None else trace.trace_id,
+        UNSET if trace is None else trace.span_id,
     )
 
 

@@ -16,6 +16,7 @@ from prometheus_client.samples import Exemplar
 from sentinel_gateway.core.caching import Tier
 from sentinel_gateway.core.chat import MAX_TOKENS
 from sentinel_gateway.core.record import Record
+from sentinel_gateway.core.tracing import Trace
 from sentinel_gateway.errors import BadRequest
 from sentinel_gateway.telemetry.catalogue import LATENCY_BUCKETS
 from sentinel_gateway.telemetry.percentiles import FINE, NOTHING, Counts, Window
@@ -33,8 +34,8 @@ HITS: Final = frozenset({"exact", "semantic"})
 FAILED_FROM: Final = BadRequest.status
 Use = tuple[str, str]
 """A route, and how the cache took part."""
-Latest = tuple[str, float, float]
-"""What came last of its kind: its id, how many seconds it took, and when it began in Unix time."""
+Latest = tuple[str, float, float, str | None]
+"""What came last of its kind: its id, how many seconds it took, when it began in Unix time, and its trace if that is sent."""
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -104,7 +105,16 @@ class Tally:
 
 def exemplar(latest: Latest | None) -> Exemplar | None:
     """A request that shows what a bucket is made of; its id is in its log line and in its answer's headers."""
-    return None if latest is None else Exemplar({"sentinel_id": latest[0]}, latest[1], latest[2])
+    if latest is None:
+        return None
+    sentinel_id, seconds, at, trace_id = latest
+    labels = {"sentinel_id": sentinel_id} if trace_id is None else {"sentinel_id": sentinel_id, "trace_id": trace_id}
+    return Exemplar(labels, seconds, at)
+
+
+def sampled(trace: Trace) -> str | None:
+    """The id of a trace, if it can be looked up."""
+    return trace.trace_id if trace.sampled else None
 
 
 class Tallies:
@@ -134,7 +144,8 @@ class Tallies:
         place = bisect_left(FINE, seconds)
         tally.counts[place] += 1
         tally.seconds += seconds
-        tally.latest[BUCKET_OF[place]] = (record.sentinel_id, seconds, record.at)
+        trace = record.trace
+        tally.latest[BUCKET_OF[place]] = (record.sentinel_id, seconds, record.at, None if trace is None else sampled(trace))
         if record.stored:
             tally.stored += 1
         if record.prompt_tokens or record.completion_tokens:

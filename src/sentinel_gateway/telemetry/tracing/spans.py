@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_span_id, format_trace_id
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sentinel_gateway.core.caching import Hit, Miss, Step
@@ -34,6 +34,18 @@ class RequestTrace:
         self.span = span
         self.context = trace.set_span_in_context(span, Context())
         self._calls: dict[int, Span] = {}
+
+    @property
+    def trace_id(self) -> str:
+        return format_trace_id(self.span.get_span_context().trace_id)
+
+    @property
+    def span_id(self) -> str:
+        return format_span_id(self.span.get_span_context().span_id)
+
+    @property
+    def sampled(self) -> bool:
+        return self.span.get_span_context().trace_flags.sampled
 
     def calling(self, target: str, number: int) -> str:
         span = self._tracing.child("call", self.context, SpanKind.CLIENT)
@@ -87,7 +99,9 @@ class Tracing:
         """A request has come: go on with the trace of its caller, or begin one."""
         carrier = {name: value.decode("latin-1") for name in HEADERS if (value := headers.get(name.encode())) is not None}
         context = self._propagator.extract(carrier, Context()) if carrier else Context()
-        record.trace = RequestTrace(self, self.child(record.method[:20], context, SpanKind.SERVER, record.at))
+        span = self.child(record.method[:20], context, SpanKind.SERVER, record.at)
+        if span.get_span_context().is_valid:  # where OTEL_SDK_DISABLED is set it is only if the caller's is
+            record.trace = RequestTrace(self, span)
 
     def finished(self, record: Record) -> None:
         """A request has ended."""
