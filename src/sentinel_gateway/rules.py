@@ -5,6 +5,8 @@ from fractions import Fraction
 from operator import itemgetter
 from typing import Final
 
+from msgspec.structs import replace
+
 from sentinel_gateway.core.access import Defaults
 from sentinel_gateway.core.bound import BoundRules
 from sentinel_gateway.core.budget import ErrorBudgets
@@ -14,7 +16,7 @@ from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.matching import Thresholds
-from sentinel_gateway.core.pricing import FALLBACK, Price, PriceRules, Rates, Tier, cost, yocto
+from sentinel_gateway.core.pricing import FALLBACK, Price, PriceRules, Rates, Tier, at_share, cost, yocto
 from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import NO_DEADLINES, Ability, Conduct, Deadlines, Hedge, Route, Strategy, Target
 from sentinel_gateway.core.standing import StandingRules
@@ -25,7 +27,7 @@ from sentinel_gateway.pipeline.evidence import Habits
 from sentinel_gateway.ports import Prices
 from sentinel_gateway.settings.checks import DEMO
 from sentinel_gateway.settings.model import Settings
-from sentinel_gateway.settings.prices import PriceSettings, RateSettings
+from sentinel_gateway.settings.prices import SERVICE_TIERS, PriceSettings, RateSettings
 from sentinel_gateway.settings.targets import Budget as BudgetSettings
 from sentinel_gateway.settings.targets import Deadlines as DeadlineSettings
 from sentinel_gateway.settings.targets import Limits as LimitSettings
@@ -106,14 +108,16 @@ def price_rules(settings: Settings) -> PriceRules:
 
 
 def _price(written: PriceSettings) -> Price:
-    return Price(
+    price = Price(
         _rates(written),
         tuple(Tier(tier.above, _rates(tier)) for tier in written.tiers),
         request=yocto(Fraction(written.request or 0) * MILLION),
-        batch=written.batch.as_integer_ratio(),
         as_of=str(written.as_of or ""),
         source="settings",
     )
+    shares = {name: getattr(written, name) for name in SERVICE_TIERS}
+    known = {name: at_share(price, Fraction(share)) for name, share in shares.items() if share is not None}
+    return replace(price, service_tiers=known)
 
 
 def _rates(written: RateSettings) -> Rates:

@@ -22,6 +22,8 @@ from sentinel_gateway.core.pricing import (
     Unpriced,
     When,
     affordable,
+    at_any_tier,
+    at_share,
     basis,
     booked_parts,
     bound,
@@ -168,10 +170,43 @@ def test_an_amount_says_what_it_goes_by():
     assert basis(known, Usage(1, 1, 2, estimated=True)) == "estimated"
 
 
-def test_a_batch_takes_its_share_of_all():
-    price = Price(Rates.of({"input": MTOK, "output": MTOK}), request=10**18, batch=(1, 2))
+@given(st.dictionaries(st.sampled_from(["flex", "priority", "batch"]), prices()), prices(), usages())
+def test_a_call_takes_the_price_of_the_tier_that_it_was_served_at(tiers, standard, usage):
+    """Exactly: as if that were the model's only price. One that nobody knows is billed as usual, and marked."""
+    price = replace(standard, service_tiers=tiers)
+    assert cost(price, usage) == cost(standard, usage)
+    for tier in ("flex", "priority", "batch", "scale"):
+        served = replace(usage, service_tier=tier)
+        assert cost(price, served) == cost(tiers.get(tier, standard), usage)
+        assert basis(price, served) == ("price" if tier in tiers else "estimated")
+        assert cost(price, served) <= max(bound(one, usage.prompt_tokens, usage.completion_tokens) for one in at_any_tier(price))
+
+
+@given(prices(), usages(), st.decimals(0, 100, places=6).map(Fraction))
+def test_a_share_is_one_of_all_that_a_call_takes(price, usage, share):
+    """Off by no more than the rounding of rates, half a yocto-USD a token, and that of the two sums."""
+    whole, part = cost(price, usage), cost(at_share(price, share), usage)
+    assert abs(part - whole * share) <= Fraction(1, 2) + share / 2 + Fraction(10**7, YOCTO_PER_NANO)
+
+
+def test_half_of_a_price_is_half_of_a_bill():
+    price = Price(Rates.of({"input": MTOK, "output": MTOK}), request=10**18)
     usage = Usage(1000, 1000, 2000)
-    assert cost(price, usage, batch=True) * 2 == cost(price, usage) == 2_001_000
+    assert cost(at_share(price, Fraction(1, 2)), usage) * 2 == cost(price, usage) == 2_001_000
+
+
+def test_the_parts_of_a_bill_are_those_of_the_tier_at_which_they_add_up_to_it():
+    standard = Price(Rates.of({"input": 2 * MTOK, "output": 8 * MTOK}))
+    price = replace(standard, service_tiers={"priority": at_share(standard, Fraction(7, 4))})
+    usage = Usage(1000, 100, 1100)
+    assert booked_parts(price, usage, 2_800_000)["output"] == pytest.approx(0.0008)
+    assert booked_parts(price, usage, 4_900_000)["output"] == pytest.approx(0.0014)
+    assert booked_parts(price, usage, 4_900_001) is None
+
+
+@pytest.mark.parametrize("told", ["default", "standard", "on_demand", "", None, 7, ["priority"], {}])
+def test_the_standard_tier_is_no_other(told):
+    assert read_usage({"prompt_tokens": 1, "completion_tokens": 1}, told).service_tier == ""
 
 
 def test_what_has_no_price_is_told_as_nothing_and_marked():

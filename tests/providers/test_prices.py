@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import product
@@ -11,6 +12,7 @@ from genai_prices import Usage as LibraryUsage
 from genai_prices import calc_price
 from genai_prices.data import providers
 from genai_prices.types import TieredPrices
+from msgspec.structs import replace
 
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.pricing import FALLBACK, NANO_PER_USD, Price, PriceRules, Rates, Unpriced, basis, cost, yocto
@@ -87,7 +89,36 @@ def test_cached_and_audio_tokens_take_what_the_library_says():
     usage = Usage(1000, 0, 0, cached_tokens=500, cache_write_tokens=300, cache_write_1h_tokens=100, has_details=True)
     assert cost(tariff.at(NOW), usage) == 200 * 3000 + 500 * 300 + 200 * 3750 + 100 * 6000
     assert cost(tariff.at(NOW), Usage(200_001, 1, 0)) == 200_001 * 6000 + 22_500
-    assert tariff.at(NOW).batch == (1, 2)
+    assert cost(tariff.at(NOW), replace(usage, service_tier="batch")) * 2 == cost(tariff.at(NOW), usage)
+
+
+TIERS = {"flex": "service_tier", "priority": "service_tier", "batch": "processing", "fast": "service_tier"}
+
+
+@pytest.mark.parametrize("day", ["2026-09-01", "2026-10-13", "2026-11-22", "2026-12-02", "2027-02-01"])
+def test_each_service_tier_is_bound_to_the_last_digit(day):
+    """Against the library's own sums: kinds of tokens that differ in their share, and prices that change on other days."""
+    moment = datetime.fromisoformat(f"{day}T12:00:00+00:00")
+    shelves, found = {shelf.library_id: name for name, shelf in SHELVES.items()}, Counter()
+    for provider, model in ((provider, model) for provider in providers for model in provider.models):
+        if provider.id not in shelves or not model.price_variants or provider.find_model(model.id) is not model:
+            continue
+        price = listed(shelves[provider.id], model.id).at(moment.timestamp())
+        for tier, prompt in product(price.service_tiers, (1000, 150_001, 300_000)):
+            of = "speed" if provider.id == "anthropic" and tier == "fast" else TIERS[tier]
+            theirs = calc_price(
+                LibraryUsage(input_tokens=prompt, cache_read_tokens=400, output_tokens=777),
+                model.id,
+                provider_id=provider.id,
+                genai_request_timestamp=moment,
+                price_context={of: tier},
+            ).total_price
+            usage = Usage(prompt, 777, 0, cached_tokens=400, has_details=True, service_tier=tier)
+            assert cost(price, usage) == round(theirs * NANO_PER_USD), (provider.id, model.id, tier, prompt)
+            assert basis(price, usage) == "price"
+            found[provider.id, tier] += 1
+    assert found["openai", "priority"] > 50 or day < "2026-10-12"
+    assert found["anthropic", "batch"] > 20 or day < "2026-10-14"
 
 
 def test_every_price_of_the_library_is_held_without_rounding():

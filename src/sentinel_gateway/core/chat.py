@@ -38,6 +38,12 @@ class Usage(msgspec.Struct, frozen=True):
     """Is any detail more than 0?"""
     estimated: bool = False
     """The provider has not told it, or told what can't be."""
+    service_tier: str = ""
+    """At which the provider says that it has served the call; empty for the standard one."""
+
+
+STANDARD_TIERS: Final = frozenset({"", "default", "standard", "standard_only", "on_demand"})
+"""What OpenAI, Anthropic and Groq call the service tier whose rates are the model's price, asked for or told."""
 
 
 USUAL: Final = "2023-06-01"
@@ -132,9 +138,15 @@ def _speaks(choice: Fields) -> bool:
     return said or bool(choice.get("finish_reason"))
 
 
-def read_usage(value: Any) -> Usage | None:
-    """OpenAI's `usage` object as counts; None if absent or not counts. Explicit zeros are kept.
+def tier_of(told: Any) -> str:
+    """The service tier that is told, as `Usage` has it."""
+    return told if isinstance(told, str) and told not in STANDARD_TIERS else ""
 
+
+def read_usage(value: Any, service_tier: Any = None) -> Usage | None:
+    """OpenAI's `usage` object as counts, beside the tier that the answer tells; None if absent or not counts.
+
+    Explicit zeros are kept.
     Details that contradict what they are part of are left out, and the usage is marked as estimated: so nothing is taken for
     cheaper than it was.
     """
@@ -147,8 +159,12 @@ def read_usage(value: Any) -> Usage | None:
     asked, answered = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
     whole = prompt + completion
     if not asked and not answered and (total is None or total == whole):
-        return Usage(prompt, completion, whole)
-    return _detailed(prompt, completion, whole if total is None else total, asked, answered)
+        counts = Usage(prompt, completion, whole)
+    else:
+        counts = _detailed(prompt, completion, whole if total is None else total, asked, answered)
+    if service_tier is not None and (tier := tier_of(service_tier)):
+        return msgspec.structs.replace(counts, service_tier=tier)
+    return counts
 
 
 def _detailed(prompt: int, completion: int, total: int, asked: Any, answered: Any) -> Usage:
@@ -207,7 +223,7 @@ def read_answer(fields: Any) -> Answer | None:
         if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
             return None
         reasons.append(_reason(choice.get("finish_reason")))
-    return Answer(fields, tuple(reasons), read_usage(fields.get("usage")))
+    return Answer(fields, tuple(reasons), read_usage(fields.get("usage"), fields.get("service_tier")))
 
 
 def _reason(value: Any) -> str | None:

@@ -75,14 +75,14 @@ class Tier(msgspec.Struct, frozen=True):
 class Price(msgspec.Struct, frozen=True):
     """What a model takes at one time.
 
-    `tiers` ascend. `request` is what each call takes beside its tokens, in yocto-USD. `batch` is what a call through the
-    provider's batch interface takes of all that, as a fraction (numerator, denominator) from 0 to 1.
+    `tiers` ascend. `request` is what each call takes beside its tokens, in yocto-USD. `service_tiers` are the prices of calls
+    that the provider serves otherwise (`flex`, `priority`, `batch`), by the name that its answers tell.
     """
 
     rates: Rates
     tiers: tuple[Tier, ...] = ()
     request: int = 0
-    batch: tuple[int, int] = (1, 1)
+    service_tiers: Mapping[str, "Price"] = {}
     as_of: str = ""
     """The day from which on it is known to hold, as 2026-01-31; empty if nobody says."""
     source: str = ""
@@ -142,19 +142,39 @@ class Costs(msgspec.Struct):
             setattr(self, name, max(both) if name == "updated" else sum(both))
 
 
-def cost(price: Pricing, usage: Usage, *, batch: bool = False) -> int:
-    """What a call with this usage has cost, in nano-USD: 0 or more, rounded once, half to even."""
+def cost(price: Pricing, usage: Usage) -> int:
+    """What a call with this usage has cost, in nano-USD: 0 or more, rounded once, half to even.
+
+    One that was served at a tier whose price nobody knows is taken to have cost as much as others.
+    """
     if isinstance(price, Unpriced):
         return 0
-    numerator, denominator = price.batch if batch else (1, 1)
-    return _half_even(_spent(price, usage) * numerator, YOCTO_PER_NANO * denominator)
+    if usage.service_tier:
+        price = price.service_tiers.get(usage.service_tier, price)
+    return _half_even(_spent(price, usage), YOCTO_PER_NANO)
 
 
 def basis(price: Pricing, usage: Usage) -> Basis:
     """What `cost` goes by."""
     if isinstance(price, Unpriced):
         return "unknown"
-    return "estimated" if price.estimated or usage.estimated else "price"
+    unknown_tier = usage.service_tier and usage.service_tier not in price.service_tiers
+    return "estimated" if price.estimated or usage.estimated or unknown_tier else "price"
+
+
+def at_any_tier(price: Pricing) -> tuple[Pricing, ...]:
+    """All that a call may turn out to take which leaves it to the provider how it is served."""
+    return (price,) if isinstance(price, Unpriced) else (price, *price.service_tiers.values())
+
+
+def at_share(price: Price, share: Fraction) -> Price:
+    """This share of a price, as that of a service tier: each of its rates is rounded to a whole number of yocto-USD."""
+
+    def of(rates: Rates) -> Rates:
+        return Rates(*(round(rate * share) for rate in msgspec.structs.astuple(rates)))
+
+    tiers = tuple(Tier(tier.above, of(tier.rates)) for tier in price.tiers)
+    return msgspec.structs.replace(price, rates=of(price.rates), tiers=tiers, request=round(price.request * share))
 
 
 def _spent(price: Price, usage: Usage) -> int:
@@ -191,13 +211,15 @@ def parts(price: Price, usage: Usage) -> dict[str, int]:
 
 
 def booked_parts(price: Pricing, usage: Usage, booked: int) -> dict[str, float] | None:
-    """The same in USD; None where they don't add up to what was booked (nano-USD): the price is another by now."""
-    if isinstance(price, Unpriced):
-        return None
-    found = parts(price, usage)
-    if _half_even(sum(found.values()), YOCTO_PER_NANO) != booked:
-        return None
-    return {kind: amount / YOCTO_PER_NANO / NANO_PER_USD for kind, amount in found.items()}
+    """The same in USD, at the service tier at which they add up to what was booked (nano-USD).
+
+    None where they do at none: the price is another by now.
+    """
+    for one in at_any_tier(price):
+        found = {} if isinstance(one, Unpriced) else parts(one, usage)
+        if found and _half_even(sum(found.values()), YOCTO_PER_NANO) == booked:
+            return {kind: amount / YOCTO_PER_NANO / NANO_PER_USD for kind, amount in found.items()}
+    return None
 
 
 def _rates_for(price: Price, prompt: int) -> Rates:

@@ -115,6 +115,8 @@ class Fold:
         self._extra: Fields = {}
         self._first: Fields | None = None
         self.usage: Usage | None = None
+        self.service_tier: Any = None
+        """That the first chunk tells, of whatever type."""
         self._usage: Fields | None = None
 
     def __repr__(self) -> str:
@@ -137,8 +139,11 @@ class Fold:
         self._room -= size
         if self._first is None:
             self._first = {"id": fields.get("id"), "created": fields.get("created")}
-        if (usage := fields.get("usage")) is not None and (counts := read_usage(usage)) is not None:
-            self.usage, self._usage = counts, usage
+            self.service_tier = fields.get("service_tier")
+        if (usage := fields.get("usage")) is not None:
+            counts = read_usage(usage, fields.get("service_tier") or self.service_tier)
+            if counts is not None:
+                self.usage, self._usage = counts, usage
         keep = self._room >= 0
         if keep:
             self._extra.update(fields)

@@ -8,13 +8,15 @@ goes to the provider and into no key: as much as the model makes, or as the budg
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import Final, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from sentinel_gateway.core.budgets import NO_BUDGET, Account, Allowance, Budget, Hold, Span, Whose, window
-from sentinel_gateway.core.pricing import Pricing, affordable, bound, usd
+from sentinel_gateway.core.chat import ChatRequest, tier_of
+from sentinel_gateway.core.pricing import Pricing, affordable, at_any_tier, bound, usd
 from sentinel_gateway.core.tokens import encoding_of
 from sentinel_gateway.errors import BudgetHeld, BudgetSpent
 from sentinel_gateway.pipeline.plan import Plan
@@ -143,6 +145,8 @@ class Costing:
         names, request = plan.route.names, plan.request
         output = min(self._outputs.get(name, self._output) for name in names)
         prices = tuple(map(self._price, names))
+        if _chooses_tier(request):
+            prices = tuple(chain.from_iterable(map(at_any_tier, prices)))
         return Most(self._ceiling(plan), request.choices, prices, request.token_limit or output, attempts)
 
     def of_input(self, plan: Plan, tokens: int) -> int:
@@ -171,6 +175,14 @@ class Costing:
             else:
                 return Capped(_capped(plan, output), output < most.output)
         raise BudgetHeld("Budget held: others take what is left of it. Try again shortly.", retry_after=1.0)
+
+
+def _chooses_tier(request: ChatRequest) -> bool:
+    """Does it ask to be served otherwise than as usual, or leave that to the provider (`auto`)?"""
+    if tier_of(request.fields.get("service_tier")):
+        return True
+    own = None if request.native is None else request.native.body
+    return own is not None and bool(tier_of(own.get("service_tier")) or tier_of(own.get("speed")))
 
 
 def _capped(plan: Plan, output: int) -> Plan:

@@ -39,6 +39,8 @@ STATUSES: Final[dict[Any, int]] = {
 SAID_ELSEWHERE: Final = frozenset({"id", "type", "role", "model", "content"})
 """Members of a message; all others say why and how it ended."""
 
+FAST: Final = "fast"
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -50,6 +52,7 @@ def read_message(fields: Any, writer: Writer) -> Fields | None:
     for block in fields["content"]:
         _gather(message, block)
     writer.name(fields.get("id"), fields.get("model"))
+    writer.serve(_tier(fields.get("usage")))
     as_told = None
     if writer.as_told:
         message.as_told = [block for block in fields["content"] if isinstance(block, dict)]
@@ -90,6 +93,12 @@ def read_tokens(usage: Any) -> Tokens:
     )
 
 
+def _tier(usage: Any) -> Any:
+    """Fast mode is a price of its own as well, though no tier."""
+    told = usage if isinstance(usage, dict) else {}
+    return FAST if told.get("speed") == FAST else told.get("service_tier")
+
+
 class AnthropicReader:
     """The events of one stream, one by one. `finished` once `message_stop` has come, and not before."""
 
@@ -117,6 +126,7 @@ class AnthropicReader:
             case {"type": "message_start", "message": dict(message)}:
                 self._writer.name(message.get("id"), message.get("model"))
                 self._ended = {name: value for name, value in message.items() if name not in SAID_ELSEWHERE}
+                self._writer.serve(_tier(message.get("usage")))
                 self._count(message.get("usage"))
             case {"type": "content_block_start", "index": int(index), "content_block": dict(block)}:
                 return self._say(index, self._start(index, block), block)

@@ -32,6 +32,7 @@ def read_converse(fields: Any, writer: Writer) -> Fields | None:
     """An answer as a `chat.completion`; None if it is none."""
     match fields:
         case {"output": {"message": {"content": list(blocks)}}}:
+            writer.serve(_tier(fields))
             message = Message()
             for block in blocks:
                 _gather(message, block)
@@ -69,6 +70,11 @@ def read_tokens(usage: Any) -> Tokens:
     )
 
 
+def _tier(fields: Fields) -> Any:
+    tier = fields.get("serviceTier")
+    return tier.get("type") if isinstance(tier, dict) else None
+
+
 class BedrockReader:
     """The events of one stream, one by one. `finished` once `messageStop` and `metadata` have come, and not before."""
 
@@ -102,6 +108,7 @@ class BedrockReader:
                 self._ending = _ending(reason)
             case "metadata", fields if self._ending is not None:
                 self.finished = True
+                self._writer.serve(_tier(fields))
                 return [self._writer.end(self._ending), self._writer.usage(read_tokens(fields.get("usage")))]
         return []
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from sentinel_gateway.core.chat import Chunk, Fields
+from sentinel_gateway.core.chat import Chunk, Fields, tier_of
 
 Ending = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -92,12 +92,13 @@ def _told(choice: Fields, matched: Any, as_told: Fields | None) -> Fields:
 class Writer:
     """Writes the answer to one request. `created` is in Unix seconds."""
 
-    __slots__ = ("_created", "_frame", "_id", "_model", "_said", "_spoke", "as_told")
+    __slots__ = ("_created", "_frame", "_id", "_model", "_said", "_spoke", "_tier", "as_told")
 
     def __init__(self, *, created: int, model: str, answer_id: str = "", as_told: bool = False) -> None:
         self._created = created
         self._id = answer_id
         self._model = model
+        self._tier = ""
         self._spoke: set[int] = set()
         """The choices that have said something: the first time tells the role."""
         self._said: int | None = None
@@ -121,6 +122,11 @@ class Writer:
         self._model = model if isinstance(model, str) and model else self._model
         if (self._id, self._model) != before:
             self._said = None
+
+    def serve(self, service_tier: Any) -> None:
+        """The provider says at which tier it serves the call: the answer tells it, unless that is the standard one."""
+        if (tier := tier_of(service_tier)) != self._tier:
+            self._tier, self._said = tier, None
 
     def whole(self, choices: list[Fields], tokens: Tokens) -> Fields:
         """A `chat.completion`."""
@@ -159,7 +165,8 @@ class Writer:
         return Chunk(_encode(fields), fields)
 
     def _head(self, kind: str) -> Fields:
-        return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
+        head = {"id": self._id, "object": kind, "created": self._created, "model": self._model}
+        return {**head, "service_tier": self._tier} if self._tier else head
 
 
 def count(value: Any) -> int:

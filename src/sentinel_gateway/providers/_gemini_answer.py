@@ -30,6 +30,7 @@ def read_response(fields: Any, writer: Writer) -> Fields | None:
     if not isinstance(fields, dict):
         return None
     writer.name(fields.get("responseId"), fields.get("modelVersion"))
+    writer.serve(_tier(fields.get("usageMetadata")))
     choices = []
     for index, candidate in _candidates(fields):
         message, names = Message(), CallNames(writer)
@@ -89,6 +90,11 @@ def read_tokens(usage: Any) -> Tokens:
     )
 
 
+def _tier(usage: Any) -> str:
+    tier = usage.get("serviceTier") if isinstance(usage, dict) else None
+    return tier.lower().removeprefix("service_tier_").removeprefix("unspecified") if isinstance(tier, str) else ""
+
+
 def _candidates(fields: Fields) -> Iterator[tuple[int, Fields]]:
     candidates = fields.get("candidates")
     for candidate in candidates if isinstance(candidates, list) else ():
@@ -137,6 +143,7 @@ class GeminiReader:
         self._writer.name(event.get("responseId"), event.get("modelVersion"))
         if "usageMetadata" in event:
             self._tokens = read_tokens(event["usageMetadata"])
+            self._writer.serve(_tier(event["usageMetadata"]))
         chunks = [chunk for index, candidate in _candidates(event) for chunk in self._say(index, candidate)]
         if _is_blocked(event):
             self._endings = dict.fromkeys(range(self._expected), "content_filter")

@@ -13,6 +13,9 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
+from sentinel_gateway.core.chat import tier_of
 from sentinel_gateway.core.pricing import (
     ALWAYS,
     FALLBACK,
@@ -44,10 +47,13 @@ PARTS: Final = {
     "audio_input": "input_audio_mtok",
     "reasoning": "output_reasoning_mtok",
     "audio_output": "output_audio_mtok",
+    "request": "requests_kcount",
 }
-"""Our kinds of tokens, in the library's words."""
-REQUESTS: Final = "requests_kcount"
-"""USD for a thousand calls."""
+"""Our kinds of tokens in the library's words, and what a thousand calls take beside them."""
+SERVED: Final = frozenset({"processing", "service_tier", "speed"})
+"""By which the library tells the other prices of a model that answers tell as well: `usage.speed` of Anthropic among them."""
+Known = dict[str, Any]
+"""What the library says of a model, by our kinds: decimals, or those with tiers."""
 
 
 class PriceBook:
@@ -138,38 +144,66 @@ def listed(preset: str, model: str) -> Tariff | None:
 def _entries(model: "library.ModelInfo") -> Iterator[tuple[When, Price]]:
     from genai_prices import types  # noqa: PLC0415  # loaded already
 
-    batch = next((one.prices for one in model.price_variants or () if one.when == {"processing": "batch"}), None)
     listed = model.prices if isinstance(model.prices, list) else [types.ConditionalPrice(prices=model.prices)]
-    for one in listed:
-        match one.constraint:
-            case types.StartDateConstraint(start_date=start):
-                when, as_of = When(datetime.combine(start, time(), UTC).timestamp()), str(start)
-            case types.TimeOfDateConstraint(start_time=start, end_time=end):
-                when, as_of = When(daily=(_second(start), _second(end))), _edition()
-            case _:
-                when, as_of = ALWAYS, _edition()
-        if (price := _price(one.prices, batch, as_of=as_of)) is not None:
-            yield when, price
+    plain = [(_when(one.constraint), _known(one.prices)) for one in listed]
+    plain = [(when, known) for when, known in plain if "input" in known or "output" in known]
+    served = [(_when(one.constraint), _tier(one.when), _known(one.prices)) for one in model.price_variants or ()]
+    served = [(when, tier, known) for when, tier, known in served if tier and when.daily is None]
+    days = {when.since for when, _ in plain} | {when.since for when, *_ in served}
+    for since in sorted(days) if plain else ():
+        tiers: dict[str, Known] = {}
+        for when, tier, known in served:
+            if when.since <= since:
+                tiers[tier] = known | tiers.get(tier, {})  # the first that says something of a kind of tokens is heard
+        for when, known in _holding(plain, since):
+            price = _price(known, when.since)
+            whole = {tier: _price(known | other, when.since) for tier, other in tiers.items()}
+            yield When(since, when.daily) if since or when.daily else ALWAYS, replace(price, service_tiers=whole)
 
 
-def _price(prices: "library.ModelPrice", batch: "library.ModelPrice | None", *, as_of: str) -> Price | None:
-    known = {part: value for part, key in PARTS.items() if (value := prices.__dict__.get(key)) is not None}
-    if "input" not in known and "output" not in known:
-        return None
+def _when(constraint: Any) -> When:
+    from genai_prices import types  # noqa: PLC0415  # loaded already
+
+    match constraint:
+        case types.StartDateConstraint(start_date=start):
+            return When(datetime.combine(start, time(), UTC).timestamp())
+        case types.TimeOfDateConstraint(start_time=start, end_time=end):
+            return When(daily=(_second(start), _second(end)))
+    return ALWAYS
+
+
+def _tier(when: Mapping[str, str]) -> str:
+    """How answers tell what this other price is for; empty where it is not for how a call is served."""
+    ((of, tier), *others) = when.items()
+    return tier_of(tier) if of in SERVED and not others else ""
+
+
+def _holding(plain: list[tuple[When, Known]], since: float) -> list[tuple[When, Known]]:
+    """Of those that may hold from a day on the last that holds at all hours, and those behind it; else the first of all."""
+    begun = [(when, known) for when, known in plain if when.since <= since]
+    begun = [(ALWAYS, plain[0][1]), *begun]
+    last = max(place for place, (when, _) in enumerate(begun) if when.daily is None)
+    return begun[last:]
+
+
+def _known(prices: "library.ModelPrice") -> Known:
+    return {part: value for part, key in PARTS.items() if (value := prices.__dict__.get(key)) is not None}
+
+
+def _price(known: Known, since: float) -> Price:
     starts = sorted({tier.start for value in known.values() for tier in getattr(value, "tiers", ())})
     return Price(
         _rates(known),
         tuple(Tier(start, _rates(known, start)) for start in starts),
-        yocto(Fraction(prices.__dict__.get(REQUESTS) or 0) * 1000),
-        _share(known, batch),
-        as_of=as_of,
+        yocto(Fraction(known.get("request", 0)) * 1000),
+        as_of=f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d}" if since else _edition(),
         source=_source(),
     )
 
 
-def _rates(known: Mapping[str, Any], start: int | None = None) -> Rates:
+def _rates(known: Known, start: int | None = None) -> Rates:
     """Of requests just beyond `start` tokens of input, or of short ones. What is not listed (output, of embeddings) is free."""
-    found = {part: yocto(_at(value, start)) for part, value in known.items()}
+    found = {part: yocto(_at(value, start)) for part, value in known.items() if part != "request"}
     return Rates.of({"input": 0, "output": 0} | found)
 
 
@@ -179,18 +213,6 @@ def _at(value: Any, start: int | None) -> Any:
     if start is None:
         return base
     return next((tier.price for tier in reversed(getattr(value, "tiers", ())) if tier.start <= start), base)
-
-
-def _share(known: Mapping[str, Any], batch: "library.ModelPrice | None") -> tuple[int, int]:
-    """What a batch takes, where it takes the same share of input and of output."""
-    if batch is None:
-        return 1, 1
-    shares = {
-        Fraction(_at(batch.__dict__.get(PARTS[part]) or 0, None)) / Fraction(whole)
-        for part in ("input", "output")
-        if (whole := _at(known.get(part, 0), None))
-    }
-    return shares.pop().as_integer_ratio() if len(shares) == 1 else (1, 1)
 
 
 def _second(moment: time) -> int:

@@ -2,13 +2,17 @@
 
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from sentinel_gateway.settings.room import Count, Room
 
 Usd = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=18)]
+
+Share = Annotated[Decimal, Field(ge=0, le=100, decimal_places=6)]
+SERVICE_TIERS: Final = ("flex", "priority", "batch")
+"""Members of a price: what is taken of it at that tier."""
 
 
 class RateSettings(Room):
@@ -32,9 +36,9 @@ class PriceSettings(RateSettings):
     """Of one model, or of all that a pattern means."""
 
     request: Usd | None = Field(default=None, description="USD for each call, beside its tokens.")
-    batch: Annotated[Decimal, Field(ge=0, le=1, decimal_places=6)] = Field(
-        default=Decimal(1), description="Share of the price that a call through the provider's batch interface takes."
-    )
+    flex: Share | None = Field(default=None, description="Share of all that which a call takes that was served as 'flex'.")
+    priority: Share | None = Field(default=None, description="The same of one that was served as 'priority', such as 2.")
+    batch: Share | None = Field(default=None, description="The same of one that was served as 'batch'.")
     as_of: date | None = Field(default=None, description="The day from which on it holds, such as 2026-01-31.")
     tiers: tuple[TierSettings, ...] = Field(default=(), description="Other rates for long requests.")
 
