@@ -100,10 +100,12 @@ def test_each_service_tier_is_bound_to_the_last_digit(day):
     """Against the library's own sums: kinds of tokens that differ in their share, and prices that change on other days."""
     moment = datetime.fromisoformat(f"{day}T12:00:00+00:00")
     shelves, found = {shelf.library_id: name for name, shelf in SHELVES.items()}, Counter()
-    for provider, model in ((provider, model) for provider in providers for model in provider.models):
-        if provider.id not in shelves or not model.price_variants or provider.find_model(model.id) is not model:
+    varied = ((of, model) for of in providers if of.id in shelves for model in of.models if model.price_variants)
+    for provider, model in varied:
+        tariff = listed(shelves[provider.id], model.id)
+        if tariff is None or provider.find_model(model.id) is not model:
             continue
-        price = listed(shelves[provider.id], model.id).at(moment.timestamp())
+        price = tariff.at(moment.timestamp())
         for tier, prompt in product(price.service_tiers, (1000, 150_001, 300_000)):
             of = "speed" if provider.id == "anthropic" and tier == "fast" else TIERS[tier]
             theirs = calc_price(
