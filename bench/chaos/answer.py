@@ -108,7 +108,7 @@ def _is_plain(question: Question) -> bool:
 
 def _leaves_body_alone(fault: Fault) -> bool:
     odd = fault.finish or fault.no_finish or fault.empty or fault.no_role or fault.reasoning or fault.huge or fault.gzip_bomb
-    return not (odd or fault.use_tools) and fault.usage == "normal"
+    return not (odd or fault.use_tools or fault.service_tier) and fault.usage == "normal"
 
 
 def completion(question: Question, sayings: list[Saying], fault: Fault, sequence: int) -> dict[str, Any]:
@@ -121,6 +121,8 @@ def completion(question: Question, sayings: list[Saying], fault: Fault, sequence
         "choices": [_choice(question, saying, fault, index) for index, saying in enumerate(sayings)],
         "system_fingerprint": "fp_mock",
     }
+    if fault.service_tier:
+        fields["service_tier"] = fault.service_tier
     counts = usage(question, sayings, fault)
     return fields if counts is None else {**fields, "usage": counts}
 

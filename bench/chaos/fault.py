@@ -61,6 +61,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         "counts that are negative and contradict each other (`wrong`); streams: an own chunk after the finish even if not "
         "asked for (`late`), or in the last content chunk (`content`)",
     ] = "normal"
+    service_tier: Annotated[Word | None, "the tier that the answer, and each chunk of a stream, says to be served at"] = None
     empty: Annotated[bool, "an answer that says nothing"] = False
     no_role: Annotated[bool, "no `role` anywhere"] = False
     reasoning: Annotated[bool, "a `reasoning_content` before the content, as vLLM and DeepSeek send"] = False
@@ -144,4 +145,4 @@ def _values(name: str, hint: Any) -> str:
         return ""
     if typing.get_origin(inner) is Literal:
         return "=" + "/".join(value for value in typing.get_args(inner) if value != DEFAULTS[name])
-    return "=word" if name == "finish" else "=n"
+    return "=word" if name in {"finish", "service_tier"} else "=n"

@@ -31,6 +31,7 @@ class _Writer:
             "created": CREATED,
             "model": question.model,
             "system_fingerprint": "fp_mock",
+            **({"service_tier": fault.service_tier} if fault.service_tier else {}),
         }
 
     def line(self, data: bytes) -> bytes:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 PRICES = """
 prices:
-  models: {mock/*: {input: 0, output: 1000}}
+  models: {mock/*: {input: 0, output: 1000, flex: 0.5, priority: 2}}
 tenants:
   shared: {budget: {day: 0.05}}
 keys: {required: true}
@@ -31,7 +31,9 @@ async def priced(chaos, tmp_path_factory):
 
 
 async def ask(gateway, key, text="budgets", path="/v1/chat/completions", **more):
-    fields = {name: more.pop(name) for name in ("model", "stream", "max_tokens", "n", "stream_options") if name in more}
+    fields = {
+        name: more.pop(name) for name in ("model", "stream", "max_tokens", "n", "stream_options", "service_tier") if name in more
+    }
     headers = {"authorization": f"Bearer {key}"} | {name.replace("_", "-"): value for name, value in more.items()}
     return await gateway.request("POST", path, json=chat(text, **fields), headers=headers)
 
@@ -133,6 +135,44 @@ async def test_an_answer_that_is_short_for_want_of_money_is_not_shared(priced, u
     await until(lambda: upstream.calls)
     second = await ask(priced, rich, "short")
     assert ((await first).status, second.status, len(upstream.calls)) == (200, 200, calls)
+
+
+@pytest.mark.parametrize("asked", ["priority", "auto"])
+async def test_a_budget_holds_what_a_dearer_tier_may_take(priced, upstream, asked):
+    key = await priced.key(tenant=f"tier {asked}", budget={"day": 0.01})
+    upstream.script("tokens=5;service_tier=priority")
+    refused = await ask(priced, key, "dear", max_tokens=6, service_tier=asked)
+    assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
+    assert "this request may cost 0.012 USD" in refused.error["message"]
+    assert not upstream.calls
+    served = await ask(priced, key, "dear", max_tokens=5, service_tier=asked)
+    assert (served.status, served.json["service_tier"], served.headers["x-sentinel-cost-usd"]) == (200, "priority", "0.01")
+    assert served.headers["x-budget-remaining"] == "0"
+
+
+async def test_what_a_tier_has_not_taken_is_given_back(priced, upstream):
+    key = await priced.key(tenant="tier back", budget={"day": 0.02})
+    upstream.script("tokens=5;service_tier=flex")
+    assert (await ask(priced, key, "cheap", max_tokens=10, service_tier="auto")).status == 200
+    await is_left(priced, key, "0.0175")
+
+
+async def test_a_request_without_a_bound_is_given_what_the_budget_buys_at_the_dearest_tier(priced, upstream):
+    key = await priced.key(tenant="tier unbound", budget={"day": 0.012})
+    upstream.script("tokens=6;service_tier=priority")
+    assert (await ask(priced, key, "unbound and dear", service_tier="auto")).status == 200
+    assert upstream.calls[0].body["max_tokens"] == 6
+    await is_left(priced, key, "0")
+
+
+async def test_no_crowd_of_dear_requests_overruns_a_budget(priced, upstream):
+    key = await priced.key(tenant="tier crowd", budget={"day": 0.05})
+    upstream.script("tokens=5;service_tier=priority;latency_ms=50", 99)
+    crowd = [ask(priced, key, f"dear {number}", max_tokens=5, service_tier="priority") for number in range(30)]
+    statuses = sorted([answer.status for answer in await asyncio.gather(*crowd)])
+    assert statuses == [200] * 5 + [429] * 25
+    assert len(upstream.calls) == 5
+    await is_left(priced, key, "0")
 
 
 async def test_who_has_no_budget_is_given_no_bound_and_no_headers(priced, upstream):

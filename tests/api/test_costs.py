@@ -105,6 +105,45 @@ async def test_a_stream_tells_its_cost_at_its_end_and_a_replayed_one_in_its_head
     assert (again.cache, cost(again), saved(again), again.sse.told) == ("exact", 0, expected, {})
 
 
+TIERED = PRICES.replace('output: "0.6"}', 'output: "0.6", flex: "0.5", priority: "1.75"}')
+SHARES = {"flex": Decimal("0.5"), "priority": Decimal("1.75"), "default": Decimal(1), "scale": Decimal(1)}
+
+
+@pytest.mark.parametrize("tier", SHARES)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_costs_what_the_tier_takes_that_served_it_and_a_hit_saves_that(chaos, upstream, tmp_path, tier, stream):
+    """Whatever tier was asked for. One that nobody knows the rates of is billed as usual, and marked."""
+    async with running_gateway(tmp_path, config=configured(chaos.base_url, TIERED)) as gateway:
+        upstream.script(f"service_tier={tier};tokens=40")
+        asked = chat(
+            "tiers", service_tier="auto", stream=stream, **({"stream_options": {"include_usage": True}} if stream else {})
+        )
+        first = await gateway.ask(asked)
+        told = first.sse.told if stream else first.headers
+        usage = first.sse.usages[0] if stream else first.json["usage"]
+        exact = paid(usage["prompt_tokens"], usage["completion_tokens"]) * SHARES[tier]
+        assert Decimal(told["x-sentinel-cost-usd"]) == round(exact, 9) > 0
+        assert told.get("x-sentinel-cost-basis") == ("estimated" if tier == "scale" else None)
+        hit = await gateway.ask(chat("tiers"))
+        assert (hit.cache, cost(hit), saved(hit)) == ("exact", 0, round(exact, 9))
+        told = (await costs(gateway))["mock-model:chat"]
+        assert Decimal(str(told["total_cost_usd"])) == Decimal(str(told["total_saved_usd"])) == round(exact, 9)
+
+
+async def test_a_stream_that_is_cut_is_billed_at_the_tier_that_its_first_chunk_told(chaos, upstream, tmp_path):
+    async with running_gateway(tmp_path, config=configured(chaos.base_url, TIERED)) as gateway:
+        billed = []
+        for tier in ("default", "flex", "priority"):
+            upstream.script(f"service_tier={tier};tokens=40;chunks=40;cut_after=20")
+            before = (await costs(gateway)).get("mock-model:chat", {}).get("total_cost_usd", 0)
+            assert (await gateway.ask(chat("cut", stream=True, max_tokens=40))).sse.error
+            await until(lambda: upstream.count == len(billed) + 1)
+            after = (await costs(gateway))["mock-model:chat"]["total_cost_usd"]
+            billed.append(Decimal(str(after)) - Decimal(str(before)))
+        assert billed[0] > 0
+        assert billed == [billed[0], billed[0] / 2, billed[0] * Decimal("1.75")]
+
+
 async def test_a_call_s_own_fee_counts_once(gateway, text):
     answer = await gateway.ask(chat(text, "mock-large"))
     usage = answer.json["usage"]
