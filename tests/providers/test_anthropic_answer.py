@@ -100,6 +100,33 @@ def test_a_stream_says_the_same_as_the_whole_message():
     assert folded.finish_reasons == ("tool_calls",)
 
 
+SERVED = [
+    ({"service_tier": "standard"}, ""),
+    ({"service_tier": "priority"}, "priority"),
+    ({"service_tier": "batch"}, "batch"),
+    ({"service_tier": "standard", "speed": "fast"}, "fast"),
+    ({"service_tier": "priority", "speed": "standard"}, "priority"),
+    ({"service_tier": 7}, ""),
+    ({}, ""),
+]
+
+
+@pytest.mark.parametrize(("told", "tier"), SERVED)
+def test_the_tier_that_served_it_is_told_as_openai_tells_it(told, tier):
+    usage = {name: value for name, value in WHOLE["usage"].items() if name != "service_tier"} | told
+    whole = read_message({**WHOLE, "usage": usage}, writer())
+    begun = b'"usage":{' + (msgspec.json.encode(told)[1:-1] + b"," if told else b"")
+    streamed = STREAM.replace(b'"usage":{', begun, 1)
+    chunks = chunks_of(streamed)
+    assert {one.get("service_tier", "") for one in (whole, *(chunk.fields for chunk in chunks))} == {tier}
+    assert all(msgspec.json.decode(chunk.raw) == chunk.fields for chunk in chunks)
+    fold = Fold(expected=1, max_bytes=100_000)
+    for chunk in chunks:
+        fold.add(chunk.fields, len(chunk.raw))
+    assert fold.usage == fold.answer().usage == read_answer(whole).usage
+    assert fold.usage.service_tier == (fold.service_tier or "") == tier
+
+
 def test_the_first_chunk_has_the_role_and_the_last_two_the_end_and_the_usage():
     first, *_, end, usage = [chunk.fields for chunk in chunks_of(STREAM)]
     assert first["choices"][0]["delta"]["role"] == "assistant"

@@ -70,6 +70,17 @@ def chunks_of(data, reader=None):
     return [chunk for event in EventStreamReader().feed(data) for chunk in reader.read(event)]
 
 
+@pytest.mark.parametrize(
+    ("told", "tier"), [({"type": "flex"}, "flex"), ({"type": "reserved"}, "reserved"), ({"type": "default"}, ""), ("flex", "")]
+)
+def test_the_tier_that_served_it_is_told_as_openai_tells_it(told, tier):
+    whole = read_converse({**WHOLE, "serviceTier": told}, writer())
+    name, fields = EVENTS[-1]
+    usage = chunks_of(b"".join(event_message(*one) for one in [*EVENTS[:-1], (name, {**fields, "serviceTier": told})]))[-1]
+    assert [one.get("service_tier", "") for one in (whole, usage.fields)] == [tier, tier]
+    assert read_answer(whole).usage.service_tier == tier
+
+
 def test_a_whole_answer():
     answer = read_converse(WHOLE, writer())
     assert (answer["id"], answer["model"], answer["usage"]) == ("chatcmpl-7", "asked", USAGE)

@@ -37,6 +37,18 @@ def event(fields):
     return b"data: %b\n\n" % msgspec.json.encode(fields)
 
 
+@pytest.mark.parametrize(
+    ("told", "tier"),
+    [("priority", "priority"), ("SERVICE_TIER_FLEX", "flex"), ("standard", ""), ("unspecified", ""), (7, "")],
+)
+def test_the_tier_that_served_it_is_told_as_openai_tells_it(told, tier):
+    whole = read_response({**WHOLE, "usageMetadata": {**WHOLE["usageMetadata"], "serviceTier": told}}, writer())
+    told_in_stream = STREAM.replace(b'"usageMetadata": {', b'"usageMetadata": {"serviceTier": %b,' % msgspec.json.encode(told))
+    chunks = chunks_of(told_in_stream, GeminiReader(writer(), expected=1))
+    assert {one.get("service_tier", "") for one in (whole, *(chunk.fields for chunk in chunks))} == {tier}
+    assert read_answer(whole).usage.service_tier == tier
+
+
 def test_a_whole_response():
     answer = read_response(WHOLE, writer())
     assert (answer["id"], answer["model"], answer["usage"]) == ("mAitaLmkHPPlz7IPvtfUqQ4", "gemini-3-flash", USAGE)

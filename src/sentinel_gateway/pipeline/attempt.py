@@ -170,5 +170,5 @@ class HedgedTry(Try):
                 attempt.first_token_seconds or attempt.seconds, stream=attempt.stream
             )
         extra = attempt.ending == "lost"
-        self._spending.note(attempt.target, Usage(attempt.prompt_tokens, attempt.completion_tokens), extra=extra)
+        self._spending.note(attempt.target, self._usage or NOTHING, extra=extra)
         return now
