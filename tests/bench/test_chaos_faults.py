@@ -270,6 +270,11 @@ async def test_finish(ask):
     assert chunks(await ask("finish=length", stream=True))[-1]["choices"][0]["finish_reason"] == "length"
 
 
+async def test_service_tier(ask):
+    assert json.loads((await ask("service_tier=flex")).body)["service_tier"] == "flex"
+    assert {chunk["service_tier"] for chunk in chunks(await ask("service_tier=priority", stream=True))} == {"priority"}
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_bad_json_and_html(ask, stream):
     torn, page = await ask("bad_json", stream=stream), await ask("html", stream=stream)

@@ -19,7 +19,7 @@ def values(name: str) -> st.SearchStrategy:
         return st.sampled_from(CHOICES[name])
     if name in NUMBERS:
         return NUMBERS[name]
-    if name == "finish":
+    if name in {"finish", "service_tier"}:
         return st.from_regex(r"\A[A-Za-z_-]+\Z")
     if name in BREAKS:
         return st.integers(0 if name == "sse_error_after" else -1, 2**40)
