@@ -176,7 +176,8 @@ def test_top_k_of_claude():
         (NOVA, f"{LONG},{BETWEEN}", {}, None),
         (OLD, "", {}, None),
         (OLD, LONG, {"anthropic_beta": ["a-new-one", LONG]}, ["a-new-one", LONG]),
-        (OLD, LONG, {"anthropic_beta": "a-new-one"}, "a-new-one"),
+        (OLD, "", {"anthropic_beta": "a-new-one"}, "a-new-one"),
+        (NOVA, LONG, {"anthropic_beta": "a-new-one"}, "a-new-one"),
         (NOVA, LONG, {"anthropic_beta": ["a-new-one"]}, ["a-new-one"]),
     ],
 )
@@ -185,6 +186,14 @@ def test_betas_go_to_those_that_know_them(model, betas, more, carried):
     asked = {"model": "alias", "messages": [USER], **({"additional_model_request_fields": more} if more else {})}
     sent = msgspec.json.decode(build_body(asked, model, betas))
     assert sent.get("additionalModelRequestFields", {}).get("anthropic_beta") == carried
+
+
+@pytest.mark.parametrize("named", ["a-new-one", None, {}, [{}], ["a-new-one", 1]])
+def test_betas_that_cannot_be_joined_with_those_of_the_header_are_refused(named):
+    asked = {"model": "alias", "messages": [USER], "additional_model_request_fields": {"anthropic_beta": named}}
+    with pytest.raises(Unfit, match="takes a list of names as 'anthropic_beta'") as caught:
+        build_body(asked, OLD, LONG)
+    assert caught.value.param == "additional_model_request_fields"
 
 
 def test_thinking_in_anthropics_own_words():

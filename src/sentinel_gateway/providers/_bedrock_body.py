@@ -82,8 +82,12 @@ def _more(request: Request, model: str) -> Fields:
 def _switched_on(betas: str, model: str, request: Request) -> Fields:
     """Those betas that can be carried, behind those that the request itself names in its maker's words."""
     carried = [beta for beta in betas.split(",") if (known := _BETAS.get(beta)) is not None and known.search(model)]
+    if not carried:
+        return {}
     named = object_of(request.own.get(MORE, {}), MORE).get("anthropic_beta", [])
-    return {"anthropic_beta": list(dict.fromkeys([*named, *carried]))} if carried and isinstance(named, list) else {}
+    if not isinstance(named, list) or not all(isinstance(beta, str) for beta in named):  # they could not be joined
+        raise Unfit(f"takes a list of names as 'anthropic_beta' of {MORE}", MORE)
+    return {"anthropic_beta": list(dict.fromkeys([*named, *carried]))}
 
 
 def _inference(request: Request, limit: int | None) -> Fields:
