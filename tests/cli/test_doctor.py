@@ -20,6 +20,7 @@ import pytest
 import sentinel_gateway
 from sentinel_gateway.cli.examination import Finding, check_databases, check_disk, check_folder, check_port, check_versions
 from sentinel_gateway.ledger.books import bring_up_to_date
+from sentinel_gateway.ledger.look import look
 from sentinel_gateway.ledger.migrations import HEAD
 from sentinel_gateway.probes import check_clock
 from sentinel_gateway.settings.model import Server, Settings
@@ -291,6 +292,17 @@ def test_a_database_that_is_not_there(sentinel, free_port):
     assert (code, failed["ok"]) == (1, False)
     assert "does not answer as it should" in failed["detail"]
     assert "hunter2" not in failed["detail"]
+
+
+def test_an_address_that_cannot_be_read_is_not_shown(sentinel):
+    result = sentinel("doctor", PORT="0", SENTINEL_DATABASE_URL="postgresql://sentinel:hunter2%@127.0.0.1/db")
+    assert result.exit_code != 0
+    assert "write % as %25" in result.stdout + result.stderr
+    assert "hunter2" not in result.stdout + result.stderr
+    looked = look("postgresql://sentinel:hunter2%@127.0.0.1/db")  # where nothing has checked it before
+    assert not looked.ok
+    assert "its address is none that can be read" in looked.detail
+    assert "hunter2" not in looked.detail
 
 
 def test_a_clock_that_is_apart():

@@ -33,8 +33,7 @@ def look(url: str) -> Look:
             (theirs,) = _row(connection, _TIME)
             return Look(ok, detail, (before, theirs, time.time()))
     except psycopg.Error as exc:
-        why = (str(exc).splitlines() or [type(exc).__name__])[0]
-        return Look(ok=False, detail=f"does not answer as it should ({why}): mend it, or SENTINEL_DATABASE_URL")
+        return Look(ok=False, detail=f"does not answer as it should ({_why(exc)}): mend it, or SENTINEL_DATABASE_URL")
 
 
 def _tables(connection: "psycopg.Connection[Any]") -> tuple[bool, str]:
@@ -54,3 +53,9 @@ def _tables(connection: "psycopg.Connection[Any]") -> tuple[bool, str]:
 
 def _row(connection: "psycopg.Connection[Any]", question: bytes) -> Any:
     return connection.execute(question).fetchone()
+
+
+def _why(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+        return "its address is none that can be read"  # the words for that quote it, and with it the password
+    return (str(error).splitlines() or [type(error).__name__])[0]
