@@ -29,7 +29,7 @@ def open_listeners(settings: Settings, metrics: Metrics, clock: Clock, closing: 
     if (path := settings.logging.path) is not None:
         request_log = RequestLog(path, events.note)
         closing.callback(request_log.close)
-        events.also_tell(request_log.request)
+        events.also_write(request_log.request)
     if (dsn := settings.logging.sentry_dsn) is not None:
         reports = _open_sentry(dsn.get_secret_value())
         closing.callback(reports.close)

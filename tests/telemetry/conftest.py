@@ -103,5 +103,12 @@ def open_log(output: Output) -> Iterator[Callable[..., LogWriter]]:
         log.close()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def decoded(lines: list[bytes]) -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in lines]

@@ -1,18 +1,36 @@
 """One word from the path reaches both the metrics and the log."""
 
+import weakref
 from collections.abc import Callable
 from typing import get_args
 
+import msgspec
 import pytest
 
-from sentinel_gateway.core.record import Attempt, Ending, Record
+from sentinel_gateway.core.record import Attempt, Ending, Record, bare
 from sentinel_gateway.telemetry.events import Telemetry
 from sentinel_gateway.telemetry.logs import LogWriter
 from sentinel_gateway.telemetry.metrics import Metrics
-from tests.telemetry.conftest import Output, decoded
+from tests.telemetry.conftest import Output, decoded, wait_until
 
 Make = Callable[..., Record]
 Open = Callable[..., LogWriter]
+
+
+class Prompt:
+    """What only the path needs."""
+
+
+class UnderWay(Record, kw_only=True):
+    """As the path's own journey."""
+
+    prompt: Prompt
+
+
+class Followed:
+    """A `Trace`."""
+
+    trace_id, span_id, sampled = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True
 
 
 def test_a_request_is_counted_and_logged(output: Output, open_log: Open, make_record: Make) -> None:
@@ -106,3 +124,28 @@ def test_a_refused_request_is_counted_and_logged_as_of_now(output: Output, open_
     assert b"active_connections 1.0" in metrics.render()
     telemetry.closed()
     assert b"active_connections 0.0" in metrics.render()
+
+
+def test_what_waits_to_be_written_is_the_record_alone(output: Output, open_log: Open, make_record: Make) -> None:
+    """A request that has ended may hold its prompt, and what it is traced by; a log that is stuck must not."""
+    metrics, log = Metrics("1"), open_log()
+    waiting: list[Record] = []
+    telemetry = Telemetry(metrics, log, lambda: 7.0)
+    telemetry.also_write(waiting.append)
+    for _ in range(400):  # more than the pipe takes
+        telemetry.finished(make_record())
+    wait_until(lambda: output.stuck)
+    under_way = UnderWay(**msgspec.structs.asdict(make_record(status=201, trace=Followed())), prompt=Prompt())
+    prompt, trace = weakref.ref(under_way.prompt), weakref.ref(under_way.trace)
+    telemetry.finished(under_way)
+    del under_way
+    assert (prompt(), trace()) == (None, None)
+    line = decoded(output.lines(401))[-1]
+    assert (line["status"], line["trace_id"], line["span_id"]) == (201, Followed.trace_id, Followed.span_id)
+    assert waiting[-1] == make_record(status=201, trace_id=Followed.trace_id, span_id=Followed.span_id)
+    assert type(waiting[-1]) is Record
+
+
+def test_a_record_that_is_bare_already_is_not_copied(make_record: Make) -> None:
+    record = make_record()
+    assert bare(record) is record

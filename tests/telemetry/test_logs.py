@@ -10,17 +10,10 @@ import pytest
 
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.telemetry.logs import LogWriter
-from tests.telemetry.conftest import DEADLINE, Output, decoded
+from tests.telemetry.conftest import DEADLINE, Output, decoded, wait_until
 
 Make = Callable[..., Record]
 Open = Callable[..., LogWriter]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_lines_come_in_order(output: Output, open_log: Open, make_record: Make) -> None:

@@ -1,5 +1,6 @@
 """What is told of one request: the line of the log, the row of the metrics, later the ledger's entry."""
 
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -93,5 +94,22 @@ class Record(msgspec.Struct):
     """The id of the key that asked, `admin-key` or `anybody`."""
     region: str = ""
     """Where it came from, where a proxy is trusted to say that; as it was said."""
+    trace_id: str = ""
+    """Of its trace, in what is `bare`, and so is the next one; empty where traces are off."""
+    span_id: str = ""
     trace: Trace | None = None
-    """Where traces are on."""
+    """Where traces are on, while it lasts."""
+
+
+_values = attrgetter(*Record.__struct_fields__)
+
+
+def bare(record: Record) -> Record:
+    """The record of a request that has ended, with nothing of the request itself: what may wait until it is written."""
+    trace = record.trace
+    if trace is None and record.__class__ is Record:
+        return record
+    alone = Record(*_values(record))
+    if trace is not None:
+        alone.trace, alone.trace_id, alone.span_id = None, trace.trace_id, trace.span_id
+    return alone

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, get_args
 
-from sentinel_gateway.core.record import Attempt, Ending, Record
+from sentinel_gateway.core.record import Attempt, Ending, Record, bare
 from sentinel_gateway.telemetry.lines import Level, Value
 from sentinel_gateway.telemetry.logs import LogWriter
 from sentinel_gateway.telemetry.metrics import Metrics
@@ -30,7 +30,8 @@ class Telemetry:
         self._metrics = metrics
         self._log = log
         self._clock = clock
-        self._also: tuple[Callable[[Record], None], ...] = ()
+        self._written: tuple[Callable[[Record], None], ...] = (log.request,)
+        self._traced: Callable[[Record], None] | None = None
         self.begin_trace: Callable[[Record, Mapping[bytes, bytes]], None] | None = None
         """Told of each request that comes, with its headers; None where traces are off."""
         self._also_attempted: tuple[Callable[[Attempt], None], ...] = ()
@@ -40,22 +41,27 @@ class Telemetry:
     def __repr__(self) -> str:
         return f"<Telemetry {self._metrics!r} {self._log!r}>"
 
-    def also_tell(self, told: Callable[[Record], None]) -> None:
-        """Have somebody else told of each request, too."""
-        self._also = (*self._also, told)
+    def also_write(self, write: Callable[[Record], None]) -> None:
+        """Have each request written by somebody else, too."""
+        self._written = (*self._written, write)
 
     def trace_with(self, tracing: "Tracing") -> None:
         """Have requests traced."""
         self.begin_trace = tracing.begin
-        self.also_tell(tracing.finished)
+        self._traced = tracing.finished
         self._also_attempted = (*self._also_attempted, tracing.attempted)
 
     def finished(self, record: Record) -> None:
-        """Count and log a request. Others come first: a request that has no trace yet gets one there, for its line to name."""
-        for told in self._also:
-            told(record)
+        """Count and log a request. Its trace comes first: one that has none yet gets one there, for its line to name.
+
+        Its lines wait to be written, maybe for long: what waits is the record alone, as the request may hold a long prompt.
+        """
+        if self._traced is not None:
+            self._traced(record)
         self._metrics.observe(record)
-        self._log.request(record)
+        alone = bare(record)
+        for write in self._written:
+            write(alone)
 
     def attempted(self, attempt: Attempt) -> None:
         """Count a call of a provider; log it, if the provider failed us, or was paid for nothing."""

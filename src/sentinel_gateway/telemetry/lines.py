@@ -128,7 +128,6 @@ class _RequestLine(msgspec.Struct, frozen=True, gc=False):
 def _request(record: Record) -> _RequestLine:
     """A request is logged when it has ended, so that is its time: lines stay in order."""
     shown = record if _is_harmless(record) else _cleaned(record)
-    trace = record.trace
     return _RequestLine(
         _moment(record.at + record.seconds),
         level_of(record),
@@ -158,8 +157,8 @@ def _request(record: Record) -> _RequestLine:
         shown.client,
         shown.account,
         shown.key,
-        UNSET if trace is None else trace.trace_id,
-        UNSET if trace is None else trace.span_id,
+        record.trace_id or UNSET,
+        record.span_id or UNSET,
     )
 
 
