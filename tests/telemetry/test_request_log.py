@@ -253,6 +253,22 @@ def test_a_line_that_was_written_in_part_comes_whole(tmp_path: Path, meanwhile: 
     assert {len(line) for line in lines} == {WIDTH}
 
 
+@pytest.mark.parametrize(
+    ("before", "kept"), [(b"", b""), (b"whole\n", b"whole\n"), (b"whole\ntorn amid", b"whole\ntorn amid\n"), (b"t", b"t\n")]
+)
+def test_a_log_that_ends_amid_a_line_goes_on_with_a_new_one(
+    tmp_path: Path, opened: Callable[..., Opened], miss: Make, before: bytes, kept: bytes
+) -> None:
+    path = tmp_path / "requests.log"
+    path.write_bytes(before)
+    log = opened(path)
+    for model in ("a", "b"):
+        log.log.request(miss(model=model))
+    log.log.close()
+    assert path.read_bytes() == kept + request_line(miss(model="a")) + request_line(miss(model="b"))
+    assert log.told == []
+
+
 def test_closing_gives_up_on_a_full_disk_and_tells_what_was_lost(
     tmp_path: Path, opened: Callable[..., Opened], miss: Make
 ) -> None:

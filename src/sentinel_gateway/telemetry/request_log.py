@@ -5,10 +5,11 @@
 A thread of its own writes it, into a file that stays open. Before each block it looks whether the path still leads there: a log
 that was renamed is followed by a new one, a log that was cut short goes on at its beginning. A disk that takes nothing is tried
 again until it does; meanwhile lines wait, as many as the queue holds, and what is more is dropped and counted. What is wrong is
-told once, and so is its end.
+told once, and so is its end. A file that ends amid a line, as one may that was written when the power went, gets its end first.
 """
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -134,6 +135,8 @@ class _Appending:
         self._fd: int | None = None
         self._held: tuple[int, int] | None = None
         """Which file that is: its device and its number there."""
+        self._torn = False
+        """It ends amid a line of somebody before us."""
 
     def __repr__(self) -> str:
         return f"{self._path}"
@@ -161,12 +164,24 @@ class _Appending:
         self._fd = os.open(self._path, flags, PERMISSIONS)
         opened = os.fstat(self._fd)
         self._held = opened.st_dev, opened.st_ino
+        self._torn = stat.S_ISREG(opened.st_mode) and opened.st_size > 0 and self._ends_amid_a_line()
         return True
+
+    def _ends_amid_a_line(self) -> bool:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                return file.read(1) != b"\n"
+        except OSError:  # we may be allowed to write it alone
+            return False
 
     def append(self, data: bytes) -> int:
         """Bytes that were taken; raises `OSError`."""
         if self._fd is None:
             raise FileNotFoundError
+        if self._torn:
+            os.write(self._fd, b"\n")
+            self._torn = False
         return os.write(self._fd, data)
 
     def close(self) -> None:
