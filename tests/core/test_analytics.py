@@ -158,5 +158,34 @@ def test_where_tenants_are_not_told_apart_it_goes_by_the_name(name, stage):
     assert trials([first, make_key(name, tenant="default", created=30.0)], {}, since=0)[0].stage == stage
 
 
+def test_a_full_key_that_is_rotated_is_no_conversion():
+    """The tenant had it before it tried anything; one that takes the place of a trial key is another matter."""
+    first, second = make_key("full", tenant="acme", created=10.0), make_key("full", tenant="acme", created=30.0)
+    tried = trial("x", tenant="acme", created=20.0)
+    (one,) = trials([replace(first, successor=second.id), second, tried], {}, since=0)
+    assert one.stage == "created"
+    (one,) = trials([first, replace(tried, successor=second.id), second], {}, since=0)
+    assert one.stage == "converted"
+
+
+class Walked(list):
+    """Counts how often somebody walks over it."""
+
+    walks = 0
+
+    def __iter__(self):
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_many_trials_take_no_more_walks_over_the_keys_than_one():
+    walks = []
+    for count in (1, 50):
+        keys = Walked(trial(f"x{number}", tenant=f"t{number}", created=20.0) for number in range(count))
+        assert len(trials(keys, {}, since=0)) == count
+        walks.append(keys.walks)
+    assert walks[0] == walks[1]
+
+
 def test_nobody_tried():
     assert funnel([]) == dict.fromkeys(STAGES, 0)

@@ -164,6 +164,8 @@ def _advice_on(series: Series, window: Window, totals: Mapping[Series, Window]) 
 
 Stage = Literal["created", "first_request", "active", "limit_reached", "converted"]
 STAGES: Final[tuple[Stage, ...]] = ("created", "first_request", "active", "limit_reached", "converted")
+Party = tuple[str, str]
+"""A tenant, and a name within it."""
 
 
 class Use(msgspec.Struct):
@@ -201,8 +203,27 @@ def trials(keys: Sequence[Key], uses: Mapping[str, Use], *, since: float) -> lis
     by_id = {key.id: key for key in keys}
     successors = {key.successor for key in keys}
     begun = [key for key in keys if key.trial and key.created >= since and key.id not in successors]
-    found = [_trial(key, _together(key, by_id, uses), keys) for key in begun]
+    latest = _latest_full(keys)
+    found = [
+        _trial(key, _together(key, by_id, uses), converted=latest.get(_party(key), key.created) > key.created) for key in begun
+    ]
     return sorted(found, key=lambda trial: -trial.key.created)
+
+
+def _latest_full(keys: Sequence[Key]) -> Mapping[Party, float]:
+    """When each party was given a full key last. A rotation gives it none: what it makes of a full key was one before."""
+    rotations = {key.successor for key in keys if not key.trial}
+    latest: dict[Party, float] = {}
+    for key in keys:
+        if not key.trial and key.id not in rotations:
+            party = _party(key)
+            latest[party] = max(latest.get(party, key.created), key.created)
+    return latest
+
+
+def _party(key: Key) -> Party:
+    """Who holds it: its tenant, and where tenants are not told apart, its name."""
+    return key.tenant, key.name if key.tenant == DEFAULT_TENANT else ""
 
 
 def _together(key: Key, by_id: Mapping[str, Key], uses: Mapping[str, Use]) -> Use:
@@ -218,7 +239,7 @@ def _together(key: Key, by_id: Mapping[str, Key], uses: Mapping[str, Use]) -> Us
     return whole
 
 
-def _trial(key: Key, use: Use, keys: Sequence[Key]) -> Trial:
+def _trial(key: Key, use: Use, *, converted: bool) -> Trial:
     reached: set[Stage] = {"created"}
     if use.requests:
         reached.add("first_request")
@@ -226,15 +247,9 @@ def _trial(key: Key, use: Use, keys: Sequence[Key]) -> Trial:
         reached.add("active")
     if use.limited:
         reached.add("limit_reached")
-    if any(_is_conversion(key, other) for other in keys):
+    if converted:
         reached.add("converted")
     return Trial(key, use, frozenset(reached))
-
-
-def _is_conversion(trial: Key, other: Key) -> bool:
-    """Is this the full key of who tried? Of the tenant's, and where tenants are not told apart, of the name's."""
-    same = other.tenant == trial.tenant and (trial.tenant != DEFAULT_TENANT or other.name == trial.name)
-    return same and not other.trial and other.created > trial.created
 
 
 def funnel(found: Sequence[Trial]) -> dict[Stage, int]:
