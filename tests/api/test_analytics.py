@@ -16,6 +16,7 @@ from tests.gateway import chat, one_provider, running_gateway
 pytestmark = pytest.mark.anyio
 
 HOUR = 3600
+IMPATIENT = {"SENTINEL_ROUTING__COOL_DOWN": "20", "SENTINEL_ROUTING__PATIENCE": "1"}
 BEFORE = 40
 """Hours of the past."""
 GETS = {
@@ -276,7 +277,7 @@ def asked(number: int, key: dict, at: float, *, limited: bool = False) -> Handle
 async def trying(chaos, tmp_path):
     """A gateway that asks for keys; make(name, tenant=..., trial=True) makes one."""
     config = one_provider(chaos.base_url) + "keys: {required: true}\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with running_gateway(tmp_path, config=config, environ=IMPATIENT) as gateway:
 
         async def make(name: str, **fields):
             answer = await gateway.request("POST", "/admin/keys", json={"name": name} | fields, headers=gateway.admin)
@@ -327,6 +328,23 @@ async def test_a_request_that_met_a_limit_counts_as_that(trying):
             break
         await asyncio.sleep(0.1)
     assert (body["funnel"]["limit_reached"], body["trials"][0]["limited_requests"]) == (1, 1)
+
+
+async def test_a_limit_of_the_provider_s_is_none_of_ours(trying, upstream):
+    """Neither where it says so, nor where it said so a moment ago and is not asked again."""
+    gateway, make = trying
+    key = await make("unlimited", trial=True, tenant="unlimited")
+    headers = {"authorization": f"Bearer {key['key']}"}
+    upstream.script("err=429;retry_after=20")
+    answers = [await gateway.request("POST", "/v1/chat/completions", json=chat(word), headers=headers) for word in ("c", "d")]
+    assert [answer.status for answer in answers] == [429, 429]
+    assert upstream.count == 1
+    for _ in range(100):
+        body = (await gateway.get("/api/monitoring/trial-analytics", headers=gateway.admin)).json
+        if body["total_requests"] == 2:
+            break
+        await asyncio.sleep(0.1)
+    assert (body["total_requests"], body["funnel"]["limit_reached"], body["trials"][0]["limited_requests"]) == (2, 0, 0)
 
 
 @pytest.mark.parametrize("path", [*GETS, "/api/monitoring/report"])

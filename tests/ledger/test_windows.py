@@ -156,6 +156,19 @@ async def test_keys_by_day(database, past):
     assert await past.key_days(FIRST, FIRST + 2 * 86_400, ["key_a", "key_b"]) == days
 
 
+async def test_limits_of_ours_are_told_from_those_of_providers(database, past):
+    ours = replace(handled(0, at=FIRST * MICROS), key="key_a", outcome="miss", status=429, error="rate_limit_exceeded")
+    theirs = [
+        replace(ours, id="1", attempts=2, upstream=90_000),
+        replace(ours, id="2", outcome="coalesced", upstream=90_000),
+        replace(ours, id="3", upstream=7),  # it was known to be met
+        replace(ours, id="4", status=403, error="insufficient_quota"),
+    ]
+    database.copy([ours, *theirs])
+    [day] = await past.key_days(FIRST, FIRST + 86_400, ["key_a"])
+    assert (day.requests, day.limited) == (5, 1)
+
+
 async def test_a_database_that_is_away_is_told(tmp_path):
     past = make_history(tmp_path, "postgresql://nobody@127.0.0.1:1/none", lambda: NOW)
     with pytest.raises(StoreDown):

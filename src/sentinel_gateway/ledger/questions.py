@@ -21,7 +21,8 @@ MOST_MET: Final = 4096
 """The same while rows are read, before it is known which are the most used."""
 AT_A_TIME: Final = 5000
 LIMITED: Final = ("rate_limit_exceeded", "insufficient_quota")
-"""The codes of requests that met a limit of ours."""
+"""The codes of requests that met a limit: ours, or a provider's."""
+TOO_MANY: Final = 429
 SUMS: Final = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "cost")
 
 
@@ -55,7 +56,7 @@ def windows(connection: sa.Connection, since: int, until: int, *, seconds: int) 
 def key_days(connection: sa.Connection, since: int, until: int, *, keys: Sequence[str]) -> Iterator[tuple[int, KeyUse]]:
     """What these keys did, by day."""
     day = (requests.c.at - requests.c.at % sa.literal_column(str(DAY))).label("day")
-    limited = sa.func.sum(sa.case((requests.c.error.in_(LIMITED), 1), else_=0))
+    limited = sa.func.sum(sa.case((_met_ours(), 1), else_=0))
     moments = sa.func.min(requests.c.at), sa.func.max(requests.c.at)
     asked = sa.select(day, requests.c.key, sa.func.count(), limited, *moments)
     asked = asked.where(_within(requests, since, until), requests.c.key.in_(keys)).group_by(sa.text("1"), sa.text("2"))
@@ -63,6 +64,11 @@ def key_days(connection: sa.Connection, since: int, until: int, *, keys: Sequenc
         at, key, count, met, first, last = row
         use = KeyUse(int(at) // MICROS, key, int(count), int(met), int(first) / MICROS, int(last) / MICROS)
         yield use.day, use
+
+
+def _met_ours() -> sa.ColumnElement[bool]:
+    """A provider's limit is met on the way to it, also where it is known to be met and nobody is asked: that takes time there."""
+    return (requests.c.status == TOO_MANY) & requests.c.error.in_(LIMITED) & (requests.c.upstream == 0)
 
 
 def calls(connection: sa.Connection, wanted: Wanted) -> list[Settled]:
