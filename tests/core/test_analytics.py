@@ -31,14 +31,14 @@ def test_figures_of_nothing_are_none_or_nothing():
 
 def test_figures():
     took = {"prompt_tokens": 4000, "cached_tokens": 1000, "completion_tokens": 1000, "reasoning_tokens": 250, "cost": 24_000_000}
-    one = window(**took, first_token=2_000_000, streamed=5)
+    one = window(**took, answered_tokens=800, first_token=2_000_000, streamed=5)
     one.requests += 10
     one.endings |= {"timeout": 2, "refused": 4, "left": 4}
     told = {name: figure(one) for name, figure in FIGURES.items()}
     assert (told["total_requests"], told["successful_requests"], told["failed_requests"]) == (12, 10, 2)
     assert (told["error_rate"], told["refused_requests"]) == (2 / 12, 4)
     assert (told["total_cost"], told["cost_per_request"], told["cost_per_million_tokens"]) == (0.024, 0.002, 4.8)
-    assert (told["latency_avg_ms"], told["first_token_avg_ms"], told["tokens_per_second"]) == (1000, 400, 100)
+    assert (told["latency_avg_ms"], told["first_token_avg_ms"], told["tokens_per_second"]) == (1000, 400, 80)
     assert told["latency_p50_ms"] == pytest.approx(1000, rel=0.1)
 
 

@@ -28,7 +28,7 @@ def call(
 ):
     row = spent(number, at=at * MICROS, cost=100)
     intent = replace(row.intent, provider=provider, target=target, model=target)
-    took = row.spent if ending == "answered" else Spent()
+    took = row.spent if ending == "answered" else Spent(prompt_tokens=8, completion_tokens=3) if ending == "left" else Spent()
     return replace(row, intent=intent, ending=ending, spent=took, duration=duration, first_token=duration // 4)
 
 
@@ -66,7 +66,8 @@ def expected(calls, seconds: int) -> dict[tuple, Window]:
         buckets = {bucket_of(row.duration): 1} if answered else {}
         tokens = (took.prompt_tokens, took.cached_tokens, took.completion_tokens, took.reasoning_tokens, took.cost)
         latency = row.duration if answered else 0
-        window.add(Window(0, "", "", 1, *tokens, latency, row.first_token, 1, {row.ending: 1}, buckets))
+        spoken = took.completion_tokens if answered else 0
+        window.add(Window(0, "", "", 1, *tokens, latency, row.first_token, 1, {row.ending: 1}, buckets, spoken))
     return dict(sorted(found.items()))
 
 

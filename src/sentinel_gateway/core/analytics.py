@@ -53,7 +53,7 @@ def _latency(share: float) -> Callable[[Window], float | None]:
 
 def _speed(window: Window) -> float | None:
     """Tokens a second, of answered calls, from their beginning to their end."""
-    return round(window.completion_tokens / (window.latency / MICROS), 3) if window.latency else None
+    return round(window.answered_tokens / (window.latency / MICROS), 3) if window.latency else None
 
 
 FIGURES: Final[Mapping[str, Callable[[Window], float | None]]] = {

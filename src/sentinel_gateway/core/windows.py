@@ -45,6 +45,8 @@ class Window(msgspec.Struct, gc=False):
     streamed: int = 0
     endings: dict[str, int] = msgspec.field(default_factory=dict)
     buckets: dict[int, int] = msgspec.field(default_factory=dict)
+    answered_tokens: int = 0
+    """Of the completion tokens, those that took the time in `latency`: the rest is of calls that broke off or were left."""
 
     @property
     def series(self) -> Series:
@@ -84,6 +86,7 @@ class Window(msgspec.Struct, gc=False):
         self.latency += other.latency
         self.first_token += other.first_token
         self.streamed += other.streamed
+        self.answered_tokens += other.answered_tokens
         for ending, count in other.endings.items():
             self.endings[ending] = self.endings.get(ending, 0) + count
         for bucket, count in other.buckets.items():

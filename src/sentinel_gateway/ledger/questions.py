@@ -147,6 +147,7 @@ def _count(window: Window, row: Any) -> None:
     window.first_token += int(row.first_token)
     if row.bucket >= 0:
         window.latency += int(row.latency)
+        window.answered_tokens += int(row.completion_tokens)
         window.buckets[row.bucket] = window.buckets.get(row.bucket, 0) + int(row.requests)
 
 
