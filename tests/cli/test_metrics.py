@@ -17,12 +17,12 @@ def test_what_is_old_goes(cleanup, redis8, prefix):
     redis8.flush()
     now = time.time()
     with redis8.client(decode_responses=True) as client:
-        client.hset(f"{prefix}metrics:mock:2020-01-01:00", "total_requests", 1)
-        client.hset(f"other:{prefix}metrics:mock:2020-01-01:00", "total_requests", 1)
-        client.zadd(f"{prefix}latency:mock:llama", {"7:a": now - 7300, "7:b": now - 7100, "8:c": now})
+        client.hset(f"{prefix}metrics:mock:2020-01-01:00", mapping={"total_requests": 1, "total_cost": "0.5"})
+        client.hset(f"other:{prefix}metrics:mock:2020-01-01:00", "total_cost", "0.5")
+        client.zadd(f"{prefix}latency:mock:llama", {"7:a.1": now - 7300, "7.5:b.2": now - 7100, "8:c.1": now})
         result = cleanup("--hours", "2", REDIS_URL=redis8.url, SENTINEL_METRICS_PREFIX=prefix, **PATIENT)
         assert (result.exit_code, result.stdout, result.stderr) == (0, "2 removed.\n", "")
-        assert client.zrange(f"{prefix}latency:mock:llama", 0, -1) == ["7:b", "8:c"]
+        assert client.zrange(f"{prefix}latency:mock:llama", 0, -1) == ["7.5:b.2", "8:c.1"]
         assert {*client.scan_iter()} == {f"{prefix}latency:mock:llama", f"other:{prefix}metrics:mock:2020-01-01:00"}
     again = cleanup(REDIS_URL=redis8.url, SENTINEL_METRICS_PREFIX=prefix, **PATIENT)
     assert (again.exit_code, again.stdout) == (0, "0 removed.\n")

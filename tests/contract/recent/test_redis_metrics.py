@@ -122,17 +122,49 @@ async def test_what_is_not_ours_is_as_good_as_nothing(server, redis_metrics, cal
         assert await metrics.get_provider_health("openrouter") == 100.0
 
 
+async def test_what_others_have_put_there_hides_nothing_of_ours(server, redis_metrics, call, clock):
+    async with redis_metrics(server.url) as metrics:
+        await record_everything(metrics, call)
+        clock.now += 31 * 60
+        await record_everything(metrics, call)
+        with server.client() as client:
+            client.lpush("errors:openrouter", "no JSON", b"\xff", '{"model": 7}')
+            client.zadd("latency:openrouter:gpt-4", {b"\xff": clock.now, "slow:1": clock.now})
+            client.hset("metrics:openrouter:2025-11-27:14", "total_requests", "many")
+            client.hset("provider_health:openrouter", "61", "never")
+            client.zadd("circuits", {b"\xff:a": clock.now, "a:b": clock.now})
+            client.set("circuit:a:b", "[]")
+        assert [one.error for one in await metrics.get_recent_errors("openrouter")] == ["Rate limit exceeded"] * 2
+        assert (await metrics.get_latency_percentiles("openrouter", "gpt-4"))["count"] == 2
+        assert list(await metrics.get_hourly_stats("openrouter", 2)) == ["2025-11-27:15"]
+        assert len((await metrics.get_health_history(["openrouter"]))["openrouter"]) == 2
+        assert [one.model for one in await metrics.get_circuit_breakers()] == ["meta/llama:70b"]
+
+
 async def test_cleanup_leaves_what_only_looks_like_ours(server, redis_metrics, call, clock):
-    kept = {"metrics:other", "metrics:a:yesterday", "team:metrics:a:2020-01-01:00"}
+    hashes = {"metrics:other", "metrics:a:yesterday", "team:metrics:a:2020-01-01:00", "metrics:shop:2020-01-01:00"}
+    others = {"metrics:a:2020-01-01:00": "a string"}
+    scored = {
+        "latency:game:scores": {"7:anna.1": 12.0, "8:bert.1": 700.0},
+        "speed:a:by-moment": {"anna": NOON, "bert:1": NOON},
+        "first_token:a:b:c": {"page/7:x": NOON},
+    }
     with server.client(decode_responses=True) as client:
-        for key in kept:
+        for key in hashes:
             client.hset(key, "a", 1)
-        client.set("metrics:a:2020-01-01:00", "a string")
+        for key, text in others.items():
+            client.set(key, text)
+        for key, members in scored.items():
+            client.zadd(key, members)
+        client.hset(b"metrics:\xff:2020-01-01:00", "a", 1)
         async with redis_metrics(server.url) as metrics:
             await metrics.record_request(call())
             clock.now += 3 * 3600
             assert await metrics.cleanup_old_data(hours=2) == 2
-        assert kept | {"metrics:a:2020-01-01:00", "provider_health", "provider_health:openrouter"} == set(client.scan_iter())
+        assert client.delete(b"metrics:\xff:2020-01-01:00") == 1
+        left = hashes | others.keys() | scored.keys()
+        assert left | {"provider_health", "provider_health:openrouter"} == set(client.scan_iter())
+        assert {key: dict(client.zrange(key, 0, -1, withscores=True)) for key in scored} == scored
 
 
 async def test_degraded_100_empty_list_empty_dict(redis_metrics, call):

@@ -14,8 +14,10 @@ look through all keys. In names, `:` and `%` are percent-encoded. Nothing here i
 """
 
 import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, Final, Protocol, TypeVar
@@ -50,13 +52,20 @@ from sentinel_gateway.telemetry.recent.shapes import (
 
 Client = Any
 """A client of redis-py, of one server or of a cluster; it may decode answers or not."""
+S = TypeVar("S")
 T = TypeVar("T")
 
 HEALTH: Final = "provider_health"
 CIRCUITS: Final = "circuits"
 COUNTS: Final = ("total_requests", "successful_requests", "failed_requests", "tokens_input", "tokens_output")
+OURS: Final = re.compile(r"[\d.]+(?:e\+\d+)?:[\w-]*\.\d+")
+"""A measured call: `<ms>:<id>`, and the id ends with the number of the call."""
+A_MOMENT: Final = 1e9
+"""Scores below are no moments of ours, in Unix seconds."""
 SCANNED: Final = 500
 """Keys that are looked through in one call."""
+UNREADABLE: Final = (ValueError, LookupError, msgspec.MsgspecError)
+"""What comes of reading what others have put there."""
 SCRIPT: Final = resources.files(__package__).joinpath("lua/health.lua").read_text("utf-8")
 SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # what Redis calls it
 
@@ -124,7 +133,7 @@ class RedisMetrics:
 
         def read(found: Any) -> Mapping[str, Sequence[Sample]]:
             named = zip(providers, found, strict=True)
-            return {name: in_order([_sample(value) for value in values]) for name, values in named if values}
+            return {name: in_order(list(_readable(_sample, values))) for name, values in named if values}
 
         return await self._ask(ask, read, otherwise={})
 
@@ -133,7 +142,7 @@ class RedisMetrics:
             return await client.lrange(self._key("errors", provider), 0, limit - 1)
 
         def read(found: Any) -> Sequence[RecentError]:
-            return [msgspec.json.decode(text, type=RecentError, strict=False) for text in found]
+            return list(_readable(_error, found))
 
         return await self._ask(ask, read, otherwise=[])
 
@@ -147,7 +156,8 @@ class RedisMetrics:
             return await pipe.execute()
 
         def read(found: Any) -> Mapping[str, HourStats]:
-            return {hour: _stats(fields) for hour, fields in zip(names, found, strict=True) if fields}
+            hours = [(hour, fields) for hour, fields in zip(names, found, strict=True) if fields]
+            return dict(_readable(_hour, hours))
 
         return await self._ask(ask, read, otherwise={})
 
@@ -158,7 +168,7 @@ class RedisMetrics:
             return await client.zrange(self._key(series, provider, model), self._clock() - KEPT, "+inf", byscore=True)
 
         def read(found: Any) -> Mapping[str, float]:
-            return summary([float(_text(member).partition(":")[0]) for member in found[-MOST_MEASURED:]], percentiles)
+            return summary(list(_readable(_measure, found[-MOST_MEASURED:])), percentiles)
 
         return await self._ask(ask, read, otherwise={})
 
@@ -187,23 +197,25 @@ class RedisMetrics:
             return zip(names, await pipe.execute(), strict=True) if names else ()
 
         def read(found: Any) -> Sequence[CircuitBreaker]:
-            return [_circuit(unquote(provider), unquote(model), told) for (provider, model), told in found if told is not None]
+            return list(_readable(_circuit, ((name, told) for name, told in found if told is not None)))
 
         return await self._ask(ask, read, otherwise=[])
 
     async def cleanup_old_data(self, hours: int = 2) -> int:
-        """Looks through all keys of the server, some hundred at a time."""
+        """Looks through all keys of the server, some hundred at a time. What others keep by such names is left as it is."""
 
         async def clean(client: Client) -> int:
             oldest, removed = self._clock() - hours * HOUR, 0
             async for key in client.scan_iter(match=f"{_literal(self._prefix)}metrics:*", count=SCANNED, _type="HASH"):
                 hour = _hour_in(_text(key))
-                if hour is not None and hour < hour_of(oldest):
+                if hour is not None and hour < hour_of(oldest) and await client.hexists(key, "total_cost"):
                     removed += await client.execute_command("UNLINK", key)
             for series in SERIES:
                 pattern = f"{_literal(self._prefix)}{series}:*:*"
                 async for key in client.scan_iter(match=pattern, count=SCANNED, _type="ZSET"):
-                    removed += await client.zremrangebyscore(key, "-inf", f"({oldest}")
+                    first = await client.zrange(key, A_MOMENT, f"({oldest}", byscore=True, offset=0, num=1)
+                    if first and OURS.fullmatch(_text(first[0])):
+                        removed += await client.zremrangebyscore(key, A_MOMENT, f"({oldest}")
             return removed
 
         return await self._link.call_patiently(clean)
@@ -273,7 +285,7 @@ class RedisMetrics:
         """What `read` makes of the answer. What others have put there, so that it makes nothing of it, is as good as nothing."""
         try:
             return read(await self._link.call_patiently(work))
-        except (StoreDown, ValueError, LookupError, msgspec.MsgspecError):
+        except (StoreDown, *UNREADABLE):
             return otherwise
 
     def _key(self, kind: str, *names: str, hour: str = "") -> str:
@@ -291,7 +303,22 @@ def _literal(prefix: str) -> str:
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+
+
+def _readable(read: Callable[[S], T], found: Iterable[S]) -> Iterator[T]:
+    """What `read` makes of each, but for those that it makes nothing of: one that others have put there hides no other."""
+    for one in found:
+        with suppress(*UNREADABLE):
+            yield read(one)
+
+
+def _error(text: str | bytes) -> RecentError:
+    return msgspec.json.decode(text, type=RecentError, strict=False)
+
+
+def _measure(member: str | bytes) -> float:
+    return float(_text(member).partition(":")[0])
 
 
 def _sample(value: str | bytes) -> Sample:
@@ -299,13 +326,15 @@ def _sample(value: str | bytes) -> Sample:
     return float(at), float(score)
 
 
-def _stats(found: Mapping[Any, Any]) -> HourStats:
-    return msgspec.convert({_text(name): _text(value) for name, value in found.items()}, HourStats, strict=False)
+def _hour(found: tuple[str, Mapping[Any, Any]]) -> tuple[str, HourStats]:
+    hour, fields = found
+    return hour, msgspec.convert({_text(name): _text(value) for name, value in fields.items()}, HourStats, strict=False)
 
 
-def _circuit(provider: str, model: str, value: str | bytes) -> CircuitBreaker:
+def _circuit(found: tuple[tuple[str, str], str | bytes]) -> CircuitBreaker:
+    (provider, model), value = found
     told = msgspec.json.decode(value, type=_Circuit)
-    return CircuitBreaker(provider, model, told.state, told.failure_count, told.updated)
+    return CircuitBreaker(unquote(provider), unquote(model), told.state, told.failure_count, told.updated)
 
 
 def _by_hour(requests: Iterable[RequestMetrics]) -> dict[tuple[str, str], HourStats]:
