@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -358,12 +359,18 @@ def test_totals_count_each_request_once(metrics: Metrics, make_record: Make) -> 
         make_record(outcome="bypass", tier=""),
         make_record(outcome="miss", tier="", status=502, error="upstream_error"),
         make_record(outcome="miss", tier="", error="upstream_error"),  # a stream that broke after its 200
+        make_record(status=499, error="client_left"),
         make_record(outcome="none", tier="", route="/health", prompt_tokens=0, completion_tokens=0),
     ):
         metrics.observe(record)
     totals = metrics.totals()
     assert totals == Totals(exact_hits=2, semantic_hits=1, misses=1)
     assert totals.total == 4
+    counted: Counter[str] = Counter()
+    for one in samples(metrics):
+        if one.name == "sentinel_cache_requests_total":
+            counted[one.labels["outcome"]] += int(one.value)
+    assert counted == {"exact": 2, "semantic": 1, "miss": 1, "bypass": 1, "failed": 3}
 
 
 def test_tokens_are_told_apart_by_where_they_came_from(metrics: Metrics, make_record: Make) -> None:

@@ -97,7 +97,9 @@ INFERENCE: Final = Family(
     "Requests to models, by how the cache took part, streaming or not.",
     ("route", "outcome", "stream"),
 )
-CACHE: Final = Family("sentinel_cache_requests_total", "counter", "Requests by how the cache took part.", ("outcome", "tier"))
+CACHE: Final = Family(
+    "sentinel_cache_requests_total", "counter", "Requests by how the cache took part; failed ones apart.", ("outcome", "tier")
+)
 STORED: Final = Family("sentinel_stored_total", "counter", "Answers taken into the cache.")
 TOKENS: Final = Family("sentinel_tokens_total", "counter", "Tokens answered with, by where they came from.", ("type", "source"))
 SAVED: Final = Family("sentinel_saved_usd_total", "counter", "What stored answers had cost, in USD.", ("face",))
@@ -191,7 +193,8 @@ LABELS: Final[Mapping[str, str]] = {
     "model": "as asked for, if it is an alias or one that a provider lists; at most 40",
     "namespace": "how its digest begins",
     "operation": "`hit` or `miss`",
-    "outcome": "of a request: `exact`, `semantic`, `miss`, `coalesced` (shared another's call), `bypass`; "
+    "outcome": "of a request: `exact`, `semantic`, `miss`, `coalesced` (shared another's call), `bypass`, `failed` "
+    "(in `sentinel_cache_requests_total`, whatever the cache did); "
     "of a call: `answered`, `refused`, `unauthorized`, `limited`, `timeout`, `unreachable`, `broken`, `left`, `lost`",
     "provider": "by its name in the configuration; at most 32",
     "quantile": "of `metrics.percentiles`, 0 to 1",

@@ -13,6 +13,8 @@ from sentinel_gateway.telemetry.percentiles import NOTHING, Counts, coarse, perc
 from sentinel_gateway.telemetry.tallies import NO_OUTCOME, Latest, Tallies, Tally, exemplar
 
 NO_TIER: Final = "none"
+FAILED: Final = "failed"
+"""What a request that failed counts as, whatever the cache did: it is in no hit rate, as in `Totals`."""
 
 
 def request_families(tallies: Tallies, percentiles: Sequence[float]) -> Iterator[Metric]:
@@ -28,7 +30,7 @@ def request_families(tallies: Tallies, percentiles: Sequence[float]) -> Iterator
         stored += tally.stored
         if kind.outcome != NO_OUTCOME:
             inference[kind.route, kind.outcome, str(kind.stream).lower()] += count
-            cache[kind.outcome, kind.tier or NO_TIER] += count
+            cache[(FAILED, NO_TIER) if kind.failed else (kind.outcome, kind.tier or NO_TIER)] += count
             tokens["prompt", source] += tally.prompt_tokens
             tokens["completion", source] += tally.completion_tokens
     yield catalogue.REQUESTS.of(requests.items())
