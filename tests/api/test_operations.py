@@ -303,7 +303,7 @@ async def test_nothing_of_a_request_is_in_the_metrics(gateway, upstream):
         ("GET", "/", 404, "unknown_url"),
         ("GET", "/nowhere", 404, "unknown_url"),
         ("POST", "/nowhere", 404, "unknown_url"),
-        ("GET", "/docs", 404, "unknown_url"),
+        ("GET", "/redoc", 404, "unknown_url"),
         ("GET", "/admin", 404, "unknown_url"),
         ("GET", "/V1/models", 404, "unknown_url"),
         ("POST", "/livez", 405, "method_not_allowed"),

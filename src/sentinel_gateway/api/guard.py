@@ -19,6 +19,8 @@ from sentinel_gateway.pipeline.keyring import KeyRing
 _MARK: Final = MARK.encode()
 Check = Callable[[Request], Coroutine[Any, Any, None]]
 C = TypeVar("C", bound=Callable[..., Any])
+OPERATOR: Final = "admin-key"
+PUBLIC: Final = "public"
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -83,7 +85,7 @@ class Guard:
             require_scope(caller, scope)
             request.state.caller = caller
 
-        return declared(check)
+        return declared(check, scope)
 
     def operator(self) -> Check:
         """A dependency: the operator, by the admin key, whether or not others need one. Told as above."""
@@ -94,7 +96,7 @@ class Guard:
                 raise InsufficientScope("This needs the admin key of the gateway.")
             request.state.caller = caller
 
-        return declared(check)
+        return declared(check, OPERATOR)
 
     def administrator(self) -> Check:
         """A dependency: the operator, or a key of scope `admin`, whose holder stays within its tenant. Told as above."""
@@ -104,7 +106,7 @@ class Guard:
             require_scope(caller, "admin")
             request.state.caller = caller
 
-        return declared(check)
+        return declared(check, "admin")
 
     def check_stranger(self, request: Request) -> None:
         """For what is no route: whoever needs a key is not told without one which paths there are."""
@@ -122,28 +124,25 @@ def anybody() -> Check:
     async def check(_: Request) -> None:
         pass
 
-    check.__dict__["is_public"] = True
-    return declared(check)
+    return declared(check, PUBLIC)
 
 
-def declared(check: C) -> C:
-    """Mark a dependency as one that says who may use the routes that have it."""
-    check.__dict__["declares_access"] = True
+def declared(check: C, access: str) -> C:
+    """Mark a dependency as one that says who may use the routes that have it: those with this scope, `OPERATOR` or `PUBLIC`."""
+    check.__dict__["access"] = access
     return check
 
 
 def undeclared(routes: Sequence[Any]) -> list[str]:
     """The paths of routes that don't say who may use them."""
-    return [str(getattr(route, "path", route)) for route in routes if not (isinstance(route, APIRoute) and _declares(route))]
+    return [
+        str(getattr(route, "path", route)) for route in routes if not (isinstance(route, APIRoute) and access(route) is not None)
+    ]
 
 
-def _declares(route: APIRoute) -> bool:
-    return any(getattr(call.call, "declares_access", False) for call in route.dependant.dependencies)
-
-
-def is_public(route: APIRoute) -> bool:
-    """Does it say that anybody may use it?"""
-    return any(getattr(call.call, "is_public", False) for call in route.dependant.dependencies)
+def access(route: APIRoute) -> str | None:
+    """Who may use it: a scope, `OPERATOR` or `PUBLIC`; None if it doesn't say."""
+    return next(filter(None, (getattr(call.call, "access", None) for call in route.dependant.dependencies)), None)
 
 
 def _asked(request: Request) -> tuple[Mapping[bytes, bytes], str]:

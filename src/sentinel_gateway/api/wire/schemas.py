@@ -65,20 +65,36 @@ REQUESTS: Final[Mapping[str, Schema]] = {
     "/v1/query": QueryBody.model_json_schema(),
 }
 """By route."""
+ABOUT: Final[Mapping[str, str]] = {
+    "/v1/chat/completions": "OpenAI's chat completions, whole or streamed, of every provider, from the cache where it has them.",
+    "/v1/completions": "OpenAI's legacy completions, answered by chat models.",
+    "/v1/responses": "OpenAI's responses, without memory.",
+    "/v1/embeddings": "OpenAI's embeddings. The cache knows each input by itself.",
+    "/v1/messages": "Anthropic's messages, of every provider.",
+    "/v1/messages/count_tokens": "How many tokens such a request has.",
+    "/v1/query": "A prompt in, an answer out, and where it came from.",
+}
+"""The same routes in words."""
 
-OPENAI_ERROR: Final = _object(
-    ("error",), error=_object(("message", "type", "param", "code"), message=_TEXT, type=_TEXT, param={}, code={})
-)
-ANTHROPIC_ERROR: Final = _object(
-    ("type", "error"), type={"const": "error"}, error=_object(("type", "message"), type=_TEXT, message=_TEXT), request_id=_TEXT
-)
-PROBLEM: Final = _object(
-    ("title", "status", "detail", "error", "code"),
-    type=_TEXT,
-    title=_TEXT,
-    status={"type": "integer"},
-    detail=_TEXT,
-    error=_TEXT,
-    code=_TEXT,
-    errors=_list_of({"type": "object"}),
-)
+ERRORS: Final[Mapping[str, Schema]] = {
+    "OpenAIError": _object(
+        ("error",), error=_object(("message", "type", "param", "code"), message=_TEXT, type=_TEXT, param={}, code={})
+    ),
+    "AnthropicError": _object(
+        ("type", "error"),
+        type={"const": "error"},
+        error=_object(("type", "message"), type=_TEXT, message=_TEXT),
+        request_id=_TEXT,
+    ),
+    "Problem": _object(
+        ("title", "status", "detail", "error", "code"),
+        type=_TEXT,
+        title=_TEXT,
+        status={"type": "integer"},
+        detail=_TEXT,
+        error=_TEXT,
+        code=_TEXT,
+        errors=_list_of({"type": "object"}),
+    ),
+}
+"""By the names that they have in the document."""
