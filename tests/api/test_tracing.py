@@ -210,6 +210,24 @@ async def test_each_attempt_is_a_span_and_failures_are_told(sink, upstream, tmp_
     assert sum(point.count for point in sink.points("gen_ai.client.operation.time_to_first_chunk")) == 1
 
 
+async def test_each_chunk_of_a_stream_but_the_first_is_timed(sink, upstream, tmp_path):
+    config = one_provider(f"{upstream.base_url}/chunks=4;chunk_ms=100")
+    streamed = chat(PROMPT, stream=True, stream_options={"include_usage": True})
+    async with running_gateway(tmp_path, environ=traced(sink), config=config) as gateway:
+        stream = (await gateway.ask(streamed)).sse
+        assert (await gateway.ask(streamed)).cache == "exact"
+        assert (await gateway.ask(chat("as a whole"))).status == 200
+    assert len(upstream.calls) == 2
+    [point] = sink.points("gen_ai.client.operation.time_per_output_chunk")
+    assert point.count == len(stream.chunks) - 1 > 4
+    assert 0.25 < point.sum < sum(one.sum for one in sink.points("gen_ai.client.operation.duration"))
+    assert values(point.attributes) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "mock",
+        "gen_ai.request.model": "mock-model",
+    }
+
+
 async def test_no_prompt_answer_or_key_is_told(sink, upstream, tmp_path):
     async with running_gateway(tmp_path, environ=traced(sink), config=one_provider(upstream.base_url)) as gateway:
         answer = await gateway.ask(chat(PROMPT), authorization=f"Bearer {ADMIN_KEY}")

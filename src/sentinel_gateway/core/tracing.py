@@ -1,7 +1,10 @@
 """What follows one request through other systems, as the path sees it: a trace, where traces are on."""
 
-from collections.abc import Awaitable
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from sentinel_gateway.core.record import Attempt
 
 Found = TypeVar("Found")
 
@@ -26,6 +29,10 @@ class Trace(Protocol):
 
     def calling(self, target: str, number: int) -> str:
         """A call of a provider begins, the request's `number`th: `traceparent` for it; empty if it is told none."""
+        ...
+
+    def heard(self, attempt: "Attempt", batches: AsyncIterator[list[Found]]) -> AsyncIterator[list[Found]]:
+        """The chunks of a call's stream, as they come."""
         ...
 
     async def lookup(self, asking: Awaitable[Found]) -> Found:

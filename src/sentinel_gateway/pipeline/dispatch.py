@@ -252,7 +252,7 @@ class Dispatch:
     async def _begin(self, target: Target, opening: Awaitable[ChunkStream], one: Try, *, to_a_word: bool = False) -> OpenStream:
         async with AsyncExitStack() as closing:
             stream = await closing.enter_async_context(await opening)
-            batches = aiter(stream)
+            batches = one.heard(aiter(stream))
             try:
                 first = await anext(batches)
             except StopAsyncIteration:

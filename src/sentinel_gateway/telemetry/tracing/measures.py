@@ -1,5 +1,7 @@
 """The metrics that the GenAI conventions have for whoever calls a model. Only what was billed counts: hits are none of them."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from opentelemetry.metrics import Histogram, Meter
@@ -24,7 +26,12 @@ class Measures:
 
         self._duration = histogram(gen_ai_metrics.GEN_AI_CLIENT_OPERATION_DURATION, "s", SECONDS)
         self._first = histogram(gen_ai_metrics.GEN_AI_CLIENT_OPERATION_TIME_TO_FIRST_CHUNK, "s", SECONDS)
+        self._chunks = histogram(gen_ai_metrics.GEN_AI_CLIENT_OPERATION_TIME_PER_OUTPUT_CHUNK, "s", SECONDS)
         self._tokens = histogram(gen_ai_metrics.GEN_AI_CLIENT_TOKEN_USAGE, "{token}", TOKENS)
+
+    def chunks(self, attempt: Attempt) -> Callable[[float], None]:
+        """To be told of each chunk of its stream but the first: the seconds since the one before."""
+        return partial(self._chunks.record, attributes=of_call(attempt))
 
     def add(self, attempt: Attempt) -> None:
         """Count a call that has ended."""

@@ -4,7 +4,7 @@ They are made of what the path tells when something has ended, so a request that
 know before, so that the provider can go on with the trace, is drawn when it begins.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Final, TypeVar
 
 from opentelemetry import trace
@@ -62,6 +62,10 @@ class RequestTrace:
                 span.set_status(Status(StatusCode.ERROR))
         span.end(_nanos(attempt.at + attempt.seconds))
 
+    def heard(self, attempt: Attempt, batches: AsyncIterator[list[Found]]) -> AsyncIterator[list[Found]]:
+        measures = self._tracing.measures
+        return batches if measures is None else Heard(batches, measures.chunks(attempt), self._tracing.clock)
+
     async def lookup(self, asking: Awaitable[Found]) -> Found:
         began = self._tracing.clock()
         found = await asking
@@ -80,6 +84,26 @@ class RequestTrace:
         span.end(_nanos(ended))
 
 
+class Heard(AsyncIterator[list[Found]]):
+    """A stream whose chunks are timed. As with what it wraps, a wait that is cancelled loses nothing."""
+
+    def __init__(self, batches: AsyncIterator[list[Found]], tell: Callable[[float], None], clock: Callable[[], float]) -> None:
+        self._next = batches.__anext__
+        self._tell = tell
+        self._clock = clock
+        self._last: float | None = None
+        """When the last chunk came; None before the first, which is timed from the call."""
+
+    async def __anext__(self) -> list[Found]:
+        batch = await self._next()
+        for _ in batch:
+            now = self._clock()
+            if self._last is not None:
+                self._tell(now - self._last)
+            self._last = now
+        return batch
+
+
 class Tracing:
     """Makes spans with `tracer` and counts calls. `pass_to` are the providers that are told of the trace."""
 
@@ -87,7 +111,7 @@ class Tracing:
         self, tracer: Tracer, measures: Measures | None, *, pass_to: Collection[str], clock: Callable[[], float]
     ) -> None:
         self._tracer = tracer
-        self._measures = measures
+        self.measures = measures
         self._propagator = TraceContextTextMapPropagator()
         self.pass_to = frozenset(pass_to)
         self.clock = clock
@@ -125,8 +149,8 @@ class Tracing:
 
     def attempted(self, attempt: Attempt) -> None:
         """A call of a provider has ended."""
-        if self._measures is not None:
-            self._measures.add(attempt)
+        if self.measures is not None:
+            self.measures.add(attempt)
         if isinstance(attempt.trace, RequestTrace):
             attempt.trace.called(attempt)
 
