@@ -59,23 +59,34 @@ def course(scores, start=1_000_000.0):
     return [(start + 60.0 * minute, score) for minute, score in enumerate(scores)]
 
 
+def foreseen(history, score):
+    """Right after the last call."""
+    return predicted(history, score, now=history[-1][0] + 1.0)
+
+
 def test_a_trend_is_carried_on_for_ten_minutes():
-    assert predicted(course([100.0 - minute for minute in range(15)]), 86.0) == pytest.approx(76.0)
-    assert predicted(course([40.0 + 4 * minute for minute in range(15)]), 96.0) == 100.0
-    assert predicted(course([80.0 - 5 * minute for minute in range(15)]), 10.0) == 0.0
+    assert foreseen(course([100.0 - minute for minute in range(15)]), 86.0) == pytest.approx(76.0)
+    assert foreseen(course([40.0 + 4 * minute for minute in range(15)]), 96.0) == 100.0
+    assert foreseen(course([80.0 - 5 * minute for minute in range(15)]), 10.0) == 0.0
 
 
 def test_no_trend_in_what_stands_still_or_in_one_bad_minute():
-    assert predicted(course([95.0] * 15), 95.0) == 95.0
-    assert predicted(course([100.0] * 14 + [70.0]), 70.0) == 70.0
-    assert predicted(course([90.0] * 7 + [60.0] + [90.0] * 7), 90.0) == 90.0
+    assert foreseen(course([95.0] * 15), 95.0) == 95.0
+    assert foreseen(course([100.0] * 14 + [70.0]), 70.0) == 70.0
+    assert foreseen(course([90.0] * 7 + [60.0] + [90.0] * 7), 90.0) == 90.0
 
 
 def test_too_little_makes_no_trend():
-    assert predicted([], 100.0) == 100.0
-    assert predicted(course([90.0 - 10 * minute for minute in range(FEWEST - 1)]), 60.0) == 60.0
+    assert predicted([], 100.0, now=0.0) == 100.0
+    assert foreseen(course([90.0 - 10 * minute for minute in range(FEWEST - 1)]), 60.0) == 60.0
     long_ago = course([100.0 - 5 * minute for minute in range(15)])
-    assert predicted([*long_ago, (long_ago[-1][0] + 3600.0, 30.0)], 30.0) == 30.0
+    assert foreseen([*long_ago, (long_ago[-1][0] + 3600.0, 30.0)], 30.0) == 30.0
+
+
+def test_nothing_goes_on_where_nobody_calls_any_more():
+    falling = course([100.0 - 2 * minute for minute in range(15)])
+    assert predicted(falling, 72.0, now=falling[-1][0] + 60.0) == pytest.approx(52.0)
+    assert predicted(falling, 72.0, now=falling[-1][0] + 3600.0) == 72.0
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.floats(0, 100))

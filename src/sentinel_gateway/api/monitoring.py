@@ -209,7 +209,7 @@ class Monitoring:
             health_score=_rounded(score),
             status=status(score),
             last_updated=self._stamp(history[-1][0] if history else None),
-            predicted_score=_rounded(predicted(history, score)),
+            predicted_score=_rounded(predicted(history, score, now=self._clock())),
         )
 
     def _circuit(self, one: CircuitBreaker) -> CircuitBreakerResponse:

@@ -45,13 +45,13 @@ def status(score: float) -> Status:
     return "healthy" if score >= HEALTHY else "degraded" if score >= DEGRADED else "unhealthy"
 
 
-def predicted(history: Sequence[Sample], score: float) -> float:
+def predicted(history: Sequence[Sample], score: float, *, now: float) -> float:
     """The score in 10 minutes if the trend of the last 15 goes on; the score itself where there is no trend to speak of.
 
     `history` ascends in time. The trend is the median of the slopes between all pairs (Theil and Sen), so that one bad minute
-    makes none.
+    makes none. Where nobody calls any more, none goes on.
     """
-    recent = [sample for sample in history if sample[0] > history[-1][0] - LOOK_BACK]
+    recent = [sample for sample in history if sample[0] > now - LOOK_BACK]
     slopes = [(b - a) / (later - earlier) for (earlier, a), (later, b) in combinations(recent, 2) if later > earlier]
     if len(recent) < FEWEST or not slopes:
         return score
