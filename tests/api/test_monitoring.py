@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from sentinel_gateway.ledger.books import make_database
+from sentinel_gateway.ports.ledger import Intent, Settled, Spent
 from tests.gateway import chat, one_provider, running_gateway, until
 from tests.servers import PATIENT, REDIS8, RedisServer
 
@@ -130,6 +132,23 @@ async def test_the_ledger_tells_of_more_hours_as_what_is_recent_does(fresh, upst
         if (latency := one.pop("avg_latency_ms")) is not None:
             assert latency > 0
     assert near == far
+
+
+async def test_what_a_provider_did_is_told_when_it_is_configured_no_more(chaos, tmp_path):
+    at, names = int((time.time() - 4 * 3600) * 1e6), ("acme", "key_1", "/v1/chat/completions", "old", "gone", "old")
+    (tmp_path / "data").mkdir()
+    database = make_database(tmp_path / "data", None)
+    database.copy([Settled(Intent("1" * 32, 1, at, *names), "answered", Spent(5, 0, 0, 7, 0, 1000, "2026-01-01"), duration=9000)])
+    database.close()
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as gateway:
+        told = await gateway.get("/api/monitoring/stats/hourly/gone?hours=6")
+        assert told.status == 200, told.body
+        assert [hour["total_requests"] for hour in told.json["data"].values()] == [1]
+        compared = {one["provider"]: one for one in (await gateway.get(f"{COMPARISON}?hours=6")).json["providers"]}
+        assert set(compared) == {"mock", "demo", "gone"}
+        assert (compared["gone"]["total_requests"], compared["gone"]["health_score"]) == (1, 100.0)
+        for path in ("stats/hourly/gone?hours=2", "stats/hourly/nobody?hours=6"):
+            assert (await gateway.get(f"/api/monitoring/{path}")).status == 404
 
 
 async def test_without_a_ledger_two_hours_are_all_there_is(chaos, tmp_path):

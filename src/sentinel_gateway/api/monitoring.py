@@ -126,9 +126,10 @@ class Monitoring:
         )
 
     async def hourly(self, provider: Provider, hours: Hours = 1) -> HourlyStatsResponse:
-        """The last hours of a provider."""
-        await self._find(provider)
+        """The last hours of a provider, also of one that only the ledger remembers."""
         found = await self._hours.of(provider, hours)
+        if not found:
+            await self._find(provider)
         return HourlyStatsResponse(provider=provider, hours=hours, data={hour: _shown(one) for hour, one in found.items()})
 
     async def circuit_breakers(self) -> list[CircuitBreakerResponse]:
@@ -145,8 +146,8 @@ class Monitoring:
         circuits, scores = await self._all_circuits(), await self._scores()
         found = await self._hours.of_all(scores, hours)
         compared = []
-        for name, score in scores.items():
-            whole = _sum(found.get(name, {}))
+        for name in dict.fromkeys([*scores, *found]):
+            score, whole = scores.get(name, BEST), _sum(found.get(name, {}))
             calls, good = whole.total_requests, whole.successful_requests
             compared.append(
                 ProviderComparison(
