@@ -68,11 +68,15 @@ OVERVIEW: Final = [
     Panel("Hit rate", {"": f"{rate(CACHE, HITS)} / {rate(CACHE, DECIDED)}"}, "percentunit", "stat", 4, 4, most=1.0),
     Panel(
         "Server errors",
-        {"": f"({rate('requests_total', ERRORS)} or vector(0)) / {rate('requests_total', MODEL_ROUTES)}"},
+        {
+            "": f"clamp_min(({rate('requests_total', ERRORS)} or vector(0)) - {rate('sentinel_not_cached_total')}, 0)"
+            f" / {rate('requests_total', MODEL_ROUTES)}"
+        },
         "percentunit",
         "stat",
         4,
         4,
+        "But for 504s to only-if-cached, which nothing stored answered.",
         most=1.0,
     ),
     Panel("Spent", {"": grown("sentinel_cost_usd_total")}, "currencyUSD", "stat", 4, 4, "In the time that is shown."),

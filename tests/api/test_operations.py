@@ -280,6 +280,25 @@ async def test_what_the_cache_did_is_counted(chaos, upstream, text, tmp_path):
         assert tokens["provider", "prompt"] == 2 * usage["prompt_tokens"]
 
 
+async def test_504s_that_were_asked_for_are_told_apart(upstream, text, tmp_path):
+    asked = {
+        "/v1/chat/completions": chat(text),
+        "/chat/completions": chat(text),
+        "/v1/messages": chat(text, max_tokens=9),
+        "/v1/embeddings": {"model": "mock-model", "input": text},
+        "/v1/query": {"prompt": text, "model": "mock-model"},
+    }
+    async with running_gateway(tmp_path, config=one_provider(upstream.base_url)) as gateway:
+        for path, body in asked.items():
+            assert (await gateway.ask(body, path, cache_control="only-if-cached")).status == 504, path
+        read = await samples(gateway)
+    assert read["sentinel_not_cached_total"] == {(): 5.0}
+    assert read["sentinel_cache_requests_total"] == {(("outcome", "failed"), ("tier", "none")): 5.0}
+    shown = {(labels["route"], labels["status"]) for labels in map(dict, read["requests_total"])}
+    assert shown == {(path, "504") for path in asked if path.startswith("/v1/")}, "which the rules look at"
+    assert upstream.count == 0
+
+
 async def test_nothing_of_a_request_is_in_the_metrics(gateway, upstream):
     marks = ("canary-prompt", "canary-model", "canary-user", "canary-namespace", "canary-id", "canary-key")
     await gateway.ask(

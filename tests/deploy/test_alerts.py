@@ -61,14 +61,18 @@ CASES = [
     Case(
         "SentinelErrors",
         {
-            f'requests_total{{{JOB},route="/v1/chat/completions",status="200"}}': "0+90x60",
-            f'requests_total{{{JOB},route="/v1/chat/completions",status="502"}}': "0+10x60",
+            f'requests_total{{{JOB},route="/v1/chat/completions",status="200"}}': "0+70x60",
+            f'requests_total{{{JOB},route="/v1/chat/completions",status="502"}}': "0+6x60",
+            f'requests_total{{{JOB},route="/v1/chat/completions",status="504"}}': "0+24x60",
+            f"sentinel_not_cached_total{{{JOB}}}": "0+20x60",
             f"sentinel_inference_requests_total{{{JOB}}}": "0+100x60",
         },
         {
             f'requests_total{{{JOB},route="/v1/chat/completions",status="200"}}': "0+90x60",
             f'requests_total{{{JOB},route="/v1/chat/completions",status="429"}}': "0+10x60",
             f'requests_total{{{JOB},route="/health",status="503"}}': "0+90x60",
+            f'requests_total{{{JOB},route="/v1/chat/completions",status="504"}}': "0+100x60",
+            f"sentinel_not_cached_total{{{JOB}}}": "0+100x60",
             f"sentinel_inference_requests_total{{{JOB}}}": "0+100x60",
         },
         "10% of the requests fail.",

@@ -43,6 +43,7 @@ SEED_001 = {
 OURS = {
     "sentinel_inference_requests": "counter",
     "sentinel_cache_requests": "counter",
+    "sentinel_not_cached": "counter",
     "sentinel_stored": "counter",
     "sentinel_tokens": "counter",
     "sentinel_saved_usd": "counter",
@@ -371,6 +372,14 @@ def test_totals_count_each_request_once(metrics: Metrics, make_record: Make) -> 
         if one.name == "sentinel_cache_requests_total":
             counted[one.labels["outcome"]] += int(one.value)
     assert counted == {"exact": 2, "semantic": 1, "miss": 1, "bypass": 1, "failed": 3}
+
+
+def test_what_was_to_come_from_the_cache_alone_and_did_not_is_counted(metrics: Metrics, make_record: Make) -> None:
+    """Its 504 is what the caller asked for; a provider's is not, and may have any word of the provider's own."""
+    metrics.observe(make_record(outcome="miss", tier="", status=504, error="cache_miss"))
+    metrics.observe(make_record(outcome="miss", tier="", status=504, error="timeout"))
+    metrics.observe(make_record(outcome="miss", tier="", status=400, error="cache_miss"))
+    assert value(metrics, "sentinel_not_cached_total") == 1
 
 
 def test_tokens_are_told_apart_by_where_they_came_from(metrics: Metrics, make_record: Make) -> None:

@@ -100,6 +100,9 @@ INFERENCE: Final = Family(
 CACHE: Final = Family(
     "sentinel_cache_requests_total", "counter", "Requests by how the cache took part; failed ones apart.", ("outcome", "tier")
 )
+NOT_CACHED: Final = Family(
+    "sentinel_not_cached_total", "counter", "Requests with only-if-cached for which nothing was stored: 504, as was asked for."
+)
 STORED: Final = Family("sentinel_stored_total", "counter", "Answers taken into the cache.")
 TOKENS: Final = Family("sentinel_tokens_total", "counter", "Tokens answered with, by where they came from.", ("type", "source"))
 SAVED: Final = Family("sentinel_saved_usd_total", "counter", "What stored answers had cost, in USD.", ("face",))
@@ -173,7 +176,7 @@ SEED_001: Final = (
     ACTIVE_PREDICTIONS,
     PREDICTION_ERRORS,
 )
-REQUEST_METRICS: Final = (INFERENCE, CACHE, STORED, TOKENS, SAVED, OWN, QUANTILES)
+REQUEST_METRICS: Final = (INFERENCE, CACHE, NOT_CACHED, STORED, TOKENS, SAVED, OWN, QUANTILES)
 PROVIDER_METRICS: Final = (ATTEMPTS, UPSTREAM, FIRST_TOKEN, COST, UNPRICED)
 MODEL_METRICS: Final = (MODEL_REQUESTS, MODEL_FAILURES, MODEL_SECONDS, MODEL_TOKENS, MODEL_COST, MODEL_SAVED)
 STATE_METRICS: Final = (IN_FLIGHT, READY, DEPENDENCY, MEMORY_ENTRIES, MEMORY_BYTES, EVENTS, BUILD)

@@ -23,11 +23,12 @@ def request_families(tallies: Tallies, percentiles: Sequence[float]) -> Iterator
     inference: Counter[Labels] = Counter()
     cache: Counter[Labels] = Counter()
     tokens: Counter[Labels] = Counter()
-    stored = 0
+    stored = not_cached = 0
     for tally in tallies.all():
         kind, count, source = tally.kind, tally.requests, "cache" if tally.hit else "provider"
         requests[kind.route, kind.method, str(kind.status)] += count
         stored += tally.stored
+        not_cached += tally.not_cached
         if kind.outcome != NO_OUTCOME:
             inference[kind.route, kind.outcome, str(kind.stream).lower()] += count
             cache[(FAILED, NO_TIER) if kind.failed else (kind.outcome, kind.tier or NO_TIER)] += count
@@ -37,6 +38,7 @@ def request_families(tallies: Tallies, percentiles: Sequence[float]) -> Iterator
     yield _latency(tallies)
     yield catalogue.INFERENCE.of(inference.items())
     yield catalogue.CACHE.of(cache.items())
+    yield catalogue.NOT_CACHED.one(not_cached)
     yield catalogue.STORED.one(stored)
     yield catalogue.TOKENS.of(tokens.items())
     yield _own(tallies)

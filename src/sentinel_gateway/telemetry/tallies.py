@@ -17,7 +17,7 @@ from sentinel_gateway.core.caching import Tier
 from sentinel_gateway.core.chat import MAX_TOKENS
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.tracing import Trace
-from sentinel_gateway.errors import BadRequest
+from sentinel_gateway.errors import BadRequest, NotCached
 from sentinel_gateway.telemetry.catalogue import LATENCY_BUCKETS
 from sentinel_gateway.telemetry.percentiles import FINE, NOTHING, Counts, Window
 
@@ -32,6 +32,7 @@ TIERS: Final = frozenset(get_args(Tier)) | {""}
 NO_OUTCOME: Final = "none"
 HITS: Final = frozenset({"exact", "semantic"})
 FAILED_FROM: Final = BadRequest.status
+NOT_CACHED: Final = (NotCached.status, NotCached.code)
 Use = tuple[str, str]
 """A route, and how the cache took part."""
 Latest = tuple[str, float, float, str | None]
@@ -76,7 +77,18 @@ class Tally:
     buckets.
     """
 
-    __slots__ = ("completion_tokens", "counts", "kind", "latest", "own", "prompt_tokens", "seconds", "stored", "waited")
+    __slots__ = (
+        "completion_tokens",
+        "counts",
+        "kind",
+        "latest",
+        "not_cached",
+        "own",
+        "prompt_tokens",
+        "seconds",
+        "stored",
+        "waited",
+    )
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -86,6 +98,7 @@ class Tally:
         self.seconds = 0.0
         self.waited = 0.0
         self.stored = 0
+        self.not_cached = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
 
@@ -148,6 +161,8 @@ class Tallies:
         tally.latest[BUCKET_OF[place]] = (record.sentinel_id, seconds, record.at, None if trace is None else sampled(trace))
         if record.stored:
             tally.stored += 1
+        if failed and (record.status, record.error) == NOT_CACHED:
+            tally.not_cached += 1
         if record.prompt_tokens or record.completion_tokens:
             tally.prompt_tokens += min(record.prompt_tokens, MAX_TOKENS)
             tally.completion_tokens += min(record.completion_tokens, MAX_TOKENS)
