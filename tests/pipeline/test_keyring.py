@@ -33,6 +33,7 @@ class Keys:
     def __init__(self, *keys: Key) -> None:
         self.history = list(keys)
         self.down = False
+        self.fault: Exception | None = None
         self.whole = False
         self.batch = 1000
         self.asked: list[Mark | None] = []
@@ -49,6 +50,8 @@ class Keys:
             await self.hold.wait()
         if self.down:
             raise StoreDown("no answer")
+        if self.fault is not None:
+            raise self.fault
         return answer
 
 
@@ -240,6 +243,21 @@ async def test_it_watches_until_it_is_closed(time, told):
     await asyncio.sleep(2 * POLL_SECONDS)
     assert len(keys.asked) == count
     await ring_of(keys, time, told).close()
+
+
+async def test_it_watches_on_whatever_a_store_raises(time):
+    """A fault of ours, too: otherwise a minute later every key would be refused, until somebody restarts the node."""
+    keys, reasons = Keys(A), []
+    ring = await KeyRing.open(keys, bulletin=ALONE, clock=time, on_event=lambda event, **fields: reasons.append((event, fields)))
+    keys.fault = TypeError("the words of such a fault may hold anything")
+    asked = len(keys.asked)
+    await until(lambda: len(keys.asked) > asked + 2)
+    assert reasons == [("keys_down", {"reason": "TypeError"})]
+    keys.fault = None
+    keys.history.append(B)
+    await until(lambda: len(ring) == 2)
+    assert reasons[1:] == [("keys_up", {})]
+    await ring.close()
 
 
 async def test_what_another_process_changes_is_known_within_a_second(tmp_path, told):

@@ -18,6 +18,7 @@ BROAD_EXCEPTS = {
     "pipeline/dispatch.py": {"Dispatch._ask": "whatever ends an attempt, it is told; then it is raised again"},
     "pipeline/embed.py": {"Embedding._fetch": "whatever it is, what was reserved is given back; then it is raised again"},
     "pipeline/handle.py": {"Pipeline._ask": "as in embed.py"},
+    "pipeline/keyring.py": {"KeyRing.refresh": "whatever keeps keys from being read is told; then it is raised again"},
     "pipeline/evidence_log.py": {"EvidenceLog.faults": "beside the path nobody else would hear of a fault of ours; it is told"},
     "pipeline/recovery.py": {"withhold": "whatever breaks a stream off, what it has cost is booked; then it is raised again"},
     "pipeline/flight.py": {

@@ -103,10 +103,11 @@ class KeyRing:
             now = self._clock()
             try:
                 self._callers, self._mark = await self._follow(self._callers, self._mark)
-            except StoreDown as exc:
+            except Exception as exc:  # broad: it is told as what it is, then raised again
+                reason = str(exc) if isinstance(exc, StoreDown) else type(exc).__name__  # whose words may hold anything
                 if self._down is None:
-                    self._on_event("keys_down", reason=str(exc))
-                self._down = str(exc)
+                    self._on_event("keys_down", reason=reason)
+                self._down = reason
                 raise
             if self._down is not None:
                 self._on_event("keys_up")
@@ -134,5 +135,5 @@ class KeyRing:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._hurried.wait()
             self._hurried.clear()
-            with suppress(StoreDown):
+            with suppress(Exception):  # broad: it was told, and a node that no longer looked would refuse all keys for good
                 await self.refresh()
