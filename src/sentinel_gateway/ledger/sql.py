@@ -185,6 +185,8 @@ class Database:
         """Up to date or as it was: all steps are one transaction."""
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
+                if _revision(connection) == HEAD:
+                    return  # who has nothing to do must not wait for one who holds the lock, and may be frozen
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             if _revision(connection) != HEAD:
                 from sentinel_gateway.ledger.migrate import upgrade  # noqa: PLC0415 - Alembic is heavy, and needed once

@@ -28,6 +28,8 @@ DEADLINE: Final = 5.0
 OPEN_DEADLINE: Final = 30.0
 """Tables may have to be brought up to date first, or another node does so."""
 STATEMENT_SECONDS: Final = 4
+TURN_SECONDS: Final = 2
+"""Whoever has the turn and asks nothing for so long is frozen, and loses it: those who wait for it wait twice as long."""
 TURN: Final = 5_063_287_144_199
 """The lock by which those who write take turns."""
 _OPTIONS: Final = {
@@ -36,7 +38,8 @@ _OPTIONS: Final = {
     "tcp_user_timeout": 1000 * STATEMENT_SECONDS,
     "options": f"-c statement_timeout={STATEMENT_SECONDS}s",
 }
-_TAKE_TURN: Final = "SELECT pg_advisory_xact_lock(?)"
+_TAKE_TURN: Final = "SELECT set_config('idle_in_transaction_session_timeout', ?, true), pg_advisory_xact_lock(?)"
+_MINE: Final = (f"{TURN_SECONDS}s", TURN)
 _KEEP_SEAL: Final = "INSERT INTO facts VALUES ('secret', ?) ON CONFLICT DO NOTHING"
 _SEAL: Final = "SELECT value FROM facts WHERE name = 'secret'"
 _HISTORY: Final = """
@@ -49,7 +52,7 @@ class StateServer:
     """A connection to read and one to write, each with its thread: who waits to write holds up nobody who reads.
 
     `prepare` brings the tables up to date before a connection is opened, and blocks. `welcome` is called at the first one, as a
-    job that writes.
+    job that writes, and again at the next if it was not all kept.
     """
 
     def __init__(self, url: str, *, secret: bytes, prepare: Callable[[], None], welcome: Job[None]) -> None:
@@ -92,17 +95,22 @@ class StateServer:
     async def close(self) -> None:
         await asyncio.gather(self._reading.close(), self._writing.close())
 
-    def _greet(self, statements: Statements) -> None:
-        """Is it ours? `ConfigurationError` if it is not."""
-        statements.execute(_TAKE_TURN, (TURN,))
-        statements.execute(_KEEP_SEAL, (self._seal,))
-        (kept,) = statements.execute(_SEAL).fetchone()
-        if not hmac.compare_digest(kept, self._seal):
-            fix = "set SENTINEL_SECRET to that of the nodes that made them, the same on all"
-            raise ConfigurationError([("database_url", f"its keys were made with another secret, so none would work: {fix}")])
-        if not self._welcomed:
-            self._welcome(statements)
-            self._welcomed = True
+    def _greet(self, connection: "psycopg.Connection[Any]") -> None:
+        """Is it ours? `ConfigurationError` if it is not. Once it was, who reads again waits for nobody who writes."""
+        with connection.transaction(), connection.pipeline():  # there may be many keys to bring along
+            statements = _Statements(connection)
+            found = statements.execute(_SEAL).fetchone()
+            if found is None or not self._welcomed:
+                statements.execute(_TAKE_TURN, _MINE)
+            if found is None:
+                statements.execute(_KEEP_SEAL, (self._seal,))
+                found = statements.execute(_SEAL).fetchone()
+            if not hmac.compare_digest(found[0], self._seal):
+                fix = "set SENTINEL_SECRET to that of the nodes that made them, the same on all"
+                raise ConfigurationError([("database_url", f"its keys were made with another secret, so none would work: {fix}")])
+            if not self._welcomed:
+                self._welcome(statements)
+        self._welcomed = True
 
 
 class _Statements:
@@ -118,12 +126,21 @@ class _Statements:
 class _Connection:
     """Opened when it is first used, and again when it was lost."""
 
-    def __init__(self, url: str, prepare: Callable[[], None], greet: Job[None], *, name: str, read_only: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        prepare: Callable[[], None],
+        greet: Callable[["psycopg.Connection[Any]"], None],
+        *,
+        name: str,
+        read_only: bool,
+    ) -> None:
         self._url = url
         self._name = _name(url)
         self._prepare = prepare
         self._greet = greet
         self._read_only = read_only
+        self._was_open = False
         self._connection: psycopg.Connection[Any] | None = None
         self._socket: socket.socket | None = None
         self._worker = Worker(name)
@@ -137,7 +154,7 @@ class _Connection:
 
     async def use(self, job: Job[T]) -> T:
         try:
-            return await self.run(job, DEADLINE if self.is_open else OPEN_DEADLINE)
+            return await self.run(job, DEADLINE if self._was_open else OPEN_DEADLINE)
         except ConfigurationError as exc:  # another database has taken its place since the start
             raise StoreDown(str(exc)) from exc
 
@@ -163,9 +180,9 @@ class _Connection:
 
     def _cut(self) -> None:
         """Whoever waits for an answer on the thread is told at once that there is none: a server that is frozen never says so."""
-        if self._socket is not None:
+        if (mine := self._socket) is not None:  # the thread may close it meanwhile
             with suppress(OSError):  # it is closed already
-                self._socket.shutdown(socket.SHUT_RDWR)
+                mine.shutdown(socket.SHUT_RDWR)
 
     # On the worker's thread.
 
@@ -174,7 +191,7 @@ class _Connection:
         with connection.transaction():
             statements = _Statements(connection)
             if not self._read_only:
-                statements.execute(_TAKE_TURN, (TURN,))
+                statements.execute(_TAKE_TURN, _MINE)
             return job(statements)
 
     def _living(self) -> "psycopg.Connection[Any]":
@@ -185,6 +202,7 @@ class _Connection:
                 self._close()
         if self._connection is None:
             self._connection = self._open()
+            self._was_open = True
         return self._connection
 
     def _open(self) -> "psycopg.Connection[Any]":
@@ -192,8 +210,7 @@ class _Connection:
         connection = psycopg.connect(self._url, autocommit=True, **_OPTIONS)  # type: ignore[arg-type]  # by name
         try:
             self._socket = socket.socket(fileno=os.dup(connection.fileno()))  # our own, so that its number is nobody else's
-            with connection.transaction(), connection.pipeline():  # there may be many keys to bring along
-                self._greet(_Statements(connection))
+            self._greet(connection)
             if self._read_only:
                 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 connection.read_only = True

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import psycopg
@@ -15,7 +16,12 @@ import pytest
 from sentinel_gateway.core import issuance
 from sentinel_gateway.core.issuance import Draw, Minter
 from sentinel_gateway.errors import ConfigurationError, StoreDown
+from sentinel_gateway.ledger.books import bring_up_to_date
+from sentinel_gateway.ledger.sql import MIGRATION_LOCK
 from sentinel_gateway.stores import _state_server
+from sentinel_gateway.stores._adoption import adopt
+from sentinel_gateway.stores._state_server import StateServer
+from sentinel_gateway.stores.keys import SqlKeys
 from tests.contract.keys.conftest import OPERATOR, open_shared, open_state
 from tests.core.keys import GRANT, NOW, PEPPER, minted
 
@@ -41,6 +47,22 @@ def ask(url: str, question: str) -> list[tuple]:
     with psycopg.connect(url, autocommit=True) as connection:
         found = connection.execute(question)
         return found.fetchall() if found.description else []
+
+
+async def until_held(url: str, lock: int) -> None:
+    """Until somebody holds an advisory lock."""
+    parts = (lock >> 32, lock & 0xFFFFFFFF)
+    for _ in range(500):
+        if parts in ask(url, "SELECT classid::bigint, objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted"):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody took it")
+
+
+async def lose(server: StateServer, url: str) -> None:
+    """Have the server end the connection that reads."""
+    [pid] = await server.read(lambda statements: statements.execute("SELECT pg_backend_pid()").fetchone())
+    assert ask(url, f"SELECT pg_terminate_backend({pid})") == [(True,)]
 
 
 # --- several nodes ---
@@ -177,6 +199,51 @@ async def test_a_change_that_waits_for_too_long_is_not_made_later(state, url):
     assert await state.ids() == {minted(number)[0].id for number in (1, 3)}
 
 
+async def test_a_node_that_freezes_while_it_writes_keeps_nobody_from_writing_for_long(state, url):
+    """Nothing of its change is kept: the turn was taken from it."""
+    frozen, may_go_on = await open_shared(url), threading.Event()
+    writing = asyncio.create_task(frozen.file.write(lambda _: may_go_on.wait(10)))
+    await until_held(url, _state_server.TURN)
+    await state.create(1)
+    may_go_on.set()
+    with pytest.raises(StoreDown):
+        await writing
+    await frozen.file.close()
+
+
+async def test_who_reads_again_waits_for_nobody_who_writes_or_makes_tables(state, url):
+    """However long they take: a node that is frozen may hold its locks until somebody kills it."""
+    key = await state.create(1)
+    with psycopg.connect(url) as holder:
+        for lock in (_state_server.TURN, MIGRATION_LOCK):
+            holder.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
+        await lose(state.file, url)
+        began = time.monotonic()
+        assert (await state.keys.changes(None)).keys == (key,)
+        assert time.monotonic() - began < 2
+
+
+async def test_a_server_that_was_there_once_is_waited_for_no_longer_than_others(url, monkeypatch):
+    """However long its tables may take to be made at the start."""
+    monkeypatch.setattr(_state_server, "DEADLINE", 0.5)
+    hanging = threading.Event()
+    hanging.set()
+
+    def prepare():
+        hanging.wait(10)
+        bring_up_to_date(Path("/nowhere"), url)
+
+    server = await StateServer.open(url, secret=PEPPER, prepare=prepare, welcome=lambda _: None)
+    await lose(server, url)
+    hanging.clear()
+    began = time.monotonic()
+    with pytest.raises(StoreDown, match=r"did not answer within 0\.5 s"):
+        await SqlKeys(server).changes(None)
+    assert time.monotonic() - began < 3
+    hanging.set()
+    await server.close()
+
+
 async def test_no_fault_tells_the_password():
     state = await open_shared("postgresql://sentinel:hunter2@127.0.0.1:1/none")
     with pytest.raises(StoreDown) as failed:
@@ -250,3 +317,20 @@ async def test_many_keys_come_along_at_once(url):
     state = await open_shared(url, found=found)
     assert await state.ids() == {key.id for key in found}
     await state.file.close()
+
+
+async def test_keys_whose_coming_along_was_not_kept_come_along_at_the_next_try(url):
+    """The server, or the way to it, may die in the middle."""
+    key, tries = minted(1)[0], []
+
+    def welcome(statements):
+        adopt(statements, found=[key])
+        tries.append(statements.execute("SELECT pg_backend_pid()").fetchone()[0])
+        if len(tries) == 1:
+            assert ask(url, f"SELECT pg_terminate_backend({tries[0]})") == [(True,)]
+
+    prepare = partial(bring_up_to_date, Path("/nowhere"), url)
+    server = await StateServer.open(url, secret=PEPPER, prepare=prepare, welcome=welcome)
+    assert (await SqlKeys(server).changes(None)).keys == (key,)
+    assert len(set(tries)) == 2
+    await server.close()
