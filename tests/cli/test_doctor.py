@@ -138,6 +138,32 @@ def test_a_data_folder_that_cannot_be(tmp_path):
         assert "choose another with SENTINEL_DATA_DIR" in finding.detail
 
 
+@contextlib.contextmanager
+def shut_off(folder):
+    """The folder can't be searched by us; root, who may search all, is nobody as long."""
+    folder.chmod(0o000)
+    try:
+        if os.geteuid() == 0:
+            os.setresuid(65534, 65534, 0)
+        yield
+    finally:
+        if os.getresuid()[2] == 0:
+            os.setresuid(0, 0, 0)
+        folder.chmod(0o700)
+
+
+def test_a_data_folder_below_one_that_cannot_be_searched(tmp_path):
+    data = tmp_path / "closed" / "inner" / "data"
+    data.mkdir(parents=True)
+    with shut_off(tmp_path / "closed"):
+        assert not os.access(data, os.F_OK)
+        finding = check_folder(data)
+        assert check_disk(Settings(data_dir=data)).name == "disk"
+        assert list(check_databases(data)) == []
+    assert not finding.ok
+    assert "choose another with SENTINEL_DATA_DIR" in finding.detail
+
+
 def test_whole_databases(tmp_path):
     database(tmp_path / "closed.sqlite3").close()
     (tmp_path / "notes.txt").write_text("no database")
@@ -272,6 +298,7 @@ def test_a_database_before_and_after_its_first_start(sentinel, postgres, tmp_pat
 @pytest.mark.parametrize(
     ("statements", "complaint"),
     [
+        (["DELETE FROM alembic_version"], "(alembic_version is empty): put it back from a backup"),
         (["UPDATE alembic_version SET version_num = '9999'"], "newer Sentinel (schema 9999"),
         (["CREATE ROLE reader LOGIN", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"], "may not write there"),
     ],

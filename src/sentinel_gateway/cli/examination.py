@@ -71,8 +71,8 @@ def check_versions() -> Iterator[Finding]:
 def check_folder(folder: Path) -> Finding:
     """May state be written? A folder that isn't there yet is made at the first start."""
     name = "data folder"
-    if not folder.exists():
-        around = next(parent for parent in folder.parents if parent.exists())
+    if not _is_there(folder):
+        around = next(parent for parent in folder.parents if _is_there(parent))
         if around.is_dir() and os.access(around, os.W_OK | os.X_OK):
             return Finding(name, ok=True, detail=f"{folder} will be made at the first start")
         return Finding(name, ok=False, detail=f"{folder} can't be made in {around}: choose another with SENTINEL_DATA_DIR")
@@ -86,7 +86,7 @@ def check_folder(folder: Path) -> Finding:
 def check_disk(settings: Settings) -> Finding:
     """Is there room for what the data folder may come to hold?"""
     folder = settings.data_dir
-    around = next(place for place in (folder, *folder.parents) if place.exists())
+    around = next(place for place in (folder, *folder.parents) if _is_there(place))
     disk, free = settings.cache.disk, shutil.disk_usage(around).free
     may_take = settings.ledger.journal_bytes + (disk.bytes if disk.enabled and settings.redis.address is None else 0)
     told = f"{free / GIB:.1f} GiB free"
@@ -100,8 +100,8 @@ def check_disk(settings: Settings) -> Finding:
 
 def check_databases(folder: Path) -> Iterator[Finding]:
     """Each SQLite file in the data folder, opened for reading only."""
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        if path.is_file() and _starts_with(path, SQLITE_MAGIC):
+    for path in sorted(folder.glob("*")) if _is_there(folder) and folder.is_dir() else ():
+        if _is_there(path) and path.is_file() and _starts_with(path, SQLITE_MAGIC):
             yield _check_database(path)
 
 
@@ -143,6 +143,15 @@ def _check_database(path: Path) -> Finding:
         return Finding(path.name, ok=True, detail="whole")
     fix = "put it back from a backup" if path.name in KEPT else "move the file away; a new one is made at the start"
     return Finding(path.name, ok=False, detail=f"damaged ({verdict}): stop Sentinel and {fix}")
+
+
+def _is_there(path: Path) -> bool:
+    """For us, that is: below a folder that we may not search nothing is, where `Path.exists` raises."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:

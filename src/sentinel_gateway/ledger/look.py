@@ -45,7 +45,9 @@ def _tables(connection: "psycopg.Connection[Any]") -> tuple[bool, str]:
         return False, f"{told}: its user may not write there: GRANT it ALL on the schema and its tables"
     if not exists:
         return True, f"{told}; the tables will be made at the first start"
-    (schema,) = _row(connection, _SCHEMA)
+    (schema,) = _row(connection, _SCHEMA) or ("",)
+    if not schema:
+        return False, f"{told} doesn't say which schema it has (alembic_version is empty): put it back from a backup"
     if schema > HEAD:
         return False, f"{told} was written by a newer Sentinel (schema {schema}; this one knows {HEAD}): run that one"
     return True, f"{told}, schema {schema}" + ("" if schema == HEAD else f", which the next start makes {HEAD}")
