@@ -190,6 +190,27 @@ def test_base_urls(faults, url, remedy):
     assert "canary" not in sentence
 
 
+@pytest.mark.parametrize("setting", ["endpoint", "traces_endpoint", "metrics_endpoint"])
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("http://user:sk-canary@tempo:4318", "put credentials into OTEL_EXPORTER_OTLP_HEADERS"),
+        ("http://tempo:4318/v1?key=sk-canary", "put credentials into OTEL_EXPORTER_OTLP_HEADERS"),
+        ("http://tempo:4318#sk-canary", "put credentials into OTEL_EXPORTER_OTLP_HEADERS"),
+        ("ftp://user:sk-canary@tempo", "put credentials into OTEL_EXPORTER_OTLP_HEADERS"),
+        ("tempo:4318", "must be an http or https URL with a host"),
+        ("http://tempo 4318", "must be an http or https URL with a host"),
+    ],
+)
+def test_otlp_addresses(faults, configure, setting, url, remedy):
+    [(place, sentence)] = faults(f"tracing: {{{setting}: '{url}'}}")
+    assert place == f"sentinel.yaml:1 tracing.{setting}"
+    assert remedy in sentence
+    assert "canary" not in sentence
+    fine = "https://tempo.example:4318/otlp/v1/traces/"
+    assert getattr(configure(f"tracing: {{{setting}: '{fine}'}}").settings.tracing, setting) == fine
+
+
 @pytest.mark.parametrize(
     ("server", "url"),
     [

@@ -47,6 +47,14 @@ def check_base_url(text: str) -> str:
     return f"{url.scheme}://{url.netloc}{path}"
 
 
+def check_otlp(text: str) -> str:
+    """The address as it is: unlike a header it may get into the log, so it holds nothing that could be a secret."""
+    if any(mark in text for mark in "?#@"):
+        raise ValueError("must have no '?', '#' or '@': put credentials into OTEL_EXPORTER_OTLP_HEADERS, as name=value")
+    check_base_url(text)
+    return text
+
+
 def check_qdrant(text: str) -> str:
     """As `check_base_url`; Qdrant is spoken to by HTTP."""
     if urlsplit(url := check_base_url(text)).port == QDRANT_GRPC:

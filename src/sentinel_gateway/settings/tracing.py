@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from sentinel_gateway.settings.network import check_otlp
 from sentinel_gateway.settings.room import Room, Texts
 
-Address = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s]*$")]
+Address = Annotated[str, AfterValidator(check_otlp)]
 
 
 class Tracing(Room):
