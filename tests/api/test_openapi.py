@@ -1,17 +1,20 @@
 """`/openapi.json` tells of every route that there is, in schemas that are valid, and only to those who may read."""
 
+import asyncio
+import threading
 from base64 import b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import pytest
 from fastapi import APIRouter
 
 from sentinel_gateway.api import reference
 from sentinel_gateway.api.openapi import Documentation
-from tests.gateway import ADMIN_KEY, chat, one_provider, running_gateway
+from tests.gateway import ADMIN_KEY, chat, one_provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
 
@@ -176,6 +179,25 @@ def test_the_page_shows_what_a_schema_says_and_makes_no_markup_of_it():
     assert "Not <code>&lt;script&gt;</code>." in shown
     assert '<code>parts</code><td>list of <a href="#schema-Part">Part</a> or null<td><td>' in shown
     assert "<code>nested.n</code><td>integer<td><td><i>default 2, minimum 1</i>" in shown
+
+
+async def test_the_event_loop_does_not_build_it_and_it_is_built_once():
+    began, may_end = [], threading.Event()
+
+    class Building(Documentation):
+        def document(self) -> dict[str, Any]:
+            began.append(threading.current_thread())
+            assert may_end.wait(10)
+            return {"info": {"title": "Sentinel", "version": str(len(began))}, "paths": {}, "components": {"schemas": {}}}
+
+    documentation = Building([], [], guard=None)
+    asking = [asyncio.create_task(ask()) for ask in (documentation.show, documentation.read)]
+    await until(lambda: began)
+    may_end.set()
+    shown, read = await asyncio.gather(*asking)
+    assert msgspec.json.decode(shown.body)["info"]["version"] == "1"
+    assert "<title>Sentinel 1</title>" in read.body.decode()
+    assert [thread is threading.main_thread() for thread in began] == [False]
 
 
 def test_an_endpoint_without_a_schema_is_not_built():

@@ -64,7 +64,7 @@ FAULTS = {
 
 def test_every_fault_of_the_mock_is_here():
     tried = {name for text in FAULTS for name in msgspec.structs.asdict(Fault.parse(text)) if f"{name}" in text}
-    aside = {"err_rate", "tokens", "use_tools", "service_tier"}  # how often, how much, what of and how dear, no faults of their own
+    aside = {"err_rate", "service_tier", "tokens", "use_tools"}  # how often, how dear, how much and what of: no faults
     assert tried | aside >= set(Fault.__struct_fields__)
 
 

@@ -6,6 +6,7 @@ needs of its caller is the role that its security names.
 A plain endpoint without a schema is not built, as no route is that doesn't say who may use it.
 """
 
+import asyncio
 import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -47,8 +48,8 @@ class Documentation:
         self._routers = list(routers)
         self._posts = list(posts)
         self._guard = guard
-        self._document = b""
-        self._page = ""
+        self._built: tuple[bytes, str] | None = None
+        self._building = asyncio.Lock()
         if lacking := set(self._posts) - REQUESTS.keys():
             raise TypeError(f"these endpoints have no schema: {', '.join(sorted(lacking))}")
 
@@ -65,14 +66,23 @@ class Documentation:
 
     async def show(self) -> Response:
         """The OpenAPI document of this gateway."""
-        if not self._document:
-            self._document = msgspec.json.encode(self.document())
-        return Response(self._document, media_type=JSON, headers={"cache-control": "no-store"})
+        document, _ = await self._both()
+        return Response(document, media_type=JSON, headers={"cache-control": "no-store"})
 
     async def read(self) -> Response:
         """The same as a page for people: it runs no script and fetches nothing."""
-        self._page = self._page or page(self.document())
-        return HTMLResponse(self._page, headers=PAGE_HEADERS)
+        _, text = await self._both()
+        return HTMLResponse(text, headers=PAGE_HEADERS)
+
+    async def _both(self) -> tuple[bytes, str]:
+        """The document and its page, once, beside the event loop: it would be held for a fifth of a second."""
+        async with self._building:
+            self._built = self._built or await asyncio.to_thread(self._build)
+            return self._built
+
+    def _build(self) -> tuple[bytes, str]:
+        document = self.document()
+        return msgspec.json.encode(document), page(document)
 
     def document(self) -> dict[str, Any]:
         """As OpenAPI 3.1."""
