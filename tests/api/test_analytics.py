@@ -369,9 +369,11 @@ async def test_a_ledger_that_can_t_be_read_is_told_and_hides_where_it_is(chaos, 
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "ledger.db").write_bytes(b"this is no database" * 100)
     async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as gateway:
-        answer = await gateway.get("/api/monitoring/error-rates")
-        assert (answer.status, answer.json["code"]) == (503, "history_unavailable")
-        assert str(tmp_path) not in answer.body.decode()
+        for path, kept in (("error-rates", True), ("cost-analysis/requests", False)):
+            answer = await gateway.get(f"/api/monitoring/{path}")
+            assert (answer.status, answer.json["code"]) == (503, "history_unavailable")
+            assert ("what was read is kept" in answer.json["detail"]) == kept
+            assert str(tmp_path) not in answer.body.decode()
 
 
 # --- by region ---

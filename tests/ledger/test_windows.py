@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 from msgspec.structs import replace
@@ -198,6 +199,24 @@ async def test_closing_ends_what_is_being_read(place, database, past):
         await reading
     with pytest.raises(StoreDown, match="closed"):
         await past.hourly(FIRST, FIRST + HOUR)
+
+
+async def test_what_nobody_waits_for_any_more_is_ended(place, database):
+    """Else all others wait for it, and in the end for nothing as well."""
+    database.copy([call(number, at=FIRST + number) for number in range(10)])
+    with database.writing() as connection:
+        connection.exec_driver_sql(MANY)
+    past = make_history(place.folder, place.url, lambda: FIRST + 86_400, patience=0.1)
+    assert await past.key_days(FIRST, FIRST + 1, []) == []  # connected
+    with pytest.raises(StoreDown, match="not read within"):
+        await past.windows(FIRST, FIRST + HOUR, seconds=300)
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(StoreDown):
+                assert await past.key_days(FIRST + 1, FIRST + 2, []) == []
+                break
+    assert repr(past) == "<History 0 windows in memory>", "it was read to its end"
+    await past.close()
 
 
 def test_percentiles_are_within_a_tenth():

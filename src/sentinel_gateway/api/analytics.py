@@ -318,12 +318,12 @@ class Analytics:
 
 
 @contextmanager
-def past_told() -> Iterator[None]:
+def past_told(not_now: str = NOT_NOW) -> Iterator[None]:
     """What the caller is told where the ledger does not answer."""
     try:
         yield
     except StoreDown as exc:
-        raise HistoryUnavailable(NOT_NOW, retry_after=1.0) from exc
+        raise HistoryUnavailable(not_now, retry_after=1.0) from exc
 
 
 def _hour(start: int) -> str:

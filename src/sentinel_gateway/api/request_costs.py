@@ -22,6 +22,7 @@ Hours = Annotated[int, Query(ge=1, le=168, description="Calls of the last so man
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most calls to tell of.")]
 
 PATH: Final = "/api/monitoring/cost-analysis/requests"
+NOT_NOW: Final = "The ledger can't be read now, or not so much of it in one go: ask for fewer hours, or again in a moment."
 
 
 class RequestCosts:
@@ -58,7 +59,7 @@ class RequestCosts:
         now = int(self._clock()) + 1
         tenant = request.state.caller.tenant or None
         dearest, since = order == "dearest", now - hours * HOUR
-        with past_told():
+        with past_told(NOT_NOW):
             found = await self._history.calls(
                 Wanted(since=since, until=now, request=id, tenant=tenant, dearest=dearest, limit=limit)
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sentinel_gateway.ledger.copier import Copier, Habits
 from sentinel_gateway.ledger.journal import Journal, JournalLimits, OnEvent
 from sentinel_gateway.ledger.windows import MOST_KEPT, History
+from sentinel_gateway.ledger.windows import PATIENCE as LOOKING_BACK
 from sentinel_gateway.ports.ledger import Past
 
 if TYPE_CHECKING:
@@ -68,13 +69,20 @@ class Books:
         self.journal.release()
 
 
-def make_history(data: Path, url: str | None, clock: Callable[[], float], *, most_kept: int = MOST_KEPT) -> History:
-    """What tells of the past, for a data folder, by a connection of its own."""
+def make_history(
+    data: Path,
+    url: str | None,
+    clock: Callable[[], float],
+    *,
+    most_kept: int = MOST_KEPT,
+    patience: float = LOOKING_BACK,
+) -> History:
+    """What tells of the past, for a data folder, by a connection of its own; to who waits for `patience` seconds at most."""
 
     def open_database() -> "Database | None":
         return None if url is None and not (data / FILE).exists() else make_database(data, url, read_only=True)
 
-    return History(open_database, clock, most_kept=most_kept)
+    return History(open_database, clock, most_kept=most_kept, patience=patience)
 
 
 def make_database(data: Path, url: str | None, *, read_only: bool = False) -> "Database":

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -35,7 +35,11 @@ BELIEVED: Final = 0.1
 """Of its age is how long what was read of a stretch is believed."""
 PATIENCE: Final = 20.0
 """Seconds that somebody waits."""
+LATE: Final = 1.05
+"""By how much longer, for a question that was begun in time."""
 INTERRUPT_AGAIN: Final = 0.05
+INTERRUPT_TIMEOUT: Final = 1.0
+"""Seconds that PostgreSQL has to take it."""
 MOST_KEPT: Final = 20_000
 """Windows that are kept in memory, some 600 bytes each."""
 
@@ -47,14 +51,23 @@ Question = Callable[["sa.Connection", int, int], Iterable[tuple[int, ItemT]]]
 
 
 class History:
-    """Behind `Windows`. `open_database` makes the database, or None while there is none; `clock` gives Unix seconds."""
+    """Behind `Windows`. `open_database` makes the database, or None while there is none; `clock` gives Unix seconds.
+
+    Who has waited for `patience` seconds is told so.
+    """
 
     def __init__(
-        self, open_database: "Callable[[], Database | None]", clock: Callable[[], float], *, most_kept: int = MOST_KEPT
+        self,
+        open_database: "Callable[[], Database | None]",
+        clock: Callable[[], float],
+        *,
+        most_kept: int = MOST_KEPT,
+        patience: float = PATIENCE,
     ) -> None:
         self._open_database = open_database
         self._clock = clock
         self._most_kept = most_kept
+        self._patience = patience
         self._database: Database | None = None
         self._kept: OrderedDict[tuple[str, int], _Kept] = OrderedDict()
         self._size = 0
@@ -99,16 +112,24 @@ class History:
 
     async def _ask(self, kind: str, question: Question[ItemT], since: int, until: int, *, chunk: int) -> list[ItemT]:
         return await self._in_time(
-            partial(self._read, kind, question, since, until, chunk=chunk, end=time.monotonic() + PATIENCE)
+            partial(self._read, kind, question, since, until, chunk=chunk, end=time.monotonic() + self._patience)
         )
 
     async def _in_time(self, read: Callable[[], list[T]]) -> list[T]:
         if self._closing:
             raise StoreDown("the ledger is closed")
+        turn = self._thread.submit(read)
         try:
-            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._thread, read), PATIENCE + 1)
+            return await asyncio.wait_for(asyncio.wrap_future(turn), self._patience * LATE)
         except TimeoutError as exc:
-            raise StoreDown(f"the ledger was not read within {PATIENCE:g} s") from exc
+            await self._end(turn)
+            raise StoreDown(f"the ledger was not read within {self._patience:g} s") from exc
+
+    async def _end(self, turn: Future[Any]) -> None:
+        """Nobody waits for it any more; others may for the thread."""
+        asking = self._asking
+        if asking is not None and turn.running():  # in this order: then it is what is asked for this turn
+            await asyncio.to_thread(_interrupt, asking)
 
     # On the thread.
 
@@ -126,7 +147,7 @@ class History:
                 if self._closing:
                     raise StoreDown("the ledger is closed")
                 if time.monotonic() > end:
-                    raise StoreDown(f"the ledger was not read within {PATIENCE:g} s")
+                    raise StoreDown(f"the ledger was not read within {self._patience:g} s")
                 there |= self._fetch(kind, question(connection, begin, after), range(begin, after, chunk))
         return [item for begin in chunks for item in there[begin]]
 
@@ -221,4 +242,5 @@ def _interrupt(connection: "sa.Connection") -> None:
 
     with suppress(SQLAlchemyError, connection.dialect.loaded_dbapi.Error):  # it has just ended by itself
         raw: Any = connection.connection.driver_connection
-        raw.cancel() if hasattr(raw, "cancel") else raw.interrupt()
+        if raw is not None:
+            raw.cancel_safe(timeout=INTERRUPT_TIMEOUT) if hasattr(raw, "cancel_safe") else raw.interrupt()
