@@ -268,14 +268,32 @@ def test_only_known_models_have_a_label(metrics: Metrics, make_record: Make) -> 
     assert {s.labels["model"] for s in samples(metrics) if "_model_" in s.name} == {"fast", "llama", "other"}
 
 
-def test_a_model_keeps_its_label(metrics: Metrics, make_record: Make) -> None:
-    """A counter that went to another label would seem to begin anew, and the one that it left to go back."""
-    metrics.observe(make_record(model="late"))
-    assert value(metrics, "sentinel_model_requests_total", model="other", cache="hit") == 1
-    metrics.models.knows = {"late"}.__contains__
-    metrics.observe(make_record(model="late"))
-    assert value(metrics, "sentinel_model_requests_total", model="other", cache="hit") == 2
-    metrics.models.knows = set().__contains__
+def test_a_model_that_becomes_known_has_its_label_from_then_on_and_keeps_it(metrics: Metrics, make_record: Make) -> None:
+    """A provider lists its models late. A counter that went to another label would go back where it left: none ever does."""
+    known: set[str] = set()
+    metrics.models.knows = known.__contains__
+    asked, before = make_record(model="late", saved=1_000_000), dict[tuple[str, ...], float]()
+    for listed in (set(), {"late"}, {"late"}, set()):
+        known.clear()
+        known.update(listed)
+        metrics.observe(asked)
+        paid = Attempt("s", "groq/x", 1, 7.0, stream=False, ending="answered", seconds=2.0, prompt_tokens=5, model="late", cost=3)
+        metrics.attempted(msgspec.structs.replace(paid, route=CHAT))
+        with metrics.predictions.track(asked, "chat", lambda: asked.at + 1.0):
+            pass
+        now = {(s.name, *s.labels.values()): s.value for s in samples(metrics) if "model" in s.labels and s.value}
+        assert all(now[name] >= counted for name, counted in before.items())
+        before = now
+    for label in ("other", "late"):
+        assert value(metrics, "sentinel_model_requests_total", model=label, cache="hit") == 2
+        assert value(metrics, "sentinel_model_tokens_total", model=label, type="prompt") == 10
+        assert value(metrics, "sentinel_model_upstream_seconds_count", model=label) == 2
+    assert value(metrics, "dspy_predictions_total", model="late", variant="chat", status="success") == 3
+    [(use, costs)] = metrics.costs().items()
+    assert (use, costs.requests, costs.cost) == (("late", "chat"), 4, 12)
+
+
+def test_forty_models_have_a_label(metrics: Metrics, make_record: Make) -> None:
     for number in range(50):
         metrics.models.knows = {f"m{number}"}.__contains__
         metrics.observe(make_record(model=f"m{number}"))

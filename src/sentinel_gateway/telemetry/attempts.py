@@ -13,11 +13,13 @@ from sentinel_gateway.core.pricing import NANO_PER_USD, Basis
 from sentinel_gateway.core.record import Attempt, Ending
 from sentinel_gateway.telemetry import catalogue
 from sentinel_gateway.telemetry.catalogue import FIRST_TOKEN_BUCKETS, UPSTREAM_BUCKETS, Bars
-from sentinel_gateway.telemetry.models import REMEMBERED, Models
+from sentinel_gateway.telemetry.models import Models
 from sentinel_gateway.telemetry.tallies import OTHER, Latest, exemplar, sampled
 
 MAX_PROVIDERS: Final = 32
 MAX_CIRCUITS: Final = 64
+REMEMBERED: Final = 1024
+"""Models whose label is not looked up again at each call."""
 STATES: Final[Mapping[State, int]] = {"closed": 0, "open": 1, "half_open": 2}
 """Seed 001's numbers."""
 
@@ -97,6 +99,12 @@ class AttemptTallies:
             self._by_model[model] = of_model
         return of_model
 
+    def _forget_those_known_by_now(self) -> None:
+        """Calls of a model that has become known count under its own label from now on."""
+        other = self._by_label.get(OTHER)
+        for model in [model for model, one in self._by_model.items() if one is other and self._models.label(model) != OTHER]:
+            del self._by_model[model]
+
     def _admit(self, provider: str) -> tuple[str, Calls]:
         known = provider if len(self._providers) < MAX_PROVIDERS else OTHER
         return known, self._providers.setdefault(known, Calls())
@@ -119,6 +127,7 @@ class AttemptTallies:
         yield catalogue.UNPRICED.of(((name,), calls) for (name, basis), calls in self._costs.items() if basis == "unknown")
         yield catalogue.MODEL_SECONDS.summed(((label,), one.seconds, one.count) for label, one in self._by_label.items())
         yield catalogue.MODEL_FAILURES.of(((label,), one.failures) for label, one in self._by_label.items())
+        self._forget_those_known_by_now()
 
 
 def circuit_family(states: Mapping[str, State]) -> Metric:

@@ -4,7 +4,7 @@ What was spent is told by the calls of providers, so that one which nobody waite
 made for our own sake; what was saved is told by the requests. Amounts are nano-USD and are only ever added.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -34,10 +34,13 @@ class CostTallies:
 
     def __init__(self, models: Models) -> None:
         self._models = models
+        self._accounts: dict[tuple[str, str, str], Costs] = {}
+        """By label, model and route: what was counted under a label stays there."""
         self._by_use: dict[tuple[str, str], Costs] = {}
+        """Those that are written to, by model and route."""
 
     def __repr__(self) -> str:
-        return f"<CostTallies of {len(self._by_use)} accounts>"
+        return f"<CostTallies of {len(self._accounts)} accounts>"
 
     def add(self, record: Record) -> None:
         """Count an answered request: as the ledger does, for its counts go on after a restart (`ledger/sums.py`)."""
@@ -66,22 +69,34 @@ class CostTallies:
             costs.unpriced += 1
 
     def _open(self, model: str, route: str) -> Costs:
-        self._models.label(model)  # now, as what is known may be another later
-        use = (model, route) if len(self._by_use) < MOST else (OTHER, OTHER)
-        return self._by_use.setdefault(use, Costs())
+        if len(self._accounts) >= MOST:
+            return self._accounts.setdefault((OTHER, OTHER, OTHER), Costs())
+        costs = self._accounts.setdefault((self._models.label(model), model, route), Costs())
+        self._by_use[model, route] = costs
+        return costs
+
+    def _close_those_known_by_now(self) -> None:
+        """What comes of a model that has become known goes to another account, as far as there is room for one."""
+        for (label, model, route), costs in self._accounts.items() if len(self._accounts) < MOST else ():
+            if label == OTHER and self._by_use.get((model, route)) is costs and self._models.label(model) != OTHER:
+                del self._by_use[model, route]
 
     def all(self) -> Mapping[tuple[str, str], Costs]:
         """By model and face, as they stand."""
-        return {(model, face(route)): costs for (model, route), costs in self._by_use.items()}
+        told: defaultdict[tuple[str, str], Costs] = defaultdict(Costs)
+        for (_, model, route), costs in self._accounts.items():
+            told[model, face(route)].add(costs)
+        return told
 
     def families(self) -> Iterator[Metric]:
         """As metrics. A model's name is the caller's word, so not each has a label of its own."""
         by_face: Counter[str] = Counter()
         by_model: dict[str, Costs] = {}
-        for (model, route), costs in self._by_use.items():
+        for (label, _, route), costs in self._accounts.items():
             if costs.saved:
                 by_face[face(route)] += costs.saved
-            by_model.setdefault(self._models.label(model), Costs()).add(costs)
+            by_model.setdefault(label, Costs()).add(costs)
+        self._close_those_known_by_now()
         yield catalogue.SAVED.of(((name,), _usd(saved)) for name, saved in by_face.items())
         told = by_model.items()
         yield catalogue.MODEL_REQUESTS.of(

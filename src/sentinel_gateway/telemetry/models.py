@@ -1,6 +1,7 @@
 """Which models have a label of their own: names come from callers, labels must not.
 
-What a model is called is decided when it is first met, and stays: a counter that moved to another label would seem to begin anew.
+Who has a label keeps it. Who is `other` may get one later, as providers list their models when they can: what was counted before
+stays with `other` then, for a counter that moved to another label would seem to begin anew.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST: Final = 40
-REMEMBERED: Final = 1024
 
 
 class Models:
@@ -19,24 +19,18 @@ class Models:
 
     def __init__(self) -> None:
         self.knows: Callable[[str], bool] = _nobody
-        self._labels: dict[str, str] = {}
-        self._own = 0
+        self._own: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"<Models {self._own} with a label>"
+        return f"<Models {len(self._own)} with a label>"
 
     def label(self, model: str) -> str:
-        """Its name, or `other`."""
-        label = self._labels.get(model)
-        return label or self._decide(model)
-
-    def _decide(self, model: str) -> str:
-        own = bool(model) and self._own < MOST and self.knows(model)
-        self._own += own
-        label = model if own else OTHER
-        if own or len(self._labels) < REMEMBERED:
-            self._labels[model] = label
-        return label
+        """Its name, or `other` as long as nobody knows it. Not for each request: `knows` looks through catalogues."""
+        if model not in self._own:
+            if not model or len(self._own) >= MOST or not self.knows(model):
+                return OTHER
+            self._own.add(model)
+        return model
 
 
 def _nobody(_: str) -> bool:
