@@ -77,7 +77,8 @@ class Documentation:
     async def _both(self) -> tuple[bytes, str]:
         """The document and its page, once, beside the event loop: it would be held for a fifth of a second."""
         async with self._building:
-            self._built = self._built or await asyncio.to_thread(self._build)
+            if self._built is None:
+                self._built = await asyncio.to_thread(self._build)
             return self._built
 
     def _build(self) -> tuple[bytes, str]:
