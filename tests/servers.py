@@ -264,10 +264,10 @@ class PostgresServer(AbstractContextManager["PostgresServer"]):
                 cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
-    def fresh(self) -> str:
+    def fresh(self, encoding: str = "UTF8") -> str:
         """The URL of a new database."""
         name = f"test_{random.randrange(10**12)}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
         return self.url(name)
 
     def _answers(self) -> bool:

@@ -300,6 +300,7 @@ def test_a_database_before_and_after_its_first_start(sentinel, postgres, tmp_pat
     [
         (["DELETE FROM alembic_version"], "(alembic_version is empty): put it back from a backup"),
         (["UPDATE alembic_version SET version_num = '9999'"], "newer Sentinel (schema 9999"),
+        (["ALTER DATABASE {name} SET default_transaction_read_only = on"], "is read-only, as a standby is"),
         (["CREATE ROLE reader LOGIN", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"], "may not write there"),
     ],
 )
@@ -308,10 +309,16 @@ def test_a_database_that_is_not_as_it_has_to_be(sentinel, postgres, tmp_path, st
     bring_up_to_date(tmp_path, url)
     with psycopg.connect(url) as connection:
         for statement in statements:
-            connection.execute(statement)
+            connection.execute(statement.format(name=connection.info.dbname))
     code, [failed] = told_of(sentinel, url.replace("sentinel@", "reader@") if "reader" in str(statements) else url)
     assert (code, failed["ok"]) == (1, False)
     assert complaint in failed["detail"]
+
+
+def test_a_database_that_cannot_hold_every_name(sentinel, postgres):
+    code, [failed] = told_of(sentinel, postgres.fresh(encoding="SQL_ASCII"))
+    assert (code, failed["ok"]) == (1, False)
+    assert "make it with ENCODING 'UTF8'" in failed["detail"]
 
 
 def test_a_database_that_is_not_there(sentinel, free_port):

@@ -4,12 +4,16 @@ import time
 from typing import Any, Final, NamedTuple
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
+from sentinel_gateway.core.postgres import WRONG_ENCODING, connecting, holds_every_name
 from sentinel_gateway.ledger.migrations import HEAD
 
 CONNECT_SECONDS: Final = 3
+STATEMENT_SECONDS: Final = 4
 FLOOR: Final = 13
 _SERVER: Final = b"SELECT current_setting('server_version_num')::int / 10000, to_regclass('alembic_version') IS NOT NULL"
+_MAY_CHANGE: Final = b"SELECT current_setting('transaction_read_only') = 'off'"
 _MAY_MAKE: Final = b"SELECT has_schema_privilege(current_schema(), 'CREATE')"
 _MAY_WRITE: Final = b"SELECT has_table_privilege('alembic_version', 'UPDATE')"
 _SCHEMA: Final = b"SELECT version_num FROM alembic_version"
@@ -27,7 +31,9 @@ class Look(NamedTuple):
 def look(url: str) -> Look:
     """The server, its version, its tables, and its clock."""
     try:
-        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS, prepare_threshold=None) as connection:
+        said = conninfo_to_dict(url).get("options")
+        how = connecting(said if said is None else str(said), connect=CONNECT_SECONDS, statement=STATEMENT_SECONDS)
+        with psycopg.connect(url, **how) as connection:
             ok, detail = _tables(connection)
             before = time.time()
             (theirs,) = _row(connection, _TIME)
@@ -41,6 +47,10 @@ def _tables(connection: "psycopg.Connection[Any]") -> tuple[bool, str]:
     told = f"PostgreSQL {version} at {connection.info.host}"
     if version < FLOOR:
         return False, f"{told}, needs {FLOOR}"
+    if not holds_every_name(connection.info.parameter_status("server_encoding")):
+        return False, f"{told} {WRONG_ENCODING}"
+    if not _row(connection, _MAY_CHANGE)[0]:
+        return False, f"{told} is read-only, as a standby is: name the primary in SENTINEL_DATABASE_URL"
     if not _row(connection, _MAY_WRITE if exists else _MAY_MAKE)[0]:
         return False, f"{told}: its user may not write there: GRANT it ALL on the schema and its tables"
     if not exists:

@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
+from sentinel_gateway.core.postgres import connecting
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger.migrations import HEAD
 from sentinel_gateway.ledger.sums import add_up, past
@@ -213,18 +214,16 @@ class Database:
 
 
 def _postgres(url: sa.URL) -> sa.Engine:
+    said = url.normalized_query.get("options")
     return sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
         paramstyle="format",
         pool_size=1,
         max_overflow=1,
         pool_pre_ping=True,
-        connect_args={
-            "connect_timeout": CONNECT_SECONDS,
-            "prepare_threshold": None,  # what stands between may give each transaction another server
-            "tcp_user_timeout": 1000 * STATEMENT_SECONDS,
-            "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={STATEMENT_SECONDS}s",
-        },
+        connect_args=connecting(
+            said[-1] if said else None, connect=CONNECT_SECONDS, statement=STATEMENT_SECONDS, lock=STATEMENT_SECONDS
+        ),
     )
 
 

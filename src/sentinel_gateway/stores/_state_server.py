@@ -17,6 +17,7 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from sentinel_gateway.core.postgres import WRONG_ENCODING, connecting, holds_every_name
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.stores._state import Rows, Statements
 from sentinel_gateway.stores._worker import Worker
@@ -32,12 +33,7 @@ TURN_SECONDS: Final = 2
 """Whoever has the turn and asks nothing for so long is frozen, and loses it: those who wait for it wait twice as long."""
 TURN: Final = 5_063_287_144_199
 """The lock by which those who write take turns."""
-_OPTIONS: Final = {
-    "connect_timeout": 3,
-    "prepare_threshold": None,  # what stands between may give each transaction another server
-    "tcp_user_timeout": 1000 * STATEMENT_SECONDS,
-    "options": f"-c statement_timeout={STATEMENT_SECONDS}s",
-}
+CONNECT_SECONDS: Final = 3
 _TAKE_TURN: Final = "SELECT set_config('idle_in_transaction_session_timeout', ?, true), pg_advisory_xact_lock(?)"
 _MINE: Final = (f"{TURN_SECONDS}s", TURN)
 _KEEP_SEAL: Final = "INSERT INTO facts VALUES ('secret', ?) ON CONFLICT DO NOTHING"
@@ -206,9 +202,12 @@ class _Connection:
         return self._connection
 
     def _open(self) -> "psycopg.Connection[Any]":
-        self._prepare()
-        connection = psycopg.connect(self._url, autocommit=True, **_OPTIONS)  # type: ignore[arg-type]  # by name
+        said = conninfo_to_dict(self._url).get("options")
+        how = connecting(said if said is None else str(said), connect=CONNECT_SECONDS, statement=STATEMENT_SECONDS)
+        connection = psycopg.connect(self._url, autocommit=True, **how)
         try:
+            _check_encoding(connection)
+            self._prepare()
             self._socket = socket.socket(fileno=os.dup(connection.fileno()))  # our own, so that its number is nobody else's
             self._greet(connection)
             if self._read_only:
@@ -230,6 +229,11 @@ class _Connection:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _check_encoding(connection: "psycopg.Connection[Any]") -> None:
+    if not holds_every_name(connection.info.parameter_status("server_encoding")):
+        raise ConfigurationError([("database_url", f"the database {WRONG_ENCODING}")])
 
 
 @cache

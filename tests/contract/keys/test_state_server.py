@@ -286,6 +286,46 @@ async def test_no_key_stands_in_the_database(state, url):
             assert not any(secret[start : start + 12] in row for row in rows)
 
 
+async def test_options_of_the_address_hold_and_ours_join_them(postgres, url):
+    """Of the keys, and of the tables of the ledger that are made with them."""
+    ask(url, "CREATE SCHEMA apart")
+    state = await open_shared(f"{url}?options=-csearch_path%3Dapart")
+    await state.create(1)
+    assert ask(url, "SELECT count(*) FROM apart.keys, apart.requests") == [(0,)]
+    assert ask(url, "SELECT count(*) FROM apart.keys") == [(1,)]
+    [timeout] = await state.file.read(lambda statements: statements.execute("SHOW statement_timeout").fetchone())
+    assert timeout == f"{_state_server.STATEMENT_SECONDS}s"
+    await state.file.close()
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_cannot_hold_every_name_stops_the_start(postgres, encoding):
+    refused = postgres.fresh(encoding=encoding)
+    with pytest.raises(ConfigurationError, match="make it with ENCODING 'UTF8'"):
+        await open_shared(refused)
+    assert ask(refused, "SELECT to_regclass('keys')") == [(None,)]
+
+
+async def test_names_are_what_they_are_whatever_encoding_a_client_is_told_to_use(url, monkeypatch):
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    state = await open_shared(url)
+    key = await state.create(1, name="日本")
+    assert (await state.keys.changes(None)).keys == (key,)
+    await state.file.close()
+
+
+async def test_keys_are_read_where_nothing_can_be_written(state, postgres, url):
+    """On a standby, and where the operator has said so for a while."""
+    key = await state.create(1)
+    name = url.rsplit("/", 1)[1]
+    ask(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    other = await open_shared(url, found=[key])
+    assert (await other.keys.changes(None)).keys == (key,)
+    with pytest.raises(StoreDown, match="read-only"):
+        await other.create(2)
+    await other.file.close()
+
+
 # --- keys of a data folder ---
 
 
