@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.core.spending import DayCost
 from sentinel_gateway.core.tightening import Stance
 from sentinel_gateway.errors import EmbedderDown, StoreDown
-from sentinel_gateway.ports import ChunkStream, Completion, Landed, ScopeView, UpstreamCall
+from sentinel_gateway.ports import ChunkStream, Completion, Landed, ScopeView, Unsent, UpstreamCall
 
 Vector = NDArray[np.float32]
 T = TypeVar("T")
@@ -490,6 +490,16 @@ class FakeStream:
 
     async def __aexit__(self, *_: object) -> None:
         self.closed += 1
+
+
+class Connecting(asyncio.Event):
+    """What a provider waits for before it sends anything."""
+
+    async def wait(self) -> Literal[True]:
+        try:
+            return await super().wait()
+        except asyncio.CancelledError as error:
+            raise Unsent from error
 
 
 Reply = Completion | FakeStream | Exception | asyncio.Event

@@ -19,7 +19,7 @@ from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.ports import Embedded
 from sentinel_gateway.stores.memory_limits import MemoryLimits
-from tests.fakes import FakeProvider, turns
+from tests.fakes import Connecting, FakeProvider, turns
 from tests.pipeline.conftest import ALIASES, MAX_BYTES, Path
 from tests.pipeline.test_limiting import Key
 
@@ -312,8 +312,10 @@ async def test_what_failed_costs_nothing(world, error):
     assert await world.left() == 100
 
 
-@pytest.mark.parametrize(("cools", "left"), [(True, 100), (False, 96)])
-async def test_who_leaves_pays_for_what_was_sent_and_for_nothing_else(cools, left):
+@pytest.mark.parametrize(
+    ("cools", "held", "left"), [(True, asyncio.Event, 100), (False, asyncio.Event, 96), (False, Connecting, 100)]
+)
+async def test_who_leaves_pays_for_what_was_sent_and_for_nothing_else(cools, held, left):
     pauses = asyncio.Event()
 
     async def sleep(_):
@@ -321,7 +323,7 @@ async def test_who_leaves_pays_for_what_was_sent_and_for_nothing_else(cools, lef
         await asyncio.Event().wait()
 
     world = World(sleep=sleep)
-    world.first.replies += [asyncio.Event()]
+    world.first.replies += [held()]
     if cools:
         world.path.circuits.standings.of("first/m").cooled_until = world.path.clock() + 1
     asking = asyncio.create_task(world.ask("aaaa", world.limited()))

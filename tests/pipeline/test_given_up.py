@@ -5,20 +5,24 @@ import asyncio
 import pytest
 
 from sentinel_gateway.core.circuit import CircuitRules
-from sentinel_gateway.core.routing import Conduct, Route, Target
+from sentinel_gateway.core.routing import Conduct, Hedge, Route, Target
 from sentinel_gateway.core.standing import StandingRules
 from sentinel_gateway.errors import UpstreamLimited
 from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.fleet import Fleet
 from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.stores.memory_limits import MemoryLimits
-from tests.fakes import FakeHandover, completion, turns
+from tests.fakes import Connecting, FakeHandover, completion, turns
 from tests.pipeline.conftest import MAX_BYTES, Party, Path, question, tokens_left
 
 pytestmark = pytest.mark.anyio
 
 TARGETS = (Target("first", "m"),)
-ROUTES = {"kept": Route(TARGETS, conduct=Conduct(drain=True)), "alias": Route(TARGETS)}
+ROUTES = {
+    "kept": Route(TARGETS, conduct=Conduct(drain=True)),
+    "alias": Route(TARGETS),
+    "quick": Route(TARGETS, conduct=Conduct(hedge=Hedge(2.0, 0.5))),
+}
 MINUTE, RESERVED, OUTPUT = 100, 60, 40
 
 
@@ -63,6 +67,31 @@ async def test_what_was_sent_is_paid(stream):
     await leave(await asker.ask(stream=stream))
     assert asker.path.calls == 1
     assert await asker.left() == MINUTE - (RESERVED - OUTPUT)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["alias", "quick"])
+async def test_what_was_not_sent_yet_is_not_paid(model, stream):
+    asker = Asker()
+    asker.path.first.replies.append(Connecting())
+    await leave(await asker.ask(model=model, stream=stream))
+    assert asker.path.calls == 1
+    [attempt] = asker.path.events.attempts
+    assert (attempt.ending, attempt.prompt_tokens) == ("left", 0)
+    assert await asker.left() == MINUTE
+
+
+@pytest.mark.parametrize("model", ["alias", "quick"])
+async def test_what_a_fault_of_ours_ends_is_not_paid(model):
+    asker = Asker()
+    asker.path.first.replies += [go_on := asyncio.Event(), TypeError("A fault of ours.")]
+    asking = await asker.ask(model=model)
+    go_on.set()
+    with pytest.raises(TypeError):
+        await asking
+    [attempt] = asker.path.events.attempts
+    assert (attempt.ending, attempt.prompt_tokens) == ("left", 0)
+    assert await asker.left() == MINUTE
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -16,7 +16,7 @@ from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamRefus
 from sentinel_gateway.pipeline.dispatch import GREETING_BYTES
 from sentinel_gateway.pipeline.hedging import Accounts
 from sentinel_gateway.ports import Completion
-from tests.fakes import FakeStream, chunk, completion, delta, spoken, turns
+from tests.fakes import Connecting, FakeStream, chunk, completion, delta, spoken, turns
 from tests.gateway import running_tasks
 from tests.pipeline.conftest import Path, question
 
@@ -325,6 +325,28 @@ async def test_who_leaves_leaves_both(path, bell, rung):
     assert [path.circuits.standings.of(name).busy for name in ("first/m", "second/n")] == [0, 0]
     await turns()
     assert running_tasks() <= before
+
+
+async def test_who_leaves_pays_for_those_that_were_sent(path, bell):
+    path.first.replies += [asyncio.Event()]
+    path.second.replies += [Connecting()]
+    asking = await begin(path)
+    bell.ring()
+    await turns()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert [(attempt.target, attempt.prompt_tokens) for attempt in path.events.attempts] == [("first/m", 12), ("second/n", 0)]
+
+
+async def test_who_loses_before_it_was_sent_costs_nothing(path, bell):
+    path.first.replies += [Connecting()]
+    path.second.replies.append(completion())
+    asking = await begin(path)
+    bell.ring()
+    _, journey = await asking
+    used = {attempt.ending: attempt.prompt_tokens for attempt in path.events.attempts}
+    assert (journey.target, used) == ("second/n", {"lost": 0, "answered": 3})
 
 
 async def test_a_target_whose_circuit_is_open_is_nobody_s_second(bell):

@@ -18,11 +18,13 @@ from sentinel_gateway.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from sentinel_gateway.ports import Unsent
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._errors import UpstreamTooLong
 from sentinel_gateway.providers._http import MAX_REPLY_BYTES, MAX_STREAM_BYTES, Endpoint, HttpClient, verifying_tls
 from sentinel_gateway.providers._provider import ProviderConfig, list_timeouts
 from sentinel_gateway.providers.openai import OpenAIProvider
+from tests.gateway import until
 
 pytestmark = pytest.mark.anyio
 
@@ -450,6 +452,39 @@ async def test_a_storm_of_cancelled_calls_leaves_nothing_behind(provider, upstre
     assert len(await asyncio.gather(*(mock.complete(call()) for _ in range(50)))) == 50
 
 
+@contextlib.contextmanager
+def deaf_server():
+    """An address that no connection is made to, and none is refused."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(address)
+        yield f"http://127.0.0.1:{address[1]}/v1"
+        for one in waiting:
+            one.close()
+
+
+async def given_up(work, reached=lambda: True):
+    """What it ends with if nobody waits for it any more, a moment later or once its request has come."""
+    asking = asyncio.create_task(work)
+    await asyncio.sleep(0.1)
+    await until(reached)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await asking
+    return caught.type
+
+
+async def test_who_gives_up_is_told_whether_it_was_sent(provider, upstream, call):
+    with deaf_server() as address:
+        assert await given_up(provider(address).complete(call())) is Unsent
+        assert await given_up(read_all(provider(address), call())) is Unsent
+    slow = provider(upstream.url_with("latency_ms=5000"))
+    assert await given_up(slow.complete(call()), lambda: upstream.count) is asyncio.CancelledError
+
+
 # time
 
 
@@ -461,16 +496,8 @@ async def timed_out(work, limit):
 
 
 async def test_no_connection_in_time(provider, call):
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        address = full.getsockname()
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(address)
-        groq = provider(f"http://127.0.0.1:{address[1]}/v1", timeouts=Timeouts(connect=0.2))
-        await timed_out(groq.complete(call()), "connect")
-        for one in waiting:
-            one.close()
+    with deaf_server() as address:
+        await timed_out(provider(address, timeouts=Timeouts(connect=0.2)).complete(call()), "connect")
 
 
 @pytest.mark.parametrize("fault", ["latency_ms=5000", "stall_after=-1", "stall_after=0", "stall_after=1"])

@@ -115,7 +115,7 @@ class Try:
         if self._standing is not None:
             self._standing.circuit.left(self._generation, self._attempt.at)
 
-    def lost(self, usage: Usage) -> None:
+    def lost(self, usage: Usage | None) -> None:
         """Another has begun to answer before it, and is heard instead. It has had its turn to try a circuit that is open."""
         self._attempt.ending = "lost"
         self._end(usage)
@@ -154,7 +154,7 @@ class Try:
 class HedgedTry(Try):
     """One of a route whose calls may be made twice: how long it took to begin is remembered, and what it cost is booked."""
 
-    __slots__ = ("_spending",)
+    __slots__ = ("_spending", "unsent")
 
     def __init__(
         self, circuits: Circuits, journey: Journey, now: float, *, again: bool, stream: bool, spending: Spending
@@ -162,6 +162,8 @@ class HedgedTry(Try):
         circuits.standings.of(journey.target)
         super().__init__(circuits, journey, spending.prices(journey.target), now, again=again, stream=stream)
         self._spending = spending
+        self.unsent = False
+        """It was given up before anything of it was sent."""
 
     def beside(self) -> "HedgedTry":
         """The same, made while another had not begun to answer."""

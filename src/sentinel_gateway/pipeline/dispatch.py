@@ -3,6 +3,7 @@
 Nothing is asked again, or of another, once a stream has said its first word; unless nobody has heard it (`recovery.py`).
 """
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -29,6 +30,7 @@ from sentinel_gateway.ports import (
     EmbeddingProvider,
     NotCarried,
     Provider,
+    Unsent,
     UpstreamCall,
 )
 
@@ -157,8 +159,9 @@ class Dispatch:
                     failure = error
                     now = one.failed(error)
                     course.failed(target, error, now)
-                except BaseException:
-                    one.left(usage_about(plan.request.fields))
+                except BaseException as error:  # of what was cancelled, what was sent is paid; of a fault of ours, nothing
+                    sent = isinstance(error, CancelledError) and not isinstance(error, Unsent)
+                    one.left(usage_about(plan.request.fields) if sent else None)
                     raise
                 else:
                     if isinstance(answered, Completion):

@@ -26,7 +26,7 @@ from sentinel_gateway.pipeline.lookup import look_near, told
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import TokenCounter
+from sentinel_gateway.ports import TokenCounter, Unsent
 
 LOOKED_UP_AT_ONCE: Final = 64
 """Items that the farther tier is asked for together: of more, the last would be late."""
@@ -227,7 +227,7 @@ class Embedding:
     async def _fetch(self, plan: Plan, items: Mapping[str, Item], journey: Journey) -> Found:
         try:
             answered = await self._dispatch.embed(plan, journey)
-        except Exception:  # a fault of ours as well: nothing came of what was reserved
+        except (Exception, Unsent):  # a fault of ours as well: nothing came of what was reserved
             await self._book(journey, 0)
             raise
         found = vectors_of(list(items), list(items.values()), answered.vectors, journey.prompt_tokens)

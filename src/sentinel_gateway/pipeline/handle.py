@@ -50,7 +50,7 @@ from sentinel_gateway.pipeline.reply import Cached, Live, Reply, Whole
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
-from sentinel_gateway.ports import Completion
+from sentinel_gateway.ports import Completion, Unsent
 
 NOTHING: Final = Usage(0, 0, 0)
 
@@ -289,7 +289,7 @@ class Pipeline:
                     return await self._dispatch.read_stream(asked, journey, partial(withhold, relay, journey))
                 return relay(await self._dispatch.open_stream(asked, journey))
             completion = await self._dispatch.complete(asked, journey)
-        except Exception:  # a fault of ours as well: nothing came of what was reserved
+        except (Exception, Unsent):  # a fault of ours as well: nothing came of what was reserved
             self._book(plan, journey, NOTHING)
             raise
         except asyncio.CancelledError:  # nobody waits any more: what was sent is paid

@@ -21,7 +21,7 @@ from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.spending import Spending
-from sentinel_gateway.ports import Clock, Completion, NotCarried, Prices
+from sentinel_gateway.ports import Clock, Completion, NotCarried, Prices, Unsent
 
 
 class Closeable(Protocol):
@@ -128,6 +128,10 @@ class Race(Generic[Answered]):
                     self._ask_second()
                 elif self._timer is None and len(self._running) == 1:  # the other has failed meanwhile
                     self._set_timer(self._running[0].ask)
+        except asyncio.CancelledError as error:
+            if await self._let_go():
+                raise Unsent from error
+            raise
         finally:
             await self._let_go()
 
@@ -160,7 +164,7 @@ class Race(Generic[Answered]):
         journey.attempts += 1
         spending = self._bet.spending
         one = HedgedTry(self._circuits, journey, now, again=step.again, stream=self._stream, spending=spending)
-        self._running.append(Runner(step, one, asyncio.ensure_future(asking(one))))
+        self._running.append(Runner(step, one, asyncio.ensure_future(_asked(asking, one))))
         return True
 
     def _set_timer(self, step: Ask) -> None:
@@ -214,18 +218,35 @@ class Race(Generic[Answered]):
             closing.pop_all()
         return answered
 
-    def _used(self, loser: Runner[Answered], winner: Usage | None) -> Usage:
-        """What it has used: as it tells itself, if its answer has come as well; else as it is taken to have."""
+    def _used(self, loser: Runner[Answered], winner: Usage | None) -> Usage | None:
+        """What it has used: as it tells itself, if its answer has come as well; else as it is taken to have, if it was sent."""
+        if loser.one.unsent:
+            return None
         answered = loser.brought
         return told_or_about(answered, self._bet.request) if isinstance(answered, Completion) else self._bet.lost(winner)
 
-    async def _let_go(self) -> None:
-        """Nobody waits any more for what is still under way."""
+    async def _let_go(self) -> bool:
+        """Nobody waits any more for what is still under way. True if there was something, and nothing of it had been sent."""
         if self._timer is not None:
             self._timer.cancel()
-        for runner in self._running:
-            runner.one.left(self._used(runner, None))
-            await _end(runner)
+        unsent = []
+        while self._running:
+            runner = self._running.pop(0)
+            try:
+                await _end(runner)
+            finally:
+                runner.one.left(self._used(runner, None))
+            unsent.append(runner.one.unsent)
+        return bool(unsent) and all(unsent)
+
+
+async def _asked(asking: Callable[[Try], Awaitable[Answered]], one: HedgedTry) -> Answered:
+    """What it brings; noted here where nothing was sent, for a task that was cancelled forgets by what."""
+    try:
+        return await asking(one)
+    except Unsent:
+        one.unsent = True
+        raise
 
 
 async def _end(runner: Runner[Answered]) -> UpstreamError | None:

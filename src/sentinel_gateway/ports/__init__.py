@@ -13,6 +13,7 @@ from sentinel_gateway.ports.upstream import (
     EmbeddingProvider,
     NotCarried,
     Provider,
+    Unsent,
     UpstreamCall,
     refuse_unsaid,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "ReplyStore",
     "ScopeView",
     "TokenCounter",
+    "Unsent",
     "UpstreamCall",
     "VectorArchive",
     "VectorIndex",

@@ -1,5 +1,6 @@
 """Who answers when the cache doesn't: the providers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -77,8 +78,12 @@ def refuse_unsaid(call: UpstreamCall, provider: str) -> None:
         )
 
 
+class Unsent(asyncio.CancelledError):
+    """A call was cancelled before anything of it was sent: nobody has to pay for it."""
+
+
 class Provider(Protocol):
-    """An upstream that answers chat requests. Raises `UpstreamError`s only.
+    """An upstream that answers chat requests. Raises `UpstreamError`s only, and `Unsent` if it is cancelled that early.
 
     One that can't put a request into its words raises `NotCarried` when it is called, before there is anything to await.
     """

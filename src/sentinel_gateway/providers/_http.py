@@ -20,7 +20,7 @@ import msgspec
 
 from sentinel_gateway.core.via import written
 from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
-from sentinel_gateway.ports import UpstreamCall
+from sentinel_gateway.ports import Unsent, UpstreamCall
 from sentinel_gateway.providers._connection import BrokenOff, Connection, Disconnected, Origin, TransportError, connect
 from sentinel_gateway.providers._deadlines import Limit, Timeouts, Watchdog
 from sentinel_gateway.providers._errors import MAX_READ, TransportErrors, UpstreamTooLong
@@ -223,7 +223,10 @@ class HttpClient:
                 if endpoint.once or pooled.answered or loop.time() - started > STALE_SECONDS:
                     raise
         within = min(endpoint.timeouts.connect, endpoint.timeouts.answer[1])
-        connection = await connect(endpoint.origin, tls, self._forget, within=within)
+        try:
+            connection = await connect(endpoint.origin, tls, self._forget, within=within)
+        except asyncio.CancelledError as exc:
+            raise Unsent from exc
         if connection.is_open:
             self._all.add(connection)
         try:
@@ -258,9 +261,9 @@ class HttpClient:
             if now <= connection.idle_since:
                 try:
                     await asyncio.sleep(0)
-                except asyncio.CancelledError:
+                except asyncio.CancelledError as exc:
                     connection.abort()
-                    raise
+                    raise Unsent from exc
             if connection.is_open and now < connection.idle_since + self._keep_alive:
                 return connection
             connection.abort()
