@@ -80,6 +80,17 @@ def told(sink: Sink) -> list[tuple[Span, tuple[str, str, Any]]]:
     return [(span, (kinds[span.kind], span.name, values(span.attributes))) for span in spans]
 
 
+def looked_up(sink: Sink) -> list[list[tuple[str, str]]]:
+    """The tiers that each request asked and what they said, both in the order in which they began."""
+    spans = sorted(sink.spans(), key=lambda span: span.start_time_unix_nano)
+    found = [(span.parent_span_id, values(span.attributes)) for span in spans if span.name == "cache.lookup"]
+    return [
+        [(shown["sentinel.cache.tier"], shown["sentinel.cache.result"]) for parent, shown in found if parent == server.span_id]
+        for server in spans
+        if server.kind == Span.SPAN_KIND_SERVER
+    ]
+
+
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     server = Sink()
@@ -264,6 +275,46 @@ async def test_the_semantic_tier_is_a_span_with_the_reason_of_its_miss(sink, ups
         "sentinel.cache.result": "miss",
         "sentinel.cache.detail": "empty-scope",
     }
+
+
+async def test_a_batch_of_embeddings_asks_a_tier_once(sink, upstream, tmp_path):
+    async with running_gateway(tmp_path, environ=traced(sink), config=one_provider(upstream.base_url)) as gateway:
+        for asked in (["a", "b"], ["a", "b", "c"], ["c", "a"]):
+            assert (await gateway.ask({"model": "mock-model", "input": asked}, "/v1/embeddings")).status == 200
+    assert looked_up(sink) == [
+        [("memory", "uri-miss"), ("disk", "uri-miss")],
+        [("memory", "uri-miss"), ("disk", "uri-miss")],
+        [("memory", "hit")],
+    ]
+
+
+async def test_a_batch_of_embeddings_that_the_farther_tier_has_is_a_hit_there(sink, upstream, tmp_path):
+    for asked in (["a", "b"], ["a", "b"]):  # by another process, whose memory is empty
+        async with running_gateway(tmp_path, environ=traced(sink), config=one_provider(upstream.base_url)) as gateway:
+            assert (await gateway.ask({"model": "mock-model", "input": asked}, "/v1/embeddings")).status == 200
+    assert looked_up(sink)[1] == [("memory", "uri-miss"), ("disk", "hit")]
+
+
+async def test_who_wants_nothing_stored_has_no_tier_asked(sink, upstream, tmp_path):
+    async with running_gateway(tmp_path, environ=traced(sink), config=one_provider(upstream.base_url)) as gateway:
+        for wish in ({"cache_control": "no-cache"}, {"x_bypass_cache": "true"}, {"cache_control": "max-age=60"}):
+            assert (await gateway.ask(chat(PROMPT), **wish)).status == 200
+    assert looked_up(sink) == [[], [], [("memory", "hit")]]
+
+
+async def test_an_answer_that_has_expired_is_looked_up_again_where_every_provider_fails(sink, upstream, tmp_path):
+    environ = traced(sink, SENTINEL_CACHE__STALE_IF_ERROR="60")
+    async with running_gateway(tmp_path, environ=environ, config=one_provider(upstream.base_url)) as gateway:
+        assert (await gateway.ask(chat(PROMPT), x_cache_ttl="1")).status == 200
+        await asyncio.sleep(1.1)
+        upstream.script("err=503")
+        assert (await gateway.ask(chat(PROMPT))).headers["x-cache-stale"] == "true"
+        upstream.script("err=503")
+        assert (await gateway.ask(chat("of this nothing is stored"))).status == 502
+    assert looked_up(sink)[1:] == [
+        [("memory", "uri-miss"), ("disk", "stale"), ("disk", "hit")],
+        [("memory", "uri-miss"), ("disk", "uri-miss"), ("disk", "miss")],
+    ]
 
 
 async def test_a_trace_that_its_caller_does_not_sample_is_passed_on_and_not_told(sink, upstream, tmp_path):

@@ -35,6 +35,10 @@ class Trace(Protocol):
         """The chunks of a call's stream, as they come."""
         ...
 
+    def asks_no_tier(self) -> None:
+        """The caller wants no stored answer, so the cache is passed by."""
+        ...
+
     async def lookup(self, asking: Awaitable[Found]) -> Found:
         """What a tier of the cache finds."""
         ...

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.caching import Hit, Miss
+from sentinel_gateway.core.caching import Hit, Miss, Wish
 from sentinel_gateway.core.embeddings import Item, Vector, asked_for, item_keys, items_of, of_one_model, vectors_of
 from sentinel_gateway.core.tokens import Encoding, bytes_of, encoding_of
 from sentinel_gateway.errors import CounterBusy, InvalidField, NotCached
@@ -138,18 +138,25 @@ class Embedding:
                 hits[key] = near
             else:
                 misses[key] = Miss((near,))
-        if wish.read and not wish.bypass:
-            absent = list(misses)
-            for start in range(0, len(absent), LOOKED_UP_AT_ONCE):
-                asked = absent[start : start + LOOKED_UP_AT_ONCE]
-                far = [self._tiers.look_far(key, wish, misses[key].steps[0]) for key in asked]
-                for key, found in zip(asked, await asyncio.gather(*far), strict=True):
-                    if isinstance(found, Hit):
-                        hits[key] = found
-                        del misses[key]
-                    else:
-                        misses[key] = found
+        if misses and wish.read and not wish.bypass:
+            looking, trace = self._look_far(hits, misses, wish), journey.trace
+            await (looking if trace is None else trace.lookup(looking))
         return hits, next(iter(misses.values()), None)
+
+    async def _look_far(self, hits: dict[str, Hit], misses: dict[str, Miss], wish: Wish) -> Hit | Miss:
+        """Ask the farther tier for all that memory lacks; the first that it lacks as well, or one of those that it has."""
+        found: Hit | Miss
+        absent = list(misses)
+        for start in range(0, len(absent), LOOKED_UP_AT_ONCE):
+            asked = absent[start : start + LOOKED_UP_AT_ONCE]
+            far = [self._tiers.look_far(key, wish, misses[key].steps[0]) for key in asked]
+            for key, found in zip(asked, await asyncio.gather(*far), strict=True):
+                if isinstance(found, Hit):
+                    hits[key] = found
+                    del misses[key]
+                else:
+                    misses[key] = found
+        return next(iter(misses.values()), found)
 
     async def _ask(
         self, plan: Plan, missing: Mapping[str, Item], miss: Miss, journey: Journey, waiting: Callable[[Plan], Awaitable[None]]

@@ -184,7 +184,9 @@ class Pipeline:
         minds = wish.bypass or not wish.read or wish.max_age is not None or wish.min_fresh is not None
         if not (within and failed) or minds or (bound is not None and bound.most is not None):
             return None
-        return await self.tiers.find_outlived(plan.key, within)
+        looking, trace = self.tiers.find_outlived(plan.key, within), journey.trace
+        found = await (looking if trace is None else trace.lookup(looking))
+        return found if isinstance(found, Hit) else None
 
     def _brought(self, plan: Plan, journey: Journey) -> Flight | Hit | None:
         """What brings the answer already, or the answer, where it came while others were asked."""

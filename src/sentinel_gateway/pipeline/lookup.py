@@ -17,6 +17,8 @@ def look_near(tiers: Tiers, plan: Plan, journey: Journey) -> Hit | Step:
     if wish.bypass:
         return Step("memory", "bypass")
     if not wish.read:
+        if journey.trace is not None:
+            journey.trace.asks_no_tier()
         return Step("memory", "request")
     return tiers.look_near(plan.key, wish)
 

@@ -97,14 +97,19 @@ class Tiers:
             self._near.put(self._brought_near(found.entry, now))
         return found
 
-    async def find_outlived(self, key: str, within: float) -> Hit | None:
+    async def find_outlived(self, key: str, within: float) -> Hit | Miss:
         """What has expired, but not for longer than `within` seconds: for who gets no other answer."""
+        steps: tuple[Step, ...] = (Step("memory", "miss"),)
         if self._far is not None:
-            with suppress(StoreDown):
+            try:
                 found = outlived(await self._far.get(key), self._far.tier, self._clock(), within=within)
+            except StoreDown:
+                steps = (Step(self._far.tier, "miss", "tier-down"), *steps)
+            else:
                 if found is not None:
                     return found
-        return outlived(self._near.get(key), "memory", self._clock(), within=within)
+                steps = (Step(self._far.tier, "miss"), *steps)
+        return outlived(self._near.get(key), "memory", self._clock(), within=within) or Miss(steps)
 
     def keep(self, entry: Entry) -> tuple[Tier, ...]:
         """Offer it to every tier; those that took it, the nearest first."""

@@ -34,6 +34,7 @@ class RequestTrace:
         self.span = span
         self.context = trace.set_span_in_context(span, Context())
         self._calls: dict[int, Span] = {}
+        self.asks_memory = True
 
     @property
     def trace_id(self) -> str:
@@ -65,6 +66,9 @@ class RequestTrace:
     def heard(self, attempt: Attempt, batches: AsyncIterator[list[Found]]) -> AsyncIterator[list[Found]]:
         measures = self._tracing.measures
         return batches if measures is None else Heard(batches, measures.chunks(attempt), self._tracing.clock)
+
+    def asks_no_tier(self) -> None:
+        self.asks_memory = False
 
     async def lookup(self, asking: Awaitable[Found]) -> Found:
         began = self._tracing.clock()
@@ -140,7 +144,7 @@ class Tracing:
             span.set_attributes(of_request(record))
             if record.status >= SERVER_ERROR:
                 span.set_status(Status(StatusCode.ERROR))
-            if record.outcome in ASKED:
+            if record.outcome in ASKED and request.asks_memory:
                 near = Step("memory", "uri-miss")
                 memory = self.child("cache.lookup", request.context, SpanKind.INTERNAL, record.at)
                 memory.set_attributes({TIER: near.tier, FOUND: "hit" if record.tier == near.tier else near.forward})
