@@ -7,7 +7,7 @@ import pytest
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.routing import Conduct, Hedge, Route, Target
 from sentinel_gateway.core.standing import StandingRules
-from sentinel_gateway.errors import UpstreamLimited
+from sentinel_gateway.errors import UpstreamBroken, UpstreamLimited
 from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.fleet import Fleet
 from sentinel_gateway.pipeline.limiting import Limiter
@@ -126,5 +126,21 @@ async def test_who_waited_for_a_target_that_cools_has_sent_nothing():
     asker.path.circuits.standings.of("first/m").failed(0, UpstreamLimited("slow down", retry_after=9.0), asker.path.clock())
     await leave(await asker.ask())
     assert asker.path.calls == 0
+    assert await asker.left() == MINUTE
+    await asker.path.circuits.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["alias", "quick"])
+async def test_who_leaves_between_two_calls_pays_nothing(model, stream):
+    async def sleep(_):
+        await asyncio.Event().wait()
+
+    asker = Asker(standing=StandingRules(CircuitRules()), sleep=sleep)
+    asker.path.chance = 0.5
+    asker.path.first.replies.append(UpstreamBroken("down"))
+    await leave(await asker.ask(model=model, stream=stream))
+    [attempt] = asker.path.events.attempts
+    assert (attempt.ending, attempt.prompt_tokens) == ("broken", 0)
     assert await asker.left() == MINUTE
     await asker.path.circuits.close()

@@ -1,5 +1,6 @@
 """One attempt: what its target's standing learns of it, the event that it leaves, and where it may lose, what it costs."""
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from sentinel_gateway.pipeline.bookkeeping import intent, settled
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.spending import Spending
+from sentinel_gateway.ports import Unsent, World
 
 if TYPE_CHECKING:
     from sentinel_gateway.ports.ledger import Intent
@@ -31,6 +33,14 @@ ENDINGS: Final[Mapping[type[UpstreamError], Ending]] = {
 }
 """Theirs, and that of all errors below them. Any other is `broken`."""
 NOTHING: Final = Usage()
+
+
+async def pause(world: World, seconds: float) -> None:
+    """Wait before the next attempt. Those that were made have failed and cost nothing: who leaves now has sent nothing."""
+    try:
+        await world.sleep(seconds)
+    except CancelledError as error:
+        raise Unsent from error
 
 
 class Try:

@@ -18,7 +18,7 @@ from sentinel_gateway.core.retrying import Ask, Course, Pause, RetryRules
 from sentinel_gateway.core.routing import Hedge, Target
 from sentinel_gateway.core.tokens import usage_about
 from sentinel_gateway.errors import InvalidField, UpstreamBroken, UpstreamError
-from sentinel_gateway.pipeline.attempt import Try
+from sentinel_gateway.pipeline.attempt import Try, pause
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.hedging import Accounts, Bet, Race, told_or_about
 from sentinel_gateway.pipeline.journey import Journey
@@ -140,7 +140,7 @@ class Dispatch:
             course = self._course(plan, journey, now)
             while (step := course.next(now)) is not None:
                 if isinstance(step, Pause):
-                    await self._world.sleep(step.seconds)
+                    await pause(self._world, step.seconds)
                     now = clock()
                     continue
                 target, price = step.target, self._prices(step.name)

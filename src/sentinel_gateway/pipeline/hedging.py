@@ -16,7 +16,7 @@ from sentinel_gateway.core.retrying import Ask, Course, Pause
 from sentinel_gateway.core.routing import Hedge
 from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, about, usage_about
 from sentinel_gateway.errors import UpstreamError
-from sentinel_gateway.pipeline.attempt import HedgedTry, Try
+from sentinel_gateway.pipeline.attempt import HedgedTry, Try, pause
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
@@ -141,7 +141,7 @@ class Race(Generic[Answered]):
         if step is None:
             raise self._failure or self._course.why(now)
         if isinstance(step, Pause):
-            await self._world.sleep(step.seconds)
+            await pause(self._world, step.seconds)
         elif self._start(step, now):
             self._set_timer(step)
 
