@@ -7,7 +7,7 @@ WRONG_ENCODING: Final = f"can't hold every name: make it with ENCODING '{ENCODIN
 
 
 def connecting(options: str | None, *, connect: int, statement: int, lock: int | None = None) -> dict[str, Any]:
-    """Parameters, as libpq and psycopg name them. `options` are those of the address, which ours join; the others are most seconds."""
+    """Parameters, as libpq and psycopg name them. `options` of the address are joined by ours; the others are most seconds."""
     ours = f"-c statement_timeout={statement}s" + (f" -c lock_timeout={lock}s" if lock is not None else "")
     return {
         "connect_timeout": connect,
