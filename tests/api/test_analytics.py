@@ -339,7 +339,7 @@ async def test_a_limit_of_the_provider_s_is_none_of_ours(trying, upstream):
     answers = [await gateway.request("POST", "/v1/chat/completions", json=chat(word), headers=headers) for word in ("c", "d")]
     assert [answer.status for answer in answers] == [429, 429]
     assert upstream.count == 1
-    for _ in range(100):
+    for _ in range(300):
         body = (await gateway.get("/api/monitoring/trial-analytics", headers=gateway.admin)).json
         if body["total_requests"] == 2:
             break
