@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -102,8 +102,9 @@ class Process:
     def __repr__(self) -> str:
         return f"<Process {'draining' if self.draining else 'serving'} {self._wiring!r}>"
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        return _unanswered() if self._wiring is None else self._wiring.app(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._wiring is not None:  # a coroutine itself, by which other servers know what they may call
+            await self._wiring.app(scope, receive, send)
 
     def answer_again(self, segment: bytes, client: str) -> bytes | None:
         """The answer to bytes that memory has answered before; None if they have to be read."""
@@ -195,7 +196,3 @@ class Process:
         await asyncio.gather(*self._reloading, return_exceptions=True)
         if self._wiring is not None:
             await self._wiring.routes.stop()
-
-
-async def _unanswered() -> None:
-    """Nothing is wired: the server says that nobody answers."""

@@ -202,10 +202,11 @@ async def test_a_full_disk_costs_no_row_and_the_503_ends_by_itself(tmp_path, any
     journal.mkdir(parents=True, mode=0o700)
     if mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", str(journal)):
         absent("the right to mount a small file system")
-    nowhere = f"postgresql://sentinel@127.0.0.1:{free_port()}/none"  # so that nothing makes room
+    taken = sqlite3.connect(tmp_path / "data" / "ledger.db", isolation_level=None)
+    taken.execute("BEGIN EXCLUSIVE")  # so that nothing makes room
     try:
         async with ChaosUpstream() as upstream:
-            story = Story(tmp_path, upstream, SENTINEL_DATABASE_URL=nowhere, SENTINEL_LEDGER__SPILL_BYTES=str(32 * KIB))
+            story = Story(tmp_path, upstream, SENTINEL_LEDGER__SPILL_BYTES=str(32 * KIB))
             node = await story.begin()
             answers, number = Counter(), 0
             async with aiohttp.ClientSession(node.base_url) as session:
@@ -226,6 +227,7 @@ async def test_a_full_disk_costs_no_row_and_the_503_ends_by_itself(tmp_path, any
                         await asyncio.sleep(0.05)
                         async with session.post(CHAT, json=chat(f"after {number}?", "calm/mock-small")) as response:
                             answers[response.status] += 1
+            taken.close()
             await story.end()
             told = [event["event"] for event in node.events("ledger_journal")]
             assert told == ["ledger_journal_refused", "ledger_journal_recovered"]
