@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from sentinel_gateway.api.bodies import takes
+from sentinel_gateway.api.bodies import read_body, takes
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.core.access import Caller
 from sentinel_gateway.core.caching import Selector
@@ -66,14 +65,6 @@ class ClearRequest(BaseModel):
         )
 
 
-def _read(raw: bytes) -> ClearRequest:
-    """Read by hand: FastAPI would look at the body before it asks for the key."""
-    try:
-        return ClearRequest.model_validate_json(raw) if raw else ClearRequest()
-    except ValidationError as exc:
-        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in exc.errors()]) from exc
-
-
 class Controls(msgspec.Struct, frozen=True):
     """What the process shows and does for its operator: seed 000's statistics, the state of each service, a reload."""
 
@@ -108,7 +99,7 @@ class Admin:
 
     async def clear(self, request: Request) -> dict[str, Any]:
         """Remove entries from every tier of every node, of Sentinel's own only."""
-        asked = _read(await request.body())
+        asked = await read_body(request, ClearRequest)
         chosen = asked.selector(request.state.caller)
         purge = self._comparing(asked)
         await self._record(request, "cache.clear", asked.told(), tenant=chosen.tenant)

@@ -4,10 +4,9 @@ import math
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from sentinel_gateway.api.bodies import takes
+from sentinel_gateway.api.bodies import read_body, takes
 from sentinel_gateway.api.guard import Check
 from sentinel_gateway.api.keys import KEY_ID
 from sentinel_gateway.core.access import ANONYMOUS, Caller, Key
@@ -52,7 +51,7 @@ class Explaining:
 
     async def explain(self, request: Request) -> dict[str, Any]:
         """Would the answer to `a` serve `b`? With each guard's verdict and what decides."""
-        texts = _read(await request.body())
+        texts = await read_body(request, Texts)
         if self._explainer is None:
             raise InvalidField(OFF, param="a")
         caller: Caller = request.state.caller
@@ -65,14 +64,6 @@ class Explaining:
             return find(await self._keys.get(id_ if KEY_ID.fullmatch(id_) else ""), caller)
         except StoreDown as exc:
             raise KeysUnavailable("The keys can't be read now: ask again, or leave 'key' out.", retry_after=1.0) from exc
-
-
-def _read(raw: bytes) -> Texts:
-    """Read by hand, as all administrative bodies are: the key is looked at first."""
-    try:
-        return Texts.model_validate_json(raw)
-    except ValidationError as exc:
-        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in exc.errors()]) from exc
 
 
 def _place(texts: Texts, caller: Caller, key: Key | None) -> Place:
