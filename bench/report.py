@@ -136,9 +136,10 @@ def markdown(results: Results) -> str:
         f"# Bench of {results.date}",
         f"`{results.command}`",
         f"{place}. Load average at the start {machine.load_average:.2f}. {results.conditions}",
-        "## Figures\n\n" + figures_table(results.figures) + "\n\n" + FLOOR,
-        "## Workloads, medians\n\n" + workloads_table(results.slices),
+        "## Figures\n\n" + figures_table(results.figures),
     ]
+    if results.slices:
+        parts += [FLOOR, "## Workloads, medians\n\n" + workloads_table(results.slices)]
     if results.failures:
         parts.append("## Failures\n\n" + "\n".join(f"- {failure}" for failure in results.failures))
     return "\n\n".join(parts) + "\n"
