@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +47,18 @@ def request_line(record: Record) -> bytes:
     free = record.outcome in FREE
     tokens = 0 if free else min(record.prompt_tokens + record.completion_tokens, MAX_TOKENS)
     cost = 0 if free else record.cost / NANO_PER_USD
-    ended = datetime.fromtimestamp(record.at + record.seconds, UTC)
-    line = f"{ended:%Y-%m-%d %H:%M:%S} | {outcome:<13} | {_model(record.model):<29} | {tokens:>8} tokens | ${cost:.5f}\n"
+    ended = _second(int(record.at + record.seconds))
+    line = f"{ended} | {outcome:<13} | {_model(record.model):<29} | {tokens:>8} tokens | ${cost:.5f}\n"
     return line.encode()
 
 
+@lru_cache(maxsize=8)
+def _second(at: int) -> str:
+    """Lines of a busy gateway come by the thousand a second, and this is dearer than all else in one."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+@lru_cache(maxsize=256)
 def _model(name: str) -> str:
     """At most as wide as its column, and nothing in it that looks like the column's end."""
     shown = clean(name).replace("|", "\\x7c")
