@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger import sql
+from sentinel_gateway.ledger.books import make_database
 from sentinel_gateway.ledger.migrations import HEAD
-from sentinel_gateway.ledger.tables import DAY, METADATA
+from sentinel_gateway.ledger.tables import DAY, METADATA, attempts
 from tests.ledger.rows import SECOND, START, asked, handled, spent
 
 COSTS = "SELECT count(*), sum(cost), sum(prompt_tokens), sum(reserved) FROM attempts"
@@ -101,6 +102,33 @@ def test_however_many_nodes_take_old_rows_at_once_each_row_is_counted_once(place
         node.close()
     assert [tuple(map(int, row)) for row in place.ask("SELECT sum(count), sum(cost) FROM days")] == [(4200, 4200)]
     assert place.ask(COSTS)[0][0] == 0
+
+
+def test_who_reads_keeps_nobody_from_writing(place, database):
+    """An export into a pager that nobody scrolls would else hold up the ledger of the gateway beside it."""
+    database.copy([spent(1), spent(2)])
+    with database.reading() as connection:
+        found = connection.execution_options(yield_per=1).execute(sa.select(attempts.c.id).order_by(attempts.c.at))
+        assert next(found)
+        other = place.database()
+        other.copy([spent(3)])
+        other.close()
+        assert len(found.all()) == 1
+    assert len(place.ask("SELECT id FROM attempts")) == 3
+
+
+@pytest.mark.parametrize("name", ["a b", "a?mode=memory", "a#b", "100%41", "ümläut", "a&b=c"])
+def test_a_data_folder_may_have_any_name(tmp_path, name):
+    folder = tmp_path / name
+    database = make_database(folder, None)
+    database.copy([spent(1)])
+    database.close()
+    assert (folder / "ledger.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    reader = make_database(folder, None, read_only=True)
+    with reader.reading() as connection:
+        assert len(connection.execute(sa.select(attempts)).all()) == 1
+    reader.close()
 
 
 def test_what_the_steps_make_is_what_the_code_reads(place, database):

@@ -87,11 +87,13 @@ def make_history(
 
 def make_database(data: Path, url: str | None, *, read_only: bool = False) -> "Database":
     """The database that belongs to a data folder, not yet open: that of `url`, else SQLite in the folder."""
-    from sentinel_gateway.ledger.sql import Database  # noqa: PLC0415 - SQLAlchemy is heavy: not before there is something to copy
+    from sqlalchemy import URL  # noqa: PLC0415 - heavy: not before there is something to copy
+
+    from sentinel_gateway.ledger.sql import Database  # noqa: PLC0415 - as above
 
     if url is not None:
         return Database(url, read_only=read_only)
-    return Database(f"sqlite:///{data / FILE}", lock=data / LOCK, read_only=read_only)
+    return Database(URL.create("sqlite", database=str(data / FILE)), lock=data / LOCK, read_only=read_only)
 
 
 def bring_up_to_date(data: Path, url: str) -> None:

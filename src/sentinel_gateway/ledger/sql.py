@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -38,6 +39,8 @@ MIGRATION_LOCK: Final = 5_063_287_144_197
 """Of PostgreSQL, by which nodes that start at once take turns."""
 PRUNE_LOCK: Final = 5_063_287_144_198
 """Of PostgreSQL, by which one node at a time takes old rows."""
+WRITES: Final = {"writes": True}
+"""Says of a transaction that it is to change something."""
 _HABITS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # what is committed is on the disk: its segment is deleted
@@ -54,7 +57,9 @@ class Refused(StoreDown):
 class Database:
     """`url` as SQLAlchemy has it; of SQLite, `lock` is the file that whoever writes holds, also in another process."""
 
-    def __init__(self, url: str, *, lock: Path | None = None, read_only: bool = False, patience: float = LOCK_SECONDS) -> None:
+    def __init__(
+        self, url: str | sa.URL, *, lock: Path | None = None, read_only: bool = False, patience: float = LOCK_SECONDS
+    ) -> None:
         self._url = make_url(url)
         self._lock = lock
         self._patience = patience
@@ -125,7 +130,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection to ask; what it sees is of one moment."""
+        """A connection to ask. What one question sees is of one moment, and nobody is kept from writing meanwhile."""
         with self._faults():
             if self._engine is None:
                 self.open()
@@ -140,7 +145,7 @@ class Database:
             if self._engine is None:
                 self.open()
             assert self._engine is not None  # noqa: S101 - for the types' sake
-            with self._alone(), self._engine.begin() as connection:
+            with self._alone(), self._engine.execution_options(**WRITES).begin() as connection:
                 yield connection
 
     @contextmanager
@@ -172,19 +177,19 @@ class Database:
     def _sqlite(self) -> sa.Engine:
         path = Path(self._url.database or "")
         if self._read_only:
-            url = self._url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
+            url = self._url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
             return sa.create_engine(url, poolclass=NullPool)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         engine = sa.create_engine(self._url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
         sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_immediate)
+        sa.event.listen(engine, "begin", _begin)
         return engine
 
     def _migrate(self, engine: sa.Engine) -> None:
         """Up to date or as it was: all steps are one transaction."""
-        with engine.begin() as connection:
+        with engine.execution_options(**WRITES).begin() as connection:
             if engine.dialect.name == "postgresql":
                 if _revision(connection) == HEAD:
                     return  # who has nothing to do must not wait for one who holds the lock, and may be frozen
@@ -233,8 +238,10 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
         connection.execute(habit)
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: sa.Connection) -> None:
+    """Who is going to write takes the file at once: who has read before could find it changed by then."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _taken(file: int) -> bool:
