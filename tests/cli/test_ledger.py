@@ -175,6 +175,8 @@ def test_the_same_on_both_sides(reconciled):
     (one,) = told["data"]
     assert one["drift"] == {"requests": 0.0, "prompt_tokens": 0.0, "completion_tokens": 0.0, "cost": 0.0}
     assert one["ledger_says"]["cost_usd"] == one["provider_says"]["cost_usd"] == "2.000000001"
+    (one,) = reconciled(usage(str(DATE), cost_usd="0.000000001"))[1]["data"]
+    assert one["provider_says"]["cost_usd"] == "0.000000001"
 
 
 def test_a_drift_is_told_and_is_the_exit_code(reconciled):
@@ -232,6 +234,10 @@ def test_with_a_provider_its_other_models_are_compared_too(reconciled):
         ("date,model,requests\nsoon,mock-small,1\n", "'soon'"),
         (f"date,model,requests\n{DATE},mock-small,many\n", "'many'"),
         ("{", "is none"),
+        ("[" * 100_000, "is none"),
+        (f"date,model,requests\n{DATE},mock-small,1e400000\n", "'1e400000'"),
+        (f"date,model,cost_usd\n{DATE},mock-small,1e999999999\n", "'1e999999999'"),
+        (f"date,model,requests\n{DATE},mock-small,{'1' * 200_000}\n", "can't be read as CSV"),
     ],
 )
 def test_a_file_that_can_not_be_used(ledger, tmp_path, content, word):
@@ -239,6 +245,18 @@ def test_a_file_that_can_not_be_used(ledger, tmp_path, content, word):
     result = ledger("reconcile", str(tmp_path / "usage"))
     assert (result.exit_code, result.stdout) == (2, "")
     assert word in result.stderr
+
+
+def test_lines_may_end_as_on_old_macs(reconciled):
+    assert reconciled(usage(str(DATE), requests=1).replace("\n", "\r"))[0] == 0
+
+
+@pytest.mark.parametrize("share", ["nan", "-0.1", "much"])
+def test_a_tolerance_that_is_none(ledger, tmp_path, share):
+    (tmp_path / "usage").write_text(usage(str(DATE), requests=1))
+    result = ledger("reconcile", str(tmp_path / "usage"), "--tolerance", share)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"'{share}' is no share" in result.stderr
 
 
 def test_for_people(ledger, tmp_path):

@@ -1,7 +1,7 @@
 """`sentinel ledger`: what was asked, what it cost, and whether the provider says the same."""
 
 import sys
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -64,7 +64,11 @@ def _add_reconcile(commands: Commands) -> None:
     line.add_argument("file", type=Path, metavar="FILE", help="The provider's usage export: CSV or JSON.")
     line.add_argument("--provider", metavar="NAME", help="Compare its calls only, and all of them. Default: models in the file.")
     line.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, metavar="SHARE", help="Most that they may differ by. Default: 0.01, 1 %%."
+        "--tolerance",
+        type=_tolerance,
+        default=TOLERANCE,
+        metavar="SHARE",
+        help="Most that they may differ by. Default: 0.01, 1 %%.",
     )
     add_config_option(line)
     add_json_option(line)
@@ -93,6 +97,8 @@ def export(format_: Any, table: Any, since: int | None, until: int | None, *, ou
                 exporting.write(found, exporting.names_of(table), file, format_)
     except ConfigurationError as error:
         return refuse(error)
+    except BrokenPipeError:  # whoever read it has seen enough
+        raise
     except (StoreDown, _Refused, OSError) as error:
         return refuse_input(str(error), as_json=False)
     return 0
@@ -194,14 +200,13 @@ def _print_json(drifts: "list[Drift]", *, within: bool) -> None:
 
 def _usd(amounts: Any) -> dict[str, Any]:
     """As told outside: the cost in USD."""
-    from decimal import Decimal
+    from sentinel_gateway.core.pricing import usd
 
-    cost = None if amounts.cost is None else str(Decimal(amounts.cost) / 10**9)
     return {
         "requests": amounts.requests,
         "prompt_tokens": amounts.prompt_tokens,
         "completion_tokens": amounts.completion_tokens,
-        "cost_usd": cost,
+        "cost_usd": None if amounts.cost is None else usd(amounts.cost),
     }
 
 
@@ -234,6 +239,15 @@ def _one_of(known: tuple[str, ...]) -> Any:
         return said
 
     return check
+
+
+def _tolerance(said: str) -> float:
+    import argparse
+
+    with suppress(ValueError):
+        if (share := float(said)) >= 0:  # which "nan" is not
+            return share
+    raise argparse.ArgumentTypeError(f"'{said}' is no share, such as 0.001")
 
 
 def _either(known: tuple[str, ...]) -> str:
