@@ -228,5 +228,8 @@ def test_percentiles_are_within_a_tenth():
     buckets = Counter(map(bucket_of, drawn))
     for share in (0.05, 0.5, 0.95, 0.99, 0.999):
         assert percentile(buckets, share) * 1000 == pytest.approx(drawn[int(share * len(drawn))], rel=0.1)
+    for micros in (*drawn[::500], *BOUNDS[1:], *(bound + 1 for bound in BOUNDS[:-1])):  # all calls take the same
+        for share in (0.01, 0.5, 0.99, 1.0):
+            assert percentile({bucket_of(micros): 100}, share) * 1000 == pytest.approx(micros, rel=0.1)
     assert percentile({}, 0.5) == 0.0
     assert percentile({len(BOUNDS): 1}, 0.5) == BOUNDS[-1] / 1000

@@ -1,7 +1,7 @@
 """What calls of providers came to within stretches of time: the figures that everything told of the past is made of. Pure.
 
-Latencies are kept as counts in buckets, each a fifth wider than the one before: so windows can be added up, and percentiles are
-still told to within a tenth.
+Latencies are kept as counts in buckets, each less than a tenth wider than the one before: so windows can be added up, and
+percentiles are still told to within a tenth, wherever in its bucket a latency lies.
 """
 
 from bisect import bisect_left
@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import msgspec
 
-BOUNDS: Final = tuple(round(1000 * 2 ** (step / 4)) for step in range(73))
+BOUNDS: Final = tuple(round(1000 * 2 ** (step / 8)) for step in range(145))
 """Microseconds, 1 ms to 262 s. A call is in the first bucket whose bound it does not exceed; those beyond all are in one more."""
 MICROS: Final = 1_000_000
 MILLIS: Final = 1000
