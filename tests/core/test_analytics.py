@@ -84,6 +84,15 @@ def test_a_model_that_takes_several_times_as_much_for_a_token():
     assert advise(totals(cost=10**8)) == []
 
 
+def test_no_chat_is_told_to_go_to_embeddings():
+    """They take a hundredth for a token, and answer nothing."""
+    found = totals()
+    found[CHEAP] = window(provider="openai", model="embed", good=100, prompt_tokens=50_000, cost=10**7)
+    assert advise(found) == []
+    found["openai", "embed-large"] = window(provider="openai", model="embed-large", good=9, prompt_tokens=500, cost=10**8)
+    assert [(one.kind, one.model) for one in advise(found)] == [("cheaper_model", "embed-large")]
+
+
 @pytest.mark.parametrize(("cached", "told"), [(1000, True), (9000, False)])
 def test_long_prompts_that_no_prompt_cache_has(cached, told):
     found = advise(totals(prompt_tokens=30_000, cached_tokens=cached, cost=2 * 10**8))

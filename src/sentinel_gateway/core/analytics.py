@@ -140,11 +140,18 @@ def advise(totals: Mapping[Series, Window]) -> list[Advice]:
     return sorted(found, key=lambda advice: -advice.at_stake)
 
 
+def _is_like(other: Window, window: Window) -> bool:
+    """Does it do the same kind of work? What makes no tokens of its own, such as embeddings, does not do what makes some."""
+    return bool(other.successes) and bool(other.completion_tokens) == bool(window.completion_tokens)
+
+
 def _advice_on(series: Series, window: Window, totals: Mapping[Series, Window]) -> Iterable[Advice]:
     name, usd = "/".join(series), _usd(window)
     own = _per_million(window) or 0.0
     prompt = window.prompt_tokens / window.requests
-    others = {other: rate for other, one in totals.items() if other != series and one.successes and (rate := _per_million(one))}
+    others = {
+        other: rate for other, one in totals.items() if other != series and _is_like(one, window) and (rate := _per_million(one))
+    }
     cheapest = min(others, key=lambda other: others[other], default=None)
     if cheapest is not None and own >= DEAR * others[cheapest]:
         ratio, cheap = own / others[cheapest], "/".join(cheapest)
