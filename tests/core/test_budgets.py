@@ -82,7 +82,7 @@ def test_what_fits_into_ten(settled, held, amount, expected):
 
 def test_amounts_are_exact_and_those_that_are_none_are_refused():
     assert (nano(Decimal("0.000000001")), nano(Decimal(5)), nano(Decimal("1e6"))) == (1, 5 * NANO_PER_USD, 10**15)
-    for wrong in ("0.0000000001", "NaN", "Infinity"):
+    for wrong in ("0.0000000001", "NaN", "Infinity", "1e500000", "-1e999999999"):
         with pytest.raises(ValueError, match="at most 9 decimals"):
             nano(Decimal(wrong))
     assert describe(Budget(nano(Decimal("0.1")))) == {"day": "0.1", "month": None}

@@ -27,6 +27,8 @@ Whose = Literal["key", "tenant"]
 DAY: Final = 86_400
 LARGEST: Final = 1_000_000 * NANO_PER_USD
 """No budget may be larger: ten of them still fit into what a float holds exactly."""
+BEYOND: Final = 10**15
+"""USD that nobody has."""
 MOST: Final = 2**52
 """No account holds more, whatever a provider says that something has cost."""
 CALM: Final = 15_000
@@ -205,9 +207,10 @@ def draw(shared: Shared, node: str, wish: Wish, *, now: int, settling: bool = Fa
 
 
 def nano(amount: Decimal) -> int:
-    """USD in nano-USD; raises ValueError where it is no amount, or finer than that."""
-    scaled = amount * NANO_PER_USD if amount.is_finite() else Decimal("NaN")
-    if not scaled.is_finite() or scaled != scaled.to_integral_value():
+    """USD in nano-USD; raises ValueError where it is no amount, finer than that, or has more digits than any money."""
+    sane = amount.is_finite() and amount.copy_abs() < BEYOND  # before anything is made of all its digits
+    scaled = amount * NANO_PER_USD if sane else Decimal("NaN")
+    if not sane or scaled != scaled.to_integral_value():
         raise ValueError("must be an amount of USD with at most 9 decimals, such as 5 or 0.25")
     return int(scaled)
 
