@@ -141,6 +141,29 @@ async def test_what_others_have_put_there_hides_nothing_of_ours(server, redis_me
         assert [one.model for one in await metrics.get_circuit_breakers()] == ["meta/llama:70b"]
 
 
+async def test_what_no_figure_can_be_is_as_good_as_nothing(server, redis_metrics, call, clock):
+    """A score of infinity would stay one whatever was called, and no JSON holds it; calendars end with the year 9999."""
+    async with redis_metrics(server.url) as metrics:
+        await record_everything(metrics, call)
+        with server.client() as client:
+            client.zadd("provider_health", {"openrouter": float("inf"), "portkey": 101})
+            client.hset("provider_health:openrouter", mapping={"61": "inf:90", "62": f"{clock.now}:nan"})
+            client.hset("metrics:openrouter:2025-11-27:13", mapping={"total_cost": "inf"})
+            client.zadd("latency:openrouter:gpt-4", {"nan:a.1": clock.now, "inf:a.1": clock.now, "1e300:a.1": clock.now})
+            client.lpush("errors:openrouter", '{"model": "x", "error": "", "timestamp": 1e300, "latency_ms": 1}')
+            client.zadd("circuits", {"a:b": clock.now})
+            client.set("circuit:a:b", '{"state": "open", "failure_count": 1, "updated": 1e300}')
+        assert await metrics.get_provider_health("openrouter") == 100.0
+        assert not {"openrouter", "portkey"} & (await metrics.get_all_provider_health()).keys()
+        assert len((await metrics.get_health_history(["openrouter"]))["openrouter"]) == 1
+        assert list(await metrics.get_hourly_stats("openrouter", 2)) == ["2025-11-27:14"]
+        assert (await metrics.get_latency_percentiles("openrouter", "gpt-4"))["count"] == 1
+        assert [one.error for one in await metrics.get_recent_errors("openrouter")] == ["Rate limit exceeded"]
+        assert [one.model for one in await metrics.get_circuit_breakers()] == ["meta/llama:70b"]
+        await metrics.record_requests([call(success=False)])
+        assert await metrics.get_provider_health("openrouter") == 95.0
+
+
 async def test_cleanup_leaves_what_only_looks_like_ours(server, redis_metrics, call, clock):
     hashes = {"metrics:other", "metrics:a:yesterday", "team:metrics:a:2020-01-01:00", "metrics:shop:2020-01-01:00"}
     others = {"metrics:a:2020-01-01:00": "a string"}

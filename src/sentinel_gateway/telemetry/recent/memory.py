@@ -24,6 +24,7 @@ from sentinel_gateway.telemetry.recent.shapes import (
     LONGEST_NAME,
     MOST_ERRORS,
     MOST_MEASURED,
+    SERIES,
     harmless,
     has_failed,
     hours_until,
@@ -36,8 +37,8 @@ from sentinel_gateway.telemetry.recent.shapes import (
 
 SLACK: Final = 1_000
 """So many more than are kept, before the oldest are dropped together."""
-MOST_SERIES: Final = 256
-"""Of models; the one that was measured least lately goes first."""
+MOST_MODELS: Final = 256
+"""Whose series are kept; the one that was measured least lately goes first."""
 
 
 class MemoryMetrics:
@@ -144,7 +145,7 @@ class MemoryMetrics:
         series = self._series.pop(key, None) or _Measured()
         self._series[key] = series
         series.add(at, value)
-        if len(self._series) > MOST_SERIES * len(key):
+        if len(self._series) > MOST_MODELS * len(SERIES):
             del self._series[next(iter(self._series))]
 
 

@@ -64,6 +64,10 @@ A_MOMENT: Final = 1e9
 """Scores below are no moments of ours, in Unix seconds."""
 SCANNED: Final = 500
 """Keys that are looked through in one call."""
+LAST_MOMENT: Final = 253_402_300_799.0
+"""The end of the year 9999, in Unix seconds: calendars know no later ones."""
+LARGEST: Final = 1e15
+"""No sum and no measure of ours is larger."""
 UNREADABLE: Final = (ValueError, LookupError, msgspec.MsgspecError)
 """What comes of reading what others have put there."""
 SCRIPT: Final = resources.files(__package__).joinpath("lua/health.lua").read_text("utf-8")
@@ -116,13 +120,16 @@ class RedisMetrics:
         async def ask(client: Client) -> Any:
             return await client.zscore(self._key(HEALTH), provider)
 
-        return await self._ask(ask, lambda score: BEST if score is None else float(score), otherwise=BEST)
+        return await self._ask(ask, lambda score: BEST if score is None else _score(score), otherwise=BEST)
 
     async def get_all_provider_health(self) -> Mapping[str, float]:
         async def ask(client: Client) -> Any:
             return await client.zrange(self._key(HEALTH), 0, -1, withscores=True)
 
-        return await self._ask(ask, lambda found: {_text(name): float(score) for name, score in found}, otherwise={})
+        def read(found: Any) -> Mapping[str, float]:
+            return dict(_readable(lambda one: (_text(one[0]), _score(one[1])), found))
+
+        return await self._ask(ask, read, otherwise={})
 
     async def get_health_history(self, providers: Collection[str]) -> Mapping[str, Sequence[Sample]]:
         async def ask(client: Client) -> Any:
@@ -313,28 +320,44 @@ def _readable(read: Callable[[S], T], found: Iterable[S]) -> Iterator[T]:
             yield read(one)
 
 
+def _within(value: float, most: float) -> float:
+    """A figure that can be shown; raises ValueError for what is none, such as infinity."""
+    if not 0.0 <= value <= most:
+        raise ValueError(f"{value} is not within 0 and {most}")
+    return value
+
+
+def _score(value: str | float) -> float:
+    return _within(float(value), BEST)
+
+
 def _error(text: str | bytes) -> RecentError:
-    return msgspec.json.decode(text, type=RecentError, strict=False)
+    error = msgspec.json.decode(text, type=RecentError, strict=False)
+    _within(error.timestamp, LAST_MOMENT)
+    return error
 
 
 def _measure(member: str | bytes) -> float:
-    return float(_text(member).partition(":")[0])
+    return _within(float(_text(member).partition(":")[0]), LARGEST)
 
 
 def _sample(value: str | bytes) -> Sample:
     at, _, score = _text(value).partition(":")
-    return float(at), float(score)
+    return _within(float(at), LAST_MOMENT), _score(score)
 
 
 def _hour(found: tuple[str, Mapping[Any, Any]]) -> tuple[str, HourStats]:
     hour, fields = found
-    return hour, msgspec.convert({_text(name): _text(value) for name, value in fields.items()}, HourStats, strict=False)
+    stats = msgspec.convert({_text(name): _text(value) for name, value in fields.items()}, HourStats, strict=False)
+    _within(stats.total_cost, LARGEST)
+    _within(stats.latency_ms, LARGEST)
+    return hour, stats
 
 
 def _circuit(found: tuple[tuple[str, str], str | bytes]) -> CircuitBreaker:
     (provider, model), value = found
     told = msgspec.json.decode(value, type=_Circuit)
-    return CircuitBreaker(unquote(provider), unquote(model), told.state, told.failure_count, told.updated)
+    return CircuitBreaker(unquote(provider), unquote(model), told.state, told.failure_count, _within(told.updated, LAST_MOMENT))
 
 
 def _by_hour(requests: Iterable[RequestMetrics]) -> dict[tuple[str, str], HourStats]:

@@ -5,6 +5,9 @@
 local scores = {}
 for i = 1, #ARGV, 3 do
   local score = tonumber(redis.call("ZSCORE", KEYS[1], ARGV[i]) or "100")
+  if not (score >= 0 and score <= 100) then  -- others have put it there: from infinity no call would ever move it
+    score = 100
+  end
   local kept = tonumber(ARGV[i + 1])
   score = kept * score + (1 - kept) * tonumber(ARGV[i + 2])
   local text = string.format("%.17g", score)
