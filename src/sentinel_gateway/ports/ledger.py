@@ -107,8 +107,6 @@ class Past(msgspec.Struct, frozen=True):
 
 NEVER: Final = 1 << 62
 """A moment (Unix seconds) beyond all others."""
-HourRow = Window
-"""One of an hour."""
 
 
 class KeyUse(msgspec.Struct, frozen=True, gc=False):
@@ -134,9 +132,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Windows(Protocol):
-    """The past, added up. Raises `StoreDown` where it can't be told, and `TooMuchPast` where that would take too long."""
+    """The past, added up. Raises `StoreDown` where it can't be told, or not in the time that somebody waits."""
 
-    async def hourly(self, since: int, until: int, provider: str | None = None) -> list[HourRow]:
+    async def hourly(self, since: int, until: int, provider: str | None = None) -> list[Window]:
         """The hours that begin from `since` on and before `until` (Unix seconds), of one provider or all, in their order."""
         ...
 
