@@ -211,6 +211,8 @@ async def test_a_report_of_everything_by_nothing_is_one_row(gateway):
     assert list(row) == list(FIGURES)
     hours = (await report(gateway, metrics=["total_requests"], group_by=["hour"], window={"hours": 5}, limit=2)).json
     assert (len(hours["rows"]), hours["total_rows"]) == (2, 5)
+    nobody = (await report(gateway, metrics=["total_requests", "error_rate"], filter={"provider": ["nobody"]})).json
+    assert (nobody["rows"], nobody["total_rows"]) == ([{"total_requests": 0, "error_rate": None}], 1)
 
 
 @pytest.mark.parametrize(

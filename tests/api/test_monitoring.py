@@ -232,6 +232,7 @@ async def test_record_never_blocks_with_frozen_redis(chaos, upstream, text, tmp_
         ("/latency/mock/x?percentiles=0", 400, "percentiles"),
         ("/latency/mock/x?percentiles=101", 400, "percentiles"),
         ("/latency/mock/x?percentiles=nan", 400, "percentiles"),
+        ("/latency/mock/x?percentiles=99.99999,100", 400, "4 decimals"),
         ("/latency/mock/x?percentiles=" + ",".join(map(str, range(1, 23))), 400, "percentiles"),
         ("/nothing", 404, "Unknown path"),
     ],

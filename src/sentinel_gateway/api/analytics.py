@@ -1,7 +1,7 @@
 """The analytics of `/api/monitoring`: what the ledger tells of the past, added up, compared and explained."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -9,7 +9,7 @@ from statistics import median
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 
 from sentinel_gateway.api.analytics_bodies import (
@@ -33,18 +33,17 @@ from sentinel_gateway.api.analytics_bodies import (
 )
 from sentinel_gateway.api.bodies import read_body, takes
 from sentinel_gateway.api.guard import Guard
-from sentinel_gateway.api.operations import READ
+from sentinel_gateway.api.monitoring_routes import HOUR, LONGEST_NAME, Model, Provider, not_found, reading, stamp
 from sentinel_gateway.core.access import ANONYMOUS, Caller, Key
 from sentinel_gateway.core.analytics import FIGURES, STAGES, Trial, Use, advise, funnel, group, trend, trials
 from sentinel_gateway.core.anomalies import Anomaly, Severity, find_anomalies
 from sentinel_gateway.core.windows import Window, total
-from sentinel_gateway.errors import HistoryUnavailable, KeysUnavailable, ProviderNotFound, StoreDown
+from sentinel_gateway.errors import HistoryUnavailable, KeysUnavailable, StoreDown
 from sentinel_gateway.ports import Clock, KeyStore
 from sentinel_gateway.ports.ledger import Windows
+from sentinel_gateway.ports.recent import hour_of
 
-LONGEST_NAME: Final = 1024
 FIVE_MINUTES: Final = 300
-HOUR: Final = 3600
 DAY: Final = 86_400
 MOST_HOURLY_DAYS: Final = 30
 MOST_TRIALS: Final = 5000
@@ -54,8 +53,6 @@ NOT_NOW: Final = "The ledger can't be read now, or not so much of it at once: as
 
 ERRORS: Final = ("total_requests", "successful_requests", "failed_requests", "error_rate")
 
-Provider = Annotated[str, Path(min_length=1, max_length=LONGEST_NAME, description="A provider's name.")]
-Model = Annotated[str, Path(min_length=1, max_length=LONGEST_NAME, description="A provider's name of a model; it may hold '/'.")]
 Hours = Annotated[int, Query(ge=1, le=720, description="So many hours (UTC); the one under way is the last.")]
 Lately = Annotated[
     int, Query(ge=1, le=72, description="What began or lasted in so many hours; the day before is held beside it.")
@@ -81,22 +78,20 @@ class Analytics:
         return f"<Analytics {self._history!r}>"
 
     def routes(self) -> APIRouter:
-        """The router of these endpoints, each for readers."""
-        readers = [Depends(self._guard.needs("read"))]
-        router = APIRouter(prefix="/api/monitoring", tags=["monitoring"], dependencies=readers)
-        for path, endpoint in (
-            ("/anomalies", self.anomalies),
-            ("/trial-analytics", self.trial_analytics),
-            ("/cost-analysis", self.cost_analysis),
-            ("/latency-trends/{provider}", self.latency_trends),
-            ("/error-rates", self.error_rates),
-            ("/token-efficiency/{provider}/{model:path}", self.token_efficiency),
-        ):
-            for method in READ:
-                name = f"{endpoint.__name__}_{method.lower()}"
-                router.add_api_route(path, endpoint, methods=[method], operation_id=name, include_in_schema=method != "HEAD")
+        """The router of these endpoints."""
+        router = reading(
+            self._guard,
+            (
+                ("/anomalies", self.anomalies),
+                ("/trial-analytics", self.trial_analytics),
+                ("/cost-analysis", self.cost_analysis),
+                ("/latency-trends/{provider}", self.latency_trends),
+                ("/error-rates", self.error_rates),
+                ("/token-efficiency/{provider}/{model:path}", self.token_efficiency),
+            ),
+        )
         body = takes(ReportBody)
-        router.add_api_route("/report", self.report, methods=["POST"], operation_id="report_post", openapi_extra=body)
+        router.add_api_route("/report", self.report, methods=["POST"], operation_id="monitoring_report", openapi_extra=body)
         return router
 
     async def anomalies(
@@ -111,7 +106,7 @@ class Analytics:
         counts = {level: sum(one.severity == level for one in found) for level in ("critical", "warning")}
         shown = [self._anomaly(one) for one in found if severity in {None, one.severity}]
         return AnomaliesResponse(
-            timestamp=self._stamp(),
+            timestamp=stamp(self._clock()),
             anomalies=shown[:limit],
             total_count=len(found),
             critical_count=counts["critical"],
@@ -128,7 +123,7 @@ class Analytics:
                 ModelErrors(provider=str(name), model=str(model), by_type=ended, **_figures(whole, *ERRORS, "refused_requests"))
             )
         models.sort(key=lambda one: (-(one.error_rate or 0.0), one.provider, one.model))
-        return ErrorRatesResponse(timestamp=self._stamp(), hours=hours, models=models, **_figures(total(windows), *ERRORS))
+        return ErrorRatesResponse(timestamp=stamp(self._clock()), hours=hours, models=models, **_figures(total(windows), *ERRORS))
 
     async def latency_trends(self, provider: Provider, hours: Hours = 24) -> LatencyTrendsResponse:
         """How long a provider takes, by the hour, and where that is going."""
@@ -139,12 +134,12 @@ class Analytics:
         for window in windows:
             models.setdefault(window.model, []).append(window)
         return LatencyTrendsResponse(
-            timestamp=self._stamp(),
+            timestamp=stamp(self._clock()),
             provider=provider,
             hours=hours,
             trend=moving.direction,
             change=moving.change,
-            data={_hour(one.start): Latency(**latency_of(one)) for one in by_hour.values()},
+            data={hour_of(one.start): Latency(**latency_of(one)) for one in by_hour.values()},
             models={model: _model_trend(own) for model, own in sorted(models.items())},
         )
 
@@ -155,7 +150,7 @@ class Analytics:
         names = "total_requests", "tokens_input", "tokens_output", "total_cost", "tokens_per_second"
         more = "first_token_avg_ms", "cost_per_request", "cost_per_million_tokens"
         return TokenEfficiencyResponse(
-            timestamp=self._stamp(),
+            timestamp=stamp(self._clock()),
             provider=provider,
             model=model,
             hours=hours,
@@ -179,7 +174,7 @@ class Analytics:
             bills[str(name)] = ProviderBill(**_bill(one, whole), models=models)
         spent = FIGURES["total_cost"](whole) or 0.0
         return CostAnalysisResponse(
-            timestamp=self._stamp(),
+            timestamp=stamp(self._clock()),
             period_days=days,
             total_cost=spent,
             total_requests=whole.decided,
@@ -201,7 +196,7 @@ class Analytics:
         counts = funnel(found)
         waits = [(one.use.first - one.key.created) / HOUR for one in found if one.use.first is not None]
         return TrialAnalyticsResponse(
-            timestamp=self._stamp(),
+            timestamp=stamp(self._clock()),
             period_days=days,
             funnel=counts,
             rates={stage: _ratio(counts[stage], len(found)) for stage in STAGES},
@@ -219,11 +214,12 @@ class Analytics:
         days = asked.window.days
         since = self._hours_ago(asked.window.hours or 24) if days is None else self._days_ago(days)
         windows = [one for one in await self._windows(since, now, seconds) if _is_asked(one, asked)]
-        grouped = sorted(group(windows, partial(_place, by=asked.group_by)).items())
+        rows = group(windows, partial(_place, by=asked.group_by)) if asked.group_by else {(): total(windows)}
+        grouped = sorted(rows.items())
         return ReportResponse(
-            timestamp=self._stamp(),
-            since=self._stamp(since),
-            until=self._stamp(),
+            timestamp=stamp(self._clock()),
+            since=stamp(since),
+            until=stamp(self._clock()),
             group_by=list(asked.group_by),
             metrics=list(asked.metrics),
             rows=[
@@ -260,8 +256,7 @@ class Analytics:
         """The hours of a provider; raises `ProviderNotFound` if it is neither configured nor was called in them."""
         windows = await self._last_hours(hours, provider)
         if not windows and provider not in self._providers:
-            known = ", ".join(self._providers) or "none is configured"
-            raise ProviderNotFound(f"There is no provider '{provider[:100]}'. Those that are configured: {known}.")
+            raise not_found(provider, self._providers)
         return windows
 
     async def _uses(self, since: int, keys: Sequence[str]) -> Mapping[str, Use]:
@@ -291,8 +286,8 @@ class Analytics:
         return AnomalyBody(
             type=one.kind,
             model=one.model or None,
-            since=self._stamp(one.since),
-            until=None if one.until is None else self._stamp(one.until),
+            since=stamp(one.since),
+            until=None if one.until is None else stamp(one.until),
             ratio=one.ratio or None,
             requests=one.calls,
             message=one.explanation,
@@ -300,10 +295,10 @@ class Analytics:
         )
 
     def _trial(self, one: Trial) -> TrialBody:
-        first, last = (None if moment is None else self._stamp(moment) for moment in (one.use.first, one.use.last))
+        first, last = (None if moment is None else stamp(moment) for moment in (one.use.first, one.use.last))
         return TrialBody(
             stage=one.stage,
-            created=self._stamp(one.key.created),
+            created=stamp(one.key.created),
             first_request=first,
             last_request=last,
             requests=one.use.requests,
@@ -311,10 +306,6 @@ class Analytics:
             active_days=one.use.days,
             **_members(one.key, "id", "name", "tenant", "hint"),
         )
-
-    def _stamp(self, at: float | None = None) -> str:
-        """A moment, or now."""
-        return f"{datetime.fromtimestamp(self._clock() if at is None else at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 @contextmanager
@@ -324,11 +315,6 @@ def past_told(not_now: str = NOT_NOW) -> Iterator[None]:
         yield
     except StoreDown as exc:
         raise HistoryUnavailable(not_now, retry_after=1.0) from exc
-
-
-def _hour(start: int) -> str:
-    """As seed 004 names it."""
-    return f"{datetime.fromtimestamp(start, UTC):%Y-%m-%d:%H}"
 
 
 def _day(start: int) -> str:
@@ -386,5 +372,12 @@ def _is_asked(window: Window, asked: ReportBody) -> bool:
 
 def _place(window: Window, by: Sequence[Dimension]) -> tuple[str | int, ...]:
     """The row that a window belongs to."""
-    named = {"provider": window.provider, "model": window.model, "hour": _hour(window.start), "day": _day(window.start)}
-    return tuple(named[dimension] for dimension in by)
+    return tuple(DIMENSIONS[dimension](window) for dimension in by)
+
+
+DIMENSIONS: Final[Mapping[Dimension, Callable[[Window], str]]] = {
+    "provider": lambda window: window.provider,
+    "model": lambda window: window.model,
+    "hour": lambda window: hour_of(window.start),
+    "day": lambda window: _day(window.start),
+}

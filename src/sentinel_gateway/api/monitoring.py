@@ -4,10 +4,9 @@ Where Redis is configured but away, providers are told of as if nothing were kno
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Query
 
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.api.monitoring_bodies import (
@@ -25,21 +24,18 @@ from sentinel_gateway.api.monitoring_bodies import (
 )
 from sentinel_gateway.api.monitoring_hours import Hours as ByHour
 from sentinel_gateway.api.monitoring_hours import ProviderHours
-from sentinel_gateway.api.operations import READ
+from sentinel_gateway.api.monitoring_routes import Model, Provider, not_found, reading, stamp
 from sentinel_gateway.core.health import BEST, Sample, predicted, status
 from sentinel_gateway.core.percentiles import percentile_name
-from sentinel_gateway.errors import InvalidField, ProviderNotFound
+from sentinel_gateway.errors import InvalidField
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.ports import Clock
 from sentinel_gateway.ports.recent import CircuitBreaker, HourStats, RecentMetrics, Series
 
-LONGEST_NAME: Final = 1024
 MOST_HOURS: Final = 720
 MOST_PERCENTILES: Final = 20
 ALL: Final = 100.0
 
-Provider = Annotated[str, Path(min_length=1, max_length=LONGEST_NAME, description="A provider's name.")]
-Model = Annotated[str, Path(min_length=1, max_length=LONGEST_NAME, description="A provider's name of a model; it may hold '/'.")]
 Hours = Annotated[int, Query(ge=1, le=MOST_HOURS, description="So many hours (UTC); the one under way is the last.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most errors to tell of; 100 are kept.")]
 Percentiles = Annotated[str, Query(max_length=200, description="Separated by commas, each above 0 and up to 100: 50,95,99.9.")]
@@ -66,22 +62,21 @@ class Monitoring:
         self._clock = clock
 
     def routes(self) -> APIRouter:
-        """The router of these endpoints, each for readers."""
-        readers = [Depends(self._guard.needs("read"))]
-        router = APIRouter(prefix="/api/monitoring", tags=["monitoring"], dependencies=readers)
-        for path, endpoint in (
-            ("/health", self.health),
-            ("/health/{provider}", self.provider_health),
-            ("/errors/{provider}", self.errors),
-            ("/stats/realtime", self.realtime),
-            ("/stats/hourly/{provider}", self.hourly),
-            ("/circuit-breakers", self.circuit_breakers),
-            ("/circuit-breakers/{provider}", self.provider_circuit_breakers),
-            ("/providers/comparison", self.comparison),
-            ("/latency/{provider}/{model:path}", self.latency),
-        ):
-            router.add_api_route(path, endpoint, methods=READ, operation_id=f"monitoring_{endpoint.__name__}")
-        return router
+        """The router of these endpoints."""
+        return reading(
+            self._guard,
+            (
+                ("/health", self.health),
+                ("/health/{provider}", self.provider_health),
+                ("/errors/{provider}", self.errors),
+                ("/stats/realtime", self.realtime),
+                ("/stats/hourly/{provider}", self.hourly),
+                ("/circuit-breakers", self.circuit_breakers),
+                ("/circuit-breakers/{provider}", self.provider_circuit_breakers),
+                ("/providers/comparison", self.comparison),
+                ("/latency/{provider}/{model:path}", self.latency),
+            ),
+        )
 
     async def health(self) -> list[HealthResponse]:
         """The health of every provider that is configured, or was ever called."""
@@ -118,7 +113,7 @@ class Monitoring:
             )
         scores = [one.health_score for one in providers.values()]
         return RealtimeStatsResponse(
-            timestamp=self._stamp(),
+            timestamp=stamp(self._clock()),
             providers=providers,
             total_requests=sum(one.total_requests for one in providers.values()),
             total_cost=round(sum(one.total_cost for one in providers.values()), 9),
@@ -162,7 +157,7 @@ class Monitoring:
                 )
             )
         compared.sort(key=lambda one: one.health_score, reverse=True)
-        return ComparisonResponse(timestamp=self._stamp(), providers=compared, total_providers=len(compared))
+        return ComparisonResponse(timestamp=stamp(self._clock()), providers=compared, total_providers=len(compared))
 
     async def latency(
         self, provider: Provider, model: Model, percentiles: Percentiles = "50,95,99"
@@ -184,8 +179,7 @@ class Monitoring:
 
     async def _find(self, provider: str) -> None:
         if provider not in self._providers and provider not in await self._recent.get_all_provider_health():
-            known = ", ".join(self._providers) or "none is configured"
-            raise ProviderNotFound(f"There is no provider '{provider[:100]}'. Those that are configured: {known}.")
+            raise not_found(provider, self._providers)
 
     async def _figures(self, provider: str, model: str, percentiles: Sequence[float], series: Series) -> Percentages:
         found = await self._recent.get_latency_percentiles(provider, model, percentiles, series)
@@ -209,7 +203,7 @@ class Monitoring:
             provider=provider,
             health_score=_rounded(score),
             status=status(score),
-            last_updated=self._stamp(history[-1][0] if history else None),
+            last_updated=stamp(history[-1][0] if history else self._clock()),
             predicted_score=_rounded(predicted(history, score, now=self._clock())),
         )
 
@@ -220,12 +214,8 @@ class Monitoring:
             state=one.state,
             failure_count=one.failure_count,
             is_available=one.state != "open",
-            last_updated=self._stamp(one.updated),
+            last_updated=stamp(one.updated),
         )
-
-    def _stamp(self, at: float | None = None) -> str:
-        """A moment, or now."""
-        return f"{datetime.fromtimestamp(self._clock() if at is None else at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _rounded(score: float) -> float:
@@ -251,7 +241,10 @@ def _percentiles(said: str) -> list[float]:
         asked = list(dict.fromkeys(float(part) for part in said.split(",")))
     except ValueError:
         asked = []
-    if not asked or len(asked) > MOST_PERCENTILES or not all(0.0 < rank <= ALL for rank in asked):
-        sentence = f"it must be 1 to {MOST_PERCENTILES} numbers above 0 and up to 100, separated by commas, such as 50,95,99.9."
+    if not asked or len(asked) > MOST_PERCENTILES or not all(0.0 < rank <= ALL and rank == round(rank, 4) for rank in asked):
+        sentence = (
+            f"it must be 1 to {MOST_PERCENTILES} numbers above 0 and up to 100, of at most 4 decimals, separated by commas, "
+            "such as 50,95,99.9."
+        )
         raise InvalidField(f"Invalid value for 'percentiles': {sentence}", param="percentiles")
     return asked

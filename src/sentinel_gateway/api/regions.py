@@ -1,16 +1,15 @@
 """`/api/monitoring/latency-regions`: how long requests took, by where they came from, as a proxy of the operator's says."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from sentinel_gateway.api.analytics import HOUR, latency_of
+from sentinel_gateway.api.analytics import latency_of
 from sentinel_gateway.api.analytics_bodies import Latency
 from sentinel_gateway.api.guard import Guard
-from sentinel_gateway.api.operations import READ
+from sentinel_gateway.api.monitoring_routes import HOUR, reading, stamp
 from sentinel_gateway.core.analytics import group
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.ports import Clock
@@ -48,18 +47,14 @@ class LatencyRegions:
 
     def routes(self) -> APIRouter:
         """The router of it."""
-        router = APIRouter(prefix="/api/monitoring", tags=["monitoring"], dependencies=[Depends(self._guard.needs("read"))])
-        for method in READ:
-            name, shown = f"latency_regions_{method.lower()}", method != "HEAD"
-            router.add_api_route("/latency-regions", self.regions, methods=[method], operation_id=name, include_in_schema=shown)
-        return router
+        return reading(self._guard, [("/latency-regions", self.regions)])
 
     async def regions(self, hours: Hours = 24) -> RegionsResponse:
         """How long this node's requests took, by region, the busiest first, but for what memory answers at once."""
         now = self._clock()
         found = group(self._since(int(now) // HOUR * HOUR - (hours - 1) * HOUR), lambda window: (window.model,))
         return RegionsResponse(
-            timestamp=f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}",
+            timestamp=stamp(now),
             hours=hours,
             header=self._header,
             regions={

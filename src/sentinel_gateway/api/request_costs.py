@@ -1,14 +1,13 @@
 """`/api/monitoring/cost-analysis/requests`: what single calls of providers took, and for which of their tokens."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 
-from sentinel_gateway.api.analytics import HOUR, NO_LEDGER, past_told
+from sentinel_gateway.api.analytics import NO_LEDGER, past_told
 from sentinel_gateway.api.analytics_bodies import CallCosts, CallCostsResponse
 from sentinel_gateway.api.guard import Guard
-from sentinel_gateway.api.operations import READ
+from sentinel_gateway.api.monitoring_routes import HOUR, reading, stamp
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.pricing import NANO_PER_USD, booked_parts
 from sentinel_gateway.core.windows import MICROS, MILLIS
@@ -21,7 +20,6 @@ Id = Annotated[str | None, Query(pattern="^[0-9a-f]{32}$", description="Of this 
 Hours = Annotated[int, Query(ge=1, le=168, description="Calls of the last so many hours.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most calls to tell of.")]
 
-PATH: Final = "/api/monitoring/cost-analysis/requests"
 NOT_NOW: Final = "The ledger can't be read now, or not so much of it in one go: ask for fewer hours, or again in a moment."
 
 
@@ -39,13 +37,9 @@ class RequestCosts:
 
     def routes(self) -> APIRouter:
         """The router of it."""
-        router = APIRouter(tags=["monitoring"], dependencies=[Depends(self._guard.needs("read"))])
-        for method in READ:
-            name = f"request_costs_{method.lower()}"
-            router.add_api_route(PATH, self.costs, methods=[method], operation_id=name, include_in_schema=method != "HEAD")
-        return router
+        return reading(self._guard, [("/cost-analysis/requests", self.request_costs)])
 
-    async def costs(
+    async def request_costs(
         self,
         request: Request,
         hours: Hours = 24,
@@ -64,7 +58,7 @@ class RequestCosts:
                 Wanted(since=since, until=now, request=id, tenant=tenant, dearest=dearest, limit=limit)
             )
         return CallCostsResponse(
-            timestamp=_stamp(self._clock()),
+            timestamp=stamp(self._clock()),
             hours=hours,
             calls=[self._shown(one) for one in found],
             total_cost=round(sum(one.spent.cost for one in found) / NANO_PER_USD, 9),
@@ -75,7 +69,7 @@ class RequestCosts:
         return CallCosts(
             request=asked.request,
             attempt=asked.number,
-            timestamp=_stamp(asked.started / MICROS),
+            timestamp=stamp(asked.started / MICROS),
             provider=asked.provider,
             model=asked.target,
             ending=call.ending,
@@ -100,7 +94,3 @@ def _usage(call: Settled) -> Usage:
         cache_write_tokens=spent.cache_write_tokens,
         reasoning_tokens=spent.reasoning_tokens,
     )
-
-
-def _stamp(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
