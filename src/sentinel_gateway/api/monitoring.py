@@ -3,6 +3,7 @@
 Where Redis is configured but away, providers are told of as if nothing were known of them: 100.0, [] and {}.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Final
 
@@ -102,23 +103,8 @@ class Monitoring:
     async def realtime(self, hours: Hours = 1) -> RealtimeStatsResponse:
         """What was asked of each provider in the last hours, and what it took."""
         known = await self._scores()
-        providers = {}
-        for name, found in (await self._hours.of_all(known, hours)).items():
-            whole = _sum(found)
-            providers[name] = ProviderRealtime(
-                total_requests=whole.total_requests,
-                total_cost=whole.total_cost,
-                health_score=_rounded(known.get(name, BEST)),
-                hourly_breakdown={hour: _shown(stats) for hour, stats in found.items()},
-            )
-        scores = [one.health_score for one in providers.values()]
-        return RealtimeStatsResponse(
-            timestamp=stamp(self._clock()),
-            providers=providers,
-            total_requests=sum(one.total_requests for one in providers.values()),
-            total_cost=round(sum(one.total_cost for one in providers.values()), 9),
-            avg_health_score=_rounded(sum(scores) / len(scores)) if scores else BEST,
-        )
+        found = await self._hours.of_all(known, hours)
+        return await asyncio.to_thread(_realtime, known, found, self._clock())  # there may be thousands of hours
 
     async def hourly(self, provider: Provider, hours: Hours = 1) -> HourlyStatsResponse:
         """The last hours of a provider, also of one that only the ledger remembers."""
@@ -216,6 +202,26 @@ class Monitoring:
             is_available=one.state != "open",
             last_updated=stamp(one.updated),
         )
+
+
+def _realtime(known: Mapping[str, float], found: Mapping[str, ByHour], at: float) -> RealtimeStatsResponse:
+    providers = {}
+    for name, hours in found.items():
+        whole = _sum(hours)
+        providers[name] = ProviderRealtime(
+            total_requests=whole.total_requests,
+            total_cost=whole.total_cost,
+            health_score=_rounded(known.get(name, BEST)),
+            hourly_breakdown={hour: _shown(stats) for hour, stats in hours.items()},
+        )
+    scores = [one.health_score for one in providers.values()]
+    return RealtimeStatsResponse(
+        timestamp=stamp(at),
+        providers=providers,
+        total_requests=sum(one.total_requests for one in providers.values()),
+        total_cost=round(sum(one.total_cost for one in providers.values()), 9),
+        avg_health_score=_rounded(sum(scores) / len(scores)) if scores else BEST,
+    )
 
 
 def _rounded(score: float) -> float:

@@ -1,6 +1,7 @@
 """The last hours of providers: two are told from what is recent, on all nodes; more than that the ledger tells, to 30 days."""
 
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from sentinel_gateway.core.pricing import NANO_PER_USD
@@ -50,10 +51,14 @@ class ProviderHours:
             rows = await self._windows.hourly(now // HOUR * HOUR - (hours - 1) * HOUR, now + 1, provider)
         except StoreDown as exc:
             raise HistoryUnavailable(NOT_NOW, retry_after=1.0) from exc
-        found: dict[str, dict[str, HourStats]] = {}
-        for row in rows:
-            _add(found.setdefault(row.provider, {}).setdefault(hour_of(row.start), HourStats()), row)
-        return found
+        return await asyncio.to_thread(_by_provider, rows)  # there may be very many
+
+
+def _by_provider(rows: Iterable[Window]) -> Mapping[str, Hours]:
+    found: dict[str, dict[str, HourStats]] = {}
+    for row in rows:
+        _add(found.setdefault(row.provider, {}).setdefault(hour_of(row.start), HourStats()), row)
+    return found
 
 
 def _add(stats: HourStats, row: Window) -> None:

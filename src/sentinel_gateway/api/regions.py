@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from sentinel_gateway.api.analytics import latency_of
 from sentinel_gateway.api.analytics_bodies import Latency
+from sentinel_gateway.api.analytics_told import latency_of
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.api.monitoring_routes import HOUR, reading, stamp
 from sentinel_gateway.core.analytics import group

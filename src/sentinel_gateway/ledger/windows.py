@@ -87,13 +87,17 @@ class History:
         if seconds not in SPANS:
             raise ValueError(f"windows are of {sorted(SPANS)} seconds, not of {seconds}")
         question = partial(_windows, seconds=seconds)
-        found = await self._ask(f"windows of {seconds}", question, since, until, chunk=max(seconds, HOUR))
-        return [one for one in found if since <= one.start < until and provider in {None, one.provider}]
+
+        def is_wanted(one: Window) -> bool:
+            return since <= one.start < until and provider in {None, one.provider}
+
+        chunk = max(seconds, HOUR)
+        return await self._ask(f"windows of {seconds}", question, range(since, until, chunk), is_wanted)
 
     async def key_days(self, since: int, until: int, keys: Sequence[str]) -> list[KeyUse]:
         """What these keys did, by day. `keys` are all of a kind: what is read of them is kept, whoever asks."""
-        found = await self._ask("key days", partial(_key_days, keys=tuple(keys)), since, until, chunk=DAY)
-        return [one for one in found if since <= one.day < until]
+        question = partial(_key_days, keys=tuple(keys))
+        return await self._ask("key days", question, range(since, until, DAY), lambda one: since <= one.day < until)
 
     async def calls(self, wanted: Wanted) -> list[Settled]:
         """Calls of providers one by one."""
@@ -110,10 +114,9 @@ class History:
         if self._database is not None:
             await asyncio.to_thread(self._database.close)
 
-    async def _ask(self, kind: str, question: Question[ItemT], since: int, until: int, *, chunk: int) -> list[ItemT]:
-        return await self._in_time(
-            partial(self._read, kind, question, since, until, chunk=chunk, end=time.monotonic() + self._patience)
-        )
+    async def _ask(self, kind: str, question: Question[ItemT], when: range, is_wanted: Callable[[ItemT], bool]) -> list[ItemT]:
+        """What is wanted of the stretches from the first moment of `when` to before its last, by its step."""
+        return await self._in_time(partial(self._read, kind, question, when, is_wanted, end=time.monotonic() + self._patience))
 
     async def _in_time(self, read: Callable[[], list[T]]) -> list[T]:
         if self._closing:
@@ -137,11 +140,14 @@ class History:
         with self._connected() as connection:
             return [] if connection is None or _beginning(connection) == NEVER else question(connection)
 
-    def _read(self, kind: str, question: Question[ItemT], since: int, until: int, *, chunk: int, end: float) -> list[ItemT]:
+    def _read(
+        self, kind: str, question: Question[ItemT], when: range, is_wanted: Callable[[ItemT], bool], *, end: float
+    ) -> list[ItemT]:
         with self._connected() as connection:
             if connection is None:
                 return []
-            chunks = range(max(since, _beginning(connection)) // chunk * chunk, until, chunk)
+            chunk = when.step
+            chunks = range(max(when.start, _beginning(connection)) // chunk * chunk, when.stop, chunk)
             there = {begin: kept for begin in chunks if (kept := self._believed((kind, begin))) is not None}
             for begin, after in _runs([begin for begin in chunks if begin not in there], chunk):
                 if self._closing:
@@ -149,7 +155,7 @@ class History:
                 if time.monotonic() > end:
                     raise StoreDown(f"the ledger was not read within {self._patience:g} s")
                 there |= self._fetch(kind, question(connection, begin, after), range(begin, after, chunk))
-        return [item for begin in chunks for item in there[begin]]
+        return [item for begin in chunks for item in there[begin] if is_wanted(item)]
 
     @contextmanager
     def _connected(self) -> Iterator["sa.Connection | None"]:
