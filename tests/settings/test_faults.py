@@ -17,6 +17,13 @@ ONE_BY_ONE = [
     ("servr: {}", "sentinel.yaml:1 servr", "did you mean 'server'?"),
     ("logging: {zzz: 1}", "sentinel.yaml:1 logging.zzz", "known here are level, format"),
     ("server: {prot: }", "sentinel.yaml:1 server.prot", "did you mean 'port'?"),
+    ("metrics: {percentiles: [100]}", "sentinel.yaml:1 metrics.percentiles.0", "got '100', but it must be less than 100"),
+    (
+        "metrics: {percentiles: '1,2,3,4,5,6,7,8,9,10,11'}",
+        "sentinel.yaml:1 metrics.percentiles",
+        "it must be at most 10 values long",
+    ),
+    ("server: {region_header: a b}", "sentinel.yaml:1 server.region_header", "got 'a b', but it must be text of the form ^[a-z]"),
     ("server:\n  port: lots", "sentinel.yaml:2 server.port", "got 'lots', but it must be a whole number"),
     ("server: {port: 65536}", "sentinel.yaml:1 server.port", "got '65536', but it must be at most 65535"),
     ("server: {port: -1}", "sentinel.yaml:1 server.port", "at least 0"),

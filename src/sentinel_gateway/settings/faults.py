@@ -32,13 +32,16 @@ WANTED: Final = {
     "int_parsing": "a whole number",
     "int_parsing_size": "a smaller whole number",
     "int_type": "a whole number",
+    "less_than": "less than {lt:g}",
     "less_than_equal": "at most {le}",
     "literal_error": "{expected}",
     "model_type": "a mapping of settings",
     "path_type": "a path",
+    "string_pattern_mismatch": "text of the form {pattern}",
     "string_too_long": "at most {max_length} characters long",
     "string_too_short": "at least {min_length} character long",
     "string_type": "text",
+    "too_long": "at most {max_length} values long",
     "tuple_type": "a list",
 }
 """What each kind of error wanted instead."""
