@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -76,6 +79,24 @@ def test_a_file_is_replaced_once_all_of_it_is_there(ledger, exported, data, tmp_
 
 def test_what_is_no_file_is_written_to(ledger):
     assert ledger("export", "--output", "/dev/null").exit_code == 0
+
+
+def test_who_has_seen_enough_of_it_may_leave(data, tmp_path):
+    database = make_database(data, None)
+    database.copy([spent(number) for number in range(3, 2000)])
+    database.close()
+    command = [sys.executable, "-m", "sentinel_gateway", "ledger", "export", "--table", "attempts"]
+    environ = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    environ |= {"SENTINEL_DATA_DIR": str(data), "HOME": str(tmp_path)}
+    with subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b"at,id,")
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 1)
+
+
+def test_a_file_that_takes_no_more_is_not_the_ledger_s_fault(ledger):
+    result = ledger("export", "--output", "/dev/full")
+    assert (result.exit_code, result.stderr) == (2, "sentinel: [Errno 28] No space left on device\n")
 
 
 def test_parquet(exported):

@@ -4,7 +4,6 @@ One format, one writer; each takes rows as they come, so that a ledger of any si
 """
 
 import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -86,14 +85,22 @@ def names_of(name: Table) -> list[str]:
 
 
 def _csv(found: Iterable[Row], names: list[str], file: IO[bytes]) -> int:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text)
+    writer = csv.writer(_Encoded(file))
     writer.writerow(names)
     count = 0
     for count, row in enumerate(found, 1):  # noqa: B007 - counted
         writer.writerow(map(_cell, row.values()))
-    text.detach()
     return count
+
+
+class _Encoded:
+    """A file of bytes, for text."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.encode())
 
 
 def _cell(value: Any) -> Any:

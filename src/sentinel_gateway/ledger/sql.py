@@ -130,13 +130,15 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection to ask. What one question sees is of one moment, and nobody is kept from writing meanwhile."""
-        with self._faults():
-            if self._engine is None:
-                self.open()
-            assert self._engine is not None  # noqa: S101 - for the types' sake
-            with self._engine.connect() as connection:
-                yield connection
+        """A connection to ask. What one question sees is of one moment, and nobody is kept from writing meanwhile.
+
+        What is done with the answers meanwhile may fail in its own ways, a file that is full for one: that is not ours to tell.
+        """
+        if self._engine is None:
+            self.open()
+        assert self._engine is not None  # noqa: S101 - for the types' sake
+        with self._database_faults(), self._engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -150,11 +152,22 @@ class Database:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
+        """Of work that is all our own."""
+        try:
+            with self._database_faults():
+                yield
+        except (OverflowError, ValueError) as exc:
+            raise Refused(f"{self._url.render_as_string()}: {_cause(exc)}") from exc
+        except OSError as exc:
+            raise StoreDown(f"{self._url.render_as_string()}: {_cause(exc)}") from exc
+
+    @contextmanager
+    def _database_faults(self) -> Iterator[None]:
         try:
             yield
-        except (sa.exc.DataError, sa.exc.IntegrityError, OverflowError, ValueError) as exc:
+        except (sa.exc.DataError, sa.exc.IntegrityError) as exc:
             raise Refused(f"{self._url.render_as_string()}: {_cause(exc)}") from exc
-        except (sa.exc.SQLAlchemyError, OSError) as exc:
+        except sa.exc.SQLAlchemyError as exc:
             raise StoreDown(f"{self._url.render_as_string()}: {_cause(exc)}") from exc
 
     @contextmanager
