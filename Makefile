@@ -5,7 +5,7 @@ PORT ?= 8080
 DATA ?= data/sets
 
 # Debian packages that parts of the suite need; all else that `make test` runs comes from PyPI.
-TEST_PACKAGES := nginx postgresql prometheus redis-server sqlite3 strace
+TEST_PACKAGES := chromium nginx postgresql prometheus redis-server sqlite3 strace
 
 BIN := .venv/bin
 HASHED := --quiet --require-hashes
@@ -39,7 +39,7 @@ test-long: .venv/dev.stamp $(SDKS)/redis-4.5.1/python.stamp ## what has a bar on
 test-sdks: .venv/dev.stamp $(SDK_STAMPS) ## the clients' SDKs, unchanged, each in its own environment
 	@$(BIN)/python -m pytest -m sdks tests/sdks
 
-test-deps: ## install the Debian packages that parts of the suite need (nginx, PostgreSQL, Prometheus, Redis 7, SQLite, strace)
+test-deps: ## install the Debian packages that parts of the suite need (Chromium, nginx, PostgreSQL, Prometheus, Redis 7, SQLite, strace)
 	@scripts/test_deps.sh $(TEST_PACKAGES)
 
 test-health: ## is a gateway running on PORT, and healthy?
@@ -100,7 +100,7 @@ lock-sdks: .venv/dev.stamp $(SDKS)/node/python.stamp ## bring the locks under te
 	done
 
 clean: ## remove what these targets made; ./data stays
-	rm -rf .venv $(SDKS) dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(SDKS) dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .screenshots
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # dev.lock holds all of runtime.lock at the same versions, so one environment serves both.

@@ -22,6 +22,12 @@ from sentinel_gateway.api.asgi import App
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
 from sentinel_gateway.api.chat import ChatCompletions
 from sentinel_gateway.api.circuits import CircuitAdmin
+from sentinel_gateway.api.dashboard.explain import Explain
+from sentinel_gateway.api.dashboard.frame import Dashboard, Ground
+from sentinel_gateway.api.dashboard.keys import Keys
+from sentinel_gateway.api.dashboard.money import Money
+from sentinel_gateway.api.dashboard.overview import Overview
+from sentinel_gateway.api.dashboard.providers import Providers
 from sentinel_gateway.api.dialects import anthropic_posts, other_posts
 from sentinel_gateway.api.entrance import Entrance
 from sentinel_gateway.api.exchange import Intake
@@ -46,6 +52,7 @@ from sentinel_gateway.api.regions import LatencyRegions
 from sentinel_gateway.api.request_costs import RequestCosts
 from sentinel_gateway.api.semantic_admin import SemanticAdmin
 from sentinel_gateway.api.streaming import StreamOptions
+from sentinel_gateway.api.traffic import Traffic
 from sentinel_gateway.core.issuance import Minter
 from sentinel_gateway.core.via import own_name
 from sentinel_gateway.listeners import open_listeners
@@ -122,14 +129,13 @@ class Wiring:
         posts = [chat, *other_posts(planners, pipeline, embedding, limiter, options, clock=clock)]
         messages = anthropic_posts(planners, pipeline, estimate, limiter, options, clock=clock)
         routers = [
-            self._operations(guard).routes(),
+            Operations(process.tiers, self._identity, self._reports, guard=guard, clock=clock).routes(),
             self._administration(guard).routes(),
             Explaining(explainer, stores.state.keys, access=guard.administrator()).routes(),
             self._key_administration(guard).routes(),
             Feedback(process.evidence, limiter, guard=guard).routes(),
-            CircuitAdmin(process.stores.circuits, stores.state.audit, guard=guard, clock=clock).routes(),
             SemanticAdmin(process.evidence, stores.state.audit, guard=guard, clock=clock).routes(),
-            *self._monitoring(guard),
+            *self._looking(guard),
         ]
         plain = [post.route for post in (*posts, *messages, query)]
         management = build_management([*routers, Documentation(routers, plain, guard=guard).routes()], guard)
@@ -146,20 +152,24 @@ class Wiring:
         measures, admission = Measures(process.stores.counter, costing), process.admission
         return Embedding(planner, process.tiers, self.dispatch, settlement, admission=admission, measures=measures)
 
-    def _operations(self, guard: Guard) -> Operations:
-        process, service = self._process, self._settings.service
-        identity = Identity(service.name, service.version, process.started)
-        circuits = process.stores.circuits.shown
-        reports = Reports(
+    @property
+    def _identity(self) -> Identity:
+        service = self._settings.service
+        return Identity(service.name, service.version, self._process.started)
+
+    @property
+    def _reports(self) -> Reports:
+        process = self._process
+        return Reports(
             ready=self._why_not_ready,
             metrics=self._scrape,
             counters=process.counters,
             services=process.services,
             costs=process.costs,
             priced=process.prices.known,
-            circuits=circuits,
+            circuits=process.stores.circuits.shown,
+            tiers=process.metrics.tiers,
         )
-        return Operations(process.tiers, identity, reports, guard=guard, clock=process.clock)
 
     def _administration(self, guard: Guard) -> Admin:
         process = self._process
@@ -177,16 +187,28 @@ class Wiring:
         minter = Minter(state.secret, defaults=rules.defaults(self._settings))
         return KeyAdmin(state.keys, state.audit, state.ring, minter, access=guard.administrator(), clock=self._process.clock)
 
-    def _monitoring(self, guard: Guard) -> list[APIRouter]:
-        """What tells of providers and of the past."""
+    def _looking(self, guard: Guard) -> list[APIRouter]:
+        """What tells of providers and of the past, and the dashboard that shows it."""
         process, stores, clock = self._process, self._process.stores, self._process.clock
         history = None if stores.books is None else stores.books.history
         hours = ProviderHours(stores.recent, history, clock)
+        monitoring = Monitoring(stores.recent, hours, stores.circuits, self._providers, guard=guard, clock=clock)
+        analytics = Analytics(history, stores.state.keys, self._providers, guard=guard, clock=clock)
+        circuits = CircuitAdmin(stores.circuits, stores.state.audit, guard=guard, clock=clock)
+        traffic = Traffic(history, guard=guard, clock=clock)
+        costs = RequestCosts(history, process.prices, guard=guard, clock=clock)
+        screens = [
+            Overview(self._reports, traffic, list(self._providers), identity=self._identity, clock=clock),
+            Providers(monitoring, analytics, circuits, clock),
+            Money(traffic, analytics, clock),
+            Keys(self._key_administration(guard), clock),
+            Explain(traffic, costs),
+        ]
+        ground = Ground(guard, process.sessions, stores.state.audit, self._identity, clock, lambda: process.draining)
         return [
-            Monitoring(stores.recent, hours, stores.circuits, self._providers, guard=guard, clock=clock).routes(),
-            Analytics(history, stores.state.keys, self._providers, guard=guard, clock=clock).routes(),
-            RequestCosts(history, process.prices, guard=guard, clock=clock).routes(),
+            *(told.routes() for told in (monitoring, analytics, circuits, traffic, costs)),
             LatencyRegions(process.regions.since, self._settings.server.region_header, guard=guard, clock=clock).routes(),
+            *Dashboard(screens, ground).routes(),
         ]
 
     def _why_not_ready(self) -> str | None:

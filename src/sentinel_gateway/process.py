@@ -10,6 +10,7 @@ import msgspec
 
 from sentinel_gateway import rules
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
+from sentinel_gateway.api.dashboard.sessions import Sessions
 from sentinel_gateway.api.fast_path import FastPath
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.core.issuance import AuditEntry
@@ -76,6 +77,7 @@ class Process:
         self.prices = outside.prices
         self.started = self.clock()
         self.regions = Regions(self.clock)
+        self.sessions = Sessions()
         self.draining = False
         configured = settings.admin_key
         self.admin = admin_key(settings.data_dir, configured.get_secret_value() if configured else None)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sentinel_gateway.api.browsers import Hosts
-from sentinel_gateway.errors import HostRefused
+from sentinel_gateway.api.browsers import Browsers, Hosts
+from sentinel_gateway.errors import HostRefused, PageRefused
 
 OURS = ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:8080", "127.255.3.4:1", "[::1]", "[::1]:8080"]
 OTHERS = [
@@ -72,3 +72,25 @@ async def test_a_rebound_name_reads_nothing(gateway, path):
     assert (answer.status, answer.json["code"]) == (421, "host_not_allowed")
     assert "server.allowed_hosts" in answer.json["detail"]
     assert (await gateway.get(path, headers={"host": "localhost:8080", **gateway.admin})).status in {200, 404}
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "names", "admitted"),
+    [
+        ("https://ai.example.com", "ai.example.com", ("ai.example.com",), True),
+        ("https://AI.example.com:8443", "ai.example.com", ("ai.example.com",), True),
+        ("https://other.example.com", "ai.example.com", ("ai.example.com", "other.example.com"), False),
+        ("https://evil.example", "ai.example.com", ("ai.example.com",), False),
+        ("https://evil.example", "evil.example", ("*",), False),
+        ("null", "ai.example.com", ("ai.example.com",), False),
+        ("https://ai.example.com.evil.example", "ai.example.com", ("ai.example.com",), False),
+    ],
+)
+def test_a_page_of_its_own_may_call_by_the_names_that_it_is_told(origin, host, names, admitted):
+    headers = {b"origin": origin.encode(), b"host": host.encode()}
+    try:
+        Browsers(hosts=Hosts(names)).check(headers)
+    except PageRefused:
+        assert not admitted
+    else:
+        assert admitted

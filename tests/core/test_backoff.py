@@ -19,6 +19,15 @@ def test_a_burst_then_one_a_pause():
     assert [rule.failed("1.2.3.4", 1000.0) for _ in range(4)] == [0, 0, 0, 10]
 
 
+def test_how_long_to_wait_is_told_without_counting():
+    rule = backoff()
+    for _ in range(3):
+        assert rule.wait("1.2.3.4", 0.0) == 0
+        rule.failed("1.2.3.4", 0.0)
+    assert [rule.wait("1.2.3.4", now) for now in (0.0, 0.0, 4.0, 10.0)] == [10, 10, 6, 0]
+    assert rule.wait("1.2.3.5", 0.0) == 0
+
+
 def test_addresses_do_not_share():
     rule = backoff()
     for _ in range(4):

@@ -54,6 +54,11 @@ class Hosts(msgspec.Struct, frozen=True):
             return
         raise HostRefused("This gateway does not answer to this name: its operator can add it to server.allowed_hosts.")
 
+    def own(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Is this a page of the gateway's own, by one of `names`? `*` says nothing: then anybody's page may come by its name."""
+        _, _, origin = headers[b"origin"].partition(b"://")
+        return _name(origin) in self.names and _name(origin) == _name(headers.get(b"host", b""))
+
 
 class Browsers(msgspec.Struct, frozen=True):
     """Both rules, as every route has them."""
@@ -63,7 +68,11 @@ class Browsers(msgspec.Struct, frozen=True):
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Raises `PageRefused` or `HostRefused`."""
-        self.pages.check(headers)
+        try:
+            self.pages.check(headers)
+        except PageRefused:
+            if not self.hosts.own(headers):
+                raise
         self.hosts.check(headers)
 
 

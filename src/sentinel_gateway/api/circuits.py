@@ -1,19 +1,17 @@
 """`/admin/circuits`: which targets are failing, cooling or refuse our key, and the operator's word that one is well again."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
 from sentinel_gateway.api.bodies import StrictBody, read_body, takes
 from sentinel_gateway.api.guard import Guard
+from sentinel_gateway.core.access import Caller
 from sentinel_gateway.core.issuance import AuditEntry
 from sentinel_gateway.errors import KeysUnavailable, StoreDown
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.ports import AuditLog, Clock
-
-if TYPE_CHECKING:
-    from sentinel_gateway.core.access import Caller
 
 
 class ResetBody(StrictBody):
@@ -58,10 +56,13 @@ class CircuitAdmin:
     async def reset(self, request: Request) -> dict[str, Any]:
         """Close the circuit of one target, or all, on every node; those that were open here."""
         asked = await read_body(request, ResetBody)
-        caller: Caller = request.state.caller
-        entry = AuditEntry(at=self._clock(), actor=caller.actor, action="circuit.reset", object=asked.target or "")
+        return {"closed": await self.close(request.state.caller, asked.target)}
+
+    async def close(self, caller: Caller, target: str | None) -> list[str]:
+        """The same, for whoever was let in: the targets that were closed."""
+        entry = AuditEntry(at=self._clock(), actor=caller.actor, action="circuit.reset", object=target or "")
         try:
             await self._log.append(entry)
         except StoreDown as exc:
             raise KeysUnavailable("The audit log can't be written, so nothing was done: try again.", retry_after=1.0) from exc
-        return {"closed": self._circuits.reset(asked.target)}
+        return self._circuits.reset(target)

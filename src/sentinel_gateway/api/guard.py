@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 
 from sentinel_gateway.api.exchange import header_map
-from sentinel_gateway.core.access import ANYBODY, MARK, Caller, KeyScope, require_scope
+from sentinel_gateway.core.access import ANYBODY, MARK, Caller, KeyScope, require_scope, standing
 from sentinel_gateway.errors import InsufficientScope, RequestError
 from sentinel_gateway.pipeline.authentication import KEY_HEADERS, Authenticator
 from sentinel_gateway.pipeline.keyring import KeyRing
@@ -51,6 +51,13 @@ class Guard:
         """Would the same headers tell the same caller now? `caller` is one that `admit` has told, with a key or without."""
         return self.is_open if caller.key is None else self._ring.knows(caller, now)
 
+    def current(self, caller: Caller, now: float) -> Caller | None:
+        """What the key of somebody who was identified before stands for now; None if it opens nothing any more."""
+        if caller.key is None:
+            return caller
+        found = self._ring.find(caller.key.digest, now)
+        return None if found is None or found.key is None or standing(found.key, now) else found
+
     def identify(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
         """Who asks, by its key, needed or not."""
         return self._authenticator.authenticate(
@@ -67,12 +74,12 @@ class Guard:
 
     def who(self, request: Request) -> Caller:
         """Who asks, by its key."""
-        return self.identify(*_asked(request))
+        return self.identify(*asked(request))
 
     def knows(self, request: Request) -> bool:
         """May this caller see what is for readers?"""
         try:
-            require_scope(self.admit(*_asked(request)), "read")
+            require_scope(self.admit(*asked(request)), "read")
         except RequestError:
             return False
         return True
@@ -81,7 +88,7 @@ class Guard:
         """A dependency: a caller with this scope. It is told in `request.state.caller`."""
 
         async def check(request: Request) -> None:
-            caller = self.admit(*_asked(request))
+            caller = self.admit(*asked(request))
             require_scope(caller, scope)
             request.state.caller = caller
 
@@ -92,8 +99,7 @@ class Guard:
 
         async def check(request: Request) -> None:
             caller = self.who(request)
-            if caller.tenant is not None:
-                raise InsufficientScope("This needs the admin key of the gateway.")
+            require_operator(caller)
             request.state.caller = caller
 
         return declared(check, OPERATOR)
@@ -110,12 +116,18 @@ class Guard:
 
     def check_stranger(self, request: Request) -> None:
         """For what is no route: whoever needs a key is not told without one which paths there are."""
-        self.admit(*_asked(request))
+        self.admit(*asked(request))
 
 
 def _shows_key(headers: Mapping[bytes, bytes], policy: Policy) -> bool:
     """Does the caller show a key of ours where it needs none? What SDKs send there of their own is nothing to look at."""
     return policy.required is False and any(_MARK in headers.get(name, b"") for name in KEY_HEADERS)
+
+
+def require_operator(caller: Caller) -> None:
+    """Raises `InsufficientScope` for whoever is within a tenant."""
+    if caller.tenant is not None:
+        raise InsufficientScope("This needs the admin key of the gateway.")
 
 
 def anybody() -> Check:
@@ -145,5 +157,6 @@ def access(route: APIRoute) -> str | None:
     return next(filter(None, (getattr(call.call, "access", None) for call in route.dependant.dependencies)), None)
 
 
-def _asked(request: Request) -> tuple[Mapping[bytes, bytes], str]:
+def asked(request: Request) -> tuple[Mapping[bytes, bytes], str]:
+    """The headers and the address of who asks, as `admit` and `identify` take them."""
     return header_map(request.scope["headers"]), request.client.host if request.client else ""

@@ -156,8 +156,11 @@ class KeyAdmin:
 
     async def create(self, request: Request) -> dict[str, Any]:
         """Make a key; this answer is the only place where it ever stands."""
-        caller: Caller = request.state.caller
-        grant = (await read_body(request, CreateBody)).grant(caller)
+        return await self.make(request.state.caller, await read_body(request, CreateBody))
+
+    async def make(self, caller: Caller, asked: CreateBody) -> dict[str, Any]:
+        """The same, for whoever was let in."""
+        grant = asked.grant(caller)
         now = self._clock()
         if wrong := list(faults(grant, now)):
             raise RequestValidationError([{"loc": ("body", field), "msg": sentence} for field, sentence in wrong])
@@ -180,9 +183,12 @@ class KeyAdmin:
 
     async def rotate(self, request: Request, id: str) -> dict[str, Any]:  # noqa: A002 - as above
         """A new key with the same rights; the old one lives on for a while."""
+        return await self.renew(request, id, await read_body(request, RotateBody))
+
+    async def renew(self, request: Request, id_: str, asked: RotateBody) -> dict[str, Any]:
+        """The same, with what is asked at hand."""
         caller: Caller = request.state.caller
-        asked = await read_body(request, RotateBody)
-        key = await self._find(request, id)
+        key = await self._find(request, id_)
         successor, text = self._minter.mint(key, _draw(), self._clock())
         defaults = self._minter.defaults
         rule = partial(issuance.rotate, caller=caller, successor=successor, overlap=asked.overlap, defaults=defaults)

@@ -42,6 +42,8 @@ class Reports(msgspec.Struct, frozen=True):
     """The models in use whose own price is known."""
     circuits: Callable[[], Mapping[str, str]]
     """`closed`, `open` or `half_open` of each circuit breaker, by model."""
+    tiers: Callable[[], Mapping[str, tuple[int, float]]]
+    """Where answers came from since the start: how many from each tier and from providers, and the seconds that those took."""
 
 
 class Operations:

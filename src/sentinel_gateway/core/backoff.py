@@ -27,17 +27,20 @@ class Backoff:
     def __repr__(self) -> str:
         return f"<Backoff {len(self)} of {self._addresses} addresses>"
 
+    def wait(self, address: str, now: float) -> float:
+        """Seconds until this address may fail once more; 0 if it may now. Counts nothing."""
+        free_at = self._free_at.get(_source(address), now)
+        return max(free_at - now - (self._burst - 1) * self._pause, 0.0)
+
     def failed(self, address: str, now: float) -> float:
         """Count a failure; seconds until this address may fail again, 0 if this one was within its measure."""
+        wait = self.wait(address, now)
         source = _source(address)
         free_at = max(self._free_at.pop(source, now), now)
-        wait = free_at - now - (self._burst - 1) * self._pause
-        if wait <= 0:
-            free_at += self._pause
-        self._free_at[source] = free_at
+        self._free_at[source] = free_at if wait else free_at + self._pause
         if len(self._free_at) > self._addresses:
             del self._free_at[next(iter(self._free_at))]
-        return max(wait, 0.0)
+        return wait
 
 
 def _source(address: str) -> str:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from sentinel_gateway.core.stretches import Share, Stretch
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.errors import StoreDown
-from sentinel_gateway.ports.ledger import NEVER, KeyUse, Settled, Wanted
+from sentinel_gateway.ports.ledger import NEVER, Asked, By, KeyUse, Settled, Told, Wanted
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -29,6 +30,7 @@ HOUR: Final = 3600
 DAY: Final = 86_400
 MICROS: Final = 1_000_000
 SPANS: Final = frozenset({300, HOUR, DAY})
+STRETCHES: Final = SPANS | {60}
 AT_ONCE: Final = DAY
 """Seconds that one question to the database is about, at most."""
 BELIEVED: Final = 0.1
@@ -43,9 +45,9 @@ INTERRUPT_TIMEOUT: Final = 1.0
 MOST_KEPT: Final = 20_000
 """Windows that are kept in memory, some 600 bytes each."""
 
-Item = Window | KeyUse
+Item = Window | KeyUse | Stretch
 T = TypeVar("T")
-ItemT = TypeVar("ItemT", Window, KeyUse)
+ItemT = TypeVar("ItemT", Window, KeyUse, Stretch)
 Question = Callable[["sa.Connection", int, int], Iterable[tuple[int, ItemT]]]
 """Asks a database for what there is from one moment to before another (Unix seconds); each with its moment."""
 
@@ -102,6 +104,22 @@ class History:
     async def calls(self, wanted: Wanted) -> list[Settled]:
         """Calls of providers one by one."""
         return await self._in_time(partial(self._list, partial(_calls, wanted=wanted)))
+
+    async def requests(self, asked: Asked) -> list[Told]:
+        """Requests one by one."""
+        return await self._in_time(partial(self._list, partial(_requests, asked=asked)))
+
+    async def shares(self, since: int, until: int, *, by: By, tenant: str | None = None) -> list[Share]:
+        """What came to each tenant, key or model, the dearest first."""
+        return await self._in_time(partial(self._list, partial(_shares, since=since, until=until, by=by, tenant=tenant)))
+
+    async def stretches(self, since: int, until: int, *, seconds: int) -> list[Stretch]:
+        """What all requests came to, by stretches of so many seconds. They are shared: not to be changed."""
+        if seconds not in STRETCHES:
+            raise ValueError(f"stretches are of {sorted(STRETCHES)} seconds, not of {seconds}")
+        question = partial(_stretches, seconds=seconds)
+        found = await self._ask(f"stretches of {seconds}", question, since, until, chunk=max(seconds, HOUR))
+        return [one for one in found if since <= one.start < until]
 
     async def close(self) -> None:
         """End what is being read."""
@@ -221,6 +239,24 @@ def _calls(connection: "sa.Connection", *, wanted: Wanted) -> list[Settled]:
     from sentinel_gateway.ledger import questions  # noqa: PLC0415 - as above
 
     return questions.calls(connection, wanted)
+
+
+def _requests(connection: "sa.Connection", *, asked: Asked) -> list[Told]:
+    from sentinel_gateway.ledger import stretches  # noqa: PLC0415 - as above
+
+    return stretches.listed(connection, asked)
+
+
+def _shares(connection: "sa.Connection", *, since: int, until: int, by: By, tenant: str | None) -> list[Share]:
+    from sentinel_gateway.ledger import stretches  # noqa: PLC0415 - as above
+
+    return stretches.shares(connection, since, until, by=by, tenant=tenant)
+
+
+def _stretches(connection: "sa.Connection", since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Stretch]]:
+    from sentinel_gateway.ledger import stretches  # noqa: PLC0415 - as above
+
+    return stretches.stretches(connection, since, until, seconds=seconds)
 
 
 def _beginning(connection: "sa.Connection") -> int:

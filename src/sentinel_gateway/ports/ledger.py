@@ -11,6 +11,7 @@ import msgspec
 
 from sentinel_gateway.core.pricing import Basis, Costs
 from sentinel_gateway.core.record import Ending, Outcome
+from sentinel_gateway.core.stretches import Share, Stretch
 from sentinel_gateway.core.windows import Window
 
 Closing = Ending | Literal["orphan"]
@@ -131,6 +132,32 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests from one moment to before another (Unix seconds), of one tenant or of all: the latest, with this outcome or any.
+
+    `failed`: those alone that ended in an error. `id` is our own or the caller's name for one.
+    """
+
+    since: int
+    until: int
+    tenant: str | None = None
+    outcome: Outcome | None = None
+    failed: bool = False
+    id: str | None = None
+    limit: int
+
+
+By = Literal["tenant", "key", "model"]
+"""What money can be told apart by."""
+
+
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """A request that has ended, and what providers took for it in nano-USD."""
+
+    request: Handled
+    cost: int
+
+
 class Windows(Protocol):
     """The past, added up. Raises `StoreDown` where it can't be told, or not in the time that somebody waits."""
 
@@ -148,6 +175,18 @@ class Windows(Protocol):
 
     async def calls(self, wanted: Wanted) -> list[Settled]:
         """Calls of providers one by one."""
+        ...
+
+    async def requests(self, asked: Asked) -> list[Told]:
+        """Requests one by one."""
+        ...
+
+    async def shares(self, since: int, until: int, *, by: By, tenant: str | None = None) -> list[Share]:
+        """What came to each tenant, key or model, the dearest first; to those of one tenant, or of all."""
+        ...
+
+    async def stretches(self, since: int, until: int, *, seconds: int) -> list[Stretch]:
+        """What all requests came to, by stretches of so many seconds: 60, 300, 3600 or 86400. Those of days as in `windows`."""
         ...
 
 

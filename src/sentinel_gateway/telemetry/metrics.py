@@ -149,6 +149,10 @@ class Metrics:
         """The counts so far."""
         return self._tallies.totals()
 
+    def tiers(self) -> Mapping[str, tuple[int, float]]:
+        """Where answers came from so far: how many from each tier and from providers, and the seconds that those took."""
+        return self._tallies.tiers()
+
     def costs(self) -> Mapping[tuple[str, str], Costs]:
         """What was spent and saved so far, by model and face."""
         return self._costs.all()

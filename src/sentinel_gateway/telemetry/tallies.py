@@ -31,6 +31,8 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 TIERS: Final = frozenset(get_args(Tier)) | {""}
 NO_OUTCOME: Final = "none"
 HITS: Final = frozenset({"exact", "semantic"})
+DECIDED: Final = HITS | {"miss"}
+PROVIDER: Final = "provider"
 FAILED_FROM: Final = BadRequest.status
 NOT_CACHED: Final = (NotCached.status, NotCached.code)
 Use = tuple[str, str]
@@ -216,3 +218,14 @@ class Tallies:
             if not tally.kind.failed:
                 counts[tally.kind.outcome] += tally.requests
         return Totals(exact_hits=counts["exact"], semantic_hits=counts["semantic"], misses=counts["miss"])
+
+    def tiers(self) -> dict[str, tuple[int, float]]:
+        """Where answers came from, `provider` for those that were in no tier: how many, and the seconds of all of them."""
+        found: dict[str, tuple[int, float]] = {}
+        for tally in self.all():
+            kind = tally.kind
+            if not kind.failed and kind.outcome in DECIDED:
+                place = kind.tier if tally.hit else PROVIDER
+                requests, seconds = found.get(place, (0, 0.0))
+                found[place] = (requests + tally.requests, seconds + tally.seconds)
+        return found

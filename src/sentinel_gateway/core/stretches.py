@@ -1,0 +1,62 @@
+"""What requests came to within stretches of time: how the cache took part, what was saved and what was spent. Pure."""
+
+from typing import Final, Self
+
+import msgspec
+
+OUTCOMES: Final = ("exact", "semantic", "miss")
+"""Those that the cache decided. All others, `failed` too, are `other`."""
+
+
+class Stretch(msgspec.Struct, gc=False):
+    """The requests that began within a stretch of time. `start` in Unix seconds, money in nano-USD.
+
+    `other` are those that the cache did not decide: failed, bypassed, shared with another. `tokens_saved` are those of stored
+    answers; `tokens_used` and `spent` are what providers took within the stretch.
+    """
+
+    start: int
+    exact: int = 0
+    semantic: int = 0
+    miss: int = 0
+    other: int = 0
+    saved: int = 0
+    tokens_saved: int = 0
+    spent: int = 0
+    tokens_used: int = 0
+
+    @property
+    def total(self) -> int:
+        """Requests that the cache decided."""
+        return self.exact + self.semantic + self.miss
+
+    def count(self, outcome: str, requests: int) -> None:
+        """Count requests by the cache's part in them."""
+        name = outcome if outcome in OUTCOMES else "other"
+        setattr(self, name, getattr(self, name) + requests)
+
+    def add(self, other: Self) -> None:
+        """Add another's figures to these."""
+        for name in self.__struct_fields__[1:]:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Share(msgspec.Struct, gc=False):
+    """What came to one tenant, key or model within a stretch of time. Money in nano-USD; `calls` are of providers.
+
+    `requests` are those that ended well, `hits` the ones of them that a stored answer was for.
+    """
+
+    name: str
+    requests: int = 0
+    hits: int = 0
+    calls: int = 0
+    tokens: int = 0
+    spent: int = 0
+    saved: int = 0
+
+
+def filled(found: list[Stretch], since: int, until: int, seconds: int) -> list[Stretch]:
+    """With those in which nothing came, so that a line drawn through them falls to nothing there. `since` is the start of one."""
+    there = {one.start: one for one in found}
+    return [there.get(start) or Stretch(start) for start in range(since, until, seconds)]

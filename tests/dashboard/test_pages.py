@@ -1,0 +1,165 @@
+"""Every page in a real Chromium: at three sizes, light and dark, by keyboard, without a script of anybody's, from one origin."""
+
+import re
+
+import pytest
+
+from tests.dashboard.looking import SIZES, THEMES, looking
+from tests.gateway import ADMIN_KEY, chat, one_provider, provider, running_gateway
+
+pytestmark = pytest.mark.anyio
+
+PAGES = {"overview": "/dashboard", "providers": "/dashboard/providers"}
+BRITTLE = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "2", "CIRCUIT_BREAKER_TIMEOUT_SECS": "600"}
+
+
+@pytest.fixture(scope="module")
+async def busy(chaos, tmp_path_factory):
+    """A gateway with something of everything: hits and misses, failures, an open circuit, two providers."""
+    config = f"providers:\n{provider('mock', chaos.base_url)}{provider('spare', chaos.base_url)}"
+    async with running_gateway(tmp_path_factory.mktemp("busy"), config=config, environ=BRITTLE, semantic=True) as gateway:
+        for number in range(6):
+            for _ in range(3):
+                assert (
+                    await gateway.ask(chat(f"What is the capital of country {number}?", model="mock/mock-model"))
+                ).status == 200
+        assert (await gateway.ask(chat("What is the capital of France?", model="mock/mock-small"))).status == 200
+        assert (await gateway.ask(chat("Please tell me: what is the capital of France?", model="mock/mock-small"))).status == 200
+        await gateway.ask(chat("A stream?", model="spare/mock-model", stream=True))
+        chaos.script("err=503", times=2)
+        for number in range(2):
+            assert (await gateway.ask(chat(f"Fails {number}", model="spare/mock-large"))).status >= 500
+        yield gateway
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("name", PAGES)
+async def test_a_page_at_every_size(chromium, busy, name, theme):
+    async with looking(chromium, busy, theme=theme) as look:
+        for size, (width, height) in SIZES.items():
+            await look.page.set_viewport_size({"width": width, "height": height})
+            await look.open(PAGES[name])
+            await look.keep(f"{name}-{size}-{theme}")
+            assert await look.overflows() <= 0, size
+            assert await look.axe() == [], size
+        assert look.foreign == []
+        assert look.complaints == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+async def test_signing_in(chromium, busy, theme):
+    async with looking(chromium, busy, theme=theme, size="phone", key=None) as look:
+        await look.page.goto(f"{look.base_url}/dashboard/sign-in")
+        await look.page.keyboard.type("wrong")
+        await look.page.keyboard.press("Enter")
+        await look.page.wait_for_selector("[role=alert]")
+        assert await look.axe() == []
+        assert await look.overflows() <= 0
+        await look.keep(f"sign-in-phone-{theme}")
+        await look.page.keyboard.type(ADMIN_KEY)
+        await look.page.keyboard.press("Enter")
+        await look.page.wait_for_selector("h1:text('Overview')")
+        assert look.foreign == []
+
+
+async def test_figures_move_while_one_looks(chromium, busy):
+    async with looking(chromium, busy) as look:
+        await look.open("/dashboard")
+        await look.page.wait_for_selector("#live.good")
+        before = int(await look.page.inner_text("[data-text=total]"))
+        assert (await busy.ask(chat("Does it move?", model="mock/mock-model"))).status == 200
+        await look.page.wait_for_function(f"document.querySelector('[data-text=total]').textContent === '{before + 1}'")
+        await look.page.wait_for_selector("tbody[data-rows=feed] tr:first-child td:has-text('mock-model')")
+        assert look.complaints == []
+
+
+async def test_without_streams_it_asks_every_five_seconds(chromium, busy):
+    async with looking(chromium, busy) as look:
+        await look.page.add_init_script("delete window.EventSource")
+        await look.open("/dashboard")
+        await look.page.wait_for_selector("#live.warn:has-text('Every 5 s')")
+        asked = []
+        look.page.on("request", lambda request: asked.append(request.url) if "/dashboard/frame" in request.url else None)
+        before = int(await look.page.inner_text("[data-text=total]"))
+        assert (await busy.ask(chat("Is it asked for?", model="mock/mock-model"))).status == 200
+        await look.page.wait_for_function(f"document.querySelector('[data-text=total]').textContent === '{before + 1}'")
+        assert 1 <= len(asked) <= 2
+
+
+async def test_the_first_minute(chromium, chaos, tmp_path):
+    async with (
+        running_gateway(tmp_path, config=one_provider(chaos.base_url), alone=False) as fresh,
+        looking(chromium, fresh, key=None) as look,
+    ):
+        await look.open("/dashboard")
+        assert await look.axe() == []
+        await look.keep("overview-empty-light")
+        command = await look.page.inner_text("#first-request")
+        assert command.startswith(f"curl {fresh.base_url}/v1/chat/completions")
+        assert await look.page.is_visible("text=No request has come yet")
+        assert (await fresh.ask(chat("first"))).status == 200
+        await look.page.wait_for_selector("text=No request has come yet", state="hidden")
+
+
+async def test_a_chart_of_every_span(chromium, busy):
+    async with looking(chromium, busy) as look:
+        await look.open("/dashboard")
+        for span in ("hour", "week", "month", "quarter", "day"):
+            await look.page.click(f"#span-{span}")
+            await look.page.wait_for_selector(f"#span-{span}[aria-pressed=true]")
+            await look.page.wait_for_selector("#savings canvas")
+        assert await look.page.evaluate("document.activeElement.id") == "span-day", "whoever uses a keyboard is where they were"
+        await look.page.click("#savings summary")
+        assert await look.page.is_visible("#savings tbody tr")
+        assert look.complaints == []
+
+
+async def test_an_open_circuit_is_closed_by_its_button(chromium, busy):
+    async with looking(chromium, busy) as look:
+        await look.open("/dashboard/providers")
+        row = look.page.locator("tr", has_text="spare/mock-large").filter(has=look.page.locator("button"))
+        await row.locator("button").click()
+        await look.page.wait_for_selector("text=Closed: spare/mock-large.")
+        states = {one["target"]: one["state"] for one in (await busy.get("/admin/circuits", headers=busy.admin)).json["targets"]}
+        assert states["spare/mock-large"] == "closed"
+        told = (await busy.get("/admin/audit?limit=1", headers=busy.admin)).json["data"]
+        assert (told[0]["action"], told[0]["object"]) == ("circuit.reset", "spare/mock-large")
+
+
+async def test_all_of_it_by_keyboard(chromium, busy):
+    async with looking(chromium, busy) as look:
+        await look.open("/dashboard")
+        await look.page.keyboard.press("Tab")
+        assert await look.page.evaluate("document.activeElement.className") == "skip"
+        seen = []
+        for _ in range(60):
+            await look.page.keyboard.press("Tab")
+            seen.append(
+                await look.page.evaluate("(document.activeElement.id || document.activeElement.textContent.trim()).slice(0, 40)")
+            )
+        for reached in ("Providers", "theme", "Sign out", "span-hour", "Tiers", "Prices"):
+            assert any(reached in one for one in seen), (reached, seen)
+        await look.page.focus("#theme")
+        await look.page.keyboard.press("Enter")
+        assert await look.page.evaluate("document.documentElement.dataset.theme") == "light"
+        await look.page.keyboard.press("Enter")
+        await look.open("/dashboard/providers")
+        assert await look.page.evaluate("document.documentElement.dataset.theme") == "dark", "it is remembered"
+
+
+async def test_signed_out_elsewhere(chromium, busy):
+    async with looking(chromium, busy) as look:
+        await look.open("/dashboard")
+        await look.page.wait_for_selector("#live.good")
+        busy.process.sessions._alive.clear()  # noqa: SLF001 - as if the gateway had started anew
+        await look.page.wait_for_url(re.compile(r"/dashboard/sign-in\?to="))
+        assert await look.page.is_visible("#key")
+
+
+async def test_nobody_can_frame_it(chromium, busy):
+    async with looking(chromium, busy) as look:
+        await look.page.set_content(f'<iframe src="{look.base_url}/dashboard"></iframe>')
+        frame = await (await look.page.query_selector("iframe")).content_frame()
+        await look.page.wait_for_timeout(300)
+        assert await frame.evaluate("document.body ? document.body.innerText.includes('Requests') : false") is False
+        assert any("frame-ancestors" in line or "X-Frame-Options" in line for line in look.complaints)

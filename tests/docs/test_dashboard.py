@@ -1,0 +1,53 @@
+"""docs/dashboard.md says what the code says, and its commands work as they stand there."""
+
+import json
+import re
+from pathlib import Path
+from typing import get_args
+
+from sentinel_gateway.api.dashboard.live import EVERY, LONGEST
+from sentinel_gateway.api.dashboard.sessions import IDLE, MOST, MOST_OF_ONE
+from sentinel_gateway.api.dashboard.sessions import LONGEST as LONGEST_SESSION
+from sentinel_gateway.api.traffic import RequestRow, Span
+from tests.cli.conftest import sentinel
+from tests.docs.test_keys import GATEWAY, shell
+from tests.process.conftest import serve
+
+__all__ = ["sentinel", "serve", "shell"]
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "dashboard.md").read_text()
+DECISION = (DOCS / "decisions" / "046-dashboard.md").read_text()
+COMMANDS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_key_is_made(sentinel, tmp_path):
+    line = COMMANDS[0].replace("'ops screen'", "ops-screen").split()[1:]
+    assert sentinel(*line, SENTINEL_DATA_DIR=str(tmp_path / "data")).exit_code == 0
+
+
+def test_what_programs_are_told(serve, shell):
+    program = serve()
+    told = json.loads(shell(COMMANDS[1].replace(GATEWAY, program.base_url)))
+    shown = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[0])
+    assert told.keys() == shown.keys()
+    assert shown["requests"][0].keys() <= RequestRow.model_fields.keys()
+    told = json.loads(shell(COMMANDS[2].replace(GATEWAY, program.base_url)))
+    assert len(told["data"]) == 288
+    spans = ", ".join(f"`{span}`" for span in get_args(Span)[:-1])
+    assert f"`span` is {spans} or `{get_args(Span)[-1]}`" in PAGE
+    for path in re.findall(r"`GET (/dashboard/frame\S+)`", PAGE):
+        assert program.request("GET", path).status == 200
+
+
+def test_the_figures_are_the_code_s():
+    assert (IDLE, LONGEST_SESSION, MOST, MOST_OF_ONE) == (3600.0, 86_400.0, 1000, 20)
+    assert "an hour after the page was closed, after a day" in PAGE
+    assert f"{MOST:,} are remembered, {MOST_OF_ONE} of one key" in DECISION
+    assert (EVERY, LONGEST) == (1.0, 600.0)
+    assert "ends after ten minutes" in DECISION
+
+
+def test_the_pictures_are_there():
+    for name in re.findall(r"!\[[^\]]*\]\((images/\S+)\)", PAGE):
+        assert (DOCS / name).read_bytes().startswith(b"\x89PNG"), name
