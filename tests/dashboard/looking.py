@@ -37,8 +37,7 @@ class Look:
 
     async def settle(self) -> None:
         """Until what is loaded by itself is there."""
-        await self.page.wait_for_function("!document.querySelector('[aria-busy=true]')")
-        await self.page.wait_for_function("document.fonts.status === 'loaded'")
+        await self.page.wait_for_selector("[aria-busy=true]", state="detached")
 
     async def axe(self) -> list[str]:
         """What axe-core finds serious, with the element."""

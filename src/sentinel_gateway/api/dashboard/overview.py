@@ -294,7 +294,7 @@ def _row(told: Told) -> list[list[str]]:
         ["clock", words.clock((one.at + one.duration) / MICROS), f"{EXPLAIN}?id={one.id}"],
         [f"chip {outcome}", outcome],
         ["model", one.model or one.target or words.NOTHING],
-        ["number", str(one.status)],
+        ["number wide", str(one.status)],
         ["number", words.millis(one.duration / MILLIS)],
         ["number wide", words.count(one.prompt_tokens + one.completion_tokens)],
         ["number saved" if hit else "number", money],

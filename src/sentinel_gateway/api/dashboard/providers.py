@@ -183,7 +183,7 @@ class Providers(Screen):
             "errors": words.NOTHING if one.error_rate is None else words.share(one.error_rate, 1),
             "latency": _percentiles(times),
             "first": _percentiles(times.first_token),
-            "speed": words.NOTHING if not (speed := _of(times.tokens_per_second, "p50")) else f"{speed:.0f}",
+            "speed": words.NOTHING if not (speed := _of(times.tokens_per_second, "p50")) else words.count(speed),
             "endings": [
                 {
                     "kind": "bad" if name in get_args(Ending)[2:7] else "",

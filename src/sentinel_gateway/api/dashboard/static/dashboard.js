@@ -135,6 +135,14 @@
     return `$${Number(value.toPrecision(2)).toFixed(Math.min(9, Math.max(2, 1 - Math.floor(Math.log10(size)))))}`;
   };
 
+  const two = (number) => String(number).padStart(2, "0");
+  const moment = (at, long) => { // UTC, as all of the page
+    const date = new Date(at * 1000);
+    const day = `${two(date.getUTCDate())}/${two(date.getUTCMonth() + 1)}`;
+    const time = `${two(date.getUTCHours())}:${two(date.getUTCMinutes())}`;
+    return long ? `${day} ${time}` : time === "00:00" ? day : time;
+  };
+
   const draw = (holder) => {
     if (!window.uPlot) return;
     const told = JSON.parse(holder.dataset.chart);
@@ -151,8 +159,8 @@
       cursor: { points: { size: 7 } },
       legend: { live: true },
       scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [axis, { ...axis, size: 72, values: (_, ticks) => ticks.map(dollars) }],
-      series: [{ label: "UTC" }, series("Saved", "saved"), series("Spent", "spent")],
+      axes: [{ ...axis, values: (_, ticks) => ticks.map((at) => moment(at, false)) }, { ...axis, size: 72, values: (_, ticks) => ticks.map(dollars) }],
+      series: [{ label: "From (UTC)", value: (_, at) => (at == null ? "–" : moment(at, true)) }, series("Saved", "saved"), series("Spent", "spent")],
     }, [told.at, told.saved, told.spent], holder);
   };
 
