@@ -16,6 +16,7 @@ from fastapi import APIRouter
 from sentinel_gateway import __version__, rules
 from sentinel_gateway.adapters import make_providers, open_secret, steady_clock
 from sentinel_gateway.api.admin import Admin, Controls
+from sentinel_gateway.api.alerts import AlertAdmin
 from sentinel_gateway.api.analytics import Analytics
 from sentinel_gateway.api.anthropic import ANTHROPIC_ERRORS
 from sentinel_gateway.api.asgi import App
@@ -136,6 +137,7 @@ class Wiring:
             Feedback(process.evidence, limiter, guard=guard).routes(),
             SemanticAdmin(process.evidence, stores.state.audit, guard=guard, clock=clock).routes(),
             *self._looking(guard),
+            AlertAdmin(process.watch, stores.state.audit, guard=guard, clock=clock).routes(),
         ]
         plain = [post.route for post in (*posts, *messages, query)]
         management = build_management([*routers, Documentation(routers, plain, guard=guard).routes()], guard)
@@ -228,6 +230,7 @@ class Wiring:
         metrics.update_circuits(process.stores.circuits.shown())
         metrics.update_rate_limiter_buckets(process.stores.limits.buckets())
         metrics.update_memory(*process.tiers.size())
+        metrics.update_alerts(process.watch.board, process.watch.delivered)
         if (evidence := process.evidence) is not None:
             learned = evidence.calibration.standings(evidence.habits.most_wrong)
             figures = EvidenceFigures(evidence.heard, evidence.compared, evidence.log.standings, learned, evidence.told)
@@ -246,7 +249,7 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
         via = own_name(open_secret(settings), settings.service.name)
         http = await closing.enter_async_context(HttpClient(via=via, version=__version__))
         prices = PriceBook(clock, events.note)
-        outside = Outside(clock, via, http, metrics, events, prices)
+        outside = Outside(node, clock, via, http, metrics, events, prices)
         stores = await open_stores(settings, node, clock, events, closing, prices=prices)
         check_reach(settings, stores.state.ring)
         await follow_others(stores, closing)

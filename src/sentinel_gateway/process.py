@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from sentinel_gateway import rules
+from sentinel_gateway import alarms, rules
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.dashboard.sessions import Sessions
 from sentinel_gateway.api.fast_path import FastPath
@@ -53,8 +53,9 @@ class Wired(Protocol):
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """What a process is opened with. `via` is what it is called in that header."""
+    """What a process is opened with. `via` is what it is called in that header, `node` what it is called among nodes."""
 
+    node: str
     clock: Clock
     via: str
     http: HttpClient
@@ -95,6 +96,7 @@ class Process:
         self.admission = Admission(rules.capacity(settings), random.random)
         if stores.books is not None and settings.ledger.when_full == "refuse":
             stores.books.when_full(self.admission.shut)
+        self.watch = alarms.open_watch(stores, outside.node, self.clock, self.events)
         self._load = load
         self._wire = wire
         self._wiring: Wired | None = None
@@ -141,6 +143,7 @@ class Process:
 
     async def use(self, settings: Settings) -> None:
         """Put a configuration in force."""
+        plan = await asyncio.to_thread(alarms.make_plan, settings, self.stores, self.http, self.clock)  # Apprise is heavy
         await self.prices.use(rules.price_rules(settings))
         wiring = self._wire(settings, self)
         await wiring.routes.start()
@@ -154,6 +157,7 @@ class Process:
         self.stores.circuits.standings.use(rules.standings(settings), rules.compared(settings))
         self.metrics.percentiles = settings.metrics.percentiles
         self.metrics.models.knows = wiring.routes.lists
+        await self.watch.use(plan)
         previous, self._wiring = self._wiring, wiring
         if previous is not None:
             await previous.routes.stop()
@@ -196,5 +200,6 @@ class Process:
         for task in list(self._reloading):
             task.cancel()
         await asyncio.gather(*self._reloading, return_exceptions=True)
+        await self.watch.close()
         if self._wiring is not None:
             await self._wiring.routes.stop()

@@ -26,6 +26,7 @@ PARTS = {
     "Providers": catalogue.PROVIDER_METRICS,
     "Models": catalogue.MODEL_METRICS,
     "How it is": catalogue.STATE_METRICS,
+    "Alerts, where they are on": catalogue.ALERT_METRICS,
     "Reworded questions, where the semantic tier is on": catalogue.SEMANTIC_METRICS,
     "Of seed 001: but for the circuits they move with predictions only": catalogue.SEED_001,
 }

@@ -14,7 +14,13 @@ from sentinel_gateway.settings.variables import LATER, VARIABLES
 ROOT = Path(__file__).parents[2]
 ENV_EXAMPLE = (ROOT / ".env.example").read_text()
 ASSIGNED = dict(re.findall(r"^#(\w+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
-KEYS = {"GROQ_API_KEY": "g", "WORK_OPENAI_KEY": "w", "SENTINEL_ADMIN_KEY": "k" * 16}
+KEYS = {
+    "GROQ_API_KEY": "g",
+    "WORK_OPENAI_KEY": "w",
+    "SENTINEL_ADMIN_KEY": "k" * 16,
+    "SLACK_URL": "slack://a/b/c",
+    "HOOK_SECRET": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+}
 
 
 def test_the_committed_file_is_the_generated_one():

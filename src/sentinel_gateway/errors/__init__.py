@@ -4,6 +4,7 @@
     ├── ConfigurationError          the settings are wrong (start, check, reload)
     ├── StoreDown                   a cache tier did not answer in time (never shown: it becomes a miss)
     ├── EmbedderDown                no vector could be made in time (never shown: it becomes a miss)
+    ├── ChannelDown                 a channel did not take an alert (never shown: it is tried again)
     ├── CounterBusy                 too many texts wait for the token counter (becomes `Overloaded`)
     └── RequestError                answered to the caller, in the caller's dialect
         ├── CallerError         the fault is the request's (`invalid_request_error`)
@@ -22,6 +23,7 @@
         │   ├── ModelNotFound       404 no provider serves this model
         │   ├── RouteNotFound       404
         │   ├── KeyNotFound, AnswerNotFound 404 no such client key, no such answer, or somebody else's
+        │   ├── AlertNotFound       404 no such rule, or channel, of alerts
         │   ├── ProviderNotFound    404 a provider that is not configured, and was never called
         │   ├── KeyEnded            409 the client key is revoked, expired or rotated
         │   ├── MethodNotAllowed    405
@@ -43,6 +45,7 @@
         │   ├── IdempotencyUnavailable it can't be known whether this idempotency key was used before
         │   ├── EvidenceUnavailable what is known of answers can't be read or added to now
         │   ├── HistoryUnavailable  the ledger can't be read now, or not that much of it
+        │   ├── AlertsUnavailable   alerts can't be read or changed now
         │   └── ClearFailed         a tier could not be cleared: the entries may still be there
         ├── ClientLeft          499 the caller hung up: recorded, never sent
         └── UpstreamError       502 the provider failed us
@@ -62,6 +65,7 @@ certainly not begun with it?). No message holds a key or a prompt.
 
 from sentinel_gateway.errors.base import (
     CallerError,
+    ChannelDown,
     ConfigurationError,
     CounterBusy,
     EmbedderDown,
@@ -71,6 +75,7 @@ from sentinel_gateway.errors.base import (
     place_of,
 )
 from sentinel_gateway.errors.caller import (
+    AlertNotFound,
     AnswerNotFound,
     BadRequest,
     BodyTooLarge,
@@ -97,6 +102,7 @@ from sentinel_gateway.errors.caller import (
     Unprocessable,
 )
 from sentinel_gateway.errors.own import (
+    AlertsUnavailable,
     BudgetHeld,
     BudgetSpent,
     ClearFailed,
@@ -131,12 +137,15 @@ from sentinel_gateway.errors.upstream import (
 )
 
 __all__ = [
+    "AlertNotFound",
+    "AlertsUnavailable",
     "AnswerNotFound",
     "BadRequest",
     "BodyTooLarge",
     "BudgetHeld",
     "BudgetSpent",
     "CallerError",
+    "ChannelDown",
     "ClearFailed",
     "ClientLeft",
     "ConcurrencyLimited",

@@ -37,6 +37,14 @@ class CounterBusy(SentinelError):
     """More texts wait to be counted than may. A count is then estimated; what must be exact is asked for again later."""
 
 
+class ChannelDown(SentinelError):
+    """A channel did not take an alert; never shown to who asks for answers. `gone`: it never will again. Holds no secret."""
+
+    def __init__(self, message: str, *, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
+
+
 class RequestError(SentinelError):
     """Answered to the caller. `param` is the dotted path of the field, or the header's name; `retry_after` is in seconds."""
 

@@ -98,6 +98,11 @@ class ProviderNotFound(CallerError):
     code = "provider_not_found"
 
 
+class AlertNotFound(CallerError):
+    status = 404
+    code = "alert_not_found"
+
+
 class KeyEnded(CallerError):
     status = 409
     code = "key_ended"

@@ -86,6 +86,10 @@ class HistoryUnavailable(Unavailable):
     code = "history_unavailable"
 
 
+class AlertsUnavailable(Unavailable):
+    code = "alerts_unavailable"
+
+
 class ClearFailed(Unavailable):
     code = "cache_clear_failed"
 

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from sentinel_gateway.core.alerting.conditions import BIN, Served
 from sentinel_gateway.core.windows import BOUNDS, MICROS, OTHER, Series, Window
+from sentinel_gateway.errors import BadRequest, InternalError, NotCached
 from sentinel_gateway.ledger.tables import DAY, attempts, days, requests
 from sentinel_gateway.ports.ledger import NEVER, Intent, KeyUse, Settled, Spent, Wanted
 
@@ -51,6 +53,21 @@ def windows(connection: sa.Connection, since: int, until: int, *, seconds: int) 
     apart = {series for series, _ in met.most_common(MOST_SERIES)}
     for key, window in sorted(_folded(found, apart).items()):
         yield key[0], window
+
+
+def served(connection: sa.Connection, since: int, until: int) -> Iterator[tuple[int, Served]]:
+    """Requests to models by 5 minutes. One for which nothing was stored, as it asked for no more, has not failed."""
+    stretch = (requests.c.at // sa.literal_column(str(BIN * MICROS))).label("stretch")
+    good, bad = requests.c.status < BadRequest.status, requests.c.status >= InternalError.status
+    failed = bad & (requests.c.error != NotCached.code)
+    hit = requests.c.outcome.in_(("exact", "semantic"))
+    counts = (
+        sa.func.sum(sa.case((one, 1), else_=0)) for one in (failed, good & (hit | (requests.c.outcome == "miss")), good & hit)
+    )
+    asked = sa.select(stretch, sa.func.count(), *counts).where(_within(requests, since, until)).group_by(stretch)
+    for number, count, *others in connection.execute(asked.order_by(stretch)):
+        one = Served(int(number) * BIN, int(count), *map(int, others))
+        yield one.start, one
 
 
 def key_days(connection: sa.Connection, since: int, until: int, *, keys: Sequence[str]) -> Iterator[tuple[int, KeyUse]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from sentinel_gateway.core.alerting.conditions import Served
 from sentinel_gateway.core.stretches import Share, Stretch
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.errors import StoreDown
@@ -45,9 +46,9 @@ INTERRUPT_TIMEOUT: Final = 1.0
 MOST_KEPT: Final = 20_000
 """Windows that are kept in memory, some 600 bytes each."""
 
-Item = Window | KeyUse | Stretch
+Item = Window | KeyUse | Stretch | Served
 T = TypeVar("T")
-ItemT = TypeVar("ItemT", Window, KeyUse, Stretch)
+ItemT = TypeVar("ItemT", Window, KeyUse, Stretch, Served)
 Question = Callable[["sa.Connection", int, int], Iterable[tuple[int, ItemT]]]
 """Asks a database for what there is from one moment to before another (Unix seconds); each with its moment."""
 
@@ -95,6 +96,10 @@ class History:
 
         chunk = max(seconds, HOUR)
         return await self._ask(f"windows of {seconds}", question, range(since, until, chunk), is_wanted)
+
+    async def served(self, since: int, until: int) -> list[Served]:
+        """Requests to models, by 5 minutes, in their order."""
+        return await self._ask("served", _served, range(since, until, HOUR), lambda one: since <= one.start < until)
 
     async def key_days(self, since: int, until: int, keys: Sequence[str]) -> list[KeyUse]:
         """What these keys did, by day. `keys` are all of a kind: what is read of them is kept, whoever asks."""
@@ -227,6 +232,12 @@ def _windows(connection: "sa.Connection", since: int, until: int, *, seconds: in
     from sentinel_gateway.ledger import questions  # noqa: PLC0415 - SQLAlchemy is heavy, and only who looks back needs it here
 
     return questions.windows(connection, since, until, seconds=seconds)
+
+
+def _served(connection: "sa.Connection", since: int, until: int) -> Iterator[tuple[int, Served]]:
+    from sentinel_gateway.ledger import questions  # noqa: PLC0415 - as above
+
+    return questions.served(connection, since, until)
 
 
 def _key_days(connection: "sa.Connection", since: int, until: int, *, keys: Sequence[str]) -> Iterator[tuple[int, KeyUse]]:

@@ -76,6 +76,13 @@ def make_purse(tag: str, key: str, own: Budget, shared: Budget) -> Purse | None:
     return Purse(budgets) if budgets else None
 
 
+def owner_of(account: str) -> tuple[Whose, str, Span]:
+    """Whose account it is, and of what: a key by its id, a tenant by its tag."""
+    tag, _, scope, *rest = account.split(":")
+    span: Span = "month" if rest[-1].count("-") == 1 else "day"
+    return ("key", rest[0], span) if scope == "key" else ("tenant", tag, span)
+
+
 class Spender(Protocol):
     """A request that has budgets; `limiting.Grant` is one."""
 

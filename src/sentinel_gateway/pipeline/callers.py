@@ -84,7 +84,7 @@ class Caller:
         self.refused_at = 0.0
         self._by_user = party.user_limits != NO_LIMITS
         self._rules = rules
-        self._tag = f"{{{_digest(party.tenant, size=8)}}}"  # what Redis Cluster chooses a slot by
+        self._tag = tag_of(party.tenant)
         self._charges = [
             *self._make(party.limits.or_else(rules.keys), "key", party.id),
             *self._make(rules.tenants.get(party.tenant, NO_LIMITS), "tenant"),
@@ -151,6 +151,11 @@ def _sort(charges: Sequence[Charge]) -> Costs:
         [charge.of(-charge.amount) for charge in charges if charge.kind == "concurrency"],
         [charge for charge in charges if charge.kind == "tokens"],
     )
+
+
+def tag_of(tenant: str) -> str:
+    """How all that is counted of a tenant begins: what Redis Cluster chooses a slot by."""
+    return f"{{{_digest(tenant, size=8)}}}"
 
 
 def _digest(text: str, *, size: int = 16) -> str:

@@ -7,7 +7,7 @@ that was revoked meanwhile looks like any other. A key that is not in the table 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final, Self
 
@@ -74,6 +74,10 @@ class KeyRing:
     def find(self, digest: bytes, now: float) -> Caller | None:
         """Whose key this is, expired or not; None if nobody's, or if the table is too old to say. `now`: of the ring's clock."""
         return None if now - self._as_of > TRUSTED_SECONDS else self._callers.get(digest)
+
+    def holders(self) -> Iterable[Caller]:
+        """Whoever has a key that was not revoked."""
+        return self._callers.values()
 
     def knows(self, caller: Caller, now: float) -> bool:
         """Is this still what its key stands for: not revoked, not changed, not expired?"""

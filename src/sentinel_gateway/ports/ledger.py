@@ -9,6 +9,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from sentinel_gateway.core.alerting.conditions import Served
 from sentinel_gateway.core.pricing import Basis, Costs
 from sentinel_gateway.core.record import Ending, Outcome
 from sentinel_gateway.core.stretches import Share, Stretch
@@ -167,6 +168,10 @@ class Windows(Protocol):
 
     async def windows(self, since: int, until: int, *, seconds: int, provider: str | None = None) -> list[Window]:
         """The same by stretches of so many seconds: 300, 3600 or 86400. Those of days also have what retention has taken."""
+        ...
+
+    async def served(self, since: int, until: int) -> list[Served]:
+        """Requests to models, by 5 minutes, in their order."""
         ...
 
     async def key_days(self, since: int, until: int, keys: Sequence[str]) -> list[KeyUse]:

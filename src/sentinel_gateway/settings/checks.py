@@ -56,6 +56,7 @@ def complete(settings: Settings, report: Report) -> Settings:
     _check_groups(settings.tenants, report)
     _check_replicas(settings, report)
     _check_disk(settings, report)
+    _check_alerts(settings, report)
     if settings.keys.required is False and not is_loopback(settings.server.host):
         sentence = f"is false, but others can reach {settings.server.host}: leave it out, or bind 127.0.0.1"
         report.fault(("keys", "required"), sentence)
@@ -248,6 +249,20 @@ def _check_replicas(settings: Settings, report: Report) -> None:
 def _check_disk(settings: Settings, report: Report) -> None:
     if settings.redis.address is not None and settings.cache.disk.model_fields_set:
         report.notes.append("cache.disk is set, but where Redis keeps the answers it has no effect")
+
+
+def _check_alerts(settings: Settings, report: Report) -> None:
+    alerts = settings.alerts
+    for place, sentence in alerts.faults():
+        report.fault(("alerts", *place), sentence)
+    for place, name in alerts.unknown_channels():
+        known = f": there are {', '.join(alerts.channels)}" if alerts.channels else ", and none is configured"
+        near = suggest(name, list(alerts.channels)) or known
+        report.fault(("alerts", *place), f"got '{name}', but there is no such channel under alerts.channels{near}")
+    if alerts.on and not settings.ledger.enabled:
+        report.notes.append(
+            "alerts know calls and requests from the ledger, which is off: rules about those never tell of anything"
+        )
 
 
 def _check_groups(tenants: Mapping[str, Tenant], report: Report) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, model_validator
 
 from sentinel_gateway import __version__
+from sentinel_gateway.settings.alerts import Alerts, is_alert_secret
 from sentinel_gateway.settings.database_url import check_database
 from sentinel_gateway.settings.metrics import Metrics
 from sentinel_gateway.settings.monitoring import Monitoring
@@ -49,7 +50,7 @@ def is_secret(location: Location) -> bool:
     """May the value at this place never be shown?"""
     if location[:1] == ("providers",):
         return location[2:3] in {("api_key",), ("headers",), ("access_key_id",), ("secret_access_key",), ("session_token",)}
-    return location in {
+    return is_alert_secret(location) or location in {
         ("admin_key",),
         ("secret",),
         ("database_url",),
@@ -369,6 +370,7 @@ class Settings(Room):
     qdrant: Qdrant = Field(default=Qdrant(), description="Questions of several nodes.")
     ledger: Ledger = Field(default=Ledger(), description="Who asked for what, and what it cost.")
     monitoring: Monitoring = Field(default=Monitoring(), description="What providers did lately.")
+    alerts: Alerts = Field(default=Alerts(), description="What is told, to whom, and how often.")
     database_url: Annotated[SecretStr, AfterValidator(check_database)] | None = Field(
         default=None,
         description="PostgreSQL for ledger, keys and audit log: postgresql://user:password@host/name. Unset: the data folder.",

@@ -139,7 +139,34 @@ CREATE INDEX accounts_by_end ON accounts (ends);
 PRAGMA user_version = 5;
 COMMIT;
 """
-MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+_SIXTH: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, ends REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE alert_board (name TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE alert_silences (rule TEXT PRIMARY KEY, ends REAL NOT NULL, actor TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE alert_history (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    text TEXT NOT NULL
+);
+CREATE INDEX alert_history_by_time ON alert_history (at);
+CREATE TABLE alert_letters (
+    id TEXT PRIMARY KEY,
+    channel TEXT NOT NULL,
+    at REAL NOT NULL,
+    due REAL NOT NULL,
+    tries INTEGER NOT NULL,
+    message BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX alert_letters_of_channel ON alert_letters (channel, at);
+PRAGMA user_version = 6;
+COMMIT;
+"""
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 """Each brings the file from the version of its place to the next."""
 
 

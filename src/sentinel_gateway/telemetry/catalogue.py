@@ -147,6 +147,16 @@ MEMORY_BYTES: Final = Family("sentinel_memory_bytes", "gauge", "Bytes of the ans
 EVENTS: Final = Family("sentinel_events_total", "counter", "Changes of state that were logged.", ("event",))
 BUILD: Final = Family("sentinel_build_info", "gauge", "The running version.", ("version",))
 
+ALERTS_FIRING: Final = Family(
+    "sentinel_alerts_firing", "gauge", "Alerts that fire now, on the node that looks.", ("rule", "severity")
+)
+ALERT_MESSAGES: Final = Family(
+    "sentinel_alert_messages_total",
+    "counter",
+    "Messages of alerts that this node has sent, by how that ended: one that `failed` is tried again.",
+    ("channel", "outcome"),
+)
+
 FEEDBACK: Final = Family("sentinel_semantic_feedback_total", "counter", "Feedback on semantic hits.", ("verdict",))
 COMPARISONS: Final = Family(
     "sentinel_semantic_comparisons_total", "counter", "Stored answers compared with a provider's.", ("verdict",)
@@ -180,6 +190,8 @@ REQUEST_METRICS: Final = (INFERENCE, CACHE, NOT_CACHED, STORED, TOKENS, SAVED, O
 PROVIDER_METRICS: Final = (ATTEMPTS, UPSTREAM, FIRST_TOKEN, COST, UNPRICED)
 MODEL_METRICS: Final = (MODEL_REQUESTS, MODEL_FAILURES, MODEL_SECONDS, MODEL_TOKENS, MODEL_COST, MODEL_SAVED)
 STATE_METRICS: Final = (IN_FLIGHT, READY, DEPENDENCY, MEMORY_ENTRIES, MEMORY_BYTES, EVENTS, BUILD)
+ALERT_METRICS: Final = (ALERTS_FIRING, ALERT_MESSAGES)
+"""There where alerts are on."""
 SEMANTIC_METRICS: Final = (FEEDBACK, COMPARISONS, WRONG, WRONG_HITS, EVIDENCE, CONFIDENCE, LEARNED, LEAST_CONFIDENCE)
 """There where the semantic tier is on."""
 
@@ -187,6 +199,7 @@ LABELS: Final[Mapping[str, str]] = {
     "basis": "what the amount goes by: `price`, or `estimated`",
     "bound": "`estimate`, `low` or `high`",
     "cache": "`hit` or `miss`",
+    "channel": "by its name under `alerts.channels`",
     "dependency": "as in `/health`",
     "error_type": "what failed, as [operations](operations.md#is-it-alive-is-it-ready-is-it-well) lists it",
     "event": "the name of a line of the log",
@@ -198,11 +211,14 @@ LABELS: Final[Mapping[str, str]] = {
     "operation": "`hit` or `miss`",
     "outcome": "of a request: `exact`, `semantic`, `miss`, `coalesced` (shared another's call), `bypass`, `failed` "
     "(in `sentinel_cache_requests_total`, whatever the cache did); "
-    "of a call: `answered`, `refused`, `unauthorized`, `limited`, `timeout`, `unreachable`, `broken`, `left`, `lost`",
+    "of a call: `answered`, `refused`, `unauthorized`, `limited`, `timeout`, `unreachable`, `broken`, `left`, `lost`; "
+    "of a message: `delivered`, `failed`, `undelivered`",
     "provider": "by its name in the configuration; at most 32",
     "quantile": "of `metrics.percentiles`, 0 to 1",
     "route": "the template of a path, `unmatched` for all others",
+    "rule": "by its name under `alerts.rules`, or of a default rule",
     "scope": "`all`, or how the digest of one of the busiest begins",
+    "severity": "`page` or `ticket`",
     "source": "`provider` or `cache`",
     "status": "of HTTP; of a prediction `success` or `error`",
     "stream": "`true` or `false`",

@@ -14,11 +14,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from sentinel_gateway.core.alerting.board import Board
 from sentinel_gateway.core.circuit import State
 from sentinel_gateway.core.pricing import Costs
 from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.errors import Failure, UpstreamLimited, UpstreamRefused, UpstreamTimeout, UpstreamUnauthorized
 from sentinel_gateway.telemetry import catalogue
+from sentinel_gateway.telemetry.alerts import alert_families
 from sentinel_gateway.telemetry.attempts import AttemptTallies, circuit_family
 from sentinel_gateway.telemetry.costs import CostTallies
 from sentinel_gateway.telemetry.evidence import EvidenceFigures, evidence_families
@@ -66,6 +68,7 @@ class Metrics:
         self._upstream_errors: Counter[Labels] = Counter()
         self._events: Counter[Labels] = Counter()
         self._evidence: EvidenceFigures | None = None
+        self._alerts: tuple[Board | None, Mapping[tuple[str, str], int]] = None, {}
         self._lock = threading.Lock()
         self._registry = CollectorRegistry()
         self._registry.register(_Families(self._families))
@@ -137,6 +140,10 @@ class Metrics:
         """Say what is known of answers to reworded questions."""
         self._evidence = figures
 
+    def update_alerts(self, board: Board | None, delivered: Mapping[tuple[str, str], int]) -> None:
+        """Say how alerts stand, on the node that looks, and what was delivered: messages by channel and outcome."""
+        self._alerts = board, delivered
+
     def update_circuits(self, states: Mapping[str, State]) -> None:
         """Say how the circuits stand, by the names under which they are shown."""
         self._circuits = states
@@ -173,6 +180,7 @@ class Metrics:
         yield circuit_family(self._circuits)
         yield catalogue.EVENTS.of(events.items())
         yield catalogue.DEPENDENCY.of(dependencies)
+        yield from alert_families(*self._alerts)
         if self._evidence is not None:
             yield from evidence_families(self._evidence)
 

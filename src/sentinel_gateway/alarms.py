@@ -1,0 +1,213 @@
+"""Alerts, wired: rules and channels of the settings, and the figures that rules go by, from all rooms that have some."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from msgspec.structs import replace
+
+from sentinel_gateway import __version__, rules
+from sentinel_gateway.alerts.watch import Plan, Watch
+from sentinel_gateway.alerts.webhook import Webhook, secret_bytes
+from sentinel_gateway.core.alerting.board import Habits
+from sentinel_gateway.core.alerting.conditions import BIN, BudgetUse, Figures, Needs, Served, month_start
+from sentinel_gateway.core.alerting.rules import DAY, HOUR, Rule, default_rules
+from sentinel_gateway.core.anomalies import Anomaly, find_anomalies
+from sentinel_gateway.core.budgets import NO_BUDGET
+from sentinel_gateway.core.confidence.interval import Estimate
+from sentinel_gateway.core.windows import Window
+from sentinel_gateway.errors import ChannelDown, ConfigurationError, StoreDown, UpstreamError
+from sentinel_gateway.pipeline.budgeting import BudgetRules, owner_of
+from sentinel_gateway.pipeline.callers import tag_of
+from sentinel_gateway.ports import Clock, Events
+from sentinel_gateway.ports.alerts import Channel
+from sentinel_gateway.providers._deadlines import Timeouts
+from sentinel_gateway.providers._http import Endpoint, HttpClient
+from sentinel_gateway.settings.alerts import AlertChannel, AlertRule
+from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.storage import Stores
+from sentinel_gateway.stores.alerts import SqlAlerts
+
+WEBHOOK: Final = Timeouts(connect=5.0, first_byte=10.0, idle=10.0, total=15.0)
+ANSWER: Final = 64 * 1024
+"""Bytes of what a webhook answers that are read; what it says is not looked at."""
+LOOKED_BACK: Final = 2 * DAY
+"""Seconds of calls that anomalies are found in."""
+
+
+def open_watch(stores: Stores, node: str, clock: Clock, events: Events) -> Watch:
+    """Who looks and tells, beside the keys; does nothing before it is given a plan."""
+    return Watch(SqlAlerts(stores.state.place), node=node, clock=clock, events=events, stamp=stamp)
+
+
+def make_plan(settings: Settings, stores: Stores, http: HttpClient, clock: Clock) -> Plan:
+    """What is to be told, and to whom; raises `ConfigurationError` for a channel that can't be opened."""
+    alerts = settings.alerts
+    if not alerts.on:
+        return Plan()
+    return Plan(
+        rules=tuple(make_rules(settings)),
+        gather=Gatherer(stores, rules.limit_rules(settings).budgets),
+        channels={name: open_channel(name, one, http, clock) for name, one in alerts.channels.items()},
+        habits=Habits(alerts.group, alerts.cool_down, alerts.repeat),
+        on=True,
+        every=alerts.every,
+        kept=alerts.retention * DAY,
+        service=settings.service.name,
+    )
+
+
+def make_rules(settings: Settings) -> Iterator[Rule]:
+    """Those that are on, the operator's own first."""
+    own = settings.alerts.rules
+    yield from (_rule(name, written) for name, written in own.items() if written.enabled)
+    if settings.alerts.defaults:
+        default = default_rules(most_wrong=settings.cache.max_wrong_hit_rate)
+        yield from (rule for rule in default if rule.name not in own)
+
+
+def _rule(name: str, written: AlertRule) -> Rule:
+    limit = next((one for one in (written.above, written.below, written.allowed) if one is not None), 0.0)
+    names = (
+        "kind",
+        "window",
+        "floor",
+        "by",
+        "provider",
+        "model",
+        "anomalies",
+        "least",
+        "after",
+        "severity",
+        "channels",
+        "description",
+    )
+    rule = Rule(name=name, metric=written.metric or "", limit=limit, **{field: getattr(written, field) for field in names})
+    return replace(rule, below=written.below is not None, against=written.against or 0)
+
+
+def open_channel(name: str, written: AlertChannel, http: HttpClient, clock: Clock) -> Channel:
+    """Raises `ConfigurationError`."""
+    if written.webhook is not None and written.secret is not None:
+        post = partial(_post, http, name, written.webhook.get_secret_value())
+        return Webhook(name, post, secret_bytes(written.secret.get_secret_value()), clock=clock, stamp=stamp)
+    assert written.apprise is not None  # noqa: S101 - for the types' sake: a channel has one or the other
+    place = f"alerts.channels.{name}.apprise"
+    try:
+        from sentinel_gateway.alerts.services import Service  # noqa: PLC0415 - who uses none may lack the package
+    except ModuleNotFoundError as exc:
+        fix = f"needs the package {exc.name}, which is not installed: pip install 'sentinel-gateway[alerts]'"
+        raise ConfigurationError([(place, fix)]) from exc
+    try:
+        return Service(name, written.apprise.get_secret_value())
+    except ValueError as exc:
+        raise ConfigurationError([(place, str(exc))]) from exc
+
+
+async def _post(http: HttpClient, name: str, url: str, headers: Mapping[str, str], body: bytes) -> int:
+    """By the client that providers are asked with: no redirect, no address of a cloud's metadata, a deadline for everything."""
+    try:
+        return (await http.fetch(Endpoint(name, url, headers, WEBHOOK), body, most=ANSWER)).status
+    except UpstreamError as exc:
+        raise ChannelDown(f"it can't be reached, or does not answer as it should ({exc.kind})") from exc
+
+
+def lone_client() -> HttpClient:
+    """For who has no gateway: the command line."""
+    return HttpClient(via="sentinel-alerts", version=__version__)
+
+
+def stamp(at: float) -> str:
+    """A moment, as people and programs read it."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+class Gatherer:
+    """What is known now. Whatever can't be told, because a store is away or off, is None. `budgets` are the configuration's."""
+
+    def __init__(self, stores: Stores, budgets: BudgetRules) -> None:
+        self._stores = stores
+        self._budgets_set = budgets
+        self._history = None if stores.books is None else stores.books.history
+        self._anomalies: tuple[int, Sequence[Anomaly]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Gatherer of {self._history!r}>"
+
+    async def __call__(self, needs: Needs, now: float) -> Figures:
+        """Of what is needed."""
+        wanted = needs.metrics
+        calls, served, month, anomalies = await asyncio.gather(
+            self._calls(needs.calls, now), self._served(needs.served, now), self._month(needs, now), self._unusual(needs, now)
+        )
+        return Figures(
+            now=now,
+            calls=calls,
+            served=served,
+            month=month,
+            anomalies=anomalies,
+            health=await self._stores.recent.get_all_provider_health() if "provider_health" in wanted else None,
+            open_circuits=await self._open_circuits() if "circuit_open" in wanted else None,
+            budgets=list(self._budgets(now)) if "budget_used" in wanted else None,
+            wrong=self._wrong() if "wrong_hit_rate" in wanted else None,
+        )
+
+    async def _calls(self, seconds: int, now: float) -> Sequence[Window] | None:
+        if self._history is None or not seconds:
+            return None
+        with suppress(StoreDown):
+            return await self._history.windows(int(now) - seconds - BIN, int(now) + 1, seconds=BIN)
+        return None
+
+    async def _served(self, seconds: int, now: float) -> Sequence[Served] | None:
+        if self._history is None or not seconds:
+            return None
+        with suppress(StoreDown):
+            return await self._history.served(int(now) - seconds - BIN, int(now) + 1)
+        return None
+
+    async def _month(self, needs: Needs, now: float) -> int | None:
+        if self._history is None or not needs.month:
+            return None
+        with suppress(StoreDown):  # by hours: of those that are over, what was read is believed for long
+            return sum(one.cost for one in await self._history.windows(month_start(now), int(now) + 1, seconds=HOUR))
+        return None
+
+    async def _unusual(self, needs: Needs, now: float) -> Sequence[Anomaly] | None:
+        """Anew every 5 minutes: nothing is found within a stretch that is not over."""
+        stretch = int(now) // BIN
+        if self._history is None or not needs.anomalies:
+            return None
+        if self._anomalies is None or self._anomalies[0] != stretch:
+            self._anomalies = None
+            with suppress(StoreDown):
+                windows = await self._history.windows(int(now) - LOOKED_BACK, int(now), seconds=BIN)
+                self._anomalies = stretch, await asyncio.to_thread(find_anomalies, windows, int(now))
+        return None if self._anomalies is None else self._anomalies[1]
+
+    async def _open_circuits(self) -> set[str]:
+        """On any node; what this one knows itself it knows better."""
+        told = {f"{one.provider}/{one.model}": one.state for one in await self._stores.recent.get_circuit_breakers()}
+        states = told | self._stores.circuits.states()
+        return {target for target, state in states.items() if state == "open"}
+
+    def _wrong(self) -> Estimate | None:
+        evidence = None if self._stores.semantic is None else self._stores.semantic.evidence
+        return None if evidence is None else evidence.log.standings.overall.wrong
+
+    def _budgets(self, now: float) -> Iterator[BudgetUse]:
+        """Those in which anything was spent in the window that is under way."""
+        state = self._stores.state
+        found = [(*owner_of(name), own) for name, own in state.accounts.table.items() if own.ends > now]
+        keys = {owner for scope, owner, _, _ in found if scope == "key"}
+        parties = (caller.party for caller in state.ring.holders())
+        of_key = {party.id: party.budget for party in parties if party.id in keys}
+        of_tenant = {tag_of(name): (name, budget) for name, budget in self._budgets_set.tenants.items()}
+        for scope, owner, span, own in found:
+            name, budget = of_tenant.get(owner, ("", NO_BUDGET)) if scope == "tenant" else (owner, of_key.get(owner, NO_BUDGET))
+            limit = dict((budget.or_else(self._budgets_set.keys) if scope == "key" else budget).spans()).get(span)
+            if limit is not None:
+                yield BudgetUse(f"{scope} {name}", span, limit, own.account(int(now * 1000)).settled)

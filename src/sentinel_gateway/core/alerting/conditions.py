@@ -1,0 +1,411 @@
+"""Does a rule hold, and of what? From figures of calls, requests, budgets and states, as they are at one moment. Pure."""
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from sentinel_gateway.core.alerting.rules import CALL_METRICS, DAY, HOUR, SERVED_METRICS, UNITS, Rule
+from sentinel_gateway.core.analytics import FIGURES
+from sentinel_gateway.core.anomalies import Anomaly
+from sentinel_gateway.core.budgets import Span, window
+from sentinel_gateway.core.confidence.interval import Estimate
+from sentinel_gateway.core.health import BEST
+from sentinel_gateway.core.pricing import NANO_PER_USD
+from sentinel_gateway.core.windows import Window, total
+
+BIN: Final = 300
+"""Seconds of the stretches that figures of calls and requests come in."""
+PAIRS: Final = ((HOUR, BIN, 14.4), (6 * HOUR, 6 * BIN, 6.0))
+"""A long window, a short one, and how many times too fast the errors must come in both: a page by Google's SRE workbook."""
+EARLY: Final = 0.1
+"""Share of a budget's window before which nothing is forecast: a morning is no day."""
+LONGEST_SUBJECT: Final = 120
+LONGEST_TEXT: Final = 400
+_ODD: Final = re.compile(r"[^\w.,:;/+%()=' -]", re.ASCII)
+
+
+class Served(msgspec.Struct, frozen=True, gc=False):
+    """Requests to models that began within 5 minutes. `start` in Unix seconds.
+
+    `failed` were answered with 5xx. Of `decided`, the cache had `hits`.
+    """
+
+    start: int
+    requests: int
+    failed: int
+    decided: int
+    hits: int
+
+
+class BudgetUse(msgspec.Struct, frozen=True):
+    """How a budget stands in the window that is under way, in nano-USD; `name` says whose it is."""
+
+    name: str
+    span: Span
+    limit: int
+    settled: int
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known at a moment (`now`, Unix seconds). None: it can't be told now, and whatever stands on it stays as it was.
+
+    `calls` and `served` are of 5 minutes each and in order, `month` is what this month (UTC) has cost so far, in nano-USD.
+    """
+
+    now: float
+    calls: Sequence[Window] | None = None
+    served: Sequence[Served] | None = None
+    month: int | None = None
+    health: Mapping[str, float] | None = None
+    open_circuits: Collection[str] | None = None
+    budgets: Sequence[BudgetUse] | None = None
+    wrong: Estimate | None = None
+    anomalies: Sequence[Anomaly] | None = None
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A rule holds of something. `subject` is what: a provider, a target, a budget; empty: all together."""
+
+    subject: str
+    value: float
+    limit: float
+    text: str
+
+
+class Needs(msgspec.Struct, frozen=True):
+    """What rules ask for: how many seconds of `calls` and `served` there must be, and which of the others."""
+
+    calls: int = 0
+    served: int = 0
+    month: bool = False
+    anomalies: bool = False
+    metrics: frozenset[str] = frozenset()
+
+
+def needs(rules: Iterable[Rule]) -> Needs:
+    """Of these rules together."""
+    calls = served = 0
+    chosen = list(rules)
+    for rule in chosen:
+        reach = _reach(rule)
+        if rule.metric in CALL_METRICS:
+            calls = max(calls, reach)
+        elif rule.metric in SERVED_METRICS:
+            served = max(served, reach)
+    month = any(rule.kind == "forecast" and rule.metric == "total_cost" for rule in chosen)
+    anomalies = any(rule.kind == "anomaly" for rule in chosen)
+    return Needs(calls, served, month=month, anomalies=anomalies, metrics=frozenset(rule.metric for rule in chosen))
+
+
+def _reach(rule: Rule) -> int:
+    if rule.kind == "burn_rate":
+        return max(long for long, _, _ in PAIRS)
+    return 0 if rule.kind == "forecast" else rule.window + (_before(rule) if rule.kind == "change" else 0)
+
+
+def _before(rule: Rule) -> int:
+    """By how many seconds earlier the other window of a change ends."""
+    return rule.against or rule.window
+
+
+def find(rule: Rule, figures: Figures) -> list[Finding] | None:
+    """Of what the rule holds now; None where that can't be told."""
+    finder = _FINDERS[rule.kind]
+    found = finder(rule, figures)
+    return None if found is None else list(found)
+
+
+# --- over windows: what calls of providers and requests came to ---
+
+Counted = tuple[float | None, int]
+"""A metric's value, if it has one, and how many calls or requests it is of."""
+Measured = Mapping[str, Counted]
+"""By subject."""
+
+
+def _measured(rule: Rule, figures: Figures, ends: float, seconds: int) -> Measured | None:
+    """The metric over so many seconds until `ends`, to 5 minutes."""
+    since = math.floor((ends - seconds) / BIN) * BIN
+    if rule.metric in SERVED_METRICS:
+        if figures.served is None:
+            return None
+        return {"": _of_served(rule.metric, [one for one in figures.served if since <= one.start < ends])}
+    if figures.calls is None:
+        return None
+    chosen: dict[str, list[Window]] = {}
+    for one in figures.calls:
+        if since <= one.start < ends and rule.provider in {"", one.provider} and rule.model in {"", one.model}:
+            chosen.setdefault(_subject(rule, one), []).append(one)
+    covered = min(math.ceil(ends / BIN) * BIN, figures.now) - since
+    figure = partial(_of_calls, rule.metric, share=seconds / covered)
+    return {subject: figure(total(windows)) for subject, windows in chosen.items()}
+
+
+def _subject(rule: Rule, one: Window) -> str:
+    match rule.by:
+        case "provider":
+            return one.provider
+        case "model":
+            return f"{one.provider}/{one.model}"
+        case _:
+            return rule.model or rule.provider
+
+
+def _of_calls(metric: str, whole: Window, *, share: float) -> Counted:
+    """`share`: how much of what was added up belongs to the window, of what is a sum."""
+    value = FIGURES[metric](whole)
+    summed = metric in {"total_cost", "total_requests"}
+    return (value * share if summed and value is not None else value), whole.decided
+
+
+def _of_served(metric: str, served: Sequence[Served]) -> Counted:
+    if metric == "hit_rate":
+        decided = sum(one.decided for one in served)
+        return (sum(one.hits for one in served) / decided if decided else None), decided
+    requests = sum(one.requests for one in served)
+    return (sum(one.failed for one in served) / requests if requests else None), requests
+
+
+def _crossed(rule: Rule, value: float) -> bool:
+    return value < rule.limit if rule.below else value > rule.limit
+
+
+def _enough(rule: Rule, count: int) -> bool:
+    """Sums are told of few calls as well: one may cost a fortune."""
+    return count >= rule.least or rule.metric in {"total_cost", "total_requests"}
+
+
+def _thresholds(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    if rule.metric not in CALL_METRICS | SERVED_METRICS:
+        return _states(rule, figures)
+    measured = _measured(rule, figures, figures.now, rule.window)
+    return None if measured is None else _over(rule, measured)
+
+
+def _over(rule: Rule, measured: Measured) -> Iterator[Finding]:
+    for subject, (value, count) in measured.items():
+        if value is not None and _enough(rule, count) and _crossed(rule, value):
+            beside = "below" if rule.below else "above"
+            said = f"{_name(rule, subject)} is {_shown(rule, value)}, {beside} {_shown(rule, rule.limit)}, {_while(rule.window)}"
+            yield Finding(subject, value, rule.limit, said)
+
+
+def _changes(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    now = _measured(rule, figures, figures.now, rule.window)
+    then = _measured(rule, figures, figures.now - _before(rule), rule.window)
+    return None if now is None or then is None else _moved(rule, now, then)
+
+
+def _moved(rule: Rule, now: Measured, then: Measured) -> Iterator[Finding]:
+    for subject, (value, count) in now.items():
+        usual, before = then.get(subject, (None, 0))
+        if value is None or not usual or not (_enough(rule, count) and _enough(rule, before)):
+            continue
+        ratio = value / usual
+        if _crossed(rule, ratio) and max(value, usual) >= rule.floor:
+            was = f"it was {_shown(rule, usual)} {_span(_before(rule))} before"
+            said = f"{_name(rule, subject)} is {_shown(rule, value)}, {ratio:.2g} times as much; {was}, {_while(rule.window)}"
+            yield Finding(subject, ratio, rule.limit, said)
+
+
+def _burning(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    found: dict[str, Finding] = {}
+    for long, short, factor in PAIRS:
+        over_long = _measured(rule, figures, figures.now, long)
+        over_short = _measured(rule, figures, figures.now, short)
+        if over_long is None or over_short is None:
+            return None
+        for subject, (share, count) in over_long.items():
+            latest, _ = over_short.get(subject, (None, 0))
+            if share is None or latest is None or count < rule.least or subject in found:
+                continue
+            if min(share, latest) > factor * rule.limit:
+                burn = share / rule.limit
+                allowed = f"{burn:.1f} times the {_shown(rule, rule.limit)} that are allowed"
+                said = f"{_name(rule, subject)} is {_shown(rule, share)} {_while(long)}, {allowed}, and goes on"
+                found[subject] = Finding(subject, burn, factor, said)
+    return found.values()
+
+
+# --- as it is now ---
+
+
+def _states(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    return _STATES[rule.metric](rule, figures)
+
+
+def _healths(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    if figures.health is None:
+        return None
+    return [
+        Finding(name, score, rule.limit, f"The health of {name} is {score:.0f} of {BEST:.0f}")
+        for name, score in figures.health.items()
+        if rule.provider in {"", name} and _crossed(rule, score)
+    ]
+
+
+def _circuits(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    if figures.open_circuits is None:
+        return None
+    return [
+        Finding(target, 1.0, rule.limit, f"The circuit of {clean(target)} is open")
+        for target in figures.open_circuits
+        if rule.provider in {"", target.partition("/")[0]} and rule.model in {"", target.partition("/")[2]}
+    ]
+
+
+def _wrong_hits(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    wrong = figures.wrong
+    if wrong is None:
+        return None
+    if not (_crossed(rule, wrong.low) and wrong.observations):
+        return []
+    between = f"between {wrong.low:.2%} and {wrong.high:.2%}"
+    said = f"{between} of the questions that are compared get a wrong answer, {_shown(rule, rule.limit)} may"
+    return [Finding("", wrong.low, rule.limit, said[0].upper() + said[1:])]
+
+
+def _budgets(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    if figures.budgets is None:
+        return None
+    return [
+        Finding(
+            f"{use.name} {use.span}",
+            use.settled / use.limit,
+            rule.limit,
+            f"The {use.name} has spent {_usd(use.settled)} of the {_usd(use.limit)} of its {use.span}",
+        )
+        for use in figures.budgets
+        if _crossed(rule, use.settled / use.limit)
+    ]
+
+
+# --- as it will be ---
+
+
+def _forecasts(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    if rule.metric == "total_cost":
+        return _month(rule, figures)
+    if figures.budgets is None:
+        return None
+    found = []
+    for use in figures.budgets:
+        gone = elapsed(use.span, figures.now)
+        if gone >= EARLY and _crossed(rule, share := use.settled / gone / use.limit):
+            ahead = f"and at this pace {_usd(round(use.settled / gone))} by its end"
+            said = f"The {use.name} has spent {_usd(use.settled)} of the {_usd(use.limit)} of its {use.span}, {ahead}"
+            found.append(Finding(f"{use.name} {use.span}", share, rule.limit, said))
+    return found
+
+
+def _month(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    if figures.month is None:
+        return None
+    gone = elapsed("month", figures.now)
+    expected = figures.month / gone / NANO_PER_USD if gone >= EARLY else 0.0
+    if not _crossed(rule, expected):
+        return []
+    said = f"This month has cost {_usd(figures.month)}, and at this pace {_shown(rule, expected)} by its end"
+    return [Finding("", expected, rule.limit, f"{said}; {_shown(rule, rule.limit)} are expected at most")]
+
+
+def elapsed(span: Span, now: float) -> float:
+    """The share of the day or month of UTC that is over, above 0."""
+    _, ends = window(span, now)
+    began = ends - DAY if span == "day" else month_start(now)
+    return max(now - began, 1.0) / (ends - began)
+
+
+def month_start(now: float) -> int:
+    """When this month of UTC began, in Unix seconds."""
+    name, _ = window("day", now)
+    return int(now // DAY) * DAY - (int(name[-2:]) - 1) * DAY
+
+
+# --- what is out of the ordinary ---
+
+
+def _anomalous(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
+    if figures.anomalies is None:
+        return None
+    return [
+        Finding(
+            f"{one.kind} {one.provider}/{one.model}".rstrip("/"), one.value, one.expected, clean(one.explanation, LONGEST_TEXT)
+        )
+        for one in figures.anomalies
+        if one.until is None
+        and (one.severity == "critical" or rule.anomalies == "warning")
+        and rule.provider in {"", one.provider}
+        and rule.model in {"", one.model}
+    ]
+
+
+Finder = Callable[[Rule, Figures], Iterable[Finding] | None]
+_FINDERS: Final[Mapping[str, Finder]] = {
+    "threshold": _thresholds,
+    "change": _changes,
+    "burn_rate": _burning,
+    "forecast": _forecasts,
+    "anomaly": _anomalous,
+}
+_STATES: Final[Mapping[str, Finder]] = {
+    "provider_health": _healths,
+    "circuit_open": _circuits,
+    "budget_used": _budgets,
+    "wrong_hit_rate": _wrong_hits,
+}
+
+# --- in words ---
+
+_NAMES: Final[Mapping[str, str]] = {
+    "total_cost": "what providers took",
+    "cost_per_request": "the cost of a call",
+    "total_requests": "the number of calls",
+    "error_rate": "the share of failed calls",
+    "first_token_avg_ms": "the time to the first token",
+    "request_error_rate": "the share of requests answered with 5xx",
+    "hit_rate": "the hit rate",
+}
+
+
+def clean(text: str, most: int = LONGEST_SUBJECT) -> str:
+    """Names that callers may have chosen, as chats show them harmlessly: nobody is mentioned, and nothing is marked up."""
+    return _ODD.sub("_", text)[:most]
+
+
+def _name(rule: Rule, subject: str) -> str:
+    name = _NAMES.get(rule.metric) or f"the {rule.metric.split('_')[1]} latency"
+    said = f"{name} of {clean(subject)}" if subject else name
+    return said[0].upper() + said[1:]
+
+
+def _shown(rule: Rule, value: float) -> str:
+    match UNITS[rule.metric]:
+        case "share":
+            return f"{value:.2%}"
+        case "usd":
+            return f"{value:.4g} USD"
+        case "ms":
+            return f"{value:,.0f} ms"
+        case _:
+            return f"{value:g}"
+
+
+def _usd(nano: int) -> str:
+    return f"{nano / NANO_PER_USD:.4g} USD"
+
+
+def _while(seconds: int) -> str:
+    return f"over the last {_span(seconds)}"
+
+
+def _span(seconds: int) -> str:
+    for unit, length in (("day", DAY), ("hour", HOUR), ("minute", 60)):
+        if seconds % length == 0:
+            count = seconds // length
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{seconds} seconds"
