@@ -26,7 +26,8 @@ class Service:
 
     def __init__(self, name: str, url: str, *, deadline: float = DEADLINE) -> None:
         logging.getLogger("apprise").setLevel(SILENT)
-        asset = apprise.AppriseAsset(app_id="Sentinel", app_desc="Sentinel", app_url="", async_mode=False)
+        # Without a deadline of its own it has no pool of its own either, whose threads would outlive a service that hangs.
+        asset = apprise.AppriseAsset(app_id="Sentinel", app_desc="Sentinel", app_url="", async_mode=False, service_timeout=0)
         self._service = apprise.Apprise(asset=asset)
         found = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
         if found is None:
