@@ -13,7 +13,8 @@ from sentinel_gateway import __version__, rules
 from sentinel_gateway.alerts.watch import Plan, Watch
 from sentinel_gateway.alerts.webhook import Webhook, secret_bytes
 from sentinel_gateway.core.alerting.board import Habits
-from sentinel_gateway.core.alerting.conditions import BIN, BudgetUse, Figures, Needs, Served, month_start
+from sentinel_gateway.core.alerting.conditions import month_start
+from sentinel_gateway.core.alerting.figures import BIN, BudgetUse, Figures, Needs, Served
 from sentinel_gateway.core.alerting.rules import DAY, HOUR, Rule, default_rules
 from sentinel_gateway.core.anomalies import Anomaly, find_anomalies
 from sentinel_gateway.core.budgets import NO_BUDGET

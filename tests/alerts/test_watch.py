@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sentinel_gateway.alerts import courier
 from sentinel_gateway.alerts.watch import Plan, Watch
 from sentinel_gateway.core.alerting.board import Habits
-from sentinel_gateway.core.alerting.conditions import Figures, Needs
+from sentinel_gateway.core.alerting.figures import Figures, Needs
 from sentinel_gateway.core.alerting.rules import Rule
 from sentinel_gateway.errors import AlertNotFound, ChannelDown, StoreDown
 from sentinel_gateway.ports.alerts import Letter

@@ -13,7 +13,8 @@ from sentinel_gateway.alarms import make_rules, stamp
 from sentinel_gateway.alerts import courier
 from sentinel_gateway.alerts.webhook import TYPE
 from sentinel_gateway.core.alerting.board import Alert, Notice
-from sentinel_gateway.core.alerting.conditions import PAIRS, Figures, Served, find
+from sentinel_gateway.core.alerting.conditions import PAIRS, find
+from sentinel_gateway.core.alerting.figures import Figures, Served
 from sentinel_gateway.core.alerting.notices import message
 from sentinel_gateway.core.alerting.rules import CALL_METRICS, SERVED_METRICS, UNITS, Rule, default_rules
 from sentinel_gateway.settings.alerts import check_signing_secret

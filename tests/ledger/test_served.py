@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from msgspec.structs import replace
 
-from sentinel_gateway.core.alerting.conditions import BIN, Served
+from sentinel_gateway.core.alerting.figures import BIN, Served
 from sentinel_gateway.core.windows import MICROS
 from sentinel_gateway.ledger.books import make_history
 from sentinel_gateway.ledger.tables import DAY

@@ -16,7 +16,7 @@ BROAD_EXCEPTS = {
     "api/face.py": {"Face.__call__": "a fault of ours is still answered in the caller's dialect, without a stack"},
     "alerts/courier.py": {"Courier._serve_safely": "a fault of ours with one letter must not keep the others; it is told"},
     "alerts/services.py": {"Service._send": "a plugin may raise anything, and its words may hold the URL"},
-    "alerts/watch.py": {"Watch._look_safely": "whatever one look trips over, there must be a next one; it is told"},
+    "alerts/watch.py": {"Watch.look_safely": "whatever one look trips over, there must be a next one; it is told"},
     "api/cycle.py": {"Cycle.run": "a fault of the app's is still answered, and nobody above could"},
     "pipeline/dispatch.py": {"Dispatch._ask": "whatever ends an attempt, it is told; then it is raised again"},
     "pipeline/embed.py": {"Embedding._fetch": "whatever it is, what was reserved is given back; then it is raised again"},

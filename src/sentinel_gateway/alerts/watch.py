@@ -18,7 +18,8 @@ import msgspec
 
 from sentinel_gateway.alerts.courier import Courier
 from sentinel_gateway.core.alerting.board import Board, Found, Habits, Step, advance
-from sentinel_gateway.core.alerting.conditions import Figures, Needs, find, needs
+from sentinel_gateway.core.alerting.conditions import find, needs
+from sentinel_gateway.core.alerting.figures import Figures, Needs
 from sentinel_gateway.core.alerting.notices import Stamp, messages, trial
 from sentinel_gateway.core.alerting.rules import Rule
 from sentinel_gateway.errors import AlertNotFound, ChannelDown, StoreDown, place_of

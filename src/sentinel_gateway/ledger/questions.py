@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from sentinel_gateway.core.alerting.conditions import BIN, Served
+from sentinel_gateway.core.alerting.figures import BIN, Served
 from sentinel_gateway.core.windows import BOUNDS, MICROS, OTHER, Series, Window
 from sentinel_gateway.errors import BadRequest, InternalError, NotCached
 from sentinel_gateway.ledger.tables import DAY, attempts, days, requests

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from sentinel_gateway.core.alerting.conditions import Served
+from sentinel_gateway.core.alerting.figures import Served
 from sentinel_gateway.core.stretches import Share, Stretch
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.errors import StoreDown

@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from sentinel_gateway.core.alerting.conditions import Served
+from sentinel_gateway.core.alerting.figures import Served
 from sentinel_gateway.core.pricing import Basis, Costs
 from sentinel_gateway.core.record import Ending, Outcome
 from sentinel_gateway.core.stretches import Share, Stretch

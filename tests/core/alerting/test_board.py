@@ -5,7 +5,7 @@ import random
 import pytest
 
 from sentinel_gateway.core.alerting.board import MOST, Board, Habits, Step, advance
-from sentinel_gateway.core.alerting.conditions import Finding
+from sentinel_gateway.core.alerting.figures import Finding
 from sentinel_gateway.core.alerting.notices import LISTED, messages
 from sentinel_gateway.core.alerting.rules import Rule
 

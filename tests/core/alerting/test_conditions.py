@@ -4,8 +4,8 @@ from typing import get_args
 
 import pytest
 
-from sentinel_gateway.core.alerting import conditions
-from sentinel_gateway.core.alerting.conditions import BIN, BudgetUse, Figures, Served, clean, elapsed, find, month_start, needs
+from sentinel_gateway.core.alerting.conditions import elapsed, find, month_start, needs
+from sentinel_gateway.core.alerting.figures import BIN, BudgetUse, Figures, Needs, Served
 from sentinel_gateway.core.alerting.rules import (
     BURNT,
     CALL_METRICS,
@@ -19,6 +19,7 @@ from sentinel_gateway.core.alerting.rules import (
     Rule,
     default_rules,
 )
+from sentinel_gateway.core.alerting.words import clean
 from sentinel_gateway.core.analytics import FIGURES
 from sentinel_gateway.core.anomalies import Anomaly
 from sentinel_gateway.core.confidence.interval import Estimate
@@ -234,7 +235,7 @@ def test_what_rules_ask_for():
     assert asked.calls == DAY + HOUR
     assert asked.anomalies
     assert not asked.month
-    assert needs([]) == conditions.Needs()
+    assert needs([]) == Needs()
     assert needs([Rule(name="r", kind="forecast", metric="total_cost")]).month
 
 

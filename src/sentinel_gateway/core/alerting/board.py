@@ -11,8 +11,9 @@ from typing import Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.alerting.conditions import LONGEST_TEXT, Finding, clean
+from sentinel_gateway.core.alerting.figures import Finding
 from sentinel_gateway.core.alerting.rules import Rule, Severity
+from sentinel_gateway.core.alerting.words import LONGEST_TEXT, clean
 
 Phase = Literal["pending", "firing", "resolved"]
 """`resolved`: it is over, and what comes of it next is not told at once."""

@@ -1,89 +1,23 @@
 """Does a rule hold, and of what? From figures of calls, requests, budgets and states, as they are at one moment. Pure."""
 
 import math
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-import msgspec
-
-from sentinel_gateway.core.alerting.rules import CALL_METRICS, DAY, HOUR, SERVED_METRICS, UNITS, Rule
+from sentinel_gateway.core.alerting.figures import BIN, Figures, Finding, Needs, Served
+from sentinel_gateway.core.alerting.rules import CALL_METRICS, DAY, HOUR, SERVED_METRICS, Rule
+from sentinel_gateway.core.alerting.words import LONGEST_TEXT, amount, clean, named, over, span, usd
 from sentinel_gateway.core.analytics import FIGURES
-from sentinel_gateway.core.anomalies import Anomaly
 from sentinel_gateway.core.budgets import Span, window
-from sentinel_gateway.core.confidence.interval import Estimate
 from sentinel_gateway.core.health import BEST
 from sentinel_gateway.core.pricing import NANO_PER_USD
 from sentinel_gateway.core.windows import Window, total
 
-BIN: Final = 300
-"""Seconds of the stretches that figures of calls and requests come in."""
 PAIRS: Final = ((HOUR, BIN, 14.4), (6 * HOUR, 6 * BIN, 6.0))
 """A long window, a short one, and how many times too fast the errors must come in both: a page by Google's SRE workbook."""
 EARLY: Final = 0.1
 """Share of a budget's window before which nothing is forecast: a morning is no day."""
-LONGEST_SUBJECT: Final = 120
-LONGEST_TEXT: Final = 400
-_ODD: Final = re.compile(r"[^\w.,:;/+%()=' -]", re.ASCII)
-
-
-class Served(msgspec.Struct, frozen=True, gc=False):
-    """Requests to models that began within 5 minutes. `start` in Unix seconds.
-
-    `failed` were answered with 5xx. Of `decided`, the cache had `hits`.
-    """
-
-    start: int
-    requests: int
-    failed: int
-    decided: int
-    hits: int
-
-
-class BudgetUse(msgspec.Struct, frozen=True):
-    """How a budget stands in the window that is under way, in nano-USD; `name` says whose it is."""
-
-    name: str
-    span: Span
-    limit: int
-    settled: int
-
-
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known at a moment (`now`, Unix seconds). None: it can't be told now, and whatever stands on it stays as it was.
-
-    `calls` and `served` are of 5 minutes each and in order, `month` is what this month (UTC) has cost so far, in nano-USD.
-    """
-
-    now: float
-    calls: Sequence[Window] | None = None
-    served: Sequence[Served] | None = None
-    month: int | None = None
-    health: Mapping[str, float] | None = None
-    open_circuits: Collection[str] | None = None
-    budgets: Sequence[BudgetUse] | None = None
-    wrong: Estimate | None = None
-    anomalies: Sequence[Anomaly] | None = None
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """A rule holds of something. `subject` is what: a provider, a target, a budget; empty: all together."""
-
-    subject: str
-    value: float
-    limit: float
-    text: str
-
-
-class Needs(msgspec.Struct, frozen=True):
-    """What rules ask for: how many seconds of `calls` and `served` there must be, and which of the others."""
-
-    calls: int = 0
-    served: int = 0
-    month: bool = False
-    anomalies: bool = False
-    metrics: frozenset[str] = frozenset()
 
 
 def needs(rules: Iterable[Rule]) -> Needs:
@@ -190,7 +124,7 @@ def _over(rule: Rule, measured: Measured) -> Iterator[Finding]:
     for subject, (value, count) in measured.items():
         if value is not None and _enough(rule, count) and _crossed(rule, value):
             beside = "below" if rule.below else "above"
-            said = f"{_name(rule, subject)} is {_shown(rule, value)}, {beside} {_shown(rule, rule.limit)}, {_while(rule.window)}"
+            said = f"{named(rule, subject)} is {amount(rule, value)}, {beside} {amount(rule, rule.limit)}, {over(rule.window)}"
             yield Finding(subject, value, rule.limit, said)
 
 
@@ -207,8 +141,8 @@ def _moved(rule: Rule, now: Measured, then: Measured) -> Iterator[Finding]:
             continue
         ratio = value / usual
         if _crossed(rule, ratio) and max(value, usual) >= rule.floor:
-            was = f"it was {_shown(rule, usual)} {_span(_before(rule))} before"
-            said = f"{_name(rule, subject)} is {_shown(rule, value)}, {ratio:.2g} times as much; {was}, {_while(rule.window)}"
+            was = f"it was {amount(rule, usual)} {span(_before(rule))} before"
+            said = f"{named(rule, subject)} is {amount(rule, value)}, {ratio:.2g} times as much; {was}, {over(rule.window)}"
             yield Finding(subject, ratio, rule.limit, said)
 
 
@@ -225,8 +159,8 @@ def _burning(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
                 continue
             if min(share, latest) > factor * rule.limit:
                 burn = share / rule.limit
-                allowed = f"{burn:.1f} times the {_shown(rule, rule.limit)} that are allowed"
-                said = f"{_name(rule, subject)} is {_shown(rule, share)} {_while(long)}, {allowed}, and goes on"
+                allowed = f"{burn:.1f} times the {amount(rule, rule.limit)} that are allowed"
+                said = f"{named(rule, subject)} is {amount(rule, share)} {over(long)}, {allowed}, and goes on"
                 found[subject] = Finding(subject, burn, factor, said)
     return found.values()
 
@@ -265,7 +199,7 @@ def _wrong_hits(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
     if not (_crossed(rule, wrong.low) and wrong.observations):
         return []
     between = f"between {wrong.low:.2%} and {wrong.high:.2%}"
-    said = f"{between} of the questions that are compared get a wrong answer, {_shown(rule, rule.limit)} may"
+    said = f"{between} of the questions that are compared get a wrong answer, {amount(rule, rule.limit)} may"
     return [Finding("", wrong.low, rule.limit, said[0].upper() + said[1:])]
 
 
@@ -277,7 +211,7 @@ def _budgets(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
             f"{use.name} {use.span}",
             use.settled / use.limit,
             rule.limit,
-            f"The {use.name} has spent {_usd(use.settled)} of the {_usd(use.limit)} of its {use.span}",
+            f"The {use.name} has spent {usd(use.settled)} of the {usd(use.limit)} of its {use.span}",
         )
         for use in figures.budgets
         if _crossed(rule, use.settled / use.limit)
@@ -296,8 +230,8 @@ def _forecasts(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
     for use in figures.budgets:
         gone = elapsed(use.span, figures.now)
         if gone >= EARLY and _crossed(rule, share := use.settled / gone / use.limit):
-            ahead = f"and at this pace {_usd(round(use.settled / gone))} by its end"
-            said = f"The {use.name} has spent {_usd(use.settled)} of the {_usd(use.limit)} of its {use.span}, {ahead}"
+            ahead = f"and at this pace {usd(round(use.settled / gone))} by its end"
+            said = f"The {use.name} has spent {usd(use.settled)} of the {usd(use.limit)} of its {use.span}, {ahead}"
             found.append(Finding(f"{use.name} {use.span}", share, rule.limit, said))
     return found
 
@@ -309,14 +243,14 @@ def _month(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
     expected = figures.month / gone / NANO_PER_USD if gone >= EARLY else 0.0
     if not _crossed(rule, expected):
         return []
-    said = f"This month has cost {_usd(figures.month)}, and at this pace {_shown(rule, expected)} by its end"
-    return [Finding("", expected, rule.limit, f"{said}; {_shown(rule, rule.limit)} are expected at most")]
+    said = f"This month has cost {usd(figures.month)}, and at this pace {amount(rule, expected)} by its end"
+    return [Finding("", expected, rule.limit, f"{said}; {amount(rule, rule.limit)} are expected at most")]
 
 
-def elapsed(span: Span, now: float) -> float:
+def elapsed(of: Span, now: float) -> float:
     """The share of the day or month of UTC that is over, above 0."""
-    _, ends = window(span, now)
-    began = ends - DAY if span == "day" else month_start(now)
+    _, ends = window(of, now)
+    began = ends - DAY if of == "day" else month_start(now)
     return max(now - began, 1.0) / (ends - began)
 
 
@@ -358,54 +292,3 @@ _STATES: Final[Mapping[str, Finder]] = {
     "budget_used": _budgets,
     "wrong_hit_rate": _wrong_hits,
 }
-
-# --- in words ---
-
-_NAMES: Final[Mapping[str, str]] = {
-    "total_cost": "what providers took",
-    "cost_per_request": "the cost of a call",
-    "total_requests": "the number of calls",
-    "error_rate": "the share of failed calls",
-    "first_token_avg_ms": "the time to the first token",
-    "request_error_rate": "the share of requests answered with 5xx",
-    "hit_rate": "the hit rate",
-}
-
-
-def clean(text: str, most: int = LONGEST_SUBJECT) -> str:
-    """Names that callers may have chosen, as chats show them harmlessly: nobody is mentioned, and nothing is marked up."""
-    return _ODD.sub("_", text)[:most]
-
-
-def _name(rule: Rule, subject: str) -> str:
-    name = _NAMES.get(rule.metric) or f"the {rule.metric.split('_')[1]} latency"
-    said = f"{name} of {clean(subject)}" if subject else name
-    return said[0].upper() + said[1:]
-
-
-def _shown(rule: Rule, value: float) -> str:
-    match UNITS[rule.metric]:
-        case "share":
-            return f"{value:.2%}"
-        case "usd":
-            return f"{value:.4g} USD"
-        case "ms":
-            return f"{value:,.0f} ms"
-        case _:
-            return f"{value:g}"
-
-
-def _usd(nano: int) -> str:
-    return f"{nano / NANO_PER_USD:.4g} USD"
-
-
-def _while(seconds: int) -> str:
-    return f"over the last {_span(seconds)}"
-
-
-def _span(seconds: int) -> str:
-    for unit, length in (("day", DAY), ("hour", HOUR), ("minute", 60)):
-        if seconds % length == 0:
-            count = seconds // length
-            return f"{count} {unit}{'' if count == 1 else 's'}"
-    return f"{seconds} seconds"

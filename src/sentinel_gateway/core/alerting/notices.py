@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from sentinel_gateway.core.alerting.board import Alert, Notice
-from sentinel_gateway.core.alerting.conditions import clean
 from sentinel_gateway.core.alerting.rules import Severity
+from sentinel_gateway.core.alerting.words import clean
 
 LISTED: Final = 10
 """Alerts of a kind that a text lists."""

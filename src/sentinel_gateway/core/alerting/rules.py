@@ -3,6 +3,7 @@
 from typing import Final, Literal, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from sentinel_gateway.core.health import DEGRADED
 
@@ -86,91 +87,95 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
 
 
+DEFAULTS: Final = (
+    Rule(
+        name="request-errors",
+        metric="request_error_rate",
+        limit=0.05,
+        after=300,
+        severity="page",
+        description="Callers get 5xx.",
+    ),
+    Rule(
+        name="error-budget",
+        kind="burn_rate",
+        metric="request_error_rate",
+        limit=0.01,
+        severity="page",
+        description="At this pace the errors that a month may have are spent within days.",
+    ),
+    Rule(
+        name="provider-failing",
+        metric="error_rate",
+        limit=0.2,
+        by="provider",
+        after=300,
+        description="Its calls fail. Where an alias has other targets, they answer instead.",
+    ),
+    Rule(
+        name="provider-health",
+        metric="provider_health",
+        limit=DEGRADED,
+        below=True,
+        after=120,
+        description="GET /api/monitoring/errors/{provider} says why.",
+    ),
+    Rule(
+        name="circuit-open",
+        metric="circuit_open",
+        limit=1.0,
+        description="It failed too often and is left alone; it is tried again by itself.",
+    ),
+    Rule(name="anomalies", kind="anomaly", description="Out of the ordinary. GET /api/monitoring/anomalies has them all."),
+    Rule(
+        name="hit-rate-dropped",
+        kind="change",
+        metric="hit_rate",
+        limit=0.5,
+        below=True,
+        window=HOUR,
+        against=DAY,
+        least=100,
+        after=1800,
+        description="Was the cache cleared, did a prompt or a model change, is a tier down?",
+    ),
+    Rule(
+        name="cost-jump",
+        kind="change",
+        metric="total_cost",
+        limit=3.0,
+        window=HOUR,
+        against=DAY,
+        floor=1.0,
+        after=900,
+        description="GET /costs says for which model, the ledger for whom.",
+    ),
+    Rule(
+        name="budget-used",
+        metric="budget_used",
+        limit=0.9,
+        description="Once it is spent, requests are refused with 429 until the next day or month of UTC.",
+    ),
+    Rule(
+        name="budget-forecast",
+        kind="forecast",
+        metric="budget_used",
+        limit=1.0,
+        after=900,
+        description="At this pace it is spent before its day or month ends.",
+    ),
+    Rule(
+        name="wrong-answers",
+        metric="wrong_hit_rate",
+        limit=0.01,
+        after=600,
+        severity="page",
+        description="Even the lower bound is above cache.max_wrong_hit_rate. GET /admin/semantic shows where.",
+    ),
+)
+"""Those that are right for most. The limit of wrong answers is the configuration's."""
+
+
 def default_rules(*, most_wrong: float) -> tuple[Rule, ...]:
-    """Those that are right for most. `most_wrong` is the error budget of answers to reworded questions."""
-    return (
-        Rule(
-            name="request-errors",
-            metric="request_error_rate",
-            limit=0.05,
-            after=300,
-            severity="page",
-            description="Callers get 5xx.",
-        ),
-        Rule(
-            name="error-budget",
-            kind="burn_rate",
-            metric="request_error_rate",
-            limit=0.01,
-            severity="page",
-            description="At this pace the errors that a month may have are spent within days.",
-        ),
-        Rule(
-            name="provider-failing",
-            metric="error_rate",
-            limit=0.2,
-            by="provider",
-            after=300,
-            description="Its calls fail. Where an alias has other targets, they answer instead.",
-        ),
-        Rule(
-            name="provider-health",
-            metric="provider_health",
-            limit=DEGRADED,
-            below=True,
-            after=120,
-            description="GET /api/monitoring/errors/{provider} says why.",
-        ),
-        Rule(
-            name="circuit-open",
-            metric="circuit_open",
-            limit=1.0,
-            description="It failed too often and is left alone; it is tried again by itself.",
-        ),
-        Rule(name="anomalies", kind="anomaly", description="Out of the ordinary. GET /api/monitoring/anomalies has them all."),
-        Rule(
-            name="hit-rate-dropped",
-            kind="change",
-            metric="hit_rate",
-            limit=0.5,
-            below=True,
-            window=HOUR,
-            against=DAY,
-            least=100,
-            after=1800,
-            description="Was the cache cleared, did a prompt or a model change, is a tier down?",
-        ),
-        Rule(
-            name="cost-jump",
-            kind="change",
-            metric="total_cost",
-            limit=3.0,
-            window=HOUR,
-            against=DAY,
-            floor=1.0,
-            after=900,
-            description="GET /costs says for which model, the ledger for whom.",
-        ),
-        Rule(
-            name="budget-used",
-            metric="budget_used",
-            limit=0.9,
-            description="Once it is spent, requests are refused with 429 until the next day or month of UTC.",
-        ),
-        Rule(
-            name="budget-forecast",
-            kind="forecast",
-            metric="budget_used",
-            limit=1.0,
-            after=900,
-            description="At this pace it is spent before its day or month ends.",
-        ),
-        Rule(
-            name="wrong-answers",
-            metric="wrong_hit_rate",
-            limit=most_wrong,
-            after=600,
-            severity="page",
-            description="Even the lower bound is above cache.max_wrong_hit_rate. GET /admin/semantic shows where.",
-        ),
-    )
+    """`most_wrong` is the error budget of answers to reworded questions."""
+    return tuple(replace(rule, limit=most_wrong) if rule.metric == "wrong_hit_rate" else rule for rule in DEFAULTS)

@@ -1,0 +1,63 @@
+"""How figures of alerts are told: by names, in units, and without what chats take for commands. Pure."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from sentinel_gateway.core.alerting.rules import DAY, HOUR, UNITS, Rule
+from sentinel_gateway.core.pricing import NANO_PER_USD
+
+LONGEST_SUBJECT: Final = 120
+LONGEST_TEXT: Final = 400
+_ODD: Final = re.compile(r"[^\w.,:;/+%()=' -]", re.ASCII)
+_NAMES: Final[Mapping[str, str]] = {
+    "total_cost": "what providers took",
+    "cost_per_request": "the cost of a call",
+    "total_requests": "the number of calls",
+    "error_rate": "the share of failed calls",
+    "first_token_avg_ms": "the time to the first token",
+    "request_error_rate": "the share of requests answered with 5xx",
+    "hit_rate": "the hit rate",
+}
+
+
+def clean(text: str, most: int = LONGEST_SUBJECT) -> str:
+    """Names that callers may have chosen, as chats show them harmlessly: nobody is mentioned, and nothing is marked up."""
+    return _ODD.sub("_", text)[:most]
+
+
+def named(rule: Rule, subject: str) -> str:
+    """The rule's metric, and what it is of."""
+    name = _NAMES.get(rule.metric) or f"the {rule.metric.split('_')[1]} latency"
+    said = f"{name} of {clean(subject)}" if subject else name
+    return said[0].upper() + said[1:]
+
+
+def amount(rule: Rule, value: float) -> str:
+    """In the unit of the rule's metric."""
+    match UNITS[rule.metric]:
+        case "share":
+            return f"{value:.2%}"
+        case "usd":
+            return f"{value:.4g} USD"
+        case "ms":
+            return f"{value:,.0f} ms"
+        case _:
+            return f"{value:g}"
+
+
+def usd(nano: int) -> str:
+    """To four digits."""
+    return f"{nano / NANO_PER_USD:.4g} USD"
+
+
+def over(seconds: int) -> str:
+    return f"over the last {span(seconds)}"
+
+
+def span(seconds: int) -> str:
+    for unit, length in (("day", DAY), ("hour", HOUR), ("minute", 60)):
+        if seconds % length == 0:
+            count = seconds // length
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{seconds} seconds"
