@@ -2,13 +2,17 @@
 
 import asyncio
 import random
+import threading
 import time
 from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
 
+from sentinel_gateway.api.analytics import Analytics
+from sentinel_gateway.api.monitoring_hours import ProviderHours
 from sentinel_gateway.core.analytics import FIGURES, STAGES
+from sentinel_gateway.core.windows import Window
 from sentinel_gateway.ledger.books import make_database
 from sentinel_gateway.ports.ledger import Handled, Intent, Settled, Spent
 from tests.gateway import chat, one_provider, running_gateway
@@ -376,6 +380,41 @@ async def test_a_ledger_that_can_t_be_read_is_told_and_hides_where_it_is(chaos, 
             assert (answer.status, answer.json["code"]) == (503, "history_unavailable")
             assert ("what was read is kept" in answer.json["detail"]) == kept
             assert str(tmp_path) not in answer.body.decode()
+
+
+class Watched(list):
+    """Windows that tell on which threads somebody went through them."""
+
+    def __init__(self, windows):
+        super().__init__(windows)
+        self.threads = set()
+
+    def __iter__(self):
+        self.threads.add(threading.get_ident())
+        return super().__iter__()
+
+
+async def test_a_long_past_is_added_up_beside_the_event_loop():
+    """A month of sixty models held it for a second or two, and with it all requests."""
+
+    class Past:
+        async def windows(self, *_, **__):
+            return found
+
+        hourly = windows
+
+    found = Watched([Window(0, "mock", "small", requests=1)])
+    analytics = Analytics(Past(), None, ["mock"], guard=None, clock=time.time)
+    told = [
+        await analytics.error_rates(),
+        await analytics.latency_trends("mock"),
+        await analytics.token_efficiency("mock", "small"),
+        await analytics.cost_analysis(),
+        await ProviderHours(None, Past(), time.time).of_all([], 720),
+    ]
+    assert all(told)
+    assert found.threads
+    assert threading.get_ident() not in found.threads
 
 
 # --- by region ---

@@ -62,6 +62,9 @@ class Monitoring:
         self._guard = guard
         self._clock = clock
 
+    def __repr__(self) -> str:
+        return f"<Monitoring {self._recent!r}>"
+
     def routes(self) -> APIRouter:
         """The router of these endpoints."""
         return reading(

@@ -30,6 +30,9 @@ class ProviderHours:
         self._windows = windows
         self._clock = clock
 
+    def __repr__(self) -> str:
+        return f"<ProviderHours {self._recent!r} {self._windows!r}>"
+
     async def of(self, provider: str, hours: int) -> Hours:
         """Those of one provider. Raises `InvalidField` without a ledger, `HistoryUnavailable` if it can't be asked."""
         if hours <= AT_HAND:

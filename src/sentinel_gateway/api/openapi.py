@@ -20,11 +20,11 @@ from fastapi.routing import APIRoute
 from sentinel_gateway import __version__
 from sentinel_gateway.api.guard import PUBLIC, Guard, access
 from sentinel_gateway.api.models import Models
+from sentinel_gateway.api.operations import READ
 from sentinel_gateway.api.reference import POLICY, page
 from sentinel_gateway.api.wire.schemas import ABOUT, ERRORS, REQUESTS, Schema
 
 JSON: Final = "application/json"
-READ: Final = ["GET", "HEAD"]
 OWN_ERRORS: Final = ("/v1/query", "/v1/feedback", "/v1/metrics")
 """Of `/v1`, those that answer errors as problem documents."""
 SCHEMES: Final[Schema] = {
