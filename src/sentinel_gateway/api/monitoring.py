@@ -39,7 +39,9 @@ ALL: Final = 100.0
 
 Hours = Annotated[int, Query(ge=1, le=MOST_HOURS, description="So many hours (UTC); the one under way is the last.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most errors to tell of; 100 are kept.")]
-Percentiles = Annotated[str, Query(max_length=200, description="Separated by commas, each above 0 and up to 100: 50,95,99.9.")]
+Percentiles = Annotated[
+    str, Query(max_length=200, description="Separated by commas, each above 0 and up to 100, of at most 4 decimals: 50,95,99.9.")
+]
 
 
 class Monitoring:
