@@ -20,6 +20,7 @@ from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.core.spending import DayCost
 from sentinel_gateway.core.tightening import Stance
 from sentinel_gateway.errors import EmbedderDown, StoreDown
+from sentinel_gateway.pipeline.reply import Live
 from sentinel_gateway.ports import ChunkStream, Completion, Landed, ScopeView, Unsent, UpstreamCall
 
 Vector = NDArray[np.float32]
@@ -484,6 +485,10 @@ class FakeStream:
         self.finished = self._done
         raise StopAsyncIteration
 
+    async def pipe(self, into: Callable[[list[Chunk]], bool]) -> None:
+        while into(await self.__anext__()):
+            pass
+
     async def __aenter__(self) -> Self:
         self.opened += 1
         return self
@@ -553,6 +558,18 @@ class FakeEvents:
 
     def note(self, event: str, **fields: str | float | bool | None) -> None:
         self.notes.append((event, fields))
+
+
+async def payloads(live: Live) -> AsyncGenerator[list[bytes]]:
+    """The batches of a live answer, each only when it is asked for."""
+    reader, came = live.reader(), list[list[bytes]]()
+
+    def take(batch: list[bytes]) -> bool:
+        came.append(batch)
+        return False
+
+    while await reader.pipe(take):
+        yield came.pop()
 
 
 def completion(content: str | None = "Paris.", *, finish: str | None = "stop", **message: Any) -> Completion:

@@ -1,7 +1,6 @@
 """The whole path over fakes."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -184,12 +183,14 @@ class Path:
             await self.read(reply, journey)
         return reply, journey
 
+    def _hear(self, payloads: list[bytes]) -> bool:
+        self.said += payloads
+        return True
+
     async def read(self, live: Live, journey: Journey) -> None:
         self.said = []
         try:
-            async with aclosing(live.payloads()) as batches:
-                async for payloads in batches:
-                    self.said += payloads
+            assert not await live.reader().pipe(self._hear)
         finally:
             await self.pipeline.close(live, journey)
 

@@ -22,7 +22,7 @@ from sentinel_gateway.errors import (
 )
 from sentinel_gateway.pipeline.attempt import Try
 from sentinel_gateway.ports import NotCarried
-from tests.fakes import START, FakeProvider, FakeStream, completion, spoken, turns
+from tests.fakes import START, FakeProvider, FakeStream, completion, payloads, spoken, turns
 from tests.pipeline.conftest import Path, question
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +112,7 @@ async def test_a_caller_who_leaves_says_nothing_of_the_target():
     first, *_ = spoken()
     keen.first.replies.append(FakeStream(first, asyncio.Event()))
     live = await keen.handle(question(stream=True), journey := keen.journey())
-    async with aclosing(live.payloads()) as batches:
+    async with aclosing(payloads(live)) as batches:
         await anext(batches)
     await keen.pipeline.close(live, journey)
     keen.first.replies.append(asyncio.Event())

@@ -8,7 +8,7 @@ from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline import flight
 from sentinel_gateway.pipeline.handle import Live, Whole
-from tests.fakes import FakeStream, chunk, completion, delta, spoken, turns
+from tests.fakes import FakeStream, chunk, completion, delta, payloads, spoken, turns
 from tests.pipeline.conftest import MAX_BYTES, question
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +42,49 @@ async def test_two_readers_draw_one_stream_and_who_draws_may_leave(path):
     await path.pipeline.close(lives[1], path.journey())
     assert path.calls == 1
     assert "ended, 0 aboard" in repr(lives[1].flight)
+
+
+async def test_a_fault_of_one_reader_is_nothing_to_the_others(path):
+    go_on = asyncio.Event()
+    first, *rest = spoken("Par", "is.")
+    path.first.replies.append(FakeStream(first, go_on, *rest))
+    lives = [await path.handle(question(stream=True), path.journey()) for _ in range(2)]
+    came = []
+
+    def trip(payloads):
+        came.extend(payloads)
+        if len(came) > 1:
+            raise LookupError("it can't be told")
+        return True
+
+    tripping, reading = asyncio.create_task(lives[0].reader().pipe(trip)), asyncio.create_task(_all(lives[1]))
+    await turns()
+    go_on.set()
+    with pytest.raises(LookupError):
+        await tripping
+    await path.pipeline.close(lives[0], path.journey())
+    assert [payload for batch in await reading for payload in batch][:2] == came
+    await path.pipeline.close(lives[1], path.journey())
+    assert path.near.puts == 1, "it came to its end"
+
+
+async def test_a_reader_that_wants_no_more_now_has_nobody_draw(path):
+    batches = list(spoken("Par", "is."))
+    path.first.replies.append(FakeStream(*batches))
+    live = await path.handle(question(stream=True), path.journey())
+    reader, came = live.reader(), []
+
+    def take(payloads):
+        came.append(payloads)
+        return False
+
+    for number in range(1, len(batches)):
+        assert await reader.pipe(take)
+        assert len(came) == number
+        assert repr(reader).endswith(f"at {number}>")
+    assert not await reader.pipe(take), "the chunk of its usage is not for who has not asked for it"
+    assert len(came) == len(batches) - 1
+    await path.pipeline.close(live, path.journey())
 
 
 async def test_who_reads_too_slowly_is_cut_off_and_nobody_joins_any_more(path):
@@ -87,7 +130,7 @@ async def test_who_comes_after_a_clear_does_not_join_what_was_asked_for_before(p
 
 
 async def _all(live: Live) -> list[list[bytes]]:
-    return [batch async for batch in live.payloads()]
+    return [batch async for batch in payloads(live)]
 
 
 def test_the_flights_tell_how_many_they_are():

@@ -26,7 +26,7 @@ from sentinel_gateway.pipeline import reply as replies
 from sentinel_gateway.pipeline.idempotency import Idempotency, IdempotencyLimits, Work
 from sentinel_gateway.pipeline.plan import Planner
 from sentinel_gateway.stores.idempotency import SqliteIdempotency, open_file
-from tests.fakes import FakeIdempotency, FakeStream, completion, spoken, turns
+from tests.fakes import FakeIdempotency, FakeStream, completion, payloads, spoken, turns
 from tests.pipeline.conftest import ALIASES, Path, question
 
 pytestmark = pytest.mark.anyio
@@ -86,7 +86,7 @@ class Keyed:
         reply = await self.handle(*args, **kwargs)
         if isinstance(reply, replies.Live):
             try:
-                return "".join([_said(payload) async for batch in reply.payloads() for payload in batch])
+                return "".join([_said(payload) async for batch in payloads(reply) for payload in batch])
             finally:
                 await reply.flight.leave()
         if isinstance(reply, replies.Cached):

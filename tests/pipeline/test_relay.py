@@ -12,7 +12,7 @@ from sentinel_gateway.core.chat import Chunk
 from sentinel_gateway.core.streaming import stored_fields
 from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout
 from sentinel_gateway.pipeline.handle import Cached, Live
-from tests.fakes import USAGE, FakeStream, chunk, delta, spoken, turns
+from tests.fakes import USAGE, FakeStream, chunk, delta, payloads, spoken, turns
 from tests.pipeline.conftest import MAX_BYTES, Path, question
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,7 @@ async def test_chunks_are_passed_on_as_they_are_in_their_batches(path):
     journey = path.journey()
     live = await path.handle(question(stream=True, **ASKS_USAGE), journey)
     assert isinstance(live, Live)
-    batches = [batch async for batch in live.payloads()]
+    batches = [batch async for batch in payloads(live)]
     assert batches == [raws(ROLE, WORD), raws(END), raws(USED)]
     await path.pipeline.close(live, journey)
 
@@ -59,7 +59,7 @@ async def test_a_stream_that_is_left_is_recorded_with_what_was_asked_and_heard(p
     journey.grant = Mock(reserved=7 + most, enter=AsyncMock(), settle=AsyncMock(), settle_now=Mock(return_value=False))
     path.first.replies.append(FakeStream(ROLE, WORD, asyncio.Event()))
     live = await path.handle(question(stream=True, **limit), journey)
-    async with aclosing(live.payloads()) as batches:
+    async with aclosing(payloads(live)) as batches:
         await anext(batches)
         await anext(batches)
     await path.pipeline.close(live, journey)
@@ -71,7 +71,7 @@ async def test_a_stream_that_is_left_after_its_last_word_is_billed_as_well(path)
     journey = path.journey()
     path.first.replies.append(FakeStream(ROLE, WORD, END, asyncio.Event(), USED))
     live = await path.handle(question(stream=True), journey)
-    async with aclosing(live.payloads()) as batches:
+    async with aclosing(payloads(live)) as batches:
         for _ in range(3):
             await anext(batches)
     await path.pipeline.close(live, journey)
@@ -91,7 +91,7 @@ async def test_a_batch_of_nothing_but_usage_is_no_batch(path):
     path.first.replies.append(FakeStream([*ROLE, *WORD, *END], USED))
     journey = path.journey()
     live = await path.handle(question(stream=True), journey)
-    assert [batch async for batch in live.payloads()] == [raws(ROLE, WORD, END)]
+    assert [batch async for batch in payloads(live)] == [raws(ROLE, WORD, END)]
     await path.pipeline.close(live, journey)
 
 
@@ -201,7 +201,7 @@ async def test_reading_only_a_part_closes_the_upstream_once(path):
     upstream, journey = FakeStream(ROLE, WORD, END), path.journey()
     path.first.replies.append(upstream)
     live = await path.handle(question(stream=True), journey)
-    async with aclosing(live.payloads()) as batches:
+    async with aclosing(payloads(live)) as batches:
         assert await anext(batches) == raws(ROLE)
     await path.pipeline.close(live, journey)
     assert upstream.closed == 1

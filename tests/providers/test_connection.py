@@ -163,6 +163,40 @@ async def test_an_answer_is_the_same_however_it_is_cut(said, data):
 
 @given(said=answers(), data=st.data())
 @in_loop
+async def test_what_is_piped_is_what_is_read(said, data):
+    raw, closes = said
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(raw)), max_size=8)) | {0, len(raw)})
+    wants = data.draw(st.lists(st.booleans(), min_size=8, max_size=8))
+    exchange, body = Exchange(), b""
+
+    def take(piece):
+        nonlocal body
+        body += piece
+        return wants.pop() if wants else True
+
+    async def read():
+        await exchange.connection.head()
+        await exchange.connection.pipe(take)
+        while piece := await exchange.connection.read():
+            take(piece)
+            await exchange.connection.pipe(take)
+
+    reading = asyncio.ensure_future(read())
+    for start, end in pairwise(cuts):
+        for _ in range(data.draw(st.integers(0, 3))):
+            await asyncio.sleep(0)
+        exchange.connection.data_received(raw[start:end])
+    if closes:
+        exchange.end()
+    async with asyncio.timeout(1):
+        await reading
+    expected = by_h11(raw, closed=closes)
+    assert expected is not None
+    assert body == expected[2]
+
+
+@given(said=answers(), data=st.data())
+@in_loop
 async def test_an_answer_that_ends_too_early_is_never_whole(said, data):
     raw, closes = said
     until = data.draw(st.integers(0, len(raw) - 1))
@@ -225,6 +259,87 @@ async def test_what_came_before_a_failure_is_read_first():
     assert await exchange.connection.read() == b"abc"
     with pytest.raises(BrokenOff):
         await exchange.connection.read()
+
+
+class Pipe:
+    """A connection whose answer has begun, and who is given the bytes of its body as they arrive."""
+
+    def __init__(self, wants: bool = True) -> None:
+        self.exchange, self.came, self.wants = Exchange(), [], wants
+        self.exchange.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+
+    def __call__(self, data: bytes) -> bool:
+        self.came.append(data)
+        if isinstance(self.wants, Exception):
+            raise self.wants
+        return self.wants
+
+    async def begin(self) -> "asyncio.Task[None]":
+        piping = asyncio.create_task(self.exchange.connection.pipe(self))
+        await asyncio.sleep(0)
+        return piping
+
+
+async def test_bytes_are_piped_the_moment_they_arrive_and_who_pipes_sleeps_on():
+    pipe = Pipe()
+    piping, connection = await pipe.begin(), pipe.exchange.connection
+    connection.data_received(b"ab")
+    connection.data_received(b"cd")
+    assert pipe.came == [b"ab", b"cd"], "without a turn of the loop"
+    await asyncio.sleep(0)
+    assert not piping.done()
+    connection.data_received(b"ef")
+    await piping
+    assert pipe.came == [b"ab", b"cd", b"ef"]
+    assert await connection.read() == b""
+
+
+async def test_who_wants_no_more_is_given_no_more():
+    pipe = Pipe(wants=False)
+    piping, connection = await pipe.begin(), pipe.exchange.connection
+    connection.data_received(b"ab")
+    connection.data_received(b"cd")
+    await piping
+    assert pipe.came == [b"ab"]
+    await connection.pipe(pipe)
+    assert pipe.came == [b"ab"], "what waits already is to be read"
+    assert await connection.read() == b"cd"
+
+
+async def test_a_failure_ends_a_pipe_and_is_told_to_who_reads_on():
+    pipe = Pipe()
+    piping, connection = await pipe.begin(), pipe.exchange.connection
+    connection.data_received(b"ab")
+    pipe.exchange.end(ConnectionResetError())
+    await piping
+    await connection.pipe(pipe)
+    assert pipe.came == [b"ab"]
+    with pytest.raises(BrokenOff):
+        await connection.read()
+
+
+async def test_a_fault_of_who_is_given_the_bytes_is_raised_where_the_pipe_is_waited_for():
+    pipe = Pipe(wants=LookupError("a fault of ours"))
+    piping, connection = await pipe.begin(), pipe.exchange.connection
+    connection.data_received(b"ab")
+    connection.data_received(b"cd")
+    with pytest.raises(LookupError):
+        await piping
+    assert pipe.came == [b"ab"]
+    assert not pipe.exchange.transport.aborted
+    assert await connection.read() == b"cd"
+
+
+async def test_a_pipe_that_is_cancelled_loses_nothing():
+    pipe = Pipe()
+    piping, connection = await pipe.begin(), pipe.exchange.connection
+    connection.data_received(b"ab")
+    piping.cancel()
+    connection.data_received(b"cd")
+    with pytest.raises(asyncio.CancelledError):
+        await piping
+    assert pipe.came == [b"ab"]
+    assert await connection.read() == b"cd"
 
 
 async def test_a_slow_reader_makes_the_provider_wait():

@@ -21,8 +21,9 @@ from sentinel_gateway.errors import (
 from sentinel_gateway.ports import Unsent
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._errors import UpstreamTooLong
-from sentinel_gateway.providers._http import MAX_REPLY_BYTES, MAX_STREAM_BYTES, Endpoint, HttpClient, verifying_tls
+from sentinel_gateway.providers._http import MAX_REPLY_BYTES, MAX_STREAM_BYTES, Endpoint, HttpClient
 from sentinel_gateway.providers._provider import ProviderConfig, list_timeouts
+from sentinel_gateway.providers._tls import verifying_tls
 from sentinel_gateway.providers.openai import OpenAIProvider
 from tests.gateway import until
 
@@ -159,16 +160,25 @@ async def test_an_endless_event_is_cut_off(provider, upstream, call):
     await closed_by_us(upstream)
 
 
-async def test_a_stream_over_the_cap_is_cut_off(http, upstream):
+@pytest.mark.parametrize("piped", [False, True])
+async def test_a_stream_over_the_cap_is_cut_off(http, upstream, piped):
     upstream.script(f"huge={2 * MAX_STREAM_BYTES};chunks=5000")
     endpoint = Endpoint("groq", f"{upstream.base_url}/chat/completions", {}, Timeouts())
     stream = await http.stream(endpoint, b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}')
     assert repr(stream) == "<ByteStream groq 200 open>"
     size = 0
+
+    def take(data):
+        nonlocal size
+        size += len(data)
+        return True
+
     with pytest.raises(UpstreamBroken, match="more than 256 MiB in one stream"):
         while data := await stream.read():
-            size += len(data)
-    assert MAX_STREAM_BYTES - size < 1_000_000
+            take(data)
+            if piped:
+                await stream.pipe(take)
+    assert abs(MAX_STREAM_BYTES - size) < 1_000_000
     stream.close()
     await closed_by_us(upstream)
 
@@ -514,13 +524,16 @@ async def test_no_first_byte_of_a_stream_in_time(provider, upstream, call, fault
     await closed_by_us(upstream)
 
 
+@pytest.mark.parametrize("piped", [False, True])
 @pytest.mark.parametrize("first_byte", [0.1, 0.2, 4.0])
-async def test_a_stream_that_falls_silent(provider, upstream, call, first_byte):
+async def test_a_stream_that_falls_silent(provider, upstream, call, first_byte, piped):
     upstream.script("stall_after=3")
     heard = []
 
     async def read():
         async with await provider(upstream.base_url, timeouts=Timeouts(1, first_byte, 0.2, 5)).open_stream(call()) as stream:
+            if piped:
+                await stream.pipe(lambda batch: heard.extend(batch) or True)
             async for batch in stream:
                 heard.extend(batch)
 
@@ -542,6 +555,28 @@ async def test_chunks_that_keep_coming_never_time_out(provider, upstream, call):
     chunks, finished = await read_all(provider(upstream.base_url, timeouts=QUICK), call())
     assert finished
     assert len(chunks) >= 20
+
+
+async def test_chunks_that_keep_being_piped_never_time_out(provider, upstream, call):
+    upstream.script("chunk_ms=20;chunks=20")
+    piped = []
+    async with await provider(upstream.base_url, timeouts=QUICK).open_stream(call()) as stream:
+        with pytest.raises(StopAsyncIteration):
+            await stream.pipe(lambda batch: piped.extend(batch) or True)
+        assert stream.finished
+    assert len(piped) >= 20
+
+
+async def test_a_pipe_that_takes_too_long_in_all(provider, upstream, call):
+    upstream.script("chunk_ms=20;tokens=1000")
+    groq = provider(upstream.base_url, timeouts=Timeouts(1, 1, 0.2, 0.4))
+
+    async def read():
+        async with await groq.open_stream(call()) as stream:
+            await stream.pipe(lambda _: True)
+
+    await timed_out(read(), "total")
+    await closed_by_us(upstream)
 
 
 async def test_a_slow_reader_is_not_the_providers_fault(provider, upstream, call):

@@ -26,11 +26,15 @@ BROAD_EXCEPTS = {
     "pipeline/recovery.py": {"withhold": "whatever breaks a stream off, what it has cost is booked; then it is raised again"},
     "pipeline/flight.py": {
         "Flight._open": "whatever it is, all who wait for the answer are told",
-        "Flight.payloads": "whatever it is, all who wait for the stream are told",
-        "Flight._land": "as in payloads",
+        "Flight._draw": "whatever it is, all who wait for the stream are told",
+        "Flight._draw.take": "whatever it is, the one who draws is told, and the others go on",
+        "Flight._land": "as in _draw",
     },
     "pipeline/semantic.py": {"Semantic.look_up": "a rule that trips over a text makes a miss, and is told"},
-    "providers/_connection.py": {"connect": "whatever ends the handshake, the socket is closed; then it is raised again"},
+    "providers/_connection.py": {
+        "connect": "whatever ends the handshake, the socket is closed; then it is raised again",
+        "Connection.data_received": "nobody is above but the event loop: it is raised where the end of the bytes is waited for",
+    },
     "providers/_http.py": {"HttpClient._ask": "whatever ends the wait, the connection is let go; then it is raised again"},
     "stores/_redis.py": {
         "RedisLink.call": "what a mad server sends may raise anything in the client; it is told as StoreDown",

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import sys
 from collections import Counter, defaultdict, deque
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -103,6 +102,10 @@ class SimulatedStream:
             raise self._error
         self.finished = self._whole
         raise StopAsyncIteration
+
+    async def pipe(self, into):
+        while into(await self.__anext__()):
+            pass
 
     async def __aenter__(self):
         return self
@@ -299,12 +302,15 @@ class Simulation:
         if not isinstance(reply, Live):
             raw = b"{" + reply.hit.entry.body.lstrip(b"{") if hasattr(reply, "hit") else reply.completion.raw
             return msgspec.json.decode(raw)["choices"][0]["message"]["content"]
+
+        def hear(payloads: list[bytes]) -> bool:
+            for payload in payloads:
+                for choice in msgspec.json.decode(payload)["choices"]:
+                    told.heard += choice["delta"].get("content") or ""
+            return True
+
         try:
-            async with aclosing(reply.payloads()) as batches:
-                async for payloads in batches:
-                    for payload in payloads:
-                        for choice in msgspec.json.decode(payload)["choices"]:
-                            told.heard += choice["delta"].get("content") or ""
+            await reply.reader().pipe(hear)
         finally:
             await self.pipeline.close(reply, journey)
         return told.heard

@@ -1,7 +1,7 @@
 """Chunks are timed as they come, and whoever gives up waiting for one loses none."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 
 import pytest
 
@@ -10,7 +10,7 @@ from sentinel_gateway.telemetry.tracing.spans import Heard
 pytestmark = pytest.mark.anyio
 
 
-class Stream(AsyncIterator[list[str]]):
+class Stream:
     """Batches that are put here; a wait that is cancelled loses none of them."""
 
     def __init__(self) -> None:
@@ -21,6 +21,10 @@ class Stream(AsyncIterator[list[str]]):
         if not batch:
             raise StopAsyncIteration
         return batch
+
+    async def pipe(self, into: Callable[[list[str]], bool]) -> None:
+        while into(await self.__anext__()):
+            pass
 
 
 async def test_each_chunk_but_the_first_is_timed_and_a_wait_that_is_given_up_loses_none() -> None:
@@ -39,3 +43,22 @@ async def test_each_chunk_but_the_first_is_timed_and_a_wait_that_is_given_up_los
     with pytest.raises(StopAsyncIteration):
         await anext(heard)
     assert told == [0.0, 1.0, 1.0, 0.0]
+
+
+async def test_chunks_that_are_piped_are_timed_as_well() -> None:
+    stream, told, came, now = Stream(), [], [], 100.0
+    heard = Heard(stream, told.append, lambda: now)
+
+    def take(batch: list[str]) -> bool:
+        nonlocal now
+        came.append(batch)
+        now += 1.0
+        return len(came) < 2
+
+    for batch in (["a", "b"], ["c"], ["d"], []):
+        stream.batches.put_nowait(batch)
+    await heard.pipe(take)
+    assert (came, told) == ([["a", "b"], ["c"]], [0.0, 1.0])
+    with pytest.raises(StopAsyncIteration):
+        await heard.pipe(lambda _: True)
+    assert told == [0.0, 1.0, 1.0]

@@ -3,7 +3,6 @@
 import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable
-from contextlib import aclosing
 from typing import Protocol
 
 import msgspec
@@ -110,16 +109,21 @@ class StreamingEndpoint(Endpoint):
         return self._pass_on(self._voice(live.plan.request), live, journey, sender)
 
     async def _pass_on(self, voice: Voice, live: Live, journey: Journey, sender: Sender) -> None:
+        late = b""
+
+        def say(payloads: list[bytes]) -> bool:
+            nonlocal late
+            late = voice.say(payloads)
+            return journey.first_byte > 0 and (not late or sender.pass_on(late))
+
         try:
-            headers = self._miss_headers(journey, live.plan)
-            async with aclosing(live.payloads()) as batches:
-                async for payloads in batches:
-                    if not journey.first_byte:
-                        journey.first_byte = self._clock()
-                        await sender.start_stream(headers)
-                    said = voice.say(payloads)
-                    if said and not sender.pass_on(said):
-                        await sender.part(said)
+            headers, reader = self._miss_headers(journey, live.plan), live.reader()
+            while await reader.pipe(say):
+                if not journey.first_byte:
+                    journey.first_byte = self._clock()
+                    await sender.start_stream(headers)
+                if late:
+                    await sender.part(late)
             await sender.start_stream(headers)  # for a stream that held nothing the caller asked for
             await sender.end_stream(cost_comment(live.paid_by(journey)) + voice.end())
         finally:

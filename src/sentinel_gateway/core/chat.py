@@ -4,11 +4,13 @@ What a field means stands in typed members; everything else stays in `fields`, t
 a provider adds next month is part of the cache key and reaches the provider unread.
 """
 
-from typing import Any, Final, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
 
 Fields = dict[str, Any]
+Piece = TypeVar("Piece")
 Dialect = Literal["openai", "anthropic"]
 
 ENDINGS_WITH_TOOLS: Final = frozenset({"tool_calls", "function_call"})
@@ -122,6 +124,19 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     def fields(self) -> Fields:
         """The chunk's members."""
         return msgspec.json.decode(self.raw, type=Fields) if self.parsed is None else self.parsed
+
+
+class Batches(Protocol[Piece]):
+    """Pieces in the batches in which they arrive; `StopAsyncIteration` at the end. A wait that is cancelled loses nothing."""
+
+    async def __anext__(self) -> list[Piece]: ...
+
+    async def pipe(self, into: Callable[[list[Piece]], bool]) -> None:
+        """Give batches to `into` as they arrive, without a turn of the event loop in between, until it returns False.
+
+        It has taken that batch as well, and wants no more now.
+        """
+        ...
 
 
 def speaks(chunk: Chunk) -> bool:

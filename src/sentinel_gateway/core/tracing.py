@@ -1,9 +1,10 @@
 """What follows one request through other systems, as the path sees it: a trace, where traces are on."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from sentinel_gateway.core.chat import Batches
     from sentinel_gateway.core.record import Attempt
 
 Found = TypeVar("Found")
@@ -31,7 +32,7 @@ class Trace(Protocol):
         """A call of a provider begins, the request's `number`th: `traceparent` for it; empty if it is told none."""
         ...
 
-    def heard(self, attempt: "Attempt", batches: AsyncIterator[list[Found]]) -> AsyncIterator[list[Found]]:
+    def heard(self, attempt: "Attempt", batches: "Batches[Found]") -> "Batches[Found]":
         """The chunks of a call's stream, as they come."""
         ...
 

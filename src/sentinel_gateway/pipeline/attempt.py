@@ -1,10 +1,10 @@
 """One attempt: what its target's standing learns of it, the event that it leaves, and where it may lose, what it costs."""
 
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from sentinel_gateway.core.chat import Chunk, Usage
+from sentinel_gateway.core.chat import Batches, Chunk, Usage
 from sentinel_gateway.core.pricing import Price, Pricing, basis, cost
 from sentinel_gateway.core.record import Attempt, Ending
 from sentinel_gateway.errors import (
@@ -81,7 +81,7 @@ class Try:
     def __repr__(self) -> str:
         return f"<Try {self._attempt.number} {self._attempt.target}>"
 
-    def heard(self, batches: AsyncIterator[list[Chunk]]) -> AsyncIterator[list[Chunk]]:
+    def heard(self, batches: Batches[Chunk]) -> Batches[Chunk]:
         """The chunks of its stream, of which its trace is told where traces are on."""
         trace = self._attempt.trace
         return batches if trace is None else trace.heard(self._attempt, batches)

@@ -4,14 +4,14 @@ Nothing is asked again, or of another, once a stream has said its first word; un
 """
 
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from sentinel_gateway.core.chat import Chunk, Usage, speaks
+from sentinel_gateway.core.chat import Batches, Chunk, Usage, speaks
 from sentinel_gateway.core.choosing import choose, unable
 from sentinel_gateway.core.pricing import FREE, Pricing, Unpriced
 from sentinel_gateway.core.retrying import Ask, Course, Pause, RetryRules
@@ -46,12 +46,10 @@ GREETING_BYTES: Final = 1024 * 1024
 class OpenStream:
     """A stream that has begun: its first chunks are here. Closing it closes the upstream connection."""
 
-    def __init__(
-        self, stream: ChunkStream, first: list[Chunk], rest: AsyncIterator[list[Chunk]], closing: AsyncExitStack, one: Try
-    ) -> None:
+    def __init__(self, stream: ChunkStream, first: list[Chunk], rest: Batches[Chunk], closing: AsyncExitStack, one: Try) -> None:
         self._stream = stream
         self._first: list[Chunk] | None = first
-        self._rest = rest.__anext__
+        self._rest = rest
         self._closing = closing
         self._try = one
 
@@ -60,12 +58,11 @@ class OpenStream:
         """The provider said that the stream is complete."""
         return self._stream.finished
 
-    def next(self) -> Awaitable[list[Chunk]]:
-        """The chunks that came since, the first ones first; `StopAsyncIteration` at the end."""
-        if self._first is None:
-            return self._rest()
+    async def pipe(self, into: Callable[[list[Chunk]], bool]) -> None:
+        """As of any stream, the first chunks first."""
         first, self._first = self._first, None
-        return _ready(first)
+        if first is None or into(first):
+            await self._rest.pipe(into)
 
     def ended(self, error: Exception | None, usage: Usage | None, *, whole: bool) -> None:
         """It has come as far as it will: to its end, to an error, or until nobody read it any more. To be told once."""
@@ -89,10 +86,6 @@ class OpenStream:
 def _hedge(plan: Plan) -> Hedge | None:
     conduct = plan.route.conduct
     return None if conduct is None else conduct.hedge
-
-
-async def _ready(chunks: list[Chunk]) -> list[Chunk]:
-    return chunks
 
 
 def free(_: str) -> Pricing:
@@ -255,7 +248,7 @@ class Dispatch:
     async def _begin(self, target: Target, opening: Awaitable[ChunkStream], one: Try, *, to_a_word: bool = False) -> OpenStream:
         async with AsyncExitStack() as closing:
             stream = await closing.enter_async_context(await opening)
-            batches = one.heard(aiter(stream))
+            batches = one.heard(stream)
             try:
                 first = await anext(batches)
             except StopAsyncIteration:
@@ -266,7 +259,7 @@ class Dispatch:
             return OpenStream(stream, first, batches, closing.pop_all(), one)
 
 
-async def _to_a_word(first: list[Chunk], rest: AsyncIterator[list[Chunk]]) -> list[Chunk]:
+async def _to_a_word(first: list[Chunk], rest: Batches[Chunk]) -> list[Chunk]:
     """All chunks up to those with the first word, to the stream's end, or to `GREETING_BYTES`."""
     heard, batch, size = list(first), first, 0
     with suppress(StopAsyncIteration):

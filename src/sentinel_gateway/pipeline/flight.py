@@ -7,12 +7,12 @@ unless its route says that it is to be drained.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
 
-from sentinel_gateway.core.chat import Answer
+from sentinel_gateway.core.chat import Answer, Chunk
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.journey import Journey
@@ -25,6 +25,8 @@ KEPT_BYTES: Final = 8 * 1024 * 1024
 
 Open = Callable[[Journey], Coroutine[Any, Any, Completion | Relay]]
 """Ask the providers for what a flight is to bring."""
+Into = Callable[[list[bytes]], bool]
+"""Takes payloads that came together, and says whether it takes more at once."""
 
 
 class Flight:
@@ -118,35 +120,57 @@ class Flight:
             await self._woken()
         return self._opened
 
-    async def payloads(self, *, usage: bool) -> AsyncGenerator[list[bytes]]:
-        """The stream from its beginning, in the batches in which it came; with the chunk of its `usage` or without."""
-        at, batches = 0, self._batches
-        while True:
-            while (ahead := at - self._dropped) < len(batches):
-                if ahead < 0:
-                    raise UpstreamBroken("The stream was read so slowly that its next part is kept no longer.")
-                batch = batches[ahead]
-                at += 1
-                if payloads := batch.all if usage else batch.without_usage:
-                    yield payloads
-            if self._error is not None:
-                raise self._error.with_traceback(None)
-            if self._ended:
-                return
-            if self._drawing or self._relay is None:
-                await self._woken()  # for whoever asks already
-                continue
-            self._drawing = True
-            try:
-                self._keep(self._relay.take(await self._relay.next()))
-            except StopAsyncIteration:
-                self._land(self._relay)
-            except Exception as exc:  # noqa: BLE001 - broad: whatever it is, all who wait are told
-                self._error = self._relay.error = exc
-                self._end()
-            finally:  # cancelled, it leaves the asking to another
-                self._drawing = False
+    def batch(self, number: int) -> Batch | None:
+        """What came as the `number`th, from 0; None if it has not come yet. Raises `UpstreamBroken` if it is kept no longer."""
+        ahead = number - self._dropped
+        if ahead < 0:
+            raise UpstreamBroken("The stream was read so slowly that its next part is kept no longer.")
+        return self._batches[ahead] if ahead < len(self._batches) else None
+
+    def is_over(self) -> bool:
+        """Nothing more comes; raises the error of all who wait."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        return self._ended
+
+    async def go_on(self, into: Callable[[Batch], bool]) -> None:
+        """For who has all that has come: returns when there is more, or an end.
+
+        Who finds nobody drawing the stream draws it itself: `into` is given what comes until it wants no more now.
+        """
+        if self._drawing or self._relay is None:
+            await self._woken()
+        else:
+            await self._draw(self._relay, into)
+
+    async def _draw(self, relay: Relay, into: Callable[[Batch], bool]) -> None:
+        fault: Exception | None = None
+
+        def take(chunks: list[Chunk]) -> bool:
+            nonlocal fault
+            batch = relay.take(chunks)
+            self._keep(batch)
+            if self._waiting:
                 self._wake()
+            try:
+                return into(batch)
+            except Exception as exc:  # noqa: BLE001 - broad: it is no matter of the others', who go on
+                fault = exc
+                return False
+
+        self._drawing = True
+        try:
+            await relay.pipe(take)
+        except StopAsyncIteration:
+            self._land(relay)
+        except Exception as exc:  # noqa: BLE001 - broad: whatever it is, all who wait are told
+            self._error = relay.error = exc
+            self._end()
+        finally:  # cancelled, it leaves the asking to another
+            self._drawing = False
+            self._wake()
+        if fault is not None:
+            raise fault
 
     def _woken(self) -> asyncio.Future[None]:
         """Done as soon as something has happened."""
@@ -180,13 +204,44 @@ class Flight:
     async def read_to_the_end(self) -> None:
         """Returns when all of it has come; raises the `UpstreamError` of all who wait."""
         if isinstance(await self.opened(), Relay):
-            async for _ in self.payloads(usage=True):
-                pass
+            await Reader(self, usage=True).pipe(lambda _: True)
 
     async def answer(self) -> Answer | None:
         """The whole stream as one answer, once it has ended; None if it was too long to be put together."""
         await self.read_to_the_end()
         return None if self._relay is None or self._relay.fold.overflown else self._relay.fold.answer()
+
+
+class Reader:
+    """One passenger's way through a stream, from its beginning; with the chunk of its `usage` or without."""
+
+    def __init__(self, flight: Flight, *, usage: bool) -> None:
+        self._flight = flight
+        self._usage = usage
+        self._at = 0
+
+    def __repr__(self) -> str:
+        return f"<Reader of {self._flight!r} at {self._at}>"
+
+    async def pipe(self, into: Into) -> bool:
+        """Give `into` payloads as they come, in the batches in which they came, until it wants no more now; False at the end."""
+        flight, more = self._flight, True
+
+        def hear(batch: Batch) -> bool:
+            nonlocal more
+            self._at += 1
+            payloads = batch.all if self._usage else batch.without_usage
+            more = not payloads or into(payloads)
+            return more
+
+        while more:
+            if (batch := flight.batch(self._at)) is not None:
+                hear(batch)
+            elif flight.is_over():
+                return False
+            else:
+                await flight.go_on(hear)
+        return True
 
 
 class Flights:

@@ -53,9 +53,9 @@ class Relay:
         """Tell this one as well, after those before it."""
         self._on_settle.append(tell)
 
-    def next(self) -> Awaitable[list[Chunk]]:
-        """The chunks that came since, to be taken; `StopAsyncIteration` at the end. Cancelled, it loses nothing."""
-        return self._opened.next()
+    def pipe(self, into: Callable[[list[Chunk]], bool]) -> Awaitable[None]:
+        """As of any stream. `into` has to `take` what it is given."""
+        return self._opened.pipe(into)
 
     async def withhold(self, most: int) -> None:
         """Keep what comes to the stream's end, or until it is more than so many bytes; raises what it breaks off with.
@@ -64,11 +64,16 @@ class Relay:
         What is withheld is dropped then, and the upstream connection let go.
         """
         size = 0
+
+        def keep(chunks: list[Chunk]) -> bool:
+            nonlocal size
+            batch = self.take(chunks)
+            self.withheld.append(batch)
+            size += batch.size
+            return size <= most
+
         try:
-            while size <= most:
-                batch = self.take(await self.next())
-                self.withheld.append(batch)
-                size += batch.size
+            await self.pipe(keep)
         except StopAsyncIteration:
             if not self.fold.finished:
                 raise _cut() from None

@@ -1,12 +1,10 @@
 """How the pipeline answers a request: from the cache, by a provider at once or bit by bit, or as it did before."""
 
-from collections.abc import AsyncGenerator
-
 import msgspec
 
 from sentinel_gateway.core.caching import Hit
 from sentinel_gateway.core.idempotency import Answered
-from sentinel_gateway.pipeline.flight import Flight
+from sentinel_gateway.pipeline.flight import Flight, Reader
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import Completion
@@ -32,9 +30,9 @@ class Live(msgspec.Struct, frozen=True):
     plan: Plan
     flight: Flight
 
-    def payloads(self) -> AsyncGenerator[list[bytes]]:
+    def reader(self) -> Reader:
         """The stream as this caller asked for it."""
-        return self.flight.payloads(usage=self.plan.request.include_usage)
+        return Reader(self.flight, usage=self.plan.request.include_usage)
 
     def paid_by(self, journey: Journey) -> Journey:
         """The caller's journey, told what the stream has come to so far."""

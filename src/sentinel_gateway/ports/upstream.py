@@ -7,7 +7,7 @@ from typing import Protocol, Self, runtime_checkable
 
 import msgspec
 
-from sentinel_gateway.core.chat import Answer, Chunk, Dialect, Fields, Native
+from sentinel_gateway.core.chat import Answer, Batches, Chunk, Dialect, Fields, Native
 from sentinel_gateway.core.routing import Deadlines
 from sentinel_gateway.errors import UpstreamRefused
 
@@ -41,7 +41,7 @@ class Completion(msgspec.Struct, frozen=True):
     answer: Answer
 
 
-class ChunkStream(Protocol):
+class ChunkStream(Batches[Chunk], Protocol):
     """An open stream. Iterating yields the chunks in the batches in which they arrive, and ends at the stream's end.
 
     Errors are `UpstreamError`s. `finished` is True once the provider said that it was done (`[DONE]`), not merely closed.

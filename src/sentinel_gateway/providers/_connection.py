@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
         "_eof",
         "_failure",
         "_headers",
+        "_hear",
         "_lines",
         "_loop",
         "_on_lost",
@@ -108,6 +109,8 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
+        self._hear: Callable[[bytes], bool] | None = None
+        """Who is given a body's bytes as they arrive."""
         self.idle_since = 0.0
         """The loop's time; of a connection that is not in use."""
         self._begin()
@@ -178,6 +181,16 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    async def pipe(self, into: Callable[[bytes], bool]) -> None:
+        """Give `into` a body's bytes as they arrive, until it returns False, or until `take` has something else to tell."""
+        if self._pieces or self._ended or self._failure is not None:
+            return
+        self._hear = into
+        try:
+            await self.news()
+        finally:
+            self._hear = None
+
     @property
     def at_end(self) -> bool:
         """The whole answer has come and was read."""
@@ -230,9 +243,17 @@ class Connection(asyncio.Protocol):
             self.fail(NotHttp(str(found)))
         if self._unframed > MAX_HEAD_BYTES or self._unread > READ_AHEAD_BYTES:
             self._check_bounds()
-        waiter = self._waiter  # woken once for all that has come together
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._hear is not None and self._pieces:
+            try:
+                if self._hear(self.take() or b"") and not self._ended:
+                    return
+            except Exception as exc:  # noqa: BLE001 - broad: there is nobody above; it is raised where the end of this is waited for
+                waiter.set_exception(exc)
+                return
+        waiter.set_result(None)  # once for all that has come together
 
     def _check_bounds(self) -> None:
         if self._ended:

@@ -77,6 +77,12 @@ class Watchdog:
             self._timer.cancel()
             self._timer = self._set(self._loop.time() + self._idle)
 
+    def heard(self) -> None:
+        """The provider has answered, and is waited for again at once."""
+        if self._first is not None:
+            self.rest()
+        self._due = self._loop.time() + self._idle
+
     def stop(self) -> None:
         self._timer.cancel()
 

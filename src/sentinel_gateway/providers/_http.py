@@ -25,6 +25,7 @@ from sentinel_gateway.providers._connection import BrokenOff, Connection, Discon
 from sentinel_gateway.providers._deadlines import Limit, Timeouts, Watchdog
 from sentinel_gateway.providers._errors import MAX_READ, TransportErrors, UpstreamTooLong
 from sentinel_gateway.providers._provider import OK
+from sentinel_gateway.providers._tls import verifying_tls
 
 MIB: Final = 1024 * 1024
 MAX_REPLY_BYTES: Final = 32 * MIB
@@ -336,6 +337,21 @@ class ByteStream:
             raise UpstreamBroken(f"{self._provider} sent more than {MAX_STREAM_BYTES // MIB} MiB in one stream.")
         return data
 
+    async def pipe(self, into: Callable[[bytes], bool]) -> None:
+        """Give `into` bytes as they arrive, until it returns False, or until `read` has something else to tell."""
+        connection, watchdog = self._connection, self._watchdog
+        if connection is None:
+            return
+
+        def hear(data: bytes) -> bool:
+            watchdog.heard()
+            self._room -= len(data)
+            return into(data) and self._room >= 0
+
+        watchdog.wait()
+        await connection.pipe(hear)
+        watchdog.rest()
+
     async def read_whole(self, most: int = MAX_REPLY_BYTES) -> bytes:
         """All of it, for an answer that is not a stream; raises `UpstreamTooLong` for more than `most` bytes.
 
@@ -379,11 +395,3 @@ class ByteStream:
     def _expire(self, limit: Limit) -> None:
         if self._connection is not None:
             self._connection.fail(self._timeouts.exceeded(self._provider, limit))
-
-
-def verifying_tls() -> ssl.SSLContext:
-    """Certificates by the system's authorities, or by SSL_CERT_FILE. Reads files."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -1,7 +1,7 @@
 """What every stream of a provider does alike: read bytes, hand out the chunks that they make, and let go of the connection."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -56,6 +56,18 @@ class EventStream(ABC):
             if chunks := self._chunks(data) if data else self._last_chunks():
                 return chunks
         raise StopAsyncIteration
+
+    async def pipe(self, into: Callable[[list[Chunk]], bool]) -> None:
+        more = True
+
+        def hear(data: bytes) -> bool:
+            nonlocal more
+            if chunks := self._chunks(data):
+                more = into(chunks)
+            return more and self._failure is None and not self._ended
+
+        while more and into(await self.__anext__()):
+            await self._stream.pipe(hear)
 
     async def __aenter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ tool arguments, and fails in the ways its model names ask for (`demo-fail-503`, 
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -130,6 +130,10 @@ class DemoStream:
             return [Chunk(_encode(fields), fields)]
         self._finished = not self._cut
         raise StopAsyncIteration
+
+    async def pipe(self, into: Callable[[list[Chunk]], bool]) -> None:
+        while into(await self.__anext__()):
+            pass
 
     async def __aenter__(self) -> Self:
         return self

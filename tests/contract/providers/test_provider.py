@@ -6,7 +6,7 @@ import copy
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,6 +204,21 @@ async def whole_stream(world: World, asked: UpstreamCall) -> tuple[list[Chunk], 
         return chunks, stream.finished
 
 
+async def piped_stream(world: World, asked: UpstreamCall, *, wants: bool = True) -> tuple[list[Chunk], bool]:
+    """The same as the path reads it; who wants no more asks again."""
+    chunks: list[Chunk] = []
+
+    def take(batch: list[Chunk]) -> bool:
+        chunks.extend(batch)
+        return wants
+
+    async with await world.provider.open_stream(asked) as stream:
+        with suppress(StopAsyncIteration):
+            while True:
+                await stream.pipe(take)
+        return chunks, stream.finished
+
+
 def folded(chunks: list[Chunk], expected: int = 1) -> Fold:
     fold = Fold(expected=expected, max_bytes=1_000_000)
     for chunk in chunks:
@@ -233,6 +248,34 @@ async def test_a_stream_says_the_same_as_the_whole_answer(world: World):
     answer = folded(chunks).answer()
     assert answer.fields["choices"][0]["message"]["content"] == completion.answer.fields["choices"][0]["message"]["content"]
     assert answer.finish_reasons == completion.answer.finish_reasons
+
+
+@pytest.mark.parametrize("wants", [True, False], ids=["at once", "one by one"])
+async def test_what_is_piped_is_what_is_waited_for(world: World, wants: bool):
+    chunks, _ = await whole_stream(world, call(world))
+    piped, finished = await piped_stream(world, call(world), wants=wants)
+    assert finished
+    assert len(piped) == len(chunks)
+    assert folded(piped).answer().fields["choices"] == folded(chunks).answer().fields["choices"]
+
+
+async def test_a_pipe_ends_where_the_stream_breaks_off(world: World):
+    chunks, finished = await piped_stream(world, call(world, world.cut()))
+    assert chunks
+    assert not finished
+    assert not folded(chunks).finished
+
+
+async def test_who_leaves_a_pipe_closes_the_upstream_call(world: World):
+    hearing = asyncio.Event()
+
+    async def read() -> None:
+        async with await world.provider.open_stream(call(world, world.hanging())) as stream:
+            await stream.pipe(lambda _: not hearing.set())
+
+    async with asyncio.timeout(5):
+        await cancelled(read(), hearing)
+        await world.closed()
 
 
 async def test_a_stream_always_reports_usage(world: World):

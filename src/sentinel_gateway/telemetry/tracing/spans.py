@@ -4,8 +4,8 @@ They are made of what the path tells when something has ended, so a request that
 know before, so that the provider can go on with the trace, is drawn when it begins.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final, Generic, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -13,6 +13,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, form
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sentinel_gateway.core.caching import Hit, Miss, Step
+from sentinel_gateway.core.chat import Batches
 from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.telemetry.lines import clean
 from sentinel_gateway.telemetry.tracing.conventions import FOUND, TIER, WHY, of_attempt, of_request, operation
@@ -63,7 +64,7 @@ class RequestTrace:
                 span.set_status(Status(StatusCode.ERROR))
         span.end(_nanos(attempt.at + attempt.seconds))
 
-    def heard(self, attempt: Attempt, batches: AsyncIterator[list[Found]]) -> AsyncIterator[list[Found]]:
+    def heard(self, attempt: Attempt, batches: Batches[Found]) -> Batches[Found]:
         measures = self._tracing.measures
         return batches if measures is None else Heard(batches, measures.chunks(attempt), self._tracing.clock)
 
@@ -88,24 +89,34 @@ class RequestTrace:
         span.end(_nanos(ended))
 
 
-class Heard(AsyncIterator[list[Found]]):
+class Heard(Generic[Found]):
     """A stream whose chunks are timed. As with what it wraps, a wait that is cancelled loses nothing."""
 
-    def __init__(self, batches: AsyncIterator[list[Found]], tell: Callable[[float], None], clock: Callable[[], float]) -> None:
-        self._next = batches.__anext__
+    def __init__(self, batches: Batches[Found], tell: Callable[[float], None], clock: Callable[[], float]) -> None:
+        self._batches = batches
         self._tell = tell
         self._clock = clock
         self._last: float | None = None
         """When the last chunk came; None before the first, which is timed from the call."""
 
     async def __anext__(self) -> list[Found]:
-        batch = await self._next()
+        batch = await self._batches.__anext__()
+        self._time(batch)
+        return batch
+
+    async def pipe(self, into: Callable[[list[Found]], bool]) -> None:
+        def hear(batch: list[Found]) -> bool:
+            self._time(batch)
+            return into(batch)
+
+        await self._batches.pipe(hear)
+
+    def _time(self, batch: list[Found]) -> None:
         for _ in batch:
             now = self._clock()
             if self._last is not None:
                 self._tell(now - self._last)
             self._last = now
-        return batch
 
 
 class Tracing:
