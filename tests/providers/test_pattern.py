@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from sentinel_gateway.core.chat import Chunk
 from sentinel_gateway.core.streaming import Fold
 from sentinel_gateway.errors import UpstreamBroken
+from sentinel_gateway.providers._anthropic_answer import AnthropicReader, speaking
+from sentinel_gateway.providers._chat_answer import Writer
 from sentinel_gateway.providers._errors import Source
+from sentinel_gateway.providers._pattern import More
+from sentinel_gateway.providers._translated import JsonEvents
 from sentinel_gateway.providers.openai import OpenAIStream
 
 pytestmark = pytest.mark.anyio
@@ -125,10 +129,15 @@ async def test_events_that_come_together_are_read_so_as_well():
     assert [chunk.more for chunk in found] == [None, "two", "three"]
 
 
-async def test_an_event_in_two_pieces_is_parsed():
+async def test_an_event_in_two_pieces_is_one():
     whole = framed(spoken("two"))
     found = await heard(framed(spoken("one")), whole[:30], whole[30:], framed(spoken("three")))
-    assert [chunk.more for chunk in found] == [None, None, "three"]
+    assert [chunk.more for chunk in found] == [None, "two", "three"]
+
+
+async def test_of_events_that_come_together_those_are_parsed_that_are_different():
+    found = await heard(framed(spoken("one"), spoken("two"), spoken("", usage={}), spoken("three"), spoken("four")))
+    assert [chunk.more for chunk in found] == [None, "two", None, None, "four"]
 
 
 @pytest.mark.parametrize(
@@ -173,3 +182,47 @@ async def test_where_each_chunk_has_a_random_member_nothing_more_is_learned():
     same = [framed(spoken("a"))] * 3
     found = await heard(*random, *same)
     assert [chunk.more for chunk in found] == [None] * 7
+
+
+# events of another dialect
+
+DELTA = {"type": "text_delta", "text": ""}
+EVENTS = st.sampled_from(
+    [
+        {"type": "content_block_delta", "index": 0, "delta": DELTA},
+        {"type": "content_block_delta", "index": 0, "delta": DELTA},
+        {"type": "content_block_delta", "index": 1, "delta": DELTA},
+        {"type": "content_block_delta", "index": 0, "delta": {**DELTA, "more": "a"}},
+        {"type": "content_block_delta", "index": 0, "delta": DELTA, "more": "a"},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "a"}},
+        {"type": "ping"},
+        {"type": "message_start", "message": {"id": "x", "model": "m", "usage": {"input_tokens": 1}}},
+    ]
+)
+
+
+def telling(event: dict, text: str) -> bytes:
+    """One event as it comes, with this text if it has one."""
+    said = {**event, "delta": {**event["delta"], "text": text}} if "delta" in event else event
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), msgspec.json.encode(said))
+
+
+@given(st.lists(st.tuples(EVENTS, TEXTS), max_size=20), st.booleans())
+def test_events_that_are_not_parsed_are_translated_as_if_they_were(told, as_told):
+    found = []
+    for frames in (JsonEvents(speaking), JsonEvents()):
+        reader = AnthropicReader(Writer(created=1, model="m", answer_id="y", as_told=as_told))
+        found.append([chunk for one in told for event in frames.feed(telling(*one)) for chunk in reader.read(event)])
+    for skipping, parsing in zip(*found, strict=True):
+        assert (skipping.raw, skipping.fields, skipping.more) == (parsing.raw, parsing.fields, parsing.more)
+
+
+def test_of_events_that_are_translated_only_texts_are_read():
+    frames = JsonEvents(speaking)
+    event = {"type": "content_block_delta", "index": 0, "delta": DELTA}
+    found = [one for text in ("one", "two", "", "t\n") for one in frames.feed(telling(event, text))]
+    assert found[1:] == [More("two"), More(""), More("t\n")]
+    assert found[0] == {**event, "delta": {**DELTA, "text": "one"}}, "as it was before it was learned from"
+    assert list(frames.feed(telling({"type": "ping"}, ""))) == [{"type": "ping"}]
+    (after,) = frames.feed(telling(event, "three"))
+    assert after["delta"]["text"] == "three"

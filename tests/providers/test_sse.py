@@ -31,6 +31,7 @@ LINES = [
 pieces = st.one_of(
     st.tuples(st.sampled_from(LINES), st.sampled_from(LINE_ENDS)).map(b"".join),
     st.just(b"data: {}\n\n"),
+    st.just(b"event: a\ndata: {}\n\n"),
     st.binary(max_size=6),
 )
 streams = st.lists(pieces, max_size=30).map(b"".join)
@@ -77,6 +78,12 @@ def read_in_pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
 @example(b"data: a\r\n\r\n", [8])
 @example(b"\rdata: a\n\n", [1])
 @example(b"data: a\r", [8])
+@example(b"event: a\ndata: b\n\n", [])
+@example(b"event: a\ndata: b\n\nevent: c\ndata: d\n\n", [])
+@example(b"event: a\ndata: b\ndata: c\n\n", [])
+@example(b"event: a\ndata: \n\n", [])
+@example(b"event: a\ndata: b\rdata: c\n\n", [])
+@example(b"data: a\nevent: b\ndata: c\n\n", [8])
 def test_however_a_stream_is_cut_its_events_are_those_of_the_standard(stream, cuts):
     assert read_in_pieces(stream, cuts) == standard(stream)
 

@@ -11,6 +11,7 @@ import msgspec
 from sentinel_gateway.core.chat import Chunk, Fields
 from sentinel_gateway.providers._anthropic_native import piece_of
 from sentinel_gateway.providers._chat_answer import CUT, Ending, Message, Tokens, Writer, choice_of, count, tool_call
+from sentinel_gateway.providers._pattern import More, Said
 from sentinel_gateway.providers._reported import Reported
 
 ENDINGS: Final[dict[Any, Ending]] = {
@@ -99,15 +100,26 @@ def _tier(usage: Any) -> Any:
     return FAST if told.get("speed") == FAST else told.get("service_tier")
 
 
+def speaking(event: Fields) -> Said | None:
+    """The text of an event that says that and nothing else."""
+    match event:
+        case {"type": "content_block_delta", "index": int(), "delta": {"type": "text_delta", "text": str(text), **more} as delta}:
+            return Said(delta, "text") if text and not more else None
+        case _:
+            return None
+
+
 class AnthropicReader:
     """The events of one stream, one by one. `finished` once `message_stop` has come, and not before."""
 
-    __slots__ = ("_arguments", "_blocks", "_calls", "_ended", "_thoughts", "_usage", "_writer", "finished")
+    __slots__ = ("_arguments", "_blocks", "_calls", "_ended", "_latest", "_thoughts", "_usage", "_writer", "finished")
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._calls = 0
         self._thoughts = 0
+        self._latest = 0
+        """The block that the last delta was of."""
         self._blocks: dict[int, int] = {}
         """The number of each open block among its like."""
         self._arguments: dict[int, str] = {}
@@ -120,9 +132,15 @@ class AnthropicReader:
     def __repr__(self) -> str:
         return f"<AnthropicReader {'finished' if self.finished else 'open'}>"
 
-    def read(self, event: Fields) -> list[Chunk]:
+    def read(self, event: Fields | More) -> list[Chunk]:
         """The chunks that an event makes."""
         match event:
+            case More(text):
+                return self._say(self._latest, {"content": text}, {"text": text})
+            case {"type": "content_block_delta", "index": int(index), "delta": dict(delta)}:
+                self._latest = index
+                piece = piece_of(delta) if self._writer.as_told else delta
+                return self._say(index, self._delta(index, delta), piece)
             case {"type": "message_start", "message": dict(message)}:
                 self._writer.name(message.get("id"), message.get("model"))
                 self._ended = {name: value for name, value in message.items() if name not in SAID_ELSEWHERE}
@@ -130,9 +148,6 @@ class AnthropicReader:
                 self._count(message.get("usage"))
             case {"type": "content_block_start", "index": int(index), "content_block": dict(block)}:
                 return self._say(index, self._start(index, block), block)
-            case {"type": "content_block_delta", "index": int(index), "delta": dict(delta)}:
-                piece = piece_of(delta) if self._writer.as_told else delta
-                return self._say(index, self._delta(index, delta), piece)
             case {"type": "content_block_stop", "index": int(index)} if arguments := self._arguments.pop(index, ""):
                 return [self._writer.delta(self._call_piece(index, arguments))]
             case {"type": "message_delta", "delta": dict(delta)}:

@@ -1,23 +1,18 @@
-"""Chunks that differ from the one before them in nothing but their text, which most of a stream's do: these need no parse.
+"""Events that differ from the one before them in nothing but their text, which most of a stream's do: these need no parse.
 
-What is skipped is proved, not guessed. A pattern is learned from a parsed chunk, by parsing it once more with another text in
+What is skipped is proved, not guessed. A pattern is learned from a parsed event, by parsing it once more with another text in
 the same place; what then begins and ends as it did, with a JSON string between, can only mean the same with that string.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import msgspec
 
-from sentinel_gateway.core.chat import Chunk, Fields
+from sentinel_gateway.core.chat import Fields
 
 PATIENCE: Final = 4
-"""Attempts in a row that fitted no chunk. Some providers write a random member into each: there nothing more is learned."""
-SPOKEN: Final = frozenset({"role", "content"})
-"""Members of a delta that says some text. Said again, a role means nothing new."""
-
-_FIELD: Final = b"data: "
-_END: Final = b"\n\n"
-_DATA: Final = slice(len(_FIELD), -len(_END))
+"""Attempts in a row that fitted no event. Some providers write a random member into each: there nothing more is learned."""
 _QUOTE: Final = b'"'
 _OTHER: Final = "?"
 
@@ -26,72 +21,69 @@ _decode = msgspec.json.Decoder().decode
 _read_text = msgspec.json.Decoder(str).decode
 
 
+class Said(NamedTuple):
+    """Where a decoded event has its text: the member of this `name`."""
+
+    holder: Fields
+    name: str
+
+
+class More(NamedTuple):
+    """An event that differs from the one before in nothing but its text, for readers of parsed ones."""
+
+    text: str
+
+
+Find = Callable[[Fields], Said | None]
+"""The text of an event that says nothing else; None for all others."""
+
+
 class TextPattern:
-    """Of one stream: the event before, without its text."""
+    """Of one stream: the event before, without its text. `find` is its dialect's."""
 
-    __slots__ = ("_head", "_left", "_tail", "_text", "_two")
+    __slots__ = ("_find", "_head", "_left", "_tail", "_text")
 
-    def __init__(self) -> None:
+    def __init__(self, find: Find) -> None:
+        self._find = find
         self._head = b""
         """All up to the text's first quote; empty while nothing is learned."""
         self._tail = b""
-        """All from its last quote on, the event's end too."""
+        """All from its last quote on."""
         self._text = slice(0)
-        """Where the text stands, its quotes with it: between them nothing can stand that ends a line."""
-        self._two = 0
-        """What is shorter holds no two such events."""
+        """Where the text stands, its quotes with it."""
         self._left = PATIENCE
 
     def __repr__(self) -> str:
         return f"<TextPattern {self._head!r}...{self._tail!r}>"
 
-    def read(self, data: bytes) -> list[Chunk] | None:
-        """The chunks of whole events, each unlike the one before in nothing but its text; None if they have to be parsed."""
-        head, tail = self._head, self._tail
-        if not head:
+    def read(self, event: bytes) -> str | None:
+        """The text of an event that is unlike the one before in nothing else; None if it has to be parsed."""
+        head = self._head
+        if not head or not event.startswith(head) or not event.endswith(self._tail):
             return None
-        events, rest = [data], b""
-        if len(data) >= self._two:
-            *before, rest = data.split(_END)
-            events = [event + _END for event in before]
-        chunks = []
         try:
-            for event in events:
-                if not event.startswith(head) or not event.endswith(tail):
-                    return None
-                chunks.append(Chunk(event[_DATA], None, _read_text(event[self._text])))
+            text = _read_text(event[self._text])
         except ValueError:  # more than one string: it is not only a text that is different
             return None
         self._left = PATIENCE
-        return None if rest else chunks
+        return text
 
     def learn(self, raw: bytes, fields: Fields) -> None:
-        """From the last chunk, which was parsed."""
+        """From the last event, which was parsed."""
         self._head = b""
-        choice = _speaking(fields)
-        if choice is None or not self._left:
+        if not self._left or (said := self._find(fields)) is None:
             return
-        text = choice["delta"]["content"]
+        text = said.holder[said.name]
         head, found, tail = raw.partition(_encode(text))
-        if not found or b"\n" in raw:
+        if not found:
             return
         self._left -= 1
-        other = {**choice, "delta": {**choice["delta"], "content": text + _OTHER}}
+        said.holder[said.name] = text + _OTHER  # as long as the proof takes
         try:
-            proved = _decode(b"%b%b%b" % (head, _encode(text + _OTHER), tail)) == {**fields, "choices": [other]}
+            proved = _decode(b"%b%b%b" % (head, _encode(text + _OTHER), tail)) == fields
         except ValueError:  # what was found is no string, but the signs between two others
-            return
+            proved = False
+        said.holder[said.name] = text
         if proved:
-            self._head, self._tail = _FIELD + head + _QUOTE, _QUOTE + tail + _END
+            self._head, self._tail = head + _QUOTE, _QUOTE + tail
             self._text = slice(len(self._head) - 1, 1 - len(self._tail))
-            self._two = 2 * (len(self._head) + len(self._tail))
-
-
-def _speaking(fields: Fields) -> Fields | None:
-    """The only choice of a chunk, if all that it says is some text."""
-    match fields.get("choices"):
-        case [{"delta": {"content": str(text), **more}, **rest} as choice] if text and more.keys() <= SPOKEN:
-            speaking: Fields | None = None if rest.get("logprobs") else choice
-            return speaking
-        case _:
-            return None

@@ -20,7 +20,7 @@ class EventTooLong(ValueError):
 class SseReader:
     """Reads one stream. `feed` raises `EventTooLong`; the reader is useless from then on."""
 
-    __slots__ = ("_after_cr", "_data", "_data_size", "_line", "_line_size", "_max", "_started", "midway")
+    __slots__ = ("_after_cr", "_data", "_data_size", "_line", "_line_size", "_max", "_midway", "_started")
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
@@ -32,7 +32,7 @@ class SseReader:
         self._data_size = 0
         self._after_cr = False
         self._started = False
-        self.midway = False
+        self._midway = False
         """Something of an event, or of a line, has come and not its end."""
 
     def __repr__(self) -> str:
@@ -40,17 +40,11 @@ class SseReader:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that these bytes complete, in order."""
-        if data[:6] == b"data: " and data[-2:] == b"\n\n" and not self.midway:
-            # As nearly all servers send it: whole events of one data line each. Every event must account for exactly two
-            # line feeds, else something else stands between them.
-            alone = data.find(b"\n") == len(data) - 2
-            events = [data[6:-2]] if alone else data[6:-2].split(b"\n\ndata: ")
-            whole = alone or data.count(b"\n") == 2 * len(events)
-            if whole and data.find(b"\r") < 0 and b"" not in events and len(data) <= self._max:
-                self._started = True
-                return events
+        if not self._midway and len(data) <= self._max and (usual := _usual_events(data)):
+            self._started = True
+            return usual
         events = self._read(data)
-        self.midway = bool(self._line or self._data or self._after_cr)
+        self._midway = bool(self._line or self._data or self._after_cr)
         return events
 
     def rest(self) -> bytes:
@@ -106,6 +100,24 @@ class SseReader:
     def _check(self) -> None:
         if self._line_size + self._data_size > self._max:
             raise EventTooLong(f"an event of more than {self._max} bytes")
+
+
+def _usual_events(data: bytes) -> list[bytes]:
+    """As nearly all servers send them: whole events of one data line each, or one with its name before it; none for all else."""
+    if data[-2:] != b"\n\n" or data.find(b"\r") >= 0:
+        return []
+    start = data.find(b"\n") + 1 if data[:7] == b"event: " else 0
+    if data[start : start + 6] != b"data: ":
+        return []
+    if data.find(b"\n", start) == len(data) - 2:
+        events = [data[start + 6 : -2]]
+    elif start:
+        return []
+    else:  # each must account for exactly two line feeds, else something else stands between them
+        events = data[6:-2].split(b"\n\ndata: ")
+        if data.count(b"\n") != 2 * len(events):
+            return []
+    return [] if b"" in events else events
 
 
 def _data_of(line: bytes) -> bytes | None:

@@ -16,6 +16,7 @@ from sentinel_gateway.providers._chat_answer import Writer
 from sentinel_gateway.providers._chat_parts import Unfit
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error
 from sentinel_gateway.providers._http import ByteStream, Endpoint, HttpClient
+from sentinel_gateway.providers._pattern import Find, More, TextPattern
 from sentinel_gateway.providers._provider import OK, ProviderConfig, is_json, read_json
 from sentinel_gateway.providers._reported import Garbled, Reported
 from sentinel_gateway.providers._sse import EventTooLong, SseReader
@@ -183,26 +184,34 @@ class TranslatedStream(EventStream):
         return self._reader.close()
 
 
+def _no_text(_: Fields) -> None:
+    """For dialects whose events never differ in their text alone."""
+
+
 class JsonEvents:
-    """`Frames` of server-sent events whose data are JSON objects."""
+    """`Frames` of server-sent events whose data are JSON objects. Where a dialect can `find` their text, some are but `More`."""
 
-    __slots__ = ("_reader",)
+    __slots__ = ("_pattern", "_reader")
 
-    def __init__(self) -> None:
+    def __init__(self, find: Find = _no_text) -> None:
         self._reader = SseReader()
+        self._pattern = TextPattern(find)
 
     def __repr__(self) -> str:
         return f"<JsonEvents {self._reader!r}>"
 
-    def feed(self, data: bytes) -> Iterator[Fields]:
+    def feed(self, data: bytes) -> Iterator[Fields | More]:
         try:
-            yield from map(_object, self._reader.feed(data))
+            events = self._reader.feed(data)
         except EventTooLong as exc:
             raise Garbled("an endless event") from exc
+        return map(self._read, events)
 
-
-def _object(event: bytes) -> Fields:
-    fields = read_json(event)
-    if not isinstance(fields, dict):
-        raise Garbled("an event that isn't a JSON object")
-    return fields
+    def _read(self, event: bytes) -> Fields | More:
+        if (text := self._pattern.read(event)) is not None:
+            return More(text)
+        fields = read_json(event)
+        if not isinstance(fields, dict):
+            raise Garbled("an event that isn't a JSON object")
+        self._pattern.learn(event, fields)
+        return fields

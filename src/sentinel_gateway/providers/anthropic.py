@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sentinel_gateway.core.chat import USUAL, VERSIONS, Fields
 from sentinel_gateway.ports import UpstreamCall
-from sentinel_gateway.providers._anthropic_answer import AnthropicReader, read_message
+from sentinel_gateway.providers._anthropic_answer import AnthropicReader, read_message, speaking
 from sentinel_gateway.providers._anthropic_body import build_body
 from sentinel_gateway.providers._anthropic_native import as_it_came
 from sentinel_gateway.providers._chat_answer import Writer
@@ -57,7 +57,7 @@ class Anthropic:
         return read_message(fields, writer)
 
     def frames(self) -> JsonEvents:
-        return JsonEvents()
+        return JsonEvents(speaking)
 
     def reader(self, writer: Writer, call: UpstreamCall) -> AnthropicReader:  # noqa: ARG002 - others ask it how much to expect
         return AnthropicReader(writer)

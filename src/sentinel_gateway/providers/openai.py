@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sentinel_gateway.core.chat import Chunk, read_answer
+from sentinel_gateway.core.chat import Chunk, Fields, read_answer
 from sentinel_gateway.core.embeddings import items_of
 from sentinel_gateway.core.extensions import in_openai_words
 from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
@@ -19,12 +19,14 @@ from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._embeddings import read_embeddings
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error, read_reported_error
 from sentinel_gateway.providers._http import MAX_REPLY_BYTES, ByteStream, Endpoint, HttpClient, endpoint_url
-from sentinel_gateway.providers._pattern import TextPattern
+from sentinel_gateway.providers._pattern import Said, TextPattern
 from sentinel_gateway.providers._provider import OK, ProviderConfig, is_json, list_timeouts, read_json, read_model_names
 from sentinel_gateway.providers._sse import EventTooLong, SseReader
 from sentinel_gateway.providers._stream import EventStream
 
 DONE: Final = b"[DONE]"
+SPOKEN: Final = frozenset({"role", "content"})
+"""Members of a delta that says some text. Said again, a role means nothing new."""
 VECTOR_BYTES: Final = 128 * 1024
 """Room for each vector in an answer: 4,096 numbers of 32 characters, blanks included."""
 
@@ -121,7 +123,7 @@ class OpenAIStream(EventStream):
     def __init__(self, stream: ByteStream, source: Source) -> None:
         super().__init__(stream, source)
         self._reader = SseReader()
-        self._pattern = TextPattern()
+        self._pattern = TextPattern(speaking)
         self._finished = False
 
     @property
@@ -129,11 +131,12 @@ class OpenAIStream(EventStream):
         return self._finished
 
     def _chunks(self, data: bytes) -> list[Chunk]:
-        if not self._reader.midway and (alike := self._pattern.read(data)) is not None:
-            return alike
         chunks: list[Chunk] = []
         try:
             for event in self._reader.feed(data):
+                if (text := self._pattern.read(event)) is not None:
+                    chunks.append(Chunk(event, None, text))
+                    continue
                 self._heard = True
                 if event == DONE:
                     self._finished = self._ended = True
@@ -163,6 +166,15 @@ class OpenAIStream(EventStream):
         if not self._heard and not self._finished:
             raise UpstreamBroken(f"{self._source.name} ended its stream before it began.", failure="io_error")
         return []
+
+
+def speaking(fields: Fields) -> Said | None:
+    """The text of a chunk whose only choice says that and nothing else."""
+    match fields.get("choices"):
+        case [{"delta": {"content": str(text), **more} as delta, **rest}] if text and more.keys() <= SPOKEN:
+            return None if rest.get("logprobs") else Said(delta, "content")
+        case _:
+            return None
 
 
 def build_body(call: UpstreamCall, *, stream: bool) -> bytes:
