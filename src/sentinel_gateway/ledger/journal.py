@@ -114,16 +114,18 @@ class Journal:
         gathered = self._gathered
         gathered.append(request)
         if self._waiting is None:
-            self._waiting = asyncio.get_running_loop().call_later(GATHERED, self._write_gathered)
+            self._waiting = asyncio.get_running_loop().call_later(GATHERED, self._stop_waiting)
         elif len(gathered) >= GATHERED_ROWS:
             self._write_gathered()
+
+    def _stop_waiting(self) -> None:
+        """At the end of a time that is not moved along: what came before may have been written meanwhile, with other rows."""
+        self._waiting = None
+        self._write_gathered()
 
     def _write_gathered(self) -> None:
         """Write what there is, in the order in which it came."""
         rows, self._gathered = self._gathered, []
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
         if not rows:
             return
         frame = framed(rows)
@@ -227,8 +229,9 @@ class Journal:
 
     async def close(self) -> None:
         """Write what is left; the folder stays locked, as its rows are not copied yet."""
+        waiting, self._waiting = self._waiting, None
         self._write_gathered()
-        for timer in (self._waiting, self._retry, self._sync):
+        for timer in (waiting, self._retry, self._sync):
             if timer is not None:
                 timer.cancel()
         if self._spill:
