@@ -6,7 +6,7 @@ swaps one reference; requests under way finish on the first.
 """
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from secrets import token_hex
@@ -20,6 +20,8 @@ from sentinel_gateway.api.alerts import AlertAdmin
 from sentinel_gateway.api.analytics import Analytics
 from sentinel_gateway.api.anthropic import ANTHROPIC_ERRORS
 from sentinel_gateway.api.asgi import App
+from sentinel_gateway.api.batch import BatchRules, QueryBatch
+from sentinel_gateway.api.batched import Items, Single
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
 from sentinel_gateway.api.chat import ChatCompletions
 from sentinel_gateway.api.circuits import CircuitAdmin
@@ -30,6 +32,7 @@ from sentinel_gateway.api.dashboard.money import Money
 from sentinel_gateway.api.dashboard.overview import Overview
 from sentinel_gateway.api.dashboard.providers import Providers
 from sentinel_gateway.api.dialects import anthropic_posts, other_posts
+from sentinel_gateway.api.endpoint import Post
 from sentinel_gateway.api.entrance import Entrance
 from sentinel_gateway.api.exchange import Intake
 from sentinel_gateway.api.explaining import Explaining
@@ -48,7 +51,7 @@ from sentinel_gateway.api.openapi import Documentation
 from sentinel_gateway.api.operations import Identity, Operations, Reports
 from sentinel_gateway.api.paths import Paths
 from sentinel_gateway.api.problems import PROBLEMS
-from sentinel_gateway.api.query import Query
+from sentinel_gateway.api.query import Query, QueryPaths
 from sentinel_gateway.api.regions import LatencyRegions
 from sentinel_gateway.api.request_costs import RequestCosts
 from sentinel_gateway.api.semantic_admin import SemanticAdmin
@@ -57,6 +60,7 @@ from sentinel_gateway.api.traffic import Traffic
 from sentinel_gateway.core.issuance import Minter
 from sentinel_gateway.core.via import own_name
 from sentinel_gateway.listeners import open_listeners
+from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.bookkeeping import Booked
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Dispatch
@@ -66,6 +70,7 @@ from sentinel_gateway.pipeline.explaining import Explainer
 from sentinel_gateway.pipeline.handle import Pipeline
 from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.settle import Settlement
+from sentinel_gateway.pipeline.siblings import Siblings
 from sentinel_gateway.process import Load, Outside, Process
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.prices import PriceBook
@@ -118,14 +123,16 @@ class Wiring:
         books = stores.books
         booked = events if books is None else Booked(events, books.journal)
         heard = booked if server.region_header is None else Located(booked, process.regions)
-        face = partial(Face, entrance=entrance, intake=Intake(max_body=server.max_body_bytes), clock=clock, events=heard)
+        intake = Intake(max_body=server.max_body_bytes)
+        face = partial(Face, entrance=entrance, intake=intake, clock=clock, events=heard)
         options = StreamOptions(server.heartbeat, via=process.via)
         limiter = Limiter(stores.limits, rules=rules.limit_rules(settings), clock=clock, chance=random.random)
         chats = pipeline(planner=planners["chat"])
         self.fast = FastPath(chats, limiter, guard, clock=clock, events=heard)
         chat = ChatCompletions(chats, limiter, options, fast=self.fast, clock=clock)
         models = Models(self.routes.current, created=int(process.started))
-        query = Query(pipeline(planner=planners["query"]), limiter, via=options.via, clock=clock)
+        siblings = Siblings(planners["query"], tiers, semantic, rules.bound_rules(settings))
+        queries = self._queries(pipeline(planner=planners["query"]), siblings, limiter, face, intake)
         embedding = self._embedding(settlement, costing)
         posts = [chat, *other_posts(planners, pipeline, embedding, limiter, options, clock=clock)]
         messages = anthropic_posts(planners, pipeline, estimate, limiter, options, clock=clock)
@@ -139,15 +146,27 @@ class Wiring:
             *self._looking(guard),
             AlertAdmin(process.watch, stores.state.audit, guard=guard, clock=clock).routes(),
         ]
-        plain = [post.route for post in (*posts, *messages, query)]
+        plain = [post.route for post in (*posts, *messages, *queries)]
         management = build_management([*routers, Documentation(routers, plain, guard=guard).routes()], guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events, trace=events.begin_trace)
         faces = Faces(
             openai=face(Paths(posts, models).route, ERRORS),
             anthropic=face(Paths(messages, models).route, ANTHROPIC_ERRORS),
-            query=face(query.answer, PROBLEMS),
+            query=face(QueryPaths(*queries).route, PROBLEMS),
         )
         return build_gateway(faces, observed, pages)
+
+    def _queries(
+        self, path: Pipeline, siblings: Siblings, limiter: Limiter, face: Callable[..., Face], intake: Intake
+    ) -> Sequence[Post]:
+        """One query, and many together, each of which passes a face of its own."""
+        settings, batch, via, clock = self._settings, self._settings.batch, self._process.via, self._process.clock
+        single = QueryPaths(Single(path, limiter, via=via, clock=clock))
+        items = Items(face(single.route, PROBLEMS), intake=intake, clock=clock)
+        terms = BatchRules(batch.queries, batch.concurrency, settings.server.max_depth, settings.server.heartbeat, via)
+        admission = Admission(Capacity(batch.in_flight, queue=0, queue_wait=0.0), random.random)
+        together = QueryBatch(items, siblings, limiter, terms, admission=admission, clock=clock)
+        return Query(path, limiter, via=via, clock=clock), together
 
     def _embedding(self, settlement: Settlement, costing: Costing) -> Embedding:
         process, planner = self._process, self.routes.planners["embeddings"]

@@ -21,6 +21,7 @@ FACES = [
     ("POST", "/v1/messages/count_tokens"),
     ("POST", "/messages"),
     ("POST", "/v1/query"),
+    ("POST", "/v1/query/batch"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/demo"),
 ]

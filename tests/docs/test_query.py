@@ -1,10 +1,18 @@
 """docs/query.md says what the code says."""
 
+import json
 import re
+import subprocess
 from pathlib import Path
 
+from sentinel_gateway.api import batch
 from sentinel_gateway.api.wire import query
+from sentinel_gateway.api.wire.batch import ID_LENGTH, Result, Summary
+from sentinel_gateway.settings.batch import Batch
 from sentinel_gateway.settings.presets import PRESETS
+from tests.process.conftest import serve
+
+__all__ = ["serve"]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "query.md").read_text()
 
@@ -24,3 +32,44 @@ def test_every_member_is_explained_and_no_other():
 def test_the_default_models_are_the_presets():
     told = re.findall(r"`(\w+/[\w.-]+)`", PAGE.partition("Unset, it is")[2].partition("## Errors")[0])
     assert told == [f"{preset.name}/{preset.default_model}" for preset in PRESETS.values() if preset.default_model]
+
+
+TOGETHER = PAGE.partition("## Many at once\n")[2].partition("\n## ")[0]
+
+
+def said(command: str, base_url: str) -> str:
+    ran = ["sh", "-c", command.replace("http://127.0.0.1:8080", base_url)]
+    return subprocess.run(ran, capture_output=True, text=True, timeout=30, check=True).stdout
+
+
+def test_the_batch_on_the_page_is_answered_as_it_says(serve):
+    whole, streamed = re.findall(r"```sh\n(.*?)```", TOGETHER, re.DOTALL)
+    [shown] = map(json.loads, re.findall(r"```json\n(.*?)```", TOGETHER, re.DOTALL))
+    base_url = serve().base_url
+    answer = json.loads(said(whole, base_url))
+    for told, one in zip(shown["results"], answer["results"], strict=True):
+        assert told.keys() == one.keys()
+        for name in ("index", "id", "status", "duplicate_of"):
+            assert told.get(name) == one.get(name)
+        for name in told.keys() & {"answer", "problem"}:
+            members = {member: value for member, value in told[name].items() if value != "..." and member != "similarity_score"}
+            assert members.items() <= one[name].items()
+    counts = {name: value for name, value in shown["summary"].items() if name not in {"cost_usd", "saved_usd", "latency_ms"}}
+    assert answer["summary"] | counts == answer["summary"]
+    assert list(answer["summary"]) == list(shown["summary"])
+    *results, last = map(json.loads, said(streamed, base_url).splitlines())
+    assert sorted(one["index"] for one in results) == [0, 1]
+    assert last["summary"]["exact_hits"] == 2
+
+
+def test_what_a_batch_says_is_explained_and_its_figures_are_the_code_s():
+    assert sorted(firsts("Many at once")) == sorted([*Result.__struct_fields__, *Summary.__struct_fields__])
+    usual = Batch()
+    for figure in (
+        f"up to {usual.queries:,} queries",
+        f"{usual.concurrency} queries of a batch",
+        f"on {usual.in_flight} batches",
+        f"{batch.MOST_HELD >> 20} MiB long",
+        f"up to {ID_LENGTH} characters",
+    ):
+        assert figure in TOGETHER

@@ -13,10 +13,10 @@ SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in so
 
 BROAD_EXCEPTS = {
     "api/management.py": {"Observed.__call__": "a fault of ours is still answered, without a stack"},
-    "api/face.py": {"Face.__call__": "a fault of ours is still answered in the caller's dialect, without a stack"},
     "alerts/courier.py": {"Courier._serve_safely": "a fault of ours with one letter must not keep the others; it is told"},
     "alerts/services.py": {"Service._send": "a plugin may raise anything, and its words may hold the URL"},
     "alerts/watch.py": {"Watch.look_safely": "whatever one look trips over, there must be a next one; it is told"},
+    "api/face.py": {"Face.serve": "a fault of ours is still answered in the caller's dialect, without a stack"},
     "api/cycle.py": {"Cycle.run": "a fault of the app's is still answered, and nobody above could"},
     "pipeline/dispatch.py": {"Dispatch._ask": "whatever ends an attempt, it is told; then it is raised again"},
     "pipeline/embed.py": {"Embedding._fetch": "whatever it is, what was reserved is given back; then it is raised again"},
@@ -31,6 +31,7 @@ BROAD_EXCEPTS = {
         "Flight._land": "as in _draw",
     },
     "pipeline/semantic.py": {"Semantic.look_up": "a rule that trips over a text makes a miss, and is told"},
+    "pipeline/siblings.py": {"Siblings.near": "as in semantic.py, of a batch"},
     "providers/_connection.py": {
         "connect": "whatever ends the handshake, the socket is closed; then it is raised again",
         "Connection.data_received": "nobody is above but the event loop: it is raised where the end of the bytes is waited for",

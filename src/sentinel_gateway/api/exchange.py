@@ -34,6 +34,7 @@ BODIES_AT_ONCE: Final = 64
 """Of the largest size. Ordinary ones are a thousandth of that, and come in one piece."""
 JSON: Final = b"application/json"
 EVENT_STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\nx-accel-buffering: no\r\n"
+NDJSON: Final = b"content-type: application/x-ndjson\r\nx-accel-buffering: no\r\n"
 ID_BYTES: Final = 16
 IDS_AT_ONCE: Final = 256
 """Whoever asks the system for random bytes lets go of the interpreter, for which others queue."""
@@ -200,11 +201,11 @@ class Sender:
             await self._send({"type": "http.response.start", "status": status, "headers": lines})
             await self._send({"type": "http.response.body", "body": body})
 
-    async def start_stream(self, headers: Lines) -> None:
-        """The head of a stream; nothing if it has been sent."""
+    async def start_stream(self, headers: Lines, kind: bytes = EVENT_STREAM) -> None:
+        """The head of a stream of this kind; nothing if it has been sent."""
         if not self._started:
             self._started, self._journey.status = True, 200
-            lines = Lines(EVENT_STREAM + headers.raw + self.ids().raw)
+            lines = Lines(kind + headers.raw + self.ids().raw)
             await self._send({"type": "http.response.start", "status": 200, "headers": lines})
 
     def pass_on(self, events: bytes) -> bool:
@@ -344,13 +345,19 @@ def own_fault(exc: BaseException, journey: Journey, events: Events) -> InternalE
     return InternalError(f"The gateway failed on this request. Its log says more under {journey.sentinel_id}.")
 
 
+def wait_after(error: RequestError) -> float | None:
+    """Seconds after which the same request may be sent again; None for an error of which nobody says that."""
+    if error.http_status in {429, 503} and (error.retry or not isinstance(error, BudgetSpent)):
+        return 1.0 if error.retry_after is None else error.retry_after
+    return None
+
+
 def error_headers(error: RequestError) -> Lines:
     """Whether and when a retry may help, as the SDKs read it, and what HTTP wants said beside a status."""
     headers: list[Header] = [*PRIVATE]
     if not error.retry:
         headers.append((b"x-should-retry", b"false"))
-    if error.http_status in {429, 503} and (error.retry or not isinstance(error, BudgetSpent)):
-        wait = 1.0 if error.retry_after is None else error.retry_after
+    if (wait := wait_after(error)) is not None:
         headers += [(b"retry-after", b"%d" % math.ceil(wait)), (b"retry-after-ms", b"%d" % math.ceil(wait * 1000))]
     if isinstance(error, InvalidKey):
         headers.append((b"www-authenticate", b'Bearer realm="sentinel"'))

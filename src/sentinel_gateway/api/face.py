@@ -29,8 +29,11 @@ class Face:
     def __repr__(self) -> str:
         return f"<Face {self._route!r} {self._intake!r}>"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake, form=self._form)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self.serve(Exchange(scope, receive, send, now=self._clock(), intake=self._intake, form=self._form))
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Have it answered, and tell how it ended."""
         try:
             exchange.enter = partial(self._entrance.enter, exchange.headers, exchange.journey)
             exchange.enter()

@@ -25,7 +25,7 @@ from sentinel_gateway.api.reference import POLICY, page
 from sentinel_gateway.api.wire.schemas import ABOUT, ERRORS, REQUESTS, Schema
 
 JSON: Final = "application/json"
-OWN_ERRORS: Final = ("/v1/query", "/v1/feedback", "/v1/metrics")
+OWN_ERRORS: Final = ("/v1/query", "/v1/query/batch", "/v1/feedback", "/v1/metrics")
 """Of `/v1`, those that answer errors as problem documents."""
 SCHEMES: Final[Schema] = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -133,10 +133,14 @@ def _complete(operation: dict[str, Any], schemas: dict[str, Any], role: str | No
 
 def _post(route: str) -> dict[str, Any]:
     body = {"required": True, "content": {JSON: {"schema": REQUESTS[route]}}}
-    streams = {"text/event-stream": {"schema": {"type": "string"}}} if "stream" in REQUESTS[route]["properties"] else {}
+    streams = {_stream_of(route): {"schema": {"type": "string"}}} if "stream" in REQUESTS[route]["properties"] else {}
     answer = {"description": "The answer, as its dialect has it.", "content": {JSON: {"schema": {"type": "object"}}, **streams}}
     asked = {"operationId": _id(route), "tags": ["models"], "description": ABOUT[route], "requestBody": body}
     return asked | {"responses": {"200": answer} | _errors(route), "security": _security("inference")}
+
+
+def _stream_of(route: str) -> str:
+    return "application/x-ndjson" if route == "/v1/query/batch" else "text/event-stream"
 
 
 def _read(route: str, *parameters: str) -> dict[str, Any]:

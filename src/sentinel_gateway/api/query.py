@@ -1,10 +1,11 @@
-"""`POST /v1/query`, seed 003's own face: a prompt in, its eight members out. Errors are problem documents."""
+"""`POST /v1/query`, of seed 003's own face: a prompt in, its eight members out. Errors are problem documents."""
 
+from collections.abc import Awaitable
 from typing import Final
 
 import msgspec
 
-from sentinel_gateway.api.endpoint import REPLAYED, Endpoint
+from sentinel_gateway.api.endpoint import REPLAYED, Endpoint, Post
 from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.api.wire.query import QueryAnswer, prompt_of, text_of
 from sentinel_gateway.core.chat import Fields
@@ -13,7 +14,7 @@ from sentinel_gateway.errors import RouteNotFound
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.reply import Cached, Live, Repeated, Whole
 
-PATHS: Final = frozenset({"/v1/query", "/v1/query/"})
+ROOT: Final = "/v1/query"
 BELOW: Final = "/v1/query/"
 EXACT: Final = 1.0
 """The similarity of a prompt to itself."""
@@ -23,21 +24,30 @@ _encode = msgspec.json.Encoder().encode
 
 def is_query(path: str) -> bool:
     """Does this path belong to the query face?"""
-    return path in PATHS or path.startswith(BELOW)
+    return path == ROOT or path.startswith(BELOW)
+
+
+class QueryPaths:
+    """From paths to the endpoints of this face."""
+
+    def __init__(self, *posts: Post) -> None:
+        self._posts = {path: post for post in posts for path in (post.route, f"{post.route}/")}
+        self._served = ", ".join(f"POST {post.route}" for post in posts)
+
+    def route(self, exchange: Exchange) -> Awaitable[None]:
+        """Have a request answered; raises `RequestError`s."""
+        post = self._posts.get(exchange.path)
+        if post is None:
+            raise RouteNotFound(f"Unknown path '{exchange.path[:200]}'. Served here: {self._served}.")
+        exchange.journey.route = post.route
+        return post.handle(exchange)
 
 
 class Query(Endpoint):
-    """The endpoint, and the only one of its face."""
+    """The endpoint of one query."""
 
-    route = "/v1/query"
+    route = ROOT
     takes = "a query"
-
-    async def answer(self, exchange: Exchange) -> None:
-        """Answer a request to any path of this face."""
-        if exchange.path not in PATHS:
-            raise RouteNotFound(f"Unknown path '{exchange.path[:200]}'. Served here: POST /v1/query.")
-        exchange.journey.route = self.route
-        await self.handle(exchange)
 
     async def _send(self, reply: Whole | Live | Repeated, journey: Journey, sender: Sender) -> None:
         if isinstance(reply, Live):

@@ -72,6 +72,7 @@ class Caller:
         "_rules",
         "_tag",
         "party",
+        "places",
         "purse",
         "refused",
         "refused_at",
@@ -92,6 +93,7 @@ class Caller:
         shared = rules.budgets.tenants.get(party.tenant, NO_BUDGET)
         self.purse = make_purse(self._tag, party.id, party.budget.or_else(rules.budgets.keys), shared)
         self.requests = [charge for charge in self._charges if charge.kind == "requests"]
+        self.places = min((charge.limit for charge in self._charges if charge.kind == "concurrency"), default=None)
         self._costs = _sort(self._charges)
         self._by_model: dict[str, Costs] = {}
 

@@ -63,6 +63,10 @@ class Limiter:
         """For one request of this party; nothing is taken yet."""
         return Grant(self, self._caller(party), FREE)
 
+    def places(self, party: Party) -> int | None:
+        """How many requests its key and its tenant let it have in flight; None if neither says it."""
+        return self._caller(party).places
+
     def toll(self, party: Party, *, model: str, user: str) -> "Toll":
         """What each request of this party takes whose answer is here already; `model` and `user` as `Grant.enter` has them."""
         caller = self._caller(party)

@@ -75,8 +75,12 @@ class Semantic:
         except (EmbedderDown, StoreDown):
             return _passed(TIER_DOWN)
         except Exception as exc:  # noqa: BLE001 - broad: a rule that trips over a text costs its asker a provider's call, not the answer
-            self._events.note("semantic_failed", error=type(exc).__name__, at=place_of(exc), sentinel_id=journey.sentinel_id)
+            self.tripped(exc, journey)
             return _passed(TIER_DOWN)
+
+    def tripped(self, exc: Exception, journey: Journey) -> None:
+        """Tell of a fault of ours that costs a request its hit, and no more."""
+        self._events.note("semantic_failed", error=type(exc).__name__, at=place_of(exc), sentinel_id=journey.sentinel_id)
 
     async def _neighbours(self, question: Question, plan: Plan) -> list[Neighbour] | Step:
         view = await self.index.view(question.scope, waiting=ON_THE_PATH + 1)
@@ -98,7 +102,7 @@ class Semantic:
         journey.neighbours = tuple(near for near in neighbours if near.head.scope == question.scope)
         if self.evidence is not None:
             await self.evidence.calibration.ready(journey.realm)
-        bar, limit = self._bar(plan, journey), plan.request.token_limit
+        bar, limit = self.bar(plan, journey), plan.request.token_limit
         if journey.wish.explain:
             journey.explanation = await self._explained(question, self._tightened(bar, question, journey), plan, journey)
         if neighbours:
@@ -131,7 +135,7 @@ class Semantic:
             return None
         return self.evidence.calibration.rarity(journey.realm)
 
-    def _bar(self, plan: Plan, journey: Journey) -> Bar:
+    def bar(self, plan: Plan, journey: Journey) -> Bar:
         """What an answer has to reach for this caller."""
         thresholds, key = self.thresholds, journey.caller.key
         if self.evidence is None:
@@ -179,7 +183,7 @@ class Semantic:
 
     def _catch_up(self, scope: str) -> None:
         if scope not in self._behind:
-            task = self._behind[scope] = asyncio.create_task(self._embed_all(scope))
+            task = self._behind[scope] = asyncio.create_task(self.embed_all(scope))
             task.add_done_callback(lambda _: self._behind.pop(scope))
 
     async def _explained(self, question: Question, bar: Bar, plan: Plan, journey: Journey) -> Explanation:
@@ -195,8 +199,8 @@ class Semantic:
             candidates.append(await self.aside(rule))
         return Explanation(bar, tuple(candidates))
 
-    async def _embed_all(self, scope: str) -> None:
-        """Until none waits. What fails here waits for the next request."""
+    async def embed_all(self, scope: str) -> None:
+        """Let every question of the scope have its vector. What fails here waits for the next request."""
         with suppress(EmbedderDown, StoreDown):
             while waiting := (await self.index.view(scope, waiting=ON_THE_PATH)).waiting:
                 await self.give(waiting, await self.embedder.embed([head.text for head in waiting]))

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 
 from sentinel_gateway import __version__
 from sentinel_gateway.settings.alerts import Alerts, is_alert_secret
+from sentinel_gateway.settings.batch import Batch
 from sentinel_gateway.settings.database_url import check_database
 from sentinel_gateway.settings.metrics import Metrics
 from sentinel_gateway.settings.monitoring import Monitoring
@@ -361,6 +362,7 @@ class Settings(Room):
     routing: Routing = Field(default=Routing(), description="Who answers what.")
     cache: Cache = Field(default=Cache(), description="What is kept, where and how long.")
     keys: Keys = Field(default=Keys(), description="Client keys.")
+    batch: Batch = Field(default=Batch(), description="Many queries in one request.")
     limits: Limits = Field(default=Limits(), description="What each key may use that has no limits of its own.")
     budget: Budget = Field(default=Budget(), description="What each key may spend that has no budget of its own.")
     tokens: Tokens = Field(default=Tokens(), description="How tokens are estimated.")

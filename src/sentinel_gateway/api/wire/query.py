@@ -60,7 +60,7 @@ class QueryAnswer(msgspec.Struct, frozen=True):
 
 def read_query(raw: bytes, *, max_depth: int, directory: Callable[[], Directory], defaults: Defaults) -> ChatRequest:
     """A query as a chat request; raises `Unprocessable` with every fault, or `ModelNotFound` for a provider that is not on."""
-    query = _typed(_object(raw, max_depth))
+    query = typed(object_in(raw, max_depth=max_depth, example=EXAMPLE))
     model = _model(query, directory(), defaults)
     temperature = TEMPERATURE if query.temperature is None else query.temperature
     limit = TOKENS if query.max_tokens is None else query.max_tokens
@@ -74,14 +74,16 @@ def read_query(raw: bytes, *, max_depth: int, directory: Callable[[], Directory]
     )
 
 
-def _object(raw: bytes, max_depth: int) -> Fields:
+def object_in(raw: bytes, *, max_depth: int, example: str) -> Fields:
+    """As `read_object`, which raises `Unprocessable` here as every fault of a query does."""
     try:
-        return read_object(raw, max_depth=max_depth, example=EXAMPLE)
+        return read_object(raw, max_depth=max_depth, example=example)
     except BadRequest as exc:
         raise Unprocessable((("body", exc.param) if exc.param else ("body",), exc.message)) from exc
 
 
-def _typed(fields: Fields) -> QueryBody:
+def typed(fields: Fields) -> QueryBody:
+    """The members that a query knows; raises `Unprocessable` with every fault."""
     try:
         return QueryBody.model_validate(fields)
     except ValidationError as exc:

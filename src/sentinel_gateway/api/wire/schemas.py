@@ -6,6 +6,7 @@ Nothing is validated by these: `openai.py`, `anthropic_request.py` and their nei
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sentinel_gateway.api.wire.batch import ID_LENGTH, SHARED
 from sentinel_gateway.api.wire.query import QueryBody
 
 Schema = Mapping[str, Any]
@@ -29,6 +30,9 @@ _TEXT_OR_PARTS: Final[Schema] = {"anyOf": [_TEXT, _PARTS]}
 _TEXTS: Final[Schema] = {"anyOf": [_TEXT, _list_of(_TEXT, minItems=1)]}
 _COMMON: Final[Mapping[str, Schema]] = {"model": _MODEL, "temperature": _TEMPERATURE, "stream": _YES_OR_NO}
 _TURNS: Final = _list_of(_object(("role", "content"), role={"enum": ["user", "assistant"]}, content=_TEXT_OR_PARTS), minItems=1)
+
+_QUERY: Final = QueryBody.model_json_schema()
+_OPTIONS: Final = {name: _QUERY["properties"][name] for name in SHARED}
 
 REQUESTS: Final[Mapping[str, Schema]] = {
     "/v1/chat/completions": _object(
@@ -62,7 +66,26 @@ REQUESTS: Final[Mapping[str, Schema]] = {
         ("model", "messages", "max_tokens"), **_COMMON, messages=_TURNS, max_tokens=_WHOLE, system=_TEXT_OR_PARTS
     ),
     "/v1/messages/count_tokens": _object(("model", "messages"), model=_MODEL, messages=_TURNS, system=_TEXT_OR_PARTS),
-    "/v1/query": QueryBody.model_json_schema(),
+    "/v1/query": _QUERY,
+    "/v1/query/batch": _object(
+        ("queries",),
+        queries=_list_of(
+            {
+                "anyOf": [
+                    {"type": "string", "minLength": 1},
+                    _object(
+                        ("prompt",),
+                        id={"type": "string", "minLength": 1, "maxLength": ID_LENGTH},
+                        prompt=_QUERY["properties"]["prompt"],
+                        **_OPTIONS,
+                    ),
+                ]
+            },
+            minItems=1,
+        ),
+        stream=_YES_OR_NO,
+        **_OPTIONS,
+    ),
 }
 """By route."""
 ABOUT: Final[Mapping[str, str]] = {
@@ -73,6 +96,7 @@ ABOUT: Final[Mapping[str, str]] = {
     "/v1/messages": "Anthropic's messages, of every provider.",
     "/v1/messages/count_tokens": "How many tokens such a request has.",
     "/v1/query": "A prompt in, an answer out, and where it came from.",
+    "/v1/query/batch": "Many prompts, each answered once: in one answer, or a line for each once it is there.",
 }
 """The same routes in words."""
 
