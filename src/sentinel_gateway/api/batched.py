@@ -141,12 +141,12 @@ class Run:
 
     async def all(self, at_once: int) -> None:
         """Returns when all were answered and taken; cancelled, it ends what is under way, as if each caller had left."""
-        tasks = {asyncio.create_task(self._work()) for _ in range(min(at_once, len(self._queries)))}
-        arranging = asyncio.create_task(self._arrange())
-        tasks.add(arranging)
+        tasks = [asyncio.create_task(self._work()) for _ in range(min(at_once, len(self._queries)))]
+        tasks.append(arranging := asyncio.create_task(self._arrange()))
+        running = {*tasks}
         try:
             while not arranging.done():
-                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
         finally:
