@@ -432,14 +432,16 @@ async def test_one_beside_a_batch_is_answered_before_it(gateway, upstream, text)
 
 
 async def test_a_batch_of_hits_lets_others_in_between(gateway, upstream, text):
-    """A thousand answers from memory wait for nothing: the loop is still let go after each."""
-    await gateway.ask({"prompt": text}, QUERY)
+    """A thousand answers that are there once the first is wait for nothing: the loop is still let go after each."""
+    upstream.script("latency_ms=300")
+    ended = gateway.metric(TOGETHER % 200)
     async with (
         asyncio.timeout(PATIENCE),
         gateway.session.post(BATCH, json={"queries": [text] * MANY, "stream": True}) as response,
     ):
         await response.content.readline()
         assert (await gateway.get("/livez")).status == 200
+        assert gateway.metric(TOGETHER % 200) == ended, "the batch goes on"
         rest = (await response.read()).splitlines()
     assert len(rest) == MANY
     assert upstream.count == 1

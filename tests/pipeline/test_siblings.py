@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from sentinel_gateway.core.bound import BoundRules
 from sentinel_gateway.pipeline.siblings import Leader, Siblings
@@ -116,9 +117,13 @@ async def test_what_was_answered_is_found_once_it_is_settled(path):
     gathering = siblings(path).meet(path.journey())
     bodies = [msgspec.json.encode(question(text)) for text in (ASKED, REWORDED)]
     assert await gathering.join(bodies) == [None, near(0)]
-    for number in range(20):
-        await answer(path, f"{OTHER} {number} {'xyz' * number}")
     await answer(path, ASKED)
+    (head,) = path.index.heads.values()
+    path.index.heads = {}  # as if others had been answered before
+    for number in range(40):
+        path.index.add(replace(head, key=f"key {number}", text=f"{OTHER} {number}"))
+    path.index.add(head)
+    assert head not in (await path.index.view(head.scope, waiting=20)).waiting
     await gathering.settle(near(0))
     _, journey = await path.ask(question(REWORDED))
     assert journey.outcome == "semantic"

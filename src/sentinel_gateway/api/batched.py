@@ -134,6 +134,7 @@ class Run:
         self._ended: dict[int, UpstreamError | None] = {}
         """What each has failed by, if a provider did."""
         self._under_way: set[Item] = set()
+        self._turn = asyncio.Lock()
         self._is_over = False
 
     def __repr__(self) -> str:
@@ -186,7 +187,8 @@ class Run:
                 self._ready.put_nowait(waiting)
             await self._take(index, item, leader)
             self._ready.task_done()
-            await asyncio.sleep(0)  # what is stored is answered without waiting: others have their turn
+            async with self._turn:  # what is stored is answered without waiting: others have theirs after each
+                await asyncio.sleep(0)
 
     async def _ask(self, index: int, leader: Leader | None) -> Item:
         item = self._items.make(self._outer, self._headers, index, self._queries[index].body)
