@@ -2,13 +2,19 @@
 
 import asyncio
 import json
+import os
 import random
+import subprocess
+import sys
 import time
 
 import aiohttp
 import pytest
 
+from sentinel_gateway.api.batch import _broken
+from sentinel_gateway.errors import InternalError
 from tests.gateway import chat, one_provider, post, running_gateway, running_tasks, until
+from tests.servers import PATIENT
 
 pytestmark = pytest.mark.anyio
 
@@ -555,3 +561,45 @@ async def test_who_does_not_read_the_whole_is_no_fault_of_ours(gateway, upstream
     await until(lambda: gateway.places() == 0)
     await upstream.settle()
     assert upstream.count < 200
+
+
+def test_a_stream_of_which_nothing_more_comes_says_why():
+    said = json.loads(_broken(InternalError("The gateway failed on this request.")))
+    assert (said.keys(), said["problem"]["status"]) == ({"problem"}, 500)
+
+
+# --- written down ---
+
+
+async def test_each_query_is_a_row_of_the_ledger_and_the_batch_is_none(chaos, upstream, tmp_path, text):
+    config = f"{one_provider(chaos.base_url)}routing: {{default: mock/mock-model}}\n"
+    upstream.script("err=500")
+    async with running_gateway(tmp_path, config=config) as gateway:
+        headers = {"x-request-id": "order-4711"}
+        told(await ask(gateway, [f"a {text}", f"a {text}", "", f"b {text}", f"b {text}"], headers))
+    export = [sys.executable, "-m", "sentinel_gateway", "ledger", "export", "--format", "jsonl", "--table"]
+    env = os.environ | {"HOME": str(tmp_path), "SENTINEL_DATA_DIR": str(tmp_path / "data")}
+    rows = {}
+    for table in ("requests", "attempts"):
+        done = await asyncio.to_thread(subprocess.run, [*export, table], env=env, capture_output=True, check=True)
+        rows[table] = [json.loads(line) for line in done.stdout.splitlines()]
+    told_of = {row["request_id"]: (row["route"], row["status"], row["outcome"], row["attempts"]) for row in rows["requests"]}
+    assert told_of == {
+        "order-4711-0": (QUERY, 502, "miss", 1),
+        "order-4711-1": (QUERY, 502, "miss", 0),
+        "order-4711-3": (QUERY, 200, "miss", 1),
+        "order-4711-4": (QUERY, 200, "exact", 0),
+    }, "what can't be understood leaves no row, as ever"
+    assert sorted(row["ending"] for row in rows["attempts"]) == ["answered", "broken"]
+
+
+async def test_rewordings_are_answered_once_with_redis_as_well(chaos, upstream, redis8, tmp_path):
+    redis8.flush()
+    config = f"{one_provider(chaos.base_url)}routing: {{default: mock/mock-model}}\n"
+    environ = {"REDIS_URL": redis8.url, **PATIENT}
+    upstream.script("latency_ms=200", times=4)
+    async with running_gateway(tmp_path, config=config, environ=environ, semantic=True, alone=False) as gateway:
+        prompts = ["How do I reset my password?", "How can I reset my password?", "How do I not reset my password?"]
+        results, _ = told(await ask(gateway, prompts))
+    assert [one["answer"]["matched_prompt"] for one in results] == [None, prompts[0], None]
+    assert upstream.count == 2

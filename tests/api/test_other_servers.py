@@ -59,3 +59,20 @@ async def test_a_client_that_leaves(elsewhere, gateway, upstream, text, stream):
     await upstream.settle()
     assert upstream.calls[0].closed_by_peer_at - left < 1.0
     await until(lambda: gateway.places() == 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_batch_and_one_whose_client_leaves(elsewhere, gateway, upstream, text, stream):
+    body = {"queries": [f"{number} {text}" for number in range(40)] * 2, "model": "mock-model", "stream": stream}
+    answer = await ask(elsewhere, body, path="/v1/query/batch")
+    assert answer.body.count(b'"status":200') == 80
+    assert upstream.count == 40
+    upstream.script("latency_ms=8000", times=40)
+    wire = await elsewhere.connect()
+    wire.send(post(body | {"temperature": 0.1}, "/v1/query/batch"))
+    await until(lambda: upstream.count == 72)
+    left = time.monotonic()
+    wire.abort()
+    await upstream.settle()
+    assert max(call.closed_by_peer_at or 0.0 for call in upstream.calls) - left < 1.0
+    await until(lambda: gateway.places() == 0)

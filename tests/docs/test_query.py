@@ -45,7 +45,8 @@ def said(command: str, base_url: str) -> str:
 def test_the_batch_on_the_page_is_answered_as_it_says(serve):
     whole, streamed = re.findall(r"```sh\n(.*?)```", TOGETHER, re.DOTALL)
     [shown] = map(json.loads, re.findall(r"```json\n(.*?)```", TOGETHER, re.DOTALL))
-    base_url = serve().base_url
+    program = serve()
+    base_url = program.base_url
     answer = json.loads(said(whole, base_url))
     for told, one in zip(shown["results"], answer["results"], strict=True):
         assert told.keys() == one.keys()
@@ -60,6 +61,11 @@ def test_the_batch_on_the_page_is_answered_as_it_says(serve):
     *results, last = map(json.loads, said(streamed, base_url).splitlines())
     assert sorted(one["index"] for one in results) == [0, 1]
     assert last["summary"]["exact_hits"] == 2
+    program.stop()
+    logged = [json.loads(line) for line in program.lines.read_text().splitlines()]
+    of_the_batch = [line for line in logged if line.get("request_id") in {one["request_id"] for one in answer["results"]}]
+    assert [(line["route"], line["status"]) for line in of_the_batch].count(("/v1/query", 200)) == 4
+    assert len(of_the_batch) == len(answer["results"])
 
 
 def test_what_a_batch_says_is_explained_and_its_figures_are_the_code_s():

@@ -89,16 +89,15 @@ class QueryBatch(Post):
         await exchange.sender.whole(200, whole_body(lines, summary), PRIVATE)
 
     async def _stream(self, batch: Batch, exchange: Exchange) -> None:
-        sender, tally, turn = exchange.sender, Tally(), asyncio.Lock()
+        sender, tally = exchange.sender, Tally()
         sender.broken = _broken
         exchange.journey.stream = True
 
         async def take(index: int, item: Item, leader: Leader | None) -> None:
             line = _line(index, batch, item, leader, tally) + b"\n"
-            async with turn:  # all who wait for a slow reader would go on at once when it has read a little
-                await sender.start_stream(PRIVATE, NDJSON)
-                if not sender.pass_on(line):
-                    await sender.part(line)
+            await sender.start_stream(PRIVATE, NDJSON)
+            if not sender.pass_on(line):
+                await sender.part(line)
 
         exchange.run_beside(self._keep_alive(exchange))
         await self._run(batch, exchange, take)
