@@ -118,6 +118,7 @@ def all_faces(told: Told) -> None:
         told.ask("/v1/messages/count_tokens", message)
     assert told.ask("/v1/embeddings", {"model": "mock/mock-model", "input": [PROMPT, SYSTEM]})[0] == 200
     assert told.ask("/v1/query", {"prompt": PROMPT, "provider": "mock", "model": "mock-model"})[0] == 200
+    assert told.ask("/v1/query/batch", {"queries": [PROMPT, PROMPT, {"prompt": [PROMPT]}], "model": "mock/mock-model"})[0] == 200
     keyed = {"idempotency-key": "one"}
     assert told.ask("/v1/chat/completions", chat(user="u"), **keyed)[0] == 200
     assert told.ask("/v1/chat/completions", chat(user="v", seed=1), **keyed)[0] == 422
@@ -131,6 +132,8 @@ def all_errors(told: Told) -> None:
         told.ask(path, chat(), key=WRONG_KEY)
         told.ask(path, chat(), **{"x-api-key": WRONG_KEY, "api-key": WRONG_KEY})
         told.ask(path, chat(), **{"x-cache-ttl": WRONG_KEY})
+    told.ask("/v1/query/batch", {"queries": [PROMPT, {"prompt": PROMPT, "id": [PROMPT]}], "stream": PROMPT, "provider": [PROMPT]})
+    told.ask("/v1/query/batch", {"queries": PROMPT}, key=WRONG_KEY)
     for fault in ("down", "text", "html", "refusing", "cut", "limited", "gone"):
         for stream in (False, True):
             told.ask("/v1/chat/completions", chat(model=f"{fault}/mock-model", stream=stream))
