@@ -190,3 +190,32 @@ async def test_nothing_secret_of_a_channel_is_told_anywhere(chaos, sink, tmp_pat
             assert "s3cret-canary" not in body
             assert SECRET not in body
             assert f":{sink.port}/" not in body
+
+
+async def test_of_two_gateways_on_one_database_one_tells_and_the_other_goes_on_from_there(
+    chaos, upstream, sink, tmp_path, postgres
+):
+    """The first stops while it fires; the second has been told nothing, knows all the same, and tells that it is over."""
+    config = one_provider(chaos.base_url) + alerts(sink, ERRORS.replace("window: 60", "window: 3600"))
+    shared = {"SENTINEL_DATABASE_URL": postgres.fresh(), "SENTINEL_SECRET": "5f2b8c0de1a94f7763b2c9d80e4f1a6b"}
+    firing = 'sentinel_alerts_firing{rule="errors",severity="page"}'
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    async with running_gateway(folders[1], config=config, environ=shared) as second:
+        async with running_gateway(folders[0], config=config, environ=shared, alone=False) as first:
+            upstream.script("err=500", 6)
+            for number in range(6):
+                assert (await (first, second)[number % 2].ask(chat(f"what {number}"))).status == 502
+            await until(lambda: sink.arrived, PATIENCE)
+            await until(lambda: first.metric(firing) + second.metric(firing) == 1, PATIENCE)
+            await asyncio.sleep(2.5)
+            assert len(sink.arrived) == 1
+            assert first.metric(firing) + second.metric(firing) == 1, "one of them looks"
+            boards = [(await node.get("/admin/alerts", headers=node.admin)).json["rules"] for node in (first, second)]
+            assert boards[0][0]["state"] == boards[1][0]["state"] == "firing", "both say how it stands"
+        await until(lambda: second.metric(firing) == 1, PATIENCE)
+        for number in range(8):
+            assert (await second.ask(chat(f"well {number}"))).status == 200
+        await until(lambda: len(sink.arrived) == 2, PATIENCE)
+        assert sink.arrived[1].json["data"]["counts"] == {"firing": 0, "still_firing": 0, "resolved": 1}
