@@ -54,7 +54,7 @@ async def test_what_was_saved_over_time(gateway, text):
     assert found["spent"] > before["spent"]
     assert found["seconds"] == 60
     assert len(found["data"]) == 60
-    for span, seconds, count in (("day", 300, 288), ("week", 3600, 168), ("month", 86_400, 30), ("quarter", 86_400, 90)):
+    for span, seconds, count in (("day", 900, 96), ("week", 3600, 168), ("month", 86_400, 30), ("quarter", 86_400, 90)):
         one = await told(gateway, f"savings?span={span}", 0)
         assert (one["seconds"], len(one["data"])) == (seconds, count)
         assert one["exact_hits"] == sum(each["exact_hits"] for each in one["data"])

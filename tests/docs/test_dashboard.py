@@ -33,9 +33,11 @@ def test_what_programs_are_told(serve, shell):
     assert told.keys() == shown.keys()
     assert shown["requests"][0].keys() <= RequestRow.model_fields.keys()
     told = json.loads(shell(COMMANDS[2].replace(GATEWAY, program.base_url)))
-    assert len(told["data"]) == 288
+    assert len(told["data"]) == 96
     spans = ", ".join(f"`{span}`" for span in get_args(Span)[:-1])
     assert f"`span` is {spans} or `{get_args(Span)[-1]}`" in PAGE
+    told = json.loads(shell(COMMANDS[3].replace(GATEWAY, program.base_url)))
+    assert (told["by"], told["shares"]) == ("model", [])
     for path in re.findall(r"`GET (/dashboard/frame\S+)`", PAGE):
         assert program.request("GET", path).status == 200
 

@@ -5,7 +5,7 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from sentinel_gateway.core.stretches import Stretch, filled
+from sentinel_gateway.core.stretches import Share, Stretch, by_name, filled
 from sentinel_gateway.core.windows import MICROS
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger.books import make_history
@@ -74,7 +74,7 @@ def expected(rows, seconds: int) -> list[Stretch]:
     return [one for one in sorted(found.values(), key=lambda one: one.start) if one != Stretch(one.start)]
 
 
-@pytest.mark.parametrize("seconds", [60, 300, HOUR, 86_400])
+@pytest.mark.parametrize("seconds", [60, 900, HOUR, 86_400])
 async def test_each_request_is_in_one_stretch(database, past, rows, seconds):
     database.copy(rows)
     found = await past.stretches(FIRST, LAST, seconds=seconds)
@@ -91,8 +91,30 @@ async def test_days_have_what_retention_took(database, past, rows):
     assert await past.stretches(FIRST, LAST, seconds=86_400) == expected(rows, 86_400)
 
 
+@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("by", ["tenant", "key", "model"])
+async def test_who_had_what_share_of_it(database, past, rows, by, pruned):
+    database.copy(rows)
+    while pruned and database.prune((FIRST + 12 * HOUR) * MICROS):
+        pass
+    by_hand: dict[str, Share] = {}
+    for row in rows:
+        if hasattr(row, "intent"):
+            one = by_hand.setdefault(getattr(row.intent, by), Share(FIRST, getattr(row.intent, by)))
+            one.add(Share(0, "", calls=1, tokens=row.spent.prompt_tokens + row.spent.completion_tokens, spent=row.spent.cost))
+        elif row.status == 200 and row.outcome != "none":
+            one = by_hand.setdefault(getattr(row, by), Share(FIRST, getattr(row, by)))
+            one.add(Share(0, "", requests=1, hits=row.outcome in {"exact", "semantic"}, saved=row.saved))
+    found = await past.shares(FIRST, LAST, by=by)
+    assert by_name(found) == by_name(by_hand.values())
+    of_one = await past.shares(FIRST, LAST, by=by, tenant="other")
+    assert sum(one.hits for one in of_one) == sum(
+        row.tenant == "other" and row.status == 200 and row.outcome in {"exact", "semantic"} for row in requests(rows)
+    )
+
+
 async def test_stretches_of_other_lengths_are_none(past):
-    with pytest.raises(ValueError, match="60, 300, 3600, 86400"):
+    with pytest.raises(ValueError, match="60, 300, 900, 3600, 86400"):
         await past.stretches(FIRST, LAST, seconds=17)
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
-from sentinel_gateway.api.analytics import DAY, FIVE_MINUTES, HOUR, NO_LEDGER, past_told
+from sentinel_gateway.api.analytics import DAY, HOUR, NO_LEDGER, past_told
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.api.operations import READ
 from sentinel_gateway.core.pricing import NANO_PER_USD
 from sentinel_gateway.core.record import Outcome
-from sentinel_gateway.core.stretches import Share, Stretch, filled
+from sentinel_gateway.core.stretches import Share, Stretch, by_name, filled
 from sentinel_gateway.core.windows import MICROS, MILLIS
 from sentinel_gateway.errors import HistoryUnavailable
 from sentinel_gateway.ports import Clock
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 Span = Literal["hour", "day", "week", "month", "quarter"]
 MINUTE: Final = 60
+QUARTER: Final = 900
 STEPS: Final[dict[Span, tuple[int, int]]] = {
     "hour": (HOUR, MINUTE),
-    "day": (DAY, FIVE_MINUTES),
+    "day": (DAY, QUARTER),
     "week": (7 * DAY, HOUR),
     "month": (30 * DAY, DAY),
     "quarter": (90 * DAY, DAY),
@@ -32,7 +33,9 @@ STEPS: Final[dict[Span, tuple[int, int]]] = {
 """How far each goes back, and how long its stretches are, in seconds."""
 LONGEST_ID: Final = 128
 
-Spans = Annotated[Span, Query(description="By minutes, 5 minutes, hours, days, days. The stretch under way is the last.")]
+Spans = Annotated[
+    Span, Query(description="By minutes, quarters of an hour, hours, days, days. The stretch under way is the last.")
+]
 Hours = Annotated[int, Query(ge=1, le=168, description="Requests of the last so many hours.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most requests to tell of.")]
 ByOutcome = Annotated[Outcome | None, Query(description="Only those in which the cache took part like this.")]
@@ -198,15 +201,13 @@ class Traffic:
         caller: Caller = request.state.caller
         tenant = caller.tenant or None
         now = int(self._clock())
-        history = self._known()
+        today = now // DAY * DAY
+        month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0)
+        since, begun, week = today - (days - 1) * DAY, int(month.timestamp()), today - 6 * DAY
         with past_told():
-            found = await history.shares(now // DAY * DAY - (days - 1) * DAY, now + 1, by=by, tenant=tenant)
-            month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0)
-            begun = int(month.timestamp())
-            so_far, lately = [
-                sum(one.spent for one in await history.shares(since, now + 1, by=by, tenant=tenant))
-                for since in (begun, now - 7 * DAY)
-            ]
+            shares = await self._known().shares(min(since, begun, week), now + 1, by=by, tenant=tenant)
+        found = by_name(one for one in shares if one.day >= since)
+        so_far, lately = (sum(one.spent for one in shares if one.day >= first) for first in (begun, week))
         left = (month + timedelta(days=32)).replace(day=1).timestamp() - now
         return SpendingResponse(
             timestamp=_stamp(now),
@@ -215,7 +216,7 @@ class Traffic:
             total_spent=sum(one.spent for one in found) / NANO_PER_USD,
             total_saved=sum(one.saved for one in found) / NANO_PER_USD,
             month_spent=so_far / NANO_PER_USD,
-            forecast=round((so_far + lately * left / (7 * DAY)) / NANO_PER_USD, 9),
+            forecast=round((so_far + lately * left / (now - week)) / NANO_PER_USD, 9),
             shares=[_share(one) for one in found[:limit]],
             total_shares=len(found),
         )

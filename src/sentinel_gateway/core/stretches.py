@@ -1,5 +1,6 @@
 """What requests came to within stretches of time: how the cache took part, what was saved and what was spent. Pure."""
 
+from collections.abc import Iterable
 from typing import Final, Self
 
 import msgspec
@@ -42,11 +43,12 @@ class Stretch(msgspec.Struct, gc=False):
 
 
 class Share(msgspec.Struct, gc=False):
-    """What came to one tenant, key or model within a stretch of time. Money in nano-USD; `calls` are of providers.
+    """What came to one tenant, key or model on a day (UTC; its start in Unix seconds). Money in nano-USD.
 
-    `requests` are those that ended well, `hits` the ones of them that a stored answer was for.
+    `requests` are those that ended well, `hits` the ones of them that a stored answer was for; `calls` are of providers.
     """
 
+    day: int
     name: str
     requests: int = 0
     hits: int = 0
@@ -54,6 +56,19 @@ class Share(msgspec.Struct, gc=False):
     tokens: int = 0
     spent: int = 0
     saved: int = 0
+
+    def add(self, other: Self) -> None:
+        """Add another's figures to these."""
+        for name in self.__struct_fields__[2:]:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+def by_name(shares: Iterable[Share]) -> list[Share]:
+    """Those of each name in one, the dearest first."""
+    found: dict[str, Share] = {}
+    for one in shares:
+        found.setdefault(one.name, Share(one.day, one.name)).add(one)
+    return sorted(found.values(), key=lambda one: (-one.spent, -one.saved, one.name))
 
 
 def filled(found: list[Stretch], since: int, until: int, seconds: int) -> list[Stretch]:

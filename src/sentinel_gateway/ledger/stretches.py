@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sentinel_gateway.core.stretches import Share, Stretch
 from sentinel_gateway.core.windows import MICROS
 from sentinel_gateway.ledger.questions import DAY_SECONDS
-from sentinel_gateway.ledger.sums import FAILED, FAILED_FROM, HITS, UNANSWERED, as_days
+from sentinel_gateway.ledger.sums import FAILED, FAILED_FROM, HITS, UNANSWERED
 from sentinel_gateway.ledger.tables import attempts, days, requests
 from sentinel_gateway.ports.ledger import Asked, By, Handled, Told
 
@@ -34,31 +34,49 @@ def stretches(connection: sa.Connection, since: int, until: int, *, seconds: int
     yield from sorted(found.items())
 
 
-def shares(connection: sa.Connection, since: int, until: int, *, by: By, tenant: str | None) -> list[Share]:
-    """What came to each tenant, key or model, the dearest first; also what retention has taken."""
-    parts = [as_days(table).where(table.c.at >= since * MICROS, table.c.at < until * MICROS) for table in (requests, attempts)]
-    taken = sa.select(days).where(days.c.day >= since * MICROS, days.c.day < until * MICROS)
-    every = sa.union_all(*parts, taken).subquery()
-    keys = every.c[by], every.c.kind, every.c.outcome
-    tokens = every.c.prompt_tokens + every.c.completion_tokens
-    sums = [sa.func.sum(column) for column in (every.c["count"], tokens, every.c.cost, every.c.saved)]
-    asked = sa.select(*keys, *sums).group_by(*keys)
+def shares(connection: sa.Connection, since: int, until: int, *, by: By, tenant: str | None) -> Iterator[tuple[int, Share]]:
+    """What came to each tenant, key or model, by day; also what retention has taken."""
+    found: dict[tuple[int, str], Share] = {}
+    for asked in (_shares_of(table, since, until, by, tenant) for table in (requests, attempts, days)):
+        for row in connection.execute(asked):
+            day = int(row.day) * DAY_SECONDS
+            if row.kind == "request" and row.outcome in UNANSWERED:
+                continue
+            one = found.setdefault((day, row.name), Share(day, row.name))
+            if row.kind == "attempt":
+                one.calls += int(row.times)
+                one.tokens += int(row.tokens)
+                one.spent += int(row.money)
+            else:
+                one.requests += int(row.times)
+                one.hits += int(row.times) if row.outcome in HITS else 0
+                one.saved += int(row.money)
+    for (day, _), one in sorted(found.items()):
+        yield day, one
+
+
+def _shares_of(table: sa.Table, since: int, until: int, by: By, tenant: str | None) -> sa.Select[Any]:
+    """Sums of a table by day, name and outcome."""
+    moment = table.c.day if table is days else table.c.at
+    of_request = sa.case((_failed(), FAILED), else_=requests.c.outcome)
+    kinds = {requests: "'request'", attempts: "'attempt'"}
+    outcomes = {requests: of_request, attempts: sa.literal_column("''", sa.Text)}
+    money = {requests: requests.c.saved, attempts: attempts.c.cost}
+    either = sa.case((days.c.kind == "attempt", days.c.cost), else_=days.c.saved)
+    each = sa.select(
+        (moment // sa.literal_column(str(DAY_SECONDS * MICROS))).label("day"),
+        table.c[by].label("name"),
+        (days.c.kind if table is days else sa.literal_column(kinds[table], sa.Text)).label("kind"),
+        (days.c.outcome if table is days else outcomes[table]).label("outcome"),
+        (days.c["count"] if table is days else sa.literal_column("1")).label("times"),
+        (table.c.prompt_tokens + table.c.completion_tokens).label("tokens"),
+        (either if table is days else money[table]).label("money"),
+    ).where(moment >= since * MICROS, moment < until * MICROS)
     if tenant is not None:
-        asked = asked.where(every.c.tenant == tenant)
-    found: dict[str, Share] = {}
-    for name, kind, outcome, count, used, cost, saved in connection.execute(asked):
-        if kind == "request" and outcome in UNANSWERED:
-            continue
-        one = found.setdefault(name, Share(name))
-        if kind == "attempt":
-            one.calls += int(count)
-            one.tokens += int(used)
-            one.spent += int(cost)
-        else:
-            one.requests += int(count)
-            one.hits += int(count) if outcome in HITS else 0
-            one.saved += int(saved)
-    return sorted(found.values(), key=lambda one: (-one.spent, -one.saved, one.name))
+        each = each.where(table.c.tenant == tenant)
+    rows = each.subquery()
+    keys = rows.c.day, rows.c.name, rows.c.kind, rows.c.outcome
+    return sa.select(*keys, *(sa.func.sum(rows.c[name]).label(name) for name in ("times", "tokens", "money"))).group_by(*keys)
 
 
 def listed(connection: sa.Connection, asked: Asked) -> list[Told]:

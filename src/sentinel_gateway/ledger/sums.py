@@ -25,7 +25,7 @@ SUMS: Final = tuple(column.name for column in days.columns if not column.primary
 
 def add_up(connection: sa.Connection, table: sa.Table, some: sa.ColumnElement[bool]) -> None:
     """Add these rows to those of their day."""
-    each = as_days(table).where(some).subquery()
+    each = _as_days(table).where(some).subquery()
     keys = [each.c[column.name] for column in days.primary_key.columns]
     sums = [sa.cast(sa.func.sum(each.c[name]), sa.BigInteger) for name in SUMS]
     chosen = sa.select(*keys, *sums, sa.func.max(each.c.updated)).group_by(*keys)
@@ -40,7 +40,7 @@ def add_up(connection: sa.Connection, table: sa.Table, some: sa.ColumnElement[bo
 
 def past(connection: sa.Connection, before: int) -> Past:
     """What everything before that moment came to."""
-    parts = [as_days(table).where(table.c.at < before) for table in (requests, attempts)]
+    parts = [_as_days(table).where(table.c.at < before) for table in (requests, attempts)]
     every = sa.union_all(*parts, sa.select(days)).subquery()
     keys = (every.c.kind, every.c.model, every.c.route, every.c.outcome)
     sums = [sa.func.sum(every.c[name]).label(name) for name in SUMS]
@@ -70,7 +70,7 @@ def _costs(row: Any) -> Costs:
     return Costs(requests=count, hits=count, saved=saved, saved_tokens=tokens, updated=updated)
 
 
-def as_days(table: sa.Table) -> sa.Select[Any]:
+def _as_days(table: sa.Table) -> sa.Select[Any]:
     """Each row as a row of `days`, with its columns in their order."""
     length: sa.ColumnElement[int] = sa.literal_column(str(DAY))  # a parameter would make two expressions of one
     own = _of_requests() if table is requests else _of_attempts()

@@ -31,7 +31,7 @@ HOUR: Final = 3600
 DAY: Final = 86_400
 MICROS: Final = 1_000_000
 SPANS: Final = frozenset({300, HOUR, DAY})
-STRETCHES: Final = SPANS | {60}
+STRETCHES: Final = SPANS | {60, 900}
 AT_ONCE: Final = DAY
 """Seconds that one question to the database is about, at most."""
 BELIEVED: Final = 0.1
@@ -46,9 +46,9 @@ INTERRUPT_TIMEOUT: Final = 1.0
 MOST_KEPT: Final = 20_000
 """Windows that are kept in memory, some 600 bytes each."""
 
-Item = Window | KeyUse | Stretch | Served
+Item = Window | KeyUse | Stretch | Served | Share
 T = TypeVar("T")
-ItemT = TypeVar("ItemT", Window, KeyUse, Stretch, Served)
+ItemT = TypeVar("ItemT", Window, KeyUse, Stretch, Served, Share)
 Question = Callable[["sa.Connection", int, int], Iterable[tuple[int, ItemT]]]
 """Asks a database for what there is from one moment to before another (Unix seconds); each with its moment."""
 
@@ -115,8 +115,10 @@ class History:
         return await self._in_time(partial(self._list, partial(_requests, asked=asked)))
 
     async def shares(self, since: int, until: int, *, by: By, tenant: str | None = None) -> list[Share]:
-        """What came to each tenant, key or model, the dearest first."""
-        return await self._in_time(partial(self._list, partial(_shares, since=since, until=until, by=by, tenant=tenant)))
+        """What came to each tenant, key or model, by day. They are shared: not to be changed."""
+        question = partial(_shares, by=by, tenant=tenant)
+        found = await self._ask(f"shares by {by} of {tenant!r}", question, since, until, chunk=DAY)
+        return [one for one in found if since <= one.day < until]
 
     async def stretches(self, since: int, until: int, *, seconds: int) -> list[Stretch]:
         """What all requests came to, by stretches of so many seconds. They are shared: not to be changed."""
@@ -258,7 +260,7 @@ def _requests(connection: "sa.Connection", *, asked: Asked) -> list[Told]:
     return stretches.listed(connection, asked)
 
 
-def _shares(connection: "sa.Connection", *, since: int, until: int, by: By, tenant: str | None) -> list[Share]:
+def _shares(connection: "sa.Connection", since: int, until: int, *, by: By, tenant: str | None) -> Iterator[tuple[int, Share]]:
     from sentinel_gateway.ledger import stretches  # noqa: PLC0415 - as above
 
     return stretches.shares(connection, since, until, by=by, tenant=tenant)

@@ -187,11 +187,11 @@ class Windows(Protocol):
         ...
 
     async def shares(self, since: int, until: int, *, by: By, tenant: str | None = None) -> list[Share]:
-        """What came to each tenant, key or model, the dearest first; to those of one tenant, or of all."""
+        """What came to each tenant, key or model, by day; to those of one tenant, or of all."""
         ...
 
     async def stretches(self, since: int, until: int, *, seconds: int) -> list[Stretch]:
-        """What all requests came to, by stretches of so many seconds: 60, 300, 3600 or 86400. Those of days as in `windows`."""
+        """What all requests came to, by stretches of 60, 300, 900, 3600 or 86400 seconds. Those of days as in `windows`."""
         ...
 
 
