@@ -25,6 +25,7 @@ from sentinel_gateway.api.batched import Items, Single
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
 from sentinel_gateway.api.chat import ChatCompletions
 from sentinel_gateway.api.circuits import CircuitAdmin
+from sentinel_gateway.api.dashboard.audit import Audit
 from sentinel_gateway.api.dashboard.explain import Explain
 from sentinel_gateway.api.dashboard.frame import Dashboard, Ground
 from sentinel_gateway.api.dashboard.keys import Keys
@@ -217,13 +218,15 @@ class Wiring:
         analytics = Analytics(history, stores.state.keys, self._providers, guard=guard, clock=clock)
         circuits = CircuitAdmin(stores.circuits, stores.state.audit, guard=guard, clock=clock)
         traffic = Traffic(history, guard=guard, clock=clock)
+        keys = self._key_administration(guard)
         costs = RequestCosts(history, process.prices, guard=guard, clock=clock)
         screens = [
             Overview(self._reports, traffic, list(self._providers), identity=self._identity, clock=clock),
             Providers(monitoring, analytics, circuits, clock),
             Money(traffic, analytics, clock),
-            Keys(self._key_administration(guard), clock),
+            Keys(keys, clock),
             Explain(traffic, costs),
+            Audit(keys),
         ]
         ground = Ground(guard, process.sessions, stores.state.audit, self._identity, clock, lambda: process.draining)
         return [

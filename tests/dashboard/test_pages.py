@@ -16,6 +16,7 @@ PAGES = {
     "money": "/dashboard/money",
     "keys": "/dashboard/keys",
     "explain": "/dashboard/explain",
+    "audit": "/dashboard/audit",
 }
 BRITTLE = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "2", "CIRCUIT_BREAKER_TIMEOUT_SECS": "600"}
 

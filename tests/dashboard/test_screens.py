@@ -13,7 +13,7 @@ from tests.gateway import chat, one_provider, provider, running_gateway
 
 pytestmark = pytest.mark.anyio
 
-PAGES = ("/dashboard", "/dashboard/providers", "/dashboard/money", "/dashboard/keys", "/dashboard/explain")
+PAGES = ("/dashboard", "/dashboard/providers", "/dashboard/money", "/dashboard/keys", "/dashboard/explain", "/dashboard/audit")
 
 
 @pytest.fixture
@@ -124,6 +124,20 @@ async def test_a_tenant_s_admin_stays_within_it(gateway):
             key for key in (await gateway.get("/admin/keys", headers=gateway.admin)).json["data"] if key["name"] == "foreign"
         ]
         assert (await visitor.send("/dashboard/keys/revoke", id=foreign["id"])).status == 404
+
+
+async def test_who_changed_what(gateway, admin):
+    await gateway.key(name="=made")
+    page = await admin.look("/dashboard/audit")
+    assert "key.create" in page.words
+    assert "dashboard.sign-in" in page.words
+    told = (await gateway.get("/admin/audit", headers=gateway.admin)).json["data"]
+    rows = list(csv.DictReader(io.StringIO((await admin.look("/dashboard/audit/audit.csv")).text)))
+    assert [(row["id"], row["action"]) for row in rows] == [(str(one["id"]), one["action"]) for one in told]
+    older = await admin.look(f"/dashboard/audit?cursor={told[0]['id']}")
+    assert older.words.count("dashboard.sign-in") == 1
+    assert "key.create" not in older.words
+    assert (await admin.look("/dashboard/audit?cursor=%E2%91%A0")).status == 200
 
 
 async def test_what_became_of_a_request(gateway, admin):

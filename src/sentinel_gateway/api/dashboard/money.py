@@ -1,7 +1,5 @@
 """Money: what was spent and saved, by tenant, key and model, what the month will come to, and where less might do."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any, Final, get_args
 
@@ -11,6 +9,7 @@ from sentinel_gateway.api.analytics import Analytics
 from sentinel_gateway.api.dashboard import words
 from sentinel_gateway.api.dashboard.live import Frames
 from sentinel_gateway.api.dashboard.pages import HOME, Context, Download, Page, Part, Screen
+from sentinel_gateway.api.dashboard.spreadsheet import CSV, as_csv
 from sentinel_gateway.api.traffic import ShareBody, Traffic
 from sentinel_gateway.errors import RequestError
 from sentinel_gateway.ports import Clock
@@ -24,8 +23,6 @@ ROWS: Final = 50
 EXPORTED: Final = 1000
 KEPT: Final = 5.0
 """Seconds: adding up may take the ledger a second or more."""
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula: names are anybody's."""
 
 
 class Money(Screen):
@@ -51,7 +48,7 @@ class Money(Screen):
         return [Part(path=f"{PATH}/shares", template="money_shares.html", show=self.shares)]
 
     def downloads(self) -> Sequence[Download]:
-        return [Download(path=f"{PATH}/export.csv", media_type="text/csv; charset=utf-8", make=self.export)]
+        return [Download(path=f"{PATH}/export.csv", media_type=CSV, make=self.export)]
 
     async def show(self, request: Request) -> Context:
         """What does not wait for the ledger."""
@@ -72,13 +69,7 @@ class Money(Screen):
         """The same as a table for spreadsheets."""
         by, days = _asked(request)
         found = await self._traffic.spending(request, by, days, EXPORTED)
-        text = io.StringIO()
-        table = csv.writer(text)
-        table.writerow(ShareBody.model_fields)
-        for one in found.shares:
-            name = f"'{one.name}" if one.name.startswith(FORMULA) else one.name
-            table.writerow([name, *list(one.model_dump().values())[1:]])
-        return text.getvalue().encode()
+        return as_csv(ShareBody.model_fields, (one.model_dump().values() for one in found.shares))
 
     async def _told(self, request: Request, by: By, days: int) -> dict[str, Any]:
         found = await self._traffic.spending(request, by, days, ROWS)
