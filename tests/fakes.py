@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinel_gateway.core.browsing import Order, Page, Place, Selection, View, page_of
 from sentinel_gateway.core.budget import OF
 from sentinel_gateway.core.bulletin import Notice
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
@@ -155,6 +156,9 @@ class FakeNear:
 
     def clear(self, selector: Selector, now: float) -> int:
         return _remove(self.entries, selector, now)
+
+    def held(self) -> list[Entry]:
+        return list(self.entries.values())
 
     def size(self) -> tuple[int, int]:
         return len(self.entries), sum(len(entry.body) for entry in self.entries.values())
@@ -404,6 +408,7 @@ class FakeFar:
 
     tier: Tier = "disk"
     shared = False
+    orders: frozenset[Order] = frozenset({"created", "expires"})
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
@@ -439,6 +444,18 @@ class FakeFar:
 
     async def count(self) -> int:
         return len(self.entries)
+
+    async def page(self, view: View, now: float, *, after: Place | None, most: int) -> Page:
+        await self._pass()
+        return page_of(self.entries.values(), view, now, after=after, most=most)
+
+    async def select(self, selector: Selector, now: float, *, sample: int) -> Selection:
+        await self._pass()
+        found = [entry.head() for entry in self.entries.values() if selector.matches(entry, now)]
+        return Selection(len(found), tuple(found[:sample]))
+
+    async def flush(self) -> None:
+        await self._pass()
 
     async def ping(self) -> None:
         await self._pass()

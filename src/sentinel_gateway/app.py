@@ -23,6 +23,7 @@ from sentinel_gateway.api.asgi import App
 from sentinel_gateway.api.batch import BatchRules, QueryBatch
 from sentinel_gateway.api.batched import Items, Single
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
+from sentinel_gateway.api.cache_admin import CacheAdmin
 from sentinel_gateway.api.chat import ChatCompletions
 from sentinel_gateway.api.circuits import CircuitAdmin
 from sentinel_gateway.api.dashboard.audit import Audit
@@ -56,6 +57,7 @@ from sentinel_gateway.api.query import Query, QueryPaths
 from sentinel_gateway.api.regions import LatencyRegions
 from sentinel_gateway.api.request_costs import RequestCosts
 from sentinel_gateway.api.semantic_admin import SemanticAdmin
+from sentinel_gateway.api.semantic_trials import SemanticTrials
 from sentinel_gateway.api.streaming import StreamOptions
 from sentinel_gateway.api.traffic import Traffic
 from sentinel_gateway.core.issuance import Minter
@@ -70,6 +72,7 @@ from sentinel_gateway.pipeline.estimate import TokenEstimate
 from sentinel_gateway.pipeline.explaining import Explainer
 from sentinel_gateway.pipeline.handle import Pipeline
 from sentinel_gateway.pipeline.limiting import Limiter
+from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.siblings import Siblings
 from sentinel_gateway.process import Load, Outside, Process
@@ -144,6 +147,7 @@ class Wiring:
             self._key_administration(guard).routes(),
             Feedback(process.evidence, limiter, guard=guard).routes(),
             SemanticAdmin(process.evidence, stores.state.audit, guard=guard, clock=clock).routes(),
+            *self._stored(guard, semantic),
             *self._looking(guard),
             AlertAdmin(process.watch, stores.state.audit, guard=guard, clock=clock).routes(),
         ]
@@ -200,9 +204,26 @@ class Wiring:
             process.stores.purge,
             process.stores.state.audit,
             guard=guard,
-            controls=Controls(process.counters, process.services, process.reload),
+            controls=Controls(process.counters, process.services, process.reload, self._shows_text),
             clock=process.clock,
         )
+
+    def _stored(self, guard: Guard, semantic: Semantic | None) -> list[APIRouter]:
+        """What is stored, and what was decided of late."""
+        process, clock = self._process, self._process.clock
+        tiers, audit = process.tiers, process.stores.state.audit
+        purge = None if semantic is None else process.stores.purge
+        if semantic is not None:
+            semantic.recent.texts = self._shows_text
+        return [
+            CacheAdmin(tiers, purge, audit, guard=guard, texts=self._shows_text, clock=clock).routes(),
+            SemanticTrials(semantic, guard=guard, clock=clock).routes(),
+        ]
+
+    def _shows_text(self) -> bool:
+        """May administrators read what others have asked?"""
+        said = self._settings.admin.show_text
+        return self.guard.is_open if said is None else said
 
     def _key_administration(self, guard: Guard) -> KeyAdmin:
         state = self._process.stores.state

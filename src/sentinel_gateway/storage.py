@@ -173,7 +173,8 @@ def open_recent(settings: Settings, link: "RedisLink | None", clock: Clock) -> R
 
 
 async def follow_others(stores: Stores, closing: AsyncExitStack) -> None:
-    """From now on, do as other nodes tell."""
+    """From now on, do as other nodes tell; and know what is pinned, as soon as the store can say."""
+    stores.tiers.learn_pins()
     hearing = Hearing(stores.tiers, stores.state.ring, stores.purge, stores.circuits)
     closing.push_async_callback(stores.bulletin.close)
     await stores.bulletin.follow(hearing.heard, hearing.missed)

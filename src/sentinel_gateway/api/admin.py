@@ -5,13 +5,14 @@ All of it is for the operator; whoever administrates a tenant may clear what tha
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from sentinel_gateway.api.bodies import read_body, takes
+from sentinel_gateway.api.cache_bodies import shown
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.core.access import Caller
 from sentinel_gateway.core.caching import Selector
@@ -26,14 +27,21 @@ from sentinel_gateway.errors import (
     KeysUnavailable,
     ReloadRejected,
     StoreDown,
+    StoreUnavailable,
 )
 from sentinel_gateway.pipeline.purge import Purge, Purged
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import AuditLog, Clock
 
+SAMPLE: Final = 20
+"""Entries that a preview tells of."""
+
 
 class ClearRequest(BaseModel):
-    """What to clear; nothing given clears all that the caller may. `older_than` in seconds, `min_similarity` a cosine."""
+    """What to clear; nothing given clears all that the caller may. `older_than` in seconds, `min_similarity` a cosine.
+
+    `dry_run`: nothing is cleared, and what would be is told.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -45,10 +53,11 @@ class ClearRequest(BaseModel):
     older_than: Annotated[float, Field(ge=0)] | None = None
     similar_to: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)] | None = None
     min_similarity: Annotated[float, Field(ge=0, le=1)] | None = None
+    dry_run: bool = False
 
     def told(self) -> dict[str, Any]:
         """As the audit log has it: a question is not for everybody who reads there."""
-        given = self.model_dump(exclude_none=True)
+        given = self.model_dump(exclude_none=True, exclude={"dry_run"})
         return given if self.similar_to is None else given | {"similar_to": f"a text of {len(self.similar_to)} characters"}
 
     def selector(self, caller: Caller) -> Selector:
@@ -71,6 +80,8 @@ class Controls(msgspec.Struct, frozen=True):
     counters: Callable[[], Awaitable[Mapping[str, int | float]]]
     services: Callable[[], Awaitable[Mapping[str, str]]]
     reload: Callable[[], Awaitable[list[str]]]
+    texts: Callable[[], bool] = lambda: False
+    """May stored questions be told now?"""
 
 
 class Admin:
@@ -98,11 +109,14 @@ class Admin:
         return router
 
     async def clear(self, request: Request) -> dict[str, Any]:
-        """Remove entries from every tier of every node, of Sentinel's own only."""
+        """Remove entries from every tier of every node, of Sentinel's own only; with `dry_run` tell what would go."""
         asked = await read_body(request, ClearRequest)
-        chosen = asked.selector(request.state.caller)
-        purge = self._comparing(asked)
-        await self._record(request, "cache.clear", asked.told(), tenant=chosen.tenant)
+        return await (self.foresee if asked.dry_run else self.carry_out)(request.state.caller, asked)
+
+    async def carry_out(self, caller: Caller, asked: ClearRequest) -> dict[str, Any]:
+        """Clear what this caller has chosen."""
+        chosen, purge = asked.selector(caller), self._comparing(asked)
+        await self._record(caller, "cache.clear", asked.told(), tenant=chosen.tenant)
         try:
             if purge is None or asked.similar_to is None:
                 purged = Purged(await self._tiers.clear(chosen), whole=True)
@@ -117,6 +131,27 @@ class Admin:
             "status": "success",
             "message": _told(chosen, asked, purged),
             "cleared": purged.removed,
+        }
+
+    async def foresee(self, caller: Caller, asked: ClearRequest) -> dict[str, Any]:
+        """What a clear would remove: chosen by the very queries that it removes by."""
+        chosen, purge = asked.selector(caller), self._comparing(asked)
+        try:
+            if purge is None or asked.similar_to is None:
+                selection, whole = await self._tiers.preview(chosen, sample=SAMPLE), True
+            else:
+                least = purge.usual if asked.min_similarity is None else asked.min_similarity
+                selection, whole = await purge.preview(chosen, asked.similar_to, least, sample=SAMPLE)
+        except (StoreDown, EmbedderDown) as exc:
+            raise StoreUnavailable(f"What would be cleared can't be told now ({exc}); nothing was. Try again.") from exc
+        told = f"Nothing was cleared. A clear would remove {selection.count}"
+        texts = self._controls.texts()
+        return {
+            "status": "success",
+            "message": told if whole else f"{told} or more: not all questions could be compared yet, so send the same again",
+            "would_clear": selection.count,
+            "complete": whole,
+            "sample": [shown(head, texts=texts) for head in selection.sample],
         }
 
     def _comparing(self, asked: ClearRequest) -> Purge | None:
@@ -136,18 +171,18 @@ class Admin:
 
     async def reload(self, request: Request) -> dict[str, Any]:
         """Read the configuration again; a faulty one changes nothing, which the audit log is told as well."""
-        await self._record(request, "configuration.reload", {})
+        caller: Caller = request.state.caller
+        await self._record(caller, "configuration.reload", {})
         try:
             notes = await self._controls.reload()
         except ConfigurationError as exc:
             with suppress(KeysUnavailable):  # the faults matter more to whoever asked
-                await self._record(request, "configuration.rejected", {})
+                await self._record(caller, "configuration.rejected", {})
             raise ReloadRejected(f"The new configuration is rejected, the old one stays in force. {exc}") from exc
         return {"status": "success", "message": "Configuration reloaded", "notes": notes}
 
-    async def _record(self, request: Request, action: str, asked: dict[str, Any], *, tenant: str | None = None) -> None:
+    async def _record(self, caller: Caller, action: str, asked: dict[str, Any], *, tenant: str | None = None) -> None:
         """Before it is done: what the log can't take is not done. `tenant` as in `AuditEntry`."""
-        caller: Caller = request.state.caller
         entry = AuditEntry(at=self._clock(), actor=caller.actor, action=action, object="", tenant=tenant, after=asked)
         try:
             await self._log.append(entry)

@@ -1,7 +1,7 @@
 """`/admin/semantic`: how the answers to reworded questions stand, and the operator's own word on one of them."""
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from sentinel_gateway.api.bodies import StrictBody, read_body, takes
 from sentinel_gateway.api.guard import Guard
+from sentinel_gateway.core.access import Caller
 from sentinel_gateway.core.evidence import Calibrated, Standing, parts_of, realm_id
 from sentinel_gateway.core.issuance import AuditEntry
 from sentinel_gateway.core.tightening import OFF, least_similarity
@@ -16,9 +17,6 @@ from sentinel_gateway.errors import AnswerNotFound, EvidenceUnavailable, KeysUna
 from sentinel_gateway.pipeline.evidence import Evidence
 from sentinel_gateway.pipeline.evidence_log import WINDOW
 from sentinel_gateway.ports import AuditLog, Clock
-
-if TYPE_CHECKING:
-    from sentinel_gateway.core.access import Caller
 
 DAY: Final = 86_400
 NO_TIER: Final = "The semantic tier is off: set cache.semantic.enabled to true, and start again."
@@ -80,9 +78,13 @@ class SemanticAdmin:
 
     async def label(self, request: Request) -> dict[str, Any]:
         """Say whether a stored answer was right. It stands above what a judge has said; a wrong one that was given is removed."""
+        self._on()
+        return await self.rule(request.state.caller, await read_body(request, LabelBody))
+
+    async def rule(self, caller: Caller, said: LabelBody) -> dict[str, Any]:
+        """What `label` does."""
         evidence = self._on()
-        said = await read_body(request, LabelBody)
-        await self._record(request, said)
+        await self._record(caller, said)
         try:
             decision = await evidence.rule(said.sentinel_id, correct=said.correct)
         except StoreDown as exc:
@@ -97,9 +99,8 @@ class SemanticAdmin:
             raise AnswerNotFound(NO_TIER)
         return self._evidence
 
-    async def _record(self, request: Request, said: LabelBody) -> None:
+    async def _record(self, caller: Caller, said: LabelBody) -> None:
         """Before it is done, as every change."""
-        caller: Caller = request.state.caller
         after = {"correct": said.correct}
         entry = AuditEntry(
             at=self._clock(), actor=caller.actor, action="semantic.label", object=said.sentinel_id, tenant=None, after=after

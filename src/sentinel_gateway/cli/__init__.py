@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from sentinel_gateway import __version__
-from sentinel_gateway.cli import alerts, check, doctor, evaluate, keys, ledger, metrics, replay, serve
+from sentinel_gateway.cli import alerts, cache, check, doctor, evaluate, keys, ledger, metrics, replay, serve
 from sentinel_gateway.cli.line import WRONG_USE, Line
 
 INTERRUPTED: Final = 130
@@ -40,7 +40,7 @@ def sentinel(argv: Sequence[str] | None) -> int:
     line.add_argument("--version", action="version", version=f"sentinel {__version__}", help="Show the version.")
     line.set_defaults(command=None, line=line)
     commands = line.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (serve, check, doctor, keys, ledger, metrics, alerts, evaluate, replay):
+    for module in (serve, check, doctor, keys, cache, ledger, metrics, alerts, evaluate, replay):
         module.add(commands)
     known, unknown = line.parse_known_args(argv)
     arguments = vars(known)

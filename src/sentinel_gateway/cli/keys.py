@@ -94,7 +94,7 @@ def _add_rotate(commands: Commands) -> None:
     line = add_command(commands, rotate)
     line.add_argument("key", metavar="KEY", help="Its id, such as key_0123456789abcdef.")
     explained = "How long the old key lives on. Default: 24h."
-    line.add_argument("--overlap", type=_duration, default=timedelta(days=1), metavar="TIME", help=explained)
+    line.add_argument("--overlap", type=duration, default=timedelta(days=1), metavar="TIME", help=explained)
     add_config_option(line)
     add_json_option(line)
 
@@ -223,7 +223,8 @@ def _usd(text: str) -> int:
         raise argparse.ArgumentTypeError(f"'{text}' is no amount of USD: write one such as 5 or 0.25") from None
 
 
-def _duration(text: str) -> timedelta:
+def duration(text: str) -> timedelta:
+    """A time as it is written on the line: 90s, 30m, 12h, 7d or 4w."""
     if not (found := _DURATION.fullmatch(text)):
         raise argparse.ArgumentTypeError(f"'{text}' is no time: write 90s, 30m, 12h, 7d or 4w")
     return timedelta(**{UNITS[found[2]]: int(found[1])})
@@ -231,7 +232,7 @@ def _duration(text: str) -> timedelta:
 
 def _moment(text: str) -> timedelta | datetime:
     if _DURATION.fullmatch(text):
-        return _duration(text)
+        return duration(text)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

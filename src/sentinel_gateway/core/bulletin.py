@@ -28,6 +28,12 @@ class SimilarCleared(msgspec.Struct, frozen=True, tag="similar-cleared"):
     least: float
 
 
+class EntryAmended(msgspec.Struct, frozen=True, tag="entry-amended"):
+    """The entry under this key ends at another time from now on: it was pinned or unpinned, or has expired."""
+
+    key: str
+
+
 class KeysChanged(msgspec.Struct, frozen=True, tag="keys-changed"):
     """A client key was made or ended."""
 
@@ -39,6 +45,6 @@ class CircuitTurned(msgspec.Struct, frozen=True, tag="circuit-turned"):
     opened: bool
 
 
-Notice = CacheCleared | SimilarCleared | KeysChanged | CircuitTurned
+Notice = CacheCleared | SimilarCleared | EntryAmended | KeysChanged | CircuitTurned
 
 KINDS: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Notice))

@@ -38,6 +38,7 @@ Why = Literal[
     "empty",
     "unproven-end",
     "cleared-meanwhile",
+    "pinned",
     "not-taken",
     Bound,
 ]

@@ -25,6 +25,7 @@
         │   ├── KeyNotFound, AnswerNotFound 404 no such client key, no such answer, or somebody else's
         │   ├── AlertNotFound       404 no such rule, or channel, of alerts
         │   ├── ProviderNotFound    404 a provider that is not configured, and was never called
+        │   ├── CannotPin           409 no store would keep it for good, or too much is pinned already
         │   ├── KeyEnded            409 the client key is revoked, expired or rotated
         │   ├── MethodNotAllowed    405
         │   ├── RequestUnderway     409 the first request with this idempotency key has not been answered yet
@@ -46,6 +47,7 @@
         │   ├── EvidenceUnavailable what is known of answers can't be read or added to now
         │   ├── HistoryUnavailable  the ledger can't be read now, or not that much of it
         │   ├── AlertsUnavailable   alerts can't be read or changed now
+        │   ├── StoreUnavailable    a tier can't be looked through, or changed, now
         │   └── ClearFailed         a tier could not be cleared: the entries may still be there
         ├── ClientLeft          499 the caller hung up: recorded, never sent
         └── UpstreamError       502 the provider failed us
@@ -79,6 +81,7 @@ from sentinel_gateway.errors.caller import (
     AnswerNotFound,
     BadRequest,
     BodyTooLarge,
+    CannotPin,
     HeadTooLarge,
     HostRefused,
     InsufficientScope,
@@ -120,6 +123,7 @@ from sentinel_gateway.errors.own import (
     RateLimited,
     RequestsLimited,
     RequestTimeout,
+    StoreUnavailable,
     TokensLimited,
     Unavailable,
 )
@@ -145,6 +149,7 @@ __all__ = [
     "BudgetHeld",
     "BudgetSpent",
     "CallerError",
+    "CannotPin",
     "ChannelDown",
     "ClearFailed",
     "ClientLeft",
@@ -187,6 +192,7 @@ __all__ = [
     "RouteNotFound",
     "SentinelError",
     "StoreDown",
+    "StoreUnavailable",
     "TokensLimited",
     "TooManyBadKeys",
     "Unavailable",

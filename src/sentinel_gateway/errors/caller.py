@@ -103,6 +103,11 @@ class AlertNotFound(CallerError):
     code = "alert_not_found"
 
 
+class CannotPin(CallerError):
+    status = 409
+    code = "cannot_pin"
+
+
 class KeyEnded(CallerError):
     status = 409
     code = "key_ended"

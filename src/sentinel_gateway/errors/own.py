@@ -90,6 +90,10 @@ class AlertsUnavailable(Unavailable):
     code = "alerts_unavailable"
 
 
+class StoreUnavailable(Unavailable):
+    code = "store_unavailable"
+
+
 class ClearFailed(Unavailable):
     code = "cache_clear_failed"
 

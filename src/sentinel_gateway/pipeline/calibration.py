@@ -18,9 +18,10 @@ from sentinel_gateway.core.calibration import PACE, Calibrator
 from sentinel_gateway.core.confidence.features import worded
 from sentinel_gateway.core.confidence.learner import Learner, refit
 from sentinel_gateway.core.confidence.rarity import Rarity
-from sentinel_gateway.core.evidence import Calibrated, Lesson, Weighed
+from sentinel_gateway.core.evidence import Calibrated, Lesson, Weighed, parts_of
 from sentinel_gateway.core.guards import Guard
 from sentinel_gateway.core.matching import Bar, Neighbour, Thresholds
+from sentinel_gateway.core.replaying import Played, played, together
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.pipeline.aside import AT_ONCE, Aside
 from sentinel_gateway.pipeline.learned import breathe, fitted, read, written
@@ -136,6 +137,21 @@ class Calibration:
             Calibrated(realm, ward.learner.fit.labels, ward.learner.calibrated, ward.calibrator.threshold(budget))
             for realm, ward in [*self._wards][:AT_START]
         ]
+
+    async def tried(self, policies: Sequence[Thresholds], since: float) -> tuple[list[Played], dict[str, list[Played]]]:
+        """What each policy would have served since then, by what was learned: in all, and in each realm asked for last.
+
+        It stands beside what got stricter by itself: that is left out. Models and keys with budgets of their own are, too.
+        """
+        found: dict[str, list[Played]] = {}
+        for realm, ward in [*self._wards][:AT_START]:
+            if ward.is_whole:
+                _, namespace = parts_of(realm)
+                budgets = [policy.budgets.of(model="", namespace=namespace, key=None) for policy in policies]
+                bars = [ward.calibrator.bar(policy, budget) for policy, budget in zip(policies, budgets, strict=True)]
+                work, weights = ward.learner.recorded, ward.learner.fit.weights
+                found[realm] = await asyncio.to_thread(played, work, weights, bars, since, breathe)
+        return [together([parts[place] for parts in found.values()]) for place in range(len(policies))], found
 
     async def close(self) -> None:
         """Keep what was learned, if that can be."""

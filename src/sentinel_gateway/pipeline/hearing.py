@@ -1,6 +1,6 @@
 """What this node does about what others tell on the bulletin, and where it may have missed something."""
 
-from sentinel_gateway.core.bulletin import CacheCleared, CircuitTurned, KeysChanged, Notice, SimilarCleared
+from sentinel_gateway.core.bulletin import CacheCleared, CircuitTurned, EntryAmended, KeysChanged, Notice, SimilarCleared
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.keyring import KeyRing
 from sentinel_gateway.pipeline.purge import Purge
@@ -24,6 +24,8 @@ class Hearing:
             case SimilarCleared():
                 if self._purge is not None:
                     self._purge.follow(notice)
+            case EntryAmended(key):
+                self._tiers.amended(key)
             case KeysChanged():
                 self._ring.hurry()
             case CircuitTurned():

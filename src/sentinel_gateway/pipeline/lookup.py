@@ -47,6 +47,7 @@ async def look_further(semantic: Semantic, plan: Plan, journey: Journey, miss: M
         found = await (looking if trace is None else trace.lookup(looking))
         if semantic.evidence is not None:
             found = semantic.evidence.weigh(found, question, plan, journey)
+            semantic.note(found, question, plan, journey)
     else:
         found = Step("vector", "miss", f"uncacheable-{question}")
     if isinstance(found, Hit):

@@ -20,6 +20,7 @@ from sentinel_gateway.core.matching import BELOW_THRESHOLD, NO_NEIGHBOUR, Bar, N
 from sentinel_gateway.core.tightening import tightened
 from sentinel_gateway.errors import EmbedderDown, StoreDown, place_of
 from sentinel_gateway.pipeline.aside import AT_ONCE, Aside
+from sentinel_gateway.pipeline.decisions import Decisions
 from sentinel_gateway.pipeline.evidence import Evidence
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
@@ -59,6 +60,7 @@ class Semantic:
         self.index = index
         self.embedder = embedder
         self.aside: Aside = AT_ONCE if evidence is None else evidence.calibration.aside
+        self.recent = Decisions()
         self._tiers = tiers
         self._events = events
         self._behind: dict[str, asyncio.Task[None]] = {}
@@ -81,6 +83,11 @@ class Semantic:
     def tripped(self, exc: Exception, journey: Journey) -> None:
         """Tell of a fault of ours that costs a request its hit, and no more."""
         self._events.note("semantic_failed", error=type(exc).__name__, at=place_of(exc), sentinel_id=journey.sentinel_id)
+
+    def note(self, found: Hit | Step, question: Question, plan: Plan, journey: Journey) -> None:
+        """Remember how this was decided, for whoever looks after it, if anything came into question."""
+        if self.evidence is not None and journey.neighbours and journey.neighbours[0].similarity >= self.thresholds.least:
+            self.recent.note(found, question, self._tightened(self._bar(plan, journey), question, journey), journey)
 
     async def _neighbours(self, question: Question, plan: Plan) -> list[Neighbour] | Step:
         view = await self.index.view(question.scope, waiting=ON_THE_PATH + 1)

@@ -62,6 +62,8 @@ class Settlement:
             return NotStorable("too-large")
         if self._tiers.cleared_since(journey.epoch, journey.caller.space):
             return NotStorable("cleared-meanwhile")
+        if entry.key in self._tiers.pins.keys:
+            return NotStorable("pinned")
         tiers = self._tiers.keep(entry)
         return Store(ttl, tiers) if tiers else NotStorable("not-taken")
 

@@ -12,10 +12,12 @@ from typing import Final
 
 import msgspec
 
-from sentinel_gateway.core.bulletin import CacheCleared
+from sentinel_gateway.core.browsing import Order, Page, Place, Selection, View, page_of
+from sentinel_gateway.core.bulletin import CacheCleared, EntryAmended
 from sentinel_gateway.core.caching import Entry, Head, Hit, Miss, Selector, Step, Tier, Wish, judge, outlived
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.pipeline.clears import Clears, as_of
+from sentinel_gateway.pipeline.pins import Pins
 from sentinel_gateway.ports import Bulletin, Clock, NearStore, ReplyStore, VectorIndex
 
 LATE_SECONDS: Final = 10.0
@@ -26,6 +28,7 @@ KEYS_AT_ONCE: Final = 500
 DROPPED_AT_ONCE: Final = 16
 """Questions that leave an index in process before the event loop gets its turn."""
 NEVER: Final = (0.0, None)
+IN_MEMORY: Final[frozenset[Order]] = frozenset({"created", "expires"})
 RETRY_SECONDS: Final = 1.0
 """Between two attempts at what other nodes have asked for."""
 
@@ -65,6 +68,9 @@ class Tiers:
         self._lately: dict[str, tuple[float, Head]] = {}
         """What this node has put into a shared store, and when; the oldest first."""
         self._clears = Clears()
+        self.pins = Pins(far, clock)
+        self._amendments = 0
+        """Entries that were given another end: what was looked up before is not brought nearer."""
         self._errands: set[asyncio.Task[None]] = set()
         """What other nodes have asked for and is still to be done."""
 
@@ -84,7 +90,7 @@ class Tiers:
         """Ask the farther tier after memory's `near` answer; what it has is brought nearer."""
         if self._far is None:
             return Miss((near,))
-        epoch = self.epoch
+        epoch, amendments = self.epoch, self._amendments
         try:
             entry = await self._far.get(key)
         except StoreDown:
@@ -92,8 +98,10 @@ class Tiers:
         now = self._clock()
         found = judge(entry, wish, self._far.tier, now, last=True)
         if isinstance(found, Step):
+            if entry is None:
+                self.pins.has_gone(key)
             return Miss((found, near))
-        if not found.stale and not self.cleared_since(epoch, found.entry.tenant):
+        if not found.stale and self._amendments == amendments and not self.cleared_since(epoch, found.entry.tenant):
             self._near.put(self._brought_near(found.entry, now))
         return found
 
@@ -137,6 +145,7 @@ class Tiers:
                 removed = max(removed, await step(selector))
             except StoreDown as exc:
                 fault = fault or exc
+        self._look_at_pins()
         if fault is not None:
             raise fault
         return removed
@@ -144,7 +153,7 @@ class Tiers:
     async def remove(self, heads: Iterable[Head]) -> int:
         """As `clear`, for entries that are known; what one tenant asked for is nothing to the answers of another."""
         removed = 0
-        for selector, chosen in _in_parts(heads):
+        for selector, chosen in in_parts(heads):
             self._clears.note(selector, self._clock())
             near = self._clear_near(selector)
             removed += max(near, await self._clear_far(selector))
@@ -153,6 +162,7 @@ class Tiers:
             for head in chosen:
                 if self._lately.get(head.key, NEVER)[1] == head:  # else another answer has come in meanwhile
                     del self._lately[head.key]
+        self._look_at_pins()
         return removed
 
     def late(self, selector: Selector) -> list[Head]:
@@ -182,6 +192,7 @@ class Tiers:
         if self._far is not None and not self._far.shared:
             self._see_to(partial(self._far.clear, selector, now))
         await self.take_back(self.late(selector))
+        self._look_at_pins()
 
     async def forget(self) -> None:
         """Other nodes may have cleared what this one was not told of: keep nothing that they may have meant.
@@ -192,6 +203,84 @@ class Tiers:
         await self.take_back(self.late(Selector()))
         if self._far is not None and self._far.shared:
             self._see_to(partial(self._clear_again, self._clears.since(self._clock())))
+            self.learn_pins()
+
+    # --- for whoever administrates ---
+
+    @property
+    def lasting(self) -> Tier | None:
+        """The tier that keeps what is not asked for; None if there is but memory."""
+        return None if self._far is None else self._far.tier
+
+    def orders(self, tier: Tier) -> frozenset[Order]:
+        """In which entries of this tier can be looked through."""
+        return self._far.orders if self._far is not None and tier == self._far.tier else IN_MEMORY
+
+    async def page(self, view: View, tier: Tier, *, after: Place | None, most: int) -> Page:
+        """Some entries of memory, or of the farther tier. Raises `StoreDown`."""
+        now = self._clock()
+        if self._far is not None and tier == self._far.tier:
+            return await self._far.page(view, now, after=after, most=most)
+        return await asyncio.to_thread(page_of, self._near.held(), view, now, after=after, most=most)
+
+    async def entry(self, key: str) -> tuple[Entry, Tier] | None:
+        """An entry as it is kept, and where. Raises `StoreDown`."""
+        if self._far is not None and (kept := await self._far.get(key)) is not None:
+            return kept, self._far.tier
+        near = self._near.get(key)
+        return None if near is None else (near, "memory")
+
+    async def preview(self, selector: Selector, *, sample: int) -> Selection:
+        """What `clear` would remove now, and some of it: the same query on every tier. Raises `StoreDown`."""
+        now = self._clock()
+        near = await asyncio.to_thread(lambda: [entry for entry in self._near.held() if selector.matches(entry, now)])
+        far = Selection() if self._far is None else await self._far.select(selector, now, sample=sample)
+        return far if far.count >= len(near) else Selection(len(near), tuple(entry.head() for entry in near[:sample]))
+
+    async def amend(self, key: str, *, expires: float) -> Entry | None:
+        """Have an entry of the farther tier end at another time, on all nodes; None if there is none.
+
+        Raises `StoreDown`, also where the store would not take it: then it may end as before.
+        """
+        far, epoch = self._far, self.epoch
+        before = None if far is None else await far.get(key)
+        if far is None or before is None or self.cleared_since(epoch, before.tenant):
+            return None
+        after = msgspec.structs.replace(before, expires=expires)
+        taken = far.put(after)
+        if far.shared:
+            self._remember(after)
+        if self._index is not None and after.scope:
+            self._index.drop([before.head()])
+            self._index.add(after.head())
+        with suppress(StoreDown):  # also of others' entries that were lost; whether this one was is seen below
+            await far.flush()
+        self._forget_near(key)
+        if not taken or await far.get(key) != after:
+            raise StoreDown("the change was not taken")
+        await self.pins.read()
+        with suppress(StoreDown):  # what others have in memory ends by itself soon, and they look at the pins when they are back
+            await self._bulletin.publish(EntryAmended(key))
+        return after
+
+    def amended(self, key: str) -> None:
+        """Another node has amended this entry."""
+        self._forget_near(key)
+        self.learn_pins()
+
+    def _forget_near(self, key: str) -> None:
+        """Have the farther tier asked for it."""
+        self._amendments += 1
+        self._near.clear(Selector(keys=frozenset({key})), self._clock())
+
+    def learn_pins(self) -> None:
+        """Soon know what is pinned."""
+        self._see_to(self.pins.read)
+
+    def _look_at_pins(self) -> None:
+        """Some may have been cleared."""
+        if self.pins.keys:
+            self.learn_pins()
 
     async def close(self) -> None:
         """Stop what is done beside the path."""
@@ -289,7 +378,7 @@ class Tiers:
         return entry if expires == entry.expires else msgspec.structs.replace(entry, expires=expires)
 
 
-def _in_parts(heads: Iterable[Head]) -> Iterator[tuple[Selector, Sequence[Head]]]:
+def in_parts(heads: Iterable[Head]) -> Iterator[tuple[Selector, Sequence[Head]]]:
     """Each tenant's by itself, and no more than one notice may name."""
     for tenant, group in groupby(sorted(heads, key=lambda head: head.tenant), key=lambda head: head.tenant):
         theirs = list(group)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from sentinel_gateway.core.browsing import Order, Page, Place, Selection, View
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.core.matching import Neighbour
 from sentinel_gateway.core.tokens import Encoding, TokenCount
@@ -32,13 +33,17 @@ class NearStore(Protocol):
         """Remove what the selector matches; how many."""
         ...
 
+    def held(self) -> list[Entry]:
+        """All of them, in no order."""
+        ...
+
     def size(self) -> tuple[int, int]:
         """Entries and bytes held."""
         ...
 
 
 class ReplyStore(Protocol):
-    """A farther tier. `get`, `clear`, `count` and `ping` raise `StoreDown`, within the adapter's own deadline."""
+    """A farther tier. Its coroutines but `close` raise `StoreDown`, within the adapter's own deadline."""
 
     @property
     def tier(self) -> Tier: ...
@@ -60,6 +65,26 @@ class ReplyStore(Protocol):
     async def clear(self, selector: Selector, now: float) -> int: ...
 
     async def count(self) -> int: ...
+
+    @property
+    def orders(self) -> frozenset[Order]:
+        """In which it can be looked through, a page at a time."""
+        ...
+
+    async def page(self, view: View, now: float, *, after: Place | None, most: int) -> Page:
+        """At most so many entries of the view behind that place, in one of its orders; no more work than is good for others.
+
+        What was put a moment ago may be missing, and a question may be told without proof.
+        """
+        ...
+
+    async def select(self, selector: Selector, now: float, *, sample: int) -> Selection:
+        """What a clear of this selector would remove now, with at most so many of them."""
+        ...
+
+    async def flush(self) -> None:
+        """Returns once all that was put is written or lost."""
+        ...
 
     async def ping(self) -> None: ...
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, model_validator
 
 from sentinel_gateway import __version__
+from sentinel_gateway.settings.admin import Administration
 from sentinel_gateway.settings.alerts import Alerts, is_alert_secret
 from sentinel_gateway.settings.batch import Batch
 from sentinel_gateway.settings.database_url import check_database
@@ -389,6 +390,7 @@ class Settings(Room):
     metrics: Metrics = Field(default=Metrics(), description="What Prometheus reads.")
     service: Service = Field(default=Service(), description="Who this is.")
     data_dir: Path = Field(default=Path("~/.local/share/sentinel"), description="Folder of all state on disk.")
+    admin: Administration = Field(default=Administration(), description="What administrators are shown.")
     admin_key: Annotated[SecretStr, AfterValidator(check_admin_key)] | None = Field(
         default=None, description="Key to /admin; unset: one is made at the first start and shown once."
     )

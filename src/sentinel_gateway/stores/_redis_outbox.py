@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from sentinel_gateway.core.browsing import FOREVER
 from sentinel_gateway.core.caching import Entry
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Clock
@@ -29,7 +30,7 @@ CALM_SECONDS: Final = 5.0
 
 
 class Packed(NamedTuple):
-    """An entry as it is written. `expires` is when Redis forgets it."""
+    """An entry as it is written. `expires` is when Redis forgets it; where it is pinned, never."""
 
     name: bytes
     value: bytes
@@ -134,7 +135,7 @@ class Outbox:
         self._unwanted, self._stale = set(), []
         pipe = client.pipeline(transaction=False)
         for name, value, expires in batch:
-            pipe.set(name, value, px=_milliseconds(expires - now))
+            pipe.set(name, value, px=None if expires >= FOREVER else _milliseconds(expires - now))
         if batch:
             pipe.zadd(self._index, {name: expires for name, _, expires in batch})
             longest = _milliseconds(max(expires for _, _, expires in batch) - now)

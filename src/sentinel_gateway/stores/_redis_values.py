@@ -17,6 +17,9 @@ _LENGTH_AT: Final = len(VERSION) + PROOF_BYTES
 _HEAD_AT: Final = _LENGTH_AT + 4
 PERSON: Final = b"sentinel replies"
 
+_LENGTHS: Final = {b"\xd9": 1, b"\xda": 2, b"\xdb": 4}
+"""Of MessagePack's longer texts: how many bytes tell how long they are."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
 _decode_rest = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
@@ -73,6 +76,27 @@ def head_length(value: bytes) -> int:
 def head_end(value: bytes) -> int:
     """As many bytes of a value tell whose it is."""
     return _HEAD_AT + head_length(value)
+
+
+def read_text(value: bytes) -> str | None:
+    """The question, without proof, by the first bytes of a value; None if it does not stand within them."""
+    start = head_end(value) + 1
+    opened = value[start - 1 : start + 5]
+    if not opened.startswith(b"\x92"):  # MessagePack: of two, the question and the body
+        return None
+    kind, more = opened[1:2], opened[2:]
+    if b"\xa0" <= kind <= b"\xbf":
+        length, start = kind[0] - 0xA0, start + 1
+    elif kind in _LENGTHS:
+        size = _LENGTHS[kind]
+        length, start = int.from_bytes(more[:size]), start + 1 + size
+    else:
+        return None
+    text = value[start : start + length]
+    try:
+        return text.decode() if len(text) == length else None
+    except UnicodeDecodeError:
+        return None
 
 
 def read_head(value: bytes) -> Head | None:

@@ -42,8 +42,13 @@ def seal(value: Head | KeptVector) -> bytes:
 
 def unseal(blob: bytes | None, key: str) -> Entry | None:
     """The entry that was sealed under this key; None if these are not exactly its bytes."""
-    entry = _open(blob, _decode_entry)
+    entry = unseal_any(blob)
     return entry if entry is not None and entry.key == key else None
+
+
+def unseal_any(blob: bytes | None) -> Entry | None:
+    """The entry that was sealed, under whichever key; None if these are not exactly its bytes."""
+    return _open(blob, _decode_entry)
 
 
 def unseal_head(blob: bytes | None) -> Head | None:

@@ -16,7 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sentinel_gateway.core.caching import Entry, Head
+from sentinel_gateway.core import browsing
+from sentinel_gateway.core.browsing import Place, Selection, View
+from sentinel_gateway.core.caching import Entry, Head, Selector
+from sentinel_gateway.stores import _sqlite_pages as pages
 from sentinel_gateway.stores import _sqlite_rows as rows
 from sentinel_gateway.stores._inbox import Inbox
 from sentinel_gateway.stores._sealing import unseal, unseal_head, unseal_vector
@@ -74,7 +77,7 @@ class Reader:
         threading.Thread(target=self._run, name="sentinel-cache-reader", daemon=True).start()
 
     def ask(self, question: Callable[[], object], lookup: Lookup) -> None:
-        """Have `question`, which is `find` or `page` with what they need, asked on the thread."""
+        """Have `question`, which is one of the methods below with what it needs, asked on the thread."""
         self._questions.put((question, lookup))
 
     def stop(self) -> None:
@@ -112,6 +115,17 @@ class Reader:
                 if read == PAGE_ROWS or not self._questions.empty():
                     return Page(heads, after)
         return Page(heads, None)
+
+    def browse(self, view: View, now: float, *, after: Place | None, most: int) -> browsing.Page:
+        """A page of entries; a look-up that waits cuts it short."""
+        self._inbox.announce()
+        wanted = lambda: not self._questions.empty()  # noqa: E731 - no longer than its name
+        return pages.page(self._connection(), view, now, after=after, most=most, is_wanted=wanted)
+
+    def select(self, selector: Selector, now: float, *, sample: int) -> Selection:
+        """What a clear would remove."""
+        self._inbox.announce()
+        return pages.select(self._connection(), selector, now, sample=sample)
 
     def _vector(self, row: int, sealed: bytes | None, *, head: Head, model: str) -> bytes | None:
         if sealed is None:

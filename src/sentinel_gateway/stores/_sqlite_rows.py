@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+from sentinel_gateway.core.browsing import FOREVER
 from sentinel_gateway.core.caching import Entry, Selector
 from sentinel_gateway.stores._sealing import KeptVector, seal
 from sentinel_gateway.stores._sqlite_backlog import Item
@@ -15,6 +16,8 @@ STEP_ROWS: Final = 500
 """Rows deleted in one transaction: some 8 ms, so that nothing waits long behind it."""
 DUE_STEP: Final = 600.0
 """Seconds. Expired rows leave up to so much later: with exact times each put would touch one more page (8 us)."""
+PINNED: Final = FOREVER // DUE_STEP
+"""As `due`: from here on, a row never leaves by itself."""
 TAG_BYTES: Final = 16
 HASHES_AT_ONCE: Final = 256
 """Whoever goes through them holds up the event loop for 0.1 ms."""
@@ -39,7 +42,7 @@ _DISCARD = "DELETE FROM replies WHERE id = ? AND CAST(sealed AS BLOB) IS ?"
 _DISCARD_QUESTION = "DELETE FROM questions WHERE id = ? AND CAST(head AS BLOB) IS ?"
 _DISCARD_VECTOR = "UPDATE questions SET vector = NULL WHERE id = ? AND CAST(vector AS BLOB) IS ?"
 _DUE = "SELECT id FROM replies WHERE due < ? LIMIT ?"
-_OLDEST = "SELECT id FROM replies ORDER BY created LIMIT ?"
+_OLDEST = "SELECT id FROM replies WHERE due < ? OR typeof(due) <> 'real' ORDER BY created LIMIT ?"
 # As one row, since SQLite takes the interpreter back for each, and where the event loop is busy that can take 5 ms.
 _HASHES = """
 SELECT group_concat(printf('%016x', hash), '') FROM (SELECT hash FROM replies WHERE hash > ? ORDER BY hash LIMIT ?)
@@ -86,7 +89,24 @@ def put(database: sqlite3.Connection, items: Iterable[Item]) -> int:
 
 def clear(database: sqlite3.Connection, selector: Selector, now: float) -> int:
     """Delete what the selector matches, a step at a time; how many. All of it is gone when this returns."""
-    chosen = {
+    rows = select(database, selector, now)
+    for start in range(0, len(rows), STEP_ROWS):
+        _delete(database, rows[start : start + STEP_ROWS])
+    return len(rows)
+
+
+def select(database: sqlite3.Connection, selector: Selector, now: float) -> list[int]:
+    """The rows that a clear of this selector would delete."""
+    asked = asking(selector, now)
+    if selector.keys is None:
+        return [row for (row,) in database.execute(_SELECT, asked)]
+    named = ({**asked, "hash": hash_of(key)} for key in selector.keys)
+    return [row for one in named for (row,) in database.execute(_SELECT_ONE, one)]
+
+
+def asking(selector: Selector, now: float) -> dict[str, bytes | float | None]:
+    """A selector as the parameters of a statement; but for the keys that it may name."""
+    return {
         "tenant": _chosen(selector.tenant),
         "namespace": _chosen(selector.namespace),
         "model": _chosen(selector.model),
@@ -95,14 +115,6 @@ def clear(database: sqlite3.Connection, selector: Selector, now: float) -> int:
         "older_than": selector.older_than,
         "now": now,
     }
-    if selector.keys is None:
-        rows = [row for (row,) in database.execute(_SELECT, chosen)]
-    else:
-        asked = ({**chosen, "hash": hash_of(key)} for key in selector.keys)
-        rows = [row for one in asked for (row,) in database.execute(_SELECT_ONE, one)]
-    for start in range(0, len(rows), STEP_ROWS):
-        _delete(database, rows[start : start + STEP_ROWS])
-    return len(rows)
 
 
 def count(database: sqlite3.Connection) -> int:
@@ -138,14 +150,14 @@ def sweep(database: sqlite3.Connection, now: float) -> bool:
 
 
 def shrink(database: sqlite3.Connection, max_bytes: int) -> bool:
-    """One step towards the bound: evict the oldest rows, else give free pages back. True if more is waiting.
+    """One step towards the bound: evict the oldest rows that are not pinned, else give free pages back. True if more is waiting.
 
     What counts is pages in use, indexes and all. A row that needs more than one page makes this evict a little too much at most.
     """
     pages, free, page_bytes = database.execute(_PAGES).fetchone()
     excess = pages - free - max_bytes // page_bytes
     if excess > 0:
-        rows = [row for (row,) in database.execute(_OLDEST, (min(excess, STEP_ROWS),))]
+        rows = [row for (row,) in database.execute(_OLDEST, (PINNED, min(excess, STEP_ROWS)))]
         _delete(database, rows)
         return bool(rows)
     if free <= FREE_PAGES_KEPT:

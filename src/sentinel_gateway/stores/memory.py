@@ -49,6 +49,9 @@ class MemoryStore:
             self._entries.pop(key)
         return len(keys)
 
+    def held(self) -> list[Entry]:
+        return list(self._entries.values())
+
     def size(self) -> tuple[int, int]:
         return len(self._entries), self._entries.current_size()
 

@@ -5,25 +5,24 @@ a sorted set beside them, so counting them scans nothing.
 """
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from sentinel_gateway.core.caching import Entry, Selector, Tier
+from sentinel_gateway.core.browsing import Order, Page, Place, Selection, View
+from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.ports import Clock
-from sentinel_gateway.stores._redis import Client, RedisLink, has_answered
+from sentinel_gateway.stores._redis import Client, RedisLink
 from sentinel_gateway.stores._redis_outbox import GRACE, Outbox, Packed
-from sentinel_gateway.stores._redis_values import Values, head_end, read_head
+from sentinel_gateway.stores._redis_pages import LOOKED_AT, TEXT_BYTES, existing, heads_of, page
+from sentinel_gateway.stores._redis_values import Values
 
 PREFIX: Final = "sentinel:cache:1"
 """Seed 003's, and the version of what lies below it. Nothing outside of it is ever touched."""
 VALUE_BYTES: Final = 4 << 20
 """Larger answers would not be here in time."""
 SCANNED: Final = 256
-LOOKED_AT: Final = 64
-"""Keys looked at together while clearing: some 2 ms of the event loop, and less of Redis'."""
-HEAD_BYTES: Final = 2048
-"""More than nearly every head has; the rest of a longer one is asked for."""
 WRONG_TYPE: Final = "WRONGTYPE"
 
 
@@ -37,6 +36,7 @@ class RedisStore:
 
     tier: Final[Tier] = "redis"
     shared: Final = True
+    orders: Final[frozenset[Order]] = frozenset({"expires"})
 
     def __init__(
         self, link: RedisLink, *, secret: bytes, clock: Clock, on_event: Callable[..., None], stale: float = 0.0
@@ -104,6 +104,16 @@ class RedisStore:
         finally:
             self._put_meanwhile.remove(spared)
 
+    async def page(self, view: View, now: float, *, after: Place | None, most: int) -> Page:
+        """By expiry only. What Redis has forgotten with the whole index, for want of memory, is not among it."""
+        asked = partial(page, index=self._index, view=view, now=now, after=after, most=most)
+        return await self._link.call_patiently(asked)
+
+    async def select(self, selector: Selector, now: float, *, sample: int) -> Selection:
+        """Looks at what a clear looks at."""
+        await self.flush()
+        return await self._link.call_patiently(lambda client: self._select(client, selector, now, sample))
+
     async def count(self) -> int:
         """Entries kept; what Redis has evicted for want of memory is among them until it would have expired."""
         found: int = await self._link.call_patiently(lambda client: client.zcount(self._index, self._clock(), "+inf"))
@@ -119,13 +129,28 @@ class RedisStore:
         await self.flush()
 
     async def _clear_all(self, client: Client, selector: Selector, now: float, spared: set[bytes]) -> int:
-        cleared, names = 0, list[bytes]()
+        chosen = self._chosen(client, selector, now)
+        return sum([await self._clear_some(client, names, spared) async for names in chosen])
+
+    async def _select(self, client: Client, selector: Selector, now: float, sample: int) -> Selection:
+        seen, heads = set[bytes](), list[Head]()
+        async for names in self._chosen(client, selector, now):
+            there = await existing(client, [name for name in names if name not in seen])  # a SCAN may tell one twice
+            seen.update(there)
+            if len(heads) < sample:
+                found = await heads_of(client, there, at_least=TEXT_BYTES)
+                heads += [head for head in found.values() if head is not None]
+        return Selection(len(seen), tuple(heads[:sample]))
+
+    async def _chosen(self, client: Client, selector: Selector, now: float) -> AsyncIterator[list[bytes]]:
+        """The keys that a clear removes, some at a time."""
+        names = list[bytes]()
         async for name in self._named(client, selector):
             names.append(name)
             if len(names) == LOOKED_AT:
-                cleared += await self._clear_some(client, await _matching(client, names, selector, now), spared)
-                names.clear()
-        return cleared + await self._clear_some(client, await _matching(client, names, selector, now), spared)
+                yield await _matching(client, names, selector, now)
+                names = []
+        yield await _matching(client, names, selector, now)
 
     async def _named(self, client: Client, selector: Selector) -> AsyncIterator[bytes]:
         if selector.keys is not None:
@@ -171,22 +196,5 @@ async def _matching(client: Client, names: list[bytes], selector: Selector, now:
     """The keys that the selector matches, and those whose values are none."""
     if selector.everything:
         return names
-    starts = await _starts(client, dict.fromkeys(names, HEAD_BYTES))
-    longer = {name: head_end(start) for name, start in starts.items() if len(start) == HEAD_BYTES < head_end(start)}
-    starts |= await _starts(client, longer)
-    heads = {name: read_head(start) for name, start in starts.items()}
+    heads = await heads_of(client, names)
     return [name for name, head in heads.items() if head is None or selector.matches(head, now)]
-
-
-async def _starts(client: Client, lengths: dict[bytes, int]) -> dict[bytes, bytes]:
-    """The first bytes of values; none of what is no string."""
-    if not lengths:
-        return {}
-    pipe = client.pipeline(transaction=False)
-    for name, length in lengths.items():
-        pipe.getrange(name, 0, length - 1)
-    found = await pipe.execute(raise_on_error=False)
-    for start in found:
-        if isinstance(start, Exception) and not has_answered(start):
-            raise start
-    return {name: start if isinstance(start, bytes) else b"" for name, start in zip(lengths, found, strict=True)}

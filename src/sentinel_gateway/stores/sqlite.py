@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+from sentinel_gateway.core import browsing
 from sentinel_gateway.core.breaker import Breaker
+from sentinel_gateway.core.browsing import Order, Place, Selection, View
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Clock
@@ -42,6 +44,7 @@ class SqliteStore:
 
     tier: Final[Tier] = "disk"
     shared: Final = False
+    orders: Final[frozenset[Order]] = frozenset({"created", "expires"})
 
     def __init__(self, folder: Path, *, limits: SqliteLimits, clock: Clock, on_event: Callable[..., None]) -> None:
         self._limits = limits
@@ -130,6 +133,19 @@ class SqliteStore:
     async def clear(self, selector: Selector, now: float) -> int:
         """Once it returns, no look-up finds what it removed. After StoreDown it will be carried out when the disk is back."""
         return await self._request(lambda future: self._writer.clear(selector, now, future), self._limits.long_deadline)
+
+    async def page(self, view: View, now: float, *, after: Place | None, most: int) -> browsing.Page:
+        """By expiry it is in order to within ten minutes. Ends early where look-ups wait."""
+        ask = partial(self._reader.browse, view, now, after=after, most=most)
+        found: browsing.Page | None = await self._ask(ask, self._limits.long_deadline)
+        return found or browsing.Page(())
+
+    async def select(self, selector: Selector, now: float, *, sample: int) -> Selection:
+        """Those put before this call among them."""
+        await self.count()
+        ask = partial(self._reader.select, selector, now, sample=sample)
+        found: Selection | None = await self._ask(ask, self._limits.long_deadline)
+        return found or Selection()
 
     async def count(self) -> int:
         """Entries stored, those put before this call among them."""

@@ -4,12 +4,13 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import anyio
 import msgspec
 import pytest
 
+from sentinel_gateway.core.browsing import Order, Page, Place, Selection, View, page_of
 from sentinel_gateway.core.caching import Entry, Selector, Tier
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Clock, ReplyStore
@@ -30,16 +31,12 @@ UNHURRIED = RedisLimits(place=5.0, call=5.0, connect=5.0, slow=5.0, patient=5.0)
 """As PATIENT."""
 
 
-class Store(ReplyStore, Protocol):
-    async def flush(self) -> None:
-        """Returns once all that was put is found."""
-        ...
-
-
 class MemoryReplies:
     """The memory tier behind the farther tiers' port."""
 
     tier: Tier = "memory"
+    shared = False
+    orders: frozenset[Order] = frozenset({"created", "expires"})
 
     def __init__(self) -> None:
         self._near = MemoryStore(max_entries=10_000, max_bytes=64 << 20)
@@ -55,6 +52,13 @@ class MemoryReplies:
 
     async def count(self) -> int:
         return self._near.size()[0]
+
+    async def page(self, view: View, now: float, *, after: Place | None, most: int) -> Page:
+        return page_of(self._near.held(), view, now, after=after, most=most)
+
+    async def select(self, selector: Selector, now: float, *, sample: int) -> Selection:
+        found = [entry.head() for entry in self._near.held() if selector.matches(entry, now)]
+        return Selection(len(found), tuple(found[:sample]))
 
     async def ping(self) -> None: ...
     async def flush(self) -> None: ...
@@ -149,7 +153,7 @@ class RedisReplies(RedisStore):
         await self._link.close()
 
 
-async def open_adapter(name: str, folder: Path, told: "Told", servers: Servers) -> Store:
+async def open_adapter(name: str, folder: Path, told: "Told", servers: Servers) -> ReplyStore:
     """`servers` are asked for only those that the adapter needs."""
     if name not in REDIS:
         return MemoryReplies() if name == "memory" else await open_sqlite(folder, told)
@@ -164,7 +168,7 @@ def told() -> Told:
 
 
 @pytest.fixture(params=ADAPTERS)
-async def store(request, tmp_path, told, anyio_backend) -> AsyncIterator[Store]:
+async def store(request, tmp_path, told, anyio_backend) -> AsyncIterator[ReplyStore]:
     store = await open_adapter(request.param, tmp_path, told, request.getfixturevalue)
     yield store
     await store.close()

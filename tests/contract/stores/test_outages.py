@@ -9,11 +9,13 @@ from pathlib import Path
 import anyio
 import pytest
 
+from sentinel_gateway.core.browsing import View
 from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ports import ReplyStore
 from sentinel_gateway.stores._redis import RedisLimits
 from sentinel_gateway.stores.sqlite import SqliteLimits
-from tests.contract.stores.conftest import NOW, RedisReplies, Store, make_entry, open_sqlite
+from tests.contract.stores.conftest import NOW, RedisReplies, make_entry, open_sqlite
 from tests.contract.stores.test_disk_faults import another_process_holds
 from tests.servers import REDIS7, REDIS8, RedisCluster, RedisServer
 
@@ -29,7 +31,7 @@ REDIS = RedisLimits(pause=0.3, patient=0.5)
 class Bench:
     """How to open a store, to break what it stands on, and to mend that. `keeps`: what was stored survives."""
 
-    open: Callable[[], Awaitable[Store]]
+    open: Callable[[], Awaitable[ReplyStore]]
     break_: Callable[[], object]
     mend: Callable[[], object]
     keeps: bool
@@ -72,7 +74,7 @@ def bench(request, tmp_path, told, absent):
 
 
 @asynccontextmanager
-async def opened(bench) -> AsyncIterator[Store]:
+async def opened(bench) -> AsyncIterator[ReplyStore]:
     store = await bench.open()
     try:
         yield store
@@ -105,7 +107,12 @@ async def test_an_outage(bench, told):
         assert await is_kept(store, "before")
         bench.break_()
         looks = [lambda: store.get("before")] * 5
-        for call in (*looks, store.count, store.ping, lambda: store.clear(Selector(tag="none"), NOW)):
+        admins = (
+            lambda: store.page(View(order="expires"), NOW, after=None, most=1),
+            lambda: store.select(Selector(), NOW, sample=1),
+            lambda: store.clear(Selector(tag="none"), NOW),
+        )
+        for call in (*looks, store.count, store.ping, *admins):
             begun = time.monotonic()
             with pytest.raises(StoreDown):
                 await call()

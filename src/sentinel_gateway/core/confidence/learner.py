@@ -223,6 +223,11 @@ class Learner:
     def work(self) -> Work:
         """What the next refit is made of; it counts as begun."""
         self._fresh = 0
+        return self.recorded
+
+    @property
+    def recorded(self) -> Work:
+        """The same for who only looks."""
         return Work(self._window.blocks(), self.prior)
 
     def adopt(self, fit: Fit) -> None:
@@ -272,14 +277,7 @@ class Learner:
 
 def refit(work: Work, breathe: Callable[[], None] = at_once) -> Fit:
     """Weights and curve from the window, some tens of milliseconds for 10,000 requests; `breathe` is called every few of them."""
-    told: list[Block] = []
-    for block in work.blocks:
-        told.append(block[~np.isnan(block["right"])])
-        breathe()
-    right, weight = _column(told, "right"), _column(told, "weight")
-    features = np.column_stack(
-        (np.concatenate([np.empty((0, WIDTH)), *(rows["features"] for rows in told)]), np.ones(len(right)))
-    )
+    features, right, weight = _told_rows(work, breathe)
     breathe()
     prior, strengths = np.array(work.prior.weights), np.array(work.prior.strengths)
     weights = fit(features, right, centre=prior, strength=strengths, breathe=breathe)
@@ -289,6 +287,26 @@ def refit(work: Work, breathe: Callable[[], None] = at_once) -> Fit:
     points = curve(_told_anew(work.blocks, partial(left_out, weights=weights, curvature=bent), breathe), breathe)
     drawn = int((weight > 0).sum())  # complaints teach, but prove no rate
     return Fit(tuple(weights.tolist()), tuple(points), drawn)
+
+
+def retold(work: Work, weights: Sequence[float], breathe: Callable[[], None] = at_once) -> Records:
+    """The window's requests with the confidence that these weights tell each, as if its own label were not known."""
+    known = np.array(weights)
+    features, _, _ = _told_rows(work, breathe)
+    bent = curvature(features, known, np.array(work.prior.strengths))
+    breathe()
+    return _told_anew(work.blocks, partial(left_out, weights=known, curvature=bent), breathe)
+
+
+def _told_rows(work: Work, breathe: Callable[[], None]) -> tuple[Numbers, Numbers, Numbers]:
+    """Of the requests that somebody could tell: the features, with a last column that is common to all; right or not; weights."""
+    told: list[Block] = []
+    for block in work.blocks:
+        told.append(block[~np.isnan(block["right"])])
+        breathe()
+    right, weight = _column(told, "right"), _column(told, "weight")
+    known = np.concatenate([np.empty((0, WIDTH)), *(rows["features"] for rows in told)])
+    return np.column_stack((known, np.ones(len(right)))), right, weight
 
 
 def _told_anew(blocks: Sequence[Block], tell: Callable[[Numbers, Numbers], Numbers], breathe: Callable[[], None]) -> Records:

@@ -1,0 +1,139 @@
+"""The disk tier looked through for whoever administrates: a page in its order, or some of what a clear would remove.
+
+On the reader's thread, whose look-ups go first: a page ends early where one waits.
+"""
+
+import contextlib
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from sentinel_gateway.core.browsing import Page, Place, Selection, View
+from sentinel_gateway.core.caching import Head, Selector
+from sentinel_gateway.stores import _sqlite_rows as rows
+from sentinel_gateway.stores._sealing import unseal_any, unseal_head
+
+LOOKED_AT: Final = 2_000
+"""Rows of one page: some 20 ms."""
+ROWS_AT_ONCE: Final = 16
+BREATH: Final = 1e-5
+"""As in `_sqlite_reader.py`: so that the event loop gets its turn."""
+LAST_ROW: Final = (1 << 63) - 1
+
+# Entries with a question have their head beside the reply: a body that is not asked for is not read. The order by `due` is that
+# of the expiry to within a step, 10 minutes, and so is a place in it.
+_NEWEST: Final = """
+SELECT replies.id, created, CAST(head AS BLOB), CASE WHEN head IS NULL THEN CAST(sealed AS BLOB) END
+FROM replies INDEXED BY by_age LEFT JOIN questions ON questions.id = replies.id
+WHERE created <= :at AND (created < :at OR replies.id < :row)
+  AND (:tenant IS NULL OR tenant = :tenant)
+  AND (:namespace IS NULL OR namespace = :namespace)
+  AND (:model IS NULL OR model = :model)
+  AND (:tag IS NULL OR instr(tags, :tag) > 0)
+  AND (:writer IS NULL OR writer = :writer)
+  AND (:older_than IS NULL OR :now - created > :older_than)
+  AND (:newer_than IS NULL OR :now - created < :newer_than)
+  AND (:pinned IS NULL OR due >= :pinned)
+ORDER BY created DESC, replies.id DESC
+"""
+_OLDEST: Final = (
+    _NEWEST.replace("created <= :at", "created >= :at")
+    .replace("created < :at", "created > :at")
+    .replace("id < :row", "id > :row")
+).replace("DESC", "ASC")
+_LONGEST: Final = (
+    (_NEWEST.replace("created <= :at", "due <= :at").replace("created < :at", "due < :at").replace("id, created", "id, due"))
+    .replace("BY created", "BY due")
+    .replace("by_age", "by_due")
+)
+_SOONEST: Final = (
+    (_OLDEST.replace("created >= :at", "due >= :at").replace("created > :at", "due > :at").replace("id, created", "id, due"))
+    .replace("BY created", "BY due")
+    .replace("by_age", "by_due")
+)
+_STATEMENTS: Final = {
+    ("created", False): _NEWEST,
+    ("created", True): _OLDEST,
+    ("expires", False): _LONGEST,
+    ("expires", True): _SOONEST,
+}
+_ONE: Final = """
+SELECT CAST(head AS BLOB), CASE WHEN head IS NULL THEN CAST(sealed AS BLOB) END
+FROM replies LEFT JOIN questions ON questions.id = replies.id WHERE replies.id = ?
+"""
+
+Found = tuple[int, float, bytes | None, bytes | None]
+
+
+def page(
+    database: sqlite3.Connection, view: View, now: float, *, after: Place | None, most: int, is_wanted: Callable[[], bool]
+) -> Page:
+    """Entries of the view behind that place. What can't be read is left out: the next look-up takes it away."""
+    if most <= 0:
+        return Page((), after)
+    heads: list[Head] = []
+    with contextlib.closing(database.execute(_STATEMENTS[view.order, view.rising], _parameters(view, now, after))) as found:
+        for read, (place, head) in enumerate(_heads(found), 1):
+            if head is not None and view.matches(head, now):
+                heads.append(head)
+            if len(heads) == most or read == LOOKED_AT or (read % ROWS_AT_ONCE == 0 and _yields(is_wanted)):
+                return Page(tuple(heads), place)
+    return Page(tuple(heads))
+
+
+def select(database: sqlite3.Connection, selector: Selector, now: float, *, sample: int) -> Selection:
+    """What a clear would delete, and the heads of some of it."""
+    chosen = rows.select(database, selector, now)
+    return Selection(len(chosen), tuple(_read(database, chosen[:sample])))
+
+
+def _parameters(view: View, now: float, after: Place | None) -> dict[str, Any]:
+    place = after or _beginning(view)
+    return rows.asking(view.selector, now) | {
+        "newer_than": view.newer_than,
+        "pinned": rows.PINNED if view.state == "pinned" else None,
+        "at": place.at,
+        "row": _row(place.mark),
+    }
+
+
+def _beginning(view: View) -> Place:
+    """Before the first row. What is pinned stands at the end of the index by expiry: nothing else is gone through."""
+    if not view.rising:
+        return Place(math.inf, str(LAST_ROW))
+    return Place(rows.PINNED if (view.state, view.order) == ("pinned", "expires") else -math.inf, "-1")
+
+
+def _row(mark: str) -> int:
+    """The row that a place names; one that names none is from another store, and then where to go on is not known exactly."""
+    try:
+        return max(-1, min(int(mark), LAST_ROW))
+    except ValueError:
+        return -1
+
+
+def _heads(found: Iterator[Found]) -> Iterator[tuple[Place, Head | None]]:
+    for row, at, head, sealed in found:
+        yield Place(at, str(row)), _head(head, sealed)
+
+
+def _head(head: bytes | None, sealed: bytes | None) -> Head | None:
+    if head is not None:
+        return unseal_head(head)
+    entry = unseal_any(sealed)
+    return None if entry is None else entry.head()
+
+
+def _read(database: sqlite3.Connection, chosen: Sequence[int]) -> Iterator[Head]:
+    for row in chosen:
+        for head, sealed in database.execute(_ONE, (row,)):
+            if (known := _head(head, sealed)) is not None:
+                yield known
+
+
+def _yields(is_wanted: Callable[[], bool]) -> bool:
+    """Let others have their turn; True if somebody waits for this thread."""
+    time.sleep(BREATH)
+    return is_wanted()
