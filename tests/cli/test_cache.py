@@ -17,11 +17,17 @@ SOUP = "How long does an onion soup have to cook?"
 
 
 @pytest.fixture
-def cache(sentinel, serve):
-    """cache("list") asks a gateway that has answered two questions."""
+def program(serve):
+    """A gateway that has answered two questions."""
     program = serve(SENTINEL_ADMIN_KEY=ADMIN)
     program.ask(FRANCE, **{"x-cache-tags": "geo"})
     program.ask(SOUP)
+    return program
+
+
+@pytest.fixture
+def cache(program, sentinel):
+    """cache("list") asks it."""
 
     def cache(command, *args, key=ADMIN):
         return sentinel("cache", command, *args, "--url", program.base_url, **({"SENTINEL_ADMIN_KEY": key} if key else {}))

@@ -49,7 +49,8 @@ def say(serve):
     program = serve(SENTINEL_ADMIN_KEY=ADMIN)
     for text in (FRANCE, REWORDED, CITY):
         program.ask(text, **{"x-cache-tags": "news"})
-    environ = {"PATH": os.environ["PATH"], "SENTINEL_ADMIN_KEY": ADMIN, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    environ = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    environ |= {"SENTINEL_ADMIN_KEY": ADMIN}
 
     def say(command):
         here = command.replace("http://127.0.0.1:8080", program.base_url)
