@@ -32,7 +32,7 @@ from sentinel_gateway.pipeline.purge import Purge
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import AuditLog, Clock
 
-LOOKING: Final = 0.2
+LOOKING: Final = 0.1
 """Seconds that are spent on one page, about: it ends early if what fits is rare."""
 UNKNOWN: Final = (
     "No stored answer has this id: it has ended, was cleared or is another tenant's. GET /admin/cache/entries lists them."

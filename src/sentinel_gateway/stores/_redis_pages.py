@@ -13,7 +13,7 @@ from sentinel_gateway.stores._redis_values import head_end, read_head, read_text
 
 LOOKED_AT: Final = 64
 """Keys looked at together: some 2 ms of the event loop, and less of Redis'."""
-LOOKS: Final = 16
+LOOKS: Final = 4
 """So often for one page."""
 HEAD_BYTES: Final = 2048
 """More than nearly every head has; the rest of a longer one is asked for."""

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.stores._redis_outbox import CALM_SECONDS, GRACE, QUEUE_ENTRIES, STALE
+from sentinel_gateway.stores._redis_pages import HEAD_BYTES
 from sentinel_gateway.stores._redis_values import VERSION, Values, head_end, read_head
-from sentinel_gateway.stores.redis import HEAD_BYTES, SCANNED
+from sentinel_gateway.stores.redis import SCANNED
 from tests.contract.stores.conftest import NOW, SECRET, UNHURRIED, RedisReplies, make_entry, until
 from tests.fakes import FakeClock
 from tests.servers import REDIS8, RedisServer
