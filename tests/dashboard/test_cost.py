@@ -50,9 +50,7 @@ async def test_two_hundred_who_look_cost_the_path_less_than_a_twentieth_of_a_cor
             for task in looking:
                 task.cancel()
             await asyncio.gather(*looking, return_exceptions=True)
-        print(
-            f"\nCPU of a second: {alone:.3f} alone, {crowded:.3f} with {LOOKING} dashboards; {sent:.0f} frames"
-        )
+        print(f"\nCPU of a second: {alone:.3f} alone, {crowded:.3f} with {LOOKING} dashboards; {sent:.0f} frames")
         assert sent > LOOKING / 4, "they were sent what is new"
         assert crowded - alone < 0.1, "both ends are in this process: half of it is the browsers'"
 

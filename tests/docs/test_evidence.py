@@ -13,8 +13,8 @@ from sentinel_gateway.core.tightening import OFF, least_similarity
 from sentinel_gateway.pipeline.evidence import STUDIES
 from sentinel_gateway.pipeline.evidence_log import NOTHING, PAUSE, SCOPES, WAITING, WINDOW
 from sentinel_gateway.pipeline.wards import IDLE, MEMORY, REALMS
+from sentinel_gateway.settings.cache import Cache, Semantic
 from sentinel_gateway.settings.load import load
-from sentinel_gateway.settings.model import Cache, Semantic
 from sentinel_gateway.stores.evidence import DAY, USUAL
 from sentinel_gateway.stores.learners import MOST
 from sentinel_gateway.telemetry.evidence import EvidenceFigures, evidence_families

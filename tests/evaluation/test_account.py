@@ -11,7 +11,8 @@ from sentinel_gateway.evaluation.account import Account, Ledger, likely_seconds,
 from sentinel_gateway.evaluation.advice import ENOUGH, LIFETIMES, REPEATS, advise
 from sentinel_gateway.evaluation.rehearsal import Match, Step
 from sentinel_gateway.evaluation.traffic import Logged
-from sentinel_gateway.settings.model import Cache, Semantic, Settings
+from sentinel_gateway.settings.cache import Cache, Semantic
+from sentinel_gateway.settings.model import Settings
 
 USAGE = Usage(100, 50, 150)
 

@@ -12,7 +12,8 @@ from sentinel_gateway.evaluation.rows import Bad
 from sentinel_gateway.evaluation.stand_ins import COMPLETION_TOKENS, Routes, Usages
 from sentinel_gateway.evaluation.traffic import Logged
 from sentinel_gateway.providers.prices import PriceBook
-from sentinel_gateway.settings.model import Bound, Cache, ModelSettings, ProviderSettings, Semantic, Settings
+from sentinel_gateway.settings.cache import Bound, Cache, Semantic
+from sentinel_gateway.settings.model import ModelSettings, ProviderSettings, Settings
 
 USAGE = {"prompt_tokens": 14, "completion_tokens": 7, "total_tokens": 21}
 START = 1_772_359_200.0

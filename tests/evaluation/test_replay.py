@@ -16,7 +16,8 @@ from sentinel_gateway.evaluation.policies import Fixed, Guards, Sentinel, Terms,
 from sentinel_gateway.evaluation.replay import Asked, Candidate, Decision, Judge, Request, alone, comparable, ideal, replay
 from sentinel_gateway.evaluation.tally import Tally
 from sentinel_gateway.evaluation.vcache import VCache
-from sentinel_gateway.settings.model import Cache, Semantic, Settings
+from sentinel_gateway.settings.cache import Cache, Semantic
+from sentinel_gateway.settings.model import Settings
 from tests.evaluation.worlds import world
 
 

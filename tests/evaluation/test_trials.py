@@ -11,7 +11,8 @@ from sentinel_gateway.evaluation.offline import HandClock, open_model, open_offl
 from sentinel_gateway.evaluation.policies import Fixed, Guards
 from sentinel_gateway.evaluation.replay import Request, replay
 from sentinel_gateway.evaluation.trials import try_pairs, try_stream
-from sentinel_gateway.settings.model import Cache, DiskTier, MemoryTier, Redis, Semantic, Settings
+from sentinel_gateway.settings.cache import Cache, DiskTier, MemoryTier, Semantic
+from sentinel_gateway.settings.model import Redis, Settings
 
 PAIRS = [
     Pair("What is the capital of France?", "What's the capital of France?", True, "wording"),

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
-from sentinel_gateway.api.analytics import DAY, HOUR, NO_LEDGER, past_told
+from sentinel_gateway.api.analytics import DAY, NO_LEDGER, past_told
 from sentinel_gateway.api.guard import Guard
+from sentinel_gateway.api.monitoring_routes import HOUR
 from sentinel_gateway.api.operations import READ
 from sentinel_gateway.core.pricing import NANO_PER_USD
 from sentinel_gateway.core.record import Outcome

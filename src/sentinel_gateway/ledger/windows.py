@@ -117,16 +117,16 @@ class History:
     async def shares(self, since: int, until: int, *, by: By, tenant: str | None = None) -> list[Share]:
         """What came to each tenant, key or model, by day. They are shared: not to be changed."""
         question = partial(_shares, by=by, tenant=tenant)
-        found = await self._ask(f"shares by {by} of {tenant!r}", question, since, until, chunk=DAY)
-        return [one for one in found if since <= one.day < until]
+        kind, days = f"shares by {by} of {tenant!r}", range(since, until, DAY)
+        return await self._ask(kind, question, days, lambda one: since <= one.day < until)
 
     async def stretches(self, since: int, until: int, *, seconds: int) -> list[Stretch]:
         """What all requests came to, by stretches of so many seconds. They are shared: not to be changed."""
         if seconds not in STRETCHES:
             raise ValueError(f"stretches are of {sorted(STRETCHES)} seconds, not of {seconds}")
         question = partial(_stretches, seconds=seconds)
-        found = await self._ask(f"stretches of {seconds}", question, since, until, chunk=max(seconds, HOUR))
-        return [one for one in found if since <= one.start < until]
+        chunks = range(since, until, max(seconds, HOUR))
+        return await self._ask(f"stretches of {seconds}", question, chunks, lambda one: since <= one.start < until)
 
     async def close(self) -> None:
         """End what is being read."""

@@ -11,12 +11,12 @@ from typing import Any, Final, NamedTuple, get_args
 
 from fastapi import Request
 
-from sentinel_gateway.api.analytics import HOUR
 from sentinel_gateway.api.dashboard import words
 from sentinel_gateway.api.dashboard.explain import FAILED_FROM
 from sentinel_gateway.api.dashboard.explain import PATH as EXPLAIN
 from sentinel_gateway.api.dashboard.live import Frames
 from sentinel_gateway.api.dashboard.pages import HOME, Context, Moving, Page, Part
+from sentinel_gateway.api.monitoring_routes import HOUR
 from sentinel_gateway.api.operations import Identity, Reports
 from sentinel_gateway.api.traffic import MINUTE, Span, Traffic
 from sentinel_gateway.core.access import ANYBODY, Caller
