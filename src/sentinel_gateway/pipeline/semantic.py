@@ -87,7 +87,7 @@ class Semantic:
     def note(self, found: Hit | Step, question: Question, plan: Plan, journey: Journey) -> None:
         """Remember how this was decided, for whoever looks after it, if anything came into question."""
         if self.evidence is not None and journey.neighbours and journey.neighbours[0].similarity >= self.thresholds.least:
-            self.recent.note(found, question, self._tightened(self._bar(plan, journey), question, journey), journey)
+            self.recent.note(found, question, self._tightened(self.bar(plan, journey), question, journey), journey)
 
     async def _neighbours(self, question: Question, plan: Plan) -> list[Neighbour] | Step:
         view = await self.index.view(question.scope, waiting=ON_THE_PATH + 1)

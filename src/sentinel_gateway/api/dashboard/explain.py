@@ -55,7 +55,7 @@ class Explain(Screen):
         return {"asked": asked, "why": "", "found": shown, "latest": [] if asked else found}
 
     async def _explained(self, request: Request, one: RequestRow) -> dict[str, Any]:
-        calls = (await self._costs.costs(request, hours=WEEK, order="latest", limit=50, id=one.id)).calls
+        calls = (await self._costs.request_costs(request, hours=WEEK, order="latest", limit=50, id=one.id)).calls
         own = max(0.0, one.latency_ms - one.upstream_ms)
         failed = one.status >= FAILED_FROM or one.error != ""
         return {
