@@ -53,7 +53,7 @@ async def test_requests_that_fail_are_told_by_a_signed_message(chaos, upstream, 
             assert (await gateway.ask(chat(f"what {number}"))).status == 502
         await until(lambda: sink.arrived, PATIENCE)
         [arrived] = sink.arrived
-        arrived.verify()
+        arrived.verify_as_receivers_do()
         [alert] = arrived.json["data"]["firing"]
         assert (alert["rule"], alert["severity"], alert["value"]) == ("errors", "page", 1.0)
         assert "what" not in json.dumps(alert["text"]).replace("what providers", "")
@@ -90,7 +90,7 @@ async def test_a_failing_channel_costs_requests_nothing_and_is_tried_again(chaos
         assert (await gateway.ask(chat("small", model="mock-small"))).status == 200
         await until(lambda: len(sink.arrived) == 2, PATIENCE)
         first, second = sink.arrived
-        second.verify()
+        second.verify_as_receivers_do()
         assert first.headers["webhook-id"] == second.headers["webhook-id"]
         assert gateway.metric('sentinel_events_total{event="alert_not_delivered"}') == 1
 
