@@ -5,6 +5,12 @@ import json
 
 import pytest
 
+from sentinel_gateway.alarms import Gatherer
+from sentinel_gateway.core.alerting.conditions import needs
+from sentinel_gateway.core.alerting.figures import Figures
+from sentinel_gateway.core.alerting.rules import Rule, default_rules
+from sentinel_gateway.core.windows import total
+from sentinel_gateway.pipeline.budgeting import BudgetRules
 from tests.alerts.sinks import SECRET, http_sink
 from tests.gateway import chat, one_provider, running_gateway, until
 
@@ -219,3 +225,54 @@ async def test_of_two_gateways_on_one_database_one_tells_and_the_other_goes_on_f
             assert (await second.ask(chat(f"well {number}"))).status == 200
         await until(lambda: len(sink.arrived) == 2, PATIENCE)
         assert sink.arrived[1].json["data"]["counts"] == {"firing": 0, "still_firing": 0, "resolved": 1}
+
+
+async def test_budgets_of_keys_tenants_and_of_whoever_needs_no_key(chaos, sink, tmp_path):
+    rules = "    spent: {metric: budget_used, above: 0.000001}"
+    budgets = "budget: {day: 0.05}\ntenants: {acme: {budget: {month: 0.5}}}\n"
+    config = one_provider(chaos.base_url) + budgets + alerts(sink, rules)
+    async with running_gateway(tmp_path, config=config) as gateway:
+        assert (await gateway.ask(chat("without a key"))).status == 200
+        key = await gateway.key(tenant="acme")
+        [id_] = [one["id"] for one in (await gateway.get("/admin/keys", headers=gateway.admin)).json["data"]]
+        assert (await gateway.ask(chat("with one"), authorization=f"Bearer {key}")).status == 200
+        firing = 'sentinel_alerts_firing{rule="spent",severity="ticket"}'
+        await until(lambda: gateway.metric(firing) == 3, PATIENCE)
+        [rule] = (await gateway.get("/admin/alerts", headers=gateway.admin)).json["rules"]
+        subjects = {alert["subject"] for alert in rule["alerts"]}
+        assert subjects == {"key guest day", f"key {id_} day", "tenant acme month"}
+        assert all("USD of its" in alert["text"] for alert in rule["alerts"])
+
+
+async def test_what_is_known_of_everything_that_rules_ask_for(chaos, upstream, tmp_path):
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url), semantic=True) as gateway:
+        upstream.script("err=500")
+        for number in range(3):
+            await gateway.ask(chat(f"what {number}"))
+        process = gateway.process
+        gather = Gatherer(process.stores, BudgetRules())
+        asked = needs([*default_rules(most_wrong=0.01), Rule(name="r", kind="forecast", metric="total_cost")])
+
+        async def look() -> Figures:
+            return await gather(asked, process.clock())
+
+        figures = await look()
+        end = process.clock() + PATIENCE
+        while process.clock() < end and (not figures.served or not figures.calls):
+            await asyncio.sleep(0.2)
+            figures = await look()
+        assert (sum(one.requests for one in figures.served), sum(one.failed for one in figures.served)) == (3, 1)
+        assert (total(figures.calls).decided, total(figures.calls).failures) == (3, 1)
+        assert figures.month > 0
+        assert figures.health["mock"] < 100
+        assert (figures.open_circuits, figures.budgets, figures.anomalies) == (set(), [], [])
+        assert figures.wrong.observations == 0
+
+
+async def test_the_default_rules_are_looked_at_without_a_fault_where_there_is_no_ledger(tmp_path):
+    environ = {"SENTINEL_ALERTS__ENABLED": "true", "SENTINEL_LEDGER__ENABLED": "false", "SENTINEL_ALERTS__EVERY": "1"}
+    async with running_gateway(tmp_path, environ=environ) as gateway:
+        await until(lambda: gateway.process.watch.board is not None, PATIENCE)
+        shown = (await gateway.get("/admin/alerts", headers=gateway.admin)).json
+        assert {rule["state"] for rule in shown["rules"]} == {"ok"}
+        assert gateway.metric('sentinel_events_total{event="alert_fault"}') == 0
