@@ -65,11 +65,8 @@ def is_secret(location: Location) -> bool:
 
 def is_key(location: Location) -> bool:
     """Is the value at this place a key, by its place or by the header's name? A webhook's is its secret, not its URL."""
-    return (
-        is_secret(location)
-        and location[-1] != "webhook"
-        and ("headers" not in location or any(word in str(location[-1]).lower() for word in _KEY_WORDS))
-    )
+    hidden = is_secret(location) and location[-1] != "webhook"
+    return hidden and ("headers" not in location or any(word in str(location[-1]).lower() for word in _KEY_WORDS))
 
 
 class Cors(Room):
