@@ -203,6 +203,10 @@
     });
   }
 
+  // --- where one is, where the navigation is wider than the window ---
+
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
   // --- what can be copied ---
 
   document.addEventListener("click", async (event) => {
