@@ -1,12 +1,18 @@
 """What is pinned: answers that never end, that no store of ours evicts, and whose place no newer answer takes."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from sentinel_gateway.core.browsing import View
+from sentinel_gateway.core.caching import Entry
+from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Clock, ReplyStore
 
 AT_ONCE: Final = 500
+TRIES: Final = 4
+PAUSE: Final = 0.1
+"""Seconds between two of them: a store that is only late has answered by then."""
 PINNED: Final = View(state="pinned", order="expires", rising=True)
 
 
@@ -38,3 +44,12 @@ class Pins:
                 keys.update(head.key for head in page.heads)
                 place, more = page.next, page.next is not None
             self.keys = frozenset(keys)
+
+
+async def find(far: ReplyStore, key: str) -> Entry | None:
+    """An entry, for whoever would rather wait than hear that the store was late. Raises `StoreDown`."""
+    for _ in range(TRIES - 1):
+        with suppress(StoreDown):
+            return await far.get(key)
+        await asyncio.sleep(PAUSE)
+    return await far.get(key)

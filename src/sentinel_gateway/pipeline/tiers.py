@@ -17,7 +17,7 @@ from sentinel_gateway.core.bulletin import CacheCleared, EntryAmended
 from sentinel_gateway.core.caching import Entry, Head, Hit, Miss, Selector, Step, Tier, Wish, judge, outlived
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.pipeline.clears import Clears, as_of
-from sentinel_gateway.pipeline.pins import Pins
+from sentinel_gateway.pipeline.pins import Pins, find
 from sentinel_gateway.ports import Bulletin, Clock, NearStore, ReplyStore, VectorIndex
 
 LATE_SECONDS: Final = 10.0
@@ -225,7 +225,7 @@ class Tiers:
 
     async def entry(self, key: str) -> tuple[Entry, Tier] | None:
         """An entry as it is kept, and where. Raises `StoreDown`."""
-        if self._far is not None and (kept := await self._far.get(key)) is not None:
+        if self._far is not None and (kept := await find(self._far, key)) is not None:
             return kept, self._far.tier
         near = self._near.get(key)
         return None if near is None else (near, "memory")
@@ -243,7 +243,7 @@ class Tiers:
         Raises `StoreDown`, also where the store would not take it: then it may end as before.
         """
         far, epoch = self._far, self.epoch
-        before = None if far is None else await far.get(key)
+        before = None if far is None else await find(far, key)
         if far is None or before is None or self.cleared_since(epoch, before.tenant):
             return None
         after = msgspec.structs.replace(before, expires=expires)
@@ -256,7 +256,7 @@ class Tiers:
         with suppress(StoreDown):  # also of others' entries that were lost; whether this one was is seen below
             await far.flush()
         self._forget_near(key)
-        if not taken or await far.get(key) != after:
+        if not taken or await find(far, key) != after:
             raise StoreDown("the change was not taken")
         await self.pins.read()
         with suppress(StoreDown):  # what others have in memory ends by itself soon, and they look at the pins when they are back
