@@ -17,6 +17,7 @@ from sentinel_gateway.core.chat import Answer, Chunk, Fields, Usage
 from sentinel_gateway.core.embeddings import items_of
 from sentinel_gateway.errors import UpstreamBroken, UpstreamRefused
 from sentinel_gateway.ports import Clock, Completion, Embedded, UpstreamCall, refuse_unsaid
+from sentinel_gateway.providers._demo_fields import fill, first_input
 from sentinel_gateway.providers._demo_vectors import DIMENSIONS, MOST_DIMENSIONS, make_vector
 from sentinel_gateway.providers._errors import Source, read_error
 from sentinel_gateway.providers._instances import NoInstance, make_instance
@@ -202,7 +203,10 @@ def _say(fields: Fields, index: int) -> tuple[Fields, str]:
     text = _structured(fields)
     if text is not None:
         return {**message, "content": text}, "stop"
-    text = f"{f'({index + 1}) ' if index else ''}{_quote(fields)}\n\n{NOTE}"
+    quote = _quote(fields)
+    if (filled := _filled(fields)) is not None:
+        return {**message, "content": filled}, "stop"
+    text = f"{f'({index + 1}) ' if index else ''}{quote}\n\n{NOTE}"
     limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
     cut = text[: limit * CHARACTERS_A_TOKEN] if type(limit) is int and limit > 0 else text
     return {**message, "content": cut}, "stop" if cut == text else "length"
@@ -235,6 +239,19 @@ def _structured(fields: Fields) -> str | None:
             return _encode({"demo": True, "question": _quote(fields)}).decode()
         case _:
             return None
+
+
+def _filled(fields: Fields) -> str | None:
+    """What a program that asks is answered."""
+    *earlier, last = fields["messages"]
+    asked = last.get("content")
+    if not isinstance(asked, str) or (question := first_input(asked)) is None:
+        return None
+    system = next((_text(message.get("content")) for message in earlier if message.get("role") == "system"), "")
+    try:
+        return fill(system, asked, text=f"You asked: {question[:MAX_QUOTE]}\n\n{NOTE}")
+    except NoInstance as exc:
+        raise _refused(f"The demo can't make an instance: {exc}.", "messages") from exc
 
 
 def _demanded_tools(fields: Fields) -> list[Fields]:
