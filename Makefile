@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PORT ?= 8080
 DATA ?= data/sets
+MODEL ?= demo
+VARIANT ?= baseline
 
 # Debian packages that parts of the suite need; all else that `make test` runs comes from PyPI.
 TEST_PACKAGES := chromium nginx postgresql prometheus redis-server sqlite3 strace
@@ -13,6 +15,9 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 UV := $(BIN)/uv pip install --system-certs
 COMPILE = $(BIN)/uv pip compile --system-certs --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make $@"
 
+# The gateway with DSPy: what that requires can't be in one environment with what the tests do.
+DSPY := .venv-dspy
+
 # One environment for each client SDK, because their requirements conflict; node/ holds the Node that those in JavaScript run on.
 SDKS := .sdks
 SDK_STAMPS := $(patsubst tests/sdks/%/requirements.lock,$(SDKS)/%/python.stamp,$(wildcard tests/sdks/*/requirements.lock)) \
@@ -22,7 +27,7 @@ NPM_QUIET := --ignore-scripts --no-audit --no-fund --loglevel=error
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-long test-sdks test-deps test-health test-metrics check fmt coverage bench conduct simulate eval eval-full build lock lock-sdks clean
+.PHONY: help run run-dspy test test-long test-sdks test-deps test-health test-predict test-metrics test-costs check fmt coverage bench conduct simulate eval eval-full build lock lock-sdks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -30,7 +35,10 @@ help: ## this list
 run: .venv/runtime.stamp ## start the gateway on 127.0.0.1:8080 (PORT=...), its data in ./data
 	@SENTINEL_DATA_DIR="$${SENTINEL_DATA_DIR:-data}" $(BIN)/sentinel serve
 
-test: .venv/dev.stamp ## the whole suite: rules, contracts, faults, import rules, shape of the code
+run-dspy: $(DSPY)/stamp ## the same with DSPy, for POST /v1/predict
+	@PYTHONPATH=src SENTINEL_DATA_DIR="$${SENTINEL_DATA_DIR:-data}" $(DSPY)/bin/python -m sentinel_gateway serve
+
+test: .venv/dev.stamp $(DSPY)/stamp ## the whole suite: rules, contracts, faults, import rules, shape of the code
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-long: .venv/dev.stamp $(SDKS)/redis-4.5.1/python.stamp ## what has a bar on time, statistics or memory, and takes its time
@@ -44,6 +52,13 @@ test-deps: ## install the Debian packages that parts of the suite need (Chromium
 
 test-health: ## is a gateway running on PORT, and healthy?
 	@$(PYTHON) scripts/get.py http://127.0.0.1:$(PORT)/health
+
+test-predict: ## have the gateway on PORT predict something (MODEL=..., VARIANT=...)
+	@$(PYTHON) scripts/get.py http://127.0.0.1:$(PORT)/v1/predict \
+	'{"model": "$(MODEL)", "variant": "$(VARIANT)", "input": "What is the capital of France?"}'
+
+test-costs: ## what has the gateway on PORT spent?
+	@$(PYTHON) scripts/get.py http://127.0.0.1:$(PORT)/costs
 
 test-metrics: ## does the gateway on PORT serve the metrics it promises?
 	@scripts/test_metrics.sh $(PORT)
@@ -90,6 +105,8 @@ lock: .venv/dev.stamp ## bring requirements/*.lock in step with pyproject.toml (
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --output-file requirements/dev.lock
 	@$(COMPILE) --constraint requirements/dev.lock --extra redis pyproject.toml --output-file requirements/runtime.lock
 	@$(COMPILE) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) --constraint requirements/runtime.lock --extra redis --extra dspy pyproject.toml \
+	--output-file requirements/dspy.lock
 
 lock-sdks: .venv/dev.stamp $(SDKS)/node/python.stamp ## bring the locks under tests/sdks in step (UPGRADE=1: newest versions)
 	@for asked in tests/sdks/*/requirements.in; do \
@@ -100,7 +117,7 @@ lock-sdks: .venv/dev.stamp $(SDKS)/node/python.stamp ## bring the locks under te
 	done
 
 clean: ## remove what these targets made; ./data stays
-	rm -rf .venv $(SDKS) dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .screenshots
+	rm -rf .venv $(DSPY) $(SDKS) dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .screenshots
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # dev.lock holds all of runtime.lock at the same versions, so one environment serves both.
@@ -113,6 +130,11 @@ clean: ## remove what these targets made; ./data stays
 	$(call install,requirements/dev.lock,.venv)
 	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
 	@touch .venv/runtime.stamp $@
+
+$(DSPY)/stamp: requirements/dspy.lock | .venv/build.stamp
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DSPY)
+	$(call install,$<,$(DSPY))
+	@touch $@
 
 .venv/build.stamp: requirements/build.lock | $(BIN)/python
 	@$(PIP) $(HASHED) -r requirements/build.lock

@@ -40,6 +40,8 @@ from sentinel_gateway.ports import (
     VectorArchive,
     VectorIndex,
 )
+from sentinel_gateway.programs.definition import Definition
+from sentinel_gateway.programs.dspy_programs import DspyPrograms
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers._provider import ProviderConfig
@@ -305,6 +307,13 @@ def real_providers(settings: Settings, http: HttpClient) -> Iterator[tuple[str, 
     for name, provider in settings.providers.items():
         if name != DEMO and provider.enabled:
             yield name, _provider(_provider_config(name, provider), provider, http)
+
+
+def make_programs(settings: Settings, events: Events) -> DspyPrograms:
+    """What answers predictions; nothing is loaded yet."""
+    written = settings.programs.items()
+    definitions = [Definition(name=name, **one.model_dump(exclude_none=True)) for name, one in written]
+    return DspyPrograms(definitions, events.note)
 
 
 def _provider(config: ProviderConfig, settings: ProviderSettings, http: HttpClient) -> Provider:

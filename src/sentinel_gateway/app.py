@@ -14,7 +14,7 @@ from secrets import token_hex
 from fastapi import APIRouter
 
 from sentinel_gateway import __version__, rules
-from sentinel_gateway.adapters import make_providers, open_secret, steady_clock
+from sentinel_gateway.adapters import make_programs, make_providers, open_secret, steady_clock
 from sentinel_gateway.api.admin import Admin, Controls
 from sentinel_gateway.api.alerts import AlertAdmin
 from sentinel_gateway.api.analytics import Analytics
@@ -52,6 +52,7 @@ from sentinel_gateway.api.openai import ERRORS
 from sentinel_gateway.api.openapi import Documentation
 from sentinel_gateway.api.operations import Identity, Operations, Reports
 from sentinel_gateway.api.paths import Paths
+from sentinel_gateway.api.predict import Predict
 from sentinel_gateway.api.problems import PROBLEMS
 from sentinel_gateway.api.query import Query, QueryPaths
 from sentinel_gateway.api.regions import LatencyRegions
@@ -70,8 +71,9 @@ from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.embed import Embedding, Measures
 from sentinel_gateway.pipeline.estimate import TokenEstimate
 from sentinel_gateway.pipeline.explaining import Explainer
-from sentinel_gateway.pipeline.handle import Pipeline
+from sentinel_gateway.pipeline.handle import Pipeline, Terms
 from sentinel_gateway.pipeline.limiting import Limiter
+from sentinel_gateway.pipeline.predicting import Predicting
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.siblings import Siblings
@@ -84,7 +86,7 @@ from sentinel_gateway.storage import check_reach, follow_others, open_stores
 from sentinel_gateway.telemetry.evidence import EvidenceFigures
 from sentinel_gateway.telemetry.metrics import CONTENT_TYPES, Exposition, Metrics
 from sentinel_gateway.telemetry.regions import Located
-from sentinel_gateway.terms import make_costing, make_settlement, make_terms
+from sentinel_gateway.terms import make_costing, make_settlement, make_terms, of_predictions
 
 
 class Wiring:
@@ -95,7 +97,8 @@ class Wiring:
         self._process = process
         self._providers = dict(make_providers(settings, process.http, process.clock))
         self.dispatch = Dispatch(self._providers, process.stores.circuits, rules.retries(settings), process.stores.accounts)
-        self.routes = Routes(settings, self._providers, process.prices, process.events)
+        self.programs = make_programs(settings, process.events)
+        self.routes = Routes(settings, self._providers, self.programs, prices=process.prices, events=process.events)
         self.app = self._build(process)
 
     def __repr__(self) -> str:
@@ -110,9 +113,10 @@ class Wiring:
         settlement = make_settlement(settings, tiers, process.evidence, clock)
         estimate = TokenEstimate(stores.counter, media_tokens=settings.tokens.media)
         costing = make_costing(settings, process.prices, estimate)
+        terms = make_terms(settings, stores, process.admission, estimate, costing)
         pipeline = partial(
             Pipeline,
-            terms=make_terms(settings, stores, process.admission, estimate, costing),
+            terms=terms,
             tiers=tiers,
             semantic=semantic,
             dispatch=self.dispatch,
@@ -137,6 +141,7 @@ class Wiring:
         models = Models(self.routes.current, created=int(process.started))
         siblings = Siblings(planners["query"], tiers, semantic, rules.bound_rules(settings))
         queries = self._queries(pipeline(planner=planners["query"]), siblings, limiter, face, intake)
+        predict = self._predict(pipeline, terms, chats, limiter)
         embedding = self._embedding(settlement, costing)
         posts = [chat, *other_posts(planners, pipeline, embedding, limiter, options, clock=clock)]
         messages = anthropic_posts(planners, pipeline, estimate, limiter, options, clock=clock)
@@ -151,13 +156,14 @@ class Wiring:
             *self._looking(guard),
             AlertAdmin(process.watch, stores.state.audit, guard=guard, clock=clock).routes(),
         ]
-        plain = [post.route for post in (*posts, *messages, *queries)]
+        plain = [post.route for post in (*posts, *messages, *queries, predict)]
         management = build_management([*routers, Documentation(routers, plain, guard=guard).routes()], guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events, trace=events.begin_trace)
         faces = Faces(
             openai=face(Paths(posts, models).route, ERRORS),
             anthropic=face(Paths(messages, models).route, ANTHROPIC_ERRORS),
             query=face(QueryPaths(*queries).route, PROBLEMS),
+            predict=face(predict.answer, PROBLEMS),
         )
         return build_gateway(faces, observed, pages)
 
@@ -172,6 +178,21 @@ class Wiring:
         admission = Admission(Capacity(batch.in_flight, queue=0, queue_wait=0.0), random.random)
         together = QueryBatch(items, siblings, limiter, terms, admission=admission, clock=clock)
         return Query(path, limiter, via=via, clock=clock), together
+
+    def _predict(self, pipeline: Callable[..., Pipeline], terms: Terms, chats: Pipeline, limiter: Limiter) -> Predict:
+        process, planners, programs = self._process, self.routes.planners, self.programs
+        exact = pipeline(terms=terms, planner=planners["chat"], semantic=None)
+        predicting = Predicting(programs, {False: exact, True: chats}, process.events, process.clock)
+        path = Pipeline(
+            terms=of_predictions(terms),
+            planner=planners["predict"],
+            tiers=process.tiers,
+            semantic=None,
+            dispatch=predicting,
+            settlement=make_settlement(self._settings, process.tiers, None, process.clock),
+        )
+        track = process.metrics.predictions.track
+        return Predict(path, programs, limiter, track, via=process.via, clock=process.clock)
 
     def _embedding(self, settlement: Settlement, costing: Costing) -> Embedding:
         process, planner = self._process, self.routes.planners["embeddings"]
@@ -195,6 +216,7 @@ class Wiring:
             priced=process.prices.known,
             circuits=process.stores.circuits.shown,
             tiers=process.metrics.tiers,
+            config=partial(self._settings.model_dump, mode="json"),
         )
 
     def _administration(self, guard: Guard) -> Admin:

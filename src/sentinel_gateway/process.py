@@ -22,6 +22,7 @@ from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.ports import Clock
 from sentinel_gateway.ports.ledger import Past
+from sentinel_gateway.programs.dspy_programs import DspyPrograms
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.prices import PriceBook
 from sentinel_gateway.routes import Routes
@@ -50,6 +51,7 @@ class Wired(Protocol):
     guard: Guard
     routes: Routes
     dispatch: Dispatch
+    programs: DspyPrograms
 
 
 class Outside(msgspec.Struct, frozen=True):
@@ -158,9 +160,11 @@ class Process:
         self.metrics.percentiles = settings.metrics.percentiles
         self.metrics.models.knows = wiring.routes.lists
         await self.watch.use(plan)
+        wiring.programs.start()
         previous, self._wiring = self._wiring, wiring
         if previous is not None:
             await previous.routes.stop()
+            await previous.programs.stop()
 
     async def reload(self) -> list[str]:
         """Read the configuration again and use it; `ConfigurationError` if it is faulty, and then nothing has changed."""
@@ -203,3 +207,4 @@ class Process:
         await self.watch.close()
         if self._wiring is not None:
             await self._wiring.routes.stop()
+            await self._wiring.programs.stop()

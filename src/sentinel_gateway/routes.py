@@ -9,7 +9,7 @@ from sentinel_gateway import rules
 from sentinel_gateway.api.dialects import make_planners
 from sentinel_gateway.api.wire.query import Defaults
 from sentinel_gateway.core.routing import Directory, is_listed
-from sentinel_gateway.ports import Events, Prices, Provider
+from sentinel_gateway.ports import Events, Prices, Programs, Provider
 from sentinel_gateway.providers.catalogue import Catalogue
 from sentinel_gateway.providers.demo import MODELS as DEMO_MODELS
 from sentinel_gateway.providers.demo import NAME as DEMO
@@ -24,7 +24,9 @@ REFRESH: Final = 600.0
 class Routes:
     """`planners` by their dialects. What they remember is forgotten whenever something else can be routed to."""
 
-    def __init__(self, settings: Settings, providers: Mapping[str, Provider], prices: Prices, events: Events) -> None:
+    def __init__(
+        self, settings: Settings, providers: Mapping[str, Provider], programs: Programs, *, prices: Prices, events: Events
+    ) -> None:
         self._settings = settings
         self._names: Collection[str] = tuple(providers)
         self._routes = rules.routes(settings, prices)
@@ -33,7 +35,7 @@ class Routes:
         self._catalogue = Catalogue(real, listed=listed, events=events)
         self._directory = self._list()
         defaults = Defaults(default_route(settings), default_models(settings))
-        self.planners = make_planners(self.current, max_depth=settings.server.max_depth, defaults=defaults)
+        self.planners = make_planners(self.current, programs, max_depth=settings.server.max_depth, defaults=defaults)
         self._refreshing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:

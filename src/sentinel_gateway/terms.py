@@ -2,6 +2,8 @@
 
 import random
 
+from msgspec.structs import replace
+
 from sentinel_gateway import rules
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.budgeting import Costing
@@ -32,6 +34,11 @@ def make_terms(settings: Settings, stores: Stores, admission: Admission, estimat
         stale_if_error=settings.cache.stale_if_error,
         drains=stores.drains,
     )
+
+
+def of_predictions(terms: Terms) -> Terms:
+    """How predictions are taken: what their programs ask takes its own tokens, its own money, and what other nodes bring."""
+    return replace(terms, estimate=None, costing=None, fleet=None)
 
 
 def make_costing(settings: Settings, prices: Prices, estimate: TokenEstimate) -> Costing:

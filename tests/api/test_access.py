@@ -22,6 +22,7 @@ FACES = [
     ("POST", "/messages"),
     ("POST", "/v1/query"),
     ("POST", "/v1/query/batch"),
+    ("POST", "/v1/predict"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/demo"),
 ]

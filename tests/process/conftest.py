@@ -41,13 +41,13 @@ class Answer:
 class Program:
     """One run of `sentinel serve`; its data outlives it."""
 
-    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, environ: Mapping[str, str], python: Path | str = sys.executable) -> None:
         self.errors = home / f"stderr-{time.monotonic_ns()}"
         self.lines = home / f"stdout-{time.monotonic_ns()}"
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
         environment = kept | {"HOME": str(home), "PORT": "0", "SENTINEL_CACHE__SEMANTIC__EXPLORATION": "0", **environ}
         with self.errors.open("wb") as errors, self.lines.open("wb") as lines:
-            command = [sys.executable, "-m", "sentinel_gateway", "serve"]
+            command = [python, "-m", "sentinel_gateway", "serve"]
             self.process = subprocess.Popen(command, cwd=home, env=environment, stdout=lines, stderr=errors)
         self.base_url = self.greeting(r"answers on (http://\S+) ")
         self.port = int(self.base_url.rpartition(":")[2])

@@ -10,7 +10,7 @@ import schemathesis
 from schemathesis import GenerationMode
 
 ADMIN_KEY = "sk-sn-admin-of-the-tests"
-PLACE_OF_THE_PROVIDER = {"cache_miss", "upstream_error", "upstream_timeout", "server_is_overloaded"}
+PLACE_OF_THE_PROVIDER = {"cache_miss", "upstream_error", "upstream_timeout", "server_is_overloaded", "not_installed"}
 """Errors above 500 that are none of the gateway's."""
 MODELS = ["demo", "demo", "nowhere/none"]
 RUNS = [pytest.param(5, id="some"), pytest.param(300, id="many", marks=pytest.mark.long)]

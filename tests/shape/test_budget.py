@@ -32,6 +32,11 @@ BROAD_EXCEPTS = {
     },
     "pipeline/semantic.py": {"Semantic.look_up": "a rule that trips over a text makes a miss, and is told"},
     "pipeline/siblings.py": {"Siblings.near": "as in semantic.py, of a batch"},
+    "programs/_threads.py": {"in_thread.run": "whatever a thread's work raises, it is raised where the work was asked for"},
+    "programs/dspy_programs.py": {
+        "DspyPrograms._import": "one program that can't be built must not keep the others from their work; it is told",
+        "DspyPrograms._run": "programs are anybody's, and may raise anything; it is told",
+    },
     "providers/_connection.py": {
         "connect": "whatever ends the handshake, the socket is closed; then it is raised again",
         "Connection.data_received": "nobody is above but the event loop: it is raised where the end of the bytes is waited for",

@@ -15,6 +15,7 @@ from tests.shape import hygiene
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = {path.stem: path.read_text() for path in (ROOT / "requirements").glob("*.lock")}
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 OWN_EXAMPLES = {"tests/shape/test_hygiene.py", "tests/shape/hygiene.py"}
 """These hold what they look for."""
 
@@ -92,7 +93,8 @@ def test_a_line_in_place_passes(check, line):
 @pytest.mark.parametrize(
     ("lock", "requirements"),
     [
-        ("runtime", PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["redis"]),
+        ("runtime", PROJECT["project"]["dependencies"] + EXTRAS["redis"]),
+        ("dspy", PROJECT["project"]["dependencies"] + [*EXTRAS["redis"], *EXTRAS["dspy"]]),
         ("build", group("build")),
         ("dev", PROJECT["project"]["dependencies"] + group("dev")),
     ],
@@ -100,7 +102,8 @@ def test_a_line_in_place_passes(check, line):
 def test_lock_is_in_step(lock, requirements):
     assert hygiene.out_of_step(requirements, LOCKS[lock]) == []
     assert hygiene.unhashed(LOCKS[lock]) == []
-    assert hygiene.pins(LOCKS[lock]).items() <= hygiene.pins(LOCKS["dev"]).items(), "one environment serves all three"
+    if lock != "dspy":  # which the newest openai, that tests speak to us with, can't be beside
+        assert hygiene.pins(LOCKS[lock]).items() <= hygiene.pins(LOCKS["dev"]).items(), "one environment serves all three"
 
 
 LOCK = """\

@@ -15,7 +15,7 @@ from sentinel_gateway.telemetry.catalogue import SEED_001, SEED_002
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
-PROMISED = {"help", "build", "run", "test", "check", "fmt", "test-health", "test-metrics"}
+PROMISED = {"help", "build", "run", "test", "check", "fmt", "test-health", "test-predict", "test-metrics", "test-costs"}
 """Seed 001's names, as far as they are real."""
 
 METRICS = tuple(family.name for family in (*SEED_002, *SEED_001))
@@ -77,7 +77,7 @@ def test_a_missing_python_is_refused_in_one_sentence(bare_checkout):
     assert result.stderr.startswith("Sentinel needs Python 3.11 or newer, and './nowhere' is not")
 
 
-@pytest.mark.parametrize("target", ["test-health", "test-metrics"])
+@pytest.mark.parametrize("target", ["test-health", "test-predict", "test-metrics", "test-costs"])
 def test_no_gateway_is_said_so(target):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

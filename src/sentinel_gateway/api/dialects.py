@@ -13,6 +13,7 @@ from sentinel_gateway.api.wire.anthropic_request import read_count, read_message
 from sentinel_gateway.api.wire.completions import read_completion
 from sentinel_gateway.api.wire.embeddings import read_embeddings
 from sentinel_gateway.api.wire.openai import read_request
+from sentinel_gateway.api.wire.predict import read_prediction
 from sentinel_gateway.api.wire.query import Defaults, read_query
 from sentinel_gateway.api.wire.responses_request import read_response
 from sentinel_gateway.core.embeddings import FACE as EMBEDDINGS
@@ -21,7 +22,7 @@ from sentinel_gateway.pipeline.embed import Embedding
 from sentinel_gateway.pipeline.handle import Pipeline
 from sentinel_gateway.pipeline.limiting import Estimate, Limiter
 from sentinel_gateway.pipeline.plan import Planner
-from sentinel_gateway.ports import Clock
+from sentinel_gateway.ports import Clock, Programs
 
 CHAT = "chat"
 """The face of all that is asked in one chat shape: an answer to one dialect of it serves the same request in another.
@@ -29,9 +30,12 @@ CHAT = "chat"
 Where Anthropic's brings hints that providers of OpenAI's are not told, it is not the same (`pipeline/plan.py`)."""
 
 
-def make_planners(directory: Callable[[], Directory], *, max_depth: int, defaults: Defaults) -> Mapping[str, Planner]:
+def make_planners(
+    directory: Callable[[], Directory], programs: Programs, *, max_depth: int, defaults: Defaults
+) -> Mapping[str, Planner]:
     """The planners by their dialects. `defaults` are what a query leaves out."""
     read_any_query = partial(read_query, max_depth=max_depth, directory=directory, defaults=defaults)
+    read_any_prediction = partial(read_prediction, max_depth=max_depth, programs=programs, default=defaults.route)
     return {
         "chat": Planner(CHAT, partial(read_request, max_depth=max_depth), directory),
         "completions": Planner(CHAT, partial(read_completion, max_depth=max_depth), directory),
@@ -39,6 +43,7 @@ def make_planners(directory: Callable[[], Directory], *, max_depth: int, default
         "count": Planner(CHAT, partial(read_count, max_depth=max_depth), directory),
         "embeddings": Planner(EMBEDDINGS, partial(read_embeddings, max_depth=max_depth), directory),
         "responses": Planner(CHAT, partial(read_response, max_depth=max_depth), directory),
+        "predict": Planner("predict", read_any_prediction, directory),
         "query": Planner("query", read_any_query, directory),
     }
 

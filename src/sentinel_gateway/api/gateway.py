@@ -10,6 +10,7 @@ from sentinel_gateway.api.asgi import AT_ONCE, SEGMENT, App, Receive, Scope, Sen
 from sentinel_gateway.api.browsers import Pages
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.openai import is_openai
+from sentinel_gateway.api.predict import is_predict
 from sentinel_gateway.api.query import is_query
 from sentinel_gateway.api.wire.anthropic_errors import HEADERS as ANTHROPIC_HEADERS
 from sentinel_gateway.api.wire.budget_headers import BUDGET_HEADERS
@@ -47,6 +48,7 @@ class Faces(NamedTuple):
     openai: App
     anthropic: App
     query: App
+    predict: App
 
 
 def build_gateway(faces: Faces, management: App, pages: Pages) -> App:
@@ -60,7 +62,9 @@ def build_gateway(faces: Faces, management: App, pages: Pages) -> App:
         path = scope["path"]
         if is_anthropic(scope):
             return faces.anthropic(scope, receive, send)
-        app = faces.openai if is_openai(path) else faces.query if is_query(path) else manage
+        if is_openai(path):
+            return faces.openai(scope, receive, send)
+        app = faces.query if is_query(path) else faces.predict if is_predict(path) else manage
         return app(scope, receive, send)
 
     def within_cors(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

@@ -11,7 +11,7 @@ ROUTES: Final = ("/chat/completions", "/completions", "/embeddings", "/responses
 OURS: Final = frozenset(f"{route}{end}" for route in ROUTES for end in ("", "/")) | MODELS
 """Those that don't begin as all paths of this face do."""
 PREFIXES: Final = ("/v1/", "/chat/", "/models/")
-NOT_OURS: Final = ("/v1/query", "/v1/metrics", "/v1/feedback")
+NOT_OURS: Final = ("/v1/query", "/v1/predict", "/v1/metrics", "/v1/feedback")
 """Sentinel's own, among OpenAI's."""
 ERRORS: Final = ErrorForm(JSON, lambda error, _: error_body(error))
 

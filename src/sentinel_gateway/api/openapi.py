@@ -25,7 +25,7 @@ from sentinel_gateway.api.reference import POLICY, page
 from sentinel_gateway.api.wire.schemas import ABOUT, ERRORS, REQUESTS, Schema
 
 JSON: Final = "application/json"
-OWN_ERRORS: Final = ("/v1/query", "/v1/query/batch", "/v1/feedback", "/v1/metrics")
+OWN_ERRORS: Final = ("/v1/query", "/v1/query/batch", "/v1/predict", "/v1/feedback", "/v1/metrics")
 """Of `/v1`, those that answer errors as problem documents."""
 SCHEMES: Final[Schema] = {
     "bearer": {"type": "http", "scheme": "bearer"},

@@ -44,6 +44,8 @@ class Reports(msgspec.Struct, frozen=True):
     """`closed`, `open` or `half_open` of each circuit breaker, by model."""
     tiers: Callable[[], Mapping[str, tuple[int, float]]]
     """Where answers came from since the start: how many from each tier and from providers, and the seconds that those took."""
+    config: Callable[[], Mapping[str, Any]]
+    """The configuration in force, secrets masked."""
 
 
 class Operations:
@@ -67,6 +69,7 @@ class Operations:
             (("/metrics",), self.metrics, readers),
             (("/v1/metrics",), self.cache_metrics, readers),
             (("/costs",), self.costs, readers),
+            (("/config",), self.config, readers),
         ):
             for path in paths:
                 name = f"{endpoint.__name__}_{path[1:]}"
@@ -131,6 +134,10 @@ class Operations:
     async def costs(self) -> Response:
         """Seed 001's figures: requests, tokens and money by `model:variant`, and what stored answers have saved."""
         return _json(costs_body(await self._reports.costs()), 200)
+
+    async def config(self) -> Response:
+        """The configuration in force, as its file has it, every default filled in and every secret masked."""
+        return _json({**self._reports.config()}, 200)
 
     async def _total(self) -> Costs:
         whole = Costs()

@@ -40,6 +40,8 @@
         ├── LoopDetected        508 the request came back to us
         ├── NotCached           504 `only-if-cached` and nothing stored
         ├── InternalError       500 a fault of ours
+        ├── ProgramFailed       500 a program of the operator's can't be loaded, or failed
+        ├── NotInstalled        501 this takes an extra that the operator has not installed
         ├── Unavailable         503 what this takes is not to be had now
         │   ├── Overloaded          too many requests in flight
         │   ├── KeysUnavailable     whether a key is good can't be told now, or the change can't be kept
@@ -54,7 +56,9 @@
             ├── UpstreamUnreachable 502 no connection
             ├── UpstreamUnauthorized 502 the provider refused *our* key
             ├── UpstreamBroken      502 5xx, a body that isn't an answer, a stream cut short
+            │   ├── LeftAlone       503 its circuit is open, so a prediction asked nobody
             │   └── UpstreamOverloaded  it says that it has too much to do
+            ├── AnswerUnfit         502 a program can't read what the model has answered
             ├── UpstreamTimeout     504 connect, first byte, idle or total time ran out
             ├── UpstreamLimited     429 the provider's rate limit
             └── UpstreamRefused     4xx the provider says that the request itself is wrong
@@ -119,7 +123,9 @@ from sentinel_gateway.errors.own import (
     LoopDetected,
     NeverFits,
     NotCached,
+    NotInstalled,
     Overloaded,
+    ProgramFailed,
     RateLimited,
     RequestsLimited,
     RequestTimeout,
@@ -128,7 +134,9 @@ from sentinel_gateway.errors.own import (
     Unavailable,
 )
 from sentinel_gateway.errors.upstream import (
+    AnswerUnfit,
     Failure,
+    LeftAlone,
     UpstreamBroken,
     UpstreamError,
     UpstreamLimited,
@@ -144,6 +152,7 @@ __all__ = [
     "AlertNotFound",
     "AlertsUnavailable",
     "AnswerNotFound",
+    "AnswerUnfit",
     "BadRequest",
     "BodyTooLarge",
     "BudgetHeld",
@@ -173,14 +182,17 @@ __all__ = [
     "KeyNotFound",
     "KeyReused",
     "KeysUnavailable",
+    "LeftAlone",
     "LoopDetected",
     "MethodNotAllowed",
     "ModelNotAllowed",
     "ModelNotFound",
     "NeverFits",
     "NotCached",
+    "NotInstalled",
     "Overloaded",
     "PageRefused",
+    "ProgramFailed",
     "ProviderNotFound",
     "RateLimited",
     "ReloadRejected",

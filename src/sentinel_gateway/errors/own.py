@@ -60,6 +60,17 @@ class InternalError(RequestError):
     code = "internal_error"
 
 
+class ProgramFailed(RequestError):
+    """It can't be loaded, or raised what it should not have: its maker's fault, not the caller's."""
+
+    code = "program_failed"
+
+
+class NotInstalled(RequestError):
+    status = 501
+    code = "not_installed"
+
+
 class Unavailable(RequestError):
     status = 503
     type = "service_unavailable_error"

@@ -56,6 +56,20 @@ class UpstreamBroken(UpstreamError):
     retry = True
 
 
+class AnswerUnfit(UpstreamError):
+    """The model has answered, and a program can't read it: another answer, or another model's, may fit."""
+
+    code = "answer_unfit"
+    retry = True
+
+
+class LeftAlone(UpstreamBroken):
+    """Nobody was asked: all who could be have failed again and again. Told apart where seed 001's clients look for it."""
+
+    status = 503
+    code = "circuit_open"
+
+
 class UpstreamOverloaded(UpstreamBroken):
     """The provider says that it has too much to do: Anthropic's 529, by which its clients know what to do."""
 

@@ -7,7 +7,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -81,6 +81,22 @@ class OpenStream:
     async def close(self) -> None:
         """Let go of the upstream connection; may be called twice."""
         await self._closing.aclose()
+
+
+class Answering(Protocol):
+    """Whom a path asks for what is not stored: providers (`Dispatch`), or programs (`predicting.py`)."""
+
+    def complete(self, plan: Plan, journey: Journey) -> Awaitable[Completion]:
+        """A whole answer; raises `RequestError`s."""
+        ...
+
+    def open_stream(self, plan: Plan, journey: Journey) -> Awaitable[OpenStream]:
+        """A stream with its first chunks."""
+        ...
+
+    def read_stream(self, plan: Plan, journey: Journey, read: Callable[[OpenStream], Awaitable[Answered]]) -> Awaitable[Answered]:
+        """What `read` makes of a stream that has begun."""
+        ...
 
 
 def _hedge(plan: Plan) -> Hedge | None:

@@ -35,7 +35,7 @@ from sentinel_gateway.core.tokens import BYTES_PER_TOKEN
 from sentinel_gateway.errors import ModelNotFound, NotCached, RequestError, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.budgeting import Costing
-from sentinel_gateway.pipeline.dispatch import Dispatch, OpenStream
+from sentinel_gateway.pipeline.dispatch import Answering, OpenStream
 from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.fleet import Brought, Fleet
 from sentinel_gateway.pipeline.flight import Flight, Flights, shares
@@ -83,7 +83,7 @@ class Pipeline:
         planner: Planner,
         tiers: Tiers,
         semantic: Semantic | None,
-        dispatch: Dispatch,
+        dispatch: Answering,
         settlement: Settlement,
     ) -> None:
         self.admission = terms.admission

@@ -165,6 +165,10 @@ class Grant(msgspec.Struct, eq=False):
         """What is held of the budgets and not settled yet, in nano-USD."""
         return sum(hold.amount for hold in self._holds) if self._holds else 0
 
+    def part(self) -> "Part":
+        """For something that is asked for the sake of this request, which has entered."""
+        return Part(self._limiter, self._caller, self._costs, whole=self)
+
     def hold(self) -> None:
         """Keep the place in flight until `release`, also if the caller leaves: the work goes on without it."""
         self._held = True
@@ -268,6 +272,25 @@ class Grant(msgspec.Struct, eq=False):
         """How the budgets stood when they were last looked at."""
         last = self._paid or self._entered
         return () if last is None else last.accounts
+
+
+class Part(Grant, eq=False, kw_only=True):
+    """It takes tokens and money, and neither a request nor a place: the whole has taken those."""
+
+    whole: Grant
+
+    async def enter(self, *, model: str, user: str = "", place: bool = True) -> None:
+        pass
+
+    async def spoiled(self) -> None:
+        pass
+
+    async def reserve(self, tokens: int, amount: int = 0) -> None:
+        try:
+            await super().reserve(tokens, amount)
+        finally:
+            if self._paid is not None:
+                self.whole._paid = self._paid  # noqa: SLF001 - of its own kind
 
 
 class Toll(msgspec.Struct, frozen=True, eq=False):

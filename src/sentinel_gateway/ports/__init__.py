@@ -5,6 +5,7 @@ from sentinel_gateway.ports.evidence import EvidenceStore, LearnerStore
 from sentinel_gateway.ports.keys import AuditLog, AuditPage, KeyChanges, KeyPage, KeyStore, Mark
 from sentinel_gateway.ports.ledger import Ledger
 from sentinel_gateway.ports.nodes import CLAIM_SECONDS, Bulletin, Handover, IdempotencyStore, Landed, LimitStore
+from sentinel_gateway.ports.programs import Ask, Prediction, Program, Programs
 from sentinel_gateway.ports.recent import RecentMetrics
 from sentinel_gateway.ports.upstream import (
     ChunkStream,
@@ -21,6 +22,7 @@ from sentinel_gateway.ports.world import Clock, ConnectionWatch, Events, Prices,
 
 __all__ = [
     "CLAIM_SECONDS",
+    "Ask",
     "AuditLog",
     "AuditPage",
     "Bulletin",
@@ -45,7 +47,10 @@ __all__ = [
     "Mark",
     "NearStore",
     "NotCarried",
+    "Prediction",
     "Prices",
+    "Program",
+    "Programs",
     "Provider",
     "RecentMetrics",
     "ReplyStore",

@@ -22,6 +22,7 @@ from sentinel_gateway.settings.monitoring import Monitoring
 from sentinel_gateway.settings.network import check_base_url, check_qdrant, is_loopback
 from sentinel_gateway.settings.presets import PRESETS, Dialect
 from sentinel_gateway.settings.prices import Prices
+from sentinel_gateway.settings.programs import ProgramSettings, check_program
 from sentinel_gateway.settings.redis_url import check_redis
 from sentinel_gateway.settings.room import GIB, MIB, Count, Key, Lifetime, Room, Seconds, Size, Texts
 from sentinel_gateway.settings.targets import Budget, Limits, ModelSettings, Routing
@@ -274,6 +275,7 @@ class Ledger(Room):
 ProviderName = Annotated[str, AfterValidator(check_provider)]
 ModelName = Annotated[str, AfterValidator(check_alias)]
 TenantName = Annotated[str, AfterValidator(check_plain)]
+ProgramName = Annotated[str, AfterValidator(check_program)]
 
 
 class Settings(Room):
@@ -291,6 +293,7 @@ class Settings(Room):
     tokens: Tokens = Field(default=Tokens(), description="How tokens are estimated.")
     prices: Prices = Field(default=Prices(), description="What models take.")
     tenants: dict[TenantName, Tenant] = Field(default={}, description="Tenants by name: who shares limits, and perhaps a cache.")
+    programs: dict[ProgramName, ProgramSettings] = Field(default={}, description="What /v1/predict runs beside its own, by name.")
     redis: Redis = Field(default=Redis(), description="What several nodes share.")
     qdrant: Qdrant = Field(default=Qdrant(), description="Questions of several nodes.")
     ledger: Ledger = Field(default=Ledger(), description="Who asked for what, and what it cost.")

@@ -1,5 +1,6 @@
 """Seed 001's `dspy_*` metrics. They move with predictions only, whatever else the gateway answers."""
 
+import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,9 +11,10 @@ from prometheus_client import Metric
 
 from sentinel_gateway.core.pricing import NANO_PER_USD
 from sentinel_gateway.core.record import Record
-from sentinel_gateway.errors import InternalError, RequestError
+from sentinel_gateway.errors import ClientLeft, InternalError, RequestError
 from sentinel_gateway.telemetry import catalogue
 from sentinel_gateway.telemetry.catalogue import PREDICTION_BUCKETS, Bars, Labels
+from sentinel_gateway.telemetry.costs import face
 from sentinel_gateway.telemetry.models import Models
 from sentinel_gateway.telemetry.tallies import HITS, OTHER
 
@@ -41,8 +43,8 @@ class Predictions:
         return f"<Predictions {self._active} under way>"
 
     @contextmanager
-    def track(self, record: Record, variant: str, clock: Callable[[], float]) -> Iterator[None]:
-        """Count one prediction, by what `record` says at the end of the block; `variant` is the program, else the face."""
+    def track(self, record: Record, clock: Callable[[], float]) -> Iterator[None]:
+        """Count one prediction, by what `record` says at the end of the block. The last word of its route names the program."""
         self._active += 1
         error: str = InternalError.code
         try:
@@ -51,9 +53,12 @@ class Predictions:
         except RequestError as refused:
             error = type(refused).code or type(refused).type  # never an instance's, which may be a provider's own word
             raise
+        except asyncio.CancelledError:
+            error = ClientLeft.code
+            raise
         finally:
             self._active -= 1
-            self._add(record, variant, clock() - record.at, error)
+            self._add(record, face(record.route), clock() - record.at, error)
 
     def _add(self, record: Record, variant: str, seconds: float, error: str) -> None:
         use = self._use(self._models.label(record.model), variant)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sentinel_gateway.api.wire.batch import ID_LENGTH, SHARED
+from sentinel_gateway.api.wire.predict import Parameters
 from sentinel_gateway.api.wire.query import QueryBody
 
 Schema = Mapping[str, Any]
@@ -86,6 +87,15 @@ REQUESTS: Final[Mapping[str, Schema]] = {
         stream=_YES_OR_NO,
         **_OPTIONS,
     ),
+    "/v1/predict": _object(
+        ("input",),
+        input={"anyOf": [{"type": "string", "minLength": 1}, {"type": "object", "minProperties": 1}]},
+        model=_MODEL,
+        variant=_TEXT,
+        parameters=Parameters.model_json_schema(),
+        use_cache=_YES_OR_NO,
+        request_id=_TEXT,
+    ),
 }
 """By route."""
 ABOUT: Final[Mapping[str, str]] = {
@@ -95,6 +105,7 @@ ABOUT: Final[Mapping[str, str]] = {
     "/v1/embeddings": "OpenAI's embeddings. The cache knows each input by itself.",
     "/v1/messages": "Anthropic's messages, of every provider.",
     "/v1/messages/count_tokens": "How many tokens such a request has.",
+    "/v1/predict": "A DSPy program's answer to its input, and what it took.",
     "/v1/query": "A prompt in, an answer out, and where it came from.",
     "/v1/query/batch": "Many prompts, each answered once: in one answer, or a line for each once it is there.",
 }
