@@ -68,6 +68,25 @@ async def test_a_fault_of_one_reader_is_nothing_to_the_others(path):
     assert path.near.puts == 1, "it came to its end"
 
 
+async def test_who_does_not_draw_is_told_of_each_batch_as_it_comes(path):
+    go_on = [asyncio.Event(), asyncio.Event()]
+    first, second, *rest = spoken("Par", "is.")
+    path.first.replies.append(FakeStream(first, go_on[0], second, go_on[1], *rest))
+    lives = [await path.handle(question(stream=True), path.journey()) for _ in range(2)]
+    came = [], []
+    readers = [asyncio.create_task(_read(live, into)) for live, into in zip(lives, came, strict=True)]
+    await turns()
+    go_on[0].set()
+    await turns()
+    assert came[0] == came[1]
+    assert len(came[1]) == 2
+    go_on[1].set()
+    await asyncio.gather(*readers)
+    assert came[0] == came[1]
+    for live in lives:
+        await path.pipeline.close(live, path.journey())
+
+
 async def test_a_reader_that_wants_no_more_now_has_nobody_draw(path):
     batches = list(spoken("Par", "is."))
     path.first.replies.append(FakeStream(*batches))
@@ -127,6 +146,14 @@ async def test_who_comes_after_a_clear_does_not_join_what_was_asked_for_before(p
     for task, said in ((before, "of before"), (joined, "of before"), (after, "of after")):
         reply, _ = await task
         assert reply.completion.answer.fields["choices"][0]["message"]["content"] == said
+
+
+async def _read(live: Live, into: list[list[bytes]]) -> None:
+    def take(payloads: list[bytes]) -> bool:
+        into.append(payloads)
+        return True
+
+    await live.reader().pipe(take)
 
 
 async def _all(live: Live) -> list[list[bytes]]:

@@ -304,6 +304,10 @@ async def test_who_wants_no_more_is_given_no_more():
     await connection.pipe(pipe)
     assert pipe.came == [b"ab"], "what waits already is to be read"
     assert await connection.read() == b"cd"
+    reading = asyncio.create_task(connection.read())
+    await asyncio.sleep(0)
+    connection.data_received(b"ef")
+    assert await reading == b"ef"
 
 
 async def test_a_failure_ends_a_pipe_and_is_told_to_who_reads_on():
