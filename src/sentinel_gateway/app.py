@@ -27,12 +27,14 @@ from sentinel_gateway.api.cache_admin import CacheAdmin
 from sentinel_gateway.api.chat import ChatCompletions
 from sentinel_gateway.api.circuits import CircuitAdmin
 from sentinel_gateway.api.dashboard.audit import Audit
+from sentinel_gateway.api.dashboard.cache import CachePage
 from sentinel_gateway.api.dashboard.explain import Explain
 from sentinel_gateway.api.dashboard.frame import Dashboard, Ground
 from sentinel_gateway.api.dashboard.keys import Keys
 from sentinel_gateway.api.dashboard.money import Money
 from sentinel_gateway.api.dashboard.overview import Overview
 from sentinel_gateway.api.dashboard.providers import Providers
+from sentinel_gateway.api.dashboard.semantic import SemanticPage
 from sentinel_gateway.api.dialects import anthropic_posts, other_posts
 from sentinel_gateway.api.endpoint import Post
 from sentinel_gateway.api.entrance import Entrance
@@ -147,13 +149,10 @@ class Wiring:
         messages = anthropic_posts(planners, pipeline, estimate, limiter, options, clock=clock)
         routers = [
             Operations(process.tiers, self._identity, self._reports, guard=guard, clock=clock).routes(),
-            self._administration(guard).routes(),
             Explaining(explainer, stores.state.keys, access=guard.administrator()).routes(),
             self._key_administration(guard).routes(),
             Feedback(process.evidence, limiter, guard=guard).routes(),
-            SemanticAdmin(process.evidence, stores.state.audit, guard=guard, clock=clock).routes(),
-            *self._stored(guard, semantic),
-            *self._looking(guard),
+            *self._looking(guard, semantic),
             AlertAdmin(process.watch, stores.state.audit, guard=guard, clock=clock).routes(),
         ]
         plain = [post.route for post in (*posts, *messages, *queries, predict)]
@@ -230,18 +229,6 @@ class Wiring:
             clock=process.clock,
         )
 
-    def _stored(self, guard: Guard, semantic: Semantic | None) -> list[APIRouter]:
-        """What is stored, and what was decided of late."""
-        process, clock = self._process, self._process.clock
-        tiers, audit = process.tiers, process.stores.state.audit
-        purge = None if semantic is None else process.stores.purge
-        if semantic is not None:
-            semantic.recent.texts = self._shows_text
-        return [
-            CacheAdmin(tiers, purge, audit, guard=guard, texts=self._shows_text, clock=clock).routes(),
-            SemanticTrials(semantic, guard=guard, clock=clock).routes(),
-        ]
-
     def _shows_text(self) -> bool:
         """May administrators read what others have asked?"""
         said = self._settings.admin.show_text
@@ -252,9 +239,9 @@ class Wiring:
         minter = Minter(state.secret, defaults=rules.defaults(self._settings))
         return KeyAdmin(state.keys, state.audit, state.ring, minter, access=guard.administrator(), clock=self._process.clock)
 
-    def _looking(self, guard: Guard) -> list[APIRouter]:
-        """What tells of providers and of the past, and the dashboard that shows it."""
-        process, stores, clock = self._process, self._process.stores, self._process.clock
+    def _looking(self, guard: Guard, semantic: Semantic | None) -> list[APIRouter]:
+        """What tells of providers, of the past, of what is stored and of decisions, and the dashboard that shows it."""
+        process, stores, clock, audit = self._process, self._process.stores, self._process.clock, self._process.stores.state.audit
         history = None if stores.books is None else stores.books.history
         hours = ProviderHours(stores.recent, history, clock)
         monitoring = Monitoring(stores.recent, hours, stores.circuits, self._providers, guard=guard, clock=clock)
@@ -263,9 +250,17 @@ class Wiring:
         traffic = Traffic(history, guard=guard, clock=clock)
         keys = self._key_administration(guard)
         costs = RequestCosts(history, process.prices, guard=guard, clock=clock)
+        clearing, purge = self._administration(guard), None if semantic is None else stores.purge
+        cached = CacheAdmin(process.tiers, purge, audit, guard=guard, texts=self._shows_text, clock=clock)
+        standing = SemanticAdmin(process.evidence, audit, guard=guard, clock=clock)
+        if semantic is not None:
+            semantic.recent.texts = self._shows_text
+        trials = SemanticTrials(semantic, guard=guard, clock=clock)
         screens = [
             Overview(self._reports, traffic, list(self._providers), identity=self._identity, clock=clock),
             Providers(monitoring, analytics, circuits, clock),
+            SemanticPage(standing, trials, clock),
+            CachePage(cached, clearing, clock),
             Money(traffic, analytics, clock),
             Keys(keys, clock),
             Explain(traffic, costs),
@@ -273,7 +268,7 @@ class Wiring:
         ]
         ground = Ground(guard, process.sessions, stores.state.audit, self._identity, clock, lambda: process.draining)
         return [
-            *(told.routes() for told in (monitoring, analytics, circuits, traffic, costs)),
+            *(told.routes() for told in (monitoring, analytics, circuits, traffic, costs, clearing, cached, standing, trials)),
             LatencyRegions(process.regions.since, self._settings.server.region_header, guard=guard, clock=clock).routes(),
             *Dashboard(screens, ground).routes(),
         ]
