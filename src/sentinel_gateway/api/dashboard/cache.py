@@ -28,6 +28,7 @@ FILTERS: Final = ("tenant", "namespace", "model", "tag", "writer")
 STATES: Final = {"live": "Live", "pinned": "Pinned", "expired": "Expired", "all": "All"}
 AGES: Final = {"": "any age", "3600": "over 1 hour", "86400": "over a day", "604800": "over a week", "2592000": "over 30 days"}
 ENDS: Final = {"3600": "1 hour", "86400": "1 day", "604800": "1 week"}
+WHERE: Final = {"memory": "in memory", "disk": "on disk", "redis": "in Redis"}
 SIMILARITIES: Final = ("", "0.7", "0.8", "0.9", "0.95")
 
 
@@ -133,6 +134,7 @@ class CachePage(Screen):
         return told | {
             "rows": [self._row(entry) for entry in told["data"]],
             "next": None if told["next"] is None else f"{PATH}?{urlencode(rest | {'cursor': told['next']})}",
+            "where": WHERE[told["tier"]],
             "begun": "cursor" in known,
             "first": f"{PATH}?{urlencode(rest)}",
             "filtered": bool(rest),
@@ -158,6 +160,7 @@ class CachePage(Screen):
 
     def _whole(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         return self._row(entry) | {
+            "where": WHERE[entry["tier"]],
             "made": words.moment(entry["created"]),
             "cost": words.usd(entry["cost_usd"]),
             "tokens": words.count(entry["prompt_tokens"] + entry["completion_tokens"]),
