@@ -116,14 +116,7 @@ class Wiring:
         estimate = TokenEstimate(stores.counter, media_tokens=settings.tokens.media)
         costing = make_costing(settings, process.prices, estimate)
         terms = make_terms(settings, stores, process.admission, estimate, costing)
-        pipeline = partial(
-            Pipeline,
-            terms=terms,
-            tiers=tiers,
-            semantic=semantic,
-            dispatch=self.dispatch,
-            settlement=settlement,
-        )
+        pipeline = partial(Pipeline, terms=terms, tiers=tiers, semantic=semantic, dispatch=self.dispatch, settlement=settlement)
         pages = Pages(server.cors.origins, server.cors.credentials)
         browsers = Browsers(pages, Hosts(server.allowed_hosts))
         guard = self.guard = Guard(
