@@ -111,7 +111,6 @@ class Wiring:
         tiers, server, stores = process.tiers, settings.server, process.stores
         semantic = process.semantic if settings.cache.semantic.enabled else None
         groups = rules.groups(settings)
-        explainer = Explainer(semantic, rules.bound_rules(settings), groups) if semantic is not None else None
         settlement = make_settlement(settings, tiers, process.evidence, clock)
         estimate = TokenEstimate(stores.counter, media_tokens=settings.tokens.media)
         costing = make_costing(settings, process.prices, estimate)
@@ -140,14 +139,7 @@ class Wiring:
         embedding = self._embedding(settlement, costing)
         posts = [chat, *other_posts(planners, pipeline, embedding, limiter, options, clock=clock)]
         messages = anthropic_posts(planners, pipeline, estimate, limiter, options, clock=clock)
-        routers = [
-            Operations(process.tiers, self._identity, self._reports, guard=guard, clock=clock).routes(),
-            Explaining(explainer, stores.state.keys, access=guard.administrator()).routes(),
-            self._key_administration(guard).routes(),
-            Feedback(process.evidence, limiter, guard=guard).routes(),
-            *self._looking(guard, semantic),
-            AlertAdmin(process.watch, stores.state.audit, guard=guard, clock=clock).routes(),
-        ]
+        routers = self._routers(guard, limiter, semantic)
         plain = [post.route for post in (*posts, *messages, *queries, predict)]
         management = build_management([*routers, Documentation(routers, plain, guard=guard).routes()], guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events, trace=events.begin_trace)
@@ -158,6 +150,20 @@ class Wiring:
             predict=face(predict.answer, PROBLEMS),
         )
         return build_gateway(faces, observed, pages)
+
+    def _routers(self, guard: Guard, limiter: Limiter, semantic: Semantic | None) -> Sequence[APIRouter]:
+        """What is not on the data path."""
+        process, settings, state, clock = self._process, self._settings, self._process.stores.state, self._process.clock
+        bound, groups = rules.bound_rules(settings), rules.groups(settings)
+        explainer = Explainer(semantic, bound, groups) if semantic is not None else None
+        return [
+            Operations(process.tiers, self._identity, self._reports, guard=guard, clock=clock).routes(),
+            Explaining(explainer, state.keys, access=guard.administrator()).routes(),
+            self._key_administration(guard).routes(),
+            Feedback(process.evidence, limiter, guard=guard).routes(),
+            *self._looking(guard, semantic),
+            AlertAdmin(process.watch, state.audit, guard=guard, clock=clock).routes(),
+        ]
 
     def _queries(
         self, path: Pipeline, siblings: Siblings, limiter: Limiter, face: Callable[..., Face], intake: Intake

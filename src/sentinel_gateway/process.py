@@ -13,6 +13,7 @@ from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.dashboard.sessions import Sessions
 from sentinel_gateway.api.fast_path import FastPath
 from sentinel_gateway.api.guard import Guard
+from sentinel_gateway.api.management import forget_endpoints
 from sentinel_gateway.core.issuance import AuditEntry
 from sentinel_gateway.core.pricing import Costs
 from sentinel_gateway.errors import ConfigurationError, StoreDown
@@ -165,6 +166,7 @@ class Process:
         if previous is not None:
             await previous.routes.stop()
             await previous.programs.stop()
+            forget_endpoints()
 
     async def reload(self) -> list[str]:
         """Read the configuration again and use it; `ConfigurationError` if it is faulty, and then nothing has changed."""

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.dependencies import models
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
@@ -54,6 +55,13 @@ def build_management(routers: Sequence[APIRouter], guard: Guard) -> App:
     app.exception_handler(Exception)(_pass_on)
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM, compresslevel=COMPRESS_LEVEL)
     return app
+
+
+def forget_endpoints() -> None:
+    """FastAPI remembers of thousands of endpoints what kind of function each is, and with it whose they are: not any more."""
+    for remembered in vars(models).values():
+        if hasattr(remembered, "cache_clear"):
+            remembered.cache_clear()
 
 
 def _problem(error: RequestError, errors: list[dict[str, str]] | None = None) -> Response:
