@@ -86,14 +86,13 @@ async def traffic(seen: Seen, upstream: ChaosUpstream, number: int) -> None:
     upstream.script("err=500")
     assert (await gateway.ask(chat(f"Does {number} fail?"))).status == 502
     await gateway.get("/health")
-    for tier, variant in (("", "baseline"), ("memory", "baseline")):
-        record = Record(
-            gateway.process.clock() - 0.25, "", "", "/v1/predict", "POST", outcome="exact" if tier else "miss", tier=tier
-        )
+    for tier in ("", "memory"):
+        began, outcome = gateway.process.clock() - 0.25, "exact" if tier else "miss"
+        record = Record(began, "", "", "/v1/predict/baseline", "POST", outcome=outcome, tier=tier)
         record.model, record.cost, record.prompt_tokens, record.completion_tokens = "mock-model", 31_000, 7, 8
-        with gateway.process.metrics.predictions.track(record, variant, gateway.process.clock):
+        with gateway.process.metrics.predictions.track(record, gateway.process.clock):
             pass
-    with pytest.raises(UpstreamLimited), gateway.process.metrics.predictions.track(record, "baseline", gateway.process.clock):
+    with pytest.raises(UpstreamLimited), gateway.process.metrics.predictions.track(record, gateway.process.clock):
         raise UpstreamLimited("slow down")
 
 

@@ -97,9 +97,9 @@ def test_every_metric_of_the_catalogue_is_on_the_page_once():
 def test_every_label_that_is_served_is_in_the_catalogue():
     metrics = Metrics("1")
     record = Record(5.0, "", "", "/v1/chat/completions", "POST", 200, 0.1, outcome="miss", model="m", target="a/b", saved=1)
-    with metrics.predictions.track(record, "chat", lambda: 6.0):
+    with metrics.predictions.track(record, lambda: 6.0):
         metrics.observe(record)
-    with pytest.raises(UpstreamLimited), metrics.predictions.track(record, "chat", lambda: 6.0):
+    with pytest.raises(UpstreamLimited), metrics.predictions.track(record, lambda: 6.0):
         raise UpstreamLimited("slow down")
     for basis in ("price", "unknown"):
         metrics.attempted(

@@ -279,7 +279,7 @@ def test_a_model_that_becomes_known_has_its_label_from_then_on_and_keeps_it(metr
         metrics.observe(asked)
         paid = Attempt("s", "groq/x", 1, 7.0, stream=False, ending="answered", seconds=2.0, prompt_tokens=5, model="late", cost=3)
         metrics.attempted(msgspec.structs.replace(paid, route=CHAT))
-        with metrics.predictions.track(asked, "chat", lambda: asked.at + 1.0):
+        with metrics.predictions.track(asked, lambda: asked.at + 1.0):
             pass
         now = {(s.name, *s.labels.values()): s.value for s in samples(metrics) if "model" in s.labels and s.value}
         assert all(now[name] >= counted for name, counted in before.items())
@@ -458,7 +458,7 @@ def test_whatever_is_told_a_time_comes_when_nothing_grows(metrics: Metrics, make
             metrics.observe(make_record(route=junk, model=junk))
             metrics.event(junk)
             metrics.attempted(failed(junk, target=junk))
-            with suppress(UpstreamRefused), metrics.predictions.track(make_record(model=junk), junk, lambda: 7.0):
+            with suppress(UpstreamRefused), metrics.predictions.track(make_record(model=junk, route=junk), lambda: 7.0):
                 raise UpstreamRefused(junk, upstream_status=400, upstream_code=junk)
         return len(list(samples(metrics)))
 
