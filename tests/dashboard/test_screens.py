@@ -13,7 +13,10 @@ from tests.gateway import chat, one_provider, provider, running_gateway
 
 pytestmark = pytest.mark.anyio
 
-PAGES = ("/dashboard", "/dashboard/providers", "/dashboard/money", "/dashboard/keys", "/dashboard/explain", "/dashboard/audit")
+PAGES = (
+    "/dashboard",
+    *(f"/dashboard/{name}" for name in ("providers", "semantic", "cache", "money", "keys", "explain", "audit")),
+)
 
 
 @pytest.fixture

@@ -17,6 +17,9 @@ from tests.pipeline.conftest import MAX_BYTES, question
 
 pytestmark = pytest.mark.anyio
 
+TICK = 0.001
+"""Seconds: the loop's timers know no less, and may be early by that."""
+
 
 @pytest.fixture
 def handover():
@@ -186,7 +189,7 @@ async def test_the_time_of_a_route_counts_while_another_node_is_waited_for(node)
     started = time.monotonic()
     _, journey = await b.ask(question(model="alias"))
     assert (b.calls, journey.outcome) == (1, "miss")
-    assert 0.2 <= time.monotonic() - started < 0.4
+    assert 0.2 - TICK <= time.monotonic() - started < 0.4
     (call,) = b.first.calls
     assert call.deadlines is not None
     assert 0 < call.deadlines.total <= 0.2
