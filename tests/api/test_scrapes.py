@@ -62,7 +62,7 @@ async def test_gather_failure_500(gateway):
 
     process, noted = gateway.process, Noted()
     guard = Guard(process.authenticator, process.stores.state.ring, Policy(required=False))
-    nothing: dict[str, Any] = dict.fromkeys(("ready", "counters", "services", "costs", "priced", "circuits", "config"))
+    nothing: dict[str, Any] = dict.fromkeys(("ready", "counters", "services", "costs", "priced", "circuits", "tiers", "config"))
     operations = Operations(
         process.tiers, Identity("s", "1", 0.0), Reports(metrics=failing, **nothing), guard=guard, clock=process.clock
     )

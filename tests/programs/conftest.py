@@ -346,7 +346,7 @@ def dspy(absent) -> None:
         absent("DSPy: make test installs it")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def provider(dspy) -> Iterator[Upstream]:
     upstream = Upstream()
     yield upstream
@@ -360,7 +360,7 @@ def upstream(provider) -> Upstream:
     return provider
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared(provider, tmp_path_factory) -> Iterator[Gateway]:
     gateway = Gateway(tmp_path_factory.mktemp("gateway"), provider, PROGRAMS)
     yield gateway
