@@ -150,7 +150,7 @@ class Gatherer:
             served=served,
             month=month,
             anomalies=anomalies,
-            health=await self._stores.recent.get_all_provider_health() if "provider_health" in wanted else None,
+            health=await self._stores.recent.find_health() if "provider_health" in wanted else None,
             open_circuits=await self._open_circuits() if "circuit_open" in wanted else None,
             budgets=list(self._budgets(now)) if "budget_used" in wanted else None,
             wrong=self._wrong() if "wrong_hit_rate" in wanted else None,
@@ -189,9 +189,12 @@ class Gatherer:
                 self._anomalies = stretch, await asyncio.to_thread(find_anomalies, windows, int(now))
         return None if self._anomalies is None else self._anomalies[1]
 
-    async def _open_circuits(self) -> set[str]:
+    async def _open_circuits(self) -> set[str] | None:
         """On any node; what this one knows itself it knows better."""
-        told = {f"{one.provider}/{one.model}": one.state for one in await self._stores.recent.get_circuit_breakers()}
+        found = await self._stores.recent.find_circuits()
+        if found is None:
+            return None
+        told = {f"{one.provider}/{one.model}": one.state for one in found}
         states = told | self._stores.circuits.states()
         return {target for target, state in states.items() if state == "open"}
 

@@ -7,12 +7,13 @@ import pytest
 
 from sentinel_gateway.alarms import Gatherer
 from sentinel_gateway.core.alerting.conditions import needs
-from sentinel_gateway.core.alerting.figures import Figures
+from sentinel_gateway.core.alerting.figures import Figures, Needs
 from sentinel_gateway.core.alerting.rules import Rule, default_rules
 from sentinel_gateway.core.windows import total
 from sentinel_gateway.pipeline.budgeting import BudgetRules
 from tests.alerts.sinks import SECRET, http_sink
 from tests.gateway import chat, one_provider, running_gateway, until
+from tests.servers import PATIENT, REDIS8, RedisServer
 
 pytestmark = pytest.mark.anyio
 
@@ -267,6 +268,24 @@ async def test_what_is_known_of_everything_that_rules_ask_for(chaos, upstream, t
         assert figures.health["mock"] < 100
         assert (figures.open_circuits, figures.budgets, figures.anomalies) == (set(), [], [])
         assert figures.wrong.observations == 0
+
+
+async def test_while_redis_is_away_health_and_circuits_are_not_known(chaos, upstream, tmp_path):
+    """Else whoever was told that they are bad would be told that they are well again."""
+    asked = Needs(metrics=frozenset({"provider_health", "circuit_open"}))
+    with RedisServer(REDIS8, tmp_path) as server:
+        environ = {"REDIS_URL": server.url, **PATIENT, **OPENS}
+        async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=environ) as gateway:
+            gather = Gatherer(gateway.process.stores, BudgetRules())
+            await circuit_opens(gateway, upstream)
+            end = gateway.process.clock() + PATIENCE
+            while not (figures := await gather(asked, gateway.process.clock())).health and gateway.process.clock() < end:
+                await asyncio.sleep(0.1)
+            assert figures.health["mock"] < 100
+            assert figures.open_circuits == {"mock/mock-model"}
+            server.stop()
+            figures = await gather(asked, gateway.process.clock())
+            assert (figures.health, figures.open_circuits) == (None, None)
 
 
 async def test_the_default_rules_are_looked_at_without_a_fault_where_there_is_no_ledger(tmp_path):

@@ -1,7 +1,8 @@
 """What providers have done in the last two hours: seed 004's service, by the names of its methods.
 
 Answers are those of one Redis for all nodes, or of this process alone. Nothing here raises: where Redis is configured but away,
-what is recorded is lost, a health is 100.0, and lists and dictionaries are empty. Names of models are at most as many as
+what is recorded is lost, a health is 100.0, and lists and dictionaries are empty; who must tell that from "there is nothing" asks
+`find_health` and `find_circuits`. Names of models are at most as many as
 providers answer to, and no text here holds a prompt, an answer, a header or a key.
 """
 
@@ -104,6 +105,10 @@ class RecentMetrics(Protocol):
         """The scores of all providers that were ever called."""
         ...
 
+    async def find_health(self) -> Mapping[str, float] | None:
+        """The same; None where that can't be known now."""
+        ...
+
     async def get_health_history(self, providers: Collection[str]) -> Mapping[str, Sequence[Sample]]:
         """Their scores in the course of time, oldest first, at most one a minute and 60 in all; of those that have any."""
         ...
@@ -131,6 +136,10 @@ class RecentMetrics(Protocol):
 
     async def get_circuit_breakers(self) -> Sequence[CircuitBreaker]:
         """The circuits that were told of in the last 5 minutes. One that is not among them is closed."""
+        ...
+
+    async def find_circuits(self) -> Sequence[CircuitBreaker] | None:
+        """The same; None where that can't be known now."""
         ...
 
     async def cleanup_old_data(self, hours: int = 2) -> int:

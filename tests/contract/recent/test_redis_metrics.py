@@ -200,6 +200,8 @@ async def test_degraded_100_empty_list_empty_dict(redis_metrics, call):
         assert await metrics.get_hourly_stats("openrouter") == {}
         assert await metrics.get_latency_percentiles("openrouter", "gpt-4") == {}
         assert await metrics.get_circuit_breakers() == []
+        assert await metrics.find_health() is None, "not known is not none"
+        assert await metrics.find_circuits() is None
         await metrics.update_circuit_breaker("openrouter", "gpt-4", "open", 5)
 
 

@@ -74,6 +74,9 @@ class MemoryMetrics:
         return self._health.get(provider, BEST)
 
     async def get_all_provider_health(self) -> Mapping[str, float]:
+        return await self.find_health()
+
+    async def find_health(self) -> Mapping[str, float]:
         return dict(self._health)
 
     async def get_health_history(self, providers: Collection[str]) -> Mapping[str, Sequence[Sample]]:
@@ -99,6 +102,9 @@ class MemoryMetrics:
         self._circuits[provider, model] = CircuitBreaker(provider, model, state, failure_count, self._clock())
 
     async def get_circuit_breakers(self) -> Sequence[CircuitBreaker]:
+        return await self.find_circuits()
+
+    async def find_circuits(self) -> Sequence[CircuitBreaker]:
         oldest = self._clock() - CIRCUITS_KEPT
         self._circuits = {name: circuit for name, circuit in self._circuits.items() if circuit.updated > oldest}
         return list(self._circuits.values())

@@ -123,13 +123,16 @@ class RedisMetrics:
         return await self._ask(ask, lambda score: BEST if score is None else _score(score), otherwise=BEST)
 
     async def get_all_provider_health(self) -> Mapping[str, float]:
+        return await self.find_health() or {}
+
+    async def find_health(self) -> Mapping[str, float] | None:
         async def ask(client: Client) -> Any:
             return await client.zrange(self._key(HEALTH), 0, -1, withscores=True)
 
         def read(found: Any) -> Mapping[str, float]:
             return dict(_readable(lambda one: (_text(one[0]), _score(one[1])), found))
 
-        return await self._ask(ask, read, otherwise={})
+        return await self._ask(ask, read, otherwise=None)
 
     async def get_health_history(self, providers: Collection[str]) -> Mapping[str, Sequence[Sample]]:
         async def ask(client: Client) -> Any:
@@ -195,6 +198,9 @@ class RedisMetrics:
         await self._ask(write, lambda _: None, otherwise=None)
 
     async def get_circuit_breakers(self) -> Sequence[CircuitBreaker]:
+        return await self.find_circuits() or []
+
+    async def find_circuits(self) -> Sequence[CircuitBreaker] | None:
         async def ask(client: Client) -> Any:
             found = await client.zrange(self._key(CIRCUITS), self._clock() - CIRCUITS_KEPT, "+inf", byscore=True)
             names = [_text(name).partition(":")[::2] for name in found]
@@ -206,7 +212,7 @@ class RedisMetrics:
         def read(found: Any) -> Sequence[CircuitBreaker]:
             return list(_readable(_circuit, ((name, told) for name, told in found if told is not None)))
 
-        return await self._ask(ask, read, otherwise=[])
+        return await self._ask(ask, read, otherwise=None)
 
     async def cleanup_old_data(self, hours: int = 2) -> int:
         """Looks through all keys of the server, some hundred at a time. What others keep by such names is left as it is."""
