@@ -18,6 +18,7 @@ from sentinel_gateway.core.alerting.figures import BIN, BudgetUse, Figures, Need
 from sentinel_gateway.core.alerting.rules import DAY, HOUR, Rule, default_rules
 from sentinel_gateway.core.anomalies import Anomaly, find_anomalies
 from sentinel_gateway.core.budgets import NO_BUDGET
+from sentinel_gateway.core.circuit import State
 from sentinel_gateway.core.confidence.interval import Estimate
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.errors import ChannelDown, ConfigurationError, StoreDown, UpstreamError
@@ -126,6 +127,10 @@ def stamp(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def _those(circuits: Mapping[str, State], state: State) -> set[str]:
+    return {target for target, found in circuits.items() if found == state}
+
+
 class Gatherer:
     """What is known now. Whatever can't be told, because a store is away or off, is None. `budgets` are the configuration's."""
 
@@ -144,6 +149,7 @@ class Gatherer:
         calls, served, month, anomalies = await asyncio.gather(
             self._calls(needs.calls, now), self._served(needs.served, now), self._month(needs, now), self._unusual(needs, now)
         )
+        circuits = await self._circuits() if "circuit_open" in wanted else None
         return Figures(
             now=now,
             calls=calls,
@@ -151,7 +157,8 @@ class Gatherer:
             month=month,
             anomalies=anomalies,
             health=await self._stores.recent.find_health() if "provider_health" in wanted else None,
-            open_circuits=await self._open_circuits() if "circuit_open" in wanted else None,
+            open_circuits=None if circuits is None else _those(circuits, "open"),
+            half_open=() if circuits is None else _those(circuits, "half_open"),
             budgets=list(self._budgets(now)) if "budget_used" in wanted else None,
             wrong=self._wrong() if "wrong_hit_rate" in wanted else None,
         )
@@ -189,14 +196,13 @@ class Gatherer:
                 self._anomalies = stretch, await asyncio.to_thread(find_anomalies, windows, int(now))
         return None if self._anomalies is None else self._anomalies[1]
 
-    async def _open_circuits(self) -> set[str] | None:
-        """On any node; what this one knows itself it knows better."""
+    async def _circuits(self) -> Mapping[str, State] | None:
+        """By target, of any node; what this one knows itself it knows better."""
         found = await self._stores.recent.find_circuits()
         if found is None:
             return None
         told = {f"{one.provider}/{one.model}": one.state for one in found}
-        states = told | self._stores.circuits.states()
-        return {target for target, state in states.items() if state == "open"}
+        return told | self._stores.circuits.states()
 
     def _wrong(self) -> Estimate | None:
         evidence = None if self._stores.semantic is None else self._stores.semantic.evidence

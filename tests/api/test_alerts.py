@@ -268,6 +268,10 @@ async def test_what_is_known_of_everything_that_rules_ask_for(chaos, upstream, t
         assert figures.health["mock"] < 100
         assert (figures.open_circuits, figures.budgets, figures.anomalies) == (set(), [], [])
         assert figures.wrong.observations == 0
+        await process.stores.recent.update_circuit_breaker("mock", "resting", "open", 5)
+        await process.stores.recent.update_circuit_breaker("mock", "tried", "half_open", 5)
+        figures = await look()
+        assert (figures.open_circuits, figures.half_open) == ({"mock/resting"}, {"mock/tried"})
 
 
 async def test_while_redis_is_away_health_and_circuits_are_not_known(chaos, upstream, tmp_path):

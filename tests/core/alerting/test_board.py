@@ -187,6 +187,23 @@ def test_the_worst_and_the_known_have_the_room():
     assert {"s0", "s1"} <= {alert.subject for alert in after.alerts}
 
 
+def test_what_is_neither_bad_nor_well_keeps_an_alert_and_begins_none():
+    """A circuit that is half open: it opens again if the next request fails."""
+
+    def step(board: Board, now: float, *begins: bool) -> Board:
+        found = {"errors": [Finding("a", 1.0, 1.0, "a", begins=one) for one in begins]}
+        return advance(board, [RULE], found, now, habits=HABITS, silenced={}).board
+
+    assert step(Board(), 0, False).alerts == ()
+    pending = step(Board(), 0, True)
+    firing = step(pending, 120, False)
+    assert [(alert.phase, alert.since) for alert in firing.alerts] == [("firing", 120)]
+    assert [alert.phase for alert in step(firing, 180, False).alerts] == ["firing"]
+    over = step(firing, 180)
+    assert [alert.phase for alert in over.alerts] == ["resolved"]
+    assert [alert.phase for alert in step(over, 240, False).alerts] == ["resolved"], "it does not begin again"
+
+
 def test_each_channel_is_told_what_is_its_own():
     rules = Rule(name="errors", metric="error_rate", channels=("ops",)), Rule(name="money", metric="total_cost")
     story = Story(*rules)

@@ -149,6 +149,8 @@ def test_what_is_as_it_is_now():
     assert told(opened, open_circuits=["a/m"]) == [("a/m", 1.0)]
     assert told(opened, open_circuits=None) is None
     assert told(Rule(name="r", metric="circuit_open", provider="b"), open_circuits=["a/m"]) == []
+    found = find(opened, Figures(now=NOW, open_circuits=["a/m"], half_open=["b/m"]))
+    assert {one.subject: one.begins for one in found} == {"a/m": True, "b/m": False}
 
 
 def test_wrong_answers_by_the_lower_bound():

@@ -116,6 +116,8 @@ def advance(
             after += own
             beyond |= {name: more for name, more in board.beyond.items() if name == rule.name}
             continue
+        lasting = {alert.subject for alert in own if alert.phase != "resolved"}
+        findings = [one for one in findings if one.begins or one.subject in lasting]
         kept, more = _bounded(rule, findings, known)
         beyond |= {rule.name: more} if more else {}
         after += [_seen(known.get((rule.name, finding.subject)), rule, finding, now) for finding in kept]

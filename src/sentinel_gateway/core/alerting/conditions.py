@@ -185,9 +185,10 @@ def _healths(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
 def _circuits(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
     if figures.open_circuits is None:
         return None
+    states = {**dict.fromkeys(figures.half_open, "half open"), **dict.fromkeys(figures.open_circuits, "open")}
     return [
-        Finding(target, 1.0, rule.limit, f"The circuit of {clean(target)} is open")
-        for target in figures.open_circuits
+        Finding(target, 1.0, rule.limit, f"The circuit of {clean(target)} is {state}", begins=state == "open")
+        for target, state in states.items()
         if rule.provider in {"", target.partition("/")[0]} and rule.model in {"", target.partition("/")[2]}
     ]
 

@@ -40,6 +40,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What is known at a moment (`now`, Unix seconds). None: it can't be told now, and whatever stands on it stays as it was.
 
     `calls` and `served` are of 5 minutes each and in order, `month` is what this month (UTC) has cost so far, in nano-USD.
+    Circuits that are `half_open` are not among the open ones.
     """
 
     now: float
@@ -48,18 +49,23 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     month: int | None = None
     health: Mapping[str, float] | None = None
     open_circuits: Collection[str] | None = None
+    half_open: Collection[str] = ()
     budgets: Sequence[BudgetUse] | None = None
     wrong: Estimate | None = None
     anomalies: Sequence[Anomaly] | None = None
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A rule holds of something. `subject` is what: a provider, a target, a budget; empty: all together."""
+    """A rule holds of something. `subject` is what: a provider, a target, a budget; empty: all together.
+
+    What does not begin an alert keeps one that there is: it is neither as bad as it was nor well again.
+    """
 
     subject: str
     value: float
     limit: float
     text: str
+    begins: bool = True
 
 
 class Needs(msgspec.Struct, frozen=True):
