@@ -1,5 +1,6 @@
 """When a rule holds: by figures at one moment, with every kind and every metric."""
 
+import math
 from typing import get_args
 
 import pytest
@@ -124,6 +125,28 @@ def test_a_change_against_the_window_before_or_yesterday():
     cents = [calls(good=1, cost=NANO_PER_USD // 10), calls(ago=600, good=1, cost=NANO_PER_USD // 1000)]
     assert told(jump, calls=cents) == [], "cents are below the floor"
     assert told(jump, calls=None) is None
+
+
+def test_a_change_from_nothing_to_something():
+    worse = Rule(name="r", kind="change", metric="request_error_rate", limit=3, window=300, floor=0.02)
+    [found] = find(worse, Figures(now=NOW, served=[served(failed=50), served(ago=600)]))
+    assert found.value > worse.limit
+    assert math.isfinite(found.value), "JSON has no infinity"
+    said = "The share of requests answered with 5xx is 50.00%; it was 0.00% 5 minutes before, over the last 5 minutes"
+    assert found.text == said
+    assert told(worse, served=[served(failed=1), served(ago=600)]) == [], "below the floor"
+    assert told(worse, served=[served(), served(ago=600)]) == [], "nothing still"
+    assert told(worse, served=[served(failed=50), served(ago=600, requests=5)]) == [], "too few to know that it was nothing"
+    less = Rule(name="r", kind="change", metric="request_error_rate", limit=0.5, below=True, window=300)
+    assert told(less, served=[served(failed=50), served(ago=600)]) == []
+
+
+def test_money_from_nothing_needs_a_floor():
+    paid, free = calls(good=1, cost=40 * NANO_PER_USD), calls(ago=600, good=1)
+    for floor, subjects in ((1.0, [""]), (0.0, [])):
+        rule = Rule(name="r", kind="change", metric="total_cost", limit=3, window=300, floor=floor)
+        assert [subject for subject, _ in told(rule, calls=[paid, free])] == subjects
+        assert told(rule, calls=[paid]) == [], "of a time without calls nothing is known"
 
 
 def test_a_burn_rate_needs_both_of_its_windows():

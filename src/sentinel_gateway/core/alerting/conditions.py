@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from sentinel_gateway.core.alerting.figures import BIN, Figures, Finding, Needs, Served
-from sentinel_gateway.core.alerting.rules import CALL_METRICS, DAY, HOUR, SERVED_METRICS, Rule
+from sentinel_gateway.core.alerting.rules import CALL_METRICS, DAY, HOUR, SERVED_METRICS, SUMS, Rule
 from sentinel_gateway.core.alerting.words import LONGEST_TEXT, amount, clean, named, over, span, usd
 from sentinel_gateway.core.analytics import FIGURES
 from sentinel_gateway.core.budgets import Span, window
@@ -18,6 +18,8 @@ PAIRS: Final = ((HOUR, BIN, 14.4), (6 * HOUR, 6 * BIN, 6.0))
 """A long window, a short one, and how many times too fast the errors must come in both: a page by Google's SRE workbook."""
 EARLY: Final = 0.1
 """Share of a budget's window before which nothing is forecast: a morning is no day."""
+ENDLESS: Final = 1e9
+"""How many times as much anything is as nothing: a number, as JSON has no infinity."""
 
 
 def needs(rules: Iterable[Rule]) -> Needs:
@@ -92,8 +94,7 @@ def _subject(rule: Rule, one: Window) -> str:
 def _of_calls(metric: str, whole: Window, *, share: float) -> Counted:
     """`share`: how much of what was added up belongs to the window, of what is a sum."""
     value = FIGURES[metric](whole)
-    summed = metric in {"total_cost", "total_requests"}
-    return (value * share if summed and value is not None else value), whole.decided
+    return (value * share if metric in SUMS and value is not None else value), whole.decided
 
 
 def _of_served(metric: str, served: Sequence[Served]) -> Counted:
@@ -110,7 +111,7 @@ def _crossed(rule: Rule, value: float) -> bool:
 
 def _enough(rule: Rule, count: int) -> bool:
     """Sums are told of few calls as well: one may cost a fortune."""
-    return count >= rule.least or rule.metric in {"total_cost", "total_requests"}
+    return count >= rule.least or rule.metric in SUMS
 
 
 def _thresholds(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
@@ -137,12 +138,15 @@ def _changes(rule: Rule, figures: Figures) -> Iterable[Finding] | None:
 def _moved(rule: Rule, now: Measured, then: Measured) -> Iterator[Finding]:
     for subject, (value, count) in now.items():
         usual, before = then.get(subject, (None, 0))
-        if value is None or not usual or not (_enough(rule, count) and _enough(rule, before)):
+        if value is None or usual is None or not (_enough(rule, count) and _enough(rule, before)):
             continue
-        ratio = value / usual
+        if not usual and (not value or (rule.metric in SUMS and not rule.floor)):
+            continue  # of sums, anything is more than nothing: without a floor there is no telling what is much
+        ratio = value / usual if usual else ENDLESS
         if _crossed(rule, ratio) and max(value, usual) >= rule.floor:
+            times = f", {ratio:.2g} times as much" if usual else ""
             was = f"it was {amount(rule, usual)} {span(_before(rule))} before"
-            said = f"{named(rule, subject)} is {amount(rule, value)}, {ratio:.2g} times as much; {was}, {over(rule.window)}"
+            said = f"{named(rule, subject)} is {amount(rule, value)}{times}; {was}, {over(rule.window)}"
             yield Finding(subject, ratio, rule.limit, said)
 
 

@@ -36,6 +36,7 @@ STATE_METRICS: Final[frozenset[str]] = frozenset(get_args(StateMetric))
 BURNT: Final = frozenset({"error_rate", "request_error_rate"})
 """What has an error budget that can burn."""
 FORECAST: Final = frozenset({"total_cost", "budget_used"})
+SUMS: Final = frozenset({"total_cost", "total_requests"})
 UNITS: Final[dict[str, Unit]] = {
     "total_cost": "usd",
     "cost_per_request": "usd",
