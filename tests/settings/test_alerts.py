@@ -6,7 +6,8 @@ import pytest
 
 from sentinel_gateway.alarms import make_rules
 from sentinel_gateway.core.alerting import rules
-from sentinel_gateway.settings.alerts import KINDS, Metric
+from sentinel_gateway.core.alerting.conditions import PAIRS
+from sentinel_gateway.settings.alerts import KINDS, SLOWEST_BURN, Metric
 from sentinel_gateway.settings.model import is_key, is_secret
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -17,6 +18,7 @@ def test_its_metrics_and_kinds_are_those_of_the_rules():
     assert set(get_args(Metric)) == rules.UNITS.keys()
     assert KINDS["change"] == rules.CALL_METRICS | rules.SERVED_METRICS
     assert KINDS["burn_rate"] == rules.BURNT
+    assert min(factor for _, _, factor in PAIRS) == SLOWEST_BURN
     assert KINDS["forecast"] == rules.FORECAST
 
 
@@ -72,6 +74,7 @@ def test_rules_of_yours_stand_beside_the_default_ones_or_in_their_place(configur
         ("{rules: {a: {kind: change, metric: budget_used, above: 1}}}", "rules.a", "which there is of cost_per_request"),
         ("{rules: {a: {kind: burn_rate, metric: error_rate}}}", "rules.a", "needs 'allowed'"),
         ("{rules: {a: {kind: burn_rate, metric: error_rate, allowed: 0.1, above: 1}}}", "rules.a", "has 'above'"),
+        ("{rules: {a: {kind: burn_rate, metric: error_rate, allowed: 0.2}}}", "rules.a", "can't come 6 times faster"),
         ("{rules: {a: {metric: error_rate, allowed: 0.1, above: 1}}}", "rules.a", "has 'allowed'"),
         ("{rules: {a: {kind: anomaly, metric: error_rate}}}", "rules.a", "has 'metric'"),
         ("{rules: {a: {metric: hit_rate, below: 1, channels: [ops]}}}", "rules.a.channels.0", "none is configured"),

@@ -39,6 +39,8 @@ KINDS: Final = {
 MARK: Final = "whsec_"
 LEAST_SECRET, MOST_SECRET = 24, 64
 """Bytes of a webhook's secret, by the Standard Webhooks specification."""
+SLOWEST_BURN: Final = 6.0
+"""How many times faster than allowed failures come at least before burn_rate tells of them."""
 MOST_RULES: Final = 200
 LONGEST_WINDOW: Final = 7 * DAY
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -155,6 +157,9 @@ class AlertRule(Room):
         elif self.kind == "burn_rate":
             if self.allowed is None:
                 yield "needs 'allowed', the share of failures that is allowed, such as 0.01"
+            elif self.allowed * SLOWEST_BURN >= 1:
+                never = f"so that they can't come {SLOWEST_BURN:g} times faster, and nothing would ever be told"
+                yield f"allows a share of failures of {self.allowed:g}, {never}: allow less, or use a threshold"
         elif self.metric != "circuit_open" and (self.above is None) == (self.below is None):
             yield "needs either above or below"
 
