@@ -1,7 +1,7 @@
 """Alerts, wired: rules and channels of the settings, and the figures that rules go by, from all rooms that have some."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -38,6 +38,8 @@ ANSWER: Final = 64 * 1024
 """Bytes of what a webhook answers that are read; what it says is not looked at."""
 LOOKED_BACK: Final = 2 * DAY
 """Seconds of calls that anomalies are found in."""
+CALLED: Final = HOUR
+"""Seconds without a call after which a provider's health is a story of old."""
 
 
 def open_watch(stores: Stores, node: str, clock: Clock, events: Events) -> Watch:
@@ -52,7 +54,7 @@ def make_plan(settings: Settings, stores: Stores, http: HttpClient, clock: Clock
         return Plan()
     return Plan(
         rules=tuple(make_rules(settings)),
-        gather=Gatherer(stores, rules.limit_rules(settings).budgets),
+        gather=Gatherer(stores, rules.limit_rules(settings).budgets, enabled(settings)),
         channels={name: open_channel(name, one, http, clock) for name, one in alerts.channels.items()},
         habits=Habits(alerts.group, alerts.cool_down, alerts.repeat),
         on=True,
@@ -60,6 +62,11 @@ def make_plan(settings: Settings, stores: Stores, http: HttpClient, clock: Clock
         kept=alerts.retention * DAY,
         service=settings.service.name,
     )
+
+
+def enabled(settings: Settings) -> frozenset[str]:
+    """The providers that may be asked."""
+    return frozenset(name for name, provider in settings.providers.items() if provider.enabled)
 
 
 def make_rules(settings: Settings) -> Iterator[Rule]:
@@ -132,11 +139,15 @@ def _those(circuits: Mapping[str, State], state: State) -> set[str]:
 
 
 class Gatherer:
-    """What is known now. Whatever can't be told, because a store is away or off, is None. `budgets` are the configuration's."""
+    """What is known now. Whatever can't be told, because a store is away or off, is None.
 
-    def __init__(self, stores: Stores, budgets: BudgetRules) -> None:
+    `budgets` and `providers` are the configuration's.
+    """
+
+    def __init__(self, stores: Stores, budgets: BudgetRules, providers: Collection[str]) -> None:
         self._stores = stores
         self._budgets_set = budgets
+        self._providers = providers
         self._history = None if stores.books is None else stores.books.history
         self._anomalies: tuple[int, Sequence[Anomaly]] | None = None
 
@@ -156,7 +167,7 @@ class Gatherer:
             served=served,
             month=month,
             anomalies=anomalies,
-            health=await self._stores.recent.find_health() if "provider_health" in wanted else None,
+            health=await self._health(now) if "provider_health" in wanted else None,
             open_circuits=None if circuits is None else _those(circuits, "open"),
             half_open=() if circuits is None else _those(circuits, "half_open"),
             budgets=list(self._budgets(now)) if "budget_used" in wanted else None,
@@ -196,13 +207,22 @@ class Gatherer:
                 self._anomalies = stretch, await asyncio.to_thread(find_anomalies, windows, int(now))
         return None if self._anomalies is None else self._anomalies[1]
 
+    async def _health(self, now: float) -> Mapping[str, float] | None:
+        """Of whom requests may still go to and lately did: scores have no end, so that of any other would be told for ever."""
+        scores = await self._stores.recent.find_health()
+        if scores is None:
+            return None
+        own = {name: score for name, score in scores.items() if name in self._providers}
+        heard = await self._stores.recent.get_health_history(own)
+        return {name: score for name, score in own.items() if name not in heard or heard[name][-1][0] > now - CALLED}
+
     async def _circuits(self) -> Mapping[str, State] | None:
         """By target, of any node; what this one knows itself it knows better."""
-        found = await self._stores.recent.find_circuits()
-        if found is None:
+        known = await self._stores.recent.find_circuits()
+        if known is None:
             return None
-        told = {f"{one.provider}/{one.model}": one.state for one in found}
-        return told | self._stores.circuits.states()
+        states = {f"{one.provider}/{one.model}": one.state for one in known} | self._stores.circuits.states()
+        return {target: state for target, state in states.items() if target.partition("/")[0] in self._providers}
 
     def _wrong(self) -> Estimate | None:
         evidence = None if self._stores.semantic is None else self._stores.semantic.evidence

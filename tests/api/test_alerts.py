@@ -8,7 +8,7 @@ import pytest
 from sentinel_gateway.alarms import Gatherer
 from sentinel_gateway.core.alerting.conditions import needs
 from sentinel_gateway.core.alerting.figures import Figures, Needs
-from sentinel_gateway.core.alerting.rules import Rule, default_rules
+from sentinel_gateway.core.alerting.rules import HOUR, Rule, default_rules
 from sentinel_gateway.core.windows import total
 from sentinel_gateway.pipeline.budgeting import BudgetRules
 from tests.alerts.sinks import SECRET, http_sink
@@ -251,7 +251,7 @@ async def test_what_is_known_of_everything_that_rules_ask_for(chaos, upstream, t
         for number in range(3):
             await gateway.ask(chat(f"what {number}"))
         process = gateway.process
-        gather = Gatherer(process.stores, BudgetRules())
+        gather = Gatherer(process.stores, BudgetRules(), {"mock"})
         asked = needs([*default_rules(most_wrong=0.01), Rule(name="r", kind="forecast", metric="total_cost")])
 
         async def look() -> Figures:
@@ -280,7 +280,7 @@ async def test_while_redis_is_away_health_and_circuits_are_not_known(chaos, upst
     with RedisServer(REDIS8, tmp_path) as server:
         environ = {"REDIS_URL": server.url, **PATIENT, **OPENS}
         async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=environ) as gateway:
-            gather = Gatherer(gateway.process.stores, BudgetRules())
+            gather = Gatherer(gateway.process.stores, BudgetRules(), {"mock"})
             await circuit_opens(gateway, upstream)
             end = gateway.process.clock() + PATIENCE
             while not (figures := await gather(asked, gateway.process.clock())).health and gateway.process.clock() < end:
@@ -290,6 +290,24 @@ async def test_while_redis_is_away_health_and_circuits_are_not_known(chaos, upst
             server.stop()
             figures = await gather(asked, gateway.process.clock())
             assert (figures.health, figures.open_circuits) == (None, None)
+
+
+async def test_of_a_provider_that_is_configured_or_called_no_more_nothing_is_told(chaos, upstream, tmp_path):
+    """Nothing makes its score better, so an alert of it would last for ever."""
+    asked = Needs(metrics=frozenset({"provider_health", "circuit_open"}))
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=OPENS) as gateway:
+        stores, clock = gateway.process.stores, gateway.process.clock
+        gather = Gatherer(stores, BudgetRules(), {"mock"})
+        await circuit_opens(gateway, upstream)
+        end = clock() + PATIENCE
+        while not (figures := await gather(asked, clock())).health and clock() < end:
+            await asyncio.sleep(0.1)
+        assert figures.health.keys() == {"mock"}
+        assert figures.open_circuits == {"mock/mock-model"}
+        figures = await gather(asked, clock() + 2 * HOUR)
+        assert figures.health == {}
+        figures = await Gatherer(stores, BudgetRules(), {"other"})(asked, clock())
+        assert (figures.health, figures.open_circuits) == ({}, set())
 
 
 async def test_the_default_rules_are_looked_at_without_a_fault_where_there_is_no_ledger(tmp_path):
