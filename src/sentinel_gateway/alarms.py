@@ -65,7 +65,7 @@ def make_plan(settings: Settings, stores: Stores, http: HttpClient, clock: Clock
 
 
 def enabled(settings: Settings) -> frozenset[str]:
-    """The providers that may be asked."""
+    """The providers that may be asked, but for the demo, which never fails."""
     return frozenset(name for name, provider in settings.providers.items() if provider.enabled)
 
 
@@ -214,7 +214,8 @@ class Gatherer:
             return None
         own = {name: score for name, score in scores.items() if name in self._providers}
         heard = await self._stores.recent.get_health_history(own)
-        return {name: score for name, score in own.items() if name not in heard or heard[name][-1][0] > now - CALLED}
+        last = {name: samples[-1][0] for name, samples in heard.items() if samples}
+        return {name: score for name, score in own.items() if last.get(name, now) > now - CALLED}
 
     async def _circuits(self) -> Mapping[str, State] | None:
         """By target, of any node; what this one knows itself it knows better."""

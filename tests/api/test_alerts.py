@@ -37,6 +37,7 @@ alerts:
 
 ERRORS = "    errors: {metric: request_error_rate, above: 0.5, least: 5, window: 60, severity: page}"
 CIRCUITS = "    circuit: {metric: circuit_open}"
+HEALTH = Needs(metrics=frozenset({"provider_health", "circuit_open"}))
 OPENS = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "2", "CIRCUIT_BREAKER_TIMEOUT_SECS": "600"}
 
 
@@ -274,39 +275,43 @@ async def test_what_is_known_of_everything_that_rules_ask_for(chaos, upstream, t
         assert (figures.open_circuits, figures.half_open) == ({"mock/resting"}, {"mock/tried"})
 
 
+async def health_known(gather, clock) -> Figures:
+    """Calls are recorded beside everything else."""
+    end = clock() + PATIENCE
+    figures = await gather(HEALTH, clock())
+    while not figures.health and clock() < end:
+        await asyncio.sleep(0.1)
+        figures = await gather(HEALTH, clock())
+    return figures
+
+
 async def test_while_redis_is_away_health_and_circuits_are_not_known(chaos, upstream, tmp_path):
     """Else whoever was told that they are bad would be told that they are well again."""
-    asked = Needs(metrics=frozenset({"provider_health", "circuit_open"}))
     with RedisServer(REDIS8, tmp_path) as server:
         environ = {"REDIS_URL": server.url, **PATIENT, **OPENS}
         async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=environ) as gateway:
             gather = Gatherer(gateway.process.stores, BudgetRules(), {"mock"})
             await circuit_opens(gateway, upstream)
-            end = gateway.process.clock() + PATIENCE
-            while not (figures := await gather(asked, gateway.process.clock())).health and gateway.process.clock() < end:
-                await asyncio.sleep(0.1)
+            figures = await health_known(gather, gateway.process.clock)
             assert figures.health["mock"] < 100
             assert figures.open_circuits == {"mock/mock-model"}
             server.stop()
-            figures = await gather(asked, gateway.process.clock())
+            figures = await gather(HEALTH, gateway.process.clock())
             assert (figures.health, figures.open_circuits) == (None, None)
 
 
 async def test_of_a_provider_that_is_configured_or_called_no_more_nothing_is_told(chaos, upstream, tmp_path):
     """Nothing makes its score better, so an alert of it would last for ever."""
-    asked = Needs(metrics=frozenset({"provider_health", "circuit_open"}))
     async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=OPENS) as gateway:
         stores, clock = gateway.process.stores, gateway.process.clock
         gather = Gatherer(stores, BudgetRules(), {"mock"})
         await circuit_opens(gateway, upstream)
-        end = clock() + PATIENCE
-        while not (figures := await gather(asked, clock())).health and clock() < end:
-            await asyncio.sleep(0.1)
+        figures = await health_known(gather, clock)
         assert figures.health.keys() == {"mock"}
         assert figures.open_circuits == {"mock/mock-model"}
-        figures = await gather(asked, clock() + 2 * HOUR)
+        figures = await gather(HEALTH, clock() + 2 * HOUR)
         assert figures.health == {}
-        figures = await Gatherer(stores, BudgetRules(), {"other"})(asked, clock())
+        figures = await Gatherer(stores, BudgetRules(), {"other"})(HEALTH, clock())
         assert (figures.health, figures.open_circuits) == ({}, set())
 
 

@@ -155,13 +155,16 @@ class AlertRule(Room):
         elif self.metric not in KINDS[self.kind]:
             yield f"is of kind {self.kind}, which there is of {', '.join(sorted(KINDS[self.kind]))} only"
         elif self.kind == "burn_rate":
-            if self.allowed is None:
-                yield "needs 'allowed', the share of failures that is allowed, such as 0.01"
-            elif self.allowed * SLOWEST_BURN >= 1:
-                never = f"so that they can't come {SLOWEST_BURN:g} times faster, and nothing would ever be told"
-                yield f"allows a share of failures of {self.allowed:g}, {never}: allow less, or use a threshold"
+            yield from self._slow_burns()
         elif self.metric != "circuit_open" and (self.above is None) == (self.below is None):
             yield "needs either above or below"
+
+    def _slow_burns(self) -> Iterator[str]:
+        if self.allowed is None:
+            yield "needs 'allowed', the share of failures that is allowed, such as 0.01"
+        elif self.allowed * SLOWEST_BURN >= 1:
+            never = f"so that they can't come {SLOWEST_BURN:g} times faster, and nothing would ever be told"
+            yield f"allows a share of failures of {self.allowed:g}, {never}: allow less, or use a threshold"
 
 
 AlertName = Annotated[str, AfterValidator(check_name)]
