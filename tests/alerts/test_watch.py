@@ -34,7 +34,7 @@ class Ear:
         self.name = name
         self.heard: list[Letter] = []
         self.tried = 0
-        self.failing: ChannelDown | None = None
+        self.failing: Exception | None = None
         self.stuck: asyncio.Event | None = None
 
     async def send(self, letter: Letter) -> None:
@@ -222,7 +222,7 @@ async def test_a_channel_that_fails_on_and_on_is_left_alone_for_a_while(world, t
         for number in range(8):
             world.open = {f"mock/{number}"}
             await pass_time(world, watch, 61)
-            await asyncio.sleep(0.02)
+            await until(lambda number=number: watch.delivered["ops", "failed"] == number + 1)
         assert world.ear.tried >= courier.PAUSES.failures
         assert len(world.notes("alert_channel_paused")) == 1
         tried = world.ear.tried
@@ -230,11 +230,9 @@ async def test_a_channel_that_fails_on_and_on_is_left_alone_for_a_while(world, t
         await asyncio.sleep(0.05)
         assert world.ear.tried == tried
         world.ear.failing = None
-        for _ in range(40):
-            world.clock.now += courier.LONGEST / 10
-            watch.courier.wake()
-            await asyncio.sleep(0.02)
-        assert len(world.ear.heard) >= 8
+        world.clock.now += courier.PAUSES.pause
+        watch.courier.wake()
+        await until(lambda: len(world.ear.heard) == 8)
 
 
 async def test_what_is_too_old_to_help_or_nobody_will_ever_take_is_given_up_and_told(world, tmp_path):
@@ -249,6 +247,19 @@ async def test_what_is_too_old_to_help_or_nobody_will_ever_take_is_given_up_and_
         await until(lambda: watch.delivered["ops", "undelivered"] == 2)
         texts = [one.text for one in (await watch.store.history(limit=9, cursor=None)).entries if one.kind == "undelivered"]
         assert [text.rpartition(": ")[2] for text in texts] == ["it answered 410", "it answered 500"]
+
+
+async def test_that_it_is_over_never_arrives_before_that_it_began(world, tmp_path):
+    world.ear.failing, world.open = ChannelDown("it answered 503"), {"mock/m"}
+    async with node(world, tmp_path, habits=Habits(1.0, 900.0, 0.0)) as watch:
+        await until(lambda: watch.delivered["ops", "failed"] == 1)
+        world.ear.failing, world.open = None, set()
+        await pass_time(world, watch, courier.FIRST / 4)  # what failed is not due yet
+        await asyncio.sleep(0.1)
+        world.clock.now += courier.FIRST
+        watch.courier.wake()
+        await until(lambda: len(world.ear.heard) == 2)
+        assert world.ear.titles == ["sentinel: 1 firing (circuit-open)", "sentinel: 1 recovered (circuit-open)"]
 
 
 async def test_one_channel_that_hangs_holds_up_no_other(world, tmp_path):

@@ -136,7 +136,7 @@ def test_the_body_is_the_one_that_is_shown():
 
 
 def test_the_figures_are_the_code_s():
-    assert (courier.FIRST, courier.LONGEST, courier.TOO_OLD) == (5.0, 900.0, 6 * 3600.0)
+    assert (courier.FIRST, courier.LONGEST, courier.TOO_OLD) == (5.0, 60.0, 6 * 3600.0)
     assert f"after {courier.PAUSES.failures} failures in a row it is left alone for a minute" in PAGE
     assert f"At most {MOST_WAITING} messages wait" in PAGE
     for _, _, factor in PAIRS:

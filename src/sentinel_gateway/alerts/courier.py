@@ -18,10 +18,11 @@ from sentinel_gateway.ports.alerts import AlertStore, Channel, Entry, Kind, Lett
 
 FIRST: Final = 5.0
 """Seconds to the second try, twice as many to each further one, up to the longest; by chance down to half of that."""
-LONGEST: Final = 900.0
+LONGEST: Final = 60.0
+"""What is newer waits for what is older, so that must not rest for long; nor is there ever a longer time without a look."""
 TOO_OLD: Final = 6 * 3600.0
 """Seconds after which a letter is given up."""
-CLAIMED: Final = 120.0
+CLAIMED: Final = 60.0
 """Seconds for which a letter is nobody else's; a channel's own deadline is far less."""
 PAUSES: Final = CircuitRules(failures=5, successes=1, pause=60.0)
 

@@ -75,7 +75,14 @@ class AlertStore(Protocol):
         ...
 
     async def claim(self, channel: str, now: float, seconds: float) -> Letter | None:
-        """The oldest letter to a channel that is due; nobody else is given it for so many seconds."""
+        """The oldest letter to a channel if it is due; nobody is given it, or a newer one, for so many seconds.
+
+        What is newer waits until that one is settled for good, so that the last word is the true one.
+        """
+        ...
+
+    async def due(self, channel: str) -> float | None:
+        """When the oldest letter to a channel may be claimed; None if there is none."""
         ...
 
     async def settle(self, letter: Letter, entry: Entry | None, *, due: float | None = None) -> None:

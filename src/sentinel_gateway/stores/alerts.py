@@ -54,9 +54,11 @@ RETURNING id
 """
 _CLAIM: Final = """
 UPDATE alert_letters SET due = ?, tries = tries + 1
-WHERE id = (SELECT id FROM alert_letters WHERE channel = ? AND due <= ? ORDER BY at, id LIMIT 1)
+WHERE id = (SELECT id FROM alert_letters WHERE channel = ? ORDER BY at, id LIMIT 1) AND due <= ?
 RETURNING id, channel, at, tries, message
 """
+"""Only ever the oldest, due or not: were "firing" overtaken by "recovered", it would come last and be believed."""
+_DUE: Final = "SELECT due FROM alert_letters WHERE channel = ? ORDER BY at, id LIMIT 1"
 _AGAIN: Final = "UPDATE alert_letters SET due = ? WHERE id = ?"
 _DONE: Final = "DELETE FROM alert_letters WHERE id = ?"
 
@@ -84,6 +86,9 @@ class SqlAlerts:
 
     async def claim(self, channel: str, now: float, seconds: float) -> Letter | None:
         return await self._place.write(partial(_claim, channel=channel, now=now, due=now + seconds))
+
+    async def due(self, channel: str) -> float | None:
+        return await self._place.read(partial(_due, channel=channel))
 
     async def settle(self, letter: Letter, entry: Entry | None, *, due: float | None = None) -> None:
         await self._place.write(partial(_settle, letter=letter, entry=entry, due=due))
@@ -145,6 +150,11 @@ def _claim(database: Statements, *, channel: str, now: float, due: float) -> Let
         return None
     id_, channel, at, tries, message = row
     return Letter(id_, channel, at, tries, msgspec.json.decode(message, type=Message))
+
+
+def _due(database: Statements, *, channel: str) -> float | None:
+    row = database.execute(_DUE, (channel,)).fetchone()
+    return None if row is None else float(row[0])
 
 
 def _settle(database: Statements, *, letter: Letter, entry: Entry | None, due: float | None) -> None:
