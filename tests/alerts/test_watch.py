@@ -249,6 +249,19 @@ async def test_what_is_too_old_to_help_or_nobody_will_ever_take_is_given_up_and_
         assert [text.rpartition(": ")[2] for text in texts] == ["it answered 410", "it answered 500"]
 
 
+async def test_what_is_too_old_when_its_turn_comes_is_not_sent_at_all(world, tmp_path):
+    world.open, world.ear.stuck = {"mock/m"}, asyncio.Event()
+    async with node(world, tmp_path):
+        await until(lambda: world.ear.tried == 1)  # it is being sent when the process ends
+    world.ear.stuck = None
+    world.asked.clear()
+    world.clock.now += courier.TOO_OLD + 1
+    async with node(world, tmp_path, "b") as watch:
+        await until(lambda: watch.delivered["ops", "undelivered"] == 1)
+        assert world.ear.tried == 1
+        assert [fields["reason"] for fields in world.notes("alert_not_delivered")] == ["it is too old"]
+
+
 async def test_that_it_is_over_never_arrives_before_that_it_began(world, tmp_path):
     world.ear.failing, world.open = ChannelDown("it answered 503"), {"mock/m"}
     async with node(world, tmp_path, habits=Habits(1.0, 900.0, 0.0)) as watch:
@@ -262,12 +275,42 @@ async def test_that_it_is_over_never_arrives_before_that_it_began(world, tmp_pat
         assert world.ear.titles == ["sentinel: 1 firing (circuit-open)", "sentinel: 1 recovered (circuit-open)"]
 
 
+async def test_who_is_woken_before_its_time_still_looks_when_it_comes(world, tmp_path):
+    world.ear.failing, world.open = ChannelDown("it answered 503"), {"mock/m"}
+    async with node(world, tmp_path) as watch:
+        await until(lambda: watch.delivered["ops", "failed"] == 1)
+        world.ear.failing = None
+        world.clock.now = (due := await watch.store.due("ops")) - 0.05
+        watch.courier.wake()
+        await asyncio.sleep(0.2)
+        assert world.ear.tried == 1
+        world.clock.now = due
+        await until(lambda: len(world.ear.heard) == 1)
+
+
+async def test_a_letter_that_trips_us_over_is_given_up_for_those_behind_it(world, tmp_path):
+    world.ear.failing, world.open = ZeroDivisionError(), {"mock/m"}
+    async with node(world, tmp_path) as watch:
+        for tries in range(1, courier.FAULTS):
+            await until(lambda tries=tries: watch.delivered["ops", "failed"] == tries)
+            world.clock.now += courier.LONGEST
+            watch.courier.wake()
+        await until(lambda: watch.delivered["ops", "undelivered"] == 1)
+        assert [fields["error"] for fields in world.notes("alert_fault")] == ["ZeroDivisionError"] * courier.FAULTS
+        world.ear.failing, world.open = None, {"mock/m", "mock/n"}
+        await pass_time(world, watch, 61)
+        await until(lambda: len(world.ear.heard) == 1)
+
+
 async def test_one_channel_that_hangs_holds_up_no_other(world, tmp_path):
     stuck, world.open = Ear("stuck"), {"mock/m"}
     stuck.stuck = asyncio.Event()
-    async with node(world, tmp_path, channels={"stuck": stuck, "ops": world.ear}):
+    async with node(world, tmp_path, channels={"stuck": stuck, "ops": world.ear}) as watch:
         await until(lambda: len(world.ear.heard) == 1)
-        assert stuck.heard == []
+        world.open = {"mock/m", "mock/n"}
+        await pass_time(world, watch, 61)
+        await until(lambda: len(world.ear.heard) == 2)
+        assert (stuck.tried, stuck.heard) == (1, [])
 
 
 async def test_what_can_not_be_told_now_neither_fires_nor_recovers(world, tmp_path):
