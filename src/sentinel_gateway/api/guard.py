@@ -52,11 +52,17 @@ class Guard:
         return self.is_open if caller.key is None else self._ring.knows(caller, now)
 
     def current(self, caller: Caller, now: float) -> Caller | None:
-        """What the key of somebody who was identified before stands for now; None if it opens nothing any more."""
+        """What the key of somebody who was identified before stands for now; None if it opens nothing any more.
+
+        Raises `KeysUnavailable` where that can't be told, as `Authenticator.authenticate` does.
+        """
         if caller.key is None:
             return caller
         found = self._ring.find(caller.key.digest, now)
-        return None if found is None or found.key is None or standing(found.key, now) else found
+        if found is None:
+            self._ring.check_current(now)
+            return None
+        return None if found.key is None or standing(found.key, now) else found
 
     def identify(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
         """Who asks, by its key, needed or not."""

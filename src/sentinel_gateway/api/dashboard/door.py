@@ -78,7 +78,7 @@ class Door:
         return declared(check, access)
 
     def still(self, visit: Visit) -> bool:
-        """Would who came in come in now?"""
+        """Would who came in come in now? Raises `KeysUnavailable` where a session's key can't be told to be good."""
         now = self._clock()
         if visit.session is not None:
             same = self._sessions.find(visit.cookie, now) is visit.session
@@ -86,7 +86,7 @@ class Door:
         return visit.caller.tenant is None or self._guard.still_admits(visit.caller, now)
 
     def visit(self, request: Request) -> Visit:
-        """Who it is; raises what `Guard.admit` does."""
+        """Who it is; raises what `Guard.admit` does. While keys can't be looked up a session opens nothing, and goes on after."""
         now = self._clock()
         if cookie := request.cookies.get(COOKIE, ""):
             session = self._sessions.find(cookie, now)

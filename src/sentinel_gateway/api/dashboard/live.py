@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from sentinel_gateway.api.dashboard.door import Door, Visit
+from sentinel_gateway.errors import KeysUnavailable
 from sentinel_gateway.ports import Clock
 
 EVERY: Final = 1.0
@@ -98,9 +99,12 @@ class Streams:
         try:
             yield RETRY
             while not self._stopping() and (now := self._clock()) < end:
-                if not self._door.still(visit):
-                    yield SIGNED_OUT
-                    return
+                try:
+                    if not self._door.still(visit):
+                        yield SIGNED_OUT
+                        return
+                except KeysUnavailable:
+                    return  # its browser asks again, is told 503, and keeps its session
                 body = (await frame()).body
                 if body is not last:
                     last, sent = body, now

@@ -1,4 +1,7 @@
-"""Signing in and out. A key opens a session; wrong ones are slowed down by address and altogether, and all told the same."""
+"""Signing in and out. A key opens a session; wrong ones are slowed down by address and altogether, and all told the same.
+
+A right key is never held back: behind a proxy all have one address, and one who guesses would lock out everybody else.
+"""
 
 import secrets
 from contextlib import suppress
@@ -41,7 +44,7 @@ ADDRESSES: Final = 10_000
 
 
 class Throttle:
-    """How often wrong keys are looked at: 5 at once and one in 10 s from an address, 100 at once and 5 in 1 s from all."""
+    """How often a wrong key is told to be one: 5 at once and one in 10 s from an address, 100 at once and 5 in 1 s from all."""
 
     def __init__(self) -> None:
         self._each = Backoff(burst=5, pause=10.0, addresses=ADDRESSES)
@@ -50,13 +53,10 @@ class Throttle:
     def __repr__(self) -> str:
         return f"<Throttle {self._each!r}>"
 
-    def check(self, address: str, now: float) -> None:
-        """Raises `TooManyBadKeys` where not even a look is taken: a guess that comes then learns nothing."""
+    def failed(self, address: str, now: float) -> None:
+        """Count a wrong key; raises `TooManyBadKeys` where there have been too many."""
         if wait := max(self._each.wait(address, now), self._all.wait("", now)):
             raise TooManyBadKeys(TOO_MANY, retry_after=wait)
-
-    def failed(self, address: str, now: float) -> None:
-        """Count a wrong key."""
         self._each.failed(address, now)
         self._all.failed("", now)
 
@@ -130,14 +130,12 @@ class Signing:
         """Whose key it is. All that is wrong with one is told in the same words, but to whoever has one that has expired."""
         now = self._clock()
         _, address = asked(request)
-        self._throttle.check(address, now)
         try:
             caller = self._guard.identify({b"x-api-key": key.encode()}, address)
         except (InvalidKey, InvalidHeader) as exc:
             self._throttle.failed(address, now)
             raise InvalidKey(EXPIRED if exc.message == EXPIRED else WRONG) from exc
         except TooManyBadKeys as exc:
-            self._throttle.failed(address, now)
             raise TooManyBadKeys(TOO_MANY, retry_after=exc.retry_after) from exc
         if "read" not in caller.scopes:
             raise InsufficientScope(NOT_FOR_PEOPLE)
