@@ -149,6 +149,15 @@ async def test_what_others_wrote_is_shown_and_never_run(chromium, gateway):
         assert look.ran == look.complaints == look.foreign == []
 
 
+async def test_a_clear_that_makes_no_sense_is_told(gateway):
+    async with visiting(gateway) as visitor:
+        await visitor.sign_in()
+        for wrong in ({"older_than": "abc"}, {"older_than": "-1"}, {"min_similarity": "7"}, {"older_than": "9" * 5000}):
+            seen = await visitor.send("/dashboard/cache/clear", **wrong)
+            assert (seen.status, next(iter(wrong)) in seen.words) == (400, True), wrong
+    assert len(await entries(gateway)) == 4
+
+
 async def test_who_may_and_who_may_not(gateway):
     reader = await gateway.key(scopes=["read"])
     own = await gateway.key(tenant="a", scopes=["inference", "read", "admin"])

@@ -140,7 +140,9 @@ async def test_who_changed_what(gateway, admin):
     older = await admin.look(f"/dashboard/audit?cursor={told[0]['id']}")
     assert older.words.count("dashboard.sign-in") == 1
     assert "key.create" not in older.words
-    assert (await admin.look("/dashboard/audit?cursor=%E2%91%A0")).status == 200
+    for cursor in ("%E2%91%A0", "0", "9" * 19, "9" * 5000):
+        assert (await admin.look(f"/dashboard/audit?cursor={cursor}")).status == 200
+    assert (await admin.look(f"/dashboard/providers?hours={'1' * 5000}")).status == 200
 
 
 async def test_what_became_of_a_request(gateway, admin):

@@ -14,6 +14,8 @@ from sentinel_gateway.api.keys import KeyAdmin
 PATH: Final = f"{HOME}/audit"
 AT_ONCE: Final = 50
 AT_A_TIME: Final = 200
+DIGITS: Final = 19
+"""Of the longest number of an entry."""
 MOST: Final = 10_000
 """Entries in a file: the newest."""
 
@@ -32,7 +34,8 @@ class Audit(Screen):
     async def show(self, request: Request) -> Context:
         """A page of it, the newest first."""
         cursor = request.query_params.get("cursor", "")
-        from_ = int(cursor) if cursor.isascii() and cursor.isdigit() and 0 < int(cursor) < 1 << 63 else None
+        is_number = cursor.isascii() and cursor.isdigit() and len(cursor) <= DIGITS  # of thousands `int` would make no number
+        from_ = int(cursor) if is_number and 0 < int(cursor) < 1 << 63 else None
         found = await self._keys.audit(request, from_, AT_ONCE)
         return {"entries": [_shown(one) for one in found["data"]], "next": found["next"], "first": from_ is None}
 

@@ -19,7 +19,7 @@ from sentinel_gateway.api.dashboard.forms import Form
 from sentinel_gateway.api.dashboard.pages import HOME, Action, Context, Page, Screen
 from sentinel_gateway.api.guard import OPERATOR
 from sentinel_gateway.core.caching import DAY
-from sentinel_gateway.errors import RequestError
+from sentinel_gateway.errors import InvalidField, RequestError
 from sentinel_gateway.ports import Clock
 
 PATH: Final = f"{HOME}/cache"
@@ -124,7 +124,11 @@ class CachePage(Screen):
 
     async def clear(self, request: Request, form: Form) -> str:
         """Clear what was looked at."""
-        told = await self._clearing.carry_out(request.state.caller, ClearRequest.model_validate(_chosen(form)))
+        try:
+            asked = ClearRequest.model_validate(_chosen(form))
+        except ValidationError as error:
+            raise InvalidField(_faults(error)) from error
+        told = await self._clearing.carry_out(request.state.caller, asked)
         return f"{told['message']}: {words.count(told['cleared'])}."
 
     async def _listed(self, visit: Visit, asked: Mapping[str, str]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Providers(Screen):
         """All of it. `hours`: how far back the comparison goes."""
         visit: Visit = request.state.visit
         asked = request.query_params.get("hours", "")
-        hours = int(asked) if asked.isascii() and asked.isdigit() and int(asked) in HOURS else 1
+        hours = next((known for known in HOURS if str(known) == asked), 1)
         now = (await self._frames.of(("now", str(hours)), lambda: self._now(hours), EVERY)).value
         odd = (await self._frames.of(("odd", ""), self._odd, SELDOM)).value
         operates = visit.may(OPERATOR)
