@@ -136,6 +136,23 @@ async def test_a_chart_of_every_span(chromium, busy):
         assert look.complaints == []
 
 
+async def test_a_part_that_fails_once_is_told_and_loaded_again(chromium, busy):
+    async with looking(chromium, busy) as look:
+        await look.open("/dashboard")
+        await look.page.wait_for_selector("#savings canvas")
+        await look.page.route("**/dashboard/savings?*", lambda route: route.fulfill(status=503, body="<p>away</p>"))
+        await look.page.click("#span-hour")
+        await look.page.wait_for_selector("#savings [role=alert]:has-text('503')")
+        async with look.page.expect_response("**/dashboard/savings?*"):
+            await look.page.click("#span-week")
+        assert await look.page.locator("#savings [role=alert]").count() == 1
+        assert await look.page.is_visible("#savings canvas"), "what was there is there still"
+        await look.page.unroute("**/dashboard/savings?*")
+        await look.page.click("#span-week")
+        await look.page.wait_for_selector("#span-week[aria-pressed=true]")
+        assert await look.page.locator("#savings [role=alert]").count() == 0
+
+
 async def test_an_open_circuit_is_closed_by_its_button(chromium, busy):
     async with looking(chromium, busy) as look:
         await look.open("/dashboard/providers")

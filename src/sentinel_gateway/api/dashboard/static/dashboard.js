@@ -177,14 +177,25 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   drawAll();
 
-  // --- a part that could not be loaded ---
+  // --- a part that could not be loaded: what is there stays, with why it is old, until the next try takes its place ---
 
+  const tellFailed = (part, why) => {
+    let words = part.querySelector(".loading, [data-failed]");
+    if (!words) {
+      words = document.createElement("p");
+      words.className = "notice bad";
+      words.dataset.failed = "";
+      words.setAttribute("role", "alert");
+      part.prepend(words);
+    }
+    if (words.textContent !== why) words.textContent = why;
+  };
   for (const failed of ["htmx:sendError", "htmx:timeout"]) {
-    document.addEventListener(failed, (event) => {
-      const words = event.detail.elt.querySelector(".loading");
-      if (words) words.textContent = "The gateway does not answer: load the page anew.";
-    });
+    document.addEventListener(failed, ({ detail }) => tellFailed(detail.target, "The gateway does not answer: load the page anew."));
   }
+  document.addEventListener("htmx:responseError", ({ detail }) => {
+    tellFailed(detail.target, `The gateway could not tell this (${detail.xhr.status}): try again shortly.`);
+  });
 
   // --- the theme: as the system has it, light, dark ---
 
