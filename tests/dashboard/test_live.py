@@ -6,6 +6,9 @@ import json
 import pytest
 
 from sentinel_gateway.api.dashboard.live import Frames
+from sentinel_gateway.api.dashboard.overview import Overview
+from sentinel_gateway.api.traffic import Traffic
+from sentinel_gateway.core.access import operator
 from tests.dashboard.visitor import visiting
 from tests.gateway import chat, one_provider, running_gateway, until
 
@@ -129,6 +132,59 @@ async def test_a_frame_is_made_once_for_all_who_ask_at_once():
     now = 500.0
     await frames.of(("other", None), make)
     assert frames.last(("page", None)) is None, "what nobody looks at is forgotten"
+
+
+async def test_what_takes_long_is_made_to_its_end_and_told_then():
+    place, made, go = ("feed", None), [], asyncio.Event()
+
+    async def make():
+        made.append(1)
+        await go.wait()
+        return "rows"
+
+    frames = Frames(lambda: 0.0)
+    for _ in range(3):
+        assert await frames.soon(place, make, 0.5, within=0.01) is None
+    assert len(made) == 1, "it is made once, however many ask meanwhile"
+    go.set()
+    assert await frames.soon(place, make, 0.5, within=10.0) == "rows"
+
+
+async def test_a_feed_whose_reading_takes_long_is_read_once_and_comes():
+    asked, go = [], asyncio.Event()
+
+    class Slow:
+        async def requests(self, question):
+            asked.append(question)
+            await go.wait()
+            return []
+
+    traffic = Traffic(Slow(), guard=None, clock=lambda: 0.0)
+    overview = Overview(None, traffic, [], identity=None, clock=lambda: 0.0)
+    for _ in range(2):
+        assert await overview._feed(operator("admin-key")) == []  # noqa: SLF001 - the rest of a frame is not about this
+    go.set()
+    assert await overview._feed(operator("admin-key")) == []  # noqa: SLF001 - as above
+    assert len(asked) == 1
+
+
+async def test_what_fails_while_nobody_waits_is_tried_again_by_the_next():
+    place, go = ("feed", None), asyncio.Event()
+
+    async def fails():
+        await go.wait()
+        raise ValueError("away")
+
+    async def works():
+        return "rows"
+
+    frames = Frames(lambda: 0.0)
+    assert await frames.soon(place, fails, 0.5, within=0.01) is None
+    go.set()
+    with pytest.raises(ValueError, match="away"):
+        await frames.soon(place, fails, 0.5, within=10.0)
+    await asyncio.sleep(0)
+    assert await frames.soon(place, works, 0.5, within=10.0) == "rows"
 
 
 async def test_what_fails_is_tried_again_by_the_next():

@@ -45,6 +45,7 @@ class Frames:
         self._clock = clock
         self._kept: dict[Place, Frame] = {}
         self._making: dict[Place, asyncio.Lock] = {}
+        self._tasks: dict[Place, asyncio.Task[Frame]] = {}
 
     def __repr__(self) -> str:
         return f"<Frames of {len(self._kept)} places>"
@@ -63,10 +64,27 @@ class Frames:
             self._kept[place] = made
             return made
 
+    async def soon(self, place: Place, make: Callable[[], Awaitable[Any]], every: float, *, within: float) -> Any:
+        """What the frame of now says; where making it takes longer than `within` seconds, what the last said, or None.
+
+        It is made to its end all the same: what always takes long would otherwise never be there.
+        """
+        task = self._tasks.get(place)
+        if task is None:
+            task = self._tasks[place] = asyncio.create_task(self.of(place, make, every))
+            task.add_done_callback(lambda ended: self._ended(place, ended))
+        await asyncio.wait({task}, timeout=within)
+        return self.last(place) if not task.done() or task.cancelled() else task.result().value
+
     def last(self, place: Place) -> Any:
         """What the frame of this place said last; None if there is none."""
         kept = self._kept.get(place)
         return None if kept is None else kept.value
+
+    def _ended(self, place: Place, task: asyncio.Task[Frame]) -> None:
+        del self._tasks[place]
+        if not task.cancelled():
+            task.exception()  # nobody may be waiting any more, and asyncio complains of what nobody has looked at
 
     def _fresh(self, place: Place, every: float) -> Frame | None:
         kept = self._kept.get(place)

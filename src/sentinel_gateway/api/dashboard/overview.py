@@ -184,10 +184,10 @@ class Overview(Moving):
         """The latest requests, in cells: those of its tenant for whoever is of one."""
         place = ("feed", caller.tenant)
         try:
-            async with asyncio.timeout(PROMPT):
-                return list((await self._frames.of(place, lambda: self._latest(caller.tenant or None), 0.5)).value)
-        except (TimeoutError, RequestError):
-            return self._frames.last(place) or []
+            rows = await self._frames.soon(place, lambda: self._latest(caller.tenant or None), 0.5, within=PROMPT)
+        except RequestError:
+            rows = self._frames.last(place)
+        return rows or []
 
     async def _latest(self, tenant: str | None) -> list[Any]:
         now = int(self._clock()) + 1
