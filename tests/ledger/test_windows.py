@@ -14,6 +14,7 @@ from sentinel_gateway.ledger import questions
 from sentinel_gateway.ledger.books import make_history
 from sentinel_gateway.ledger.tables import DAY
 from sentinel_gateway.ports.ledger import KeyUse, Spent, Wanted
+from tests.gateway import until
 from tests.ledger.rows import START, handled, spent
 
 pytestmark = pytest.mark.anyio
@@ -218,6 +219,24 @@ async def test_what_nobody_waits_for_any_more_is_ended(place, database):
     with pytest.raises(StoreDown, match="not read within"):
         await past.windows(FIRST, FIRST + HOUR, seconds=300)
     await answered()
+    assert repr(past) == "<History 0 windows in memory>", "it was read to its end"
+    await past.close()
+
+
+async def test_what_its_asker_gives_up_is_ended(place, database):
+    """As above, long before anybody has waited too long."""
+    database.copy([call(number, at=FIRST + number) for number in range(10)])
+    with database.writing() as connection:
+        connection.exec_driver_sql(MANY)
+    past = make_history(place.folder, place.url, lambda: FIRST + 86_400, patience=60.0)
+    await past.calls(Wanted(since=FIRST, until=FIRST + 1, limit=1))  # it is connected
+    reading = asyncio.create_task(past.windows(FIRST, FIRST + HOUR, seconds=300))
+    await until(lambda: past._asking is not None)  # noqa: SLF001 - nothing else tells that it is being read
+    await asyncio.sleep(0.1)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await past.calls(Wanted(since=FIRST, until=FIRST + 1, limit=1))
     assert repr(past) == "<History 0 windows in memory>", "it was read to its end"
     await past.close()
 

@@ -152,6 +152,9 @@ class History:
         except TimeoutError as exc:
             await self._end(turn)
             raise StoreDown(f"the ledger was not read within {self._patience:g} s") from exc
+        except asyncio.CancelledError:
+            await self._end(turn)
+            raise
 
     async def _end(self, turn: Future[Any]) -> None:
         """Nobody waits for it any more; others may for the thread."""
