@@ -450,6 +450,13 @@ async def test_texts_are_told_where_nobody_needs_a_key_or_the_configuration_says
             searched = await gateway.get(f"{ENTRIES}?{urlencode({param: text})}", headers=gateway.admin)
             assert searched.status == (200 if shown else 400)
             assert shown or "admin.show_text" in searched.json["error"]
+        alike = {"similar_to": text, "dry_run": True}
+        guessed = await gateway.request("POST", "/admin/cache/clear", headers=gateway.admin, json=alike)
+        assert guessed.status == (200 if shown else 400)
+        assert shown or {"admin.show_text", "'similar_to'"} <= set(guessed.json["error"].replace(":", "").split())
+        assert shown or "would_clear" not in guessed.json
+        del alike["dry_run"]
+        assert (await gateway.request("POST", "/admin/cache/clear", headers=gateway.admin, json=alike)).json["cleared"] == 1
 
 
 # --- Redis

@@ -178,3 +178,17 @@ async def test_who_may_and_who_may_not(gateway):
         await visitor.sign_in()
         assert (await visitor.send("/dashboard/cache/remove", id=id_, token="wrong")).status == 403
         assert FRANCE in {entry["question"] for entry in await entries(gateway)}
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_hidden_questions_are_not_searched_from_the_page(chaos, tmp_path, shown):
+    config = one_provider(chaos.base_url) + f"admin: {{show_text: {str(shown).lower()}}}\n"
+    async with running_gateway(tmp_path, config=config, semantic=True) as gateway, visiting(gateway) as visitor:
+        await visitor.sign_in()
+        seen = await visitor.look("/dashboard/cache")
+        assert seen.status == 200
+        assert 'name="namespace"' in seen.text
+        for name in ("words", "like", "similar_to", "min_similarity"):
+            assert (f'name="{name}"' in seen.text) == shown, name
+        seen = await visitor.look("/dashboard/cache?preview=1&similar_to=onions")
+        assert ("admin.show_text" in seen.words) != shown

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from sentinel_gateway.api.bodies import read_body, takes
-from sentinel_gateway.api.cache_bodies import shown
+from sentinel_gateway.api.cache_bodies import HIDDEN, shown
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.core.access import Caller
 from sentinel_gateway.core.caching import Selector
@@ -134,7 +134,13 @@ class Admin:
         }
 
     async def foresee(self, caller: Caller, asked: ClearRequest) -> dict[str, Any]:
-        """What a clear would remove: chosen by the very queries that it removes by."""
+        """What a clear would remove: chosen by the very queries that it removes by. Raises `InvalidField`.
+
+        Hidden questions are not compared: asked again and again, and leaving no trace, it would tell what they are.
+        """
+        texts = self._controls.texts()
+        if asked.similar_to is not None and not texts:
+            raise InvalidField(HIDDEN.format(param="similar_to"), param="similar_to")
         chosen, purge = asked.selector(caller), self._comparing(asked)
         try:
             if purge is None or asked.similar_to is None:
@@ -145,7 +151,6 @@ class Admin:
         except (StoreDown, EmbedderDown) as exc:
             raise StoreUnavailable(f"What would be cleared can't be told now ({exc}); nothing was. Try again.") from exc
         told = f"Nothing was cleared. A clear would remove {selection.count}"
-        texts = self._controls.texts()
         return {
             "status": "success",
             "message": told if whole else f"{told} or more: not all questions could be compared yet, so send the same again",

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from msgspec.structs import replace
 
 from sentinel_gateway.api.bodies import read_body, takes
-from sentinel_gateway.api.cache_bodies import EntriesQuery, Sort, UnpinBody, cursor, shown, shown_whole, told
+from sentinel_gateway.api.cache_bodies import HIDDEN, EntriesQuery, Sort, UnpinBody, cursor, shown, shown_whole, told
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.api.operations import READ
 from sentinel_gateway.core.access import Caller
@@ -41,7 +41,6 @@ AWAY: Final = (
     "Stored answers can't be looked through or changed now: {tier} does not answer ({reason}). Nothing is lost by it: memory and "
     "providers serve meanwhile, and 'tier=memory' shows what this node has in memory. Try again."
 )
-HIDDEN: Final = "'{param}' looks into stored questions, which are hidden here: set admin.show_text to true, or leave it out."
 NO_SEARCH: Final = "'like' needs the semantic tier, which is off: search by 'words', or set cache.semantic.enabled to true."
 BY_EXPIRY: Final = "Redis keeps its entries in no order but that of their expiry: say sort=-expires or sort=expires."
 ONLY_MEMORY: Final = "Nothing is kept for good here, for there is but memory: set cache.disk.enabled to true, or REDIS_URL."

@@ -18,6 +18,7 @@ from sentinel_gateway.errors import InsufficientScope, InvalidField
 LONGEST_NAME: Final = 1024
 LONGEST_CURSOR: Final = 8192
 NO_PLACE: Final = "'cursor' is none of ours: send the 'next' of an answer, or leave it out."
+HIDDEN: Final = "'{param}' looks into stored questions, which are hidden here: set admin.show_text to true, or leave it out."
 OPENING: Final = b"{"
 """A stored body is without it."""
 
