@@ -1,9 +1,13 @@
 """`/api/monitoring/requests` and `/savings`: what a gateway has just done, told by its ledger."""
 
 import asyncio
+import threading
+from types import SimpleNamespace
 
 import pytest
 
+from sentinel_gateway.api.traffic import Traffic
+from sentinel_gateway.core.stretches import Share
 from tests.gateway import chat, one_provider, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +73,29 @@ async def test_a_tenant_sees_its_own(gateway, chaos, tmp_path):
             found = (await told(closed, "requests", 1, headers=key))["requests"]
             assert [one["tenant"] for one in found] == [tenant]
         assert len((await told(closed, "requests", 2, headers=closed.admin))["requests"]) == 2
+
+
+async def test_money_is_added_up_beside_the_event_loop():
+    """With many keys there is much of it."""
+    threads = set()
+
+    class Shares(list):
+        def __iter__(self):
+            threads.add(threading.current_thread())
+            return super().__iter__()
+
+    class Ledger:
+        async def shares(self, since, until, *, by, tenant):
+            assert since <= day < until
+            return Shares([Share(day, f"key-{n}", requests=1, spent=n * 10**9) for n in (1, 2, 3)])
+
+    day = 1_800_000_000 // 86_400 * 86_400
+    traffic = Traffic(Ledger(), guard=None, clock=lambda: day + 43_200.0)
+    request = SimpleNamespace(state=SimpleNamespace(caller=SimpleNamespace(tenant=None)))
+    told = await traffic.spending(request, by="key", days=1, limit=2)
+    assert ([one.name for one in told.shares], told.total_shares, told.total_spent) == (["key-3", "key-2"], 3, 6.0)
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 @pytest.mark.parametrize(

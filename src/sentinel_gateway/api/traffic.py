@@ -1,5 +1,7 @@
 """`/api/monitoring/requests` and `/savings`: requests one by one, and what they saved and took over time, by the ledger."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -202,25 +204,9 @@ class Traffic:
         caller: Caller = request.state.caller
         tenant = caller.tenant or None
         now = int(self._clock())
-        today = now // DAY * DAY
-        month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0)
-        since, begun, week = today - (days - 1) * DAY, int(month.timestamp()), today - 6 * DAY
         with past_told():
-            shares = await self._known().shares(min(since, begun, week), now + 1, by=by, tenant=tenant)
-        found = by_name(one for one in shares if one.day >= since)
-        so_far, lately = (sum(one.spent for one in shares if one.day >= first) for first in (begun, week))
-        left = (month + timedelta(days=32)).replace(day=1).timestamp() - now
-        return SpendingResponse(
-            timestamp=_stamp(now),
-            by=by,
-            days=days,
-            total_spent=sum(one.spent for one in found) / NANO_PER_USD,
-            total_saved=sum(one.saved for one in found) / NANO_PER_USD,
-            month_spent=so_far / NANO_PER_USD,
-            forecast=round((so_far + lately * left / (now - week)) / NANO_PER_USD, 9),
-            shares=[_share(one) for one in found[:limit]],
-            total_shares=len(found),
-        )
+            shares = await self._known().shares(min(_begins(now, days)), now + 1, by=by, tenant=tenant)
+        return await asyncio.to_thread(_spending, shares, now, by=by, days=days, limit=limit)  # each key on each day is one
 
     def _known(self) -> Windows:
         if self._history is None:
@@ -257,6 +243,31 @@ def shown(told: Told) -> RequestRow:
         tokens_output=one.completion_tokens,
         cost=told.cost / NANO_PER_USD,
         saved=one.saved / NANO_PER_USD,
+    )
+
+
+def _begins(now: int, days: int) -> tuple[int, int, int]:
+    """So many days, this month, and the last 7 days: where each begins."""
+    today = now // DAY * DAY
+    month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0)
+    return today - (days - 1) * DAY, int(month.timestamp()), today - 6 * DAY
+
+
+def _spending(shares: Sequence[Share], now: int, *, by: By, days: int, limit: int) -> SpendingResponse:
+    since, begun, week = _begins(now, days)
+    found = by_name(one for one in shares if one.day >= since)
+    so_far, lately = (sum(one.spent for one in shares if one.day >= first) for first in (begun, week))
+    left = (datetime.fromtimestamp(begun, UTC) + timedelta(days=32)).replace(day=1).timestamp() - now
+    return SpendingResponse(
+        timestamp=_stamp(now),
+        by=by,
+        days=days,
+        total_spent=sum(one.spent for one in found) / NANO_PER_USD,
+        total_saved=sum(one.saved for one in found) / NANO_PER_USD,
+        month_spent=so_far / NANO_PER_USD,
+        forecast=round((so_far + lately * left / (now - week)) / NANO_PER_USD, 9),
+        shares=[_share(one) for one in found[:limit]],
+        total_shares=len(found),
     )
 
 
