@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sentinel_gateway.core import browsing
-from sentinel_gateway.core.browsing import Place, Selection, View
+from sentinel_gateway.core.browsing import Place, View
 from sentinel_gateway.core.caching import Entry, Head, Selector
 from sentinel_gateway.stores import _sqlite_pages as pages
 from sentinel_gateway.stores import _sqlite_rows as rows
@@ -122,10 +122,10 @@ class Reader:
         wanted = lambda: not self._questions.empty()  # noqa: E731 - no longer than its name
         return pages.page(self._connection(), view, now, after=after, most=most, is_wanted=wanted)
 
-    def select(self, selector: Selector, now: float, *, sample: int) -> Selection:
-        """What a clear would remove."""
+    def select(self, selector: Selector, now: float, *, after: Place | None, sample: int) -> pages.Part:
+        """Some of what a clear would remove: look-ups have their turn before the rest."""
         self._inbox.announce()
-        return pages.select(self._connection(), selector, now, sample=sample)
+        return pages.select(self._connection(), selector, now, after=after, sample=sample)
 
     def _vector(self, row: int, sealed: bytes | None, *, head: Head, model: str) -> bytes | None:
         if sealed is None:

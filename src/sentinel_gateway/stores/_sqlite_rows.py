@@ -59,6 +59,8 @@ WHERE (:tenant IS NULL OR tenant = :tenant)
   AND (:writer IS NULL OR writer = :writer)
   AND (:older_than IS NULL OR :now - created > :older_than)
 """
+CHOSEN: Final = _SELECT.partition("WHERE")[2]
+"""Of the parameters that `asking` makes: does the selector match the row?"""
 _SELECT_ONE = _SELECT.replace("INDEXED BY by_age\nWHERE", "WHERE hash = :hash AND")
 
 

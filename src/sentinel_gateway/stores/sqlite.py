@@ -9,7 +9,7 @@ from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from sentinel_gateway.core import browsing
 from sentinel_gateway.core.breaker import Breaker
@@ -26,6 +26,9 @@ from sentinel_gateway.stores._sqlite_presence import Presence
 from sentinel_gateway.stores._sqlite_reader import Lookup, Page, Reader
 from sentinel_gateway.stores._sqlite_rows import hash_of
 from sentinel_gateway.stores._sqlite_writer import Writer
+
+if TYPE_CHECKING:
+    from sentinel_gateway.stores._sqlite_pages import Part
 
 __all__ = ["SqliteLimits", "SqliteStore"]
 
@@ -141,11 +144,19 @@ class SqliteStore:
         return found or browsing.Page(())
 
     async def select(self, selector: Selector, now: float, *, sample: int) -> Selection:
-        """Those put before this call among them."""
+        """Those put before this call among them. A part at a time, with look-ups in between."""
         await self.count()
-        ask = partial(self._reader.select, selector, now, sample=sample)
-        found: Selection | None = await self._ask(ask, self._limits.long_deadline)
-        return found or Selection()
+        count, heads, after = 0, list[Head](), None
+        while True:
+            ask = partial(self._reader.select, selector, now, after=after, sample=sample - len(heads))
+            part: Part | None = await self._ask(ask, self._limits.long_deadline)
+            if part is None:
+                return Selection()
+            count += part.selection.count
+            heads += part.selection.sample
+            after = part.next
+            if after is None:
+                return Selection(count, tuple(heads))
 
     async def count(self) -> int:
         """Entries stored, those put before this call among them."""

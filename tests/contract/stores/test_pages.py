@@ -236,6 +236,53 @@ async def test_the_orders_of_the_disk_take_no_sorting_of_all_that_is_kept(sqlite
     database.close()
 
 
+@pytest.mark.parametrize(
+    "selector",
+    [Selector(), Selector(tenant="t1"), Selector(tag="odd", model="mock/m1"), Selector(older_than=60.0), Selector(tag="none")],
+    ids=str,
+)
+async def test_a_preview_of_the_disk_in_parts_counts_each_row_once(sqlite, monkeypatch, selector):
+    """Also where many rows were made at one time, so that a part ends among them."""
+    monkeypatch.setattr(_sqlite_pages, "COUNTED_AT_ONCE", 3)
+    entries = [replace(one, created=one.created // 600.0 * 600.0) for one in spread(40)]
+    await fill(sqlite, entries)
+    meant = {one.key for one in entries if selector.matches(one, NOW)}
+    selection = await sqlite.select(selector, NOW, sample=100)
+    assert (selection.count, {head.key for head in selection.sample}) == (len(meant), meant)
+    assert len((await sqlite.select(selector, NOW, sample=5)).sample) == min(5, len(meant))
+
+
+async def test_look_ups_have_their_turn_while_the_disk_is_previewed(sqlite, monkeypatch):
+    monkeypatch.setattr(_sqlite_pages, "COUNTED_AT_ONCE", 3)
+    await fill(sqlite, spread(300))
+    look_ups = 0
+
+    async def counted() -> int:  # by the other thread: look-ups never wait for that
+        return 300
+
+    monkeypatch.setattr(sqlite, "count", counted)
+    preview = asyncio.create_task(sqlite.select(Selector(), NOW, sample=20))
+    while not preview.done():
+        assert await sqlite.get("007") is not None
+        look_ups += 1
+    assert preview.result().count == 300
+    assert look_ups > 20, "one for each of its hundred parts, about"
+
+
+async def test_a_part_of_a_preview_takes_no_longer_where_little_fits(sqlite, tmp_path):
+    """It goes through so many rows and no more, whatever they are, in the index alone."""
+    await fill(sqlite, spread(10))
+    with sqlite3.connect(f"file:{tmp_path}/cache.db?mode=ro", uri=True) as database:
+        part = _sqlite_pages.select(database, Selector(tag="none"), NOW, after=None, sample=5)
+        assert (part.selection.count, part.next is not None) == (0, True)
+        asked = _sqlite_rows.asking(Selector(), NOW) | {"at": 0.0, "row": 1, "most": 3, "sample": 5}
+        statement = _sqlite_pages._PART  # noqa: SLF001 - what this is about
+        plan = " / ".join(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", asked))
+        assert "SEARCH replies USING COVERING INDEX by_age" in plan, plan
+        assert "SCAN replies" not in plan, plan
+    database.close()
+
+
 # --- Redis
 
 
