@@ -20,6 +20,7 @@ from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import Directory, Route, Target
 from sentinel_gateway.core.standing import StandingRules, Standings
 from sentinel_gateway.pipeline.admit import Admission, Capacity
+from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.calibration import Calibration
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.dispatch import Dispatch
@@ -78,6 +79,7 @@ class Path:
         bounds: BoundRules | None = None,
         stale_if_error: float = 0.0,
         estimate: Estimate | None = None,
+        costing: Costing | None = None,
         standing: StandingRules = CALM,
         sleep: Callable[[float], Awaitable[None]] | None = None,
         aliases: dict[str, Route] = ALIASES,
@@ -114,7 +116,7 @@ class Path:
         self.drains = Drains(world)
         self._aliases = aliases
         self._stale_if_error = stale_if_error
-        self._estimate = estimate
+        self._estimate, self._costing = estimate, costing
         self._bounds = bounds or BoundRules()
         self._providers: dict[str, Provider] = {"first": first or self.first, "second": self.second}
         self._idempotency = Idempotency(idempotency, IdempotencyLimits(), self.clock) if idempotency else None
@@ -132,6 +134,7 @@ class Path:
                 Admission(Capacity(8, 0, 0.0), self._draw),
                 self._idempotency,
                 self._estimate,
+                self._costing,
                 fleet=self._fleet,
                 bounds=self._bounds,
                 stale_if_error=self._stale_if_error,

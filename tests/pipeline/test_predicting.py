@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from fractions import Fraction
 from typing import Any
 
 import msgspec
 import pytest
 
+from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.caching import Wish
 from sentinel_gateway.core.chat import ChatRequest, Fields
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.limits import Limits
+from sentinel_gateway.core.pricing import Price, Rates, yocto
 from sentinel_gateway.core.routing import Route, Target
 from sentinel_gateway.core.standing import StandingRules
 from sentinel_gateway.errors import LeftAlone, ProgramFailed, TokensLimited, UpstreamBroken
+from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Limiter
@@ -337,6 +341,34 @@ async def test_it_takes_tokens_and_no_second_request_of_its_caller_s_limits(make
     await part.spoiled()
     await part.leave()
     assert part.standings() == (None, None)
+
+
+async def test_each_of_its_questions_that_has_no_bound_is_given_what_is_left_of_a_budget(make_path: Callable[..., Path]) -> None:
+    """Anew for each: what the first held and did not take is there for the second."""
+
+    async def estimate(_: Plan) -> int:
+        return 60
+
+    rate = yocto(Fraction(1))
+    price = Price(Rates.of({"input": rate, "output": rate}))
+    stage = Stage(make_path(estimate=estimate, costing=Costing(lambda _: price, lambda _: 10, output=4096)))
+    stage.path.prices["first/m"] = 1
+    limiter = Limiter(MemoryLimits(clock=stage.path.clock), rules=LimitRules(), clock=stage.path.clock, chance=lambda: 0.0)
+    budget, party = 1_000_000, Party(limits=Limits(), budget=Budget(day=1_000_000))
+    grant = stage.journey.grant = limiter.grant(party)
+    await grant.enter(model="first/m")
+    stage.answers(completion("a"), completion("b"))
+
+    async def run(asked: Prediction, ask: Ask) -> str:
+        return content(await ask(body("one"))) + content(await ask(body("two")))
+
+    assert (await stage.predict(run)).answer.fields["output"] == "ab"
+    bounds = [call.fields["max_tokens"] for call in stage.path.first.calls]
+    assert bounds == [(budget - 10_000) // 1000, (budget - 8_000 - 10_000) // 1000], "an answer takes 8,000 nano-USD"
+    later = limiter.grant(party)
+    await later.enter(model="first/m")
+    [(_, account)] = later.budgets()
+    assert (account.settled, account.held, stage.journey.cost) == (16_000, 0, 16_000)
 
 
 async def test_it_is_no_stream_nor_anything_but_a_prediction(stage: Stage) -> None:

@@ -386,6 +386,12 @@ def test_keys_limits_and_budgets_hold_for_predictions_and_what_they_ask(start, u
     refused = gateway.predict("five", poor, parameters={"max_tokens": 1000})
     assert (refused.status, refused.json["code"]) == (429, "insufficient_quota")
     assert upstream.count == count + 1
+    rich = key(gateway, budget={"day": 1})
+    answer = gateway.predict("six", rich)
+    assert predicted(answer)["output"] == "Paris"
+    assert upstream.calls[-1].body["max_completion_tokens"] > 0, "no bound was asked for, and a budget sets one"
+    booked = gateway.predict("six", rich)
+    assert (level(booked), float(booked.headers["x-budget-remaining"])) == ("memory", pytest.approx(1 - 0.0000155))
 
 
 def test_a_tenant_s_predictions_are_its_own(start, upstream):

@@ -279,8 +279,11 @@ class Part(Grant, eq=False, kw_only=True):
 
     whole: Grant
 
-    async def enter(self, *, model: str, user: str = "", place: bool = True) -> None:
-        pass
+    async def enter(self, *, model: str, user: str = "", place: bool = True) -> None:  # noqa: ARG002 - as `Grant` has it
+        """Look at the budgets: what the whole has seen of them is from before its other parts."""
+        purse = self._caller.purse
+        if purse is not None:
+            await self._enter_with((), purse.look(self._limiter.now()))
 
     async def spoiled(self) -> None:
         pass
