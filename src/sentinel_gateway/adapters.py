@@ -343,7 +343,7 @@ def _provider_config(name: str, provider: ProviderSettings) -> ProviderConfig:
         name=name,
         base_url=provider.base_url,
         headers={header: value.get_secret_value() for header, value in provider.headers.items()},
-        query=provider.query,
+        query={parameter: value.get_secret_value() for parameter, value in provider.query.items()},
         timeouts=Timeouts(**provider.timeouts.model_dump()),
         key_name=provider.key_name,
     )

@@ -9,6 +9,10 @@ def headers(provider):
     return {name: value.get_secret_value() for name, value in provider.headers.items()}
 
 
+def query(provider):
+    return {name: value.get_secret_value() for name, value in provider.query.items()}
+
+
 @pytest.mark.parametrize(
     "preset", [p for p in PRESETS.values() if p.needs_key and p.base_url and not p.regional], ids=lambda p: p.name
 )
@@ -126,9 +130,9 @@ def test_azure(configure, faults):
         {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_ENDPOINT": expected},
     ):
         azure = configure(env=env).settings.providers["azure"]
-        assert (azure.base_url, headers(azure), azure.query) == (expected, {"api-key": "k"}, {})
+        assert (azure.base_url, headers(azure), query(azure)) == (expected, {"api-key": "k"}, {})
     azure = configure(env=env | {"OPENAI_API_VERSION": "preview"}).settings.providers["azure"]
-    assert azure.query == {"api-version": "preview"}
+    assert query(azure) == {"api-version": "preview"}
     assert faults(env={"AZURE_API_KEY": "k"}) == [
         ("env AZURE_API_KEY", "every customer of azure has their own: set AZURE_BASE_URL, or base_url")
     ]
@@ -171,13 +175,30 @@ def test_a_provider_of_ones_own(configure):
     """
     local = configure(yaml).settings.providers["local"]
     assert headers(local) == {"authorization": "Bearer none", "x-team": "red"}
-    assert (local.query, local.models, local.preset, local.key_name) == ({"v": "2"}, ("qwen3",), None, "api_key")
+    assert (query(local), local.models, local.preset, local.key_name) == ({"v": "2"}, ("qwen3",), None, "api_key")
     assert (local.timeouts.first_byte, local.timeouts.total) == (5, 600)
 
 
 def test_a_header_of_ones_own_replaces_the_key(configure):
     local = configure("providers: {vllm: {api_key: a, headers: {Authorization: Basic x}}}").settings.providers["vllm"]
     assert headers(local) == {"authorization": "Basic x"}
+
+
+def test_what_is_sent_with_every_call_is_never_shown(configure, faults):
+    canary = "s3cret-canary-of-a-provider"
+    sent = f"headers: {{X-Team: {canary}}}, query: {{subscription-key: {canary}}}"
+    local = f"dialect: openai, base_url: 'http://127.0.0.1:9001/v1', {sent}"
+    settings = configure(f"providers: {{local: {{{local}}}}}").settings
+    assert (query(settings.providers["local"]), headers(settings.providers["local"])) == (
+        {"subscription-key": canary},
+        {"x-team": canary},
+    )
+    assert canary not in repr(settings)
+    assert canary not in str(settings.model_dump(mode="json")), "as GET /config shows it"
+    [(place, sentence)] = faults(f"providers: {{local: {{{local}}}}}", mode=0o644)
+    assert (place, "chmod 600" in sentence) == ("sentinel.yaml:1 providers.local.query.subscription-key", True)
+    assert canary not in sentence
+    assert configure("providers: {query: {preset: ollama, query: {v: 2}}}", mode=0o644), "no key, by its name"
 
 
 def test_a_preset_under_another_name(configure, faults):

@@ -47,12 +47,15 @@ Location = tuple[str | int, ...]
 """Where a value stands: ("providers", "groq", "timeouts", "connect")."""
 
 _KEY_WORDS: Final = ("auth", "cookie", "key", "secret", "token")
+_NAMED: Final = {("headers",), ("query",)}
+"""Of providers: what is sent under names that the operator gives."""
+_SECRETS_OF_PROVIDERS: Final = _NAMED | {("api_key",), ("access_key_id",), ("secret_access_key",), ("session_token",)}
 
 
 def is_secret(location: Location) -> bool:
     """May the value at this place never be shown?"""
     if location[:1] == ("providers",):
-        return location[2:3] in {("api_key",), ("headers",), ("access_key_id",), ("secret_access_key",), ("session_token",)}
+        return location[2:3] in _SECRETS_OF_PROVIDERS
     return is_alert_secret(location) or location in {
         ("admin_key",),
         ("secret",),
@@ -65,9 +68,10 @@ def is_secret(location: Location) -> bool:
 
 
 def is_key(location: Location) -> bool:
-    """Is the value at this place a key, by its place or by the header's name? A webhook's is its secret, not its URL."""
+    """Is the value at this place a key, by its place or by the name it is sent under? A webhook's is its secret, not its URL."""
     hidden = is_secret(location) and location[-1] != "webhook"
-    return hidden and ("headers" not in location or any(word in str(location[-1]).lower() for word in _KEY_WORDS))
+    named = location[:1] == ("providers",) and location[2:3] in _NAMED
+    return hidden and (not named or any(word in str(location[-1]).lower() for word in _KEY_WORDS))
 
 
 class Cors(Room):
@@ -136,7 +140,7 @@ class ProviderSettings(Room):
     headers: Annotated[dict[str, SecretStr], AfterValidator(check_headers)] = Field(
         default={}, description="Headers to send with every call."
     )
-    query: dict[str, str] = Field(default={}, description="Query parameters to send with every call.")
+    query: dict[str, SecretStr] = Field(default={}, description="Query parameters to send with every call.")
     models: Texts = Field(
         default=(), description="Model names that it serves; given, they stand in for the price library's and its own list."
     )
