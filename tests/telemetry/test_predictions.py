@@ -75,6 +75,15 @@ def test_whatever_ends_a_prediction_is_an_error_of_a_known_type(
     assert told(metrics, "dspy_active_predictions") == {"": 0}
 
 
+def test_what_a_prediction_had_used_when_it_failed_is_paid_as_well(metrics: Metrics, make_record: Make) -> None:
+    used = make_record(model="gpt-4", route="/v1/predict/react", outcome="miss", tier="", cost=31_000)
+    with pytest.raises(UpstreamLimited), metrics.predictions.track(used, lambda: 7.0):
+        raise UpstreamLimited("slow down")
+    assert told(metrics, "dspy_prediction_cost_total") == {"gpt-4 react": 0.000031}
+    assert told(metrics, "dspy_token_usage_total") == {"gpt-4 input": 9, "gpt-4 output": 12}
+    assert told(metrics, "dspy_cache_operations_total") == {}, "nothing was found"
+
+
 def test_other_requests_move_none_of_them(metrics: Metrics, make_record: Make) -> None:
     before = sorted(dspy(metrics))
     metrics.observe(make_record(model="gpt-4"))

@@ -65,15 +65,15 @@ class Predictions:
         self._statuses[*use, "error" if error else "success"] += 1
         self._seconds[use] = self._seconds.get(use, 0.0) + seconds
         self._durations.setdefault(use, [0] * (len(PREDICTION_BUCKETS) + 1))[bisect_left(PREDICTION_BUCKETS, seconds)] += 1
-        if error:
-            self._errors[error,] += 1
-            return
         hit = record.outcome in HITS
-        self._cache["hit" if hit else "miss", (record.tier if hit else "") or NOT_FOUND] += 1
-        if not hit:
+        if not hit:  # also of one that failed: what its program had asked by then is paid
             self._costs[use] += record.cost
             self._tokens[use[0], "input"] += record.prompt_tokens
             self._tokens[use[0], "output"] += record.completion_tokens
+        if error:
+            self._errors[error,] += 1
+            return
+        self._cache["hit" if hit else "miss", (record.tier if hit else "") or NOT_FOUND] += 1
 
     def _use(self, model: str, variant: str) -> Labels:
         use = (model, variant)
