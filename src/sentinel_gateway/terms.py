@@ -37,8 +37,11 @@ def make_terms(settings: Settings, stores: Stores, admission: Admission, estimat
 
 
 def of_predictions(terms: Terms) -> Terms:
-    """How predictions are taken: what their programs ask takes its own tokens, its own money, and what other nodes bring."""
-    return replace(terms, estimate=None, costing=None, fleet=None)
+    """How predictions are taken: what their programs ask takes its own tokens, its own money, and what other nodes bring.
+
+    No program runs on for nobody: a drain reads one answer to its end, and a program may ask any number of questions.
+    """
+    return replace(terms, estimate=None, costing=None, fleet=None, drains=None)
 
 
 def make_costing(settings: Settings, prices: Prices, estimate: TokenEstimate) -> Costing:

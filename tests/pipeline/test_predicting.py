@@ -14,24 +14,28 @@ from sentinel_gateway.core.chat import ChatRequest, Fields
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.pricing import Price, Rates, yocto
-from sentinel_gateway.core.routing import Route, Target
+from sentinel_gateway.core.routing import Conduct, Directory, Route, Target
 from sentinel_gateway.core.standing import StandingRules
 from sentinel_gateway.errors import LeftAlone, ProgramFailed, TokensLimited, UpstreamBroken
+from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.callers import LimitRules
+from sentinel_gateway.pipeline.handle import Pipeline, Terms
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Limiter
-from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.predicting import APART, Predicting
 from sentinel_gateway.pipeline.reply import Repeated, Reply
 from sentinel_gateway.ports import Ask, Completion, Prediction
 from sentinel_gateway.stores.memory_limits import MemoryLimits
+from sentinel_gateway.terms import of_predictions
 from tests.fakes import FakeEvents, completion, turns
 from tests.pipeline.conftest import Party, Path
 
 pytestmark = pytest.mark.anyio
 
 ROUTE = Route((Target("first", "m"),))
+DRAINED = Route(ROUTE.targets, conduct=Conduct(drain=True))
 Run = Callable[[Prediction, Ask], Awaitable[Any]]
 
 
@@ -369,6 +373,38 @@ async def test_each_of_its_questions_that_has_no_bound_is_given_what_is_left_of_
     await later.enter(model="first/m")
     [(_, account)] = later.budgets()
     assert (account.settled, account.held, stage.journey.cost) == (16_000, 0, 16_000)
+
+
+async def test_it_is_not_drained_when_nobody_waits_any_more(path: Path) -> None:
+    """Its route may say so: that is for the answers to what it asks, each of which is one."""
+    path.drains.most = 1
+    terms = Terms(Admission(Capacity(8, 0, 0.0), lambda: 0.0), drains=path.drains)
+    hold = asyncio.Event()
+    path.first.replies += [hold, completion("a"), completion("b")]
+
+    async def run(asked: Prediction, ask: Ask) -> str:
+        return content(await ask(body("one"))) + content(await ask(body("two")))
+
+    asked = plan()
+    whole = Pipeline(
+        terms=of_predictions(terms),
+        planner=Planner("predict", lambda _: asked.request, lambda: Directory({"first/m": DRAINED}, ("first",), {}, {})),
+        tiers=path.tiers,
+        semantic=None,
+        dispatch=Predicting(FakePrograms(run), {False: path.pipeline}, path.events, path.clock),
+        settlement=path.settlement,
+    )
+    asking = asyncio.ensure_future(whole.handle(b"{}", path.journey(), waiting=_nobody))
+    await turns(20)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    hold.set()
+    await turns(20)
+    assert [attempt.ending for attempt in path.events.attempts] == ["left"]
+
+
+async def _nobody(_: Plan) -> None: ...
 
 
 async def test_it_is_no_stream_nor_anything_but_a_prediction(stage: Stage) -> None:
