@@ -6,10 +6,11 @@ They are public: the page for signing in needs them, and there is nothing in the
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Path as PathParam
 
 from sentinel_gateway.api.guard import anybody
 from sentinel_gateway.errors import RouteNotFound
@@ -18,6 +19,7 @@ FOLDER: Final = Path(__file__).parent / "static"
 PREFIX: Final = "/dashboard/static"
 TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """What is not among these is not served: licences and the note on where files come from."""
+LONGEST_NAME: Final = 64
 YEAR: Final = "public, max-age=31536000, immutable"
 
 
@@ -47,7 +49,7 @@ def static_routes() -> APIRouter:
     return router
 
 
-async def file(request: Request, name: str) -> Response:
+async def file(request: Request, name: Annotated[str, PathParam(max_length=LONGEST_NAME)]) -> Response:
     """A stylesheet, a script or a picture of the dashboard's."""
     found = files().get(name)
     if found is None:
