@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -47,8 +48,13 @@ def shape(value):
 def say(serve):
     """say(command) is what a command answers, at a gateway that has answered a question or two."""
     program = serve(SENTINEL_ADMIN_KEY=ADMIN)
-    for text in (FRANCE, REWORDED, CITY):
-        program.ask(text, **{"x-cache-tags": "news"})
+    answers = [program.ask(text, **{"x-cache-tags": "news"}) for text in (FRANCE, REWORDED, CITY)]
+    made = sum(answer.headers["x-cache"] == "miss" for answer in answers)
+    key = {"authorization": f"Bearer {ADMIN}"}
+    end = time.monotonic() + 10.0
+    while len(program.request("GET", "/admin/cache/entries", **key).json["data"]) < made:  # they are written behind the answers
+        assert time.monotonic() < end, "what was answered is not stored"
+        time.sleep(0.02)
     environ = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     environ |= {"SENTINEL_ADMIN_KEY": ADMIN}
 
