@@ -26,6 +26,8 @@ class Exchange(NamedTuple):
     """Server-sent events."""
     first_event: float = 0.0
     last_event: float = 0.0
+    wait: float = 0.0
+    """Seconds after which the server wants to be asked again; 0 if it said nothing."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -48,7 +50,7 @@ class ClientConnection(asyncio.Protocol):
         self._answer = self._loop.create_future()
         self._parser = httptools.HttpResponseParser(self)
         self._status, self._events, self._tail, self._streamed = 0, 0, b"", False
-        self._first_byte = self._first_event = self._last_event = 0.0
+        self._first_byte = self._first_event = self._last_event = self._wait = 0.0
         self._sent = time.perf_counter()
         self._transport.write(message)
         return await self._answer
@@ -86,8 +88,11 @@ class ClientConnection(asyncio.Protocol):
     # httptools
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
-            self._streamed = True
+        known = name.lower()
+        if known == b"content-type":
+            self._streamed = value.startswith(b"text/event-stream")
+        elif known == b"retry-after-ms":
+            self._wait = int(value) / 1000
 
     def on_body(self, body: bytes) -> None:
         now = time.perf_counter()
@@ -117,6 +122,5 @@ class ClientConnection(asyncio.Protocol):
         answer, self._answer = self._answer, None
         if not answer.done():
             now = time.perf_counter()
-            answer.set_result(
-                Exchange(problem, self._sent, self._first_byte, now, self._events, self._first_event, self._last_event)
-            )
+            times = self._events, self._first_event, self._last_event
+            answer.set_result(Exchange(problem, self._sent, self._first_byte, now, *times, self._wait))

@@ -13,26 +13,34 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import CoroutineType
 from typing import Any, Final
 
 import msgspec
+import numpy as np
+from msgspec.structs import replace
 
 from bench.load import Quantiles
 from bench.semantic import questions
 from sentinel_gateway.app import open_process
+from sentinel_gateway.core.caching import Selector
+from sentinel_gateway.embedders.minilm import CARD
+from sentinel_gateway.process import Process
 from sentinel_gateway.serving import gateway_server, spare_the_collector
 from sentinel_gateway.settings.load import load
 
-STORED: Final = (200, 2_000)
-"""Questions in the scope: searched on the loop, and in a thread."""
+STORED: Final = (200, 1_000, 10_000, 100_000)
+"""Questions in the scope: the fewest are searched on the loop, the others in a thread."""
+ASKED_ABOUT: Final = 1_000
+"""So many of them are stored as they come; all beyond have vectors that are near to nothing, and are searched like any other."""
 ROUNDS: Final = 200
 WARM_UP: Final = 20
 BEHIND: Final = 0.001
 """Seconds in which what is done behind the answer is done."""
+AT_ONCE: Final = 1_000
 RARE: Final = 0.1
 """Stages of fewer requests are not printed."""
 OWN: Final = ("measure", "_chain_future")
@@ -157,27 +165,49 @@ async def measure_all(folder: Path, *, stored: Sequence[int] = STORED, rounds: i
         "SENTINEL_CACHE__SEMANTIC__EXPLORATION": "0",
     }
     reading = partial(load, environ, cwd=folder)
-    settings, asked = reading().settings, list[str]()
+    loaded, asked = reading(), list[str]()
     found: list[Holds] = []
     fresh = (text for text in questions() if "week" not in text)  # that would be bound to its moment
-    async with open_process(reading, settings) as process:
-        server = gateway_server(process, settings)
+    async with open_process(reading, loaded) as process:
+        server = gateway_server(process, loaded.settings)
         serving = asyncio.create_task(server.serve())
         while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.01)
         spare_the_collector()
         client = Client(server.port)
-        for size in stored:
-            more = list(itertools.islice(fresh, size - len(asked)))
-            asked += more
-            await asyncio.to_thread(client.store, more)
-            some = asked[-rounds - WARM_UP :]
-            for texts in ([f"Please tell me: {text}" for text in some], some):
-                found += await measure(client, texts, stored=size)
-        client.close()
-        server.should_exit = True
-        await serving
+        try:
+            for size in stored:
+                more = list(itertools.islice(fresh, min(size, ASKED_ABOUT) - len(asked)))
+                asked += more
+                await asyncio.to_thread(client.store, more)
+                await _fill(process, size)
+                some = asked[-rounds - WARM_UP :]
+                for texts in ([f"Please tell me: {text}" for text in some], some):
+                    found += await measure(client, texts, stored=size)
+        finally:
+            client.close()
+            server.should_exit = True
+            await serving
     return found
+
+
+async def _fill(process: Process, size: int) -> None:
+    """Strangers beside what is stored, until there are `size`."""
+    if process.semantic is None:
+        raise ValueError("there is no semantic tier")
+    index = process.semantic.index
+    async with aclosing(index.questions(Selector(), time.time())) as pages:
+        one = (await anext(pages))[0][0]
+    held = (await index.view(one.scope, waiting=0)).vectors
+    chance = np.random.default_rng(size)
+    for start in range(held, size, AT_ONCE):
+        count = min(AT_ONCE, size - start)
+        vectors = chance.standard_normal((count, CARD.dimension)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        heads = [replace(one, key=f"{start + row:064x}") for row in range(count)]
+        for head in heads:
+            index.add(head)
+        await index.attach(list(zip(heads, vectors, strict=True)))
 
 
 def main() -> None:

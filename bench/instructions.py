@@ -36,7 +36,10 @@ FIRST_THREAD: Final = "-01"
 WARM_UP: Final = 40
 """Requests: the interpreter specialises what it has run some times."""
 ONE: Final = Clients(1)
-TURNS: Final = frozenset({"__pyx_f_6uvloop_4loop___uv_stream_on_read", "__pyx_f_6uvloop_4loop_4Loop__on_idle"})
+TURNS: Final = frozenset(
+    f"__pyx_f_6uvloop_4loop_{name}"
+    for name in ("__uv_stream_on_read", "__uv_stream_buffered_alloc", "__uv_stream_buffered_on_read", "4Loop__on_idle")
+)
 """What uvloop runs where something has come, and what was put off to the next turn."""
 _FUNCTION: Final = re.compile(r"(c?)fn=\((\d+)\)(?: (.+))?")
 MOCK: Final = f"tokens=250;chunks={CHUNKS};chunk_ms=20"

@@ -179,12 +179,8 @@ class _Load:
                     now = time.perf_counter()
                     self._done.append((turn, Exchange("no connection", now, 0.0, now)))
                     continue
-            message = self._render(self._make(turn.number))
+            message = rendered(self._head, self._make(turn.number))
             self._done.append((turn, await connection.exchange(message)))
-
-    def _render(self, message: Message) -> bytes:
-        headers = "".join(f"{name}: {value}\r\n" for name, value in message.headers)
-        return b"%bcontent-length: %d\r\n%b\r\n%b" % (self._head, len(message.body), headers.encode(), message.body)
 
     async def _connect(self) -> ClientConnection:
         loop = asyncio.get_running_loop()
@@ -220,6 +216,12 @@ async def open_loop(url: str, make: MakeMessage, clients: Clients, *, rate: floa
     """
     async with _Load(url, make, clients) as load:
         return await load.run(OpenLoop(rate, seconds))
+
+
+def rendered(head: bytes, message: Message) -> bytes:
+    """All that is sent of it, after the lines that all have in common."""
+    headers = "".join(f"{name}: {value}\r\n" for name, value in message.headers)
+    return b"%bcontent-length: %d\r\n%b\r\n%b" % (head, len(message.body), headers.encode(), message.body)
 
 
 def summarise(done: Sequence[tuple[Turn, Exchange]], seconds: float) -> Report:

@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from bench.load import Clients, closed_loop
 from bench.processes import Cores, Process, free_port, get, share_out
 from bench.report import Figure, Machine, Results, Slice, markdown
-from bench.semantic import Semantic
+from bench.semantic import Cost, Semantic
 from bench.workloads import (
     AT_ONCE,
     BY_NAME,
@@ -294,22 +294,29 @@ def _with_stages(found: list[Figure], directory: Path, core: int) -> list[Figure
     """And what each stage of a semantic hit takes, and how long it holds the event loop in all."""
     with Process("stages", STAGES, environment={"PYTHONPATH": str(ROOT)}, directory=directory, core=core) as process:
         stages = msgspec.json.decode(process.wait_for_end(), type=Semantic)
-    searches = {search.questions: search.cost for search in stages.searches}
-    near, far = searches[IN_SCOPE], searches[max(searches)]
     slowness = stages.embed_long.cpu / EMBED_LONG_THERE
-    on_loop = stages.embed_short.loop_cpu + near.loop_cpu + stages.guards.loop_cpu
+    searches = {search.questions: search.cost for search in stages.searches}
+    on_loop = stages.embed_short.loop_cpu + searches[IN_SCOPE].loop_cpu + stages.guards.loop_cpu
     found = [replace(figure, slowness=slowness) if figure.name == "semantic hit" else figure for figure in found]
     return [
         *found,
         Figure("embed, short question", "ms CPU", [stages.embed_short.cpu]),
         Figure("embed, 128 tokens", "ms CPU", [stages.embed_long.cpu]),
-        Figure("search, 10,000 in scope", "ms CPU", [near.cpu]),
-        Figure("search, 10,000 in scope", "ms, p50", [near.wall.p50]),
-        Figure("search, 100,000 in scope", "ms, p99", [far.wall.p99], SEARCH_BAR, slowness=slowness),
+        *searched(searches, slowness),
         Figure("matching of two short questions", "ms CPU", [stages.guards.cpu]),
         Figure("semantic hit, on the event loop", "ms CPU", [on_loop], ON_LOOP_BAR, slowness=slowness),
         Figure("a question in the index", "bytes", [stages.bytes_per_question]),
     ]
+
+
+def searched(searches: Mapping[int, Cost], slowness: float) -> Iterator[Figure]:
+    """By questions in the scope; up to 256 the search is on the event loop, beyond on a thread."""
+    for size, cost in searches.items():
+        name = f"search, {size:,} in scope"
+        yield Figure(name, "ms CPU", [cost.cpu])
+        yield Figure(f"{name}, on the event loop", "ms CPU", [cost.loop_cpu])
+        yield Figure(name, "ms, p50", [cost.wall.p50])
+        yield Figure(name, "ms, p99", [cost.wall.p99], SEARCH_BAR if size == max(searches) else None, slowness=slowness)
 
 
 def _progress(slice_: Slice) -> str:

@@ -3,6 +3,7 @@
 import faulthandler
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
@@ -43,14 +44,14 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture(scope="session")
-def absent() -> Callable[[str], NoReturn]:
+def absent() -> Callable[..., NoReturn]:
     """To be called with what the test needs and this machine lacks: the test is left out, and listed at the end of the run.
 
-    Where SENTINEL_TEST_REQUIRE is `all`, as in CI, it fails instead.
+    Where SENTINEL_TEST_REQUIRE is `all`, as in CI, it fails instead; not if it is `rare`: nothing that `make test-deps` installs.
     """
 
-    def leave_out(what: str) -> NoReturn:
-        if REQUIRED == "all":
+    def leave_out(what: str, *, rare: bool = False) -> NoReturn:
+        if REQUIRED == "all" and not rare:
             pytest.fail(f"This machine lacks {what}, and {REQUIRE} asks for all.")
         pytest.skip(f"this machine lacks {what}")
 
@@ -83,6 +84,14 @@ def postgres(absent) -> Iterator[PostgresServer]:
     """Debian's PostgreSQL, where it is installed; `fresh()` is a database of one's own."""
     with PostgresServer(POSTGRES or absent("PostgreSQL: make test-deps installs it")) as server:
         yield server
+
+
+@pytest.fixture
+def same_day() -> None:
+    """For tests of what is counted by the day: none begins in the last minute of one, in UTC."""
+    left = 86_400 - time.time() % 86_400
+    if left < 60:
+        time.sleep(left + 1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
@@ -22,7 +22,7 @@ from sentinel_gateway.core.spending import DayCost
 from sentinel_gateway.core.tightening import Stance
 from sentinel_gateway.errors import EmbedderDown, StoreDown
 from sentinel_gateway.pipeline.reply import Live
-from sentinel_gateway.ports import ChunkStream, Completion, Landed, ScopeView, Unsent, UpstreamCall
+from sentinel_gateway.ports import ChunkStream, Completion, Landed, News, ScopeView, Told, Unsent, UpstreamCall
 
 Vector = NDArray[np.float32]
 T = TypeVar("T")
@@ -177,7 +177,7 @@ class FakeBulletin:
             raise StoreDown("told to")
         self.notices.append(notice)
 
-    async def follow(self, heard: Callable[[Notice], Awaitable[None]], missed: Callable[[], Awaitable[None]]) -> None:
+    async def follow(self, heard: Callable[[Notice], None], missed: Callable[[], None]) -> None:
         pass
 
     async def close(self) -> None:
@@ -374,19 +374,30 @@ class FakeLearners:
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
+        self.at: dict[str, float] = {}
+        self.lessons: dict[str, int] = {}
         self.finds = 0
         self.down = False
         self.hold: asyncio.Event | None = None
 
-    async def keep(self, realm: str, state: bytes, at: float) -> None:
+    async def keep(self, realm: str, state: bytes, at: float, lesson: int) -> bool:
         await self._pass()
+        if lesson < self.lessons.get(realm, 0):
+            return False
         self.kept.pop(realm, None)
         self.kept[realm] = state
+        self.at[realm] = at
+        self.lessons[realm] = lesson
+        return True
 
     async def find(self, realm: str) -> bytes | None:
         self.finds += 1
         await self._pass()
         return self.kept.get(realm)
+
+    async def begins(self, realm: str, size: int) -> bytes | None:
+        await self._pass()
+        return None if realm not in self.kept else self.kept[realm][:size]
 
     async def latest(self, limit: int) -> list[str]:
         await self._pass()
@@ -396,6 +407,58 @@ class FakeLearners:
         await asyncio.sleep(0)
         if self.hold is not None:
             await self.hold.wait()
+        if self.down:
+            raise StoreDown("told to")
+
+
+class FakeLessons:
+    """What nodes have told, beside what they keep; it forgets an hour after it was kept. While `down` it fails."""
+
+    def __init__(self, learners: FakeLearners) -> None:
+        self.told: dict[str, Told] = {}
+        self.last = 0
+        self.turns: dict[str, tuple[str, float]] = {}
+        self.ends: dict[str, float] = {}
+        self.marked: list[tuple[str, int]] = []
+        self.down = False
+        self._learners = learners
+
+    async def tell(self, lessons: Sequence[tuple[str, str, bytes]], at: float) -> None:
+        await self._pass()
+        for id_, realm, lesson in lessons:
+            if id_ not in self.told:
+                self.last += 1
+                self.told[id_] = Told(self.last, realm, lesson)
+        for id_ in [id_ for id_, ends in self.ends.items() if ends < at]:
+            del self.told[id_], self.ends[id_]
+
+    async def news(self, since: int | None, limit: int) -> News:
+        await self._pass()
+        return self._news(limit, [] if since is None else [told for told in self.told.values() if told.number > since])
+
+    async def of(self, realm: str, since: int, limit: int) -> News:
+        await self._pass()
+        return self._news(limit, [told for told in self.told.values() if told.realm == realm and told.number > since])
+
+    async def claim(self, realm: str, node: str, now: float, seconds: float) -> bool:
+        await self._pass()
+        holder, ends = self.turns.get(realm, (node, 0.0))
+        if holder == node or ends <= now:
+            self.turns[realm] = node, now + seconds
+        return self.turns[realm][0] == node
+
+    async def learned(self, realm: str, upto: int, at: float) -> None:
+        await self._pass()
+        self.marked.append((realm, upto))
+        for id_, told in self.told.items():
+            if told.realm == realm and told.number <= upto:
+                self.ends.setdefault(id_, at + 3_600.0)
+
+    def _news(self, limit: int, found: list[Told]) -> News:
+        return News(found[:limit], self.last, dict(self._learners.at))
+
+    async def _pass(self) -> None:
+        await asyncio.sleep(0)
         if self.down:
             raise StoreDown("told to")
 

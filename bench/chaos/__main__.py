@@ -2,12 +2,17 @@
 
 import argparse
 import asyncio
+import gc
 import signal
+from typing import Final
 
 import uvloop
 
 from bench.chaos import ChaosUpstream
 from bench.chaos.fault import table
+
+COLLECT_AFTER: Final = (50_000, 1, 1000)
+"""Seldom, or whoever is measured would be thought to pause: a log of 10,000 calls takes a tenth of a second to look through."""
 
 
 async def serve(port: int, seed: int, keep_calls: int) -> None:
@@ -16,6 +21,8 @@ async def serve(port: int, seed: int, keep_calls: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with ChaosUpstream(port=port, seed=seed, keep_calls=keep_calls) as upstream:
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
         print(upstream.base_url, flush=True)
         await stop.wait()
 

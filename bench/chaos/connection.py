@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._parts: Iterator[Part] = iter(())
         self._ending = "keep"
         self._timer: asyncio.Handle | None = None
+        self._pausing = False
         self._due = 0.0
         self._writable = True
 
@@ -65,6 +66,13 @@ class Connection(asyncio.Protocol):
         if self._busy:
             self._end(completed=False)
         self._transport.abort()
+
+    def go_on(self) -> None:
+        """End the pause that the answer is in, if it is in one; the next one is kept."""
+        if self._pausing and self._timer is not None:
+            self._timer.cancel()
+            self._due = self._loop.time()
+            self._continue()
 
     # asyncio.Protocol
 
@@ -139,12 +147,13 @@ class Connection(asyncio.Protocol):
                 return
             if part.pause is not None:
                 self._held = part
+                self._pausing = True
                 self._await(part.pause, self._continue)
                 return
             self._write(part)
 
     def _continue(self) -> None:
-        self._timer = None
+        self._timer, self._pausing = None, False
         self._write(self._held)
         self._play()
 

@@ -39,6 +39,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     fault: str
     times: int = 1
+    to: str = ""
 
 
 class Place(NamedTuple):
@@ -50,14 +51,15 @@ class Place(NamedTuple):
 
 
 class ChaosUpstream:
-    """An OpenAI-compatible upstream on a loopback port of its own, for as long as the context is open.
+    """An OpenAI-compatible upstream on a port of its own, on loopback or `host`, for as long as the context is open.
 
     Chats may be asked for in Anthropic's words as well. The fault of a call for chat or embeddings is the next of the queue, else
     the `x-chaos` header's, else the base URL's; other calls leave the queue alone. `seed` decides which calls an `err_rate`
     befalls. The log holds the last `keep_calls` calls.
     """
 
-    def __init__(self, *, port: int = 0, seed: int = 0, keep_calls: int = 10_000) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, seed: int = 0, keep_calls: int = 10_000) -> None:
+        self._host = host
         self._port = port
         self._seed = seed
         self._log: deque[Call] = deque(maxlen=keep_calls)
@@ -71,9 +73,7 @@ class ChaosUpstream:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self, self._connections), "127.0.0.1", self._port, backlog=4096
-        )
+        self._server = await loop.create_server(lambda: Connection(self, self._connections), self._host, self._port, backlog=4096)
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -85,23 +85,31 @@ class ChaosUpstream:
 
     @property
     def port(self) -> int:
-        """Where it listens, on loopback."""
+        """Where it listens."""
         return self._port
 
     @property
     def base_url(self) -> str:
         """For a client's `base_url`."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"http://{self._host}:{self._port}/v1"
 
     def url_with(self, fault: Fault | str) -> str:
         """A base URL all of whose answers have this fault. Raises FaultError."""
         settings = str(Fault.parse(str(fault)))
-        return f"http://127.0.0.1:{self._port}/{settings}/v1" if settings else self.base_url
+        return f"http://{self._host}:{self._port}/{settings}/v1" if settings else self.base_url
 
     @property
     def calls(self) -> list[Call]:
         """The log, oldest first: calls for chat, embeddings, catalogue and unknown paths, but not the mock's own `/__` routes."""
         return list(self._log)
+
+    def take(self) -> list[Call]:
+        """The calls of the log that have ended, oldest first. The log forgets them, so that it may go on for hours."""
+        ended = [call for call in self._log if call.ended is not None]
+        running = [call for call in self._log if call.ended is None]
+        self._log.clear()
+        self._log.extend(running)
+        return ended
 
     @property
     def count(self) -> int:
@@ -113,18 +121,28 @@ class ChaosUpstream:
         """Client connections open at this moment, idle ones included."""
         return len(self._connections)
 
-    def script(self, fault: Fault | str, times: int = 1) -> None:
-        """Queue a fault for the next chat call that has none, or for the next `times`. Raises FaultError."""
-        self._queue.extend([Fault.parse(str(fault))] * times)
+    def script(self, fault: Fault | str, times: int = 1, *, to: str = "") -> None:
+        """Queue a fault for the next call that has none, or for the next `times`. Raises FaultError.
+
+        With `to` it waits for a call that holds these words as a whole JSON string, such as the content of a message: where
+        several are asked at once, nobody can tell which comes first.
+        """
+        said = msgspec.json.encode(to) if to else b""
+        self._queue.extend([(said, Fault.parse(str(fault)))] * times)
 
     def reset(self) -> None:
         """Forget the log, the queue and the chance drawn so far; running answers go on."""
         self._log.clear()
-        self._queue: deque[Fault] = deque()
+        self._queue: deque[tuple[bytes, Fault]] = deque()
         self._random = Random(self._seed)
         self._count = 0
 
-    async def settle(self, within: float = 1.0) -> None:
+    def go_on(self) -> None:
+        """End the pause that each answer is in now, however long: a fault of an hour is a gate that whoever scripts it opens."""
+        for connection in list(self._connections):
+            connection.go_on()
+
+    async def settle(self, within: float = 30.0) -> None:
         """Wait until no call of the log is running. Raises TimeoutError after `within` seconds."""
         async with asyncio.timeout(within):
             while any(call.ended is None for call in self._log):  # noqa: ASYNC110  # only tests wait, and rarely
@@ -145,17 +163,25 @@ class ChaosUpstream:
             return call, _refusal(400, place.error)
         match request.method, place.route:
             case "POST", "chat":
-                return call, self._faulty(call, self._queue.popleft() if self._queue else None, place, chat_reply)
+                return call, self._faulty(call, self._next_fault(request.body), place, chat_reply)
             case "POST", "embeddings":
-                return call, self._faulty(call, self._queue.popleft() if self._queue else None, place, embeddings_reply)
+                return call, self._faulty(call, self._next_fault(request.body), place, embeddings_reply)
             case "POST", "messages":
-                return call, self._faulty(call, self._queue.popleft() if self._queue else None, place, messages_reply)
+                return call, self._faulty(call, self._next_fault(request.body), place, messages_reply)
             case "GET", "models":
                 return call, self._faulty(call, None, place, models_reply)
             case _, "":
                 return call, _refusal(404, f"no route {path}")
             case _:
                 return call, _refusal(405, f"{request.method} is not allowed here")
+
+    def _next_fault(self, body: bytes) -> Fault | None:
+        for one in self._queue:
+            said, fault = one
+            if said in body:
+                self._queue.remove(one)
+                return fault
+        return None
 
     def _faulty(self, call: Call, queued: Fault | None, place: Place, answered: Callable[[Call], Reply]) -> Reply:
         header = call.header(HEADER) if queued is None else None
@@ -184,7 +210,7 @@ class ChaosUpstream:
             case "POST", "/__script":
                 try:
                     script = msgspec.json.decode(request.body, type=Script)
-                    self.script(script.fault, script.times)
+                    self.script(script.fault, script.times, to=script.to)
                 except (FaultError, msgspec.DecodeError) as exc:
                     return _refusal(400, str(exc))
                 return _json({"queued": len(self._queue)})

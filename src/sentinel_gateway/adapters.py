@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -54,15 +54,18 @@ from sentinel_gateway.providers.demo import DemoProvider
 from sentinel_gateway.providers.gemini import Gemini
 from sentinel_gateway.providers.openai import OpenAIProvider
 from sentinel_gateway.settings.model import ProviderSettings, Settings
-from sentinel_gateway.stores._adoption import adopt, keys_of
+from sentinel_gateway.stores._adoption import adopt, keys_of, steps_of
 from sentinel_gateway.stores._state import State as Place
+from sentinel_gateway.stores._state import Statements
 from sentinel_gateway.stores._state_file import StateFile
 from sentinel_gateway.stores.account_keeper import AccountKeeper, restore
 from sentinel_gateway.stores.audit import SqlAudit
-from sentinel_gateway.stores.evidence import SqliteEvidence
+from sentinel_gateway.stores.clock import SteadyClock
+from sentinel_gateway.stores.evidence import SqlEvidence
 from sentinel_gateway.stores.idempotency import SqliteIdempotency, open_file
 from sentinel_gateway.stores.keys import SqlKeys
-from sentinel_gateway.stores.learners import SqliteLearners, words_key
+from sentinel_gateway.stores.learners import Naming, SqlLearners, words_key
+from sentinel_gateway.stores.lessons import SqlLessons
 from sentinel_gateway.stores.lone_bulletin import LoneBulletin
 from sentinel_gateway.stores.memory import MemoryStore
 from sentinel_gateway.stores.memory_limits import MemoryLimits
@@ -74,19 +77,15 @@ if TYPE_CHECKING:
 
     from sentinel_gateway.embedders.local import LocalEmbedder
     from sentinel_gateway.stores._redis import RedisLink
+    from sentinel_gateway.stores._state_server import StateServer
     from sentinel_gateway.stores.redis import RedisStore
     from sentinel_gateway.vectors._records import Records
 
 STDOUT: Final = 1
+MAY_DIFFER: Final = 1.0
+"""Seconds between the clocks of nodes, and of what they share."""
 SLOW_SHARE: Final = 0.4
 """Of the time that Redis has for an answer: what takes longer is slow."""
-
-
-def steady_clock() -> Clock:
-    """The wall clock of now, carried on by the monotonic one."""
-    now = time.monotonic
-    offset = time.time() - now()
-    return lambda: now() + offset
 
 
 def open_memory(settings: Settings) -> NearStore:
@@ -98,7 +97,8 @@ def open_memory(settings: Settings) -> NearStore:
 class State(msgspec.Struct, frozen=True):
     """What must not be lost, and the table of keys that follows it. `secret` is what keys are hashed with.
 
-    `place` is where keys and the audit log are: the file, or a database that other nodes use as well.
+    `place` is where keys, the audit log and alerts are: the file, or a database that other nodes use as well. `evidence` is the
+    same, or another way to the same database. `node`: our name.
     """
 
     keys: KeyStore
@@ -107,12 +107,14 @@ class State(msgspec.Struct, frozen=True):
     secret: bytes
     file: StateFile
     place: Place
+    evidence: Place
     accounts: AccountKeeper
+    node: str
 
     async def close(self) -> None:
         await self.accounts.close()
         await self.ring.close()
-        await asyncio.gather(*(one.close() for one in {self.place, self.file}))
+        await asyncio.gather(*(one.close() for one in {self.place, self.evidence, self.file}))
 
 
 def open_secret(settings: Settings) -> bytes:
@@ -120,11 +122,22 @@ def open_secret(settings: Settings) -> bytes:
     return gateway_secret(settings.data_dir, settings.secret.get_secret_value() if settings.secret else None)
 
 
-async def open_state(settings: Settings, secret: bytes, bulletin: Bulletin, clock: Clock, events: Events, *, node: str) -> State:
-    """Client keys, the audit log and what was spent; raises `ConfigurationError` where they can't be kept."""
+async def open_state(
+    settings: Settings, secret: bytes, bulletin: Bulletin, clock: SteadyClock, events: Events, *, node: str
+) -> State:
+    """Client keys, the audit log and what was spent; raises `ConfigurationError` where they can't be kept.
+
+    Where other nodes keep them in the same database, the clock goes by that one's from now on.
+    """
     file = await StateFile.open(settings.data_dir, secret=secret)
     try:
-        place = file if settings.database_url is None else await open_server(settings, secret, file)
+        place: Place = file
+        evidence: Place = file
+        if settings.database_url is not None:
+            steps = await steps_of(file)
+            place = server = await open_server(settings, secret, file)
+            evidence = _server(settings, secret, partial(adopt, found=[], steps=steps), of="evidence")
+            await _go_by(server, clock, events)
     except ConfigurationError:
         await file.close()
         raise
@@ -132,28 +145,50 @@ async def open_state(settings: Settings, secret: bytes, bulletin: Bulletin, cloc
     ring = await KeyRing.open(keys, bulletin=bulletin, clock=clock, on_event=events.note)
     accounts = AccountKeeper(file, node=node, clock=clock, events=events)
     await accounts.open()
-    return State(keys, SqlAudit(place), ring, secret, file, place, accounts)
+    return State(keys, SqlAudit(place), ring, secret, file, place, evidence, accounts, node)
 
 
-async def open_server(settings: Settings, secret: bytes, file: StateFile) -> Place:
+async def _go_by(server: "StateServer", clock: SteadyClock, events: Events) -> None:
+    """One clock for all nodes: when a key, a lease, a day of a budget or an answer ends is the same moment on each of them."""
+    if server.is_open:  # else it is away, and who starts waits for it no longer
+        with suppress(StoreDown):
+            before, theirs, after = clock(), await server.moment(), clock()
+            if max(before - theirs, theirs - after) > MAY_DIFFER:
+                ahead = theirs - (before + after) / 2
+                clock.put_forward(ahead)
+                events.note("database_clock_differs", seconds=round(abs(ahead), 1))
+
+
+async def open_server(settings: Settings, secret: bytes, file: StateFile) -> "StateServer":
     """Where nodes keep keys together, which those of our own file join; `ConfigurationError` where they can't."""
+    return await _server(settings, secret, partial(adopt, found=await keys_of(file)), of="keys").reached()
+
+
+def _server(
+    settings: Settings, secret: bytes, welcome: Callable[[Statements], None], *, of: Literal["keys", "evidence"]
+) -> "StateServer":
     try:
         from sentinel_gateway.stores._state_server import StateServer  # noqa: PLC0415 - who has no PostgreSQL may lack the package
     except ModuleNotFoundError as exc:
         raise ConfigurationError([("database_url", lacks_postgres(exc))]) from exc
     assert settings.database_url is not None  # noqa: S101 - for the types' sake
     url = settings.database_url.get_secret_value()
-    welcome = partial(adopt, found=await keys_of(file))
-    return await StateServer.open(url, secret=secret, prepare=partial(bring_up_to_date, settings.data_dir, url), welcome=welcome)
+    return StateServer(url, secret=secret, prepare=partial(bring_up_to_date, settings.data_dir, url), welcome=welcome, of=of)
 
 
 def open_evidence(state: State, tiers: Tiers, embedder: Embedder, clock: Clock, events: Events, *, prices: Prices) -> Evidence:
     """What is known of answers to reworded questions, beside the keys."""
-    from sentinel_gateway.pipeline.calibration import Calibration  # noqa: PLC0415 - numpy
+    from sentinel_gateway.core.confidence.learner import VERSION  # noqa: PLC0415 - numpy
+    from sentinel_gateway.pipeline.calibration import Calibration  # noqa: PLC0415 - as above
+    from sentinel_gateway.pipeline.exchange import Exchange  # noqa: PLC0415 - as above
 
-    log = EvidenceLog(SqliteEvidence(state.file, clock), clock, events)
-    learners, aside = SqliteLearners(state.file), OneThread("sentinel-matching")
-    kept = Kept(log, Calibration(learners, clock, events, key=words_key(state.secret), aside=aside))
+    place, aside, key = state.evidence, OneThread("sentinel-matching"), words_key(state.secret)
+    shared = place is not state.file
+    log = EvidenceLog(SqlEvidence(place, clock), clock, events, shared=shared)
+    naming = Naming(VERSION)
+    exchange = Exchange(SqlLessons(place, naming=naming), state.node, clock, events) if shared else None
+    learners = SqlLearners(place, naming=naming, shared=shared)
+    kept = Kept(log, Calibration(learners, clock, events, key=key, aside=aside, exchange=exchange))
     return Evidence(kept, tiers, embedder, Spending(prices, clock), clock=clock, chance=random.random)
 
 

@@ -5,31 +5,37 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Final, get_args
+from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
 from sentinel_gateway import __version__, rules
+from sentinel_gateway.alerts.reports import Report, Schedule
 from sentinel_gateway.alerts.watch import Plan, Watch
 from sentinel_gateway.alerts.webhook import Webhook, secret_bytes
 from sentinel_gateway.core.alerting.board import Habits
 from sentinel_gateway.core.alerting.conditions import month_start
-from sentinel_gateway.core.alerting.figures import BIN, BudgetUse, Figures, Needs, Served
+from sentinel_gateway.core.alerting.figures import BIN, Figures, Needs, Served
+from sentinel_gateway.core.alerting.notices import Message
+from sentinel_gateway.core.alerting.reports import Past, Wanted, report
 from sentinel_gateway.core.alerting.rules import DAY, HOUR, Rule, default_rules
 from sentinel_gateway.core.anomalies import Anomaly, find_anomalies
-from sentinel_gateway.core.budgets import NO_BUDGET
+from sentinel_gateway.core.budgets import BudgetUse
 from sentinel_gateway.core.circuit import State
 from sentinel_gateway.core.confidence.interval import Estimate
+from sentinel_gateway.core.stretches import Stretch
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.errors import ChannelDown, ConfigurationError, StoreDown, UpstreamError
-from sentinel_gateway.pipeline.budgeting import BudgetRules, owner_of
-from sentinel_gateway.pipeline.callers import tag_of
+from sentinel_gateway.pipeline.allowances import uses
+from sentinel_gateway.pipeline.budgeting import BudgetRules
 from sentinel_gateway.ports import Clock, Events
 from sentinel_gateway.ports.alerts import Channel
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._http import Endpoint, HttpClient
 from sentinel_gateway.settings.alerts import AlertChannel, AlertRule
 from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.settings.reports import Weekday
 from sentinel_gateway.storage import Stores
 from sentinel_gateway.stores.alerts import SqlAlerts
 
@@ -38,6 +44,7 @@ ANSWER: Final = 64 * 1024
 """Bytes of what a webhook answers that are read; what it says is not looked at."""
 LOOKED_BACK: Final = 2 * DAY
 """Seconds of calls that anomalies are found in."""
+DAY_NAMES: Final = get_args(Weekday)
 CALLED: Final = HOUR
 """Seconds without a call after which a provider's health is a story of old."""
 
@@ -61,6 +68,8 @@ def make_plan(settings: Settings, stores: Stores, http: HttpClient, clock: Clock
         every=alerts.every,
         kept=alerts.retention * DAY,
         service=settings.service.name,
+        reports=tuple(make_reports(settings)),
+        compile=Reporter(stores, settings.service.name).compile if settings.reports else None,
     )
 
 
@@ -76,6 +85,14 @@ def make_rules(settings: Settings) -> Iterator[Rule]:
     if settings.alerts.defaults:
         default = default_rules(most_wrong=settings.cache.max_wrong_hit_rate)
         yield from (rule for rule in default if rule.name not in own)
+
+
+def make_reports(settings: Settings) -> Iterator[Report]:
+    """Those that come by themselves."""
+    for name, written in settings.reports.items():
+        weekday = DAY_NAMES.index(written.on or "monday") if written.every == "week" else None
+        wanted = Wanted(name=name, period=written.every, channels=written.channels, by=written.by, metrics=tuple(written.metrics))
+        yield Report(wanted, Schedule(ZoneInfo(written.zone), written.at, weekday))
 
 
 def _rule(name: str, written: AlertRule) -> Rule:
@@ -134,8 +151,42 @@ def stamp(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def wrong_hits(stores: Stores) -> Estimate | None:
+    """How many answers to reworded questions are wrong, as it is known now; None where nobody looks for that."""
+    evidence = None if stores.semantic is None else stores.semantic.evidence
+    return None if evidence is None else evidence.log.standings.overall.wrong
+
+
 def _those(circuits: Mapping[str, State], state: State) -> set[str]:
     return {target for target, found in circuits.items() if found == state}
+
+
+class Reporter:
+    """Makes reports of what the ledger has, by whole hours (UTC), and of what is known of wrong hits."""
+
+    def __init__(self, stores: Stores, service: str) -> None:
+        self._stores = stores
+        self._service = service
+
+    def __repr__(self) -> str:
+        return f"<Reporter of {self._service}>"
+
+    async def compile(self, wanted: Wanted, since: float, until: float) -> Message | None:
+        """None while the ledger can't be read: it is asked again at the next look."""
+        books = self._stores.books
+        if books is None:
+            return None
+        begin, end = (int(moment) // HOUR * HOUR for moment in (since, until))
+        try:
+            requests = await books.history.stretches(begin - (end - begin), end, seconds=HOUR)
+            calls = await books.history.windows(begin, end, seconds=HOUR)
+        except StoreDown:
+            return None
+        sums = Stretch(begin), Stretch(begin - (end - begin))
+        for one in requests:
+            sums[one.start < begin].add(one)
+        past = Past(since=begin, until=end, requests=sums[0], before=sums[1], calls=calls, wrong=wrong_hits(self._stores))
+        return await asyncio.to_thread(report, wanted, past, service=self._service, stamp=stamp)
 
 
 class Gatherer:
@@ -170,8 +221,8 @@ class Gatherer:
             health=await self._health(now) if "provider_health" in wanted else None,
             open_circuits=None if circuits is None else _those(circuits, "open"),
             half_open=() if circuits is None else _those(circuits, "half_open"),
-            budgets=list(self._budgets(now)) if "budget_used" in wanted else None,
-            wrong=self._wrong() if "wrong_hit_rate" in wanted else None,
+            budgets=await self._budgets(now) if "budget_used" in wanted else None,
+            wrong=wrong_hits(self._stores) if "wrong_hit_rate" in wanted else None,
         )
 
     async def _calls(self, seconds: int, now: float) -> Sequence[Window] | None:
@@ -225,20 +276,8 @@ class Gatherer:
         states = {f"{one.provider}/{one.model}": one.state for one in known} | self._stores.circuits.states()
         return {target: state for target, state in states.items() if target.partition("/")[0] in self._providers}
 
-    def _wrong(self) -> Estimate | None:
-        evidence = None if self._stores.semantic is None else self._stores.semantic.evidence
-        return None if evidence is None else evidence.log.standings.overall.wrong
-
-    def _budgets(self, now: float) -> Iterator[BudgetUse]:
+    async def _budgets(self, now: float) -> list[BudgetUse]:
         """Those in which anything was spent in the window that is under way."""
         state = self._stores.state
-        found = [(*owner_of(name), own) for name, own in state.accounts.table.items() if own.ends > now]
-        keys = {owner for scope, owner, _, _ in found if scope == "key"}
-        parties = (caller.party for caller in state.ring.holders())
-        of_key = {party.id: party.budget for party in parties if party.id in keys}
-        of_tenant = {tag_of(name): (name, budget) for name, budget in self._budgets_set.tenants.items()}
-        for scope, owner, span, own in found:
-            name, budget = of_tenant.get(owner, ("", NO_BUDGET)) if scope == "tenant" else (owner, of_key.get(owner, NO_BUDGET))
-            limit = dict((budget.or_else(self._budgets_set.keys) if scope == "key" else budget).spans()).get(span)
-            if limit is not None:
-                yield BudgetUse(f"{scope} {name}", span, limit, own.account(int(now * 1000)).settled)
+        parts, holders = list(state.accounts.table.items()), list(state.ring.holders())
+        return await asyncio.to_thread(lambda: list(uses(parts, holders, self._budgets_set, now, spent=True)))  # as many as keys

@@ -14,7 +14,7 @@ from secrets import token_hex
 from fastapi import APIRouter
 
 from sentinel_gateway import __version__, rules
-from sentinel_gateway.adapters import make_programs, make_providers, open_secret, steady_clock
+from sentinel_gateway.adapters import make_programs, make_providers, open_secret
 from sentinel_gateway.api.admin import Admin, Controls
 from sentinel_gateway.api.alerts import AlertAdmin
 from sentinel_gateway.api.analytics import Analytics
@@ -23,22 +23,30 @@ from sentinel_gateway.api.asgi import App
 from sentinel_gateway.api.batch import BatchRules, QueryBatch
 from sentinel_gateway.api.batched import Items, Single
 from sentinel_gateway.api.browsers import Browsers, Hosts, Pages
+from sentinel_gateway.api.budgets import Budgets
 from sentinel_gateway.api.cache_admin import CacheAdmin
 from sentinel_gateway.api.chat import ChatCompletions
 from sentinel_gateway.api.circuits import CircuitAdmin
+from sentinel_gateway.api.configuration import ConfigurationAdmin
+from sentinel_gateway.api.dashboard.alerts import AlertsPage
+from sentinel_gateway.api.dashboard.asking import Asking
 from sentinel_gateway.api.dashboard.audit import Audit
 from sentinel_gateway.api.dashboard.cache import CachePage
+from sentinel_gateway.api.dashboard.config import ConfigPage
 from sentinel_gateway.api.dashboard.explain import Explain
 from sentinel_gateway.api.dashboard.frame import Dashboard, Ground
 from sentinel_gateway.api.dashboard.keys import Keys
 from sentinel_gateway.api.dashboard.money import Money
 from sentinel_gateway.api.dashboard.overview import Overview
+from sentinel_gateway.api.dashboard.playground import Playground
 from sentinel_gateway.api.dashboard.providers import Providers
 from sentinel_gateway.api.dashboard.semantic import SemanticPage
+from sentinel_gateway.api.decided import RequestDecisions
 from sentinel_gateway.api.dialects import anthropic_posts, other_posts
 from sentinel_gateway.api.endpoint import Post
 from sentinel_gateway.api.entrance import Entrance
 from sentinel_gateway.api.exchange import Intake
+from sentinel_gateway.api.experiments import ExperimentAdmin
 from sentinel_gateway.api.explaining import Explaining
 from sentinel_gateway.api.face import Face
 from sentinel_gateway.api.fast_path import FastPath
@@ -57,6 +65,7 @@ from sentinel_gateway.api.paths import Paths
 from sentinel_gateway.api.predict import Predict
 from sentinel_gateway.api.problems import PROBLEMS
 from sentinel_gateway.api.query import Query, QueryPaths
+from sentinel_gateway.api.refusals import Refusals
 from sentinel_gateway.api.regions import LatencyRegions
 from sentinel_gateway.api.request_costs import RequestCosts
 from sentinel_gateway.api.semantic_admin import SemanticAdmin
@@ -79,12 +88,15 @@ from sentinel_gateway.pipeline.predicting import Predicting
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.siblings import Siblings
-from sentinel_gateway.process import Load, Outside, Process
+from sentinel_gateway.process import Outside, Process
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.prices import PriceBook
 from sentinel_gateway.routes import Routes
+from sentinel_gateway.settings.load import Load, Loaded
 from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.settings.routes import default_route
 from sentinel_gateway.storage import check_reach, follow_others, open_stores
+from sentinel_gateway.stores.clock import SteadyClock
 from sentinel_gateway.telemetry.evidence import EvidenceFigures
 from sentinel_gateway.telemetry.metrics import CONTENT_TYPES, Exposition, Metrics
 from sentinel_gateway.telemetry.regions import Located
@@ -121,18 +133,19 @@ class Wiring:
         guard = self.guard = Guard(
             process.authenticator, stores.state.ring, Policy(settings.keys.required, loopback=process.loopback)
         )
-        entrance = Entrance(browsers, guard, groups, server.region_header, trace=events.begin_trace)
+        entering = partial(Entrance, browsers, groups=groups, region=server.region_header, trace=events.begin_trace)
         books = stores.books
         booked = events if books is None else Booked(events, books.journal)
         heard = booked if server.region_header is None else Located(booked, process.regions)
         intake = Intake(max_body=server.max_body_bytes)
-        face = partial(Face, entrance=entrance, intake=intake, clock=clock, events=heard)
+        face = partial(Face, entrance=entering(guard), intake=intake, clock=clock, events=heard)
         options = StreamOptions(server.heartbeat, via=process.via)
         limiter = Limiter(stores.limits, rules=rules.limit_rules(settings), clock=clock, chance=random.random)
         chats = pipeline(planner=planners["chat"])
         self.fast = FastPath(chats, limiter, guard, clock=clock, events=heard)
         chat = ChatCompletions(chats, limiter, options, fast=self.fast, clock=clock)
-        models = Models(self.routes.current, created=int(process.started))
+        models = self._models = Models(self.routes.current, created=int(process.started))
+        self._asking = Asking(chat, face, entering, guard=guard, intake=intake, clock=clock)
         siblings = Siblings(planners["query"], tiers, semantic, rules.bound_rules(settings))
         queries = self._queries(pipeline(planner=planners["query"]), siblings, limiter, face, intake)
         predict = self._predict(pipeline, terms, chats, limiter)
@@ -141,6 +154,8 @@ class Wiring:
         messages = anthropic_posts(planners, pipeline, estimate, limiter, options, clock=clock)
         routers = self._routers(guard, limiter, semantic)
         plain = [post.route for post in (*posts, *messages, *queries, predict)]
+        forms = {ERRORS: posts, ANTHROPIC_ERRORS: messages, PROBLEMS: (queries[0], predict)}  # a batch has places of its own
+        self.refusals = Refusals(forms, count=process.metrics.observe, events=events, clock=clock, chance=random.random)
         management = build_management([*routers, Documentation(routers, plain, guard=guard).routes()], guard)
         observed = Observed(management, browsers=browsers, clock=clock, events=events, trace=events.begin_trace)
         faces = Faces(
@@ -162,7 +177,6 @@ class Wiring:
             self._key_administration(guard).routes(),
             Feedback(process.evidence, limiter, guard=guard).routes(),
             *self._looking(guard, semantic),
-            AlertAdmin(process.watch, state.audit, guard=guard, clock=clock).routes(),
         ]
 
     def _queries(
@@ -249,25 +263,38 @@ class Wiring:
         traffic = Traffic(history, guard=guard, clock=clock)
         keys = self._key_administration(guard)
         costs = RequestCosts(history, process.prices, guard=guard, clock=clock)
+        accounts, ring, granted = stores.state.accounts.table, stores.state.ring, rules.limit_rules(self._settings).budgets
+        decided = RequestDecisions(semantic, self._shows_text, guard=guard)
+        budgets = Budgets(accounts.items, ring.holders, granted, guard=guard, clock=clock)
         clearing, purge = self._administration(guard), None if semantic is None else stores.purge
         cached = CacheAdmin(process.tiers, purge, audit, guard=guard, texts=self._shows_text, clock=clock)
         standing = SemanticAdmin(process.evidence, audit, guard=guard, clock=clock)
         if semantic is not None:
             semantic.recent.texts = self._shows_text
         trials = SemanticTrials(semantic, guard=guard, clock=clock)
+        under_way = rules.experiments(self._settings)
+        experiments = ExperimentAdmin(
+            under_way, history, process.evidence, guard=guard, clock=clock, retention=self._settings.ledger.retention
+        )
+        alerts = AlertAdmin(process.watch, audit, guard=guard, clock=clock)
+        configuration = ConfigurationAdmin(process.configured, guard=guard)
         screens = [
             Overview(self._reports, traffic, list(self._providers), identity=self._identity, clock=clock),
             Providers(monitoring, analytics, circuits, clock),
-            SemanticPage(standing, trials, clock),
+            SemanticPage(standing, trials, experiments, clock),
             CachePage(cached, clearing, clock),
-            Money(traffic, analytics, clock),
+            Money(traffic, analytics, budgets, clock),
             Keys(keys, clock),
-            Explain(traffic, costs),
+            AlertsPage(alerts),
+            Playground(self._asking, self._models, default_route(self._settings) or ""),
+            Explain(traffic, costs, decided),
+            ConfigPage(configuration, process.configured, clearing),
             Audit(keys),
         ]
         ground = Ground(guard, process.sessions, stores.state.audit, self._identity, clock, lambda: process.draining)
         return [
-            *(told.routes() for told in (monitoring, analytics, circuits, traffic, costs, clearing, cached, standing, trials)),
+            *(told.routes() for told in (monitoring, analytics, circuits, traffic, costs, decided, budgets, clearing, cached)),
+            *(told.routes() for told in (standing, trials, experiments, alerts, configuration)),
             LatencyRegions(process.regions.since, self._settings.server.region_header, guard=guard, clock=clock).routes(),
             *Dashboard(screens, ground).routes(),
         ]
@@ -298,9 +325,9 @@ class Wiring:
 
 
 @asynccontextmanager
-async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]:
+async def open_process(load: Load, loaded: Loaded) -> AsyncIterator[Process]:
     """Everything opened in order, and closed in reverse: what was taken for the disk is written, the log is flushed."""
-    clock = steady_clock()
+    settings, clock = loaded.settings, SteadyClock()
     node = token_hex(4)
     metrics = Metrics(__version__)
     async with AsyncExitStack() as closing:
@@ -312,7 +339,7 @@ async def open_process(load: Load, settings: Settings) -> AsyncIterator[Process]
         stores = await open_stores(settings, node, clock, events, closing, prices=prices)
         check_reach(settings, stores.state.ring)
         await follow_others(stores, closing)
-        process = Process(load, Wiring, settings, outside, stores)
+        process = Process(load, Wiring, loaded, outside, stores)
         closing.push_async_callback(process.close)
         await process.use(settings)
         yield process

@@ -2,21 +2,18 @@
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from sentinel_gateway import __version__
-from sentinel_gateway.adapters import load_embedder, open_redis, qdrant_client, real_providers
+from sentinel_gateway.adapters import MAY_DIFFER, load_embedder, open_redis, qdrant_client, real_providers
 from sentinel_gateway.errors import ConfigurationError, EmbedderDown, StoreDown, UpstreamError
 from sentinel_gateway.ledger.books import lacks_postgres
 from sentinel_gateway.ports.upstream import Provider
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.telemetry.events import Unheard
-
-MAY_DIFFER: Final = 1.0
-"""Seconds between the clocks of nodes, and of what they share."""
 
 
 class Probe(msgspec.Struct, frozen=True):

@@ -9,11 +9,14 @@ from typing import Final, Protocol
 import msgspec
 
 from sentinel_gateway import alarms, rules
+from sentinel_gateway.alerts.watch import Plan
 from sentinel_gateway.api.asgi import App, Receive, Scope, Send
 from sentinel_gateway.api.dashboard.sessions import Sessions
 from sentinel_gateway.api.fast_path import FastPath
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.api.management import forget_endpoints
+from sentinel_gateway.api.refusals import Refusals
+from sentinel_gateway.configured import Configured
 from sentinel_gateway.core.issuance import AuditEntry
 from sentinel_gateway.core.pricing import Costs
 from sentinel_gateway.errors import ConfigurationError, StoreDown
@@ -21,16 +24,16 @@ from sentinel_gateway.ledger.books import NOTHING
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.authentication import Authenticator
 from sentinel_gateway.pipeline.dispatch import Dispatch
+from sentinel_gateway.pipeline.strain import Strain
 from sentinel_gateway.ports import Clock
 from sentinel_gateway.ports.ledger import Past
 from sentinel_gateway.programs.dspy_programs import DspyPrograms
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.prices import PriceBook
 from sentinel_gateway.routes import Routes
-from sentinel_gateway.settings.load import Loaded
+from sentinel_gateway.settings.load import Load, Loaded
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.network import is_loopback
-from sentinel_gateway.settings.restart import needing_restart
 from sentinel_gateway.storage import Stores
 from sentinel_gateway.stores.admin_key import admin_key
 from sentinel_gateway.telemetry.events import Telemetry
@@ -41,14 +44,13 @@ from sentinel_gateway.telemetry.regions import Regions
 ALWAYS_LISTED: Final = ("redis", "qdrant", "embeddings")
 """Services that `/health` and `/admin/stats` name whether or not they are in use (seed 000)."""
 
-Load = Callable[[], Loaded]
-
 
 class Wired(Protocol):
     """One configuration, wired, as far as the process asks it."""
 
     app: App
     fast: FastPath
+    refusals: Refusals
     guard: Guard
     routes: Routes
     dispatch: Dispatch
@@ -71,8 +73,9 @@ class Process:
     """What outlives a reload, and the wiring in force. It is the ASGI app that the server runs."""
 
     def __init__(
-        self, load: Load, wire: "Callable[[Settings, Process], Wired]", settings: Settings, outside: Outside, stores: Stores
+        self, load: Load, wire: "Callable[[Settings, Process], Wired]", loaded: Loaded, outside: Outside, stores: Stores
     ) -> None:
+        settings = loaded.settings
         self.clock = outside.clock
         self.via = outside.via
         self.http = outside.http
@@ -91,16 +94,17 @@ class Process:
         )
         self.loopback = is_loopback(settings.server.host)
         """Of the address that was bound: a reload does not bind another."""
-        self._first = settings
+        self.configured = Configured(load, loaded, self._make_plan)
         self.tiers = stores.tiers
         self.semantic = stores.semantic
         self.embedder = stores.embedder
         self.evidence = None if stores.semantic is None else stores.semantic.evidence
-        self.admission = Admission(rules.capacity(settings), random.random)
+        self.strain = Strain(outside.events.note)
+        too_much, refused = self.strain.is_too_much, self.strain.refused
+        self.admission = Admission(rules.capacity(settings), random.random, strained=too_much, refused=refused)
         if stores.books is not None and settings.ledger.when_full == "refuse":
             stores.books.when_full(self.admission.shut)
         self.watch = alarms.open_watch(stores, outside.node, self.clock, self.events)
-        self._load = load
         self._wire = wire
         self._wiring: Wired | None = None
         self._reloading: set[asyncio.Task[None]] = set()
@@ -113,9 +117,17 @@ class Process:
         if self._wiring is not None:  # a coroutine itself, by which other servers know what they may call
             await self._wiring.app(scope, receive, send)
 
-    def answer_again(self, segment: bytes, client: str) -> bytes | None:
-        """The answer to bytes that memory has answered before; None if they have to be read."""
-        return None if self._wiring is None else self._wiring.fast.answer(segment, client)
+    def answer_again(self, segment: bytes, client: str) -> tuple[int, bytes] | None:
+        """Status and answer of bytes that memory has answered before, or that are refused; None: they have to be read."""
+        wiring = self._wiring
+        if wiring is None:
+            return None
+        if (answer := wiring.fast.answer(segment, client)) is not None:
+            return 200, answer
+        if self.admission.has_room or (refusal := wiring.refusals.answer(segment)) is None:
+            return None
+        self.strain.refused()
+        return refusal
 
     @property
     def asks_for_keys(self) -> bool:
@@ -136,7 +148,7 @@ class Process:
         return (None if books is None else await books.past()) or NOTHING
 
     async def services(self) -> Mapping[str, str]:
-        """`up`, `down` or `disabled` of each dependency: seed 000's, used or not, and our own."""
+        """`up`, `down`, `disabled`, or `local` (vectors that nodes can't share): seed 000's, used or not, and our own."""
         own = await self.tiers.status()
         if self.embedder is not None:
             own["embeddings"] = "up" if self.embedder.works else "down"
@@ -146,7 +158,7 @@ class Process:
 
     async def use(self, settings: Settings) -> None:
         """Put a configuration in force."""
-        plan = await asyncio.to_thread(alarms.make_plan, settings, self.stores, self.http, self.clock)  # Apprise is heavy
+        plan = await asyncio.to_thread(self._make_plan, settings)  # Apprise is heavy
         await self.prices.use(rules.price_rules(settings))
         wiring = self._wire(settings, self)
         await wiring.routes.start()
@@ -164,17 +176,26 @@ class Process:
         wiring.programs.start()
         previous, self._wiring = self._wiring, wiring
         if previous is not None:
+            previous.refusals.close()
             await previous.routes.stop()
             await previous.programs.stop()
             forget_endpoints()
 
-    async def reload(self) -> list[str]:
-        """Read the configuration again and use it; `ConfigurationError` if it is faulty, and then nothing has changed."""
+    def _make_plan(self, settings: Settings) -> Plan:
+        """What is to be told, and to whom. Raises `ConfigurationError` for a channel that can't be opened."""
+        return alarms.make_plan(settings, self.stores, self.http, self.clock)
+
+    async def reload(self, mark: str | None = None) -> list[str]:
+        """Read the configuration again and use it; `ConfigurationError` if it is faulty, and then nothing has changed.
+
+        `mark`: of the one that was looked at; raises `ConfigurationMoved` if that is not what is read now.
+        """
         async with self._one_reload:
-            loaded = await asyncio.to_thread(self._load)
+            loaded = await self.configured.load(mark)
             await self.use(loaded.settings)
+            notes = self.configured.use(loaded)
         self.events.note("configuration_reloaded")
-        return [*loaded.notes, *needing_restart(self._first, loaded.settings)]
+        return notes
 
     def reload_soon(self) -> None:
         """Reload beside everything else (SIGHUP); what is to be said of it goes to the log."""
@@ -203,10 +224,13 @@ class Process:
 
     async def close(self) -> None:
         """Stop what runs in the background."""
+        self.strain.close()
         for task in list(self._reloading):
             task.cancel()
         await asyncio.gather(*self._reloading, return_exceptions=True)
         await self.watch.close()
+        await self.configured.close()
         if self._wiring is not None:
+            self._wiring.refusals.close()
             await self._wiring.routes.stop()
             await self._wiring.programs.stop()

@@ -14,6 +14,7 @@ from sentinel_gateway.core.budgets import Budget, nano
 from sentinel_gateway.core.caching import TtlRules
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.circuit import CircuitRules
+from sentinel_gateway.core.experiments import Arm, Experiment
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.matching import Thresholds
 from sentinel_gateway.core.pricing import FALLBACK, Price, PriceRules, Rates, Tier, at_share, cost, yocto
@@ -26,6 +27,7 @@ from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.evidence import Habits
 from sentinel_gateway.ports import Prices
 from sentinel_gateway.settings.checks import DEMO
+from sentinel_gateway.settings.experiments import ExperimentSettings
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.prices import SERVICE_TIERS, PriceSettings, RateSettings
 from sentinel_gateway.settings.targets import Budget as BudgetSettings
@@ -179,6 +181,17 @@ def outputs(settings: Settings) -> Mapping[str, int]:
 def limits(limits: LimitSettings) -> Limits:
     """The same, as rules take them."""
     return Limits(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency)
+
+
+def experiments(settings: Settings) -> tuple[Experiment, ...]:
+    """Those that are under way, in their order."""
+    return tuple(_experiment(name, one) for name, one in settings.experiments.items() if one.enabled)
+
+
+def _experiment(name: str, written: ExperimentSettings) -> Experiment:
+    arms = tuple(Arm(arm, **one.model_dump()) for arm, one in written.arms.items())
+    about = (frozenset(names) for names in (written.models, written.keys, written.tenants, written.namespaces))
+    return Experiment(name, arms, written.by, written.share, *about)
 
 
 def capacity(settings: Settings) -> Capacity:

@@ -2,9 +2,10 @@
 
 import asyncio
 import random
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -57,12 +58,17 @@ from sentinel_gateway.ports import (
 from sentinel_gateway.rules import thresholds
 from sentinel_gateway.settings.model import Settings
 from sentinel_gateway.settings.network import is_loopback
+from sentinel_gateway.stores.clock import SteadyClock
 from sentinel_gateway.telemetry.recent.memory import MemoryMetrics
 from sentinel_gateway.telemetry.recent.mirror import CircuitMirror
 from sentinel_gateway.telemetry.recent.recorder import Recorder
 
 if TYPE_CHECKING:
     from sentinel_gateway.stores._redis import RedisLink
+
+
+PATIENCE: Final = 5.0
+"""Seconds that the start waits for what is known of reworded questions."""
 
 
 class Closable(Protocol):
@@ -98,16 +104,17 @@ class Stores(msgspec.Struct, frozen=True):
 
 
 async def open_stores(
-    settings: Settings, node: str, clock: Clock, events: Events, closing: AsyncExitStack, *, prices: Prices
+    settings: Settings, node: str, clock: SteadyClock, events: Events, closing: AsyncExitStack, *, prices: Prices
 ) -> Stores:
     """The keys and what else must last, limits, and the tiers of the cache as far as they are on. `node` is our name."""
     near, near_ttl = open_memory(settings), settings.cache.memory.ttl
     link = partial(_open_link, settings, [], clock=clock, events=events, closing=closing)
+    secret, nodes = open_secret(settings), link("nodes")
+    bulletin = open_bulletin(nodes, secret, node, events)
+    state = _closed_by(closing, await open_state(settings, secret, bulletin, clock, events, node=node))  # it puts the clock right
     books = open_ledger(settings, clock, events)
     if books is not None:
         closing.push_async_callback(books.close)
-    secret, nodes = open_secret(settings), link("nodes")
-    bulletin = open_bulletin(nodes, secret, node, events)
     recent = open_recent(settings, link("monitoring"), clock)
     recorder = _closed_by(closing, Recorder(events, recent))
     world = World(clock, asyncio.sleep, random.random, recorder, None if books is None else books.journal)
@@ -115,7 +122,6 @@ async def open_stores(
     mirror = _closed_by(closing, CircuitMirror(circuits.standings, recent, clock))
     mirror.start()
     accounts = Accounts(prices, clock)
-    state = _closed_by(closing, await open_state(settings, secret, bulletin, clock, events, node=node))
     asked_once = _closed_by(closing, open_idempotency(settings))
     once = _closed_by(closing, Idempotency(asked_once, IdempotencyLimits(), clock))
     counter = _closed_by(closing, open_counter(events))
@@ -132,7 +138,7 @@ async def open_stores(
     index = _closed_by(closing, open_index(settings, records, link("vectors"), clock, events, archive=disk))
     tiers = _closed_by(closing, Tiers(near, far, index, bulletin=bulletin, near_ttl=near_ttl, clock=clock))
     evidence = _closed_by(closing, open_evidence(state, tiers, embedder, clock, events, prices=prices))
-    await evidence.open()
+    await _begin(evidence.open(), closing)
     semantic = _closed_by(closing, Semantic(index, embedder, tiers, thresholds(settings), evidence, events=events))
     preparing = asyncio.create_task(index.prepare())
     closing.callback(preparing.cancel)
@@ -173,11 +179,21 @@ def open_recent(settings: Settings, link: "RedisLink | None", clock: Clock) -> R
 
 
 async def follow_others(stores: Stores, closing: AsyncExitStack) -> None:
-    """From now on, do as other nodes tell; and know what is pinned, as soon as the store can say."""
+    """From now on, do as other nodes tell, and count with them; and know what is pinned, as soon as the store can say."""
     stores.tiers.learn_pins()
     hearing = Hearing(stores.tiers, stores.state.ring, stores.purge, stores.circuits)
     closing.push_async_callback(stores.bulletin.close)
     await stores.bulletin.follow(hearing.heard, hearing.missed)
+    await stores.limits.open()  # last: else the first requests would be refused for a budget that nobody was asked about
+
+
+async def _begin(opening: Coroutine[Any, Any, None], closing: AsyncExitStack) -> None:
+    """Wait until it is done, or goes on beside the start: a database that hangs holds up nobody who asks for something else."""
+    task = asyncio.create_task(opening)
+    closing.callback(task.cancel)
+    await asyncio.wait([task], timeout=PATIENCE)
+    if task.done():
+        task.result()
 
 
 def _closed_by(closing: AsyncExitStack, one: _Closable) -> _Closable:

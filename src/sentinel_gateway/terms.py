@@ -9,6 +9,7 @@ from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.estimate import TokenEstimate
 from sentinel_gateway.pipeline.evidence import Evidence
+from sentinel_gateway.pipeline.experiments import Experiments
 from sentinel_gateway.pipeline.fleet import Fleet
 from sentinel_gateway.pipeline.handle import Terms
 from sentinel_gateway.pipeline.settle import Settlement
@@ -33,15 +34,22 @@ def make_terms(settings: Settings, stores: Stores, admission: Admission, estimat
         bounds=rules.bound_rules(settings),
         stale_if_error=settings.cache.stale_if_error,
         drains=stores.drains,
+        experiments=_experiments(settings, stores),
     )
+
+
+def _experiments(settings: Settings, stores: Stores) -> Experiments | None:
+    under_way = rules.experiments(settings)
+    return Experiments(under_way, stores.state.secret) if under_way else None
 
 
 def of_predictions(terms: Terms) -> Terms:
     """How predictions are taken: what their programs ask takes its own tokens, its own money, and what other nodes bring.
 
-    No program runs on for nobody: a drain reads one answer to its end, and a program may ask any number of questions.
+    No program runs on for nobody: a drain reads one answer to its end, and a program may ask any number of questions. What it
+    asks may be part of an experiment, each question by itself; a prediction is in none.
     """
-    return replace(terms, estimate=None, costing=None, fleet=None, drains=None)
+    return replace(terms, estimate=None, costing=None, fleet=None, drains=None, experiments=None)
 
 
 def make_costing(settings: Settings, prices: Prices, estimate: TokenEstimate) -> Costing:

@@ -49,13 +49,13 @@ class Arrived:
 
 @dataclass
 class HttpSink:
-    """`script` are the statuses to answer with, then 204; a status of 0 never answers."""
+    """`script` are the statuses to answer with, then 204; while not `answering` it says nothing."""
 
     port: int = 0
     arrived: list[Arrived] = field(default_factory=list)
     script: deque[int] = field(default_factory=deque)
     location: str = ""
-    slow: float = 0.0
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def url(self) -> str:
@@ -66,14 +66,14 @@ class HttpSink:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.arrived.append(Arrived(request.method, request.path_qs, headers, body))
         status = self.script.popleft() if self.script else 204
-        if self.slow or not status:
-            await asyncio.sleep(self.slow or 3600)
-        return web.Response(status=status or 204, headers={"location": self.location} if self.location else {})
+        await self.answering.wait()
+        return web.Response(status=status, headers={"location": self.location} if self.location else {})
 
 
 @asynccontextmanager
 async def http_sink() -> AsyncIterator[HttpSink]:
     sink = HttpSink()
+    sink.answering.set()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", sink.take)
     runner = web.AppRunner(app, shutdown_timeout=0.1)

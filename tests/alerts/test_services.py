@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import threading
+from contextlib import suppress
 from urllib.parse import parse_qs
 
 import pytest
@@ -18,7 +19,7 @@ from sentinel_gateway.core.alerting.notices import message, trial
 from sentinel_gateway.errors import ChannelDown
 from sentinel_gateway.ports.alerts import Letter
 from tests.alerts.sinks import http_sink, mail_sink
-from tests.gateway import until
+from tests.gateway import DEADLINE, until
 from tests.servers import free_port
 
 pytestmark = pytest.mark.anyio
@@ -125,24 +126,34 @@ async def test_a_failure_is_told_without_the_url_and_logged_nowhere(sink, caplog
 
 
 async def test_a_service_that_stalls_is_waited_for_no_longer_than_so_and_holds_nobody_up(sink):
-    sink.script.append(0)
-    service = Service("ops", f"json://127.0.0.1:{sink.port}/?rto=4", deadline=1.5)
-    with pytest.raises(ChannelDown, match=r"within 1\.5 s"):
+    sink.answering.clear()
+    service = Service("ops", f"json://127.0.0.1:{sink.port}/?rto=60", deadline=0.2)
+    with pytest.raises(ChannelDown, match=r"within 0\.2 s"):
         await service.send(letter())
     with pytest.raises(ChannelDown, match="not yet come to an end"):
         await service.send(letter())
+    await until(lambda: sink.arrived)
     assert len(sink.arrived) == 1
+    sink.answering.set()
     await until(lambda: not any(thread.name == "sentinel-alert" for thread in threading.enumerate()))
-    await service.send(letter())
-    assert len(sink.arrived) == 2
+    async with asyncio.timeout(DEADLINE):
+        while not await takes(service):  # noqa: ASYNC110 - asked again: on a busy machine it is late once more
+            await asyncio.sleep(0.01)
+
+
+async def takes(service: Service) -> bool:
+    """It does what it is told, and in its time."""
+    with suppress(ChannelDown):
+        await service.send(letter())
+        return True
+    return False
 
 
 async def test_the_loop_goes_on_meanwhile(sink):
-    sink.slow = 0.3
-    sending = asyncio.create_task(Service("ops", f"json://127.0.0.1:{sink.port}/").send(letter()))
-    turns = 0
-    while not sending.done():
-        await asyncio.sleep(0.005)
-        turns += 1
+    """The sink is on it: it would else never come to answer."""
+    sink.answering.clear()
+    sending = asyncio.create_task(Service("ops", f"json://127.0.0.1:{sink.port}/?rto=60").send(letter()))
+    await until(lambda: sink.arrived)
+    assert not sending.done()
+    sink.answering.set()
     await sending
-    assert turns > 20

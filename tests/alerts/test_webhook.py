@@ -102,11 +102,23 @@ async def test_any_2xx_is_its_arrival(sink, open_webhook, status):
     await open_webhook().send(letter())
 
 
-@pytest.mark.parametrize(("status", "gone"), [(400, False), (401, False), (410, True), (429, False), (500, False), (503, False)])
-async def test_any_other_status_is_told_and_nothing_secret_with_it(sink, open_webhook, status, gone):
+FINAL = [400, 410, 413, 422]
+REFUSALS = [401, 403, 404, 405]
+PASSING = [408, 425, 429, 500, 502, 503]
+
+
+@pytest.mark.parametrize(
+    ("status", "tries", "gone"),
+    [
+        *((one, 1, True) for one in FINAL),
+        *((one, tries, tries == 5) for one in REFUSALS for tries in (1, 4, 5)),
+        *((one, tries, False) for one in PASSING for tries in (1, 5)),
+    ],
+)
+async def test_any_other_status_is_told_and_nothing_secret_with_it(sink, open_webhook, status, tries, gone):
     sink.script.append(status)
     with pytest.raises(ChannelDown, match=str(status)) as caught:
-        await open_webhook().send(letter())
+        await open_webhook().send(letter(tries=tries))
     assert caught.value.gone is gone
     assert "s3cret" not in str(caught.value)
 

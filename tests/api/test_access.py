@@ -140,6 +140,8 @@ async def test_nearly_a_key_is_none(closed, damage):
         assert (await stranger.ask(chat("A6"), authorization=f"Bearer {damage(key)}")).status == 401
         assert (await stranger.ask(chat("A6"), authorization=f"Bearer {key}", x_api_key=damage(key))).status == 400
         assert (await stranger.ask(chat("A6"), authorization=f"Bearer {key}")).status == 200
+        again = await stranger.ask(chat("A6"), authorization=f"Bearer {damage(key)}")
+        assert again.status == 401, "nor is it one now that the key itself is remembered"
 
 
 async def test_who_guesses_is_slowed_down_and_who_knows_is_not(closed):
@@ -361,12 +363,12 @@ async def test_what_another_process_revokes_is_gone_within_a_second(closed, tmp_
     async def refused() -> bool:
         return (await closed.ask(chat("again"), authorization=f"Bearer {key}")).status == 401
 
-    for _ in range(20):
+    for _ in range(100):
         if await refused():
             break
         await asyncio.sleep(0.1)
     else:
-        pytest.fail("two seconds later it still opens")
+        pytest.fail("ten seconds later it still opens")
 
 
 # --- the audit log ---
@@ -383,6 +385,26 @@ async def test_every_administrative_change_is_written_down(closed):
     tenant = await closed.key(tenant="audited", scopes=["admin"])
     seen = (await closed.get("/admin/audit", headers=bearer(tenant))).json["data"]
     assert {entry["tenant"] for entry in seen} == {"audited"}
+
+
+async def test_the_line_of_a_request_beside_the_path_says_whose_key_it_was(closed):
+    """Also of one that its key is not good enough for; who shows none that is good is anybody."""
+    written = []
+    closed.process.events.also_write(written.append)
+    made = await closed.request("POST", "/admin/keys", json={"name": "test", "scopes": ["read"]}, headers=closed.admin)
+    reader, id_ = bearer(made.json["key"]), made.json["id"]
+    await closed.get("/costs", headers=reader)
+    await closed.get("/admin/stats", headers=reader)
+    await closed.get("/admin/stats", headers=closed.admin)
+    await closed.get("/costs", headers=bearer("wrong"))
+    told = [(record.route, record.status, record.account, record.key) for record in written]
+    assert told == [
+        ("/admin/keys", 201, "", "admin-key"),
+        ("/costs", 200, "default", id_),
+        ("/admin/stats", 403, "default", id_),
+        ("/admin/stats", 200, "", "admin-key"),
+        ("/costs", 401, "", "anybody"),
+    ]
 
 
 async def test_a_configuration_that_is_rejected_is_told_after_the_wish(closed):

@@ -289,10 +289,11 @@ async def test_a_purge_that_did_not_see_all_says_so():
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_clear_during_a_request_does_not_resurrect(empty, upstream, text, stream):
-    upstream.script("chunk_ms=10;chunks=20" if stream else "latency_ms=150")
+    upstream.script("chunk_ms=60000;chunks=2" if stream else "latency_ms=60000")
     running = asyncio.create_task(empty.ask(chat(text, stream=stream)))
     await until(lambda: upstream.count == 1)
     assert (await clear(empty, {"tag": "of something else"})).status == 200
+    upstream.go_on()
     answer = await running
     assert answer.status == 200
     if not stream:
@@ -374,12 +375,13 @@ async def test_a_configuration_that_is_gone_is_rejected(reloading, upstream, tex
 
 
 async def test_a_running_stream_finishes_on_the_old_configuration(reloading, chaos, upstream, text):
-    upstream.script("chunk_ms=20;chunks=20")
+    upstream.script("chunk_ms=60000;chunks=2")
     running = asyncio.create_task(reloading.ask(chat(text, "first", stream=True)))
-    await until(lambda: upstream.calls and upstream.calls[0].chunks_sent > 2)
+    await until(lambda: upstream.calls and upstream.calls[0].chunks_sent > 0)
     assert (await reloading.reload(named(chaos, "second"))).status == 200
     assert not running.done()
     assert (await reloading.ask(chat(text, "second"))).status == 200
+    upstream.go_on()
     answer = await running
     assert (answer.status, answer.sse.done, answer.sse.error) == (200, True, None)
     assert upstream.calls[0].completed
@@ -454,11 +456,11 @@ class FullLog:
 
 
 async def test_the_faults_of_a_configuration_are_told_whatever_the_audit_log_takes():
-    async def reload() -> list[str]:
+    async def reload(_mark: str | None) -> list[str]:
         raise ConfigurationError([("modles", "unknown setting")])
 
     log = FullLog()
     admin = Admin(None, None, log, guard=None, controls=Controls(dict, None, reload), clock=lambda: 0.0)
     with pytest.raises(ReloadRejected, match="modles"):
-        await admin.reload(SimpleNamespace(state=SimpleNamespace(caller=operator("admin-key"))))
+        await admin.put_in_force(operator("admin-key"), None)
     assert [entry.action for entry in log.entries] == ["configuration.reload"]

@@ -12,7 +12,7 @@ from sentinel_gateway.core.alerting.rules import HOUR, Rule, default_rules
 from sentinel_gateway.core.windows import total
 from sentinel_gateway.pipeline.budgeting import BudgetRules
 from tests.alerts.sinks import SECRET, http_sink
-from tests.gateway import chat, one_provider, running_gateway, until
+from tests.gateway import DAY, away_from_the_end_of, chat, one_provider, running_gateway, until
 from tests.servers import PATIENT, REDIS8, RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -233,6 +233,7 @@ async def test_budgets_of_keys_tenants_and_of_whoever_needs_no_key(chaos, sink, 
     rules = "    spent: {metric: budget_used, above: 0.000001}"
     budgets = "budget: {day: 0.05}\ntenants: {acme: {budget: {month: 0.5}}}\n"
     config = one_provider(chaos.base_url) + budgets + alerts(sink, rules)
+    await away_from_the_end_of(DAY)
     async with running_gateway(tmp_path, config=config) as gateway:
         assert (await gateway.ask(chat("without a key"))).status == 200
         key = await gateway.key(tenant="acme")
@@ -260,7 +261,9 @@ async def test_what_is_known_of_everything_that_rules_ask_for(chaos, upstream, t
 
         figures = await look()
         end = process.clock() + PATIENCE
-        while process.clock() < end and (not figures.served or not figures.calls):
+        while process.clock() < end and not (
+            sum(one.requests for one in figures.served or ()) == total(figures.calls or ()).decided == 3
+        ):
             await asyncio.sleep(0.2)
             figures = await look()
         assert (sum(one.requests for one in figures.served), sum(one.failed for one in figures.served)) == (3, 1)
@@ -276,10 +279,10 @@ async def test_what_is_known_of_everything_that_rules_ask_for(chaos, upstream, t
 
 
 async def health_known(gather, clock) -> Figures:
-    """Calls are recorded beside everything else."""
+    """Calls and circuits are recorded beside everything else."""
     end = clock() + PATIENCE
     figures = await gather(HEALTH, clock())
-    while not figures.health and clock() < end:
+    while not (figures.health and figures.open_circuits) and clock() < end:
         await asyncio.sleep(0.1)
         figures = await gather(HEALTH, clock())
     return figures

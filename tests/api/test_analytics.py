@@ -15,11 +15,10 @@ from sentinel_gateway.core.analytics import FIGURES, STAGES
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.ledger.books import make_database
 from sentinel_gateway.ports.ledger import Handled, Intent, Settled, Spent
-from tests.gateway import chat, one_provider, running_gateway
+from tests.gateway import DAY, HOUR, away_from_the_end_of, chat, one_provider, running_gateway
 
 pytestmark = pytest.mark.anyio
 
-HOUR = 3600
 IMPATIENT = {"SENTINEL_ROUTING__COOL_DOWN": "20", "SENTINEL_ROUTING__PATIENCE": "1"}
 BEFORE = 40
 """Hours of the past."""
@@ -41,7 +40,10 @@ def call(number: int, at: float, provider: str = "mock", model: str = "small", *
 
 
 @pytest.fixture(scope="module")
-def now() -> float:
+async def now(anyio_backend) -> float:
+    """Neither at the end of an hour nor before there is a call in it."""
+    await away_from_the_end_of(HOUR, 60.0)
+    await asyncio.sleep(max(0.0, 31 - time.time() % HOUR))
     return time.time()
 
 
@@ -295,6 +297,7 @@ async def trying(chaos, tmp_path):
 
 async def test_trial_funnel_stages(trying, tmp_path):
     gateway, make = trying
+    await away_from_the_end_of(DAY)
     now = time.time()
     trials = {stage: await make(stage, tenant=f"of-{stage}", trial=True) for stage in STAGES}
     await make("full", tenant="of-converted")
@@ -328,7 +331,7 @@ async def test_a_request_that_met_a_limit_counts_as_that(trying):
     headers = {"authorization": f"Bearer {key['key']}"}
     answers = [await gateway.request("POST", "/v1/chat/completions", json=chat(word), headers=headers) for word in ("a", "b")]
     assert [answer.status for answer in answers] == [200, 429]
-    for _ in range(100):
+    for _ in range(300):
         body = (await gateway.get("/api/monitoring/trial-analytics", headers=gateway.admin)).json
         if body["total_requests"] == 2:
             break

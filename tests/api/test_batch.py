@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from sentinel_gateway.api.batch import _broken
+from sentinel_gateway.api.batched import AGAIN
 from sentinel_gateway.errors import InternalError
 from tests.gateway import chat, one_provider, post, running_gateway, running_tasks, until
 from tests.servers import PATIENT
@@ -29,6 +30,8 @@ SUMMARY = [
 MANY = 1_000
 PATIENCE = 60.0
 """Seconds that a thousand queries may take where a test has the machine for itself in part."""
+SOON = 5.0
+"""Seconds: far from the moment that it takes and from the minute that the provider would."""
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +137,7 @@ async def test_the_same_request_in_other_spellings_is_a_duplicate(gateway, upstr
 
 
 async def test_rewordings_are_answered_once_and_negations_never_together(semantic, upstream):
-    upstream.script("latency_ms=300", times=20)  # so long that nothing is stored while the others begin
+    upstream.script("latency_ms=60000", times=5)  # nothing is stored before all have begun
     prompts = [
         "How do I reset my password?",
         "How can I reset my password?",
@@ -145,8 +148,11 @@ async def test_rewordings_are_answered_once_and_negations_never_together(semanti
         "How do I reset my password?",
         "What is two plus three?",
     ]
-    results, summary = told(await ask(semantic, prompts, {"x-cache-namespace": "reworded"}))
-    assert asked(upstream) == [prompts[place] for place in (0, 2, 3, 5, 7)]
+    asking = asyncio.create_task(ask(semantic, prompts, {"x-cache-namespace": "reworded"}))
+    await until(lambda: upstream.count == 5)
+    upstream.go_on()
+    results, summary = told(await asking)
+    assert sorted(asked(upstream)) == sorted(prompts[place] for place in (0, 2, 3, 5, 7))
     matched = [one["answer"]["matched_prompt"] for one in results]
     assert matched == [None, prompts[0], None, None, prompts[2], None, prompts[0], None]
     assert [results[place]["answer"]["similarity_score"] < 1 for place in (1, 4)] == [True, True]
@@ -157,9 +163,12 @@ async def test_rewordings_are_answered_once_and_negations_never_together(semanti
 
 @pytest.mark.parametrize(("threshold", "calls"), [({}, 2), ({"similarity_threshold": 0.75}, 1)])
 async def test_a_query_s_threshold_says_whether_it_waits(semantic, upstream, threshold, calls):
-    upstream.script("latency_ms=300", times=2)
+    upstream.script("latency_ms=60000", times=calls)
     queries = ["What is 2+2?", {"prompt": "What is two plus two?"} | threshold]
-    results, _ = told(await ask(semantic, queries, {"x-cache-namespace": f"threshold-{calls}"}))
+    asking = asyncio.create_task(ask(semantic, queries, {"x-cache-namespace": f"threshold-{calls}"}))
+    await until(lambda: upstream.count == calls)
+    upstream.go_on()
+    results, _ = told(await asking)
     assert [one["answer"]["cache_hit"] for one in results] == [False, bool(threshold)]
     assert upstream.count == calls
 
@@ -283,7 +292,7 @@ async def test_other_methods_and_paths(gateway):
 
 
 async def test_results_come_as_they_are_there(gateway, upstream, text):
-    upstream.script("latency_ms=1500")
+    upstream.script("latency_ms=60000", to=f"0 {text}")
     queries = [{"prompt": f"{number} {text}", "id": f"q{number}"} for number in range(5)]
     queries.append({"prompt": f"0 {text}", "id": "again"})
     async with gateway.session.post(BATCH, json={"queries": queries, "stream": True}) as response:
@@ -294,6 +303,7 @@ async def test_results_come_as_they_are_there(gateway, upstream, text):
         assert next(call for call in upstream.calls if asked_of(call) == f"0 {text}").ended is None, (
             "the first one is still asked"
         )
+        upstream.go_on()
         rest = await response.content.read()
     assert sorted(one["index"] for one in early) == [1, 2, 3, 4]
     results, summary = lines(b"".join(json.dumps(one).encode() + b"\n" for one in early) + rest)
@@ -326,17 +336,18 @@ async def test_how_it_comes_is_asked_for(gateway, upstream, text, accept, stream
 async def test_a_silent_stream_beats(chaos, upstream, tmp_path, text):
     config = f"{one_provider(chaos.base_url)}routing: {{default: mock/mock-model}}\nserver: {{heartbeat: 0.1}}\n"
     async with running_gateway(tmp_path, config=config) as gateway:
-        upstream.script("latency_ms=600")
-        answer = await ask(gateway, [text], stream=True)
-        assert answer.body.startswith(b"  "), "a space now and then, which every reader of JSON passes over"
-        assert lines(answer.body)[0][0]["status"] == 200
+        upstream.script("latency_ms=60000")
+        async with asyncio.timeout(PATIENCE), gateway.session.post(BATCH, json={"queries": [text], "stream": True}) as response:
+            assert await response.content.readexactly(2) == b"  ", "a space now and then, which every reader of JSON passes over"
+            upstream.go_on()
+            assert lines(await response.content.read())[0][0]["status"] == 200
 
 
 # --- failures, limits, leaving ---
 
 
 async def test_duplicates_of_what_fails_fail_with_it(gateway, upstream, text):
-    upstream.script("err=500;latency_ms=100")
+    upstream.script("err=500;latency_ms=100", to=text)
     before = gateway.metric(SINGLE % 502)
     results, summary = told(await ask(gateway, [text] * 6 + [f"other {text}"]))
     assert [one["status"] for one in results] == [502] * 6 + [200]
@@ -348,7 +359,7 @@ async def test_duplicates_of_what_fails_fail_with_it(gateway, upstream, text):
 
 
 async def test_a_rewording_of_what_fails_is_asked_itself(semantic, upstream):
-    upstream.script("err=500;latency_ms=100")
+    upstream.script("err=500;latency_ms=100", to="How do I bake bread?")
     results, _ = told(await ask(semantic, ["How do I bake bread?", "How can I bake bread?"], {"x-cache-namespace": "failing"}))
     assert [one["status"] for one in results] == [502, 200]
     assert upstream.count == 2
@@ -386,12 +397,14 @@ async def test_what_can_t_be_understood_costs_requests(limited):
 
 async def test_a_batch_keeps_to_the_places_of_its_key_and_leaves_one(limited, upstream, text):
     key = {"authorization": f"Bearer {await limited.key(tenant='places', limits={'concurrency': 3})}"}
-    upstream.script("latency_ms=150", times=20)
+    upstream.script("latency_ms=60000", times=2)
     asking = asyncio.create_task(ask(limited, [f"{number} {text}" for number in range(8)], key))
     await until(lambda: upstream.count == 2)
+    upstream.script("latency_ms=30", times=20)
     beside = await limited.ask(chat(text), **key)
     assert beside.status == 200, "the third place is free for others"
     assert not asking.done()
+    upstream.go_on()
     assert told(await asking)[1]["answered"] == 8
     assert most_at_once(upstream) <= 3
 
@@ -409,8 +422,12 @@ def most_at_once(upstream) -> int:
 async def test_what_a_batch_reserves_comes_back_to_it(limited, upstream, text):
     """A minute's tokens do for two answers at their longest, and for all as they turn out: the batch gets that narrow."""
     key = {"authorization": f"Bearer {await limited.key(tenant='reserved', limits={'tokens_per_minute': 1_200})}"}
+    upstream.script("latency_ms=60000", times=2)
     upstream.script("latency_ms=30", times=20)
-    results, summary = told(await ask(limited, [f"{number} {text}" for number in range(8)], key, max_tokens=500))
+    asking = asyncio.create_task(ask(limited, [f"{number} {text}" for number in range(8)], key, max_tokens=500))
+    await until(lambda: upstream.count == 2)
+    upstream.go_on()
+    results, summary = told(await asking)
     assert summary["answered"] == 8, results
     assert most_at_once(upstream) == 2
     results, _ = told(await ask(limited, [{"prompt": text, "max_tokens": 2_000}, f"last {text}"], key, max_tokens=100))
@@ -427,12 +444,14 @@ async def test_a_key_of_another_scope_or_model_is_refused(limited, upstream, tex
 
 
 async def test_one_beside_a_batch_is_answered_before_it(gateway, upstream, text):
-    upstream.script("latency_ms=50", times=600)
+    upstream.script("latency_ms=60000", times=32)
     asking = asyncio.create_task(ask(gateway, [f"{number} {text}" for number in range(300)]))
-    await until(lambda: upstream.count >= 64)
+    await until(lambda: upstream.count >= 32)
     for number in range(5):
         assert (await gateway.ask(chat(f"{number} beside {text}"))).status == 200
     assert not asking.done()
+    upstream.script("latency_ms=20", times=300)
+    upstream.go_on()
     assert told(await asking)[1]["answered"] == 300
     assert most_at_once(upstream) <= 33, "32 of the batch and one beside it"
 
@@ -456,14 +475,14 @@ async def test_a_batch_of_hits_lets_others_in_between(gateway, upstream, text):
 async def test_who_leaves_lets_all_providers_go(gateway, upstream, text):
     await until(lambda: gateway.places() == 0)
     tasks, left = running_tasks(), gateway.metric(SINGLE % 499)
-    upstream.script("latency_ms=8000", times=100)
+    upstream.script("latency_ms=60000", times=100)
     wire = await gateway.connect()
     wire.send(post({"queries": [f"{number} {text}" for number in range(100)]}, BATCH))
     await until(lambda: upstream.count == 32)
     start = time.monotonic()
     await wire.close()
     await upstream.settle()
-    assert max(call.closed_by_peer_at for call in upstream.calls) - start < 1.0
+    assert max(call.closed_by_peer_at for call in upstream.calls) - start < SOON
     await until(lambda: gateway.places() == 0 and not running_tasks() - tasks)
     assert upstream.count == 32, "no other was begun"
     assert gateway.metric(SINGLE % 499) == left + 32
@@ -472,8 +491,8 @@ async def test_who_leaves_lets_all_providers_go(gateway, upstream, text):
 
 async def test_a_slow_reader_makes_the_batch_wait(gateway, upstream, text):
     """What the kernel takes goes out; beyond that each of the 32 holds an answer, and none is asked for."""
-    upstream.script("huge=200000", times=300)
-    queries = [f"{number} {text}" for number in range(300)]
+    upstream.script("huge=400000", times=150)
+    queries = [f"{number} {text}" for number in range(150)]
     async with asyncio.timeout(PATIENCE), gateway.session.post(BATCH, json={"queries": queries, "stream": True}) as response:
         await until(lambda: upstream.count >= 33)
         seen = 0
@@ -483,7 +502,7 @@ async def test_a_slow_reader_makes_the_batch_wait(gateway, upstream, text):
         assert seen < 100, "what nobody reads is not asked for"
         body = await response.read()
     results, summary = lines(body)
-    assert (len(results), summary["answered"], upstream.count) == (300, 300, 300)
+    assert (len(results), summary["answered"], upstream.count) == (150, 150, 150)
 
 
 async def test_answers_that_are_too_long_together_are_asked_for_as_a_stream(gateway, upstream, text):
@@ -500,7 +519,7 @@ async def test_a_full_gateway_says_so_to_the_batch_and_to_each_query(chaos, upst
     environ = {"SENTINEL_BATCH__IN_FLIGHT": "1", "SENTINEL_SERVER__MAX_IN_FLIGHT": "2", "SENTINEL_SERVER__QUEUE": "0"}
     config = f"{one_provider(chaos.base_url)}routing: {{default: mock/mock-model}}\n"
     async with running_gateway(tmp_path, environ=environ, config=config) as gateway:
-        upstream.script("latency_ms=500", times=3)
+        upstream.script("latency_ms=60000", times=2)
         alone = asyncio.create_task(gateway.ask(chat(text)))
         await until(lambda: upstream.count == 1)
         asking = asyncio.create_task(ask(gateway, [f"{number} {text}" for number in range(3)]))
@@ -508,22 +527,60 @@ async def test_a_full_gateway_says_so_to_the_batch_and_to_each_query(chaos, upst
         refused = await ask(gateway, [text])
         assert (refused.status, refused.json["code"]) == (503, "server_is_overloaded")
         assert "retry-after" in refused.headers
+        upstream.go_on()
         assert told(await asking)[1]["answered"] == 3, "what one of the batch holds, the next waits for"
         assert gateway.metric(SINGLE % 503) == 2
         assert (await alone).status == 200
-        upstream.script("latency_ms=500", times=2)
+        upstream.script("latency_ms=60000", times=2)
         others = [asyncio.create_task(gateway.ask(chat(f"{number} again {text}"))) for number in range(2)]
-        await until(lambda: gateway.places() == 2)
+        await until(lambda: upstream.count == 6)
         results, _ = told(await ask(gateway, [f"{number} refused {text}" for number in range(3)]))
         assert [(one["status"], one["retry_after"] > 0) for one in results] == [(503, True)] * 3
+        upstream.go_on()
         await asyncio.gather(*others)
+
+
+@pytest.fixture
+async def strained(chaos, tmp_path):
+    """A gateway that has too much to do, and asks for little patience. It works on four queries of a batch at once."""
+    config = f"{one_provider(chaos.base_url)}routing: {{default: mock/mock-model}}\nbatch: {{concurrency: 4}}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        gateway.process.admission._chance = lambda: -0.495  # noqa: SLF001 - a hundredth of a second
+        strain = gateway.process.strain
+        strain.is_strained, strain._took = True, 1.0  # noqa: SLF001 - as if turns had taken long
+        yield gateway
+
+
+async def test_a_moment_with_too_much_to_do_makes_no_batch_narrow(strained, upstream, text):
+    upstream.script("latency_ms=60000", times=4)
+    asking = asyncio.create_task(ask(strained, [f"{number} {text}" for number in range(8)]))
+    await until(lambda: strained.metric(SINGLE % 503) >= 4)
+    assert upstream.count == 0
+    strained.process.strain.is_strained = False
+    await until(lambda: upstream.count == 4)
+    asking.cancel()
+    await until(lambda: strained.places() == 0)
+    await upstream.settle()
+
+
+async def test_a_batch_waits_for_a_while_until_there_is_less_to_do(strained, upstream, text):
+    results, _ = told(await ask(strained, [f"{number} {text}" for number in range(4)]))
+    assert [(one["status"], one["problem"]["code"]) for one in results] == [(503, "server_is_overloaded")] * 4
+    assert strained.metric(SINGLE % 503) == 4 * (1 + AGAIN)
+    assert upstream.count == 0
+    strained.process.strain.is_strained = False
+    assert told(await ask(strained, [text]))[1]["answered"] == 1
 
 
 async def test_more_at_once_than_the_configuration_says_are_not_asked(chaos, upstream, tmp_path, text):
     config = f"{one_provider(chaos.base_url)}routing: {{default: mock/mock-model}}\nbatch: {{queries: 12, concurrency: 3}}\n"
     async with running_gateway(tmp_path, config=config) as gateway:
+        upstream.script("latency_ms=60000", times=3)
         upstream.script("latency_ms=60", times=20)
-        assert told(await ask(gateway, [f"{number} {text}" for number in range(12)]))[1]["answered"] == 12
+        asking = asyncio.create_task(ask(gateway, [f"{number} {text}" for number in range(12)]))
+        await until(lambda: upstream.count == 3)
+        upstream.go_on()
+        assert told(await asking)[1]["answered"] == 12
         assert most_at_once(upstream) == 3
         assert (await ask(gateway, [text] * 13)).status == 422
 
@@ -553,9 +610,13 @@ async def test_the_same_batch_under_an_idempotency_key_is_done_once(gateway, ups
 
 async def test_who_does_not_read_the_whole_is_no_fault_of_ours(gateway, upstream, text):
     """A stream that is left in the middle: what is under way ends, and the rest is not begun."""
-    upstream.script("latency_ms=100", times=200)
+    upstream.script("latency_ms=60000", times=200)
     async with aiohttp.ClientSession(gateway.base_url) as session:
-        response = await session.post(BATCH, json={"queries": [f"{number} {text}" for number in range(200)], "stream": True})
+        queries = [f"{number} {text}" for number in range(200)]
+        asking = asyncio.create_task(session.post(BATCH, json={"queries": queries, "stream": True}))
+        await until(lambda: upstream.count == 32)
+        upstream.go_on()
+        response = await asking
         await response.content.readline()
         response.close()
     await until(lambda: gateway.places() == 0)
@@ -573,7 +634,7 @@ def test_a_stream_of_which_nothing_more_comes_says_why():
 
 async def test_each_query_is_a_row_of_the_ledger_and_the_batch_is_none(chaos, upstream, tmp_path, text):
     config = f"{one_provider(chaos.base_url)}routing: {{default: mock/mock-model}}\n"
-    upstream.script("err=500")
+    upstream.script("err=500", to=f"a {text}")
     async with running_gateway(tmp_path, config=config) as gateway:
         headers = {"x-request-id": "order-4711"}
         told(await ask(gateway, [f"a {text}", f"a {text}", "", f"b {text}", f"b {text}"], headers))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.gateway import chat, one_provider, running_gateway, until
+from tests.gateway import DAY, away_from_the_end_of, chat, one_provider, post, running_gateway, until
 
 pytestmark = pytest.mark.anyio
 
@@ -18,10 +18,16 @@ prices:
   models: {mock/*: {input: 0, output: 1000, flex: 0.5, priority: 2}}
 tenants:
   shared: {budget: {day: 0.05}}
+  told: {budget: {day: 0.05}}
 keys: {required: true}
 """
 """A token of output costs 0.001 USD, and one of input nothing."""
 TOKEN = 0.001
+
+
+@pytest.fixture(autouse=True)
+async def within_a_day(anyio_backend):
+    await away_from_the_end_of(DAY)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +46,7 @@ async def ask(gateway, key, text="budgets", path="/v1/chat/completions", **more)
 
 async def is_left(gateway, key, remaining):
     """Until so much is left: what an answer has cost is booked beside it."""
-    for _ in range(500):
+    for _ in range(2_000):
         told = (await ask(gateway, key, "?", cache_control="only-if-cached")).headers.get("x-budget-remaining")
         if told == remaining:
             return
@@ -75,7 +81,7 @@ async def test_a_spent_budget_refuses_hits_too_and_an_unspent_one_takes_nothing_
         assert (answer.status, answer.headers["x-budget-remaining"]) == (200, "0.005")
     assert len(upstream.calls) == 1
     assert (await ask(priced, key, "another", max_tokens=5)).status == 200
-    await asyncio.sleep(0.05)
+    await is_left(priced, key, "0")
     refused = await ask(priced, key, "hit", max_tokens=5)
     assert (refused.status, refused.error["code"], "x-cache" in refused.headers) == (429, "insufficient_quota", False)
     assert "this key may spend 0.01 USD a month, and has spent 0.01" in refused.error["message"]
@@ -95,6 +101,7 @@ async def test_each_dialect_says_it_in_its_own_words(priced, upstream):
     key = await priced.key(tenant="dialects", budget={"day": 0.001})
     upstream.script("tokens=1")
     assert (await ask(priced, key, "spend it", max_tokens=1)).status == 200
+    await is_left(priced, key, "0")
     messages = await ask(priced, key, path="/v1/messages", max_tokens=5)
     assert (messages.status, messages.json["type"]) == (429, "error")
     assert messages.json["error"]["type"] == "rate_limit_error"
@@ -130,11 +137,14 @@ async def test_a_request_without_a_bound_is_given_what_the_budget_buys(priced, u
 @pytest.mark.parametrize(("budget", "calls"), [(0.012, 2), (100, 1)])
 async def test_an_answer_that_is_short_for_want_of_money_is_not_shared(priced, upstream, budget, calls):
     poor, rich = await priced.key(tenant=f"short {budget}", budget={"day": budget}), await priced.key(tenant=f"short {budget}")
-    upstream.script("tokens=2;latency_ms=300", 2)
-    first = asyncio.create_task(ask(priced, poor, "short"))
+    upstream.script("tokens=2;latency_ms=60000", 2)
+    asking = [asyncio.create_task(ask(priced, poor, "short"))]
     await until(lambda: upstream.calls)
-    second = await ask(priced, rich, "short")
-    assert ((await first).status, second.status, len(upstream.calls)) == (200, 200, calls)
+    asking.append(asyncio.create_task(ask(priced, rich, "short")))
+    await until(lambda: priced.places() == 2 and len(upstream.calls) == calls)
+    upstream.go_on()
+    first, second = [await each for each in asking]
+    assert (first.status, second.status, len(upstream.calls)) == (200, 200, calls)
 
 
 @pytest.mark.parametrize("asked", ["priority", "auto"])
@@ -184,7 +194,7 @@ async def test_who_has_no_budget_is_given_no_bound_and_no_headers(priced, upstre
 
 async def test_what_requests_in_flight_hold_is_told_apart_from_what_is_spent(priced, upstream):
     key = await priced.key(tenant="held", budget={"day": 0.01})
-    upstream.script("tokens=2;latency_ms=300")
+    upstream.script("tokens=2;latency_ms=60000")
     first = asyncio.create_task(ask(priced, key, "held", max_tokens=8))
     await until(lambda: upstream.calls)
     refused = await ask(priced, key, "held, too", max_tokens=8)
@@ -192,7 +202,9 @@ async def test_what_requests_in_flight_hold_is_told_apart_from_what_is_spent(pri
     assert "0.008 of them are held for requests in flight" in refused.error["message"]
     assert "x-should-retry" not in refused.headers, "most of it comes back"
     assert int(refused.headers["retry-after"]) >= 1
+    upstream.go_on()
     assert (await first).status == 200
+    await is_left(priced, key, "0.008")
     assert (await ask(priced, key, "held, too", max_tokens=8)).status == 200
 
 
@@ -203,20 +215,32 @@ async def test_what_came_to_nothing_is_held_no_more(priced, upstream, stream, fa
     upstream.script(fault, 9)
     assert (await ask(priced, key, "nothing", max_tokens=900, stream=stream)).status in {502, 504}
     upstream.reset()
+    await is_left(priced, key, "1")
     upstream.script("tokens=3")
     assert (await ask(priced, key, "something", max_tokens=900, stream=stream)).status == 200
+
+
+async def test_an_answer_that_is_too_long_is_paid_for(priced, upstream):
+    key = await priced.key(tenant="too long", budget={"day": 0.01})
+    upstream.script("huge=40000000", 9)
+    first = await ask(priced, key, "too long", n=2, max_tokens=5)
+    assert (first.status, first.error["code"]) == (502, "upstream_error")
+    await is_left(priced, key, "0")
+    again = await ask(priced, key, "too long", n=2, max_tokens=5)
+    assert (again.status, again.error["code"], len(upstream.calls)) == (429, "insufficient_quota", 1)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_who_leaves_pays_what_came_and_holds_nothing(priced, upstream, stream):
     key = await priced.key(tenant=f"leaves {stream}", budget={"day": 0.1})
-    upstream.script("tokens=90;chunks=90;chunk_ms=20" if stream else "tokens=90;latency_ms=2000")
-    leaving = asyncio.create_task(ask(priced, key, "leaves", max_tokens=90, stream=stream))
+    upstream.script("tokens=90;chunks=90;stall_after=20" if stream else "tokens=90;latency_ms=60000")
+    wire = await priced.connect()
+    wire.send(post(chat("leaves", max_tokens=90, stream=stream), headers=f"Authorization: Bearer {key}\r\n"))
     await until(lambda: upstream.calls)
-    await asyncio.sleep(0.3)
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
-    for _ in range(300):
+    if stream:
+        await wire.read_until(b'"content":"mock')
+    wire.abort()
+    for _ in range(2_000):
         left = float((await ask(priced, key, "?", cache_control="only-if-cached")).headers["x-budget-remaining"])
         if left > 0.01:
             break
@@ -231,6 +255,7 @@ async def test_a_budget_that_is_changed_holds_at_once(priced, upstream):
     key, path = made.json["key"], f"/admin/keys/{made.json['id']}/budget"
     upstream.script("tokens=5", 9)
     assert (await ask(priced, key, "changed 1", max_tokens=5)).status == 200
+    await is_left(priced, key, "0.005")
     lowered = await priced.request("PUT", path, json={"day": 0.005}, headers=priced.admin)
     assert (lowered.status, lowered.json["budget"]) == (200, {"day": "0.005", "month": None})
     assert "has spent 0.005" in (await ask(priced, key, "changed 1", max_tokens=5)).error["message"]
@@ -316,13 +341,9 @@ async def test_a_hit_that_is_answered_at_once_tells_the_budget_and_is_refused_wh
     for _ in range(6):
         assert (await ask(priced, key, "fast", max_tokens=5)).headers["x-budget-remaining"] == "0.005"
     assert (await ask(priced, key, "faster", max_tokens=5)).status == 200
-    await is_refused(priced, key, "fast")
+    await is_left(priced, key, "0")
+    assert (await ask(priced, key, "fast", max_tokens=5)).status == 429
     assert len(upstream.calls) == 2
-
-
-async def is_refused(gateway, key, text):
-    await asyncio.sleep(0.05)
-    assert (await ask(gateway, key, text, max_tokens=5)).status == 429
 
 
 @pytest.mark.parametrize(
@@ -335,3 +356,33 @@ async def test_a_price_that_nobody_knows(chaos, upstream, tmp_path, unknown, sta
         answer = await ask(gateway, key, "unknown", max_tokens=5)
         assert answer.status == status, answer.body
         assert answer.headers.get("x-budget-remaining") == remaining or remaining is None
+
+
+async def test_how_budgets_stand_is_told_to_who_may_know(priced, upstream):
+    """The spent and what is held for requests under way; a tenant's reader sees its tenant's alone."""
+    key = await priced.key(tenant="told", budget={"day": 0.02, "month": 1})
+    other = await priced.key(tenant="elsewhere", budget={"day": 5})
+    upstream.script("tokens=8", 1)
+    assert (await ask(priced, key, "told", max_tokens=8)).status == 200
+    await is_left(priced, key, "0.012")
+    upstream.script("latency_ms=60000", 1)
+    waiting = asyncio.create_task(ask(priced, key, "stalls", max_tokens=4))
+    for _ in range(500):
+        budgets = (await priced.get("/api/monitoring/budgets", headers=priced.admin)).json["budgets"]
+        found = {(one["scope"], one["tenant"], one["span"], one["limit"]): one for one in budgets}
+        own = found["key", "told", "day", 0.02]
+        if own["held"]:
+            break
+        await asyncio.sleep(0.02)
+    assert (own["spent"], own["held"], own["remaining"]) == (0.008, 0.004, 0.008)
+    assert own["reset"] > f"{datetime.now(UTC).date()}T23"
+    assert found["key", "told", "month", 1]["spent"] == 0.008
+    assert found["tenant", "told", "day", 0.05]["owner"] == "told"
+    assert found["key", "elsewhere", "day", 5]["spent"] == 0
+    waiting.cancel()
+    reader = {"authorization": f"Bearer {await priced.key(tenant='told', scopes=['read'])}"}
+    told = (await priced.get("/api/monitoring/budgets?limit=2", headers=reader)).json
+    assert {one["tenant"] for one in told["budgets"]} == {"told"}
+    assert (len(told["budgets"]), told["total"]) == (2, 3)
+    assert told["budgets"][0]["owner"] == own["owner"], "the most used first"
+    assert (await priced.get("/api/monitoring/budgets", headers={"authorization": f"Bearer {other}"})).status == 403

@@ -1,6 +1,5 @@
 """The cache in headers: what a caller may ask for, and what every answer says (contract section 4)."""
 
-import asyncio
 import re
 
 import pytest
@@ -14,14 +13,15 @@ STREAM = {"stream": True}
 
 @pytest.fixture(scope="module")
 async def gateway(chaos, tmp_path_factory):
-    """With lifetimes of the operator's own for two names."""
+    """With lifetimes of the operator's own for two names. What has expired stays on the disk: it may go within ten minutes."""
     config = f"""
 {one_provider(chaos.base_url)}
 models:
   hourly: {{targets: mock/mock-model, ttl: 1800}}
   never: {{targets: mock/mock-small, ttl: 0}}
 """
-    async with running_gateway(tmp_path_factory.mktemp("gateway"), config=config) as gateway:
+    environ = {"SENTINEL_CACHE__STALE_IF_ERROR": "600"}
+    async with running_gateway(tmp_path_factory.mktemp("gateway"), config=config, environ=environ) as gateway:
         yield gateway
 
 
@@ -49,7 +49,7 @@ async def test_headers_of_a_miss_and_a_hit(gateway, upstream, text, how):
     assert miss.cache == "miss"
     assert "age" not in miss.headers
     assert hit.cache == "exact"
-    assert hit.headers["age"] in {"0", "1", "2"}
+    assert 0 <= int(hit.headers["age"]) <= 10
     stored = {} if how else {"stored": True}  # of a stream it is not known yet
     assert list(miss.tiers.items()) == [
         ("sentinel-disk", {"fwd": "uri-miss"} | stored),
@@ -147,14 +147,14 @@ async def test_ttl_0_is_not_kept(gateway, upstream, text):
 
 async def test_x_cache_ttl_never_exceeded_in_any_tier(gateway, upstream, text):
     """And `max-age` and `min-fresh`, which need an answer that has aged a little."""
-    await gateway.ask(chat(text), x_cache_ttl="1")
-    await gateway.ask(chat(f"{text} for long"), x_cache_ttl="20")
+    await gateway.ask(chat(text), x_cache_ttl="30")
+    await gateway.ask(chat(f"{text} for long"), x_cache_ttl="200")
     soon = await gateway.ask(chat(text))
     assert soon.cache == "exact"
-    assert soon.tiers["sentinel-memory"]["ttl"] == 0
-    assert (await gateway.ask(chat(f"{text} for long"), cache_control="max-age=1, min-fresh=17")).cache == "exact"
+    assert soon.tiers["sentinel-memory"]["ttl"] <= 29
+    assert (await gateway.ask(chat(f"{text} for long"), cache_control="max-age=20, min-fresh=170")).cache == "exact"
 
-    await asyncio.sleep(1.05)
+    await gateway.wait(30.05)
 
     late = await gateway.ask(chat(text), cache_control="no-store")
     while late.tiers["sentinel-disk"].get("detail") == "tier-down":  # as it may be on a busy machine
@@ -162,10 +162,10 @@ async def test_x_cache_ttl_never_exceeded_in_any_tier(gateway, upstream, text):
     assert late.cache == "miss"
     assert (late.tiers["sentinel-memory"]["fwd"], late.tiers["sentinel-disk"]["fwd"]) == ("stale", "stale")
     assert late.json["id"].startswith("chatcmpl-mock")
-    aged = await gateway.ask(chat(f"{text} for long"), cache_control="max-age=10")
+    aged = await gateway.ask(chat(f"{text} for long"), cache_control="max-age=100")
     assert aged.cache == "exact"
-    assert 1 <= int(aged.headers["age"]) <= 10
-    for unwanted in ("max-age=1", "max-age=0", "min-fresh=20"):
+    assert 30 <= int(aged.headers["age"]) <= 100
+    for unwanted in ("max-age=20", "max-age=0", "min-fresh=180"):
         answer = await gateway.ask(chat(f"{text} for long"), cache_control=f"{unwanted}, no-store")
         assert (answer.cache, answer.tiers["sentinel-memory"]["fwd"]) == ("miss", "request"), unwanted
 
@@ -232,11 +232,12 @@ async def test_explain(gateway, upstream, text):
 
 async def test_a_stream_is_found_once_it_is_complete(gateway, upstream, text):
     """Not a moment before."""
-    upstream.script("chunk_ms=20;chunks=5")
+    upstream.script("chunk_ms=60000;chunks=2")
     async with gateway.session.post("/v1/chat/completions", json=chat(text, **STREAM)) as response:
         await response.content.readuntil(b"\n\n")
         beside = await gateway.ask(chat(text), cache_control="only-if-cached")
         assert beside.status == 504
+        upstream.go_on()
         await response.read()
     assert (await gateway.ask(chat(text), cache_control="only-if-cached")).status == 200
     await until(lambda: gateway.places() == 0)

@@ -1,6 +1,5 @@
 """Retries, fallbacks and circuits as callers and operators see them, with the gateway's own defaults or near them."""
 
-import asyncio
 import time
 
 import pytest
@@ -67,7 +66,7 @@ async def test_retry_after_is_waited_for(chaos, upstream, text, tmp_path):
         upstream.script("err=429;retry_after=1")
         start = time.monotonic()
         assert (await gateway.ask(chat(text))).status == 200
-        assert time.monotonic() - start >= 1.0
+        assert time.monotonic() - start >= 0.99
         assert upstream.count == 2
 
 
@@ -108,12 +107,28 @@ async def test_a_target_that_fails_is_left_alone_until_somebody_says_it_is_well(
         assert again.json == {"closed": []}
 
 
+async def test_circuits_are_named_by_model_and_with_the_provider_where_several_have_it(brittle, upstream, text):
+    async with brittle() as gateway:
+
+        async def fails(target):
+            upstream.script("err=500", times=2)
+            for number in range(2):
+                assert (await gateway.ask(chat(f"{number} {text}", target))).status == 502
+            return (await gateway.get("/health", headers=gateway.admin)).json["circuit_breakers"]
+
+        assert await fails("first/mock-model") == {"mock-model": "open", "mock-small": "closed"}
+        known = {"first/mock-model": "open", "second/mock-model": "open", "mock-small": "closed"}
+        assert await fails("second/mock-model") == known
+        for name, state in known.items():
+            assert gateway.metric(f'dspy_circuit_breaker_state{{model="{name}"}}') == float(state == "open")
+
+
 async def test_it_comes_back_by_itself(brittle, upstream, text):
-    async with brittle(CIRCUIT_BREAKER_TIMEOUT_SECS="1") as gateway:
+    async with brittle(CIRCUIT_BREAKER_TIMEOUT_SECS="30") as gateway:
         for number in range(2):
             upstream.script("err=500")
             await gateway.ask(chat(f"{number} {text}", "chain"))
-        await asyncio.sleep(1.1)
+        await gateway.wait(31)
         upstream.reset()
         assert (await gateway.ask(chat(f"2 {text}", "chain"))).status == 200
         assert asked(upstream) == ["mock-model"]
@@ -122,14 +137,15 @@ async def test_it_comes_back_by_itself(brittle, upstream, text):
 
 async def test_the_only_target_is_tried_once_a_second(brittle, upstream, text):
     async with brittle() as gateway:
-        for number in range(2):
-            upstream.script("err=500")
-            await gateway.ask(chat(f"{number} {text}", "first/mock-model"))
-        refused = await gateway.ask(chat(f"2 {text}", "first/mock-model"))
-        assert (refused.status, refused.error["code"]) == (502, "upstream_error")
+        for number in range(50):  # on a machine that is busy the second may be over each time
+            asked, _ = upstream.count, upstream.script("err=500")
+            refused = await gateway.ask(chat(f"{number} {text}", "first/mock-model"))
+            assert (refused.status, refused.error["code"]) == (502, "upstream_error")
+            if number >= 2 and upstream.count == asked:
+                break
         assert "once a second" in refused.error["message"]
-        assert upstream.count == 2
-        await asyncio.sleep(1.1)
+        upstream.reset()
+        await gateway.wait(1.1)
         assert (await gateway.ask(chat(f"3 {text}", "first/mock-model"))).status == 200
 
 

@@ -151,8 +151,11 @@ async def test_a_call_s_own_fee_counts_once(gateway, text):
 
 
 async def test_who_shares_a_call_pays_nothing(gateway, upstream, text):
-    upstream.script("latency_ms=200")
-    first, second = await asyncio.gather(gateway.ask(chat(text)), gateway.ask(chat(text)))
+    upstream.script("latency_ms=60000")
+    asking = asyncio.gather(gateway.ask(chat(text)), gateway.ask(chat(text)))
+    await until(lambda: gateway.places() == 2 and upstream.count)
+    upstream.go_on()
+    first, second = await asking
     assert upstream.count == 1
     assert sorted([cost(first), cost(second)]) == [0, paid_for(first)]
     told = (await costs(gateway))["mock-model:chat"]
@@ -322,7 +325,7 @@ async def test_costs_keys_model_variant(gateway, text):
         assert [type(one[name]) for name in SEED_001] == [int, int, int, float, str]
         assert one["total_cost_usd"] > 0
         when = datetime.strptime(one["last_updated"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-        assert abs(datetime.now(UTC) - when) < timedelta(seconds=10)
+        assert abs(datetime.now(UTC) - when) < timedelta(seconds=60)
         assert len(one["last_updated"]) == len("2025-10-30T12:34:56.789Z")
 
 

@@ -221,9 +221,12 @@ async def test_tokens_are_limited(upstream, tmp_path, text):
 
 
 async def test_identical_requests_at_once_share_one_call(gateway, upstream, text):
-    upstream.script("latency_ms=200")
+    upstream.script("latency_ms=60000")
     asked = [embed(gateway, [text, text + "!"]), embed(gateway, [text + "!", text]), embed(gateway, text)]
-    first, turned, alone = await asyncio.gather(*asked)
+    asking = asyncio.gather(*asked)
+    await until(lambda: gateway.places() == 3 and upstream.count)
+    upstream.go_on()
+    first, turned, alone = await asking
     assert upstream.count == 1
     assert vectors(turned) == vectors(first)[::-1]
     assert vectors(alone) == vectors(first)[:1]
@@ -245,15 +248,18 @@ async def test_who_leaves_closes_the_call_and_who_stays_gets_it(gateway, upstrea
     wire.send(post(body(text), EMBEDDINGS))
     await until(lambda: upstream.count == 1)
     wire.abort()
-    await until(lambda: upstream.calls[0].ended is not None, 1.0)
+    await until(lambda: upstream.calls[0].ended is not None)
     assert upstream.calls[0].closed_by_peer_at is not None
-    upstream.script("latency_ms=300")
+    await until(lambda: gateway.places() == 0)
+    upstream.script("latency_ms=60000")
     leaving = await gateway.connect()
     leaving.send(post(body(text), EMBEDDINGS))
     await until(lambda: upstream.count == 2)
     staying = asyncio.create_task(embed(gateway, text))
-    await asyncio.sleep(0.1)
+    await until(lambda: gateway.places() == 2)
     leaving.abort()
+    await until(lambda: gateway.places() == 1)
+    upstream.go_on()
     assert (await staying).status == 200
     assert upstream.count == 2
 

@@ -7,7 +7,7 @@ import pytest
 
 from sentinel_gateway.core.judging import Case
 from tests.api.test_semantic import FRANCE, REWORDED
-from tests.gateway import chat, one_provider, running_gateway, until
+from tests.gateway import DAY, away_from_the_end_of, chat, one_provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
 
@@ -18,6 +18,7 @@ LABELS = "/admin/semantic/labels"
 @asynccontextmanager
 async def explorer(chaos, folder, environ=None, semantic="{}"):
     """A gateway that compares all hits it can pay for."""
+    await away_from_the_end_of(DAY)
     config = one_provider(chaos.base_url) + f"cache: {{semantic: {semantic}}}\n"
     async with running_gateway(folder, config=config, environ=environ or ALL, semantic=True) as gateway:
         for number in range(5):  # else one exploration would be all of the day's cost

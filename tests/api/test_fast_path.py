@@ -51,7 +51,8 @@ class Watched:
 
 def answered_again(gateway, request):
     """Is this request answered on the fast path?"""
-    return gateway.process.answer_again(request, "127.0.0.1") is not None
+    answer = gateway.process.answer_again(request, "127.0.0.1")
+    return answer is not None and answer[0] == 200
 
 
 async def known(gateway, request):
@@ -214,12 +215,12 @@ async def test_a_revoked_key_is_refused(gateway, text):
 
 async def test_an_expired_key_is_refused(gateway, text):
     now = gateway.process.clock()
-    made = await gateway.request("POST", "/admin/keys", json={"name": "brief", "expires": now + 2}, headers=gateway.admin)
+    made = await gateway.request("POST", "/admin/keys", json={"name": "brief", "expires": now + 4}, headers=gateway.admin)
     assert made.status == 201, made.body
     request = post(chat(text), headers=f"Authorization: Bearer {made.json['key']}\r\n")
     wire = await known(gateway, request)
     assert answered_again(gateway, request)
-    await until(lambda: gateway.process.clock() > now + 2)
+    await until(lambda: gateway.process.clock() > now + 4)
     wire.send(request)
     answer = await wire.answer()
     assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
@@ -241,7 +242,7 @@ async def test_a_limit_refuses_the_same_request_as_without_it(gateway, text):
 
 async def test_what_was_cleared_or_has_expired_is_asked_anew(gateway, upstream, text):
     key = await gateway.key(tenant="cleared")
-    request = post(chat(text), headers=f"Authorization: Bearer {key}\r\nX-Cache-Ttl: 2\r\n")
+    request = post(chat(text), headers=f"Authorization: Bearer {key}\r\nX-Cache-Ttl: 30\r\n")
     wire = await known(gateway, request)
     await gateway.request("POST", "/admin/cache/clear", json={"tenant": "cleared"}, headers=gateway.admin)
     wire.send(request)
@@ -250,7 +251,7 @@ async def test_what_was_cleared_or_has_expired_is_asked_anew(gateway, upstream, 
     wire.send(request)
     assert (await wire.answer()).cache == "exact"
     assert answered_again(gateway, request)
-    await asyncio.sleep(2.1)
+    await gateway.wait(31)
     wire.send(request)
     assert (await wire.answer()).cache == "miss"
     assert len(upstream.calls) == 3
@@ -268,7 +269,7 @@ async def test_when_the_models_were_listed_anew_routes_are_looked_up_again(gatew
     await wire.close()
 
 
-async def test_where_there_is_no_room_the_whole_path_says_so(gateway, chaos, text):
+async def test_where_there_is_no_room_it_is_refused(gateway, chaos, text):
     request = post(chat(text), headers=f"Authorization: Bearer {await gateway.key()}\r\n")
     wire = await known(gateway, request)
     admission = gateway.process.admission
@@ -299,7 +300,7 @@ async def test_it_is_counted_and_logged_as_any_hit(gateway, text):
     assert (record.outcome, record.tier, record.model, record.target) == ("exact", "memory", "mock-model", "mock/mock-model")
     assert record.prompt_tokens > 0
     assert record.client == "127.0.0.1"
-    assert 0 < record.seconds < 1
+    assert 0 < record.seconds < 10
     await wire.close()
 
 
@@ -332,6 +333,7 @@ async def test_a_connection_that_reads_nothing_is_not_fed_without_end(gateway, u
     for _ in range(500):
         wire.send(request)
         await asyncio.sleep(0)
+    await until(lambda: gateway.metric(counted) > before)
     await asyncio.sleep(0.5)
     answered = gateway.metric(counted) - before
     assert 0 < answered < 500, "some wait until it reads"
@@ -346,6 +348,6 @@ async def test_a_connection_that_is_idle_after_it_is_closed_in_time(chaos, tmp_p
         wire = await gateway.connect()
         wire.send(request)
         assert (await wire.answer()).cache == "exact"
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(15):  # a head would have had twice as long
             assert await wire.ended()
         await wire.close()

@@ -26,6 +26,14 @@ async def at_once(gateway, bodies, **headers):
     return await asyncio.gather(*(gateway.ask(body, **headers) for body in bodies))
 
 
+async def together(gateway, upstream, bodies):
+    """The provider waits until all are here."""
+    asking = asyncio.create_task(at_once(gateway, bodies))
+    await until(lambda: gateway.places() == len(bodies) and upstream.count)
+    upstream.go_on()
+    return await asking
+
+
 def said(answer, body):
     return answer.sse.text() if body.get("stream") else answer.json["choices"][0]["message"]["content"]
 
@@ -33,7 +41,7 @@ def said(answer, body):
 @pytest.mark.parametrize("leads_by_streaming", [True, False])
 async def test_a_thousand_at_once_make_one_call(crowd, upstream, text, leads_by_streaming):
     """C4: whole answers and streams mixed, usage asked for or not; those who come late get it from its beginning."""
-    upstream.script("latency_ms=3000;chunk_ms=20;chunks=20")
+    upstream.script("latency_ms=60000;chunk_ms=20;chunks=20")
     usage = {"stream": True, "stream_options": {"include_usage": True}}
     kinds = [chat(text, stream=True), chat(text), chat(text, **usage), chat(text, stream=False)]
     leader = asyncio.create_task(crowd.ask(kinds[0 if leads_by_streaming else 1]))
@@ -41,7 +49,8 @@ async def test_a_thousand_at_once_make_one_call(crowd, upstream, text, leads_by_
     coalesced = crowd.metric(COALESCED)
     bodies = [kinds[number % 4] for number in range(999)]
     early = asyncio.create_task(at_once(crowd, bodies[:700]))
-    await asyncio.sleep(3.1)
+    await until(lambda: crowd.places() == 701)
+    upstream.go_on()
     late = await at_once(crowd, bodies[700:])
     answers = [await leader, *await early, *late]
 
@@ -55,20 +64,24 @@ async def test_a_thousand_at_once_make_one_call(crowd, upstream, text, leads_by_
         if answer.cache == "miss":
             assert all(step.get("collapsed") for step in answer.tiers.values())
     shared = sum(answer.cache == "miss" for answer in answers[1:])
-    assert shared > 500, "most came while it was in the air"
+    assert shared >= 700, "most came while it was in the air"
     assert crowd.metric(COALESCED) - coalesced == shared
     assert (await crowd.ask(chat(text))).cache == "exact"
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_leader_may_leave(gateway, upstream, text, stream):
-    upstream.script("latency_ms=100;chunk_ms=20;chunks=20")
+    upstream.script("chunk_ms=60000;chunks=2" if stream else "latency_ms=60000")
     leader = await gateway.connect()
     leader.send(post(chat(text, stream=stream)))
     await until(lambda: upstream.count == 1)
     followers = asyncio.create_task(at_once(gateway, [chat(text, stream=stream)] * 5))
-    await asyncio.sleep(0.2 if stream else 0.05)
+    if stream:
+        await leader.read_until(b'"content":"mock')
+    await until(lambda: gateway.places() == 6)
     leader.abort()
+    await until(lambda: gateway.places() == 5)
+    upstream.go_on()
     for answer in await followers:
         assert answer.status == 200
         assert not stream or answer.sse.done
@@ -79,7 +92,7 @@ async def test_the_leader_may_leave(gateway, upstream, text, stream):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_last_to_leave_ends_it(gateway, upstream, text, stream):
-    upstream.script("stall_after=1" if stream else "latency_ms=8000")
+    upstream.script("stall_after=1" if stream else "latency_ms=60000")
     wires = [await gateway.connect() for _ in range(4)]
     for wire in wires:
         wire.send(post(chat(text, stream=stream)))
@@ -91,15 +104,15 @@ async def test_the_last_to_leave_ends_it(gateway, upstream, text, stream):
     left = time.monotonic()
     wires[-1].abort()
     await upstream.settle()
-    assert upstream.calls[0].closed_by_peer_at - left < 1.0
+    assert upstream.calls[0].closed_by_peer_at - left < 5.0, "a minute before the provider would have ended it"
     await until(lambda: gateway.places() == 0)
     assert upstream.count == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_failure_reaches_those_who_wait_and_nobody_else(gateway, upstream, text, stream):
-    upstream.script("latency_ms=1500;err=500")
-    answers = await at_once(gateway, [chat(text, stream=stream)] * 20)
+    upstream.script("latency_ms=60000;err=500")
+    answers = await together(gateway, upstream, [chat(text, stream=stream)] * 20)
     assert {answer.status for answer in answers} == {502}
     assert upstream.count == 1
     assert (await gateway.ask(chat(text, stream=stream))).status == 200
@@ -107,8 +120,8 @@ async def test_a_failure_reaches_those_who_wait_and_nobody_else(gateway, upstrea
 
 
 async def test_a_cut_reaches_all_who_listen(gateway, upstream, text):
-    upstream.script("latency_ms=1000;chunk_ms=20;cut_after=4")
-    answers = await at_once(gateway, [chat(text, stream=True)] * 5)
+    upstream.script("latency_ms=60000;chunk_ms=20;cut_after=4")
+    answers = await together(gateway, upstream, [chat(text, stream=True)] * 5)
     assert upstream.count == 1
     for answer in answers:
         assert answer.sse.error["code"] == "upstream_error"
@@ -141,8 +154,8 @@ async def test_who_wants_nothing_kept_leads_nobody(gateway, upstream, text, head
 
 
 async def test_an_answer_that_is_not_kept_is_shared_all_the_same(gateway, upstream, text):
-    upstream.script("latency_ms=1500;finish=content_filter")
-    answers = await at_once(gateway, [chat(text)] * 10)
+    upstream.script("latency_ms=60000;finish=content_filter")
+    answers = await together(gateway, upstream, [chat(text)] * 10)
     assert [answer.status for answer in answers] == [200] * 10
     assert upstream.count == 1
     upstream.reset()

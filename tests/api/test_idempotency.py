@@ -67,12 +67,20 @@ async def test_a_bad_key_is_told(gateway, key):
     assert "1 to 255 visible ASCII characters" in answer.error["message"]
 
 
+async def leave(gateway, asking):
+    """Returns when the gateway knows that its caller has left."""
+    connections = gateway.metric("active_connections")
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await until(lambda: gateway.metric("active_connections") < connections)
+
+
 async def test_who_leaves_finds_the_answer_later(gateway, upstream):
-    upstream.script("latency_ms=200")
+    upstream.script("latency_ms=60000")
     leaving = asyncio.create_task(once(gateway, "left", "left alone"))
-    await asyncio.sleep(0.1)
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
+    await until(lambda: upstream.calls)
+    await leave(gateway, leaving)
+    upstream.go_on()
     again = await once(gateway, "left", "left alone")
     assert (again.status, again.headers["idempotent-replayed"]) == (200, "true")
     assert len(upstream.calls) == 1
@@ -92,12 +100,12 @@ async def test_work_whose_caller_has_left_is_told_when_it_ends(gateway, upstream
         left = gateway.metric('requests_total{method="POST",route="/v1/chat/completions",status="499"}')
         return left, gateway.metric('sentinel_tokens_total{source="provider",type="completion"}')
 
-    upstream.script("chunks=10;chunk_ms=20" if stream else "latency_ms=200")
+    upstream.script("chunks=2;chunk_ms=60000" if stream else "latency_ms=60000")
     requests, tokens = told()
     leaving = asyncio.create_task(once(gateway, f"told {stream}".replace(" ", "-"), f"told {stream}", stream=stream))
     await until(lambda: len(upstream.calls) == 1)
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
+    await leave(gateway, leaving)
+    upstream.go_on()
     await until(lambda: upstream.calls[0].completed)
     await until(lambda: told()[0] > requests)
     assert told()[0] == requests + 1
@@ -108,8 +116,13 @@ async def test_a_stream_that_waits_for_the_first_says_nothing_of_the_cache(chaos
     async with running_gateway(
         tmp_path, environ={"SENTINEL_SERVER__HEARTBEAT": "0.1"}, config=one_provider(chaos.base_url)
     ) as slow:
-        upstream.script("latency_ms=400")
-        first, second = await asyncio.gather(*(slow.ask(chat("wait", stream=True), idempotency_key="wait") for _ in range(2)))
+        upstream.script("latency_ms=60000")
+        asking = asyncio.gather(*(slow.ask(chat("wait", stream=True), idempotency_key="wait") for _ in range(2)))
+        await until(lambda: upstream.calls)
+        for _ in range(10):  # turns of the loop: both have been here, and their hearts have beaten
+            await asyncio.sleep(0.05)
+        upstream.go_on()
+        first, second = await asking
     assert len(upstream.calls) == 1
     waited = next(answer for answer in (first, second) if "x-cache" not in answer.headers)
     assert (waited.sse.comments > 0, waited.sse.done, "cache-status" in waited.headers) == (True, True, False)

@@ -22,7 +22,7 @@ CITY = "Which city is the capital of France?"
 EXPLAIN = {"x-cache-explain": "true"}
 CONFIG = """
 models: {strict: {targets: mock/mock-model, max_wrong_hit_rate: 0.004}}
-cache: {namespaces: {careful: {max_wrong_hit_rate: 0.002}}, semantic: {exploration: 0}}
+cache: {namespaces: {careful: {max_wrong_hit_rate: 0.002}, closed: {max_wrong_hit_rate: 0}}, semantic: {exploration: 0}}
 """
 SURE = Fit((2.0, *Prior().weights[1:]), (Point(0.7, 0.001, 0.002), Point(0.5, 0.02, 0.03)), 1_000)
 """What is less sure than 0.7 would break the budget."""
@@ -38,7 +38,7 @@ async def learned(gateway, realm: str) -> None:
     """From now on it knows that, as after a restart."""
     process = gateway.process
     state = written(State(SURE, (), {}, {}, {}, Counts()))
-    await process.evidence.calibration._store.keep(realm, state, process.clock())  # noqa: SLF001 - nobody else has it
+    await process.evidence.calibration._store.keep(realm, state, process.clock(), 0)  # noqa: SLF001 - nobody else has it
     await process.evidence.calibration.open()
 
 
@@ -90,6 +90,21 @@ async def test_the_strictest_budget_holds_and_is_named(gateway):
     asked = {"a": FRANCE, "b": CITY, "tenant": "acme", "namespace": "careful", "model": "strict"}
     told = (await gateway.request("POST", "/admin/cache/explain", headers=gateway.admin, json=asked)).json
     assert (told["max_wrong_hit_rate"], told["confidence_is"]) == ({"rate": 0.002, "of": "namespace"}, "probability")
+
+
+async def test_what_a_budget_of_nothing_has_closed_no_header_reopens(gateway):
+    found = {}
+    for namespace in ("open", "closed"):
+        wish = EXPLAIN | {"x-cache-namespace": namespace, "x-similarity-threshold": "0.7"}
+        await gateway.ask(chat(FRANCE), **wish)
+        found[namespace] = await gateway.ask(chat(CITY), **wish)
+    assert {namespace: answer.cache for namespace, answer in found.items()} == {"open": "semantic", "closed": "miss"}
+    told = found["closed"].headers
+    assert 'sentinel-vector;fwd=miss;detail="below-threshold"' in told["cache-status"]
+    assert "; threshold out of reach of probability; budget 0 of namespace; near " in told["x-cache-explain"]
+    path = f"/api/monitoring/requests/{told['x-sentinel-id']}/decision"
+    bar = (await gateway.get(path, headers=gateway.admin)).json["bar"]
+    assert (bar["threshold"], bar["least_similarity"], bar["max_wrong_hit_rate"]) == (None, None, 0.0)
 
 
 async def test_an_administrator_of_a_tenant_asks_within_its_own(gateway):

@@ -1,6 +1,7 @@
 """Clients that leave: the provider is let go within a second, nothing is kept, every place is given back."""
 
 import asyncio
+import itertools
 import random
 import time
 from typing import Any
@@ -13,8 +14,8 @@ from tests.gateway import chat, header_lines, post, running_tasks, until
 pytestmark = pytest.mark.anyio
 
 CLIENTS = 20
-GONE_WITHIN = 1.0
-"""Seconds."""
+GONE_WITHIN = 5.0
+"""Seconds: far from the moment that it takes and from the minute that the provider would."""
 LEFT = 'requests_total{method="POST",route="/v1/chat/completions",status="499"}'
 
 
@@ -40,10 +41,10 @@ async def leave_at_random(gateway, upstream, bodies, *, latest: float, polite: b
     chance = random.Random(latest)
     left: dict[str, float] = {}
 
-    async def one(body: dict[str, Any]) -> None:
+    async def one(number: int, body: dict[str, Any]) -> None:
         wire = await gateway.connect()
         wire.send(post(body))
-        if chance.random() < 0.5:
+        if number % 2:
             await until(lambda: any(asked(call) == body["messages"][0]["content"] for call in upstream.calls))
         await asyncio.sleep(chance.uniform(0, latest))
         left[body["messages"][0]["content"]] = time.monotonic()
@@ -52,7 +53,7 @@ async def leave_at_random(gateway, upstream, bodies, *, latest: float, polite: b
         else:
             wire.abort()
 
-    await asyncio.gather(*map(one, bodies))
+    await asyncio.gather(*map(one, itertools.count(), bodies))
     return left
 
 
@@ -60,11 +61,11 @@ async def leave_at_random(gateway, upstream, bodies, *, latest: float, polite: b
 @pytest.mark.parametrize(
     ("how", "fault", "latest"),
     [
-        ({}, "latency_ms=8000", 0.5),
+        ({}, "latency_ms=60000", 0.5),
         ({}, "stall_after=1", 0.5),
-        ({"stream": True}, "latency_ms=8000", 0.5),
-        ({"stream": True}, "first_token_ms=8000", 0.5),
-        ({"stream": True}, "chunk_ms=5;chunks=1000;tokens=1000", 0.6),
+        ({"stream": True}, "latency_ms=60000", 0.5),
+        ({"stream": True}, "first_token_ms=60000", 0.5),
+        ({"stream": True}, "chunk_ms=20;chunks=2000;tokens=2000", 0.6),
         ({"stream": True}, "stall_after=3", 0.5),
         ({"stream": True}, "chunks=3000;tokens=3000", 0.6),
     ],
@@ -78,7 +79,7 @@ async def test_clients_leave(gateway, upstream, text, how, fault, latest, polite
 
     left = await leave_at_random(gateway, upstream, bodies, latest=latest, polite=polite)
 
-    await upstream.settle(within=5)
+    await upstream.settle()
     assert CLIENTS // 4 < upstream.count <= CLIENTS, "many left after the provider had been asked"
     for call in upstream.calls:
         assert str(call.fault) == fault
@@ -100,7 +101,7 @@ async def test_clients_leave(gateway, upstream, text, how, fault, latest, polite
 async def test_a_client_that_closes_its_half(gateway, upstream, text, how):
     """HTTP/1.1 knows no half-closed client: who says that no more will come has left."""
     before = await base(gateway, upstream)
-    upstream.script("latency_ms=8000")
+    upstream.script("latency_ms=60000")
     wire = await gateway.connect()
     wire.send(post(chat(text, **how)))
     await until(lambda: upstream.count == 1)
@@ -115,13 +116,15 @@ async def test_a_client_that_closes_its_half(gateway, upstream, text, how):
 
 async def test_one_who_leaves_takes_nobody_along(gateway, upstream, text):
     """The same request of two clients shares one call, which outlasts the first of them."""
-    upstream.script("latency_ms=200")
+    upstream.script("latency_ms=60000")
     leaving, staying = await gateway.connect(), await gateway.connect()
     leaving.send(post(chat(text)))
     await until(lambda: upstream.count == 1)
     staying.send(post(chat(text)))
     await until(lambda: gateway.places() == 2)
     leaving.abort()
+    await until(lambda: gateway.places() == 1)
+    upstream.go_on()
     answer = await staying.answer()
     assert (answer.status, answer.cache) == (200, "miss")
     await staying.close()
@@ -137,7 +140,7 @@ async def test_a_client_that_leaves_after_its_answer_is_no_loss(gateway, upstrea
 
 async def test_a_pipelined_request_of_a_client_that_leaves_is_dropped(gateway, upstream, text):
     before = await base(gateway, upstream)
-    upstream.script("latency_ms=8000")
+    upstream.script("latency_ms=60000")
     wire = await gateway.connect()
     wire.send(post(chat(f"0 {text}")) + post(chat(f"1 {text}")))
     await until(lambda: upstream.count == 1)
@@ -150,7 +153,7 @@ async def test_a_pipelined_request_of_a_client_that_leaves_is_dropped(gateway, u
 async def test_the_usage_of_what_was_sent_is_recorded(gateway, upstream, text):
     """A stream that nobody reads to its end is an error of the client's, not of the provider's."""
     failures = gateway.metric('upstream_errors_total{error_type="upstream_error"}')
-    upstream.script("chunk_ms=5;chunks=1000;tokens=1000")
+    upstream.script("chunk_ms=20;chunks=2000;tokens=2000")
     wire = await gateway.connect()
     wire.send(post(chat(text, stream=True)))
     await wire.read_until(b'"content":"mock')
@@ -169,12 +172,12 @@ async def test_the_provider_is_made_to_wait_for_a_client_that_does_not_read(gate
     wire.writer.transport.pause_reading()
     wire.send(post(chat(text, stream=True)))
     await until(lambda: upstream.calls and upstream.calls[0].chunks_sent > 10)
-    await asyncio.sleep(0.3)
-    sent = upstream.calls[0].chunks_sent
-    await asyncio.sleep(0.1)
-    assert upstream.calls[0].chunks_sent == sent, "it waits"
+    sent = 0
+    while sent != upstream.calls[0].chunks_sent:  # until nothing more is taken
+        sent = upstream.calls[0].chunks_sent
+        await asyncio.sleep(0.3)
     assert sent * 16_384 < 20_000_000
-    assert not upstream.calls[0].completed
+    assert not upstream.calls[0].completed, "it waits"
     wire.abort()
     await upstream.settle()
     await check_back(gateway, upstream, before)
@@ -212,10 +215,11 @@ async def test_a_body_that_makes_no_sense_is_recorded_as_what_was_answered(gatew
 @pytest.mark.parametrize("size", [100_000, 3_000_000])
 async def test_a_client_whose_body_was_large_is_seen_to_leave(gateway, upstream, text, size):
     """Its body has paused the reading, and only who reads sees the end."""
-    upstream.script("latency_ms=20000")
+    upstream.script("latency_ms=60000")
     wire = await gateway.connect()
     wire.send(post(chat(text + "x" * size)))
     await until(lambda: upstream.calls)
     await wire.close()
-    await upstream.settle(within=2.0)
-    assert gateway.places() == 0
+    await upstream.settle()
+    assert upstream.calls[0].closed_by_peer_at is not None
+    await until(lambda: gateway.places() == 0)

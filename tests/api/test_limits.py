@@ -1,6 +1,7 @@
 """Limits over HTTP: what a key, a tenant, an end user and a model may take, what callers are told, and what is given back."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -25,6 +26,16 @@ async def limited(chaos, tmp_path_factory):
 async def ask(gateway, key, text="limits", **more):
     fields = {name: more.pop(name) for name in ("model", "user", "stream", "max_tokens") if name in more}
     return await gateway.ask(chat(text, **fields), authorization=f"Bearer {key}", **more)
+
+
+async def are_left(gateway, key, least, *, most=1_000_000):
+    """Until so many tokens are: what an answer has cost is booked beside it."""
+    for _ in range(2_000):
+        told = await ask(gateway, key, "?", cache_control="only-if-cached")
+        if least <= int(told.headers["x-ratelimit-remaining-tokens"]) <= most:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"{told.headers['x-ratelimit-remaining-tokens']} are left, and not {least} to {most}")
 
 
 async def test_hits_count_as_requests_and_never_as_tokens(limited, upstream):
@@ -52,7 +63,7 @@ async def test_tokens_are_reserved_and_then_booked(limited, upstream):
     for number in range(5):  # each reserves nearly all, and costs little
         answer = await ask(limited, key, f"tokens two, {number}", max_tokens=600)
         assert answer.status == 200, answer.body
-        await asyncio.sleep(0)
+        await are_left(limited, key, 700)
     for stream in (True, False):
         held = await ask(limited, key, f"tokens three {stream}", max_tokens=300, stream=stream)
         assert held.status == 200
@@ -76,7 +87,7 @@ async def test_what_a_provider_did_not_answer_costs_no_tokens(limited, upstream)
         upstream.script("err=500")
         answer = await ask(limited, key, f"failing {number}", max_tokens=800)
         assert answer.status == 502, answer.body
-        await asyncio.sleep(0.01)
+        await are_left(limited, key, 900)
 
 
 async def test_a_tenant_s_limit_is_that_of_all_its_keys(limited):
@@ -110,11 +121,12 @@ async def test_malformed_bodies_cost_requests_too(limited):
 @pytest.mark.parametrize("stream", [False, True])
 async def test_places_are_given_back_whatever_happens(limited, upstream, stream):
     key = await limited.key(tenant=f"placed-{stream}", limits={"concurrency": 2})
-    upstream.script("latency_ms=300", 2)
+    upstream.script("latency_ms=60000", 2)
     first = [asyncio.create_task(ask(limited, key, f"slow {stream} {number}", stream=stream)) for number in range(2)]
     await until(lambda: len(upstream.calls) == 2)
     refused = await ask(limited, key, "one more")
     assert (refused.status, refused.error["type"]) == (429, "concurrency")
+    upstream.go_on()
     for task in first:
         assert (await task).status == 200
     for _ in range(2):
@@ -129,7 +141,7 @@ async def test_places_are_given_back_whatever_happens(limited, upstream, stream)
         answers = await asyncio.gather(*(ask(limited, key, f"slow {stream} {number}") for number in range(2)))
         return all(answer.status == 200 for answer in answers)
 
-    for _ in range(40):
+    for _ in range(400):
         if await free():
             break
         await asyncio.sleep(0.05)
@@ -141,10 +153,12 @@ async def test_a_noisy_neighbour_is_not_heard(limited):
     """L4: one tenant far over its limit, another well within; the second is refused nothing."""
     noisy = await limited.key(tenant="noisy", limits={"requests_per_minute": 10})
     quiet = await limited.key(tenant="quiet", limits={"requests_per_minute": 1000})
+    start = time.monotonic()
     answers = await asyncio.gather(*(ask(limited, noisy if number % 10 else quiet, f"L4 {number % 7}") for number in range(200)))
+    most = 10 + (time.monotonic() - start) / 6
     by_key = [[answer.status for answer in answers[number::10]] for number in range(10)]
     assert by_key[0] == [200] * 20
-    assert sum(status == 200 for statuses in by_key[1:] for status in statuses) <= 11
+    assert sum(status == 200 for statuses in by_key[1:] for status in statuses) <= most
 
 
 async def test_a_reload_keeps_the_buckets_and_takes_the_new_limits(chaos, tmp_path):
@@ -169,12 +183,13 @@ async def test_models_metrics_and_probes_cost_nothing(limited):
 async def test_what_lies_in_memory_takes_no_place_and_still_counts(limited, upstream):
     key = await limited.key(tenant="near", limits={"concurrency": 1, "requests_per_minute": 4})
     assert (await ask(limited, key, "near")).cache == "miss"
-    upstream.script("latency_ms=400")
+    upstream.script("latency_ms=60000")
     slow = asyncio.create_task(ask(limited, key, "slow"))
     await until(lambda: len(upstream.calls) == 2)
     hit = await ask(limited, key, "near")
     assert (hit.status, hit.cache, hit.headers["x-ratelimit-remaining-requests"]) == (200, "exact", "1")
     assert (await ask(limited, key, "far")).error["type"] == "concurrency"
+    upstream.go_on()
     assert (await slow).status == 200
     assert (await ask(limited, key, "near")).cache == "exact"
     refused = await ask(limited, key, "near")
@@ -198,7 +213,7 @@ async def test_who_counts_tokens_still_shares_one_flight(limited, upstream):
 async def test_a_place_is_held_from_the_moment_that_work_may_go_on(limited, upstream):
     """Who leaves while its idempotency key is being claimed has no more in flight than who stays."""
     key = await limited.key(tenant="claiming", limits={"concurrency": 1})
-    upstream.script("latency_ms=300", times=8)
+    upstream.script("latency_ms=60000", times=8)
     for number in range(8):
         leaving = asyncio.create_task(ask(limited, key, f"claiming {number}", idempotency_key=f"claiming-{number}"))
         await asyncio.sleep(0.001)
@@ -206,13 +221,15 @@ async def test_a_place_is_held_from_the_moment_that_work_may_go_on(limited, upst
         await asyncio.gather(leaving, return_exceptions=True)
     await asyncio.sleep(0.1)
     assert len(upstream.calls) <= 1
+    upstream.go_on()
+    await upstream.settle()
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_work_that_goes_on_keeps_its_place(limited, upstream, stream):
     """Under an idempotency key it does: who leaves at once has no more in flight than who stays."""
     key = await limited.key(tenant=f"goes-on {stream}", limits={"concurrency": 1})
-    upstream.script("tokens=400;chunks=20;chunk_ms=20" if stream else "latency_ms=400")
+    upstream.script("tokens=400;chunks=2;chunk_ms=60000" if stream else "latency_ms=60000")
     leaving = asyncio.create_task(ask(limited, key, "goes on", idempotency_key="goes-on", stream=stream))
     await until(lambda: len(upstream.calls) == 1)
     leaving.cancel()
@@ -221,7 +238,8 @@ async def test_work_that_goes_on_keeps_its_place(limited, upstream, stream):
     assert (await ask(limited, key, "meanwhile")).error["type"] == "concurrency"
     again = await ask(limited, key, "goes on", idempotency_key="goes-on", stream=stream)
     assert again.status == 429, "it waits for no place"
-    for _ in range(40):
+    upstream.go_on()
+    for _ in range(400):
         if (await ask(limited, key, "afterwards")).status == 200:
             break
         await asyncio.sleep(0.05)
@@ -235,7 +253,7 @@ async def test_what_nobody_tells_the_usage_of_is_not_free(limited, upstream, fau
     key = await limited.key(tenant=f"untold {stream}", limits={"tokens_per_minute": 150})
     upstream.script(fault)
     assert (await ask(limited, key, f"untold {stream}", stream=stream)).status == 200
-    await asyncio.sleep(0.05)
+    await are_left(limited, key, 0, most=0)
     refused = await ask(limited, key, f"untold {stream}, again", stream=stream)
     assert (refused.status, refused.error["type"]) == (429, "tokens")
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.gateway import chat, one_provider, post, running_gateway
+from tests.gateway import chat, one_provider, post, running_gateway, until
 
 pytestmark = pytest.mark.anyio
 
@@ -119,8 +119,16 @@ async def test_a_stream_that_breaks_ends_in_an_error(gateway, upstream, text, fa
 async def test_a_silent_stream_is_kept_alive_by_pings(chaos, upstream, text, tmp_path):
     config = one_provider(chaos.base_url) + "server: {heartbeat: 0.05}\n"
     async with running_gateway(tmp_path, config=config) as gateway:
-        upstream.script("first_token_ms=300")
-        told = events((await gateway.ask(ask(text), PATH)).body)
+        upstream.script("first_token_ms=60000")
+        wire = await gateway.connect()
+        wire.send(post(ask(text), PATH, headers="Connection: close\r\n"))
+        asking = asyncio.create_task(wire.answer())
+        await until(lambda: upstream.calls)
+        for _ in range(10):  # turns of the loop, and moments in which its heart beats
+            await asyncio.sleep(0.05)
+        upstream.go_on()
+        told = events((await asking).body)
+        await wire.close()
         pings = [event for event in told if event["type"] == "ping"]
         assert len(pings) >= 2
         rest = [event["type"] for event in told if event["type"] != "ping"]
@@ -131,13 +139,12 @@ async def test_a_silent_stream_is_kept_alive_by_pings(chaos, upstream, text, tmp
 
 
 async def test_a_caller_who_leaves_ends_the_call(gateway, upstream, text):
-    upstream.script("chunk_ms=200")
+    upstream.script("chunk_ms=60000")
     wire = await gateway.connect()
     wire.send(post(ask(text), PATH))
     await wire.read_until(b"content_block_delta")
     wire.abort()
-    async with asyncio.timeout(5):
-        await upstream.settle()
+    await upstream.settle()
     assert upstream.calls[0].closed_by_peer_at is not None
 
 

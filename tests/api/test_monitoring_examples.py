@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.gateway import provider, running_gateway
+from tests.gateway import HOUR, away_from_the_end_of, provider, running_gateway
 from tests.servers import PATIENT
 
 pytestmark = pytest.mark.anyio
@@ -29,6 +29,7 @@ def hour_now():
 async def as_printed(chaos, redis8, tmp_path_factory):
     """The gateway."""
     redis8.flush()
+    await away_from_the_end_of(HOUR, 60.0)
     hour = hour_now()
     with redis8.client() as client:
         for name, score in (("openrouter", 95.0), ("portkey", 85.0)):

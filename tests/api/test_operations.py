@@ -110,7 +110,7 @@ async def test_a_disk_that_does_not_answer(chaos, upstream, text, tmp_path):
     other = sqlite3.connect(tmp_path / "data" / "cache.db", timeout=0, isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
     other.execute("BEGIN EXCLUSIVE")
-    async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as gateway:
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url), patient=False) as gateway:
         answer = await gateway.get("/health")
         assert (answer.status, answer.json["status"]) == (503, "unhealthy")
         assert answer.json["services"]["disk"] == {"status": "down"}
@@ -136,7 +136,7 @@ async def test_a_disk_that_does_not_answer(chaos, upstream, text, tmp_path):
 async def test_a_disk_that_is_not_there(chaos, upstream, text, tmp_path):
     """Something else stands in its place: the same, until it is gone."""
     (tmp_path / "data" / "cache.db").mkdir(parents=True)
-    async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as gateway:
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url), patient=False) as gateway:
         assert (await gateway.get("/health")).status == 503
         assert (await gateway.ask(chat(text))).status == 200
         refused = await gateway.request("POST", "/admin/cache/clear", headers=gateway.admin)
@@ -255,14 +255,16 @@ async def test_active_connections_counts_idle_keepalive(gateway):
 
 
 async def test_places_are_shown_while_they_are_held(gateway, upstream, text):
-    upstream.script("latency_ms=200")
+    upstream.script("latency_ms=60000")
     wire = await gateway.connect()
     body = b'{"model":"mock-model","messages":[{"role":"user","content":"held?"}]}'
     wire.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     await until(lambda: upstream.count == 1)
     assert (await samples(gateway))["sentinel_in_flight"] == {(): 1.0}
+    upstream.go_on()
     await wire.answer()
     await wire.close()
+    await until(lambda: gateway.places() == 0)
     assert (await samples(gateway))["sentinel_in_flight"] == {(): 0.0}
 
 

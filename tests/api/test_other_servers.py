@@ -11,6 +11,9 @@ from tests.gateway import chat, post, until
 
 pytestmark = pytest.mark.anyio
 
+SOON = 5.0
+"""Seconds: far from the moment that it takes and from the minute that the provider would."""
+
 
 @pytest.fixture
 async def elsewhere(gateway):
@@ -50,14 +53,14 @@ async def test_errors_and_the_rest(elsewhere):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves(elsewhere, gateway, upstream, text, stream):
-    upstream.script("latency_ms=8000")
+    upstream.script("latency_ms=60000")
     wire = await elsewhere.connect()
     wire.send(post(chat(text, stream=stream)))
     await until(lambda: upstream.count == 1)
     left = time.monotonic()
     wire.abort()
     await upstream.settle()
-    assert upstream.calls[0].closed_by_peer_at - left < 1.0
+    assert upstream.calls[0].closed_by_peer_at - left < SOON
     await until(lambda: gateway.places() == 0)
 
 
@@ -67,12 +70,12 @@ async def test_a_batch_and_one_whose_client_leaves(elsewhere, gateway, upstream,
     answer = await ask(elsewhere, body, path="/v1/query/batch")
     assert answer.body.count(b'"status":200') == 80
     assert upstream.count == 40
-    upstream.script("latency_ms=8000", times=40)
+    upstream.script("latency_ms=60000", times=40)
     wire = await elsewhere.connect()
     wire.send(post(body | {"temperature": 0.1}, "/v1/query/batch"))
     await until(lambda: upstream.count == 72)
     left = time.monotonic()
     wire.abort()
     await upstream.settle()
-    assert max(call.closed_by_peer_at or 0.0 for call in upstream.calls) - left < 1.0
+    assert max(call.closed_by_peer_at or 0.0 for call in upstream.calls) - left < SOON
     await until(lambda: gateway.places() == 0)

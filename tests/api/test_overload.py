@@ -11,12 +11,12 @@ from tests.gateway import CHAT, chat, one_provider, post, running_gateway, until
 pytestmark = pytest.mark.anyio
 
 PLACES = 2
-WAIT = 1.0
+WAIT = 3.0
 
 
 @pytest.fixture(scope="module")
 async def gateway(chaos, tmp_path_factory):
-    """Two places, and one may wait a second for one."""
+    """Two places, and one may wait for one."""
     environ = {
         "SENTINEL_SERVER__MAX_IN_FLIGHT": str(PLACES),
         "SENTINEL_SERVER__QUEUE": "1",
@@ -34,6 +34,10 @@ async def fill(gateway, upstream, text) -> list[asyncio.Task]:
     await until(lambda: upstream.count == PLACES)
     assert gateway.places() == PLACES
     return tasks
+
+
+def queued(gateway) -> int:
+    return len(gateway.process.admission._waiting)  # noqa: SLF001 - nothing tells it
 
 
 async def let_go(tasks: list[asyncio.Task]) -> None:
@@ -64,8 +68,7 @@ async def check_room(gateway, upstream, text) -> None:
 async def test_the_third_waits_and_the_fourth_is_refused_before_its_body(gateway, upstream, text):
     running = await fill(gateway, upstream, text)
     third = asyncio.create_task(gateway.ask(chat(f"third {text}")))
-    await asyncio.sleep(0.05)
-    assert not third.done()
+    await until(lambda: queued(gateway) == 1)
 
     wire = await gateway.connect()
     wire.send(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n" % CHAT.encode())
@@ -110,7 +113,7 @@ async def test_a_slow_reader_of_a_hit_keeps_no_place_from_others(gateway, upstre
     for wire in slow:
         wire.send(post(long) * 8)
     await asyncio.sleep(0.2)
-    assert gateway.places() == 0
+    await until(lambda: gateway.places() == 0)
     assert (await gateway.ask(chat(f"quick {text}"))).status == 200
     for wire in slow:
         wire.abort()
@@ -151,10 +154,10 @@ async def test_who_leaves_the_queue_is_not_served(gateway, upstream, text):
     running = await fill(gateway, upstream, text)
     wire = await gateway.connect()
     wire.send(post(chat(f"leaving {text}")))
-    await asyncio.sleep(0.05)
+    await until(lambda: queued(gateway) == 1)
     check_refusal(await gateway.ask(chat(f"refused {text}")))
     wire.abort()
-    await asyncio.sleep(0.05)
+    await until(lambda: queued(gateway) == 0)
     await let_go(running)
     await check_room(gateway, upstream, text)
     assert not any(call.body["messages"][0]["content"].startswith("leaving") for call in upstream.calls)

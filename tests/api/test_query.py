@@ -26,14 +26,13 @@ MEMBERS = [
 """In the seed's order."""
 PROBLEM = {"type", "title", "status", "detail", "error", "code"}
 FIGURES = ["total_requests", "cache_hits", "cache_misses", "hit_rate_percent", "stored_items"]
-LATE = ", timeouts: {connect: 1, first_byte: 0.3, idle: 0.3, total: 1}"
 QUERIES = 'requests_total{method="POST",route="/v1/query",status="%d"}'
 
 
 @pytest.fixture(scope="module")
 async def gateway(chaos, tmp_path_factory):
-    """A default route to `mock`, which has little time."""
-    config = f"{one_provider(chaos.base_url, more=LATE)}routing: {{default: mock/mock-model}}\n"
+    """A default route to `mock`."""
+    config = f"{one_provider(chaos.base_url)}routing: {{default: mock/mock-model}}\n"
     async with running_gateway(tmp_path_factory.mktemp("gateway"), config=config) as gateway:
         yield gateway
 
@@ -52,7 +51,7 @@ def answered(answer) -> dict:
     assert [type(said[name]) for name in ("response", "cache_hit", "provider", "model")] == [str, bool, str, str]
     assert type(said["tokens_used"]) is int
     assert type(said["latency_ms"]) is float
-    assert 0 < said["latency_ms"] < 10_000
+    assert 0 < said["latency_ms"] < 60_000
     assert isinstance(said["similarity_score"], float | None)
     assert (said["similarity_score"] is None) == (said["matched_prompt"] is None) == (not said["cache_hit"])
     return said
@@ -317,9 +316,10 @@ async def test_a_long_answer_is_compressed(gateway, upstream, text):
 
 async def test_it_is_counted_and_takes_places_as_every_other(gateway, upstream, text):
     before = gateway.metric(QUERIES % 200), gateway.metric(QUERIES % 422)
-    upstream.script("latency_ms=150")
+    upstream.script("latency_ms=60000")
     asking = asyncio.create_task(query(gateway, text))
-    await until(lambda: gateway.places() == 1)
+    await until(lambda: gateway.places() == 1 and upstream.count)
+    upstream.go_on()
     answered(await asking)
     await until(lambda: gateway.places() == 0)
     await query(gateway, "")
@@ -328,14 +328,14 @@ async def test_it_is_counted_and_takes_places_as_every_other(gateway, upstream, 
 
 async def test_who_leaves_lets_the_provider_go(gateway, upstream, text):
     left = gateway.metric(QUERIES % 499)
-    upstream.script("latency_ms=8000")
+    upstream.script("latency_ms=60000")
     wire = await gateway.connect()
     wire.send(post({"prompt": text}, QUERY))
     await until(lambda: upstream.count == 1)
     start = time.monotonic()
     await wire.close()
     await upstream.settle()
-    assert upstream.calls[0].closed_by_peer_at - start < 1.0
+    assert upstream.calls[0].closed_by_peer_at - start < 5.0, "a minute before the provider would have ended it"
     await until(lambda: gateway.metric(QUERIES % 499) == left + 1)
 
 
@@ -346,12 +346,13 @@ async def test_a_full_gateway_says_so(chaos, upstream, tmp_path, text):
         "SENTINEL_ROUTING__DEFAULT": "mock/mock-model",
     }
     async with running_gateway(tmp_path, environ=environ, config=one_provider(chaos.base_url)) as gateway:
-        upstream.script("latency_ms=500")
+        upstream.script("latency_ms=60000")
         asking = asyncio.create_task(gateway.ask(chat(text)))
         await until(lambda: upstream.count == 1)
         refused = await query(gateway, text)
         problem(refused, 503, "server_is_overloaded")
         assert {"retry-after", "retry-after-ms"} <= refused.headers.keys()
+        upstream.go_on()
         assert (await asking).status == 200
     assert upstream.count == 1
 
@@ -411,7 +412,7 @@ async def test_a_default_route_can_be_an_alias_and_be_reloaded(chaos, upstream, 
     [
         ("err=401", 502, "upstream_unauthorized", "GROQ_API_KEY"),
         ("err=429;retry_after=7", 429, "rate_limit_exceeded", "rate limit"),
-        ("latency_ms=5000", 504, "upstream_timeout", "0.3 s"),
+        ("latency_ms=60000", 504, "upstream_timeout", "0.3 s"),
         ("bad_json", 502, "upstream_error", "groq"),
         ("rst_after=-1", 502, "upstream_error", "groq"),
         ("cut_after=0", 502, "upstream_error", "groq"),
@@ -420,7 +421,8 @@ async def test_a_default_route_can_be_an_alias_and_be_reloaded(chaos, upstream, 
     ids=["401", "429", "timeout", "badjson", "netloss", "cut", "400"],
 )
 async def test_groq_401_429_timeout_badjson_netloss(chaos, upstream, tmp_path, text, fault, status, code, said):
-    config = "providers: {groq: {timeouts: {connect: 1, first_byte: 0.3, idle: 0.3, total: 1}, models: [mixtral-8x7b-32768]}}"
+    patience = "timeouts: {first_byte: 0.3}, " if status == 504 else ""
+    config = f"providers: {{groq: {{{patience}models: [mixtral-8x7b-32768]}}}}"
     async with running_gateway(tmp_path, environ=groq(chaos), config=config) as gateway:
         upstream.script(fault, times=2)  # a pooled connection that is closed at once is tried again, once
         answer = await query(gateway, text)
@@ -500,7 +502,7 @@ async def test_stored_items_while_the_disk_does_not_answer(upstream, tmp_path, t
     other = sqlite3.connect(tmp_path / "data" / "cache.db", timeout=0, isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
     other.execute("BEGIN EXCLUSIVE")
-    async with running_gateway(tmp_path) as gateway:
+    async with running_gateway(tmp_path, patient=False) as gateway:
         await query(gateway, text)
         assert (await figures(gateway))["stored_items"] == 1, "what memory holds"
         other.close()

@@ -11,18 +11,20 @@ pytestmark = pytest.mark.anyio
 BUFFERED = {"x-recovery": "buffered"}
 LINE = "x-recovery: buffered\r\n"
 BROKEN = 'sentinel_upstream_attempts_total{outcome="broken",provider="first"}'
-LEFT = 'sentinel_upstream_attempts_total{outcome="left",provider="first"}'
+LEFT = 'sentinel_upstream_attempts_total{outcome="left",provider="third"}'
 
 
 @pytest.fixture(scope="module")
 async def gateway(chaos, tmp_path_factory):
-    """Two providers, and one name for both; a comment after each 50 ms of silence."""
-    hasty = ", timeouts: {idle: 0.5}"
+    """Two providers that have to hurry, and one name for both; a comment after each 50 ms of silence."""
+    hasty = ", timeouts: {idle: 1}"
     config = f"""
 providers:
 {provider("first", chaos.base_url, more=hasty)}{provider("second", chaos.base_url, more=hasty)}
+{provider("third", chaos.base_url)}
 models:
   chain: [first/mock-model, second/mock-small]
+  calm: [third/mock-model, second/mock-small]
 server: {{heartbeat: 0.05}}
 """
     async with running_gateway(tmp_path_factory.mktemp("gateway"), config=config) as gateway:
@@ -89,11 +91,12 @@ async def test_where_no_stream_comes_to_its_end_no_word_and_no_end_is_sent(gatew
 
 
 async def test_comments_keep_the_connection_alive_until_the_end_is_here(gateway, upstream, text):
-    upstream.script("chunk_ms=40;chunks=10")
+    upstream.script("chunk_ms=60000;chunks=2")
     wire = await gateway.connect()
-    wire.send(post(chat(text, "chain", stream=True), headers=LINE))
+    wire.send(post(chat(text, "calm", stream=True), headers=LINE))
     await wire.read_until(b": keep-alive\n\n")
     assert upstream.calls[0].ended is None, "it is still being said"
+    upstream.go_on()
     rest = await wire.read_until(b"data: [DONE]\n\n")
     assert b'"content"' in rest
     assert upstream.calls[0].completed
@@ -101,13 +104,13 @@ async def test_comments_keep_the_connection_alive_until_the_end_is_here(gateway,
 
 
 async def test_who_leaves_is_noticed_and_the_provider_let_go(gateway, upstream, text):
-    upstream.script("chunk_ms=20;chunks=1000;tokens=1000")
+    upstream.script("chunk_ms=60000;chunks=2")
     wire = await gateway.connect()
     before = gateway.metric(LEFT)
-    wire.send(post(chat(text, "chain", stream=True), headers=LINE))
+    wire.send(post(chat(text, "calm", stream=True), headers=LINE))
     await wire.read_until(b": keep-alive\n\n")
     wire.abort()
-    await upstream.settle(within=1.0)
+    await upstream.settle()
     assert not upstream.calls[0].completed
     await until(lambda: gateway.metric(LEFT) == before + 1)
 

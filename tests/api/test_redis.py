@@ -12,7 +12,7 @@ from tests.servers import PATIENT, REDIS8, RedisServer, free_port
 pytestmark = pytest.mark.anyio
 
 SECRET = "5f2b8c0de1a94f7763b2c9d80e4f1a6b"
-RECOVERY = 5.0
+RECOVERY = 20.0
 """Ways to Redis, each of which tells when it goes and comes."""
 
 
@@ -101,6 +101,31 @@ async def test_clear_takes_what_all_nodes_have_kept_and_nothing_of_others(node, 
     assert kept(redis_cluster, 0)
     with redis_cluster.client() as client:
         assert [client.get(name) for name in others] == [b"theirs"] * 3
+
+
+async def test_a_clear_takes_vectors_and_keeps_what_is_known_of_providers(chaos, redis8, upstream, tmp_path):
+    """Seed 004's keys have no prefix of ours before them."""
+    redis8.flush()
+    environ = {"REDIS_URL": redis8.url, "SENTINEL_SECRET": SECRET} | PATIENT
+    with redis8.client() as client:
+        client.ping()  # its connection is none of the gateway's
+
+        def there(pattern):
+            return {name: client.dump(name) for name in client.scan_iter(pattern)}
+
+        def known():
+            return there("metrics:*") | there("latency:*") | there("provider_health*")
+
+        async with running_gateway(tmp_path, config=one_provider(chaos.base_url), environ=environ, semantic=True) as gateway:
+            for country in ("France", "Spain"):
+                await gateway.ask(chat(f"What is the capital of {country}?"))
+            await until(lambda: len(there("sentinel:cache:1:*")) == 2 and there("sentinel:vectors:*"))
+            await until(lambda: client.zcard("latency:mock:mock-model") == 2)
+            before = known()
+            assert len(before) >= 4
+            assert await gateway.stored() == 2
+            await until(lambda: not there("sentinel:cache:1:*") and not there("sentinel:vectors:*"))
+            assert known() == before
 
 
 @pytest.mark.parametrize("freeze", [True, False])

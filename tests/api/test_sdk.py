@@ -9,6 +9,7 @@ from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
 from tests.gateway import one_provider, running_gateway
+from tests.still import undisturbed
 
 pytestmark = pytest.mark.anyio
 
@@ -29,8 +30,8 @@ class Town(BaseModel):
 
 @pytest.fixture(scope="module")
 async def gateway(chaos, tmp_path_factory):
-    """A provider that must answer within a second."""
-    config = one_provider(chaos.base_url, more=", timeouts: {first_byte: 0.8}")
+    """A provider that must answer within a second if it is asked by another name."""
+    config = one_provider(chaos.base_url) + "models: {hurried: {targets: [mock/mock-model], timeouts: {first_byte: 0.8}}}\n"
     async with running_gateway(tmp_path_factory.mktemp("gateway"), config=config) as gateway:
         yield gateway
 
@@ -179,14 +180,15 @@ async def test_models(client):
         ("err=401", openai.InternalServerError, 502, "upstream_unauthorized"),
         ("err=500", openai.InternalServerError, 502, "upstream_error"),
         ("bad_json", openai.InternalServerError, 502, "upstream_error"),
-        ("latency_ms=2000", openai.InternalServerError, 504, "upstream_timeout"),
+        ("latency_ms=60000", openai.InternalServerError, 504, "upstream_timeout"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
 async def test_error_classes(client, upstream, text, stream, fault, kind, status, code):
     upstream.script(fault)
+    model = "hurried" if status == 504 else MODEL
     with pytest.raises(openai.APIStatusError) as caught:
-        await client.chat.completions.create(model=MODEL, messages=ask(text), stream=stream)
+        await client.chat.completions.create(model=model, messages=ask(text), stream=stream)
     assert type(caught.value) is kind
     assert (caught.value.status_code, caught.value.code) == (status, code)
     assert caught.value.request_id.startswith("req_")
@@ -234,10 +236,12 @@ async def test_the_sdk_tries_again_only_where_it_helps(client, upstream, text, f
     assert upstream.count == calls
 
 
+@undisturbed
 async def test_the_client_s_own_timeout(client, upstream, text):
-    upstream.script("latency_ms=400")
+    upstream.reset()
+    upstream.script("latency_ms=60000")
     with pytest.raises(openai.APITimeoutError):
-        await client.with_options(timeout=0.1).chat.completions.create(model=MODEL, messages=ask(text))
+        await client.with_options(timeout=1).chat.completions.create(model=MODEL, messages=ask(text))
     await upstream.settle()
     assert upstream.calls[0].closed_by_peer_at is not None
 

@@ -231,7 +231,7 @@ async def test_each_chunk_of_a_stream_but_the_first_is_timed(sink, upstream, tmp
     assert len(upstream.calls) == 2
     [point] = sink.points("gen_ai.client.operation.time_per_output_chunk")
     assert point.count == len(stream.chunks) - 1 > 4
-    assert 0.25 < point.sum < sum(one.sum for one in sink.points("gen_ai.client.operation.duration"))
+    assert 0.05 < point.sum < sum(one.sum for one in sink.points("gen_ai.client.operation.duration"))
     assert values(point.attributes) == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "mock",
@@ -305,8 +305,8 @@ async def test_who_wants_nothing_stored_has_no_tier_asked(sink, upstream, tmp_pa
 async def test_an_answer_that_has_expired_is_looked_up_again_where_every_provider_fails(sink, upstream, tmp_path):
     environ = traced(sink, SENTINEL_CACHE__STALE_IF_ERROR="60")
     async with running_gateway(tmp_path, environ=environ, config=one_provider(upstream.base_url)) as gateway:
-        assert (await gateway.ask(chat(PROMPT), x_cache_ttl="1")).status == 200
-        await asyncio.sleep(1.1)
+        assert (await gateway.ask(chat(PROMPT), x_cache_ttl="8")).status == 200
+        await gateway.wait(9)
         upstream.script("err=503")
         assert (await gateway.ask(chat(PROMPT))).headers["x-cache-stale"] == "true"
         upstream.script("err=503")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 async def told(gateway, path, count, **how):
     """The answer, once there are so many requests in it; the ledger has them a second or two later."""
-    for _ in range(100):
+    for _ in range(300):
         answer = await gateway.get(f"/api/monitoring/{path}", **how)
         assert answer.status == 200, answer.body
         there = answer.json["requests"] if path.startswith("requests") else answer.json["data"]
@@ -96,6 +96,18 @@ async def test_money_is_added_up_beside_the_event_loop():
     assert ([one.name for one in told.shares], told.total_shares, told.total_spent) == (["key-3", "key-2"], 3, 6.0)
     assert threads
     assert threading.current_thread() not in threads
+
+
+async def test_days_come_the_latest_first():
+    class Ledger:
+        async def shares(self, since, until, *, by, tenant):
+            return [Share(day - back * 86_400, f"{back} ago", spent=back) for back in (2, 0, 1)]
+
+    day = 1_800_000_000 // 86_400 * 86_400
+    traffic = Traffic(Ledger(), guard=None, clock=lambda: day + 43_200.0)
+    request = SimpleNamespace(state=SimpleNamespace(caller=SimpleNamespace(tenant=None)))
+    told = await traffic.spending(request, by="day", days=7, limit=2)
+    assert ([one.name for one in told.shares], told.total_shares) == (["0 ago", "1 ago"], 3)
 
 
 @pytest.mark.parametrize(

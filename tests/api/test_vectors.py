@@ -89,6 +89,9 @@ async def test_with_redis_7_answers_are_shared_and_questions_are_not(node, redis
         assert (await in_time(a, asked | chat(REWORDED), namespace)).cache == "semantic"
         assert await service(a, "vectors") == "local"
         assert (await a.get("/health")).status == 200
+        assert b'sentinel_dependency_up{dependency="vectors"} 1.0' in (await a.get("/metrics")).body, "somebody would be woken"
+        page = await a.get("/dashboard", headers=a.admin)
+        assert (page.status, b"vectors local" in page.body) == (200, True)
     async with node("b", **shared) as b:
         assert (await b.ask(asked | chat(REWORDED), **namespace, cache_control="only-if-cached")).status == 504
         assert (await in_time(b, asked, namespace)).json["choices"] == miss.json["choices"]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bench.chaos import ChaosUpstream
 from bench.client import Exchange
 from bench.load import Clients, Message, Quantiles, Turn, closed_loop, open_loop, summarise
+from tests.still import undisturbed
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +65,9 @@ def test_the_report_of_known_exchanges():
     assert report.lateness == Quantiles(0, 4, 4, 4)
 
 
+@undisturbed
 async def test_so_many_requests_each_unlike_the_others(upstream):
+    upstream.reset()
     report = await closed_loop(upstream.base_url + CHAT, chat, Clients(4), requests=50)
     assert (report.requests, report.good, report.problems) == (50, 50, {})
     asked = {call.body["messages"][0]["content"] for call in upstream.calls}
@@ -72,18 +75,22 @@ async def test_so_many_requests_each_unlike_the_others(upstream):
     assert 0 < report.first_byte.p50 <= report.latency.p50 <= report.latency.p99 <= report.latency.max < 5
 
 
+@undisturbed
 async def test_so_many_seconds_and_so_many_at_a_time(upstream):
-    report = await closed_loop(upstream.url_with("latency_ms=40") + CHAT, chat, Clients(8), seconds=0.2)
+    upstream.reset()
+    report = await closed_loop(upstream.url_with("latency_ms=40") + CHAT, chat, Clients(8), seconds=0.5)
     assert report.good == report.requests == len(upstream.calls)
-    assert 16 <= report.good <= 8 * 5
-    assert 0.2 <= report.seconds < 2
+    assert 8 < report.good <= 8 * 13, "each asks again, as long as there is time"
+    assert 0.5 <= report.seconds < 5
     assert report.latency.p50 >= 0.038
 
 
+@undisturbed
 async def test_a_ramp_spreads_the_beginnings(upstream):
-    await closed_loop(upstream.url_with("latency_ms=500") + CHAT, chat, Clients(4, ramp=0.2), requests=4)
+    upstream.reset()
+    await closed_loop(upstream.url_with("latency_ms=700") + CHAT, chat, Clients(4, ramp=0.6), requests=4)
     first, *_, last = sorted(call.started for call in upstream.calls)
-    assert last - first >= 0.14
+    assert last - first >= 0.2, "0.45, or less where the first was late"
 
 
 async def test_headers_are_sent(upstream):
@@ -97,12 +104,14 @@ async def test_headers_are_sent(upstream):
     ]
 
 
+@undisturbed
 async def test_streams_are_counted_by_event(upstream):
+    upstream.reset()
     report = await closed_loop(upstream.url_with("chunks=20;chunk_ms=5") + CHAT, stream, Clients(2), requests=4)
     assert (report.good, report.events) == (4, 4 * (1 + 20 + 1 + 1))
     assert report.latency.p50 >= 0.09
     assert report.first_byte.p50 < report.latency.p50 / 2
-    assert 0.003 < report.per_event.p50 < 0.02
+    assert 0.003 < report.per_event.p50 < report.latency.p50 / 8
 
 
 async def test_events_are_counted_over_the_borders_of_reads(upstream):
@@ -124,17 +133,20 @@ async def test_events_are_counted_over_the_borders_of_reads(upstream):
         ("stall_after=1", "timeout"),
     ],
 )
+@undisturbed
 async def test_a_bad_answer_is_a_problem(upstream, fault, problem):
-    for _ in range(2):
-        upstream.script(fault)
-    report = await closed_loop(upstream.base_url + CHAT, stream, Clients(1, patience=0.3), requests=3)
+    upstream.reset()
+    upstream.script(fault, times=2)
+    report = await closed_loop(upstream.base_url + CHAT, stream, Clients(1, patience=0.6), requests=3)
     assert (report.requests, report.good, report.problems) == (3, 1, {problem: 2})
 
 
+@undisturbed
 async def test_a_server_that_goes_away_is_a_problem():
     async with ChaosUpstream() as upstream:
-        leaving = asyncio.create_task(closed_loop(upstream.url_with("latency_ms=50") + CHAT, chat, Clients(1), seconds=0.5))
-        await asyncio.sleep(0.2)
+        leaving = asyncio.create_task(closed_loop(upstream.url_with("latency_ms=50") + CHAT, chat, Clients(1), seconds=1.0))
+        while upstream.count < 2:  # noqa: ASYNC110 - the mock counts; it doesn't tell
+            await asyncio.sleep(0.01)
     report = await leaving
     assert report.good >= 1
     assert report.problems.keys() == {"connection lost", "no connection"}
@@ -150,12 +162,14 @@ async def test_a_closed_loop_without_an_end_is_refused():
         await closed_loop("http://127.0.0.1:1/", chat, Clients(1))
 
 
+@undisturbed
 async def test_an_open_loop_sends_at_its_rate(upstream):
-    report = await open_loop(upstream.base_url + CHAT, chat, Clients(64), rate=200, seconds=0.5)
-    assert report.good == report.requests == 100
+    upstream.reset()
+    report = await open_loop(upstream.base_url + CHAT, chat, Clients(64), rate=100, seconds=0.5)
+    assert report.good == report.requests == 50
     starts = sorted(call.started for call in upstream.calls)
-    assert 0.4 < starts[-1] - starts[0] < 1.5
-    assert report.latency.p50 < 0.2
+    assert starts[-1] - starts[0] > 0.25
+    assert report.latency.p50 < 1
 
 
 async def test_an_open_loop_counts_the_wait_for_a_free_connection(upstream):

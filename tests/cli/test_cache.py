@@ -32,7 +32,7 @@ def cache(program, sentinel):
     def cache(command, *args, key=ADMIN):
         return sentinel("cache", command, *args, "--url", program.base_url, **({"SENTINEL_ADMIN_KEY": key} if key else {}))
 
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while len(json.loads(cache("list", "--json").stdout)) < 2:
         assert time.monotonic() < end
     return cache

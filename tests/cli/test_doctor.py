@@ -24,6 +24,7 @@ from sentinel_gateway.ledger.look import look
 from sentinel_gateway.ledger.migrations import HEAD
 from sentinel_gateway.probes import check_clock
 from sentinel_gateway.settings.model import Server, Settings
+from tests.servers import free_port
 
 PACKAGE = Path(sentinel_gateway.__file__).parent
 
@@ -57,9 +58,8 @@ def answering(headers, family=socket.AF_INET):
 
 
 @pytest.fixture
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+def port():
+    return free_port()
 
 
 def database(path, *, journal="wal"):
@@ -77,9 +77,9 @@ def test_versions_meet_their_floors():
     assert all(finding.ok for finding in findings)
 
 
-def test_a_free_port(free_port):
-    finding = check_port(Server(port=free_port))
-    assert finding == Finding(f"port {free_port}", ok=True, detail="free on 127.0.0.1")
+def test_a_free_port(port):
+    finding = check_port(Server(port=port))
+    assert finding == Finding(f"port {port}", ok=True, detail="free on 127.0.0.1")
     assert check_port(Server(port=0)).ok
 
 
@@ -207,19 +207,19 @@ def test_no_folder_has_no_databases(tmp_path):
     assert list(check_databases(tmp_path / "nowhere")) == []
 
 
-def test_all_is_well(sentinel, free_port, tmp_path):
-    result = sentinel("doctor", PORT=str(free_port), REDIS_DECODE_RESPONSES="x")
+def test_all_is_well(sentinel, port, tmp_path):
+    result = sentinel("doctor", PORT=str(port), REDIS_DECODE_RESPONSES="x")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0].startswith("ok    Python: 3.")
-    assert f"ok    port {free_port}: free on 127.0.0.1" in lines
+    assert f"ok    port {port}: free on 127.0.0.1" in lines
     assert "ok    embedding model: all-MiniLM-L6-v2/int8" in lines
     assert lines[-1] == "note  REDIS_DECODE_RESPONSES is set, but this version has no use for it: it has no effect"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_provider_that_does_not_answer(sentinel, free_port):
-    result = sentinel("doctor", "--json", PORT="0", VLLM_BASE_URL=f"http://127.0.0.1:{free_port}/v1")
+def test_a_provider_that_does_not_answer(sentinel, port):
+    result = sentinel("doctor", "--json", PORT="0", VLLM_BASE_URL=f"http://127.0.0.1:{port}/v1")
     assert result.exit_code == 1
     told = json.loads(result.stdout)
     assert not told["ok"]
@@ -228,14 +228,14 @@ def test_a_provider_that_does_not_answer(sentinel, free_port):
     assert failed["detail"]
 
 
-def test_a_qdrant_that_is_not_there_or_is_none(sentinel, free_port):
-    for server, complaint in ((contextlib.nullcontext(free_port), "does not answer as it should"), (answering({}), "(")):
-        with server as port:
-            result = sentinel("doctor", "--json", PORT="0", QDRANT_URL=f"http://127.0.0.1:{port}")
+def test_a_qdrant_that_is_not_there_or_is_none(sentinel, port):
+    for server, complaint in ((contextlib.nullcontext(port), "does not answer as it should"), (answering({}), "(")):
+        with server as asked:
+            result = sentinel("doctor", "--json", PORT="0", QDRANT_URL=f"http://127.0.0.1:{asked}")
         assert result.exit_code == 1
         [failed] = [finding for finding in json.loads(result.stdout)["findings"] if not finding["ok"]]
         assert failed["name"] == "qdrant"
-        assert f"http://127.0.0.1:{port}" in failed["detail"]
+        assert f"http://127.0.0.1:{asked}" in failed["detail"]
         assert complaint in failed["detail"]
 
 
@@ -321,8 +321,8 @@ def test_a_database_that_cannot_hold_every_name(sentinel, postgres):
     assert "make it with ENCODING 'UTF8'" in failed["detail"]
 
 
-def test_a_database_that_is_not_there(sentinel, free_port):
-    code, [failed] = told_of(sentinel, f"postgresql://sentinel:hunter2@127.0.0.1:{free_port}/none")
+def test_a_database_that_is_not_there(sentinel, port):
+    code, [failed] = told_of(sentinel, f"postgresql://sentinel:hunter2@127.0.0.1:{port}/none")
     assert (code, failed["ok"]) == (1, False)
     assert "does not answer as it should" in failed["detail"]
     assert "hunter2" not in failed["detail"]

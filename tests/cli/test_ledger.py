@@ -7,14 +7,19 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from sentinel_gateway.cli.ledger import export, reconcile
+from sentinel_gateway.ledger import sql
 from sentinel_gateway.ledger.books import make_database
 from sentinel_gateway.ledger.journal import Journal, JournalLimits
 from sentinel_gateway.ledger.tables import DAY
@@ -81,11 +86,12 @@ def test_what_is_no_file_is_written_to(ledger):
     assert ledger("export", "--output", "/dev/null").exit_code == 0
 
 
-def test_who_has_seen_enough_of_it_may_leave(data, tmp_path):
+@pytest.mark.parametrize("args", [(), ("--output", "/dev/stdout")])
+def test_who_has_seen_enough_of_it_may_leave(data, tmp_path, args):
     database = make_database(data, None)
     database.copy([spent(number) for number in range(3, 2000)])
     database.close()
-    command = [sys.executable, "-m", "sentinel_gateway", "ledger", "export", "--table", "attempts"]
+    command = [sys.executable, "-m", "sentinel_gateway", "ledger", "export", "--table", "attempts", *args]
     environ = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     environ |= {"SENTINEL_DATA_DIR": str(data), "HOME": str(tmp_path)}
     with subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -96,7 +102,22 @@ def test_who_has_seen_enough_of_it_may_leave(data, tmp_path):
 
 def test_a_file_that_takes_no_more_is_not_the_ledger_s_fault(ledger):
     result = ledger("export", "--output", "/dev/full")
-    assert (result.exit_code, result.stderr) == (2, "sentinel: [Errno 28] No space left on device\n")
+    assert (result.exit_code, result.stderr) == (2, "sentinel: /dev/full can't be written: No space left on device\n")
+
+
+class Unreachable(type(Path())):
+    """A file of a kind that has no number for what is wrong with it."""
+
+    def open(self, *_, **__):
+        raise OSError("the share is gone")
+
+
+def test_what_is_wrong_with_a_file_is_told_also_where_it_has_no_number(data, monkeypatch, capsys):
+    monkeypatch.setenv("SENTINEL_DATA_DIR", str(data))
+    assert export("csv", "requests", None, None, output=Unreachable("out"), config=None) == 2
+    assert reconcile(Unreachable("usage"), None, 0.01, None, as_json=False) == 2
+    told = ["sentinel: out can't be written: the share is gone", "sentinel: usage can't be opened: the share is gone"]
+    assert capsys.readouterr().err.splitlines() == told
 
 
 def test_parquet(exported):
@@ -164,6 +185,19 @@ async def test_what_a_gateway_that_died_has_left_is_in_it(data, ledger, anyio_ba
     assert "ledger_orphans" in result.stderr
 
 
+@pytest.mark.anyio
+async def test_where_nobody_is_served_what_was_left_is_copied_without_a_pause(data, ledger, anyio_backend, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(sql, "time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
+    journal = Journal(data / "journal", limits=JournalLimits(sync=0.0), on_event=print)
+    for number in range(10, 10 + 3 * sql.SIZES[0]):
+        journal.settle(spent(number))
+    await journal.close()
+    journal.release()
+    assert len(ledger("export", "--table", "attempts").stdout.splitlines()) == 3 + 3 * sql.SIZES[0]
+    assert pauses == []
+
+
 def test_a_database_that_is_away(sentinel, tmp_path):
     url = "postgresql://sentinel:hunter2@127.0.0.1:1/none"
     result = sentinel("ledger", "export", SENTINEL_DATA_DIR=str(tmp_path / "data"), SENTINEL_DATABASE_URL=url)
@@ -207,6 +241,11 @@ def test_a_drift_is_told_and_is_the_exit_code(reconciled):
     assert (drift["prompt_tokens"], drift["completion_tokens"]) == (0.2, None)
     assert drift["cost"] == pytest.approx(5e-10)
     assert reconciled(usage(str(DATE), requests=1, input_tokens=10, cost=2), "--tolerance", "0.2")[0] == 0
+
+
+def test_a_file_that_is_not_there(ledger, tmp_path):
+    result = ledger("reconcile", str(tmp_path / "usage"))
+    assert (result.exit_code, result.stderr) == (2, f"sentinel: {tmp_path}/usage can't be opened: No such file or directory\n")
 
 
 def test_a_day_that_only_one_side_knows(reconciled):

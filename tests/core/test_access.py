@@ -9,12 +9,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sentinel_gateway.core.access import (
+    ANYBODY,
     DIGITS,
+    GUEST,
+    OTHER_MODELS,
     SCOPES,
     Defaults,
     Limits,
+    cache_scope,
     caller_of,
     describe,
+    discreet,
     excess,
     faults,
     is_key_text,
@@ -25,10 +30,12 @@ from sentinel_gateway.core.access import (
     may_use,
     operator,
     require_model,
+    require_no_other,
     require_scope,
     standing,
 )
-from sentinel_gateway.errors import InsufficientScope, ModelNotAllowed
+from sentinel_gateway.core.budgets import Budget
+from sentinel_gateway.errors import InsufficientScope, ModelNotAllowed, ModelNotFound
 from tests.core.keys import GRANT, KEY, NOW, PEPPER, digits, grants, key_of, minted, model, moments, random32
 
 # --- the text of a key ---
@@ -154,6 +161,26 @@ def test_a_model_that_is_not_allowed_is_told_without_its_name():
     assert "secret-model" not in refused.value.message
 
 
+@pytest.mark.parametrize("name", OTHER_MODELS)
+def test_no_field_may_have_a_provider_use_another_model(name):
+    require_no_other({"model": "a", name: []})
+    with pytest.raises(ModelNotAllowed, match=f"'{name}' has a provider use other models") as refused:
+        require_no_other({"model": "a", name: ["b"]})
+    assert refused.value.param == name
+
+
+def test_whose_list_it_is_learns_no_names_but_its_own():
+    missing = ModelNotFound("Did you mean 'secret'?", name="app/x", param="model")
+    key = msgspec.structs.replace(KEY, models=("app/*",))
+    assert discreet(missing, operator("cli")) is discreet(missing, caller_of(KEY)) is missing
+    own = discreet(missing, caller_of(key))
+    assert (type(own), own.name, own.param) == (ModelNotFound, "app/x", "model")
+    assert own.message.startswith("Nobody here serves the model 'app/x'.")
+    assert "secret" not in own.message
+    other = discreet(ModelNotFound("x", name="other", param="model"), caller_of(key))
+    assert (type(other), other.param) == (ModelNotAllowed, "model")
+
+
 # --- scopes ---
 
 
@@ -171,6 +198,19 @@ def test_callers_are_named_for_the_log():
     assert (caller_of(KEY).actor, caller_of(KEY).tenant, caller_of(KEY).key) == (KEY.id, "acme", KEY)
     assert (operator("cli").actor, operator("admin-key").actor) == ("cli", "admin-key")
     assert operator("cli").tenant is None
+
+
+def test_who_asks_without_a_key_has_the_limits_of_guests():
+    assert caller_of(KEY).party is KEY
+    assert ANYBODY.party is operator("cli").party is GUEST
+
+
+def test_answers_are_shared_by_a_tenant_or_by_its_cache_group():
+    groups = {"acme": "shared", "other": "shared"}
+    caller = caller_of(KEY)
+    assert cache_scope(caller, {}) == "acme"
+    assert cache_scope(caller, groups) == cache_scope(msgspec.structs.replace(caller, tenant="other"), groups) != "shared"
+    assert cache_scope(operator("cli"), groups) == operator("cli").space
 
 
 # --- what may be asked for ---
@@ -211,6 +251,7 @@ def faulty(**changes) -> list[str]:
         ({"expires": float("nan")}, ["expires"]),
         ({"limits": Limits(0)}, ["limits.requests_per_minute"]),
         ({"limits": Limits(1, 10**9, 1)}, []),
+        ({"budget": Budget(day=0)}, ["budget.day"]),
         ({"max_wrong_hit_rate": -0.01}, ["max_wrong_hit_rate"]),
         ({"max_wrong_hit_rate": float("nan")}, ["max_wrong_hit_rate"]),
         ({"max_wrong_hit_rate": 1.0}, []),
@@ -267,6 +308,7 @@ def test_what_is_passed_on_is_never_more(grant, own, probes):
         ({"limits": Limits(5)}, {}, ["limits.requests_per_minute"]),
         ({"limits": Limits(5)}, {"limits": Limits(6)}, ["limits.requests_per_minute"]),
         ({"limits": Limits(5)}, {"limits": Limits(5, 7)}, []),
+        ({"budget": Budget(day=5)}, {"budget": Budget(day=6)}, ["budget.day"]),
         ({"user_limits": Limits(None, None, 2)}, {}, ["user_limits.concurrency"]),
         ({"max_wrong_hit_rate": 0.01}, {}, ["max_wrong_hit_rate"]),
         ({"max_wrong_hit_rate": 0.01}, {"max_wrong_hit_rate": 0.02}, ["max_wrong_hit_rate"]),

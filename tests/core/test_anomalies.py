@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from sentinel_gateway.core.anomalies import Anomaly, find_anomalies, wilson_low
-from sentinel_gateway.core.windows import Window, bucket_of
+from sentinel_gateway.core.windows import OTHER, Window, bucket_of
 from tests.core import days
 from tests.core.days import BIN, DAY, START, Planted
 
@@ -83,6 +83,13 @@ def test_a_small_fault_is_seen_by_the_hour():
     assert found(changed(96, 96, good=36, bad=4)) == []
 
 
+def test_all_other_models_in_one_are_no_series():
+    """What is told of them would be of nobody's."""
+    assert [one.model for one in found(changed(96, 131, good=36, bad=4))] == ["small"]
+    other = [calls(bin_, good=36, bad=4, model=OTHER) if 96 <= bin_ <= 131 else calls(bin_, model=OTHER) for bin_ in range(288)]
+    assert found(other) == []
+
+
 def test_a_clump_of_failures_is_no_burst():
     assert found(changed(100, 100, good=52, bad=8)) == []
 
@@ -104,6 +111,15 @@ def test_dead_because_nothing_is_answered():
     assert (one.kind, one.severity, one.model, one.metric, one.value) == ("dead_provider", "critical", "", "error_rate", 1.0)
     assert (one.since, one.until) == (START + 100 * BIN, START + 106 * BIN)
     assert "120 calls failed (timeout) and none was answered" in one.explanation
+
+
+def test_windows_in_which_nothing_was_decided_neither_begin_a_death_nor_lengthen_it():
+    """All was refused then, for the callers' own part, before, within and after the failures."""
+    windows = changed(98, 108, good=0, bad=20)
+    for bin_ in (98, 99, 103, 107, 108):
+        windows[bin_].endings = {"refused": 20}
+    (one,) = found(windows)
+    assert (one.kind, one.since, one.until, one.value) == ("dead_provider", START + 100 * BIN, START + 107 * BIN, 1.0)
 
 
 def test_dead_because_its_circuit_is_open_and_all_go_elsewhere():

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel_gateway.core.budget import NONE, ErrorBudget, ErrorBudgets
+from sentinel_gateway.core.budget import NONE, ErrorBudget, ErrorBudgets, in_arm
+from sentinel_gateway.core.experiments import Arm, Place
 
 RATES = st.none() | st.floats(0, 1)
 
@@ -30,3 +31,13 @@ def test_what_is_stricter_than_the_deployment_is_named():
     assert budgets.stricter(model="m", namespace="n", key=("k", 0.003)) == named
     assert budgets.stricter(model="lax", namespace="", key=("k", 0.01)) == {}
     assert ErrorBudgets(0.01).stricter(model="m", namespace="n", key=("k", None)) is NONE
+
+
+@given(RATES, RATES, st.floats(0, 1))
+def test_an_arm_is_judged_by_one_rate_whoever_asks(own, key, deployment):
+    """Each request is held to the strictest of all; but what one key allows less is no measure for the whole arm."""
+    place, budgets = Place("cheaper", Arm("small", max_wrong_hit_rate=own), 7), ErrorBudgets(deployment)
+    usual, stricter = budgets.of(model="m", namespace="", key=key), budgets.stricter(model="m", namespace="", key=("k", key))
+    found, named = in_arm(place, usual, stricter, budgets)
+    assert found.rate == min(rate for rate in (deployment, own, key) if rate is not None)
+    assert named == stricter | {"experiment:cheaper=small": min(rate for rate in (deployment, own) if rate is not None)}

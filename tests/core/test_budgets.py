@@ -3,10 +3,18 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from sentinel_gateway.core.budgets import (
     CALM,
@@ -15,6 +23,7 @@ from sentinel_gateway.core.budgets import (
     Account,
     Allowance,
     Budget,
+    BudgetUse,
     Part,
     Shared,
     Wish,
@@ -208,8 +217,9 @@ class Nodes(RuleBasedStateMachine):
                 assert node.drawn <= self.parts[name].drawn
 
 
-Nodes.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestNodes = Nodes.TestCase
+@pytest.mark.parametrize(("runs", "steps"), [(150, 40), pytest.param(1000, 100, marks=pytest.mark.long)])
+def test_nodes_in_any_order(runs, steps):
+    run_state_machine_as_test(Nodes, settings=settings(max_examples=runs, stateful_step_count=steps, deadline=None))
 
 
 def test_a_node_that_is_heard_of_no_more_holds_nothing_and_has_spent_what_it_has():
@@ -220,6 +230,22 @@ def test_a_node_that_is_heard_of_no_more_holds_nothing_and_has_spent_what_it_has
     assert (found.fits, found.settled, found.drawn) == (True, 40, 40)
 
 
+def test_what_was_told_before_a_refusal_and_comes_after_it_takes_nothing_back():
+    """The node that was refused goes on with what the refusal said is drawn; others must not draw that meanwhile."""
+    parts = {"a": Part(1, drawn=13, seen=1_000), "b": Part(1, drawn=87, seen=1_000)}
+    before, refused = (Wish(100, 0, 2, 0, 0, 12, 3), Wish(100, 16, 3, 0, 16, 12, 3))
+    found = draw(Shared(parts), "a", refused, now=1_000)
+    assert (found.fits, found.part) == (False, Part(3, drawn=13, seen=1_000))
+    late = draw(Shared(parts | {"a": found.part}), "a", before, now=2_000, settling=True)
+    assert late.after.drawn == 13
+
+
+def test_what_is_left_of_a_budget_is_never_less_than_nothing():
+    use = BudgetUse("key", "key_1", "app", "acme", "day", limit=100, settled=60, held=30, ends=1)
+    assert (use.name, use.left) == ("key key_1", 10)
+    assert msgspec.structs.replace(use, settled=90).left == 0
+
+
 def test_in_a_calm_nobody_draws_more_than_it_has():
     wish = Wish(100, 10, 1, 20, 40, 35, 2, known=True)
     found = draw(Shared(), "a", wish, now=5_000)
@@ -227,6 +253,13 @@ def test_in_a_calm_nobody_draws_more_than_it_has():
     within = Wish(100, 10, 1, 20, 35, 35, 2, known=True)
     assert draw(Shared(), "a", within, now=5_000).after == Part(1, 20, 35, 5_000)
     assert draw(Shared(), "a", Wish(100, 10, 1, 0, 10, 0, 2), now=5_000).fits, "nobody has known it before"
+
+
+def test_what_costs_nothing_fits_until_all_is_settled():
+    for other, has_room in ((39, True), (40, False)):
+        parts = {"a": Part(1, 60, 60, 5_000), "b": Part(1, other, 90, 5_000)}
+        found = draw(Shared(parts), "a", Wish(100, 0, 2, 60, 60, 60, 2), now=5_000)
+        assert (found.fits, found.part, found.after) == (has_room, Part(2, 60, 60, 5_000), Part(2, 60, 60, 5_000))
 
 
 def test_a_lowered_limit_holds_for_what_was_drawn_already():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentinel_gateway.core.chat import MAX_TOKENS, Chunk, Usage, read_answer, read_usage, says_something, speaks
+from sentinel_gateway.core.chat import MAX_TOKENS, Chunk, Native, Usage, read_answer, read_usage, says_something, speaks
 
 MESSAGE = {"role": "assistant", "content": "x"}
 
@@ -109,3 +109,16 @@ def test_what_is_a_word(choices, says):
 def test_a_chunk_that_is_known_by_its_text_says_that_text():
     assert speaks(Chunk(b"", None, "a"))
     assert not speaks(Chunk(b"", None, ""))
+
+
+def test_details_that_are_all_nothing_are_none():
+    told = {"prompt_tokens": 3, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 0}}
+    assert read_usage(told) == Usage(3, 5, 8)
+    assert read_usage(told, "priority") == Usage(3, 5, 8, service_tier="priority")
+    assert read_usage(told, "default") == Usage(3, 5, 8), "the usual tier is none"
+
+
+@pytest.mark.parametrize("said", [{"digest": "ab"}, {"betas": "x"}, {"version": "2026-10-21"}])
+def test_a_native_request_says_more_than_a_chat_by_any_of_these(said):
+    assert Native({}, **said).says_more
+    assert not Native({}, dated=True).says_more

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from sentinel_gateway.core.circuit import PROBE_SECONDS, Circuit, CircuitRules
 
@@ -130,8 +130,8 @@ class Told:
     opened: float | None = None
     good: int = 0
     turns: int = 0
-    under_way: list[tuple[int, int]] = field(default_factory=list)
-    """Generations as the circuit gave them, beside the turns before them."""
+    under_way: list[tuple[int, int, float]] = field(default_factory=list)
+    """Generations as the circuit gave them, beside the turns before them and when they began."""
 
 
 class CircuitMachine(RuleBasedStateMachine):
@@ -154,23 +154,29 @@ class CircuitMachine(RuleBasedStateMachine):
             if self.told.opened is not None:
                 assert all(self.now - at >= PROBE_SECONDS for at in self.entered[-1:]), "one a second"
                 self.entered.append(self.now)
-            self.told.under_way.append((self.circuit.enter(self.now), self.told.turns))
+            self.told.under_way.append((self.circuit.enter(self.now), self.told.turns, self.now))
 
-    @rule(data=st.data(), good=st.booleans())
-    def end(self, data, good):
-        if not self.told.under_way:
-            return
-        generation, turns = self.told.under_way.pop(data.draw(st.integers(0, len(self.told.under_way) - 1)))
-        turned = self.circuit.succeeded(generation) if good else self.circuit.failed(generation, self.now)
+    @precondition(lambda self: self.told.under_way)
+    @rule(data=st.data(), end=st.sampled_from(["good", "bad", "refused"]))
+    def end(self, data, end):
+        generation, turns, _ = self._one(data)
+        match end:
+            case "bad":
+                turned = self.circuit.failed(generation, self.now)
+            case "good":
+                turned = self.circuit.succeeded(generation)
+            case _:
+                turned = self.circuit.refused(generation)
         told = self.told
         if turns != told.turns:
             assert not turned
         elif told.opened is None:
-            told.failures = 0 if good else told.failures + 1
+            told.failures = {"good": 0, "bad": told.failures + 1, "refused": told.failures}[end]
             assert turned == (told.failures == RULES.failures)
+            assert self.circuit.failures == told.failures
             if turned:
                 self._turn(self.now)
-        elif good:
+        elif end != "bad":
             told.good += 1
             assert turned == (told.good == RULES.successes)
             if turned:
@@ -178,6 +184,22 @@ class CircuitMachine(RuleBasedStateMachine):
         else:
             assert not turned
             self._turn(self.now)
+
+    @precondition(lambda self: self.told.under_way)
+    @rule(data=st.data())
+    def leave(self, data):
+        """Whoever asked last while it is open leaves the turn to somebody else; nobody else who leaves changes anything."""
+        generation, turns, at = self._one(data)
+        before = self.circuit.admits(self.now, last=True)
+        self.circuit.left(generation, at)
+        if turns == self.told.turns and self.told.opened is not None and self.entered[-1] == at:
+            self.entered.pop()
+            before = True
+        assert self.circuit.admits(self.now, last=True) == before
+
+    def _one(self, data):
+        """Any of those under way, which is so no longer."""
+        return self.told.under_way.pop(data.draw(st.integers(0, len(self.told.under_way) - 1)))
 
     @rule(opened=st.booleans())
     def hear(self, opened):
@@ -205,5 +227,6 @@ class CircuitMachine(RuleBasedStateMachine):
         assert self.circuit.admits(self.now + RULES.pause + PROBE_SECONDS, last=False)
 
 
-CircuitMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestAnyOrder = CircuitMachine.TestCase
+@pytest.mark.parametrize(("runs", "steps"), [(60, 40), pytest.param(1000, 100, marks=pytest.mark.long)])
+def test_any_order(runs, steps):
+    run_state_machine_as_test(CircuitMachine, settings=settings(max_examples=runs, stateful_step_count=steps, deadline=None))

@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sentinel_gateway.core.caching import Step
-from sentinel_gateway.core.evidence import Count, Finding, Findings, reached, sampled, standings
+from sentinel_gateway.core.evidence import (
+    Count,
+    Finding,
+    Findings,
+    parts_of,
+    reached,
+    realm,
+    realm_id,
+    sampled,
+    standings,
+    wrong_hits,
+)
 
 
 def finding(number, correct, *, scope="s", drawn=0.02, source="judge", at=100.0):
@@ -125,3 +136,18 @@ def test_the_interval_covers_the_true_rate():
         standing = overall([finding(number, number >= wrong) for number in range(drawn)], 20_000, hits)
         covered += standing.wrong_hits.low <= 0.03 <= standing.wrong_hits.high
     assert covered >= 950, covered
+
+
+def test_of_the_hits_under_a_budget_all_count_however_strict_it_has_become():
+    held = [replace(finding(number, number > 3), budgets=("key:k",)) for number in range(10)]
+    said = [replace(finding(number, correct=False, source="feedback"), budgets=("key:k",)) for number in (8, 9)]
+    told, reported = wrong_hits([*held, *said, *(finding(number, correct=False) for number in range(20, 30))], "key:k")
+    assert (told.rate, told.observations, reported) == (0.4, 10, 2)
+
+
+def test_a_realm_is_told_by_digits_where_names_don_t_belong():
+    here = realm("acme", "docs")
+    assert parts_of(here) == ("acme", "docs")
+    assert len(realm_id(here)) == 16
+    assert int(realm_id(here), 16)
+    assert realm_id(here) != realm_id(realm("acme", "")) != realm_id(realm("", "acme"))

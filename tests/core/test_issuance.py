@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sentinel_gateway.core import issuance
 from sentinel_gateway.core.access import SCOPES, Grant, caller_of, describe, is_key_text, key_digest, operator, standing
+from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.issuance import Draw, Minter
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import InsufficientScope, KeyEnded, KeyNotFound
@@ -106,3 +107,36 @@ def test_a_key_of_others_is_as_if_it_were_not_there():
         with pytest.raises(KeyNotFound):
             step()
     assert issuance.find(KEY, ADMIN) is KEY
+
+
+def test_a_key_that_was_made_elsewhere_is_told_of_as_adopted():
+    entry = issuance.adopt(OPERATOR, KEY, NOW + 5)
+    assert (entry.action, entry.at, entry.object, entry.before, entry.after) == (
+        "key.adopt",
+        NOW + 5,
+        KEY.id,
+        None,
+        describe(KEY),
+    )
+
+
+def test_a_budget_is_changed_for_a_key_that_still_opens_something():
+    amended = issuance.rebudget(KEY, ADMIN, Budget(day=7), NOW)
+    assert amended.key == msgspec.structs.replace(KEY, budget=Budget(day=7))
+    assert amended.entry is not None
+    assert (amended.entry.action, amended.entry.before, amended.entry.after) == (
+        "key.budget",
+        describe(KEY),
+        describe(amended.key),
+    )
+    with pytest.raises(KeyEnded, match="revoked: it spends nothing any more"):
+        issuance.rebudget(msgspec.structs.replace(KEY, revoked=NOW), ADMIN, Budget(day=7), NOW)
+    with pytest.raises(KeyNotFound):
+        issuance.rebudget(KEY, STRANGER, Budget(day=7), NOW)
+
+
+def test_nobody_gives_a_key_more_to_spend_than_their_own():
+    poor = caller_of(key_of(msgspec.structs.replace(GRANT, scopes=SCOPES, budget=Budget(day=5))))
+    assert issuance.rebudget(KEY, poor, Budget(day=5), NOW).key.budget == Budget(day=5)
+    with pytest.raises(InsufficientScope, match=r"budget\.day"):
+        issuance.rebudget(KEY, poor, Budget(day=6), NOW)

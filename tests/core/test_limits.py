@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from sentinel_gateway.core.budgets import Account, Allowance
 from sentinel_gateway.core.limits import LARGEST, UNIT, Limits, Standing, Verdict, charge, judge, refilled, share
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.fakes import FakeClock, at_once
@@ -156,6 +157,21 @@ def test_the_tightest_bucket_is_told():
     charges = [requests(100), requests(50, scope="tenant"), charge("c", "concurrency", "key", limit=3, amount=1)]
     verdict = judged(charges, [(30 * UNIT, 0, 100), None, None], 0)
     assert verdict.standings() == (Standing(50, 49, 1200), None), "and of places in flight nothing"
+
+
+@pytest.mark.parametrize("kind", ["requests", "tokens"])
+def test_the_tightest_bucket_is_told_whichever_comes_first(kind):
+    charges = [requests(50, kind=kind), requests(100, kind=kind, scope="tenant")]
+    for order in (charges, charges[::-1]):
+        told = judged(order, [None, None], 0).standings()
+        assert told[kind == "tokens"].remaining == 49
+        assert told[kind == "requests"] is None
+
+
+def test_an_account_is_told_of_the_very_allowance_that_was_asked_about():
+    day, month = Allowance("a", "key", "day", 5, 1), Allowance("a", "key", "month", 9, 2)
+    verdict = Verdict((), (), accounts=((day, Account(1)), (month, Account(2))))
+    assert (verdict.account(day), verdict.account(month)) == (Account(1), Account(2))
 
 
 def test_a_debt_leaves_nothing_and_takes_longer_to_come_back():

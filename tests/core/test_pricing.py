@@ -15,6 +15,7 @@ from sentinel_gateway.core.pricing import (
     FALLBACK,
     PART_OF,
     YOCTO_PER_NANO,
+    Costs,
     Price,
     Rates,
     Tariff,
@@ -338,3 +339,16 @@ def test_parts_add_up_to_what_was_booked_or_are_not_told(price, usage):
     assert sum(parts.values()) == pytest.approx(booked / 1e9, rel=1e-9, abs=1e-9)
     assert booked_parts(price, text, booked + 1) is None
     assert booked_parts(Unpriced("x/y"), text, 0) is None
+
+
+def test_a_price_is_shown_by_the_million():
+    price = Price(Rates.of({"input": 3 * MTOK, "output": 15 * MTOK // 2, "cached_input": 0, "cache_write": MTOK}))
+    assert [price.usd_per_million(kind) for kind in ("input", "output", "cached_input", "cache_write")] == [3.0, 7.5, 0.0, 1.0]
+
+
+def test_costs_add_up_and_the_last_change_is_the_last():
+    costs = Costs(cost=1, saved=2, updated=5.0)
+    costs.add(Costs(cost=10, estimated=3, unpriced=1, updated=4.0))
+    costs.add(Costs(saved=1, saved_tokens=7, updated=6.0))
+    assert (costs.cost, costs.estimated, costs.saved, costs.saved_tokens, costs.unpriced) == (11, 3, 3, 7, 1)
+    assert costs.updated == 6.0

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel_gateway.core.routing import LONGEST, NEAR_MATCHES, Directory, NoRoute, Route, Target, names, near, resolve
+from sentinel_gateway.core.routing import (
+    LONGEST,
+    NEAR_MATCHES,
+    Directory,
+    NoRoute,
+    Route,
+    Target,
+    is_listed,
+    names,
+    near,
+    resolve,
+)
 
 KNOWN = {"openai": "OPENAI_API_KEY", "groq": "GROQ_API_KEY"}
 DEMO = {"catalogues": {"demo": frozenset({"demo"})}, "simulated": frozenset({"demo"})}
@@ -169,3 +180,11 @@ def test_a_route_leads_to_an_enabled_provider_and_keeps_the_name(name, providers
 @given(st.sampled_from(names(FULL)))
 def test_every_listed_name_can_be_sent(name):
     assert isinstance(resolve(name, FULL), Route)
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"), [("fast", True), ("groq/shared", True), ("shared", True), ("groq/x", False), ("x", False)]
+)
+def test_a_name_is_listed_as_an_alias_or_in_a_catalogue_with_its_provider_or_without(name, listed):
+    assert is_listed(name, FULL) is listed
+    assert all(is_listed(one, FULL) for one in names(FULL))

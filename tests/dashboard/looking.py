@@ -30,6 +30,28 @@ class Look:
     ran: list[str] = field(default_factory=list)
     """Dialogs that were opened: a script of somebody's ran."""
 
+    async def another(self) -> Page:
+        """One more tab of the same browser, watched as the first."""
+        page = await self.page.context.new_page()
+        self.watch(page)
+        return page
+
+    def watch(self, page: Page) -> None:
+        """Tell here what it asks for, what is said of it, and what runs there."""
+
+        async def opened(dialog: Any) -> None:
+            self.ran.append(dialog.message)
+            await dialog.dismiss()
+
+        page.on("request", self._asked)
+        page.on("dialog", opened)
+        page.on("console", lambda line: self.complaints.append(line.text) if line.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _asked(self, request: Any) -> None:
+        if not request.url.startswith((self.base_url + "/dashboard", "data:")):
+            self.foreign.append(request.url)
+
     async def open(self, path: str) -> None:
         """Load a page, and wait until it stands."""
         await self.page.goto(self.base_url + path)
@@ -84,18 +106,6 @@ async def looking(
         await sign_in(context, gateway.base_url, key)
     page = await context.new_page()
     look = Look(page, gateway.base_url)
-
-    def asked(request: Any) -> None:
-        if not request.url.startswith((gateway.base_url + "/dashboard", "data:")):
-            look.foreign.append(request.url)
-
-    async def opened(dialog: Any) -> None:
-        look.ran.append(dialog.message)
-        await dialog.dismiss()
-
-    page.on("request", asked)
-    page.on("dialog", opened)
-    page.on("console", lambda line: look.complaints.append(line.text) if line.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: look.complaints.append(str(error)))
+    look.watch(page)
     yield look
     await context.close()

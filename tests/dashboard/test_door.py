@@ -14,7 +14,7 @@ from sentinel_gateway.errors import InvalidKey, KeysUnavailable
 from sentinel_gateway.pipeline.keyring import TRUSTED_SECONDS
 from tests.core.keys import minted
 from tests.dashboard.visitor import visiting
-from tests.gateway import ADMIN_KEY, one_provider, running_gateway
+from tests.gateway import ADMIN_KEY, DEADLINE, one_provider, running_gateway
 from tests.pipeline.test_authentication import Door as Keyed
 from tests.pipeline.test_keyring import revoked
 
@@ -198,12 +198,11 @@ async def test_a_revoked_key_ends_its_sessions_within_a_second(closed, visitor):
         for one in (await closed.get("/admin/keys?limit=200", headers=closed.admin)).json["data"]
         if one["hint"][-4:] == key[-4:]
     ]
-    stream = asyncio.create_task(visitor.ask("GET", "/dashboard/events?page=overview"))
-    await asyncio.sleep(0.3)
-    await closed.request("POST", f"/admin/keys/{made['id']}/revoke", headers=closed.admin)
-    assert (await visitor.look()).status == 401
-    seen = await asyncio.wait_for(stream, 3)
-    assert "event: signed-out" in seen.text
+    async with visitor.session.get("/dashboard/events?page=overview", headers=visitor.kept) as stream:
+        assert stream.status == 200
+        await closed.request("POST", f"/admin/keys/{made['id']}/revoke", headers=closed.admin)
+        assert (await visitor.look()).status == 401
+        assert "event: signed-out" in await asyncio.wait_for(stream.text(), DEADLINE)
 
 
 async def test_who_changed_a_key_stays_signed_in_with_what_it_may_now(closed, visitor):

@@ -4,18 +4,25 @@ import asyncio
 import csv
 import io
 import re
+import time
 
 import pytest
 
+from sentinel_gateway.api.alerts import AlertAdmin
+from sentinel_gateway.api.dashboard.alerts import AlertsPage
 from sentinel_gateway.api.dashboard.pages import environment
+from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ledger.books import make_database
+from tests.api.test_analytics import call
 from tests.dashboard.visitor import visiting
-from tests.gateway import chat, one_provider, provider, running_gateway
+from tests.gateway import ADMIN_KEY, chat, one_provider, provider, running_gateway
 
 pytestmark = pytest.mark.anyio
 
+PAGE_NAMES = ("providers", "semantic", "cache", "money", "keys", "alerts", "playground", "explain", "config", "audit")
 PAGES = (
     "/dashboard",
-    *(f"/dashboard/{name}" for name in ("providers", "semantic", "cache", "money", "keys", "explain", "audit")),
+    *(f"/dashboard/{name}" for name in PAGE_NAMES),
 )
 
 
@@ -35,7 +42,7 @@ async def admin(gateway):
 
 async def seen(visitor, path, words):
     """The page, once these words are on it: the ledger has requests a second or two later."""
-    for _ in range(100):
+    for _ in range(600):
         page = await visitor.look(path)
         if words in page.words:
             return page
@@ -100,6 +107,22 @@ async def test_a_key_is_made_rotated_and_revoked(gateway, admin):
     assert (await gateway.ask(chat("again", model="mock/mock-model"), **asked)).status == 401
 
 
+async def test_a_key_is_found_by_its_id_and_given_another_budget(gateway, admin):
+    await gateway.key(name="mobile", budget={"day": "1.50"})
+    [key] = (await gateway.get("/admin/keys", headers=gateway.admin)).json["data"]
+    page = await admin.look("/dashboard/keys")
+    assert key["id"] in page.words, "filters of other pages and the command line ask for it"
+    for form, said, budget in (
+        ({"budget_day": "8", "budget_month": " 100 "}, "may spend $8.00 a day, $100.00 a month", {"day": "8", "month": "100"}),
+        ({"budget_day": "", "budget_month": ""}, "has no budget of its own any more", {"day": None, "month": None}),
+    ):
+        assert (await admin.send("/dashboard/keys/budget", id=key["id"], **form)).status == 303
+        assert f"“mobile” {said}" in (await admin.look("/dashboard/keys")).words
+        assert (await gateway.get(f"/admin/keys/{key['id']}", headers=gateway.admin)).json["budget"] == budget
+    page = await admin.send("/dashboard/keys/budget", id=key["id"], budget_day="much")
+    assert (page.status, "day" in page.words) == (400, True)
+
+
 @pytest.mark.parametrize(
     ("form", "said"),
     [
@@ -156,7 +179,24 @@ async def test_what_became_of_a_request(gateway, admin):
     assert id_[:12] in (await admin.look("/dashboard/explain")).words
 
 
-async def test_who_spent_what(gateway, admin):
+async def test_a_draft_is_as_long_as_the_page_says(admin):
+    """However its characters are sent: line ends are two, and each byte of them, of braces and of umlauts is three in a form."""
+    draft = ("cache: {ttl: 61}\n" + "# {ü}\n" * 10_000)[:50_000]
+    for text, status, said in ((draft, 200, "draft:1"), (f"{draft}#", 400, "50,000 characters at most")):
+        page = await admin.send("/dashboard/config/check", yaml=text.replace("\n", "\r\n"))
+        assert (page.status, said in page.words) == (status, True), page.words[:500]
+
+
+async def test_numbers_of_the_configuration_are_told_as_they_are(admin):
+    draft = "cache: {ttl: 12345678, stale_if_error: 86400.5, max_wrong_hit_rate: 0.0001234567}"
+    page = await admin.send("/dashboard/config/check", yaml=draft)
+    rows = page.words.rpartition("cache.ttl")
+    assert "12345678" in rows[2], page.words
+    for number in ("86400.5", "0.0001234567"):
+        assert page.words.count(number) == 2, "once in the draft, once in what it changes"
+
+
+async def test_who_spent_what(gateway, admin, same_day):
     keys = {tenant: await gateway.key(name=tenant, tenant=tenant) for tenant in ("=cmd()", "two")}
     for tenant, key in keys.items():
         for _ in range(2):
@@ -167,11 +207,176 @@ async def test_who_spent_what(gateway, admin):
     assert {one["name"] for one in told["shares"]} == set(keys)
     assert told["total_spent"] == pytest.approx(sum(one["spent"] for one in told["shares"]))
     assert told["forecast"] >= told["month_spent"] == pytest.approx(told["total_spent"])
+    ((today, spent),) = [
+        (one["name"], one["spent"])
+        for one in (await gateway.get("/api/monitoring/spending?by=day&days=7", headers=gateway.admin)).json["shares"]
+    ]
+    assert spent == pytest.approx(told["total_spent"])
+    assert today in (await admin.look("/dashboard/money/shares?by=day&days=7")).words
     taken = await admin.look("/dashboard/money/export.csv?by=tenant&days=1")
     assert "attachment" in taken.headers["content-disposition"]
     rows = list(csv.DictReader(io.StringIO(taken.text)))
     assert {row["name"] for row in rows} == {"'=cmd()", "two"}, "no spreadsheet takes a name for a formula"
     assert sum(float(row["spent"]) for row in rows) == pytest.approx(told["total_spent"])
+
+
+async def test_advice_on_what_all_tenants_spend_is_for_none_of_them(chaos, tmp_path):
+    (tmp_path / "data").mkdir()
+    database = make_database(tmp_path / "data", None)
+    database.copy([call(number, time.time() - 60, model=("small", "org/large")[number % 2]) for number in range(400)])
+    database.close()
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url)) as gateway, visiting(gateway) as visitor:
+        for key, told in ((ADMIN_KEY, True), (await gateway.key(tenant="other", scopes=["read"]), False)):
+            page = await visitor.look("/dashboard/money/shares?days=7", authorization=f"Bearer {key}")
+            assert (page.status, "Where less might do" in page.words) == (200, told)
+
+
+async def test_money_says_how_budgets_stand_or_how_to_set_one(gateway, admin):
+    page = await admin.look("/dashboard/money")
+    assert "No key and no tenant has a budget" in page.words
+    assert "--budget-day 5 --budget-month 100" in page.words
+    key = await gateway.key(name="mobile", tenant="acme", budget={"day": 0.00005})
+    sent = {"authorization": f"Bearer {key}"}
+    assert (await gateway.ask(chat("What does it cost?", model="mock/mock-model", max_tokens=20), **sent)).status == 200
+    page = await seen(admin, "/dashboard/money", "mobile")
+    assert "acme day $0.00005" in page.words
+    assert "No key and no tenant" not in page.words
+
+
+@pytest.fixture
+async def comparing(chaos, tmp_path):
+    """A gateway that compares questions."""
+    async with running_gateway(tmp_path, config=one_provider(chaos.base_url), semantic=True) as gateway:
+        yield gateway
+
+
+async def test_experiments_are_shown_arm_by_arm_with_a_verdict(chaos, tmp_path):
+    config = one_provider(chaos.base_url) + "experiments: {cheaper: {arms: {usual: {}, small: {model: mock/mock-small}}}}\n"
+    async with running_gateway(tmp_path, config=config) as gateway, visiting(gateway) as visitor:
+        await visitor.sign_in()
+        page = await visitor.look("/dashboard/semantic")
+        assert "Experiment: cheaper Too early to say: 0 in the smallest arm" in page.words
+        answers = [await gateway.ask(chat("Who is in which arm?")) for _ in range(2)]
+        arm = answers[0].headers["x-sentinel-experiment"].partition("=")[2]
+        changes = {"usual": "weight 1.0", "small": "weight 1.0, model mock/mock-small"}[arm]
+        page = await seen(visitor, "/dashboard/semantic", f"{arm} {changes} 2 50.0% ")
+        assert "0.0% 0.0% to" in page.words
+        assert (await gateway.reload(one_provider(chaos.base_url))).status == 200
+        page = await seen(visitor, "/dashboard/semantic", "Experiment: cheaper over Too early to say")
+
+
+async def test_explain_tells_how_a_request_was_decided(comparing):
+    """Candidates with what every rule says of them; of an exact hit, and of what is forgotten, why nothing is known."""
+    for text in ("What is the capital of France?", "What is the capital of Germany?"):
+        await comparing.ask(chat(text))
+    asked = await comparing.ask(chat("Please tell me: what is the capital of France?"))
+    id_ = asked.headers["x-sentinel-id"]
+    told = (await comparing.get(f"/api/monitoring/requests/{id_}/decision", headers=comparing.admin)).json
+    assert told["known"]
+    assert told["normalised"]["compared"] == "Please tell me: what is the capital of France?"
+    by_text = {one["question"]: one for one in told["candidates"]}
+    assert by_text["What is the capital of France?"]["objections"] == []
+    assert "guard-names" in by_text["What is the capital of Germany?"]["objections"]
+    async with visiting(comparing) as visitor:
+        await visitor.sign_in()
+        page = await seen(visitor, f"/dashboard/explain?id={id_}", "How it was decided")
+        assert "What is the capital of Germany?" in page.words
+        assert "guard-names" in page.words
+        miss = await comparing.ask(chat("Which birds can swim?"))
+        page = await seen(visitor, f"/dashboard/explain?id={miss.headers['x-sentinel-id']}", "How it was decided")
+        assert "disk never seen; it is stored there now" in page.words
+        hit = await comparing.ask(chat("What is the capital of Germany?"))
+        assert hit.headers["x-cache"] == "exact"
+        page = await seen(visitor, f"/dashboard/explain?id={hit.headers['x-sentinel-id']}", "How it was decided")
+        assert "No longer known" in page.words
+
+
+async def test_explain_hides_texts_where_they_are_hidden_and_other_tenants_always(comparing):
+    keys = {tenant: await comparing.key(tenant=tenant, scopes=["inference", "read"]) for tenant in ("one", "two")}
+    of = {tenant: {"authorization": f"Bearer {key}"} for tenant, key in keys.items()}
+    for text in ("What is the capital of France?", "Please tell me: what is the capital of France?"):
+        asked = await comparing.ask(chat(text), **of["one"])
+    path = f"/api/monitoring/requests/{asked.headers['x-sentinel-id']}/decision"
+    for headers in (of["one"], comparing.admin):
+        told = await comparing.get(path, headers=headers)
+        assert told.json["known"]
+        assert told.json["candidates"][0]["similarity"] > 0.9
+        assert "France" not in told.body.decode(), "somebody needs a key, so nobody is told what others asked"
+    assert (await comparing.get(path, headers=of["two"])).json["known"] is False
+
+
+async def test_explain_tells_no_question_that_was_cleared_since(comparing):
+    ids = []
+    for text in ("What is the capital of France?", "Please tell me: what is the capital of France?"):
+        asked = await comparing.ask(chat(text))
+        ids.append(asked.headers["x-sentinel-id"])
+    for is_cleared in (False, True):
+        if is_cleared:
+            cleared = await comparing.request("POST", "/admin/cache/clear", headers=comparing.admin, json={})
+            assert cleared.status == 200
+        for id_ in ids:
+            told = await comparing.get(f"/api/monitoring/requests/{id_}/decision", headers=comparing.admin)
+            assert told.json["known"]
+            assert ("France" in told.body.decode()) is not is_cleared
+    anew = await comparing.ask(chat("What is the capital of France?"))
+    told = await comparing.get(f"/api/monitoring/requests/{anew.headers['x-sentinel-id']}/decision", headers=comparing.admin)
+    assert told.json["normalised"]["compared"] == "What is the capital of France?"
+
+
+async def test_explain_tells_which_tiers_had_no_answer_before_a_reworded_one(comparing):
+    await comparing.ask(chat("What is the capital of France?"))
+    hit = await comparing.ask(chat("Please tell me: what is the capital of France?"))
+    assert hit.headers["x-cache"] == "semantic"
+    path = f"/api/monitoring/requests/{hit.headers['x-sentinel-id']}/decision"
+    told = (await comparing.get(path, headers=comparing.admin)).json
+    assert [(one["tier"], one["forward"]) for one in told["tiers"]] == [("memory", "uri-miss"), ("disk", "uri-miss")]
+    [near] = told["candidates"]
+    assert (near["objections"], near["weighed"]) == ([], True)
+
+
+async def test_who_needs_no_key_reads_no_question_that_was_asked_with_one(chaos, tmp_path):
+    config = one_provider(chaos.base_url) + "keys: {required: false}\nadmin: {show_text: true}\n"
+    async with running_gateway(tmp_path, config=config, semantic=True) as gateway:
+        key = {"authorization": f"Bearer {await gateway.key(tenant='one')}"}
+        for headers in (key, {}):
+            asked = await gateway.ask(chat("Which secret birds can swim?"), **headers)
+            path = f"/api/monitoring/requests/{asked.headers['x-sentinel-id']}/decision"
+            told = [(await gateway.get(path, headers=who)).json["normalised"]["compared"] for who in ({}, gateway.admin)]
+            assert told == [None if headers else "Which secret birds can swim?", "Which secret birds can swim?"]
+
+
+async def test_a_provider_that_is_gone_breaks_no_page(chaos, tmp_path):
+    """The ledger knows its calls, and nobody else knows it any more."""
+    both = f"providers:\n{provider('mock', chaos.base_url)}{provider('spare', chaos.base_url)}"
+    for config in (both, one_provider(chaos.base_url)):
+        async with running_gateway(tmp_path, config=config, alone=False) as gateway, visiting(gateway) as visitor:
+            await visitor.sign_in()
+            if config == both:
+                await gateway.ask(chat("What does it cost?", model="spare/mock-model"))
+            page = await seen(visitor, "/dashboard/providers", "spare/mock-model")
+            assert page.status == 200
+
+
+async def test_a_clear_by_tenant_and_by_who_asked(gateway, admin):
+    """A tenant's own key is not asked for a tenant: it clears its own."""
+    keys = {name: await gateway.key(name=name, tenant=name, scopes=["inference", "read", "admin"]) for name in ("one", "two")}
+    for name, key in keys.items():
+        await gateway.ask(chat(f"Whose is {name}?", model="mock/mock-model"), authorization=f"Bearer {key}")
+    page = await admin.look("/dashboard/cache")
+    assert 'id="clear-tenant"' in page.text
+    stored = []
+    while len(stored) < len(keys):  # on disk a moment after the answer
+        stored = (await gateway.get("/admin/cache/entries", headers=gateway.admin)).json["data"]
+    (writer,) = [entry["writer"] for entry in stored if entry["tenant"] == "two"]
+    for chosen in ("tenant=one", f"writer={writer}"):
+        page = await admin.look(f"/dashboard/cache?preview=1&{chosen}")
+        assert "What a clear would remove: 1" in page.words
+        await admin.send("/dashboard/cache/clear", **dict([chosen.split("=")]))
+        assert "cleared: 1" in (await admin.look("/dashboard/cache")).words
+    assert (await gateway.get("/admin/cache/entries", headers=gateway.admin)).json["data"] == []
+    async with visiting(gateway) as visitor:
+        await visitor.sign_in(keys["one"])
+        assert 'id="clear-tenant"' not in (await visitor.look("/dashboard/cache")).text
 
 
 async def test_an_error_is_a_page_with_a_way_back(admin):
@@ -208,6 +413,20 @@ def test_templates_escape_everything():
         assert "autoescape" not in source, name
         assert not re.search(r"<script(?![^>]*src=)", source), name
         assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", source), name
+
+
+async def test_alerts_that_cannot_be_read_are_told_and_the_page_stands():
+    class Away:
+        """A desk whose store does not answer."""
+
+        rules, channels, is_on = (), {}, True
+        store = property(lambda self: self)
+
+        async def look(self):
+            raise StoreDown("the disk is full")
+
+    told = await AlertsPage(AlertAdmin(Away(), None, guard=None, clock=lambda: 0.0)).now(None)
+    assert "be read or changed now" in environment().get_template("alerts_now.html").render(told)
 
 
 async def test_a_redis_that_is_away_is_told_with_what_still_works(chaos, tmp_path):

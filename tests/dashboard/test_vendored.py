@@ -10,7 +10,7 @@ from sentinel_gateway.api.dashboard.static import FOLDER
 
 VENDOR = Path(__file__).parent / "vendor"
 ROW = re.compile(r"^\| `([^`]+)` \| .*\| `([0-9a-f]{64})` \|$", re.MULTILINE)
-OURS = {"dashboard.css", "dashboard.js", "sentinel.svg", "sign_in.js", "theme.js"}
+OURS = {"dashboard.css", "dashboard.js", "playground.js", "sentinel.svg", "sign_in.js", "theme.js"}
 
 
 @pytest.mark.parametrize("folder", [FOLDER, VENDOR])

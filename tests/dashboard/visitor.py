@@ -40,10 +40,15 @@ class Visitor:
     cookies: dict[str, str] = field(default_factory=dict)
     token: str = ""
 
+    @property
+    def kept(self) -> dict[str, str]:
+        """The header with its cookies."""
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return {"cookie": cookie} if cookie else {}
+
     async def ask(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **how: Any) -> Seen:
         """Redirects are told, not followed."""
-        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        sent = {**HTML, **({"cookie": cookie} if cookie else {}), **(headers or {})}
+        sent = {**HTML, **self.kept, **(headers or {})}
         async with self.session.request(method, path, headers=sent, allow_redirects=False, **how) as answer:
             text = (await answer.read()).decode()
             told = answer.headers.getall("set-cookie", [])

@@ -216,7 +216,7 @@ def judged(case: Case, series: dict[str, str], expected: list[dict[str, Any]]) -
 
 def alarm(case: Case) -> dict[str, Any]:
     rule = ALERTS[case.alert]
-    annotations = {"summary": case.summary, "description": rule["annotations"]["description"]}
+    annotations = rule["annotations"] | {"summary": case.summary}
     return {"exp_labels": case.labels | rule["labels"], "exp_annotations": annotations}
 
 

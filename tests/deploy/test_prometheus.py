@@ -74,12 +74,11 @@ class Seen:
 async def traffic(seen: Seen, upstream: ChaosUpstream, number: int) -> None:
     """Something of everything that a gateway does."""
     gateway = seen.gateway
-    for _ in range(3):
-        answer = await gateway.ask(chat(f"What is {number} plus {number}?"))
-        seen.ids.add(answer.headers["x-sentinel-id"])
-    await gateway.ask(chat(f"Tell me a story about {number} whales.", stream=True))
-    await gateway.ask(chat(f"Which sort is unpriced, number {number}?", "other/unpriced"))
+    answers = [await gateway.ask(chat(f"What is {number} plus {number}?")) for _ in range(3)]
+    answers.append(await gateway.ask(chat(f"Tell me a story about {number} whales.", stream=True)))
+    answers.append(await gateway.ask(chat(f"Which sort is unpriced, number {number}?", "other/unpriced")))
     hits = [await gateway.ask(chat(question)) for question in QUESTIONS]
+    seen.ids |= {answer.headers["x-sentinel-id"] for answer in (*answers, *hits)}
     verdict = {"request_id": hits[-1].headers["x-sentinel-id"], "correct": True}
     assert hits[-1].cache == "semantic"
     assert (await gateway.ask(verdict, "/v1/feedback")).status in {200, 202, 204}

@@ -132,7 +132,7 @@ def test_the_body_is_the_one_that_is_shown():
     told = message(Notice((alert,), (), (), {}), service="sentinel", stamp=stamp)
     [shown] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     data = {"title": told.title, "text": told.text, **told.data}
-    assert json.loads(shown) == {"type": TYPE, "timestamp": stamp(now), "data": data}
+    assert json.loads(shown) == {"type": TYPE.format("alerts"), "timestamp": stamp(now), "data": data}
 
 
 def test_the_figures_are_the_code_s():

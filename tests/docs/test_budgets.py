@@ -34,13 +34,17 @@ def test_the_examples_are_a_configuration(tmp_path):
 
 
 def test_the_commands_work(shell, serve, tmp_path):
-    made, changed, put = COMMANDS
+    made, changed, put, stand = COMMANDS
     id_ = re.search(r"key_\w+", said := shell(made))[0]
     assert "budget      5 USD a day, 100 USD a month" in said
     assert "may spend 8 USD a day, 100 USD a month" in shell(changed.replace(ID, id_))
     gateway = serve(SENTINEL_DATA_DIR=str(tmp_path / "data"), SENTINEL_ADMIN_KEY=ADMIN)
     put = json.loads(shell(put.replace(ID, id_).replace(GATEWAY, gateway.base_url)))
     assert (put["id"], put["budget"]) == (id_, {"day": "8", "month": "100"})
+    told = json.loads(shell(stand.replace(GATEWAY, gateway.base_url)))
+    assert [(one["owner"], one["span"], one["limit"]) for one in told["budgets"]] == [(id_, "day", 8.0), (id_, "month", 100.0)]
+    shown = json.loads(re.search(r'```json\n(\{"timestamp".*?)```', PAGE, re.DOTALL)[1])
+    assert (told.keys(), told["budgets"][0].keys()) == (shown.keys(), shown["budgets"][0].keys())
 
 
 def test_the_headers_are_those_of_an_answer():

@@ -5,12 +5,16 @@ import re
 from pathlib import Path
 from typing import get_args
 
+from sentinel_gateway.api.dashboard.alerts import SILENCES
 from sentinel_gateway.api.dashboard.live import EVERY, LONGEST
+from sentinel_gateway.api.dashboard.playground import MOST as MOST_MODELS
 from sentinel_gateway.api.dashboard.sessions import IDLE, MOST, MOST_OF_ONE
 from sentinel_gateway.api.dashboard.sessions import LONGEST as LONGEST_SESSION
+from sentinel_gateway.api.management import MAX_BODY
 from sentinel_gateway.api.traffic import RequestRow, Span
+from sentinel_gateway.pipeline.remembered import MOST as REMEMBERED
 from tests.cli.conftest import sentinel
-from tests.docs.test_keys import GATEWAY, shell
+from tests.docs.test_keys import ADMIN, GATEWAY, shell
 from tests.process.conftest import serve
 
 __all__ = ["sentinel", "serve", "shell"]
@@ -27,7 +31,7 @@ def test_the_key_is_made(sentinel, tmp_path):
 
 
 def test_what_programs_are_told(serve, shell):
-    program = serve()
+    program = serve(SENTINEL_ADMIN_KEY=ADMIN)
     told = json.loads(shell(COMMANDS[1].replace(GATEWAY, program.base_url)))
     shown = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[0])
     assert told.keys() == shown.keys()
@@ -38,6 +42,16 @@ def test_what_programs_are_told(serve, shell):
     assert f"`span` is {spans} or `{get_args(Span)[-1]}`" in PAGE
     told = json.loads(shell(COMMANDS[3].replace(GATEWAY, program.base_url)))
     assert (told["by"], told["shares"]) == ("model", [])
+    sources, files, draft = (
+        json.loads(shell(f"curl {line}".replace(GATEWAY, program.base_url))) for line in COMMANDS[4].split("curl ")[1:]
+    )
+    assert {"name": "admin_key", "value": "***", "source": "environment"}.items() <= {
+        key: value for one in sources["settings"] if one["name"] == "admin_key" for key, value in one.items()
+    }.items()
+    assert (files["ok"], files["changes"], draft["changes"][0]["name"]) == (True, [], "cache.ttl")
+    assert files["mark"] != draft["mark"]
+    told = json.loads(shell(COMMANDS[5].replace(GATEWAY, program.base_url)))
+    assert (told["id"], told["known"]) == (shown["requests"][0]["id"], False)
     for path in re.findall(r"`GET (/dashboard/frame\S+)`", PAGE):
         assert program.request("GET", path).status == 200
 
@@ -46,8 +60,13 @@ def test_the_figures_are_the_code_s():
     assert (IDLE, LONGEST_SESSION, MOST, MOST_OF_ONE) == (3600.0, 86_400.0, 1000, 20)
     assert "an hour after the page was closed, after a day" in PAGE
     assert f"{MOST:,} are remembered, {MOST_OF_ONE} of one key" in DECISION
+    assert (MOST_MODELS, MAX_BODY, [*SILENCES][-1]) == (4, 64 * 1024, "10080")
+    assert "up to four models" in PAGE
+    assert "64 KiB at most" in PAGE
+    assert "silenced for an hour to a week" in PAGE
     assert (EVERY, LONGEST) == (1.0, 600.0)
     assert "ends after ten minutes" in DECISION
+    assert f"of the last {REMEMBERED} requests" in PAGE
 
 
 def test_the_pictures_are_there():

@@ -10,11 +10,13 @@ from sentinel_gateway.core.confidence.features import NAMES
 from sentinel_gateway.core.confidence.learner import Prior
 from sentinel_gateway.core.judging import ALIKE, LEAD, SHARED
 from sentinel_gateway.core.tightening import OFF, least_similarity
+from sentinel_gateway.pipeline import exchange
 from sentinel_gateway.pipeline.evidence import STUDIES
-from sentinel_gateway.pipeline.evidence_log import NOTHING, PAUSE, SCOPES, WAITING, WINDOW
+from sentinel_gateway.pipeline.evidence_log import FOLLOW, NOTHING, PAUSE, SCOPES, WAITING, WINDOW
 from sentinel_gateway.pipeline.wards import IDLE, MEMORY, REALMS
 from sentinel_gateway.settings.cache import Cache, Semantic
 from sentinel_gateway.settings.load import load
+from sentinel_gateway.stores import lessons
 from sentinel_gateway.stores.evidence import DAY, USUAL
 from sentinel_gateway.stores.learners import MOST
 from sentinel_gateway.telemetry.evidence import EvidenceFigures, evidence_families
@@ -74,6 +76,13 @@ def test_what_is_said_of_learning_is_what_it_does() -> None:
     assert f"Below {prior.least} comparisons" in PAGE
     assert f"the {len(NAMES)} numbers that it was told from" in PAGE
     assert STUDIES == 1
+    assert exchange.PAUSE == 0.5, "told, and heard: within a second"
+    assert FOLLOW == 1.0, "and asked: within two"
+    assert f"comparisons wait ({exchange.WAITING:,} at most)" in PAGE
+    assert "it goes an hour after" in PAGE
+    assert lessons.LEARNED == 3_600
+    assert lessons.KEPT == 30 * 86_400, "or after 30 days"
+    assert f"about {lessons.OF_REALM:,} are kept at most" in PAGE
     semantic = (Path(__file__).parents[2] / "docs" / "semantic.md").read_text()
     for row in (f"fewer than {PACE.least}", f"{PACE.least} to {prior.least - 1}", f"{prior.least} and more"):
         assert f"| {row} |" in semantic

@@ -22,6 +22,11 @@ def shell(line: str) -> str:
     return ran.stdout
 
 
+def but_for_time(value: str) -> str:
+    """What it is within the first minute, however long a machine takes from one question to the next."""
+    return re.sub(r"ttl=(2[4-9]\d|300)\b", "ttl=...", value)
+
+
 CURLS = [text for kind, text in BLOCKS if kind == "sh" and "curl -i" in text]
 PROMISED = [text.strip().splitlines() for kind, text in BLOCKS if kind == "" and text.startswith("x-cache:")]
 SAVED = [text for kind, text in BLOCKS if kind == "sh" and "/v1/metrics" in text]
@@ -37,7 +42,7 @@ def test_a_miss_an_exact_hit_a_semantic_hit_and_what_they_saved(serve) -> None:
             name, _, value = header.partition(": ")
             found = re.search(rf"^{name}: (.*)\r?$", answer, re.MULTILINE)
             assert found, f"{name} is missing"
-            assert name == "age" or found[1].strip() == value
+            assert name == "age" or but_for_time(found[1].strip()) == but_for_time(value)
     (saved,) = SAVED
     (shown,) = [text for kind, text in BLOCKS if kind == "json" and "hit_rate_percent" in text]
     assert shell(saved.replace("http://127.0.0.1:8080", base_url)).strip() == shown.strip()
@@ -65,7 +70,7 @@ def test_the_first_key_closes_the_door(serve, tmp_path) -> None:
     [line] = [text for kind, text in BLOCKS if kind == "sh" and "keys create" in text]
     line = line.replace(".venv/bin/sentinel", f"HOME={tmp_path} {sys.executable} -m sentinel_gateway")
     key = re.search(r"sk-sn-\S+", shell(line))[0]
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while program.request("GET", "/v1/models").status != 401:
         assert time.monotonic() < end, "it stayed open"
         time.sleep(0.05)

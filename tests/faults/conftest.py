@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from bench.chaos import ChaosUpstream
 from tests.faults.proxy import FaultProxy
 from tests.gateway import one_provider
 from tests.process.conftest import DEADLINE, Program
-from tests.servers import REDIS8, RedisServer
+from tests.servers import PATIENT, REDIS8, RedisServer
 
 SECRET = "436ad5a5a906182cece6dc3a9b346d66b16eed21eb712d58cffa50b85950fc03"
 ADMIN = "an-admin-key-of-the-tests-that-is-long-enough"
@@ -22,10 +22,10 @@ ADMIN = "an-admin-key-of-the-tests-that-is-long-enough"
 class Node(Program):
     """A gateway. What may take long is done in a thread: the proxy and the provider live on the test's own loop."""
 
-    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, environ: Mapping[str, str], within: Sequence[str] = ()) -> None:
         self._events: list[dict[str, Any]] = []
         self._read = 0
-        super().__init__(home, environ)
+        super().__init__(home, environ, within=within)
 
     def events(self, beginning: str) -> list[dict[str, Any]]:
         """What it has logged so far of these names, requests not included; the log is read once, for it grows quickly."""
@@ -62,7 +62,7 @@ class Node(Program):
 @pytest.fixture
 async def upstream(anyio_backend) -> AsyncIterator[ChaosUpstream]:
     """The provider `mock`, and the oracle: it knows what was asked."""
-    async with ChaosUpstream() as upstream:
+    async with ChaosUpstream(keep_calls=50_000) as upstream:
         yield upstream
 
 
@@ -119,7 +119,8 @@ async def nodes(start, redis):
     """await nodes(**environ) is two of them that share a Redis, with room in memory."""
 
     async def both(**environ: str) -> tuple[Node, Node]:
-        shared = {"REDIS_URL": redis.url, "SENTINEL_REPLICAS": "2", "MEMORY_CACHE_SIZE": "1000"} | environ
-        return await start("one", **shared), await start("two", **shared)
+        shared = {"REDIS_URL": redis.url, "SENTINEL_REPLICAS": "2", "MEMORY_CACHE_SIZE": "1000"} | PATIENT | environ
+        one, two = await asyncio.gather(start("one", **shared), start("two", **shared))
+        return one, two
 
     return both

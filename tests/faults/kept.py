@@ -6,6 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from sentinel_gateway.ledger.books import make_database
 from sentinel_gateway.ledger.copier import copy_left_behind
 from sentinel_gateway.stores.secret import gateway_secret
@@ -27,6 +29,18 @@ class Kept:
     @property
     def rows(self) -> set[int]:
         return {int(line) for line in self.told if line.isdecimal()}
+
+
+def ledger_rows(data: Path, question: str, url: str | None = None) -> list[tuple]:
+    """What a ledger holds, with what is still in journals: as `sentinel ledger export` finds it. `url` is PostgreSQL's."""
+    database = make_database(data, url)
+    copy_left_behind(data / "journal", database, lambda *_, **__: None)
+    database.close()
+    if url is not None:
+        with psycopg.connect(url) as connection:
+            return connection.execute(question).fetchall()
+    with closing(sqlite3.connect(data / "ledger.db")) as connection:
+        return connection.execute(question).fetchall()
 
 
 def check_sqlite(path: Path) -> None:

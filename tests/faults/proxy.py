@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from tests.servers import a_port
+
 READ = 1 << 16
 HELD = 256
 """Batches on their way in one direction of a connection; more stay with their sender."""
@@ -71,12 +73,13 @@ class Way:
         else:
             self._flows.set()
 
-    async def flow(self) -> bool:
-        """Wait until bytes may pass; False if they need not wait."""
-        if self._flows.is_set():
-            return False
+    @property
+    def flows(self) -> bool:
+        return self._flows.is_set()
+
+    async def flow(self) -> None:
+        """Wait until bytes may pass."""
         await self._flows.wait()
-        return True
 
 
 class FaultProxy:
@@ -149,9 +152,18 @@ class FaultProxy:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setblocking(False)
-        listener.bind(("127.0.0.1", self.port))
-        self.port = listener.getsockname()[1]
+        self._bind(listener)
         return listener
+
+    def _bind(self, listener: socket.socket) -> None:
+        """To its port, which must not be another's while it refuses."""
+        while not self.port:
+            port = a_port()
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                self.port = port
+                return
+        listener.bind(("127.0.0.1", self.port))
 
     def _listen(self) -> None:
         self._listener = self._bound()
@@ -300,8 +312,9 @@ class _Stream:
             wait = due - self._loop.time()
             if wait > 0:
                 await asyncio.sleep(wait)
-            if await self._way.flow():
+            if not self._way.flows:
                 self._proxy.did["frozen"] += 1
+                await self._way.flow()
             if isinstance(data, OSError):
                 raise data
             if not data:

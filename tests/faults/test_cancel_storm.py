@@ -41,7 +41,7 @@ def judge(came: Counter[str], proxy, calls: int) -> None:
 @pytest.mark.parametrize("calls", CALLS)
 async def test_the_client_as_we_set_it_up(proxy, calls):
     proxy.answers.fault = Fault(jitter=0.1)
-    client = make_client(f"redis://127.0.0.1:{proxy.port}", connect=1.0, patience=1.0)
+    client = make_client(f"redis://127.0.0.1:{proxy.port}", connect=10.0, patience=10.0)
 
     async def look_up(name: str) -> str | None:
         found = await client.get(name)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.gateway import DEADLINE, Gateway, chat, one_provider, running_gateway
+from tests.servers import PATIENT
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +43,11 @@ QUESTIONS = 4
 LIFETIME = 1
 """Seconds, of some answers."""
 OLD = 1.5
-SECONDS = [pytest.param(8, id="some"), pytest.param(120, id="two minutes", marks=pytest.mark.long)]
+THINKING = 0.12
+"""Seconds that the provider takes."""
+RUNS = [pytest.param(5, 2.0, True, id="some"), pytest.param(118, KNOWN_WITHIN, False, id="two minutes", marks=pytest.mark.long)]
+"""Seconds of clears, those after which each holds, and whether it may hold so much later as the machine was slow around it: the
+shorter run is for machines that are busy."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ class Crowd:
         self._numbers = itertools.count()
         self.said: list[Said] = []
         self.cleared: list[Cleared] = []
+        self._is_over = False
 
     async def ask(self) -> None:
         """Who asks stands in `user`, which is no part of any key of ours, and in the provider's mark."""
@@ -130,44 +136,56 @@ class Crowd:
         if answer.status == 200 and "not all" not in answer.json["message"]:  # else Redis was late: it may hold or not
             self.cleared.append(Cleared(selector, begun, time.monotonic()))
 
-    async def go_on(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-
-        async def asking() -> None:
-            while time.monotonic() < end:
-                await self.ask()
-
-        async def clearing() -> None:
-            while time.monotonic() < end - KNOWN_WITHIN - 0.5:  # so that each is looked at
+    async def go_on(self, seconds: float, known_within: float) -> None:
+        """For so long, and until there was enough of everything; then for a while without a clear, so that each is looked at."""
+        begun = time.monotonic()
+        async with asyncio.timeout(seconds + 2 * DEADLINE), asyncio.TaskGroup() as crowd:
+            for _ in range(WORKERS):
+                crowd.create_task(self._ask_on())
+            while time.monotonic() < begun + seconds or not self.has_seen(seconds):
                 await asyncio.sleep(self._chance.uniform(0.3, 0.9))
                 await self.clear()
+            await asyncio.sleep(known_within + self.slowness(self.cleared[-1], known_within) + 0.5)
+            self._is_over = True
 
-        async with asyncio.timeout(seconds + DEADLINE):
-            await asyncio.gather(clearing(), *(asking() for _ in range(WORKERS)))
+    async def _ask_on(self) -> None:
+        while not self._is_over:
+            await self.ask()
 
-    def survivors(self) -> list[tuple[Said, Said, Cleared | None]]:
+    def slowness(self, clear: Cleared, known_within: float) -> float:
+        """Seconds that this machine took at most, beyond what the provider takes, for one of the answers around this clear."""
+        end = clear.done + known_within
+        around = [said.told - said.asked for said in self.said if said.told > clear.begun and said.asked < end]
+        return max(0.0, max(around, default=0.0) - THINKING)
+
+    def has_seen(self, seconds: float) -> bool:
+        """Enough clears, and answers of each kind."""
+        found = Counter(said.tier if said.outcome == "exact" else said.outcome for said in self.said)
+        kinds = ("semantic", "sentinel-redis", "sentinel-memory")
+        return len(self.cleared) > seconds / 2 and all(found[kind] > seconds for kind in kinds)
+
+    def survivors(self, known_within: float, *, forgives: bool) -> list[tuple[Said, Said, Cleared | None]]:
         """Answers that were served though a clear should have taken them, or their time was over; as made, and that clear."""
         made = {said.mark: said for said in self.said if said.is_made}
         served = [(said, made[said.mark]) for said in self.said]
-        cleared = [
-            (said, first, clear)
-            for said, first in served
-            for clear in self.cleared
-            if clear.covers(first) and said.asked > clear.done + KNOWN_WITHIN
-        ]
+        cleared = list[tuple[Said, Said, Cleared | None]]()
+        for clear in self.cleared:
+            holds = clear.done + known_within + (self.slowness(clear, known_within) if forgives else 0.0)
+            cleared += [(said, first, clear) for said, first in served if said.asked > holds and clear.covers(first)]
         return cleared + [(said, first, None) for said, first in served if said.asked > first.told + first.lifetime]
 
 
-@pytest.mark.parametrize("seconds", SECONDS)
-async def test_what_was_cleared_on_one_node_is_served_by_none(upstream, tmp_path, redis8, seconds):
+@pytest.mark.parametrize(("seconds", "known_within", "forgives"), RUNS)
+async def test_what_was_cleared_on_one_node_is_served_by_none(upstream, tmp_path, redis8, seconds, known_within, forgives):
     redis8.flush()
-    upstream.script("latency_ms=120", times=1_000_000)
+    upstream.script(f"latency_ms={1000 * THINKING:.0f}", times=1_000_000)
     environ: dict[str, Any] = {
         "REDIS_URL": redis8.url,
         "SENTINEL_SECRET": SECRET,
         "SENTINEL_REPLICAS": "2",
         "SENTINEL_DATA_DIR": str(tmp_path / "shared"),
         "SENTINEL_CACHE__SEMANTIC__THRESHOLD": "0.8",
+        **PATIENT,
     }
     async with AsyncExitStack() as running:
         nodes = []
@@ -180,13 +198,16 @@ async def test_what_was_cleared_on_one_node_is_served_by_none(upstream, tmp_path
             asked = {"name": f"key {number}", "tenant": "acme"}
             made = (await nodes[0].request("POST", "/admin/keys", json=asked, headers=nodes[0].admin)).json
             keys[made["id"]] = made["key"]
-        await asyncio.sleep(KNOWN_WITHIN)  # the other node reads them
+            await is_known(nodes[1], made["key"])
         crowd = Crowd(nodes, keys, seed=seconds)
-        await crowd.go_on(seconds)
+        await crowd.go_on(seconds, known_within)
     found = Counter((said.outcome, said.tier) for said in crowd.said)
     print(f"{len(crowd.said)} answers, {len(crowd.cleared)} clears; {dict(found)}")
-    assert crowd.survivors() == []
-    assert len(crowd.cleared) > seconds / 2
-    assert found["exact", "sentinel-redis"] > seconds
-    assert found["exact", "sentinel-memory"] > seconds
-    assert sum(count for (outcome, _), count in found.items() if outcome == "semantic") > seconds
+    assert crowd.survivors(known_within, forgives=forgives) == []
+
+
+async def is_known(node: Gateway, key: str) -> None:
+    """Wait until the node has read this key."""
+    async with asyncio.timeout(DEADLINE):
+        while (await node.get("/v1/models", headers={"authorization": f"Bearer {key}"})).status != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 ASKED = "What is the capital of France?"
 REWORDED = "What's the capital of France?"
 FAULTS = ["slow", "nan", "inf", "zero", "dimension", "count", "raises"]
-DEADLINE = 0.15
+DEADLINE = 0.5
 FAILURES = 3
 PAUSE = 0.5
 

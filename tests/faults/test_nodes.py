@@ -9,6 +9,7 @@ import pytest
 from tests.faults.conftest import Node
 from tests.faults.traffic import Traffic, asked_twice
 from tests.process.conftest import DEADLINE
+from tests.servers import PATIENT
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +23,7 @@ def fleet(start, redis):
     """fleet() starts two."""
 
     async def run(**environ: str) -> tuple[Node, Node]:
-        shared = {"REDIS_URL": redis.url, "SENTINEL_REPLICAS": "2"} | environ
+        shared = {"REDIS_URL": redis.url, "SENTINEL_REPLICAS": "2"} | PATIENT | environ
         one, two = await start("one", **shared), await start("two", **shared)
         return one, two
 
@@ -54,11 +55,14 @@ async def test_an_answer_made_on_one_node_is_a_hit_on_the_other(fleet, upstream)
     assert upstream.count == 1
 
 
-async def test_a_node_that_is_killed_takes_nothing_along_that_it_has_answered(fleet, upstream):
+async def test_a_node_that_is_killed_takes_nothing_along_that_it_has_answered(fleet, redis, upstream):
     one, two = await fleet()
     questions = [f"Question {number}?" for number in range(20)]
     made = {question: (await one.asks(question)).text for question in questions}
-    await asyncio.sleep(0.5)  # written within milliseconds, and proof against kill -9 then
+    with redis.client() as client:
+        async with asyncio.timeout(DEADLINE):
+            while len(client.keys("sentinel:cache:1:*")) < len(questions):  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.02)
     one.kill()
     for question in questions:
         again = await two.asks(question)
@@ -68,7 +72,7 @@ async def test_a_node_that_is_killed_takes_nothing_along_that_it_has_answered(fl
 
 async def test_who_waits_for_what_a_killed_node_was_asking_gets_an_answer(fleet, upstream):
     one, two = await fleet()
-    upstream.script("latency_ms=6000")
+    upstream.script("latency_ms=60000")
     first = asyncio.create_task(one.asks("Is anybody there?"))
     async with asyncio.timeout(DEADLINE):
         while upstream.count == 0:  # noqa: ASYNC110 - it happens in another process
@@ -85,7 +89,7 @@ async def test_who_waits_for_what_a_killed_node_was_asking_gets_an_answer(fleet,
     print(f"answered {waited:.1f} s after the other node was killed")
     assert answer.status == 200
     assert upstream.count == 2
-    assert waited < LAPSE + 1
+    assert waited < 5 * LAPSE
 
 
 async def test_only_what_a_killed_node_was_working_on_fails(fleet, upstream):

@@ -15,11 +15,13 @@ import pytest
 
 from tests.faults.conftest import ADMIN
 from tests.gateway import CHAT, chat, until
+from tests.still import awake
 
 pytestmark = pytest.mark.anyio
 
-SOON = 1.0
-RECOVERY = 5.0
+SOON = 5.0
+"""Seconds within which the other node knows: within one, where nothing else holds the machine up."""
+RECOVERY = 15.0
 BEARER = {"authorization": f"Bearer {ADMIN}"}
 FRANCE = "What is the capital of France?"
 SOUP = "How long does an onion soup have to cook?"
@@ -57,11 +59,20 @@ async def where(node, question, **headers) -> str:
 
 
 async def becomes(wanted, node, question, **headers) -> float:
-    """Wait until this tier answers; the seconds that it took."""
-    begun = time.monotonic()
-    while await where(node, question, **headers) != wanted:
-        assert time.monotonic() - begun < 20, await node.asks(question, **{"cache-control": "only-if-cached"}, **headers)
-    return time.monotonic() - begun
+    """Wait until this tier answers; the seconds that it took, while the machine ran."""
+    with awake() as clock:
+        begun = clock()
+        while await where(node, question, **headers) != wanted:
+            assert clock() - begun < 20, await node.asks(question, **{"cache-control": "only-if-cached"}, **headers)
+        return clock() - begun
+
+
+async def knows(node, key, *, good: bool) -> None:
+    """Wait until a node answers who has this key, or does so no longer: soon."""
+    with awake() as clock:
+        begun = clock()
+        while ((await node.asks("hello?", **key)).status == 200) != good:
+            assert clock() - begun < SOON
 
 
 # --- clearing ---
@@ -84,16 +95,16 @@ async def test_what_was_written_by_one_or_long_ago_goes_from_the_memory_of_the_o
     one, two = await nodes(SENTINEL_DATA_DIR=str(tmp_path / "shared"))
     made = (await call(one, "POST", "/admin/keys", {"name": "test"}, **BEARER)).json
     theirs = {"authorization": f"Bearer {made['key']}"}
-    begun = time.monotonic()
-    while (await two.asks("hello?", **theirs)).status != 200:
-        assert time.monotonic() - begun < SOON
+    await knows(two, theirs, good=True)
     await keep(one, "gone?", **theirs)
     await becomes("sentinel-memory", two, "gone?", **theirs)
     if what == "age":
         await asyncio.sleep(1.5)
+    younger = time.monotonic()
     await keep(one, "stays?", **BEARER)
     await becomes("sentinel-memory", two, "stays?", **BEARER)
-    await (clear(one, writer=made["id"]) if what == "writer" else clear(one, older_than=1.5))
+    between = time.monotonic() - younger + 1.4
+    await (clear(one, writer=made["id"]) if what == "writer" else clear(one, older_than=between))
     assert await becomes("", two, "gone?", **theirs) < SOON
     assert await where(one, "gone?", **theirs) == ""
     assert [await where(node, "stays?", **BEARER) for node in (one, two)] == ["sentinel-memory"] * 2
@@ -103,10 +114,16 @@ async def test_what_was_written_by_one_or_long_ago_goes_from_the_memory_of_the_o
 async def test_an_answer_under_way_on_another_node_is_not_kept(nodes, upstream, stream):
     """Neither there nor in Redis."""
     one, two = await nodes()
-    upstream.script("chunk_ms=30;chunks=20" if stream else "latency_ms=600")
+    await keep(two, "gone?")
+    upstream.reset()
+    upstream.script("chunk_ms=60000;chunks=2" if stream else "latency_ms=60000")
     asking = asyncio.create_task(call(two, "POST", CHAT, chat("slow?", stream=stream)))
     await until(lambda: upstream.count == 1)
     await clear(one)
+    await becomes("", two, "gone?")  # it has heard of it
+    while not asking.done():
+        upstream.go_on()
+        await asyncio.sleep(0.01)
     answer = await asking
     assert answer.status == 200
     assert stream or 'detail="uncacheable-cleared-meanwhile"' in answer.headers["cache-status"]
@@ -124,12 +141,13 @@ async def test_what_was_cleared_is_cleared_again_when_redis_comes_back_from_an_o
     await asyncio.to_thread(three.stop)
     one, two = await nodes()
     with redis.client() as client:
+        assert len(client.keys("sentinel:cache:1:*")) == 2
         client.save()
     await clear(two, tag="red")
     redis.stop()
     redis.start()
     with redis.client() as client:
-        assert len(client.keys("sentinel:cache:1:*")) == 2
+        assert client.info("persistence")["rdb_last_load_keys_loaded"] >= 2, "it came back with what was cleared"
         async with asyncio.timeout(2 * RECOVERY):
             while len(client.keys("sentinel:cache:1:*")) > 1:  # noqa: ASYNC110 - it happens in another process
                 await asyncio.sleep(0.05)
@@ -161,13 +179,9 @@ async def test_a_key_that_was_revoked_on_one_node_is_dead_on_the_other(nodes, tm
     made = await call(one, "POST", "/admin/keys", {"name": "test"}, **BEARER)
     assert made.status == 201
     key = {"authorization": f"Bearer {made.json['key']}"}
-    begun = time.monotonic()
-    while (await two.asks("hello?", **key)).status != 200:
-        assert time.monotonic() - begun < SOON
+    await knows(two, key, good=True)
     await call(one, "POST", f"/admin/keys/{made.json['id']}/revoke", **BEARER)
-    begun = time.monotonic()
-    while (await two.asks("hello?", **key)).status == 200:
-        assert time.monotonic() - begun < SOON
+    await knows(two, key, good=False)
 
 
 # --- limits ---
@@ -186,7 +200,10 @@ async def status_of(session, node, question) -> int:
 
 
 REST = 2
-"""Requests that an outage may cost all nodes together: each counts for as many as there are nodes, so parts are left over."""
+"""Requests that an outage may cost all nodes together: each counts for as many as there are nodes, so parts are left over.
+
+Or give them: who brings a bucket back that was lost does not know what another took while its own answer was on its way.
+"""
 
 
 @pytest.mark.parametrize("limit", [120, *(pytest.param(limit, marks=pytest.mark.long) for limit in (10, 3000, 10_000))])
@@ -204,6 +221,9 @@ async def test_two_nodes_keep_to_one_limit_whatever_befalls_redis(nodes, redis, 
                 refused.set()
                 await asyncio.sleep(0.01)
 
+    def allowed() -> float:
+        return limit * (1 + (time.monotonic() - begun) / 60)
+
     async with client() as session:
         begun = time.monotonic()
         asking = [asyncio.create_task(ask(session, node)) for node in both for _ in range(4)]
@@ -220,12 +240,13 @@ async def test_two_nodes_keep_to_one_limit_whatever_befalls_redis(nodes, redis, 
         await asyncio.gather(*(node.told("limits_together") for node in both))
         assert time.monotonic() - back < RECOVERY
         await asyncio.sleep(2)
+        await until(lambda: admitted[200] >= 0.992 * allowed() - REST)  # what came back while a busy machine stood still is there
+        passed, at_last = admitted[200], allowed()
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-        allowed = limit * (1 + (time.monotonic() - begun) / 60)
-    print(f"{admitted[200]} of {allowed:.0f} at {limit} a minute, {admitted[429]} refused")
+    print(f"{passed} of {at_last:.0f} at {limit} a minute, {admitted[429]} refused")
     assert admitted.keys() == {200, 429}
     assert admitted[429] > 100
-    slack = max(1.0, 0.01 * allowed)
-    assert allowed - slack - REST <= admitted[200] <= allowed + slack
+    slack = max(1.0, 0.01 * at_last)
+    assert at_last - slack - REST <= passed <= at_last + slack + REST

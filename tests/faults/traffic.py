@@ -5,13 +5,14 @@ moment for which it was planned, so that a gateway that stands still can't hide 
 """
 
 import asyncio
+import gc
 import json
 import math
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -21,10 +22,8 @@ import aiohttp
 from bench.chaos import ChaosUpstream
 from tests.gateway import CHAT, chat
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which a client gives up."""
-FEWEST = 0.95
-"""The share of the planned questions that must have been asked: less is no traffic."""
 OLD = 40
 """Questions that are asked again and again."""
 
@@ -43,6 +42,12 @@ class Asked:
     """Why it has no right answer; empty if it has."""
     source: str = ""
     """Which tier had the answer; empty if the provider was asked."""
+    id: str = ""
+    """The gateway's own, as the ledger has it."""
+
+    @property
+    def ended(self) -> float:
+        return self.planned + self.seconds
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Traffic:
         self.asked: list[Asked] = []
         self.rate = rate
         self.begun = 0.0
-        self.ended = 0.0
+        self._ends = math.inf
         self._gateways = gateways
         self._name = name
         self._warms = warm
@@ -100,11 +105,10 @@ class Traffic:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ends = time.monotonic()
         self._stopped.set()
         await self._asking
         await self._session.close()
-        planned = (self.ended - self.begun) * self.rate
-        assert kind is not None or len(self.asked) >= FEWEST * planned, f"{len(self.asked)} of {planned:.0f} were asked"
 
     def between(self, start: float = 0.0, end: float = math.inf) -> Phase:
         """What was planned from `start` until `end`, in `time.monotonic()`. All is known when the context is closed."""
@@ -135,20 +139,22 @@ class Traffic:
             assert not problems, problems
 
     async def _ask_all(self) -> None:
+        """Late ones as well: a machine that is busy asks no fewer."""
         self.begun = time.monotonic()
         running: set[asyncio.Task[None]] = set()
         number = 0
-        while not self._stopped.is_set():
+        while True:
             planned = self.begun + number / self.rate
             with suppress(TimeoutError):
                 async with asyncio.timeout(planned - time.monotonic()):
                     await self._stopped.wait()
+            if planned >= self._ends:
+                break
             text = f"New question {number}{self._name}?" if number % 2 else self._old[number // 2 % OLD]
             self.asked.append(Asked(text, self._gateways[number // 2 % len(self._gateways)], planned))
-            running.add(asyncio.create_task(self._ask(self.asked[-1])))
-            running = {task for task in running if not task.done()}
+            running.add(asking := asyncio.create_task(self._ask(self.asked[-1])))
+            asking.add_done_callback(running.discard)
             number += 1
-        self.ended = time.monotonic()
         await asyncio.gather(*running)
 
     async def _ask(self, one: Asked) -> None:
@@ -157,10 +163,24 @@ class Traffic:
         try:
             async with self._session.post(one.gateway + CHAT, data=body, headers={"content-type": "application/json"}) as answer:
                 one.problem = _fault_of(answer.status, await answer.read(), one.text)
+                one.id = answer.headers.get("x-sentinel-id", "")
                 one.source = _source_of(answer.headers.get("cache-status", ""))
         except (aiohttp.ClientError, TimeoutError) as exc:
             one.problem = type(exc).__name__
         one.seconds = time.monotonic() - one.planned
+
+
+@contextmanager
+def nothing_collected() -> Iterator[None]:
+    """Python looks for no garbage in the test's own process, which is the callers' and the provider's as well: that is a tenth of
+    a second each time, and looks as if the gateway had taken it. For tests whose gateway is a program of its own.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _fault_of(status: int, body: bytes, text: str) -> str:

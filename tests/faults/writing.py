@@ -33,7 +33,7 @@ ROWS = 8
 T = TypeVar("T")
 SMALL = JournalLimits(segment=1500, sync=0.01)
 """Segments that end after a few rows, and are put on the disk at once."""
-PATIENCE = 10.0
+PATIENCE = 40.0
 
 Told = Callable[[object], None]
 

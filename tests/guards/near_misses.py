@@ -5,7 +5,7 @@ words agree and the answer doesn't. The same seed yields the same pairs.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations, product
 from typing import NamedTuple
 
@@ -48,6 +48,25 @@ def near_misses(seed: int = 0) -> list[NearMiss]:
             case = NearMiss(opening + question + closing, opening + near_miss + closing, kind)
             found[case.question, case.near_miss] = case
     return list(found.values())
+
+
+def one_thing_apart(kinds: Sequence[str], count: int, seed: int = 0) -> list[NearMiss]:
+    """So many distinct pairs of these kinds, each within a politeness that both have."""
+    chance = random.Random(seed)
+    sources = _sources()
+    pool = sorted({(kind, *pair) for kind in kinds for pair in sources[kind]})
+    around = list(product(sorted(set(OPENINGS)), pool, sorted(set(CLOSINGS))))
+    return [
+        NearMiss(opening + a + closing, opening + b + closing, kind)
+        for opening, (kind, a, b), closing in chance.sample(around, count)
+    ]
+
+
+def other_numbers(count: int, seed: int = 0) -> list[NearMiss]:
+    """So many pairs with two numbers that were drawn by chance, up to 99,999."""
+    chance, frames = random.Random(seed), FRAMES["number"]
+    drawn = [(chance.choice(frames), chance.sample(range(2, 100_000), 2)) for _ in range(count)]
+    return [NearMiss(frame.format(x=one), frame.format(x=other), "number") for frame, (one, other) in drawn]
 
 
 def _sources() -> dict[str, list[tuple[str, str]]]:

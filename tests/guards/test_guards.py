@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sentinel_gateway.core.guards import OBJECTIONS, SOFT, Guard, doubts, is_foreign, veto
 from sentinel_gateway.core.guards.lexicon import words
-from tests.guards.near_misses import NearMiss, Rewording, near_misses, rewordings
+from tests.guards.near_misses import NearMiss, Rewording, near_misses, one_thing_apart, other_numbers, rewordings
 
 LEAST_PASSING = 0.9
 """Share of the rewordings that no guard may stand against."""
@@ -42,6 +42,23 @@ STOPPED: list[tuple[Guard, str, str]] = [
     ("verbatim", "How do I remove Rust?", "How do I remove rust?"),
     ("verbatim", "How far is 10 Mb?", "How far is 10 MB?"),
     ("verbatim", "What is x\u0302?", "What is x\u0304?"),
+    ("negation", "I don't know why it works.", "Why does it not work?"),
+    ("negation", "I don't know how to code.", "I know how to code."),
+    ("negation", "I'm not sure if I have diabetes.", "I have diabetes."),
+    ("negation", "I don't know if this mushroom is poisonous.", "This mushroom is poisonous."),
+    ("negation", "I don't know why I take lithium.", "I take lithium."),
+    ("negation", "If I don't know how to swim, may I join?", "If I know how to swim, may I join?"),
+    ("names", "Who was Queen Marie?", "Who was Queen Mary?"),
+    ("names", "What should I do with Carrie?", "What should I carry?"),
+    ("words", "I need my card.", "I lost my card."),
+    ("words", "I need a doctor.", "I know a doctor."),
+    ("words", "I need my PIN.", "I know my PIN."),
+    ("words", "We need rain.", "We like rain."),
+    ("words", "Do I need a visa?", "Do I want a visa?"),
+    ("words", "I need a visa for Peru?", "I want a visa for Peru."),
+    ("words", "Must the police inform me?", "Must the police help me?"),
+    ("words", "Can the app locate my phone?", "Can the app show my phone?"),
+    ("words", "Will the strike go ahead?", "Will the strike help?"),
     ("numbers", "What is 2+2?", "What is 2+3?"),
     ("numbers", "What is two plus two?", "What is two minus two?"),
     ("numbers", "Show case D-7781.", "Show case D-7782."),
@@ -189,7 +206,6 @@ PASSING = [
 HOLES = [
     ("How long do owls live?", "How long do barn owls live?"),
     ("What is the penalty for theft?", "What is the penalty for attempted theft?"),
-    ("Was Joseph fired?", "Did Joseph fire?"),
     ("How many people live in Berlin?", "How many people lived in Berlin?"),
     ("How do I clean Windows?", "How do I clean windows?"),
     ("What is the pH of soap?", "What is the PH of soap?"),
@@ -197,7 +213,6 @@ HOLES = [
     ("What time is it in GMT-3?", "What time is it in GMT3?"),
     ("Should I wait if she calls?", "Should I wait when she calls?"),
     ("Who was Charles I?", "Who was Charles?"),
-    ("Are some birds blind?", "Are birds blind?"),
     ("Is it okay to eat as I run?", "Is it okay to eat if I run?"),
     ("What does it's stand for?", "What does its stand for?"),
 ]
@@ -242,6 +257,15 @@ def test_known_holes(question, stored):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_generated_near_miss_passes(seed):
     passed = [case for case in generated(seed) if veto(case.question, case.near_miss) is None]
+    assert not passed, Counter(case.kind for case in passed)
+
+
+def test_10_000_pairs_that_differ_only_in_a_number_a_name_or_a_negation_and_none_passes():
+    names = one_thing_apart(("person", "place", "city", "company", "author", "sports-team"), 3_500)
+    negations = one_thing_apart(("negation", "fresh-negation"), 3_000)
+    cases = {(case.question, case.near_miss): case for case in (*names, *negations, *other_numbers(3_600))}
+    assert len(cases) >= 10_000
+    passed = [case for case in cases.values() if veto(case.question, case.near_miss) is None]
     assert not passed, Counter(case.kind for case in passed)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from sentinel_gateway.errors import Overloaded
+from sentinel_gateway.errors import Overloaded, Strained
 from sentinel_gateway.pipeline.admit import Admission, Capacity
 from tests.fakes import HandMovedLoop, turns
 
@@ -275,3 +275,16 @@ async def drain(crowd: Crowd) -> None:
     while crowd.inside:
         crowd.leave()
         await turns()
+
+
+def test_who_comes_while_there_is_too_much_to_do_is_refused_though_there_are_places():
+    strained, refused = [True], []
+    admission = Admission(Capacity(8, 8, WAIT), lambda: 0.5, strained=lambda: strained[0], refused=lambda: refused.append(1))
+    assert not admission.has_room
+    with pytest.raises(Strained):
+        admission.check()
+    assert len(refused) == 1
+    strained[0] = False
+    assert admission.has_room
+    admission.check()
+    assert len(refused) == 1

@@ -22,6 +22,7 @@ from sentinel_gateway.errors import (
 )
 from sentinel_gateway.pipeline.attempt import Try
 from sentinel_gateway.ports import NotCarried
+from sentinel_gateway.providers._errors import UpstreamTooLong, UpstreamUnstreamed
 from tests.fakes import START, FakeProvider, FakeStream, completion, payloads, spoken, turns
 from tests.pipeline.conftest import Path, question
 
@@ -84,6 +85,27 @@ async def test_an_error(path, error, ending):
         await path.ask(question())
     (attempt,) = path.events.attempts
     assert (attempt.ending, attempt.error) == (ending, error.kind)
+
+
+@pytest.mark.parametrize(
+    ("error", "asked", "billed"),
+    [
+        (UpstreamTooLong("x"), {"n": 8, "max_tokens": 5}, 40),
+        (UpstreamTooLong("x"), {}, 0),
+        (UpstreamUnstreamed("x").of_size(400), {"max_tokens": 5}, 5),
+        (UpstreamUnstreamed("x").of_size(400), {"max_tokens": 500}, 100),
+        (UpstreamUnstreamed("x").of_size(400), {}, 100),
+    ],
+)
+async def test_what_a_provider_takes_money_for_is_billed_though_nobody_is_given_it(path, error, asked, billed):
+    path.first.replies.append(error)
+    journey = path.journey()
+    with pytest.raises(UpstreamError):
+        await path.ask(question(**asked), journey)
+    (attempt,) = path.events.attempts
+    assert (attempt.ending, attempt.basis) == ("broken", "estimated")
+    assert (attempt.prompt_tokens, attempt.completion_tokens) == (12, billed)
+    assert journey.completion_tokens == billed
 
 
 async def test_a_stream_that_breaks_after_its_first_word(keen):

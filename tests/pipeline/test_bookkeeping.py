@@ -11,7 +11,7 @@ from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.attempt import Try
 from sentinel_gateway.pipeline.bookkeeping import Booked
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.ports.ledger import Handled, Intent, Row, Settled, Spent
+from sentinel_gateway.ports.ledger import Enrolled, Handled, Intent, Row, Settled, Spent
 from tests.fakes import START, FakeEvents, FakeStream, completion, spoken
 from tests.pipeline.conftest import Path, question
 
@@ -32,7 +32,7 @@ class FakeLedger:
     def settle(self, settled: Settled) -> None:
         self.rows.append(settled)
 
-    def handled(self, request: Handled) -> None:
+    def handled(self, request: Handled | Enrolled) -> None:
         self.rows.append(request)
 
 
@@ -94,6 +94,12 @@ async def test_a_call_is_booked_at_its_price_with_all_its_tokens(booked):
     assert settled.spent == Spent(100, 40, 0, 20, 5, 60 * 2 + 40 + 20 * 3, "2026-01-31", "price")
 
 
+async def test_a_call_that_came_to_nothing_has_the_day_of_its_price_as_well(booked):
+    price = Price(Rates.of({"input": 10**15, "output": 10**15}), as_of="2026-01-31")
+    Try(booked.circuits, journey_of("first/m"), price, START, again=False, stream=False).failed(UpstreamBroken("first failed."))
+    assert booked.ledger.rows[-1].spent == Spent(priced="2026-01-31")
+
+
 def journey_of(target: str) -> Journey:
     journey = Journey(route="/v1/chat/completions", method="POST", request_id="", sentinel_id="0" * 32, at=START)
     journey.target, journey.attempts = target, 1
@@ -104,6 +110,13 @@ def test_the_callers_own_name_for_it_is_kept():
     ledger = FakeLedger()
     Booked(FakeEvents(), ledger).finished(record(request_id="order 7"))
     assert ledger.rows[0].request_id == "order 7"
+
+
+def test_a_request_in_an_experiment_leaves_a_row_of_that_too():
+    ledger = FakeLedger()
+    Booked(FakeEvents(), ledger).finished(record(experiment="cheaper=small", unit=7))
+    handled, enrolled = ledger.rows
+    assert (enrolled.id, enrolled.experiment, enrolled.arm, enrolled.unit) == (handled.id, "cheaper", "small", 7)
 
 
 def test_who_did_not_get_in_leaves_no_row():

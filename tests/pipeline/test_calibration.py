@@ -7,10 +7,10 @@ import random
 import pytest
 
 from sentinel_gateway.core import calibration as module
-from sentinel_gateway.core.budget import ErrorBudget
+from sentinel_gateway.core.budget import ErrorBudget, ErrorBudgets
 from sentinel_gateway.core.caching import Head, Wish
 from sentinel_gateway.core.confidence.features import NAMES
-from sentinel_gateway.core.confidence.learner import Learner
+from sentinel_gateway.core.confidence.learner import Fit, Learner, Prior
 from sentinel_gateway.core.confidence.window import BLOCK
 from sentinel_gateway.core.evidence import Fresh, Lesson, Study, Weighed, realm
 from sentinel_gateway.core.identity import Question
@@ -59,13 +59,17 @@ def lesson(entry, weighed, **said) -> Lesson:
     return Lesson(entry=entry, weighed=weighed, **said)
 
 
+class Unrestorable(Learner):
+    @classmethod
+    def restore(cls, *_, **__):
+        raise TypeError
+
+
 async def arrived(learners, where=HERE):
     """What was kept of a realm, if anything, is there."""
     bar = learners.bar(where, Wish(), LIMITS, BUDGET)
-    for _ in range(200):
-        await asyncio.sleep(0.001)
-        if not learners._errands:  # noqa: SLF001 - nothing tells
-            break
+    await asyncio.sleep(0.001)
+    await until(lambda: not learners._errands)  # noqa: SLF001 - nothing tells
     return bar
 
 
@@ -86,11 +90,39 @@ def bar(learners, where=HERE, rate=0.01, **wish):
     return learners.bar(where, Wish(**wish), LIMITS, ErrorBudget(rate, "key"))
 
 
-async def test_before_labels_similarity_decides_and_who_sets_a_threshold_has_asked_for_that_alone(learners):
+async def test_before_labels_similarity_decides(learners):
     await arrived(learners)
     assert bar(learners) == Bar(0.95, None, BUDGET)
-    assert bar(learners, similarity_threshold=0.5) == Bar(0.7)
     assert [stands.threshold for stands in learners.standings(0.01)] == [None]
+
+
+async def test_who_sets_a_threshold_has_asked_for_that_alone(learners):
+    await arrived(learners)
+    asked = {0.0: 0.7, 0.8: 0.8, 0.99: 0.99}
+    found = {wish: bar(learners, similarity_threshold=wish) for wish in asked}
+    assert found == {wish: Bar(least) for wish, least in asked.items()}
+    await teach(learners, 600, wrong_below=0.85)
+    assert math.isfinite(bar(learners).confidence), "nothing is closed"
+    assert bar(learners, similarity_threshold=0.8) == Bar(0.8)
+
+
+@pytest.mark.parametrize("closed", ["budget of nothing", "nothing sure enough", "not back yet", "store away"])
+async def test_no_threshold_of_a_caller_reopens_what_the_budget_has_closed(learners, store, closed):
+    if closed == "nothing sure enough":
+        await arrived(learners)
+        learners._ward(HERE).calibrator.adopt(Fit(Prior().weights, (), 1_000))  # noqa: SLF001 - nothing proves it
+    elif closed == "not back yet":
+        store.hold = asyncio.Event()
+    else:
+        store.down = closed == "store away"
+        await arrived(learners)
+    rate = 0.0 if closed == "budget of nothing" else 0.01
+    usual = bar(learners, rate=rate)
+    found = [bar(learners, rate=rate, similarity_threshold=wish) for wish in (0.0, 0.8, 1.0)]
+    if store.hold is not None:
+        store.hold.set()
+    assert usual.confidence == math.inf, "it is closed"
+    assert found == [Bar(math.inf, math.inf, ErrorBudget(rate, "key"))] * 3
 
 
 async def test_few_labels_may_tighten_and_never_loosen(learners):
@@ -158,6 +190,49 @@ async def test_what_cannot_be_brought_back_now_is_asked_for_again(learners, stor
     assert bar(learners) == Bar(0.7, 0.0, BUDGET, weighed=True)
 
 
+class OneByOne(FakeLearners):
+    """Writes down who was looked for, and how many at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.under_way = self.most = 0
+
+    async def find(self, realm: str) -> bytes | None:
+        self.found.append(realm)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            return await super().find(realm)
+        finally:
+            self.under_way -= 1
+
+
+async def test_at_the_start_one_after_the_other_is_brought_back_and_what_was_kept_last_comes_first(events, clock):
+    store = OneByOne()
+    store.kept = {realm("t", name): credulous() for name in ("oldest", "older", "latest")}
+    after = Calibration(store, clock, events)
+    await after.open()
+    latest_first = [realm("t", name) for name in ("latest", "older", "oldest")]
+    assert (store.found, store.most) == (latest_first, 1)
+    assert [stands.realm for stands in after.standings(0.01)] == latest_first
+    await after.close()
+
+
+async def test_at_the_start_a_store_that_goes_away_is_asked_no_further(events, clock):
+    class Leaving(OneByOne):
+        async def find(self, realm: str) -> bytes | None:
+            self.down = True
+            return await super().find(realm)
+
+    store = Leaving()
+    store.kept = {realm("t", name): credulous() for name in ("older", "latest")}
+    after = Calibration(store, clock, events)
+    await after.open()
+    assert store.found == [realm("t", "latest")], "each would wait in vain"
+    await after.close()
+
+
 async def test_what_cannot_be_kept_now_is_kept_later_and_said_once(learners, store, events):
     await teach(learners, 5)
     store.down = True
@@ -186,6 +261,25 @@ async def test_what_another_version_kept_is_left_alone(learners, store):
     store.kept[HERE] = b"\x80"
     await arrived(learners)
     assert bar(learners) == Bar(0.95, None, BUDGET)
+
+
+@pytest.mark.parametrize("where", ["its bytes", "what they tell"])
+async def test_what_is_damaged_behind_its_fit_is_told_decides_by_that_and_learns_anew(learners, store, monkeypatch, where):
+    await teach(learners, 400)
+    await learners.close()
+    if where == "its bytes":
+        store.kept[HERE] = store.kept[HERE][:-3]
+    else:
+        monkeypatch.setattr(calibration, "Learner", Unrestorable)
+    events = FakeEvents()
+    after = Calibration(store, FakeClock(), events)
+    await after.open()
+    assert bar(after) == bar(learners)
+    finds = store.finds
+    await after.ready(HERE)
+    assert ([event for event, _ in events.notes], store.finds) == (["evidence_failed"], finds), "once"
+    assert repr(after._ward(HERE)).startswith("<Ward <Learner of 0 requests")  # noqa: SLF001 - it is shown nowhere else
+    await after.close()
 
 
 async def test_so_many_are_in_memory_and_the_one_asked_for_longest_ago_goes(learners, store, monkeypatch):
@@ -270,6 +364,15 @@ def test_those_that_nobody_has_used_for_long_go_first(monkeypatch):
     assert [gone for gone, _ in known.surplus(now)] == [realm("loud", "")], "else of whoever has most"
 
 
+def test_one_that_has_taken_another_s_place_is_not_dropped_for_it():
+    known, gone, new = Wards(), ward_of(1, "whole"), ward_of(1, "whole")
+    known.add("realm", new, 0.0)
+    known.drop("realm", gone)
+    assert known.get("realm") is new
+    known.drop("realm", new)
+    assert known.get("realm") is None
+
+
 def ward_of(size, extent) -> Ward:
     ward = Ward(Learner())
     ward.size, ward.extent = size, extent
@@ -329,6 +432,30 @@ async def test_thresholds_are_remembered_of_so_many_budgets(learners, monkeypatc
     await teach(learners, 60)
     first = [bar(learners, rate=rate).confidence for rate in (0.1, 0.2, 0.3)]
     assert [bar(learners, rate=rate).confidence for rate in (0.1, 0.2, 0.3)] == first
+
+
+async def test_what_another_policy_would_have_served_is_told_of_all_and_of_each_realm(learners, store):
+    for where in (HERE, THERE):
+        await learners.ready(where)
+        await teach(learners, 10, where)
+    store.hold = asyncio.Event()
+    bar(learners, "not here yet")
+    lax, strict = Thresholds(0.0, 0.0, ErrorBudgets(1.0)), Thresholds(1.0, 1.0, ErrorBudgets(1.0))
+    overall, realms = await learners.tried([lax, strict], 0.0)
+    store.hold.set()
+    assert realms.keys() == {HERE, THERE}
+    assert [found.requests for found in overall] == [20.0, 20.0]
+    assert (overall[0].hits, overall[1].hits) == (20.0, 0.0)
+    assert [[found.requests for found in of] for of in realms.values()] == [[10.0, 10.0]] * 2
+
+
+async def test_what_is_not_here_is_not_read_anew(learners, store):
+    learners.renew(THERE)
+    store.hold = asyncio.Event()
+    bar(learners)
+    learners.renew(HERE)
+    assert len(learners._errands) == 1, "that which brings it back"  # noqa: SLF001 - of what is done beside nothing tells
+    store.hold.set()
 
 
 async def test_a_fresh_answer_teaches_what_stood_near(learners):

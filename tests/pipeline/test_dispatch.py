@@ -5,6 +5,8 @@ import asyncio
 import msgspec
 import pytest
 
+from sentinel_gateway.core.pricing import FREE, Unpriced
+from sentinel_gateway.core.routing import Conduct, Hedge, Route, Target
 from sentinel_gateway.errors import (
     UpstreamBroken,
     UpstreamError,
@@ -15,8 +17,9 @@ from sentinel_gateway.errors import (
     UpstreamUnreachable,
 )
 from sentinel_gateway.pipeline.handle import Live, Whole
+from sentinel_gateway.ports import NotCarried
 from tests.fakes import START, FakeStream, completion, spoken, turns
-from tests.pipeline.conftest import question
+from tests.pipeline.conftest import Path, question
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +104,16 @@ async def test_a_stream_without_a_word_is_broken(path):
     assert stream.closed == 1
 
 
+async def test_a_stream_is_closed_once_however_often_that_is_asked_for(path):
+    stream = FakeStream(*spoken("Paris."))
+    path.first.replies += [FakeStream(*spoken("Paris.")), stream]
+    await path.ask(question(stream=True))
+    opened = await path.dispatch.open_stream(path.waited[0], path.journey())
+    await opened.close()
+    await opened.close()
+    assert (stream.opened, stream.closed) == (1, 1)
+
+
 async def test_nothing_goes_on_to_another_target_after_the_first_word(path):
     first, *_ = spoken()
     path.first.replies.append(FakeStream(first, UpstreamBroken("cut")))
@@ -153,3 +166,18 @@ async def test_providers_are_asked_for_what_was_planned(path):
     for _ in range(2):
         await path.ask(body, path.journey(read=False))
     assert [call.fields for call in path.first.calls] == [msgspec.json.decode(msgspec.json.encode(body))] * 2
+
+
+@pytest.mark.parametrize("model", ["alone", "hedged"])
+async def test_what_has_no_price_is_not_asked_where_the_operator_says_so(model):
+    both = (Target("first", "m"), Target("second", "n"))
+    path = Path(aliases={"alone": Route(both), "hedged": Route(both, conduct=Conduct(hedge=Hedge(2.0, 0.5)))})
+    unknown = {"first/m"}
+    price = lambda target: Unpriced(target, refused=True) if target in unknown else FREE  # noqa: E731 - no longer than its name
+    path.dispatch._prices = price  # noqa: SLF001 - the path's own are known
+    path.second.replies.append(completion())
+    _, journey = await path.ask(question(model=model))
+    assert (journey.target, journey.attempts) == ("second/n", 1)
+    unknown.add("second/n")
+    with pytest.raises(NotCarried, match="No price is known for 'second/n', and this gateway asks no model without one"):
+        await path.ask(question("Again?", model=model))

@@ -31,3 +31,12 @@ async def test_each_choice_may_be_as_long_as_is_allowed():
     assert (bounded - unbounded, thrice - unbounded) == (50, 150)
     image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
     assert await estimate(plan_of(msgspec.json.encode(question() | {"messages": image}))) > 1000
+
+
+async def test_no_tokenizer_makes_more_than_a_token_a_byte():
+    """Asked without waiting, and so without a counter."""
+    estimate = TokenEstimate(None, media_tokens=1000)
+    ceiling = [estimate.ceiling(plan_of(msgspec.json.encode(question("a" * length)))) for length in (1, 101)]
+    assert ceiling[1] - ceiling[0] == 100
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
+    assert estimate.ceiling(plan_of(msgspec.json.encode(question() | {"messages": image}))) >= 1000

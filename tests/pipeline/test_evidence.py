@@ -1,6 +1,7 @@
 """Evidence on the path: what is kept of semantic hits, and what feedback does."""
 
 import asyncio
+import math
 from contextlib import suppress
 
 import msgspec
@@ -8,13 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from sentinel_gateway.core.access import Caller, caller_of
-from sentinel_gateway.core.budget import ErrorBudget
+from sentinel_gateway.core.budget import ErrorBudget, ErrorBudgets
 from sentinel_gateway.core.bulletin import CacheCleared
 from sentinel_gateway.core.caching import Selector, Step
 from sentinel_gateway.core.confidence.curve import Point
 from sentinel_gateway.core.confidence.features import NAMES
 from sentinel_gateway.core.confidence.learner import Fit, Prior
 from sentinel_gateway.core.evidence import Decision, Label
+from sentinel_gateway.core.experiments import Arm, Place
 from sentinel_gateway.core.judging import Case
 from sentinel_gateway.core.tightening import OFF, Stance
 from sentinel_gateway.errors import InvalidField, StoreDown, UpstreamError, UpstreamUnreachable
@@ -695,7 +697,7 @@ async def test_the_operators_word_stands_in_place_of_the_judges(drawn, verdict):
     """For as many requests as it: what chance has drawn was drawn by chance, whoever looks at it."""
     drawn.judge.verdict = verdict
     await explored(drawn)
-    for correct in (False, True):
+    for correct in (False, True, True):
         await drawn.evidence.rule("s-1", correct=correct)
         assert rows(drawn) == [(correct, 2.0, True)]
 
@@ -944,6 +946,54 @@ async def test_a_keys_own_budget_is_watched_and_tightens_for_that_key_alone(draw
     assert journey.miss.steps[0].detail == "below-threshold"
 
 
+@pytest.mark.parametrize("closed", ["scope", "all", "budget"])
+async def test_who_sets_a_threshold_reopens_nothing_that_a_broken_budget_has_closed(drawn, closed):
+    """And is bound by no step before that: it has asked for similarity alone."""
+    key = replace(KEY, max_wrong_hit_rate=0.005)
+    (scope,) = {entry.scope for entry in drawn.near.entries.values()}
+    name = {"scope": scope, "all": "all", "budget": f"key:{key.id}"}[closed]
+    served = []
+    for level in (OFF - 1, OFF):
+        await drawn.kept.take(Stance(name, level, drawn.clock.now))
+        await drawn.evidence.log.open()
+        journey = drawn.journey(similarity_threshold=0.7, explain=True)
+        journey.caller = caller_of(key)
+        drawn.first.replies.append(completion())
+        reply, _ = await drawn.ask(question(REWORDED), journey)
+        served.append(isinstance(reply, Cached))
+    assert served == [True, False]
+    assert (journey.miss.steps[0].detail, journey.explanation.threshold) == ("below-threshold", math.inf)
+    await settle(drawn)
+    assert drawn.kept.counts == [], "neither is in any rate"
+
+
+@pytest.mark.parametrize("closed", ["arm", "key", "model", "namespace", "deployment"])
+async def test_an_arm_s_threshold_reopens_nothing_that_a_budget_of_none_has_closed(drawn, closed):
+    explore(drawn, exploration=0.0)
+    thresholds, served = drawn.semantic.thresholds, []
+    for rate in (0.01, 0.0):
+        said = {"arm": None, "key": None, "model": None, "namespace": None, "deployment": 0.01} | {closed: rate}
+        of = {one: {} if said[one] is None else {name: said[one]} for one, name in (("model", "first/m"), ("namespace", ""))}
+        budgets = ErrorBudgets(said["deployment"], of["model"], of["namespace"])
+        drawn.semantic.thresholds = replace(thresholds, budgets=budgets)
+        journey = drawn.journey()
+        journey.caller = caller_of(replace(KEY, max_wrong_hit_rate=said["key"]))
+        journey.place = Place("cheaper", Arm("loose", threshold=0.7, max_wrong_hit_rate=said["arm"]), 7)
+        drawn.first.replies.append(completion())
+        served.append(isinstance((await drawn.ask(question(REWORDED), journey))[0], Cached))
+    assert served == [True, False]
+    assert journey.miss.steps[0].detail == "below-threshold"
+
+
+@pytest.mark.parametrize(("own", "bar"), [(0.8, 0.8), (None, 0.99)])
+async def test_a_caller_s_own_threshold_stands_above_its_arm_s(drawn, own, bar):
+    plan = drawn.pipeline._planner.plan(msgspec.json.encode(question(ASKED)), tenant="", namespace="")  # noqa: SLF001
+    journey = drawn.journey(similarity_threshold=own)
+    journey.place = Place("cheaper", Arm("strict", threshold=0.99), 7)
+    await drawn.evidence.calibration.ready(journey.realm)
+    assert drawn.semantic.bar(plan, journey).similarity == bar
+
+
 async def test_it_is_as_strict_after_a_restart(drawn):
     drawn.evidence.log.most_wrong = 0.01
     scope = await broken(drawn)
@@ -955,6 +1005,36 @@ async def test_it_is_as_strict_after_a_restart(drawn):
     drawn.kept.down = True
     await EvidenceLog(drawn.kept, drawn.clock, drawn.events).open()
     drawn.kept.down = False
+
+
+async def test_what_another_node_closes_is_closed_here_and_stays_so_while_the_store_is_away(drawn, monkeypatch):
+    monkeypatch.setattr(evidence_log, "FOLLOW", 0.001)
+    log = EvidenceLog(drawn.kept, drawn.clock, drawn.events, shared=True)
+    await log.open()
+    await drawn.kept.take(Stance("s", OFF, drawn.clock.now))
+    await until(lambda: log.level("s") == OFF)
+    drawn.kept.down = True
+    await asyncio.sleep(0.01)
+    assert log.level("s") == OFF
+    drawn.kept.down = False
+    await drawn.kept.take(Stance("s", OFF - 1, drawn.clock.now))
+    await until(lambda: log.level("s") == OFF - 1)
+    await log.close()
+    assert drawn.events.notes == [], "that it is away others say"
+
+
+async def test_a_node_that_has_never_learned_what_others_have_closed_serves_nothing(drawn, monkeypatch):
+    monkeypatch.setattr(evidence_log, "FOLLOW", 0.001)
+    drawn.kept.down = True
+    log = EvidenceLog(drawn.kept, drawn.clock, drawn.events, shared=True)
+    await log.open()
+    assert log.level("s") == OFF
+    drawn.kept.down = False
+    await until(lambda: log.level("s") == 0)
+    drawn.kept.down = True
+    await asyncio.sleep(0.01)
+    assert log.level("s") == 0, "what was known last holds"
+    await log.close()
 
 
 async def test_the_estimate_is_renewed_while_requests_come(path, monkeypatch):
@@ -1017,6 +1097,51 @@ async def test_scopes_that_wait_are_bounded(path, monkeypatch):
     assert [event for event, _ in path.events.notes] == ["evidence_lost"]
     await path.evidence.log.flush()
     assert [(count.scope, count.reached) for count in path.kept.counts] == [("a", 2), ("b", 1)]
+
+
+async def test_a_provider_that_tells_no_usage_has_spent_what_nobody_knows(path):
+    path.prices["first/m"] = 1
+    bare = completion("Paris.")
+    path.first.replies.append(msgspec.structs.replace(bare, answer=msgspec.structs.replace(bare.answer, usage=None)))
+    await path.ask(question(ASKED))
+    assert path.evidence.spending.today() == (0.0, 0.0)
+    await learn(path, OTHER)
+    assert path.evidence.spending.today()[0] > 0.0
+
+
+async def test_what_was_labelled_is_told_with_what_still_waits_to_be_written(path):
+    log, now = path.evidence.log, path.clock.now
+    for number, at in enumerate((now - 10, now)):
+        log.keep(decision_in("scope", f"s-{number}", at))
+        path.kept.said[f"s-{number}", "judge"] = Label(f"s-{number}", "judge", correct=True, at=at)
+    assert [found.decision for found in await log.labelled(now - 5)] == ["s-1"]
+
+
+async def test_rates_of_budgets_are_remembered_of_so_many(path, monkeypatch):
+    monkeypatch.setattr(evidence_log, "WAITING", 2)
+    log = path.evidence.log
+    for name in ("key:a", "key:b", "key:c"):
+        log.count("scope", {name: 0.1}, hit=True)
+        await log.flush()
+    assert [log.rate(name) for name in ("key:a", "key:b", "key:c")] == [None, 0.1, 0.1]
+
+
+async def test_a_budget_that_nobody_has_asked_under_since_the_start_takes_no_step(path):
+    log, now = path.evidence.log, path.clock.now
+    for number in range(12):
+        about = decision_in(f"s{number}", f"s-{number}", now)
+        log.keep(replace(about, budgets=("key:a",)))
+        log.count(about.scope, {"key:a": 0.005}, hit=True)
+        await log.flush()
+        await log.label(Label(about.id, "judge", number > 7, now))
+    restarted = EvidenceLog(path.kept, path.clock, path.events)
+    restarted.most_wrong = 0.9
+    await restarted.estimate()
+    assert notes(path) == []
+    restarted.count("s0", {"key:a": 0.005}, hit=True)
+    await restarted.estimate()
+    assert notes(path) == [("semantic_tightened", "key:a", 1)]
+    await restarted.close()
 
 
 async def test_two_comparisons_are_made_one_after_the_other(drawn):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sentinel_gateway.core.bulletin import CacheCleared, CircuitTurned, KeysChanged, SimilarCleared
+from sentinel_gateway.core.bulletin import CacheCleared, CircuitTurned, EntryAmended, KeysChanged, SimilarCleared
 from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.pipeline.hearing import Hearing
 from sentinel_gateway.pipeline.keyring import KeyRing
@@ -50,37 +50,45 @@ async def hearer():
 
 
 async def test_a_clear(hearer):
-    await hearer.hearing.heard(CacheCleared(Selector(tenant="another")))
+    hearer.hearing.heard(CacheCleared(Selector(tenant="another")))
     assert hearer.kept == 1
-    await hearer.hearing.heard(CacheCleared(Selector()))
+    hearer.hearing.heard(CacheCleared(Selector()))
     assert hearer.kept == 0
 
 
+async def test_an_entry_that_was_changed_elsewhere(hearer):
+    (key,) = hearer.path.near.entries
+    hearer.hearing.heard(EntryAmended("another"))
+    assert hearer.kept == 1
+    hearer.hearing.heard(EntryAmended(key))
+    assert hearer.kept == 0, "it is read again where it was changed"
+
+
 async def test_keys(hearer):
-    await hearer.hearing.heard(KeysChanged())
+    hearer.hearing.heard(KeysChanged())
     assert (hearer.ring.hurried, hearer.kept) == (1, 1)
 
 
 async def test_a_circuit(hearer):
-    await hearer.hearing.heard(CircuitTurned("first/m", opened=True))
+    hearer.hearing.heard(CircuitTurned("first/m", opened=True))
     assert hearer.path.circuits.states() == {"first/m": "open"}
-    await hearer.hearing.heard(CircuitTurned("first/m", opened=False))
+    hearer.hearing.heard(CircuitTurned("first/m", opened=False))
     assert hearer.path.circuits.states() == {}
 
 
 async def test_a_gap(hearer):
-    await hearer.hearing.missed()
+    hearer.hearing.missed()
     assert (hearer.ring.hurried, hearer.kept) == (1, 0)
 
 
 async def test_a_clear_by_similarity(hearer):
     """It goes on beside; what is found here is told to all."""
     vector = np.float32(hearer.path.embedder.vector("Capital of France??")).tobytes()
-    await hearer.hearing.heard(SimilarCleared(Selector(), "another model", vector, 0.9))
-    await hearer.hearing.heard(SimilarCleared(Selector(tenant="another"), "letters", vector, 0.9))
+    hearer.hearing.heard(SimilarCleared(Selector(), "another model", vector, 0.9))
+    hearer.hearing.heard(SimilarCleared(Selector(tenant="another"), "letters", vector, 0.9))
     await until(lambda: not hearer.purge._following)  # noqa: SLF001 - nothing is to come of it
     assert hearer.kept == 1
-    await hearer.hearing.heard(SimilarCleared(Selector(), "letters", vector, 0.9))
+    hearer.hearing.heard(SimilarCleared(Selector(), "letters", vector, 0.9))
     await until(lambda: hearer.kept == 0)
     assert hearer.path.bulletin.notices[-1].selector.keys
 
@@ -88,5 +96,5 @@ async def test_a_clear_by_similarity(hearer):
 async def test_where_questions_are_not_compared_there_is_nothing_to_clear_by_similarity():
     hearer = Hearer(semantic=False)
     await hearer.fill()
-    await hearer.hearing.heard(SimilarCleared(Selector(), "letters", b"", 0.0))
+    hearer.hearing.heard(SimilarCleared(Selector(), "letters", b"", 0.0))
     assert hearer.kept == 1

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from sentinel_gateway.core.confidence.curve import Point
 from sentinel_gateway.core.confidence.learner import Fit, Learner, Observation, Prior
-from sentinel_gateway.pipeline.learned import PIECE, fitted, read, written
+from sentinel_gateway.core.confidence.window import BLOCK
+from sentinel_gateway.pipeline.learned import BEGINNING, PIECE, fitted, read, written
 from tests.core.confidence.test_learner import drawn, pair, same, taught
 
 
@@ -28,6 +29,9 @@ def test_the_fit_is_read_alone():
     fit = Fit(Prior().weights, (Point(0.5, 0.1, 0.2),), 400)
     kept = written(replace(Learner().state(), fit=fit))
     assert fitted(kept) == fit
+    large = written(replace(taught(drawn(3 * BLOCK)).state(), fit=fit))
+    assert len(large) > BEGINNING
+    assert fitted(large[:BEGINNING]) == fit, "in its beginning"
     assert fitted(written(replace(Learner().state(), version=0))) is None
 
 

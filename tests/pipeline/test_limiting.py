@@ -7,7 +7,7 @@ import pytest
 
 from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.limits import Limits
-from sentinel_gateway.errors import ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
+from sentinel_gateway.errors import BudgetSpent, ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
 from sentinel_gateway.pipeline import limiting
 from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.limiting import Limiter
@@ -75,9 +75,12 @@ async def test_nothing_is_asked_where_nothing_is_limited(limiter, store):
     grant = await ask(limiter(), Key())
     await grant.spoiled()
     await grant.reserve(1_000_000)
+    part = grant.part()
+    await part.reserve(1_000_000)
     await grant.settle(5)
     await grant.leave()
     assert store.takes == 0
+    assert part.standings() == grant.standings() == (None, None)
     assert store.buckets() == 0
     assert grant.standings() == (None, None)
 
@@ -120,12 +123,12 @@ async def test_nor_is_a_store_asked_for_a_refused_key_whose_answer_is_here_alrea
     await ask(gate, key)
     await refusal(gate, key)
     asked = store.takes_now
-    assert gate.take_now(gate.toll(key, model="m", user="")) is None
+    assert gate.take_now(gate.toll(key, model="m", user=""), clock()) is None
     assert store.takes_now == asked
     clock.now += 61
     await ask(gate, key)
     clock.now += 61
-    assert gate.take_now(gate.toll(key, model="m", user="")).standings()[0].remaining == 0
+    assert gate.take_now(gate.toll(key, model="m", user=""), clock()).standings()[0].remaining == 0
 
 
 async def test_a_flood_does_not_hold_up_the_time(limiter, clock):
@@ -228,6 +231,15 @@ async def test_so_many_in_flight(limiter, store):
     assert store.buckets() == 0
 
 
+async def test_an_answer_that_is_here_takes_no_place_and_gives_none_back(limiter):
+    gate, key = limiter(), Key(limits=Limits(concurrency=1))
+    first, hit = await ask(gate, key), gate.grant(key)
+    await hit.enter(model="m", place=False)
+    await hit.leave()
+    await refusal(gate, key)
+    await first.leave()
+
+
 async def test_a_refused_request_gives_back_nothing_that_it_has_not_taken(limiter):
     gate, key = limiter(), Key(limits=Limits(concurrency=1))
     await ask(gate, key)
@@ -257,6 +269,72 @@ async def test_a_request_that_is_cancelled_gives_its_place_back(limiter, store):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert store.buckets() == 0
+
+
+@pytest.mark.parametrize("leaves_first", [True, False])
+async def test_work_that_goes_on_without_its_caller_keeps_the_place_until_it_ends(limiter, store, leaves_first):
+    gate, key = limiter(), Key(limits=Limits(concurrency=1))
+    grant = await ask(gate, key)
+    grant.hold()
+    if leaves_first:
+        await grant.leave()
+        await refusal(gate, key)
+        await grant.release()
+    else:
+        await grant.release()
+        await refusal(gate, key)
+        await grant.leave()
+    assert store.buckets() == 0
+
+
+async def test_a_spent_budget_refuses_whoever_enters(limiter):
+    gate, key = limiter(), Key(budget=Budget(day=1))
+    grant = await ask(gate, key)
+    await grant.reserve(0, 1)
+    await grant.settle(0, 1)
+    with pytest.raises(BudgetSpent):
+        await ask(gate, key)
+
+
+async def test_how_many_may_be_in_flight_is_known_beforehand(limiter):
+    gate = limiter(tenants={"acme": Limits(concurrency=3)})
+    assert gate.places(Key(limits=Limits(concurrency=5))) == 3
+    assert gate.places(Key(id="key_2", tenant="other", limits=Limits(concurrency=5))) == 5
+    assert gate.places(Key(id="key_3", tenant="other")) is None
+
+
+async def test_without_limits_an_answer_that_is_here_takes_nothing(limiter, store, clock):
+    gate = limiter()
+    assert gate.take_now(gate.toll(Key(), model="m", user=""), clock()) is limiting.UNLIMITED
+    assert store.takes_now == 0
+
+
+async def test_a_spent_budget_refuses_also_what_is_here_already(limiter, clock):
+    gate, key = limiter(), Key(budget=Budget(day=1))
+    toll = gate.toll(key, model="m", user="")
+    ((_, account),) = gate.take_now(toll, clock()).accounts
+    assert account.settled == 0
+    grant = await ask(gate, key)
+    await grant.reserve(0, 1)
+    await grant.settle(0, 1)
+    assert gate.take_now(toll, clock()) is None
+
+
+async def test_what_could_not_be_asked_for_one_part_leaves_what_is_known_of_the_whole(limiter, store):
+    whole = await ask(limiter(), Key(limits=Limits(tokens_per_minute=10)))
+    first, second = whole.part(), whole.part()
+    for part in (first, second):
+        await part.enter(model="m")
+        await part.spoiled()
+    await first.reserve(4)
+
+    async def cancelled(*_):
+        raise asyncio.CancelledError
+
+    store.take = cancelled
+    with pytest.raises(asyncio.CancelledError):
+        await second.reserve(4)
+    assert whole.standings()[1].remaining == 6
 
 
 async def test_a_hit_takes_no_tokens(limiter):

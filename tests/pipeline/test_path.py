@@ -1,10 +1,12 @@
 """Whole journeys: where an answer comes from, what is kept of it, what is told of it."""
 
 import asyncio
+from functools import partial
 
 import msgspec
 import pytest
 
+from sentinel_gateway.api.wire.anthropic_request import read_messages
 from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.access import SCOPES, Caller
 from sentinel_gateway.core.caching import Miss, NotStorable, Step, Store, TtlRules, Wish
@@ -13,6 +15,7 @@ from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.streaming import whole_body
 from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, usage_about
 from sentinel_gateway.errors import ModelNotFound, NotCached, UpstreamBroken
+from sentinel_gateway.pipeline.admit import Capacity
 from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.handle import Cached, Live, Whole
 from sentinel_gateway.pipeline.limiting import Limiter
@@ -387,3 +390,79 @@ async def test_the_threshold_of_a_body_stands_above_a_header_s(make_path, sent, 
         await path.ask(question(), journey)
         assert journey.wish == Wish(similarity_threshold=wished, tags=("a",))
     assert path.calls == 1
+
+
+# --- memory alone, asked once more ---
+
+
+async def test_memory_is_asked_once_more_while_nothing_has_changed(path):
+    path.first.replies.append(completion())
+    reply, _ = await path.ask(question())
+    plan = reply.plan
+    assert path.pipeline.look_again(plan.key, plan.generation, Wish()).entry.key == plan.key
+    assert path.pipeline.look_again("another", plan.generation, Wish()) is None
+    path.pipeline.admission.resize(Capacity(0, 0, 0.0))
+    assert path.pipeline.look_again(plan.key, plan.generation, Wish()) is None
+    path.pipeline.admission.resize(Capacity(8, 0, 0.0))
+    path.pipeline._planner.forget()  # noqa: SLF001 - as the wiring does, when the configuration has changed
+    assert path.pipeline.look_again(plan.key, plan.generation, Wish()) is None
+
+
+async def test_what_a_header_switches_on_is_an_answer_of_its_own(make_path):
+    path = make_path(decode=partial(read_messages, max_depth=64))
+    path.first.replies += [completion(), completion()]
+    body = {"model": "first/m", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+    outcomes = []
+    for betas in ("", "long", "", "long"):
+        journey = path.journey()
+        journey.betas = betas
+        await path.ask(body, journey)
+        outcomes.append(journey.outcome)
+    assert outcomes == ["miss", "miss", "exact", "exact"]
+
+
+# --- a request that is followed elsewhere ---
+
+
+class Traced:
+    """A trace that notes what it is told."""
+
+    trace_id, span_id, sampled = "t" * 32, "s" * 16, True
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.looked = True
+
+    def calling(self, target, number):
+        self.told.append((target, number))
+        return f"00-{target}-{number}"
+
+    def heard(self, attempt, batches):
+        self.told.append("heard")
+        return batches
+
+    def asks_no_tier(self):
+        self.looked = False
+
+    async def lookup(self, asking):
+        self.told.append("lookup")
+        return await asking
+
+
+@pytest.mark.parametrize("read", [True, False])
+async def test_a_trace_follows_the_request_to_its_provider(path, read):
+    path.first.replies.append(FakeStream(*spoken("Paris.")))
+    journey = path.journey(read=read)
+    journey.trace = trace = Traced()
+    await path.ask(question(stream=True), journey)
+    assert (trace.looked, trace.told) == (read, [*(["lookup"] if read else []), ("first/m", 1), "heard"])
+    assert path.first.calls[0].traceparent == "00-first/m-1"
+
+
+async def test_a_live_answer_tells_what_it_has_come_to(path):
+    path.first.replies.append(FakeStream(*spoken("Paris.")))
+    journey, another = path.journey(), path.journey()
+    reply = await path.handle(question(stream=True), journey)
+    await path.read(reply, journey)
+    assert reply.paid_by(another) is another
+    assert (another.target, another.completion_tokens) == ("first/m", USAGE["completion_tokens"])

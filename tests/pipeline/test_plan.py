@@ -2,10 +2,11 @@
 
 import json
 
+import msgspec
 import pytest
 
 from sentinel_gateway.api.wire.openai import read_request
-from sentinel_gateway.core.chat import ChatRequest
+from sentinel_gateway.core.chat import ChatRequest, Native
 from sentinel_gateway.core.identity import exact_key
 from sentinel_gateway.core.routing import Directory, Route, Target
 from sentinel_gateway.errors import InvalidBody, ModelNotFound
@@ -188,3 +189,55 @@ def test_hints_that_one_dialect_keeps_from_a_provider_are_another_request(switch
 def test_without_hints_the_dialects_share(switchboard, fields):
     asked = question(model="m", **fields)
     assert planned(switchboard, asked, "openai") == planned(switchboard, asked, "anthropic")
+
+
+def native(switchboard, dated=True, dialect="anthropic"):
+    """A planner of requests that came in Anthropic's dialect, and the plan of one without a word in its headers."""
+    asked = question(model="m")
+    decode = lambda _: ChatRequest(asked, "m", dialect=dialect, native=Native(asked, dated=dated))  # noqa: E731 - as short as that
+    planner = Planner("chat", decode, switchboard)
+    return planner, planner.plan(b"", tenant="", namespace="")
+
+
+def switched(planner, plan, *, betas="", version="") -> Plan:
+    return planner.switched(plan, betas, version, tenant="", namespace="")
+
+
+def test_what_headers_switch_on_is_another_request(switchboard):
+    planner, plan = native(switchboard)
+    said = [switched(planner, plan, **headers) for headers in ({"betas": "long"}, {"betas": "short"}, {"version": "2030-01-01"})]
+    assert len({plan.key, *(one.key for one in said)}) == 4
+    assert (said[0].request.native.betas, said[2].request.native.version) == ("long", "2030-01-01")
+    assert said[0].request.fields is plan.request.fields
+
+
+def test_a_version_of_which_nothing_hangs_is_the_same_request(switchboard):
+    planner, plan = native(switchboard, dated=False)
+    assert switched(planner, plan, version="2030-01-01") is plan
+    betas = switched(planner, plan, betas="long", version="2030-01-01")
+    assert (betas.request.native.betas, betas.request.native.version) == ("long", "")
+
+
+def test_a_chat_that_came_in_no_other_words_has_its_own(switchboard):
+    planner, plan = native(switchboard)
+    bare = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, native=None))
+    assert switched(planner, bare, betas="long").request.native == Native(plan.request.fields, betas="long")
+
+
+def test_what_headers_have_switched_on_is_not_remembered_by_the_bytes(switchboard):
+    planner, plan = native(switchboard)
+    for _ in range(2):
+        planner.remember(b"{}", switched(planner, plan, betas="long"), tenant="", namespace="")
+    assert repr(planner) == "<Planner chat 0 plans, 0 bytes>"
+
+
+def test_a_plan_apart_has_a_key_and_a_question_of_its_own(planner):
+    plan = planner.plan(RAW, tenant="", namespace="")
+    same = planner.apart(plan, None, "part", tenant="", namespace="")
+    other = planner.apart(plan, "one/other", "part", tenant="", namespace="")
+    assert (same.route, other.route.names) == (plan.route, ("one/other",))
+    assert len({plan.key, same.key, other.key}) == 3
+    assert planner.question(same, tenant="", namespace="").scope != planner.question(plan, tenant="", namespace="").scope
+    for _ in range(2):
+        planner.remember(RAW, same, tenant="", namespace="")
+    assert repr(planner) == "<Planner chat 0 plans, 0 bytes>", "who asks is no part of the bytes"

@@ -317,3 +317,89 @@ async def test_what_is_done_for_others_ends_at_a_stop(scene):
     await scene.purge.close()
     assert "0 for others" in repr(scene.purge)
     assert scene.purge.usual == 0.95
+    assert scene.purge.least == 0.7
+
+
+# --- looking, and removing nothing ---
+
+
+async def test_a_preview_tells_what_a_clear_would_remove(scene):
+    alike = {await scene.keep(POISON, tenant="a"), await scene.keep(REWORDED, tenant="b")}
+    other = await scene.keep(OTHER)
+    found, whole = await scene.purge.preview(Selector(), POISON, LEAST, sample=1)
+    assert (found.count, len(found.sample), whole) == (2, 1, True)
+    found, _ = await scene.purge.preview(Selector(tenant="b"), POISON, LEAST, sample=9)
+    assert {head.key for head in found.sample} < alike
+    assert scene.kept == {*alike, other}
+
+
+async def test_a_preview_compares_what_this_node_has_just_stored(node):
+    key = await node.keep(POISON)
+    node.path.index.heads.clear()
+    found, _ = await node.purge.preview(Selector(), POISON, LEAST, sample=9)
+    assert [head.key for head in found.sample] == [key]
+
+
+async def test_a_preview_says_that_it_has_not_seen_all():
+    scene = Scene(texts=1)
+    for number in range(2):
+        await scene.keep(POISON, tenant=str(number))
+    found, whole = await scene.purge.preview(Selector(), POISON, LEAST, sample=9)
+    assert (found.count, whole) == (1, False)
+
+
+async def test_a_search_finds_what_is_similar_and_how_much(scene):
+    key = await scene.keep(POISON)
+    await scene.keep(OTHER)
+    found = await scene.purge.search(Selector(), REWORDED, LEAST, seconds=5.0)
+    similarity = scene.path.embedder.vector(POISON) @ scene.path.embedder.vector(REWORDED)
+    assert {near.head.key: near.similarity for near in found.near.values()} == {key: pytest.approx(float(similarity))}
+    assert found.whole
+    assert len(scene.kept) == 2
+
+
+@pytest.fixture
+def go_on(scene):
+    """The index tells of no question before this is set."""
+    told, hold = scene.path.index.questions, asyncio.Event()
+
+    async def slowly(selector, now):
+        await hold.wait()
+        async for page in told(selector, now):
+            yield page
+
+    scene.path.index.questions = slowly
+    return hold
+
+
+async def test_a_search_that_takes_long_goes_on_beside(scene, go_on):
+    key = await scene.keep(POISON)
+    found = await scene.purge.search(Selector(), POISON, LEAST, seconds=0.0)
+    assert (found.near, found.whole) == ({}, False)
+    go_on.set()
+    await until(lambda: found.whole)
+    assert found.near.keys() == {key}
+
+
+async def test_a_newer_search_takes_the_place_of_an_older_one(scene, go_on):
+    await scene.keep(POISON)
+    older = await scene.purge.search(Selector(), POISON, LEAST, seconds=0.0)
+    searching = asyncio.create_task(scene.purge.search(Selector(), REWORDED, LEAST, seconds=5.0))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await searching).whole
+    assert (older.near, older.whole) == ({}, False)
+
+
+async def test_a_search_tells_of_outages_and_of_a_text_that_cannot_be_compared(scene):
+    await scene.keep(POISON)
+    scene.path.embedder.fail_after = len(scene.path.embedder.batches) + 1  # the text has a vector, what is stored gets none
+    with pytest.raises(EmbedderDown):
+        await scene.purge.search(Selector(), POISON, LEAST, seconds=5.0)
+    scene.path.embedder.fail_after, scene.path.index.down = None, True
+    with pytest.raises(StoreDown, match="compare the stored questions"):
+        await scene.purge.search(Selector(), POISON, LEAST, seconds=5.0)
+    scene.path.embedder.too_long.add(POISON)
+    with pytest.raises(InvalidField) as refused:
+        await scene.purge.search(Selector(), POISON, LEAST, seconds=5.0)
+    assert refused.value.param == "like"

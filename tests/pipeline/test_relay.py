@@ -79,6 +79,26 @@ async def test_a_stream_that_is_left_after_its_last_word_is_billed_as_well(path)
     assert (attempt.ending, attempt.completion_tokens, journey.completion_tokens) == ("answered", 3, 3)
 
 
+@pytest.mark.parametrize(
+    ("come", "ending", "tokens"),
+    [([[*ROLE, *WORD]], "left", (7, 2)), ([[*ROLE, *WORD, *END, *USED]], "answered", (3, 5))],
+    ids=["some of it", "all of it"],
+)
+async def test_who_leaves_before_reading_pays_for_what_had_come(path, come, ending, tokens):
+    """A short stream may be here as a whole when its caller leaves: then it is paid as the provider counts it."""
+    journey = path.journey()
+    journey.grant = Mock(reserved=7, enter=AsyncMock(), settle=AsyncMock(), settle_now=Mock(return_value=False))
+    upstream = FakeStream(*come, asyncio.Event(), done=ending == "answered")
+    upstream.finished = ending == "answered"
+    path.first.replies.append(upstream)
+    live = await path.handle(question(stream=True), journey)
+    await path.pipeline.close(live, journey)
+    (attempt,) = path.events.attempts
+    assert (attempt.ending, attempt.prompt_tokens, attempt.completion_tokens) == (ending, *tokens)
+    assert (journey.prompt_tokens, journey.completion_tokens) == tokens
+    assert upstream.closed == 1
+
+
 async def test_the_usage_chunk_is_only_for_those_who_asked(path):
     upstream = await stream(path, ROLE, WORD, END, USED)
     assert path.said == raws(ROLE, WORD, END)

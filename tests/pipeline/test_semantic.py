@@ -426,3 +426,30 @@ async def test_an_entry_carries_its_question(path):
     assert journey.question == Question(entry.scope, REWORDED)
     assert replace(entry.head(), key="k").key == "k"
     assert not hasattr(entry.head(), "body")
+
+
+async def test_what_may_have_been_cleared_since_is_not_told_of_any_more(path):
+    await learn(path, ASKED)
+    _, journey = await path.ask(question(REWORDED))
+    one = path.semantic.remembered.find(journey.sentinel_id)
+    assert repr(path.semantic.remembered) == "<Recollection 1 requests>"
+    await path.tiers.clear(Selector(tenant="another"))
+    assert not path.semantic.is_cleared(one)
+    await path.tiers.clear(Selector(tenant=""))
+    assert path.semantic.is_cleared(one)
+
+
+async def test_what_only_the_end_knows_is_remembered_too(path):
+    await learn(path, ASKED)
+    path.first.replies.append(completion())
+    _, journey = await path.ask(question(OTHER))
+    one = path.semantic.remembered.find(journey.sentinel_id)
+    assert one.kept is None
+    journey.waited = 1.5
+    journey.end(path.clock())
+    assert (one.kept, one.waited, one.steps) == (journey.kept, 1.5, journey.miss.steps)
+    _, journey = await path.ask(question(REWORDED))
+    one = path.semantic.remembered.find(journey.sentinel_id)
+    before = one.steps
+    journey.end(path.clock())
+    assert (journey.miss, one.steps) == (None, before)

@@ -4,10 +4,15 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.bound import BoundRules
+from sentinel_gateway.core.budget import ErrorBudgets
+from sentinel_gateway.core.matching import Thresholds
 from sentinel_gateway.pipeline.siblings import Leader, Siblings
 from tests.fakes import completion
 from tests.pipeline.conftest import question
+from tests.pipeline.loop import HERE, credulous
+from tests.pipeline.test_evidence import REWORDED_ROUTING, ROUTING
 
 pytestmark = pytest.mark.anyio
 
@@ -128,3 +133,49 @@ async def test_what_was_answered_is_found_once_it_is_settled(path):
     _, journey = await path.ask(question(REWORDED))
     assert journey.outcome == "semantic"
     await gathering.settle(same(0))
+
+
+async def test_what_was_learned_is_waited_for_and_holds(make_path):
+    """Where labels decide, a guard that only doubts keeps nobody from waiting."""
+    path = make_path(semantic=True, judged=True)
+    assert await leaders(path, ROUTING, REWORDED_ROUTING) == [None, None]
+    await path.evidence.close()
+    path = make_path(semantic=True, judged=True)
+    path.learned.kept[HERE] = credulous()
+    assert await leaders(path, ROUTING, REWORDED_ROUTING) == [None, near(0)]
+    await path.evidence.close()
+
+
+async def test_a_threshold_of_a_query_stands_above_the_batch_s(make_path):
+    def strict(raw):
+        return replace(read_request(raw, max_depth=64), similarity_threshold=0.999)
+
+    path = make_path(semantic=True, decode=strict)
+    assert await leaders(path, ASKED, REWORDED, journey=path.journey(similarity_threshold=0.9)) == [None, None]
+
+
+async def test_what_has_no_vector_waits_for_nobody(path):
+    path.embedder.too_long |= {ASKED, REWORDED}
+    assert await leaders(path, ASKED, REWORDED, OTHER, OTHER) == [None, None, None, same(2)]
+    assert path.events.notes == []
+
+
+async def test_a_text_stands_once_also_where_a_budget_lets_nothing_serve(make_path):
+    path = make_path(semantic=True, judged=True)
+    path.semantic.thresholds = Thresholds(0.95, 0.7, ErrorBudgets(0.0))
+    bodies = [question(ASKED, max_tokens=limit) for limit in (1, 2, 3)]
+    assert await leaders(path, *bodies, journey=path.journey(similarity_threshold=0.9)) == [None] * 3
+    assert path.events.notes == []
+    await path.evidence.close()
+
+
+async def test_without_a_semantic_tier_nothing_has_to_be_found_in_it(path):
+    await siblings(path, semantic=False).settle("scope")
+    assert path.embedder.batches == []
+
+
+async def test_reprs_tell_the_state(path):
+    gathering = siblings(path).meet(path.journey())
+    await gathering.join([msgspec.json.encode(question(ASKED))])
+    assert repr(gathering) == "<Gathering of 1 queries, 1 scopes>"
+    assert repr(siblings(path)).startswith("<Siblings ")

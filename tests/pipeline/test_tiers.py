@@ -13,6 +13,7 @@ from sentinel_gateway.pipeline.clears import SKEW_SECONDS
 from sentinel_gateway.pipeline.reply import Cached
 from sentinel_gateway.pipeline.tiers import KEYS_AT_ONCE, LATE_ENTRIES, LATE_SECONDS, RETRY_SECONDS
 from tests.fakes import FakeStream, HandMovedLoop, completion, spoken, turns
+from tests.gateway import until
 from tests.pipeline.conftest import Path, question
 
 pytestmark = pytest.mark.anyio
@@ -279,7 +280,8 @@ async def test_what_another_node_has_cleared_goes_from_what_is_this_nodes_own(ma
     path.far.shared = path.index.shared = is_shared
     key = await fill(path)
     path.tiers._lately.clear()  # noqa: SLF001 - it was long ago
-    await path.tiers.clear_own(ALL)
+    path.tiers.clear_own(ALL)
+    await turns()
     assert path.near.entries == {}
     await turns()
     assert list(path.far.entries) == list(path.index.heads) == ([key] if is_shared else [])
@@ -291,7 +293,8 @@ async def test_what_another_node_has_cleared_is_not_kept_when_it_comes_in(path):
     path.first.replies += [hold, completion()]
     asking = asyncio.create_task(path.ask(question()))
     await path.first.reached.wait()
-    await path.tiers.clear_own(ALL)
+    path.tiers.clear_own(ALL)
+    await turns()
     hold.set()
     _, journey = await asking
     assert journey.kept == NotStorable("cleared-meanwhile")
@@ -301,12 +304,15 @@ async def test_what_another_node_has_cleared_is_not_kept_when_it_comes_in(path):
 async def test_what_came_into_a_shared_tier_before_its_clear_was_known_here_is_taken_back(path):
     """And everybody is told of it: it may have been brought near meanwhile."""
     key = await shared(path)
-    await path.tiers.clear_own(Selector(tenant="somebody else"))
+    path.tiers.clear_own(Selector(tenant="somebody else"))
+    await turns()
     assert list(path.far.entries) == [key]
-    await path.tiers.clear_own(Selector(tenant=""))
+    path.tiers.clear_own(Selector(tenant=""))
+    await turns()
     assert path.far.entries == {}
     assert path.bulletin.notices == [CacheCleared(Selector(tenant="", keys=frozenset({key})))]
-    await path.tiers.clear_own(Selector(keys=frozenset({key})))
+    path.tiers.clear_own(Selector(keys=frozenset({key})))
+    await turns()
     assert len(path.bulletin.notices) == 1
 
 
@@ -315,7 +321,8 @@ async def test_what_a_shared_tier_does_not_promise_to_keep_is_taken_back_too(pat
     path.far.promises = False
     key = await shared(path)
     assert list(path.far.entries) == [key]
-    await path.tiers.clear_own(ALL)
+    path.tiers.clear_own(ALL)
+    await turns()
     assert path.far.entries == {}
 
 
@@ -326,11 +333,12 @@ async def test_what_is_taken_back_of_one_tenant_is_nothing_to_the_others(path, g
     for tenant in ("a", "b"):
         path.first.replies.append(completion())
         await path.ask(question(), asked_by(path, tenant))
-    await (path.tiers.forget() if gap else path.tiers.clear_own(Selector(tenant="a")))
+    path.tiers.forget() if gap else path.tiers.clear_own(Selector(tenant="a"))
+    await turns()
     assert [notice.selector.tenant for notice in path.bulletin.notices] == (["a", "b"] if gap else ["a"])
     other = Path()
     for notice in path.bulletin.notices[:1]:
-        await other.tiers.clear_own(notice.selector)
+        other.tiers.clear_own(notice.selector)
     assert other.tiers.cleared_since(0, "a")
     assert not other.tiers.cleared_since(0, "b")
     assert [entry.tenant for entry in path.far.entries.values()] == ([] if gap else ["b"])
@@ -341,14 +349,16 @@ async def test_what_was_kept_long_before_is_not_taken_back(path):
     path.clock.now += LATE_SECONDS + 1
     path.first.replies.append(completion())
     await path.ask(question("Another?"))
-    await path.tiers.clear_own(ALL)
+    path.tiers.clear_own(ALL)
+    await turns()
     assert list(path.far.entries) == [key]
 
 
 async def test_what_was_kept_before_is_not_taken_back_when_nothing_has_come_since(path):
     key = await shared(path)
     path.clock.now += LATE_SECONDS + 1
-    await path.tiers.clear_own(ALL)
+    path.tiers.clear_own(ALL)
+    await turns()
     assert list(path.far.entries) == [key]
 
 
@@ -356,14 +366,29 @@ async def test_what_comes_in_while_another_answer_is_taken_back_is_taken_back_wi
     key = await shared(path)
     new = msgspec.structs.replace(path.far.entries[key], created=path.clock.now + 1)
     path.far.hold, path.far.reached = asyncio.Event(), asyncio.Event()
-    hearing = asyncio.create_task(path.tiers.clear_own(ALL))
+    path.tiers.clear_own(ALL)
     await path.far.reached.wait()
     path.tiers.keep(new)
     path.far.hold.set()
-    await hearing
+    await turns()
     path.far.entries[key] = new  # Redis spares what is put during a clear
-    await path.tiers.clear_own(ALL)
+    path.tiers.clear_own(ALL)
+    await turns()
     assert path.far.entries == {}
+
+
+async def test_what_is_being_taken_back_is_not_taken_back_a_second_time(path):
+    """The same notice may come twice, as a clear is told before and after it is done."""
+    await shared(path)
+    path.far.hold, path.far.reached = asyncio.Event(), asyncio.Event()
+    path.tiers.clear_own(ALL)
+    await path.far.reached.wait()
+    path.tiers.clear_own(ALL)
+    await turns()
+    path.far.hold.set()
+    await turns()
+    assert path.far.entries == {}
+    assert len(path.bulletin.notices) == 1
 
 
 async def test_a_question_on_its_way_to_a_shared_index_is_taken_back_with_its_answer(make_path):
@@ -371,7 +396,8 @@ async def test_a_question_on_its_way_to_a_shared_index_is_taken_back_with_its_an
     path.index.shared = True
     await shared(path)
     assert path.index.heads
-    await path.tiers.clear_own(ALL)
+    path.tiers.clear_own(ALL)
+    await turns()
     assert path.index.heads == {}
 
 
@@ -380,7 +406,8 @@ async def test_of_what_came_in_lately_only_so_much_is_known(path):
     entry = path.far.entries[key]
     for number in range(LATE_ENTRIES):
         path.tiers.keep(msgspec.structs.replace(entry, key=str(number)))
-    await path.tiers.clear_own(ALL)
+    path.tiers.clear_own(ALL)
+    await until(lambda: len(path.bulletin.notices) == LATE_ENTRIES // KEYS_AT_ONCE)
     assert list(path.far.entries) == [key]
     named = [notice.selector.keys for notice in path.bulletin.notices]
     assert (len(named), set(map(len, named))) == (LATE_ENTRIES // KEYS_AT_ONCE, {KEYS_AT_ONCE})
@@ -394,7 +421,8 @@ def test_what_cannot_be_taken_back_now_is_taken_back_as_soon_as_it_can_be(path, 
     async def hear(loop: HandMovedLoop) -> None:
         await shared(path)
         broken.down = True
-        await path.tiers.clear_own(ALL)
+        path.tiers.clear_own(ALL)
+        await turns()
         loop.now += RETRY_SECONDS
         await turns()
         assert path.bulletin.notices == []
@@ -415,8 +443,8 @@ async def test_an_index_that_takes_its_time_holds_nobody_up(make_path, fault):
     path = make_path(semantic=True)
     await shared(path)
     setattr(path.index, fault, True if fault == "down" else asyncio.Event())
-    async with asyncio.timeout(1):
-        await path.tiers.clear_own(ALL)
+    path.tiers.clear_own(ALL)
+    await turns()
     assert path.far.entries == path.near.entries == {}
     await path.tiers.close()
 
@@ -427,7 +455,7 @@ def test_what_could_not_be_cleared_here_is_cleared_in_the_end(make_path):
     async def hear(loop: HandMovedLoop) -> None:
         await fill(path)
         path.index.down = path.far.down = True
-        await path.tiers.clear_own(ALL)
+        path.tiers.clear_own(ALL)
         await turns()
         path.index.down = path.far.down = False
         loop.now += RETRY_SECONDS
@@ -438,9 +466,13 @@ def test_what_could_not_be_cleared_here_is_cleared_in_the_end(make_path):
         runner.run(hear(runner.get_loop()))
 
 
+async def hear_of_a_clear(tiers, _):
+    tiers.clear_own(Selector(model="first/m"))
+
+
 CLEARS = {
     "own": lambda tiers, _: tiers.clear(Selector(model="first/m")),
-    "another's": lambda tiers, _: tiers.clear_own(Selector(model="first/m")),
+    "another's": hear_of_a_clear,
     "of known entries": lambda tiers, entry: tiers.remove([entry.head()]),
 }
 
@@ -459,12 +491,12 @@ async def test_a_store_that_comes_back_from_before_a_clear_is_cleared_again(path
     path.clock.now += 100
     path.far.entries[key] = entry
     path.bulletin.notices.clear()
-    await path.tiers.forget()
+    path.tiers.forget()
     await turns()
     assert list(path.far.entries) == [new]
     ((notice),) = path.bulletin.notices
     assert notice.selector.older_than == pytest.approx(200 - SKEW_SECONDS)
-    await path.tiers.forget()
+    path.tiers.forget()
     await turns()
     assert len(path.bulletin.notices) == 1
 
@@ -477,7 +509,7 @@ def test_it_is_cleared_again_as_soon_as_it_can_be(path):
         await path.tiers.clear(ALL)
         path.far.entries[key] = entry
         path.far.down = path.bulletin.down = True
-        await path.tiers.forget()
+        path.tiers.forget()
         await turns()
         path.far.down = False
         loop.now += RETRY_SECONDS
@@ -493,7 +525,7 @@ async def test_a_store_of_this_nodes_own_comes_back_from_nowhere(path):
     entry = path.far.entries[key]
     await path.tiers.clear(ALL)
     path.far.entries[key] = entry
-    await path.tiers.forget()
+    path.tiers.forget()
     await turns()
     assert path.far.entries
 
@@ -502,7 +534,8 @@ async def test_after_a_gap_nothing_in_memory_is_trusted(path):
     key = await shared(path)
     path.tiers._lately.clear()  # noqa: SLF001 - it was long ago
     epoch = path.tiers.epoch
-    await path.tiers.forget()
+    path.tiers.forget()
+    await turns()
     assert path.near.entries == {}
     assert list(path.far.entries) == [key]
     assert path.tiers.cleared_since(epoch, "anybody")

@@ -13,11 +13,11 @@ import aiohttp
 
 TICK = 0.05
 """Seconds between looks at all connections."""
-OPENED_AT_ONCE = 8
-"""Of each attack, at every look."""
+LOOKS = 250
+"""After so many, all of them are connected."""
 TRICKLE = 1.0
 """Seconds between two bytes of a caller that trickles."""
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds after which an honest caller gives up."""
 
 
@@ -68,6 +68,8 @@ class Swarm:
         due = 0.0
         try:
             while (now := time.monotonic()) < end or (self._open and now < end + patience):
+                if len(self.callers) < self.each * len(ATTACKS):
+                    end = max(end, now + TICK)  # a busy machine connects the last of them later
                 if now < end:
                     self._connect()
                 if now >= due:
@@ -81,11 +83,13 @@ class Swarm:
             self._poll.close()
 
     def _connect(self) -> None:
-        """As many as are missing, a few at a time."""
+        """As many as are missing, a few at a time: the gateway shall have slow callers, and not too much to do."""
         there = Counter(caller.attack for caller in self._open.values())
-        missing = [attack for attack in ATTACKS for _ in range(min(self.each - there[attack], OPENED_AT_ONCE))]
+        at_once = max(1, self.each // LOOKS)
+        missing = [attack for attack in ATTACKS for _ in range(min(self.each - there[attack], at_once))]
         for attack in missing:
-            caller = Slow(attack, self._dial(), time.monotonic())
+            began = time.monotonic()
+            caller = Slow(attack, self._dial(), began)
             caller.socket.send(ATTACKS[attack])
             self.callers.append(caller)
             self._open[caller.socket.fileno()] = caller

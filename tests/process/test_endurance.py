@@ -14,7 +14,7 @@ from tests.gateway import until
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-CLIENTS = Clients(24)
+CLIENTS = Clients(8)
 MOCK = "tokens=60;chunks=6"
 BOUNDED = {
     "MEMORY_CACHE_SIZE": "2000",
@@ -88,7 +88,7 @@ async def test_memory_is_flat(serve, tmp_path, run: Run):
             for problem, count in report.problems.items():
                 problems[problem] = problems.get(problem, 0) + count
             await until((folder / "ledger.db").exists)  # what writes it is loaded late, once
-            seen.append(resident(program.process.pid))
+            seen.append(program.resident())
         metrics = program.request("GET", "/metrics").body.decode()
         program.stop()
     print(f"{sent} requests; MB resident: {', '.join(f'{size / 1e6:.1f}' for size in seen)}; {problems}")
@@ -97,8 +97,3 @@ async def test_memory_is_flat(serve, tmp_path, run: Run):
     for outcome in ("exact", "semantic", "miss", "bypass"):
         assert f'outcome="{outcome}"' in metrics or f'result="{outcome}"' in metrics, outcome
     assert max(abs(size - seen[0]) for size in seen) <= run.share * seen[0], seen
-
-
-def resident(pid: int) -> int:
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) * 1024

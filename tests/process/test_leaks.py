@@ -85,7 +85,7 @@ class Told:
     def ask(self, path: str, body, *, own: bool = True, method: str = "POST", key: str | None = None, **headers: str):
         raw = body if isinstance(body, bytes) else json.dumps(body)
         sent = {"authorization": f"Bearer {key or self.key}", "content-type": "application/json", **headers}
-        connection = http.client.HTTPConnection("127.0.0.1", self.program.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.program.port, timeout=60)
         try:
             connection.request(method, path, None if method == "GET" else raw, sent)
             answer = connection.getresponse()

@@ -16,7 +16,7 @@ def command(home: Path, *words: str, **environ: str) -> subprocess.CompletedProc
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     line = [sys.executable, "-m", "sentinel_gateway", *words]
     environment = kept | {"HOME": str(home), "PORT": "0"} | environ
-    return subprocess.run(line, env=environment, cwd=home, text=True, capture_output=True, timeout=30, check=False)
+    return subprocess.run(line, env=environment, cwd=home, text=True, capture_output=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
@@ -87,3 +87,61 @@ def test_an_admin_key_that_nobody_can_have_is_refused(tmp_path):
     refused = command(tmp_path, "serve", SENTINEL_DATA_DIR=str(tmp_path / "data"))
     assert refused.returncode == 2
     assert "delete it, and the next start makes a new admin key and shows it" in refused.stderr
+
+
+# --- the matrix: each would be dangerous, and is refused with the remedy, before anything listens ---
+
+REACHED = "server: {host: 0.0.0.0}\n"
+LITERAL = "providers: {vllm: {base_url: 'http://127.0.0.1:1/v1', api_key: a-key-that-everybody-can-read}}\n"
+MATRIX = {
+    "a wide bind without a key": ({"HOST": "0.0.0.0"}, "", 0o600, "make one with 'sentinel keys create --name NAME'"),
+    "the same in the file": ({}, REACHED, 0o600, "make one with 'sentinel keys create --name NAME'"),
+    "IPv6 for all": ({"HOST": "::"}, "", 0o600, "or bind 127.0.0.1"),
+    "keys switched off for others": ({"HOST": "0.0.0.0"}, "keys: {required: false}\n", 0o600, "leave it out, or bind 127.0.0.1"),
+    "an empty admin key": ({"SENTINEL_ADMIN_KEY": " "}, "", 0o600, "at least 16 characters"),
+    "an empty admin key in the file": ({}, "admin_key: ''\n", 0o600, "at least 16 characters"),
+    "a short admin key": ({"SENTINEL_ADMIN_KEY": "admin"}, "", 0o600, "at least 16 characters"),
+    "a secret of blanks": ({"SENTINEL_SECRET": " " * 40}, "", 0o600, "openssl rand -hex 32"),
+    "an empty secret in the file": ({}, "secret: ''\n", 0o600, "openssl rand -hex 32"),
+    "a secret that is a word": ({"SENTINEL_SECRET": "changeme" * 4}, "", 0o600, "openssl rand -hex 32"),
+    "a key that everybody can read": ({}, LITERAL, 0o644, "chmod 600 sentinel.yaml"),
+    "an admin key that everybody can read": ({}, "admin_key: 0123456789abcdef\n", 0o644, "chmod 600 sentinel.yaml"),
+    "every page, with its visitor's cookies": (
+        {},
+        "server: {cors: {origins: ['*'], credentials: true}}\n",
+        0o600,
+        "name the origins, or drop credentials",
+    ),
+    "two nodes that can't prove what they share": (
+        {"SENTINEL_REPLICAS": "2", "REDIS_URL": "redis://h"},
+        "",
+        0o600,
+        "SENTINEL_SECRET",
+    ),
+    "nodes that know different keys": (
+        {"SENTINEL_REPLICAS": "2", "REDIS_URL": "redis://h", "SENTINEL_SECRET": "8d1b7a40f3c95e2266a0d4b97c18ef53"},
+        "keys: {required: true}\n",
+        0o600,
+        "set SENTINEL_DATABASE_URL",
+    ),
+    "a webhook whose signature proves nothing": (
+        {},
+        "alerts: {channels: {ops: {webhook: 'https://example.com/a', secret: ''}}}\n",
+        0o600,
+        "openssl rand -base64 32",
+    ),
+}
+
+
+@pytest.mark.parametrize("danger", MATRIX)
+def test_what_would_be_dangerous_does_not_start(tmp_path, danger):
+    environ, config, mode, remedy = MATRIX[danger]
+    file = tmp_path / "sentinel.yaml"
+    file.touch(mode=0o600)
+    file.write_text(config)
+    file.chmod(mode)
+    refused = command(tmp_path, "serve", **environ)
+    assert refused.returncode == 2, refused.stderr
+    assert remedy in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "answers on" not in refused.stderr

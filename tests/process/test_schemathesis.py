@@ -60,7 +60,7 @@ def fuzz(operation: Any, mode: GenerationMode, examples: int, key: dict[str, str
     @hypothesis.settings(max_examples=examples, deadline=None, database=None, derandomize=examples < 100)
     @hypothesis.given(operation.as_strategy(generation_mode=mode))
     def check(case: Any) -> None:
-        answer = case.call(headers=key, timeout=20)
+        answer = case.call(headers=key, timeout=60)
         statuses.add(answer.status_code)
         if answer.status_code >= 500 and not allowed(answer.content):
             pytest.fail(f"{case.method} {case.formatted_path} {case.body!r}: {answer.status_code} {answer.content[:300]!r}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import sentinel_gateway
-from tests.process.conftest import DEADLINE, Program
+from tests.process.conftest import DEADLINE, Program, committed
 
 FRANCE = "What is the capital of France?"
 REWORDED = "What's the capital of France?"
@@ -31,10 +31,10 @@ def asked_until(program: Program, text: str, wanted: str) -> None:
         time.sleep(0.05)
 
 
-def test_a_semantic_hit_survives_kill_9(serve) -> None:
+def test_a_semantic_hit_survives_kill_9(serve, tmp_path) -> None:
     program = serve()
     assert [seen(program, text) for text in (FRANCE, FRANCE, REWORDED)] == ["miss", "exact", "semantic"]
-    time.sleep(0.5)  # entries are committed within 50 ms, vectors as well
+    committed(tmp_path, "questions WHERE vector IS NOT NULL", 1)
     program.kill()
 
     program = serve()

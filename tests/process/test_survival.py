@@ -7,21 +7,22 @@ import subprocess
 import sys
 import time
 
-from tests.process.conftest import DEADLINE, Program
+from tests.process.conftest import DEADLINE, Program, committed
 
 ADMIN_KEY = "an-admin-key-of-the-tests-that-is-long-enough"
 DEMO = {"model": "demo-slow", "stream": True, "messages": [{"role": "user", "content": "one two three four five six"}]}
 
 
-def test_hit_after_kill_9(serve) -> None:
+def test_hit_after_kill_9(serve, tmp_path) -> None:
     first = serve()
     answers = {n: first.ask(f"question {n}") for n in range(20)}
     assert {answer.headers["x-cache"] for answer in answers.values()} == {"miss"}
-    time.sleep(0.5)  # a put is committed within 50 ms; what is not committed yet may be lost
+    committed(tmp_path, "replies", 20)
     first.kill()
     second = serve()
     for n, before in answers.items():
-        again = second.ask(f"question {n}")
+        while (again := second.ask(f"question {n}", **{"cache-control": "only-if-cached"})).status == 504:
+            assert "tier-down" in again.headers.get("cache-status", "tier-down"), "the disk may be late on a busy machine"
         assert again.headers["cache-status"].startswith("sentinel-disk;hit;ttl=")
         assert again.text == before.text
         assert again.json["usage"] == before.json["usage"]
@@ -59,22 +60,21 @@ def rest_of(stream: socket.socket) -> bytes:
 
 
 def test_sigterm_drains_streams_finish(serve) -> None:
-    program = serve(SENTINEL_SERVER__DRAIN_NOTICE="0.5")
+    program = serve(SENTINEL_SERVER__DRAIN_NOTICE="2")
     assert program.request("GET", "/ready").status == 200
     with open_stream(program) as stream:
         program.signal(signal.SIGTERM)
-        time.sleep(0.1)
-        assert program.request("GET", "/ready").status == 503
+        program.drains()
         assert program.request("GET", "/livez").status == 200
         assert b"data: [DONE]" in rest_of(stream)
     assert program.wait() == 0
 
 
 def test_second_signal_is_immediate(serve) -> None:
-    program = serve(SENTINEL_SERVER__DRAIN_NOTICE="15")
+    program = serve(SENTINEL_SERVER__DRAIN_NOTICE="60")
     with open_stream(program) as stream:
         program.signal(signal.SIGTERM)
-        time.sleep(0.1)
+        program.drains()
         assert program.process.poll() is None
         program.signal(signal.SIGTERM)
         assert b"data: [DONE]" not in rest_of(stream)

@@ -195,7 +195,10 @@ class Call:
 
 
 class Upstream:
-    """A provider. `say` makes its answers, or a status; each takes `delay` seconds; `most` is how many it had at once."""
+    """A provider. `say` makes its answers, or a status; each takes `delay` seconds; `most` is how many it had at once.
+
+    It answers nobody before a `crowd` of so many has asked.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -226,6 +229,8 @@ class Upstream:
     def reset(self) -> None:
         self.say: Callable[[dict[str, Any]], str | int] = echo
         self.delay = 0.0
+        self.crowd = 0
+        self._all_here = threading.Event()
         self.finish = "stop"
         self.calls: list[Call] = []
         self.most = self._running = 0
@@ -237,7 +242,10 @@ class Upstream:
             self.calls.append(call)
             self._running += 1
             self.most = max(self.most, self._running)
+            if self.most >= self.crowd:
+                self._all_here.set()
         try:
+            self._all_here.wait(PATIENCE)
             if self._left(handler.connection, self.delay):
                 call.left_at = time.monotonic()
                 handler.close_connection = True

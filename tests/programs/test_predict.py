@@ -95,7 +95,6 @@ def test_predict_golden_cached_null_memory_redis(start, upstream, redis8):
 def test_on_one_machine_the_far_level_is_the_disk(start, upstream):
     first = start()
     assert [level(first.predict()) for _ in range(2)] == [None, "memory"]
-    time.sleep(0.5)  # a put is committed within 50 ms
     first.stop()
     second = start()
     assert level(second.predict()) == "disk"
@@ -313,19 +312,19 @@ def test_what_was_cut_short_is_kept_only_where_a_limit_was_set(gateway, upstream
 
 
 def test_a_hundred_at_once(gateway, upstream):
-    upstream.delay = 3.0
+    upstream.crowd = 100
     with ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(gateway.predict, [f"question {number}" for number in range(100)]))
     assert {predicted(answer)["output"] for answer in answers} == {"Paris"}
     assert upstream.most == 100, "all of them were asked at the same time"
     assert upstream.count == 100
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while (threads := gateway.threads()) > 0:
         assert time.monotonic() < end, f"{threads} threads are left"
 
 
 def test_the_same_at_the_same_time_is_predicted_once(gateway, upstream):
-    upstream.delay = 1.0
+    upstream.delay = 3.0
     with ThreadPoolExecutor(20) as pool:
         answers = [predicted(answer) for answer in pool.map(lambda _: gateway.predict(), range(20))]
     assert upstream.count == 1
@@ -344,11 +343,11 @@ def test_who_leaves_ends_what_is_asked_for_it(gateway, upstream, variant):
     upstream.until(count)
     hung_up = time.monotonic()
     connection.close()
-    end = hung_up + 10
+    end = hung_up + 60
     while any(call.left_at is None for call in upstream.calls):
         assert time.monotonic() < end, "the call goes on"
         time.sleep(0.01)
-    assert max(call.left_at for call in upstream.calls) - hung_up < 1.0
+    assert max(call.left_at for call in upstream.calls) - hung_up < upstream.delay / 2
     while gateway.metric('dspy_errors_total{error_type="client_left"}') == left:
         assert time.monotonic() < end, "the prediction goes on"
         time.sleep(0.05)
@@ -407,7 +406,7 @@ def test_one_row_for_the_request_and_one_for_each_call(start, upstream):
     answer = gateway.predict(variant="react")
     assert upstream.count == 3, "a tool, the end, and what is made of both"
     assert predicted(answer)["metadata"]["input_tokens"] == 3 * 7
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     path = f"/api/monitoring/cost-analysis/requests?id={answer.headers['x-sentinel-id']}"
     while len((calls := gateway.request("GET", path).json)["calls"]) < 3:
         assert time.monotonic() < end, calls

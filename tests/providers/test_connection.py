@@ -14,6 +14,7 @@ from sentinel_gateway.providers._connection import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     READ_AHEAD_BYTES,
+    READ_SIZE,
     BrokenOff,
     Connection,
     Disconnected,
@@ -48,6 +49,9 @@ class Transport(asyncio.Transport):
     def get_write_buffer_size(self):
         return self.unsent
 
+    def set_write_buffer_limits(self, high=None, low=None):
+        pass
+
     def pause_reading(self):
         self.reading = False
 
@@ -55,12 +59,21 @@ class Transport(asyncio.Transport):
         self.reading = True
 
 
+def come(connection: Connection, data: bytes) -> None:
+    """These bytes have come: the loop says so, piece by piece."""
+    for start in range(0, len(data), READ_SIZE):
+        if connection.is_open:
+            piece = data[start : start + READ_SIZE]
+            connection.get_buffer(-1)[: len(piece)] = piece
+            connection.buffer_updated(len(piece))
+
+
 class Exchange:
     """A connection that has been asked, on a transport that is moved by hand."""
 
     def __init__(self) -> None:
         self.lost: list[Connection] = []
-        self.connection = Connection(ORIGIN, self.lost.append)
+        self.connection = Connection(ORIGIN, self.lost.append, memoryview(bytearray(READ_SIZE)))
         self.transport = Transport()
         self.connection.connection_made(self.transport)
         self.connection.ask(REQUEST, b"")
@@ -73,7 +86,7 @@ class Exchange:
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
         """All of it; never waits for more than has come."""
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             status, headers = await self.connection.head()
             body = b""
             while piece := await self.connection.read():
@@ -150,7 +163,7 @@ async def test_an_answer_is_the_same_however_it_is_cut(said, data):
     cuts = sorted(data.draw(st.sets(st.integers(0, len(raw)), max_size=8)) | {0, len(raw)})
     exchange = Exchange()
     for start, end in pairwise(cuts):
-        exchange.connection.data_received(raw[start:end])
+        come(exchange.connection, raw[start:end])
     if closes:
         exchange.end()
     expected = by_h11(raw, closed=closes)
@@ -185,10 +198,10 @@ async def test_what_is_piped_is_what_is_read(said, data):
     for start, end in pairwise(cuts):
         for _ in range(data.draw(st.integers(0, 3))):
             await asyncio.sleep(0)
-        exchange.connection.data_received(raw[start:end])
+        come(exchange.connection, raw[start:end])
     if closes:
         exchange.end()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await reading
     expected = by_h11(raw, closed=closes)
     assert expected is not None
@@ -201,7 +214,7 @@ async def test_an_answer_that_ends_too_early_is_never_whole(said, data):
     raw, closes = said
     until = data.draw(st.integers(0, len(raw) - 1))
     exchange = Exchange()
-    exchange.connection.data_received(raw[:until])
+    come(exchange.connection, raw[:until])
     whole = by_h11(raw[:until], closed=True)
     exchange.end()
     if whole is None:
@@ -221,7 +234,7 @@ async def test_noise_is_a_fault_or_an_answer_and_never_anything_else(noise, said
     exchange = Exchange()
     for data in (raw[: place % len(raw)], noise, raw[place % len(raw) :]):
         if data and not exchange.transport.aborted:
-            exchange.connection.data_received(data)
+            come(exchange.connection, data)
     exchange.end()
     try:
         await exchange.answer()
@@ -253,7 +266,7 @@ async def test_a_failure_reaches_who_waits_and_closes():
 
 async def test_what_came_before_a_failure_is_read_first():
     exchange = Exchange()
-    exchange.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+    come(exchange.connection, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
     exchange.end(ConnectionResetError())
     assert await exchange.connection.head() == (200, {"content-length": "9"})
     assert await exchange.connection.read() == b"abc"
@@ -266,7 +279,7 @@ class Pipe:
 
     def __init__(self, wants: bool = True) -> None:
         self.exchange, self.came, self.wants = Exchange(), [], wants
-        self.exchange.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+        come(self.exchange.connection, b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
 
     def __call__(self, data: bytes) -> bool:
         self.came.append(data)
@@ -283,12 +296,12 @@ class Pipe:
 async def test_bytes_are_piped_the_moment_they_arrive_and_who_pipes_sleeps_on():
     pipe = Pipe()
     piping, connection = await pipe.begin(), pipe.exchange.connection
-    connection.data_received(b"ab")
-    connection.data_received(b"cd")
+    come(connection, b"ab")
+    come(connection, b"cd")
     assert pipe.came == [b"ab", b"cd"], "without a turn of the loop"
     await asyncio.sleep(0)
     assert not piping.done()
-    connection.data_received(b"ef")
+    come(connection, b"ef")
     await piping
     assert pipe.came == [b"ab", b"cd", b"ef"]
     assert await connection.read() == b""
@@ -297,8 +310,8 @@ async def test_bytes_are_piped_the_moment_they_arrive_and_who_pipes_sleeps_on():
 async def test_who_wants_no_more_is_given_no_more():
     pipe = Pipe(wants=False)
     piping, connection = await pipe.begin(), pipe.exchange.connection
-    connection.data_received(b"ab")
-    connection.data_received(b"cd")
+    come(connection, b"ab")
+    come(connection, b"cd")
     await piping
     assert pipe.came == [b"ab"]
     await connection.pipe(pipe)
@@ -306,14 +319,14 @@ async def test_who_wants_no_more_is_given_no_more():
     assert await connection.read() == b"cd"
     reading = asyncio.create_task(connection.read())
     await asyncio.sleep(0)
-    connection.data_received(b"ef")
+    come(connection, b"ef")
     assert await reading == b"ef"
 
 
 async def test_a_failure_ends_a_pipe_and_is_told_to_who_reads_on():
     pipe = Pipe()
     piping, connection = await pipe.begin(), pipe.exchange.connection
-    connection.data_received(b"ab")
+    come(connection, b"ab")
     pipe.exchange.end(ConnectionResetError())
     await piping
     await connection.pipe(pipe)
@@ -325,8 +338,8 @@ async def test_a_failure_ends_a_pipe_and_is_told_to_who_reads_on():
 async def test_a_fault_of_who_is_given_the_bytes_is_raised_where_the_pipe_is_waited_for():
     pipe = Pipe(wants=LookupError("a fault of ours"))
     piping, connection = await pipe.begin(), pipe.exchange.connection
-    connection.data_received(b"ab")
-    connection.data_received(b"cd")
+    come(connection, b"ab")
+    come(connection, b"cd")
     with pytest.raises(LookupError):
         await piping
     assert pipe.came == [b"ab"]
@@ -337,9 +350,9 @@ async def test_a_fault_of_who_is_given_the_bytes_is_raised_where_the_pipe_is_wai
 async def test_a_pipe_that_is_cancelled_loses_nothing():
     pipe = Pipe()
     piping, connection = await pipe.begin(), pipe.exchange.connection
-    connection.data_received(b"ab")
+    come(connection, b"ab")
     piping.cancel()
-    connection.data_received(b"cd")
+    come(connection, b"cd")
     with pytest.raises(asyncio.CancelledError):
         await piping
     assert pipe.came == [b"ab"]
@@ -348,12 +361,21 @@ async def test_a_pipe_that_is_cancelled_loses_nothing():
 
 async def test_a_slow_reader_makes_the_provider_wait():
     exchange = Exchange()
-    exchange.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
+    come(exchange.connection, b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
     for _ in range(3):
-        exchange.connection.data_received(b"x" * (READ_AHEAD_BYTES // 2))
+        come(exchange.connection, b"x" * (READ_AHEAD_BYTES // 2))
     assert not exchange.transport.reading
     assert len(await exchange.connection.read()) == 3 * (READ_AHEAD_BYTES // 2)
     assert exchange.transport.reading
+
+
+async def test_a_long_head_stops_nobody_who_has_nothing_to_read():
+    exchange = Exchange()
+    long = b"x: " + b"y" * 2 * READ_AHEAD_BYTES
+    come(exchange.connection, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\n\r\n" % long)
+    assert exchange.transport.reading
+    come(exchange.connection, b"ok")
+    assert await exchange.connection.read() == b"ok"
 
 
 @pytest.mark.parametrize(
@@ -372,7 +394,7 @@ async def test_a_slow_reader_makes_the_provider_wait():
 )
 async def test_what_no_sane_provider_says(said):
     exchange = Exchange()
-    exchange.connection.data_received(said)
+    come(exchange.connection, said)
     exchange.end()
     with pytest.raises(NotHttp):
         await exchange.connection.head()
@@ -384,7 +406,7 @@ async def test_an_endless_row_of_interim_answers_ends():
     for _ in range(10_000):
         if exchange.transport.aborted:
             break
-        exchange.connection.data_received(b"HTTP/1.1 102 Processing\r\n\r\n")
+        come(exchange.connection, b"HTTP/1.1 102 Processing\r\n\r\n")
     with pytest.raises(NotHttp):
         await exchange.connection.head()
 
@@ -394,12 +416,12 @@ async def test_what_nobody_asked_for_closes_the_connection(when):
     exchange = Exchange()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     if when == "idle":
-        exchange.connection.data_received(answer)
+        come(exchange.connection, answer)
         assert (await exchange.answer())[2] == b"ok"
         exchange.connection.rest(now=0.0)
-        exchange.connection.data_received(answer)
+        come(exchange.connection, answer)
     else:
-        exchange.connection.data_received(answer + answer)
+        come(exchange.connection, answer + answer)
         assert (await exchange.answer())[2] == b"ok"
     assert exchange.transport.aborted
     assert not exchange.connection.is_open
@@ -417,9 +439,9 @@ async def test_a_connection_that_ended_in_the_pool_is_found_out_when_asked():
 async def test_states_are_told():
     exchange = Exchange()
     assert repr(exchange.connection) == "<Connection provider:80 waiting>"
-    exchange.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+    come(exchange.connection, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
     assert repr(exchange.connection) == "<Connection provider:80 200>"
-    exchange.connection.data_received(b"ok")
+    come(exchange.connection, b"ok")
     assert repr(exchange.connection) == "<Connection provider:80 ended>"
     exchange.connection.rest(now=0.0)
     assert repr(exchange.connection) == "<Connection provider:80 idle>"
@@ -431,12 +453,12 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\
 @pytest.mark.parametrize("endless", [b"a:\r\n" * 384_000, b"a: " + b"y" * 1_500_000])
 async def test_trailers_have_the_bounds_of_headers(endless):
     exchange = Exchange()
-    started = time.perf_counter()
+    started = time.thread_time()
     for data in (CHUNKED, *(endless[at : at + 65_536] for at in range(0, len(endless), 65_536))):
         if not exchange.transport.aborted:
-            exchange.connection.data_received(data)
+            come(exchange.connection, data)
     assert exchange.transport.aborted
-    assert time.perf_counter() - started < 1, "it once took 27 s"
+    assert time.thread_time() - started < 3, "it once took 27 s"
     assert (await exchange.connection.head())[1] == {"transfer-encoding": "chunked"}
     assert await exchange.connection.read() == b"ok"
     with pytest.raises(NotHttp):
@@ -445,21 +467,21 @@ async def test_trailers_have_the_bounds_of_headers(endless):
 
 async def test_a_trailer_is_no_header():
     exchange = Exchange()
-    exchange.connection.data_received(CHUNKED + b"content-encoding: gzip\r\n\r\n")
+    come(exchange.connection, CHUNKED + b"content-encoding: gzip\r\n\r\n")
     assert (await exchange.answer())[1:] == ({"transfer-encoding": "chunked"}, b"ok")
 
 
 async def test_a_connection_whose_request_has_not_left_is_not_used_again():
     exchange = Exchange()
     exchange.transport.unsent = 1
-    exchange.connection.data_received(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+    come(exchange.connection, b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
     assert (await exchange.answer())[::2] == (413, b"no")
     assert not exchange.connection.reusable
 
 
 async def test_a_body_that_we_end_is_not_whole():
     exchange = Exchange()
-    exchange.connection.data_received(b"HTTP/1.1 200 OK\r\n\r\n{")
+    come(exchange.connection, b"HTTP/1.1 200 OK\r\n\r\n{")
     exchange.connection.abort()
     exchange.connection.connection_lost(None)
     assert await exchange.connection.head() == (200, {})

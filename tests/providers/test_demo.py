@@ -1,5 +1,6 @@
 """The demo provider: what it says, in which shapes, and how it fails on demand."""
 
+import asyncio
 import time
 
 import jsonschema_rs
@@ -12,6 +13,7 @@ from sentinel_gateway.core.streaming import Fold
 from sentinel_gateway.errors import UpstreamBroken, UpstreamRefused
 from sentinel_gateway.ports import UpstreamCall
 from sentinel_gateway.providers.demo import MODELS, NOTE, DemoProvider, Pace, _chunks, _deltas, _say
+from tests.gateway import DEADLINE
 
 pytestmark = pytest.mark.anyio
 
@@ -160,17 +162,19 @@ async def test_a_cut_answer_is_broken(demo):
 
 
 async def test_slow_is_slow_and_streams_at_its_pace():
-    demo = DemoProvider(lambda: 0.0, slow=Pace(first=0.1, each=0.01))
+    never = DemoProvider(lambda: 0.0, slow=Pace(first=3_600, each=0.01))
+    async with asyncio.timeout(DEADLINE), await never.open_stream(ask("demo-slow")):
+        pass  # it has begun
+    demo = DemoProvider(lambda: 0.0, slow=Pace(first=0.5, each=0.01))
     started = time.monotonic()
     async with await demo.open_stream(ask("demo-slow")) as stream:
-        assert time.monotonic() - started < 0.1
         await anext(stream)
-        assert time.monotonic() - started >= 0.09
+        assert time.monotonic() - started >= 0.49
         rest = [batch async for batch in stream]
-    assert time.monotonic() - started >= 0.09 + 0.009 * len(rest)
+    assert time.monotonic() - started >= 0.49 + 0.009 * len(rest)
     started = time.monotonic()
     await demo.complete(ask("demo-slow"))
-    assert time.monotonic() - started >= 0.09
+    assert time.monotonic() - started >= 0.49
 
 
 async def test_a_left_stream_says_nothing_more(demo):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import ssl
@@ -19,13 +20,14 @@ from sentinel_gateway.errors import (
     UpstreamUnreachable,
 )
 from sentinel_gateway.ports import Unsent
+from sentinel_gateway.providers._connection import READ_AHEAD_BYTES, READ_SIZE, ROOM_SIZE
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._errors import UpstreamTooLong
-from sentinel_gateway.providers._http import MAX_REPLY_BYTES, MAX_STREAM_BYTES, Endpoint, HttpClient
-from sentinel_gateway.providers._provider import ProviderConfig, list_timeouts
+from sentinel_gateway.providers._http import MAX_REPLY_BYTES, MAX_STREAM_BYTES, ByteStream, Endpoint, HttpClient
+from sentinel_gateway.providers._provider import MOST_PARTS, ProviderConfig, list_timeouts
 from sentinel_gateway.providers._tls import verifying_tls
 from sentinel_gateway.providers.openai import OpenAIProvider
-from tests.gateway import until
+from tests.gateway import DEADLINE, until
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +44,20 @@ async def closed_by_us(upstream):
     await upstream.settle()
     assert upstream.calls[-1].closed_by_peer_at is not None
     assert not upstream.calls[-1].completed
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_call_that_is_over_waits_for_no_collector(provider, upstream, call, streamed):
+    """To look for garbage holds the loop up, longer than all calls of that moment take."""
+    groq = provider(upstream.base_url)
+    before = sum(isinstance(each, ByteStream) for each in gc.get_objects())
+    gc.disable()
+    try:
+        for _ in range(5):
+            await (read_all(groq, call()) if streamed else groq.complete(call()))
+        assert sum(isinstance(each, ByteStream) for each in gc.get_objects()) <= before
+    finally:
+        gc.enable()
 
 
 # what is sent
@@ -126,7 +142,7 @@ async def test_a_compressed_answer_is_refused_unread(provider, raw_server, call,
         groq = provider(server.base_url)
         with pytest.raises(UpstreamBroken, match="compressed"):
             await (groq.open_stream(call()) if streamed else groq.complete(call()))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(15):
             await closed.wait()
 
 
@@ -135,6 +151,20 @@ async def test_an_answer_over_the_cap_is_cut_off(provider, upstream, call):
     with pytest.raises(UpstreamTooLong, match="more than 32 MiB"):
         await provider(upstream.base_url).complete(call())
     await closed_by_us(upstream)
+
+
+async def test_an_answer_of_too_many_parts_is_not_read_and_not_asked_for_again(provider, raw_server, call):
+    wide = b"[" + b"[]," * (MOST_PARTS // 2) + b"[]]"
+
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(wide)}\r\n\r\n".encode() + wide)
+        await writer.drain()
+
+    async with raw_server(handle) as server:
+        with pytest.raises(UpstreamTooLong, match="more than 4,000,000 keys and values") as caught:
+            await provider(server.base_url).complete(call())
+    assert not caught.value.next_target
 
 
 async def test_an_answer_announced_over_the_cap_is_not_read(provider, raw_server, call):
@@ -149,7 +179,7 @@ async def test_an_answer_announced_over_the_cap_is_not_read(provider, raw_server
     async with raw_server(handle) as server:
         with pytest.raises(UpstreamTooLong, match="more than 32 MiB"):
             await provider(server.base_url).complete(call())
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(15):
             await closed.wait()
 
 
@@ -181,6 +211,34 @@ async def test_a_stream_over_the_cap_is_cut_off(http, upstream, piped):
     assert abs(MAX_STREAM_BYTES - size) < 1_000_000
     stream.close()
     await closed_by_us(upstream)
+
+
+@pytest.mark.parametrize("ciphered", [False, True])
+async def test_little_waits_here_for_who_does_not_read(raw_server, self_signed, monkeypatch, ciphered):
+    """Whatever the loop would read at once: the rest stays with the provider, who is made to wait, and all comes in the end."""
+    size, options, most = 4 * 2**20, {}, READ_AHEAD_BYTES + (ROOM_SIZE if ciphered else READ_SIZE)
+
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+        said = b"%d" % server.connections * size
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (size, said))
+        await reader.read()
+
+    if ciphered:
+        monkeypatch.setenv("SSL_CERT_FILE", str(self_signed))
+        options["ssl"] = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        options["ssl"].load_cert_chain(self_signed)
+    async with HttpClient(via="sentinel-n", version="1") as http, raw_server(handle, **options) as server:
+        endpoint = Endpoint("groq", f"{server.base_url}/chat/completions", {}, Timeouts())
+        streams, came = [await http.stream(endpoint, b"{}") for _ in range(2)], [b"", b""]
+        while not all(len(whole) == size for whole in came):
+            for number, stream in enumerate(streams):
+                data = await stream.read()
+                assert len(data) <= most
+                came[number] += data
+        assert came == [b"1" * size, b"2" * size], "what comes at the same time is not mixed up"
+        for stream in streams:
+            stream.close()
 
 
 ODD = {
@@ -297,7 +355,7 @@ async def test_trusted_tls_works_and_leaving_a_stream_closes_it(raw_server, call
     async with HttpClient(via="sentinel-n", version="1") as http, raw_server(handle, ssl=tls) as server:
         async with await OpenAIProvider(ProviderConfig("p", server.base_url), http).open_stream(call()) as stream:
             assert await anext(stream)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(15):
             await closed.wait()
 
 
@@ -314,6 +372,20 @@ async def test_connections_are_used_again(provider, upstream, call):
             await groq.open_stream(call())
     assert upstream.count == 9
     assert upstream.open_connections == 1
+
+
+async def test_a_stream_that_is_closed_again_takes_no_limit_from_the_next_on_its_connection(http, upstream):
+    url, body = f"{upstream.base_url}/chat/completions", b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}'
+    first = await http.stream(Endpoint("groq", url, {}, Timeouts()), body)
+    while await first.read():
+        pass
+    first.close()
+    upstream.script("latency_ms=60000")
+    second = asyncio.create_task(http.stream(Endpoint("groq", url, {}, Timeouts(first_byte=0.5)), body))
+    await until(lambda: upstream.count == 2)
+    first.close()
+    with pytest.raises(UpstreamTimeout, match="first_byte"):
+        await asyncio.wait_for(second, DEADLINE)
 
 
 async def test_what_comes_beyond_an_answer_is_nobody_elses(provider, raw_server, call, answered):
@@ -336,11 +408,11 @@ async def test_what_comes_beyond_an_answer_is_nobody_elses(provider, raw_server,
 
 
 async def test_connections_that_are_idle_for_long_are_closed(upstream, call):
-    async with HttpClient(via="sentinel-n3", version="1", keep_alive=0.1) as http:
+    async with HttpClient(via="sentinel-n3", version="1", keep_alive=0.4) as http:
         mock = OpenAIProvider(ProviderConfig("mock", upstream.base_url), http)
         await mock.complete(call())
         assert upstream.open_connections == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while upstream.open_connections:  # noqa: ASYNC110 - the mock counts; it doesn't tell
                 await asyncio.sleep(0.01)
         await mock.complete(call())
@@ -376,9 +448,9 @@ async def test_a_body_that_never_ends_after_done_is_not_waited_for(provider, raw
     async with raw_server(handle) as server:
         started = time.monotonic()
         assert await read_all(provider(server.base_url), call()) == ([], True)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(15):
             await closed.wait()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 15, "it would be idle for 30 s"
 
 
 async def test_a_half_read_connection_is_never_used_again(provider, upstream, call):
@@ -435,17 +507,16 @@ async def test_closing_the_client_closes_every_connection(upstream, call):
         assert "open" in repr(http)
         await mock.complete(call())
         assert upstream.open_connections == 1
-    await asyncio.sleep(0.05)
-    assert upstream.open_connections == 0
+    await until(lambda: not upstream.open_connections)
     with pytest.raises(UpstreamUnreachable, match="stopping"):
         await mock.complete(call())
 
 
 async def test_a_storm_of_cancelled_calls_leaves_nothing_behind(provider, upstream, call):
     tasks_before = len(asyncio.all_tasks())
-    slow, fast = provider(upstream.url_with("latency_ms=5000")), provider(upstream.url_with("chunk_ms=100;tokens=1000"))
+    slow, fast = provider(upstream.url_with("latency_ms=60000")), provider(upstream.url_with("chunk_ms=100;tokens=1000"))
     waiting = [asyncio.create_task(slow.complete(call()) if n % 2 else read_all(fast, call())) for n in range(150)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(50):
         while upstream.count < len(waiting):  # noqa: ASYNC110  # the mock counts; it doesn't tell
             await asyncio.sleep(0.01)
     connecting = [asyncio.create_task(slow.complete(call())) for _ in range(50)]
@@ -502,7 +573,7 @@ async def timed_out(work, limit):
     started = time.monotonic()
     with pytest.raises(UpstreamTimeout, match=rf"timeouts\.{limit}"):
         await work
-    assert time.monotonic() - started < 1.2
+    assert time.monotonic() - started < 4, "the next limit is 5 s"
 
 
 async def test_no_connection_in_time(provider, call):
@@ -616,7 +687,7 @@ async def test_an_error_is_read_no_farther_than_its_reason(provider, raw_server,
         with pytest.raises(UpstreamBroken, match=r"failed \(500\)") as failed:
             await (groq.open_stream(call()) if streamed else groq.complete(call()))
         assert failed.value.next_target
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(15):
             await closed.wait()
     assert sent < MAX_REPLY_BYTES
 

@@ -165,6 +165,14 @@ async def test_a_line_break_beside_the_text_ends_the_line_as_everywhere(blank, p
         await heard(framed(spoken("a")), framed(broken))
 
 
+async def test_what_was_learned_from_two_lines_is_not_looked_for_in_one():
+    event = spoken("a").replace(b',"choices"', b',\n"choices"')
+    in_lines = framed(event).replace(b'\n"', b'\ndata: "')
+    assert [chunk.more for chunk in await heard(in_lines, in_lines)] == [None, "a"]
+    with pytest.raises(UpstreamBroken, match="isn't JSON"):
+        await heard(in_lines, framed(event))
+
+
 @pytest.mark.parametrize(
     "like",
     [

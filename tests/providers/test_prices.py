@@ -56,6 +56,16 @@ async def test_a_price_of_the_library_says_whose_it_is_and_from_when(bench):
     assert FALLBACK.rates == price.rates, "the stand-in is that very model"
 
 
+async def test_the_operators_own_price_is_of_the_day_it_names_or_else_of_the_day_it_was_read(bench):
+    """So that each row of the ledger has a day of its price."""
+    own = {"local/*": dollars("1"), "local/big": replace(dollars("2"), as_of="2026-01-31")}
+    assert (await bench.of("local/small", own=own)).as_of == "2026-11-22"
+    assert bench.book("local/big").as_of == "2026-01-31"
+    bench.now += 86_400
+    assert (await bench.of("local/small", own=own)).as_of == "2026-11-22", "it is the same price as before the reload"
+    assert (await bench.of("local/small", own={"local/*": dollars("3")})).as_of == "2026-11-23"
+
+
 async def test_a_provider_by_another_name_has_the_prices_of_what_it_is(bench):
     named = await bench.of("mine/gpt-4o", presets={"mine": "openai"})
     assert named == await bench.of("openai/gpt-4o", presets={"openai": "openai"})

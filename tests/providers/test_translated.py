@@ -151,8 +151,9 @@ async def test_a_stream_that_ends_before_it_begins(anthropic):
 async def test_a_server_that_does_not_stream(anthropic):
     async with NativeUpstream(AnthropicVoice()) as upstream:
         upstream.script(Fault(kind="application/json"))
-        with pytest.raises(UpstreamUnstreamed, match="without 'stream'"):
+        with pytest.raises(UpstreamUnstreamed, match="without 'stream'") as caught:
             await ask(anthropic(upstream), streamed=True)
+    assert caught.value.size, "it is paid for"
 
 
 @pytest.mark.anyio

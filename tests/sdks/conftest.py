@@ -159,6 +159,11 @@ def interpreter(name: str, suffix: str) -> Path:
     return found[0]
 
 
+def variables(home: Path, runner: Path) -> dict[str, str]:
+    """A client's: no settings of whoever runs the suite; and litellm, which DSPy brings, fetches no prices."""
+    return {"HOME": str(home), "PATH": f"{runner.parent}:/usr/bin:/bin", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+
+
 class Sdk:
     """A client in its environment, with copies of its program that know where the gateway listens."""
 
@@ -170,13 +175,11 @@ class Sdk:
         runner = interpreter(name, self._program.suffix)
         if self._program.suffix == ".mjs":
             (home / "node_modules").symlink_to(ENVIRONMENTS / name / "node_modules")
-        # No settings of whoever runs the suite; and litellm, which DSPy brings, fetches no prices.
-        variables = {"HOME": str(home), "PATH": f"{runner.parent}:/usr/bin:/bin", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         self._errors = (home / "stderr").open("w+")
         self._process = subprocess.Popen(
             [runner, HERE / f"worker{self._program.suffix}"],
             cwd=home,
-            env=variables,
+            env=variables(home, runner),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

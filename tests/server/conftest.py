@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote_to_bytes
@@ -17,11 +18,12 @@ import msgspec
 import pytest
 import uvloop
 
-from sentinel_gateway.api.connection import ServerLimits
+from sentinel_gateway.api.bounds import ServerLimits
+from sentinel_gateway.api.connection import GatewayProtocol
 from sentinel_gateway.api.server import Drain, GatewayServer, Hooks, build_server
 from sentinel_gateway.core.record import Record
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Seconds after which a test fails instead of waiting on."""
 SHORT = ServerLimits(header_timeout=0.3, body_timeout=0.3, write_timeout=0.3, keep_alive=0.3, max_connections=500)
 PATIENT = ServerLimits()
@@ -152,20 +154,33 @@ class Gauge:
         self.refusals.append(record.status)
 
 
+class Loop(uvloop.Loop):
+    """Its clock can be put forward; timers that are set stay where they were."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
 class Running:
     """A server in its own thread."""
 
     def __init__(self, limits: ServerLimits) -> None:
         self.app = App()
         self.gauge = Gauge()
-        self.loop: asyncio.AbstractEventLoop
+        self.loop: Loop
         hooks = Hooks(self.gauge, drain=list, reload=list)
         drain = Drain(notice=0.0, timeout=0.2)
         self.server: GatewayServer = build_server(self.app, host="127.0.0.1", port=0, limits=limits, drain=drain, hooks=hooks)
-        self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()))
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
         until(lambda: self.server.started)
         self.port = self.server.port
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -174,8 +189,30 @@ class Running:
     def do(self, action: Callable[[], object]) -> None:
         self.loop.call_soon_threadsafe(action)
 
+    def put_forward(self, seconds: float) -> None:
+        """As if so long had gone by: who is late by then is cut. For tests that would else have to be in time themselves."""
+        done = threading.Event()
+
+        def forward() -> None:
+            self.loop.ahead += seconds
+            for connection in self.connections:
+                connection._look()  # noqa: SLF001 - its timer goes by the system's clock
+            done.set()
+
+        self.do(forward)
+        assert done.wait(DEADLINE)
+
+    @property
+    def connections(self) -> list[GatewayProtocol]:
+        return list(self.server.server_state.connections)
+
+    def reads(self, what: str, connections: int = 1) -> None:
+        """Returns once so many have sent part of what they send: a "head" or a "body"."""
+        until(lambda: [one._stage for one in self.connections].count(what) == connections)  # noqa: SLF001 - nobody else asks
+
     def stop(self) -> None:
-        self.server.should_exit = True
+        with suppress(RuntimeError):  # it was stopped before: its loop is closed
+            self.do(self.server.end)
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive()
 

@@ -9,7 +9,7 @@ import pytest
 from tests.server import conftest
 from tests.server.conftest import DEADLINE, parse
 
-AT_ONCE = 200
+AT_ONCE = 50
 LAST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 CHAT = b'{"model": "demo", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}'
 

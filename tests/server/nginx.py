@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from tests.servers import free_port
+from tests.servers import HERE, Machine, free_port
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Seconds after which a test fails instead of waiting on."""
 
 CONFIG = """
@@ -28,7 +29,8 @@ error_log stderr crit;
 worker_rlimit_nofile 20000;
 events {{ worker_connections 20000; }}
 http {{
-    log_format seen escape=json '{{"status": $status, "target": "$request_uri", "upstream": "$upstream_status"}}';
+    log_format seen escape=json
+        '{{"port": $remote_port, "status": $status, "target": "$request_uri", "upstream": "$upstream_status"}}';
     access_log seen.log seen;
     client_body_temp_path body;
     proxy_temp_path proxy;
@@ -71,6 +73,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 class Line(msgspec.Struct, frozen=True):
     """One request as nginx understood it; `upstream` has the status of each attempt, and is empty if nobody was asked."""
 
+    port: int
+    """Of the client."""
     status: int
     target: str
     upstream: str
@@ -89,9 +93,14 @@ class Nginx:
     port: int
     log: Path
 
-    def lines(self) -> list[Line]:
-        """What it has logged so far."""
-        return [_decode(line) for line in self.log.read_bytes().splitlines()]
+    @property
+    def told(self) -> int:
+        """Bytes that it has logged so far."""
+        return self.log.stat().st_size
+
+    def lines(self, since: int = 0) -> list[Line]:
+        """What it has logged after so many bytes."""
+        return [_decode(line) for line in self.log.read_bytes()[since:].splitlines()]
 
 
 def is_installed() -> bool:
@@ -119,13 +128,14 @@ def nginx_of_the_page(folder: Path, *nodes: int) -> Iterator[Nginx]:
 
 
 @contextmanager
-def nginx_with(folder: Path, text: str, port: int) -> Iterator[Nginx]:
-    """Start nginx with a whole configuration, which has it listen on `port`."""
+def nginx_with(folder: Path, text: str, port: int, machine: Machine = HERE) -> Iterator[Nginx]:
+    """Start nginx with a whole configuration, which has it listen on `port` of the machine."""
     config = folder / "nginx.conf"
     config.write_text(text)
-    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(config), "-e", "stderr"], stderr=subprocess.PIPE, text=True)
+    command = [*machine.within, "nginx", "-p", str(folder), "-c", str(config), "-e", "stderr"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        _wait_for(port, process)
+        wait_for(port, process, machine.address)
         yield Nginx(port, folder / "seen.log")
         assert process.poll() is None, "nginx ended by itself"
     finally:
@@ -134,14 +144,15 @@ def nginx_with(folder: Path, text: str, port: int) -> Iterator[Nginx]:
     assert complaints == ""
 
 
-def _wait_for(port: int, process: subprocess.Popen[str]) -> None:
+def wait_for(port: int, process: subprocess.Popen[Any], host: str = HERE.address) -> None:
+    """Until it listens."""
     end = time.monotonic() + DEADLINE
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
+            socket.create_connection((host, port)).close()
         except ConnectionRefusedError:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < end, "nginx never listened"
+            assert process.poll() is None, process.stderr.read() if process.stderr else "it ended"
+            assert time.monotonic() < end, "it never listened"
             time.sleep(0.01)
         else:
             return

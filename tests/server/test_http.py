@@ -187,6 +187,7 @@ def test_small_answers_are_not_delayed(patient: Running):
     with patient.connect() as wire:
         wire.send(GET)
         wire.read_until(b"}")
+        until(lambda: len(patient.server.server_state.connections) == 1)
         [connection] = patient.server.server_state.connections
         accepted = connection.transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

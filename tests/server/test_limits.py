@@ -68,6 +68,12 @@ def test_a_very_long_target_is_refused(patient: Running):
     refused(patient, get(target=b"/" + b"a" * 8192), status=400)
 
 
+def test_two_hundred_parameters_are_served_and_no_more(patient: Running):
+    query = b"&".join(b"a%d=b" % number for number in range(200))
+    assert patient.ask(get(b"Connection: close", target=b"/echo?" + query))[0].status == 200
+    refused(patient, get(target=b"/echo?" + query + b"&c=d"), status=400)
+
+
 def test_a_large_head_after_a_large_body_counts_alone(patient: Running):
     body, head = b"b" * (LIMIT - 1000), get(b"Connection: close", b"X: " + b"a" * (LIMIT - 1000))
     [first, second] = patient.ask(post(body) + head[:500], head[500:])
@@ -125,7 +131,7 @@ def test_a_refused_caller_that_says_nothing_is_refused_too_and_soon_gone(start):
     server: Running = start(msgspec.structs.replace(PATIENT, max_connections=1))
     with server.connect(), server.connect() as second:
         assert [answer.status for answer in second.answers()] == [503]
-        until(lambda: server.gauge.open == 1, seconds=2)
+        until(lambda: server.gauge.open == 1, seconds=PATIENT.header_timeout / 2)
 
 
 def test_idle_connections_are_counted(patient: Running):

@@ -1,20 +1,22 @@
 """Where the server can't listen, one sentence says so and what to do."""
 
 import asyncio
+import contextlib
 import errno
+import signal
 import socket
 
 import pytest
 
-from sentinel_gateway.api.connection import ServerLimits
+from sentinel_gateway.api.bounds import ServerLimits
 from sentinel_gateway.api.server import Drain, GatewayServer, Hooks, build_server, cannot_listen
 from sentinel_gateway.errors import ConfigurationError
 from tests.server.conftest import App, Gauge, Running, until
 
 
-def server_on(host: str, port: int) -> GatewayServer:
+def server_on(host: str, port: int, *, app=None, drain=None) -> GatewayServer:
     hooks = Hooks(Gauge(), drain=list, reload=list)
-    return build_server(App(), host=host, port=port, limits=ServerLimits(), drain=Drain(), hooks=hooks)
+    return build_server(app or App(), host=host, port=port, limits=ServerLimits(), drain=drain or Drain(), hooks=hooks)
 
 
 @pytest.mark.anyio
@@ -57,8 +59,81 @@ async def test_a_server_tells_its_state_and_its_port():
         await asyncio.sleep(0.005)
     assert server.port > 0
     assert repr(server) == "<GatewayServer 127.0.0.1:0 serving, 0 connections>"
-    server.should_exit = True
+    server.end()
     await serving
+
+
+async def asked(server) -> tuple[asyncio.Task[None], asyncio.StreamReader, asyncio.StreamWriter]:
+    """It serves, and has begun with a request for /asked on a connection of ours."""
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells it no other way
+        await asyncio.sleep(0.005)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /asked HTTP/1.1\r\nHost: a\r\n\r\n")
+    while not server.server_state.tasks:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.005)
+    return serving, reader, writer
+
+
+@pytest.mark.anyio
+async def test_a_request_that_goes_on_though_its_connection_was_cut_is_ended():
+    ended = []
+
+    async def deaf(scope, receive, send) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append(scope["path"])
+            raise
+
+    server = server_on("127.0.0.1", 0, app=deaf, drain=Drain(timeout=0.0))
+    serving, reader, writer = await asked(server)
+    server.end()
+    await serving
+    assert ended == ["/asked"]
+    assert await reader.read() == b""
+    writer.close()
+
+
+@pytest.mark.anyio
+async def test_who_is_cut_by_the_second_signal_settles_what_it_spent_before_the_rest_is_closed():
+    settled = []
+
+    async def settling(scope, receive, send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await asyncio.sleep(0.01)
+        settled.append(scope["path"])
+
+    server = server_on("127.0.0.1", 0, app=settling)
+    serving, reader, writer = await asked(server)
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(0.01)
+    signal.raise_signal(signal.SIGTERM)
+    with contextlib.suppress(KeyboardInterrupt):
+        await serving
+    assert settled == ["/asked"]
+    assert await reader.read() == b""
+    writer.close()
+
+
+@pytest.mark.anyio
+async def test_who_heard_signals_before_hears_them_again_while_the_rest_is_closed():
+    """The first process of a container would be deaf to the second signal: the kernel keeps from it what it does not ask for."""
+
+    def hear(number: int, _: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, hear)
+    try:
+        server = server_on("127.0.0.1", 0)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells it no other way
+            await asyncio.sleep(0.005)
+        signal.raise_signal(signal.SIGTERM)
+        await serving
+        assert signal.getsignal(signal.SIGTERM) is hear
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_stopping_closes_idle_connections_and_counts_them(start):

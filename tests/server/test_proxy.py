@@ -6,14 +6,20 @@ which passes on as much as possible. After each case a stranger asks over the co
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tests.server.conftest import Answer, Running, Wire, parse, until
 from tests.server.nginx import Line, Nginx, is_installed, running_nginx
 from tests.server.smuggling import ACCEPTED, NEXT, REFUSED
+from tests.still import ATTEMPTS, Awake, awake
 
+T = TypeVar("T")
 CASES = REFUSED | {name: request for name, (request, _) in ACCEPTED.items()}
 STRANGER = b"GET /stranger-%d HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n"
 HURRY = "client_header_timeout 300ms; client_body_timeout 300ms; send_timeout 300ms; keepalive_timeout 300ms;"
@@ -35,35 +41,74 @@ def nginx(request: pytest.FixtureRequest, patient: Running, tmp_path: Path, abse
         yield running
 
 
-def ask(port: int, sent: bytes) -> list[Answer]:
+@dataclass(frozen=True)
+class Asked:
+    answers: list[Answer]
+    port: int
+    """Ours, by which nginx's log tells the requests of this connection from those of its time."""
+    since: int
+    """Bytes of the log before."""
+
+
+def ask(nginx: Nginx, sent: bytes) -> Asked:
     """The body a moment after its head: nginx passes on what it has not seen the end of, and then in chunks."""
     head, end, body = sent.partition(b"\r\n\r\n")
-    with Wire(port) as wire:
+    since = nginx.told
+    with Wire(nginx.port) as wire:
+        ours = wire.socket.getsockname()[1]
         wire.send(head + end)
         time.sleep(0.003)
         wire.send(body)
         data = wire.rest()
-    return parse(data) if data.startswith(b"HTTP/") else [Answer(0, {}, data, complete=True)]  # HTTP/0.9 has no head
+    answers = parse(data) if data.startswith(b"HTTP/") else [Answer(0, {}, data, complete=True)]  # HTTP/0.9 has no head
+    return Asked(answers, ours, since)
+
+
+def awake_for(clock: Awake, attempt: Callable[[], T]) -> T:
+    """Made again if the machine stood still: nginx waits 300 ms, and then ends without a word what it has not read yet."""
+    for _ in range(ATTEMPTS):
+        clock()
+        slept = clock.slept
+        outcome = attempt()
+        clock()
+        if clock.slept == slept:
+            break
+    return outcome
+
+
+def logged(nginx: Nginx, asked: Asked) -> list[Line]:
+    """What nginx tells of a connection, once it has told of as many requests as were answered."""
+    lines: list[Line] = []
+
+    def are_told() -> bool:
+        lines[:] = (line for line in nginx.lines(asked.since) if line.port == asked.port)
+        return len(lines) >= len(asked.answers)
+
+    until(are_told)
+    return lines
 
 
 def test_nginx_and_the_gateway_agree_on_every_request(patient: Running, nginx: Nginx, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG, "uvicorn.error")
-    passed_on = refused = logged = 0
+    passed_on = refused = 0
     opened = patient.gauge.total
-    for number, (name, case) in enumerate(CASES.items()):
+
+    def both(case: bytes, stranger: bytes) -> tuple[Asked, Asked]:
         patient.app.seen.clear()
         caplog.clear()
-        answers = ask(nginx.port, case + NEXT)
-        [stranger] = ask(nginx.port, STRANGER % number)
-        until(lambda: len(nginx.lines()) >= logged + len(answers) + 1)  # noqa: B023 - called at once
-        lines = nginx.lines()[logged:]
-        logged += len(lines)
-        check(name, patient, answers, lines)
-        assert (stranger.status, stranger.json["raw_path"]) == (200, str(b"/stranger-%d" % number)), name
-        refusals = sum(message.startswith("Refused a request") for message in caplog.messages)
-        assert refusals == sum(line.upstream == "400" for line in lines), f"{name}: we saw a request that nginx did not send"
-        passed_on += sum(bool(line.upstream) for line in lines) - 1
-        refused += refusals
+        return ask(nginx, case + NEXT), ask(nginx, stranger)
+
+    with awake() as clock:
+        for number, (name, case) in enumerate(CASES.items()):
+            asked, strange = awake_for(clock, partial(both, case, STRANGER % number))
+            lines = logged(nginx, asked) + logged(nginx, strange)
+            check(name, patient, asked.answers, lines)
+            [stranger] = strange.answers
+            assert (stranger.status, stranger.json["raw_path"]) == (200, str(b"/stranger-%d" % number)), name
+            refusals = sum(message.startswith("Refused a request") for message in caplog.messages)
+            assert refusals == sum(line.upstream == "400" for line in lines), f"{name}: we saw a request that nginx did not send"
+            passed_on += sum(bool(line.upstream) for line in lines) - 1
+            refused += refusals
     assert passed_on > len(CASES) / 10, "nginx refused nearly all by itself"
     assert refused > 0, "we were never stricter"
     assert patient.gauge.total - opened < len(CASES) / 2, "connections to us were kept"

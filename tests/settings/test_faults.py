@@ -1,12 +1,20 @@
 """Every fault names its place and what would be right, and all of them come at once."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sentinel_gateway.errors import ConfigurationError
-from sentinel_gateway.settings.layers import Layer
+from sentinel_gateway.settings.checks import Report, complete
+from sentinel_gateway.settings.faults import MOST_FAULTS
+from sentinel_gateway.settings.layers import Fault, Layer, Places
 from sentinel_gateway.settings.load import load
+from sentinel_gateway.settings.model import Settings
 
 FREE = "providers: {local: {dialect: openai, base_url: 'http://127.0.0.1:9001/v1'}}\n"
 """A provider to point at."""
@@ -306,6 +314,38 @@ def test_files_that_are_not_there(faults, tmp_path, configure):
     assert configure(env={"SENTINEL_CONFIG": "other.yaml"}).settings.server.port == 1234
 
 
+@contextmanager
+def nobody_may_enter(folder: Path) -> Iterator[None]:
+    """The folder is closed to us: to root no folder is, so root is somebody else meanwhile."""
+    us = os.geteuid()
+    folder.chmod(0)
+    if us == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(us)
+        folder.chmod(0o700)
+
+
+def test_a_file_in_a_folder_that_nobody_may_enter(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "sentinel.yaml").touch()
+    file, env = closed / "sentinel.yaml", {"HOME": "/home/me"}
+    with nobody_may_enter(closed):
+        for how, place in (
+            ({"environ": env | {"SENTINEL_CONFIG": str(file)}}, "env SENTINEL_CONFIG"),
+            ({"environ": env, "config": file}, "flag --config"),
+        ):
+            with pytest.raises(ConfigurationError) as caught:
+                load(**how, cwd=Path("/"))
+            assert caught.value.faults == [(place, f"{file} can't be read: Permission denied")]
+        with pytest.raises(ConfigurationError) as caught:
+            load(env, cwd=closed)
+    assert ("sentinel.yaml", "sentinel.yaml can't be read: Permission denied") in caught.value.faults
+
+
 def test_a_flag_names_the_file_before_the_environment_does(tmp_path):
     (tmp_path / "one.yaml").write_text("server: {port: 1}")
     (tmp_path / "two.yaml").write_text("server: {port: 2}")
@@ -357,3 +397,48 @@ def test_a_key_in_a_file_that_everybody_can_read(faults, configure):
 def test_a_value_that_replaces_the_exposed_key_does_not_excuse_the_file(configure):
     # The file's key is overridden, so it is no longer what is used: the place of the value is the environment's.
     assert configure("providers: {vllm: {api_key: abc}}", env={"VLLM_API_KEY": "k"}, mode=0o644)
+
+
+PLACES = st.lists(st.lists(st.sampled_from(["a", "b", 0, 1]), min_size=1, max_size=4).map(tuple), max_size=6)
+
+
+@given(PLACES, PLACES)
+def test_a_place_is_among_others_that_are_at_around_or_below_it(places, asked):
+    def overlap(one, other):
+        length = min(len(one), len(other))
+        return one[:length] == other[:length]
+
+    among = Places(places)
+    assert [place in among for place in asked] == [any(overlap(place, one) for one in places) for place in asked]
+
+
+class Looked(dict):
+    """Counts how many of its items somebody looked at."""
+
+    looked = 0
+
+    def items(self):
+        for item in super().items():
+            self.looked += 1
+            yield item
+
+
+@pytest.mark.parametrize("room", ["models", "providers"])
+def test_who_has_made_more_faults_than_are_told_is_not_told_of_each(room):
+    """Each fault takes time to be told, and thousands of them took twenty seconds."""
+    written = {"models": {f"a{n}": "nobody/b" for n in range(500)}, "providers": {f"p{n}": {} for n in range(500)}}[room]
+    settings = Settings.model_validate({"data_dir": "/d", room: written})
+    looked = Looked(getattr(settings, room))
+    report = Report(Layer())
+    complete(settings.model_copy(update={room: looked}), report)
+    assert len(report.faults) == MOST_FAULTS + 1
+    assert looked.looked == MOST_FAULTS + 2
+
+
+def test_a_full_report_takes_no_more():
+    report = Report(Layer(), [Fault("", "", (str(number),)) for number in range(MOST_FAULTS)])
+    for name in ("one", "another"):
+        report.fault((name,), "is wrong")
+    assert len(report.faults) == MOST_FAULTS + 1
+    assert report.is_broken(("one",))
+    assert not report.is_broken(("another",))

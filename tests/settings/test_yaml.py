@@ -1,6 +1,10 @@
 """A value in YAML means what a person reads, or is a clear fault."""
 
 import pytest
+import yaml
+
+from sentinel_gateway.settings.faults import MOST_FAULTS
+from sentinel_gateway.settings.yaml_file import MOST_REPEATED, PARSER, read_yaml
 
 LOCAL = "providers: {local: {dialect: openai, base_url: 'http://127.0.0.1:9001/v1', "
 
@@ -62,6 +66,8 @@ def test_an_empty_file(configure, text):
         ("server: {port: *nowhere}", "sentinel.yaml:1", "undefined alias"),
         ("a: \x07", "sentinel.yaml", "a character that YAML does not allow"),
         ("- server", "sentinel.yaml:1", "must be a mapping of settings"),
+        (f"a: {'[' * 65}{']' * 65}", "sentinel.yaml", "is nested too deeply to be read"),
+        (f"a: {'[{a: ' * 40}", "sentinel.yaml", "is nested too deeply to be read"),
         ("just text", "sentinel.yaml:1", "must be a mapping of settings"),
         ("<<: {port: 1}", "sentinel.yaml:1 <<", "unknown setting '<<'"),
     ],
@@ -70,6 +76,47 @@ def test_what_is_no_configuration(faults, yaml, place, remedy):
     [(found, sentence)] = faults(yaml)
     assert found == place
     assert remedy in sentence
+
+
+READ_ALIKE = (
+    "a: 1\nb: [x, 'y', \"\\u00e9\", {c: ~}]\nd: |\n  two\n  lines\ne: >-\n  one\n  line\n",
+    "a: &a {b: 1}\nc: *a\nd: !!str 5\ne: ! x\nf: '${HOME}'\n",
+    "- 1\n- 2",
+    "? a\n: b\nc:\n- d\n- e: f\n  g: h",
+    "a: 1\na: 2\n'a': 3\n[x]: 4",
+    "# nothing",
+    "\ufeffa: é字😀\r\nb: 'it''s'\r\n",
+    f"a: {'[' * 63}{']' * 63}",
+    f"a: {'[' * 64}{']' * 64}",
+    "- " * 64 + "x",
+    "- " * 20_000,
+    "? " * 20_000,
+    "a: [",
+    "a: *nowhere",
+    "a: \x07",
+    "a: \ud800",
+    "a:\n\tb: 1",
+    "a: 1\n---\nb: 2",
+)
+
+
+@pytest.mark.parametrize("text", READ_ALIKE, ids=lambda text: repr(text[:12]))
+def test_without_libyaml_the_same_is_read(text):
+    """But for the words in which a parser says what is wrong."""
+    assert PARSER is yaml.CBaseLoader
+    fast, slow = (read_yaml(text, "file", {"HOME": "/h"}.get, parser=parser) for parser in (PARSER, yaml.BaseLoader))
+    assert fast[0] == slow[0]
+    assert [(one.place, one.sentence.partition(":")[0]) for one in fast[1]] == [
+        (one.place, one.sentence.partition(":")[0]) for one in slow[1]
+    ]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_what_aliases_repeat_is_bounded(faults, more):
+    """Each group and each value in it is one; what a file itself says is bounded by its length."""
+    shared = f"a: &a [{', '.join('x' * 99)}]\nb: [{', '.join(['*a'] * (MOST_REPEATED // 100))}]\n" + "c: *a\n" * more
+    told = [sentence for _, sentence in faults(shared)]
+    assert any("repeats more than 10,000 things" in one for one in told) == bool(more)
 
 
 def test_a_file_that_cannot_be_parsed_does_not_hide_the_environments_faults(faults):
@@ -157,3 +204,12 @@ def test_models_as_text_list_or_mapping(configure):
     assert models["b"].names == ("local/x", "local/y/z")
     assert (models["c"].names, models["c"].ttl) == (("local/x",), 60)
     assert models["d"].names == ("local/x", "local/y")
+
+
+@pytest.mark.parametrize("line", ["  port: 1\n", "  port{}: 1\n"], ids=["one key", "unknown keys"])
+@pytest.mark.parametrize("more", [0, 1, 500])
+def test_of_very_many_faults_the_first_are_told(faults, line, more):
+    wrong = "".join(line.format(number) for number in range(MOST_FAULTS + more))
+    told = faults(f"server:\n  port: 1\n{wrong}")
+    assert [place.partition(" ")[0] for place, _ in told[:MOST_FAULTS]] == [f"sentinel.yaml:{3 + n}" for n in range(MOST_FAULTS)]
+    assert told[MOST_FAULTS:] == ([("configuration", "has more faults than these: mend them first")] if more else [])

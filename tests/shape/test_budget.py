@@ -21,11 +21,21 @@ BROAD_EXCEPTS = {
     "alerts/watch.py": {"Watch.look_safely": "whatever one look trips over, there must be a next one; it is told"},
     "api/face.py": {"Face.serve": "a fault of ours is still answered in the caller's dialect, without a stack"},
     "api/cycle.py": {"Cycle.run": "a fault of the app's is still answered, and nobody above could"},
-    "pipeline/dispatch.py": {"Dispatch._ask": "whatever ends an attempt, it is told; then it is raised again"},
+    "pipeline/dispatch.py": {
+        "Dispatch._ask": "whatever ends an attempt, it is told; then it is raised again",
+        "Dispatch._begin": "whatever it is, a stream that has not begun is closed; then it is raised again",
+    },
     "pipeline/embed.py": {"Embedding._fetch": "whatever it is, what was reserved is given back; then it is raised again"},
     "pipeline/handle.py": {"Pipeline._ask": "as in embed.py"},
     "pipeline/keyring.py": {"KeyRing.refresh": "whatever keeps keys from being read is told; then it is raised again"},
     "pipeline/evidence_log.py": {"EvidenceLog.faults": "beside the path nobody else would hear of a fault of ours; it is told"},
+    "pipeline/calibration.py": {
+        "Calibration._bring_rest": "a damaged learner is told, learns anew and is not tried at each request"
+    },
+    "pipeline/exchange.py": {
+        "Exchange._run": "beside the path nobody else would hear of it, and it has to go on; it is told",
+        "Exchange._teach_one": "a lesson that a learner trips over keeps none of the later ones away; it is told",
+    },
     "pipeline/recovery.py": {"withhold": "whatever breaks a stream off, what it has cost is booked; then it is raised again"},
     "pipeline/flight.py": {
         "Flight._open": "whatever it is, all who wait for the answer are told",
@@ -42,7 +52,7 @@ BROAD_EXCEPTS = {
     },
     "providers/_connection.py": {
         "connect": "whatever ends the handshake, the socket is closed; then it is raised again",
-        "Connection.data_received": "nobody is above but the event loop: it is raised where the end of the bytes is waited for",
+        "Connection.buffer_updated": "nobody is above but the event loop: it is raised where the end of the bytes is waited for",
     },
     "providers/_http.py": {"HttpClient._ask": "whatever ends the wait, the connection is let go; then it is raised again"},
     "stores/_redis.py": {
@@ -50,7 +60,7 @@ BROAD_EXCEPTS = {
         "RedisLink.call_patiently": "as in call",
         "RedisLink._look": "as in call: it is told as the reason why Redis is left alone",
     },
-    "stores/redis_limits.py": {"SharedLimits._tend": "whatever happens, a node that lives must go on saying so"},
+    "stores/redis_limits.py": {"SharedLimits._keep_step": "whatever happens, a node that lives must go on saying so"},
     "stores/redis_bulletin.py": {"RedisBulletin._follow": "whatever a server sends, this node must not be deaf for good"},
     "stores/_sqlite_file.py": {
         "CacheFile.open": "whatever stops the preparation, the connection is closed; then it is raised again"

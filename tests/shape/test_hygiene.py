@@ -19,6 +19,9 @@ EXTRAS = PROJECT["project"]["optional-dependencies"]
 OWN_EXAMPLES = {"tests/shape/test_hygiene.py", "tests/shape/hygiene.py"}
 """These hold what they look for."""
 
+MADE_UP = {"tests/providers/self_signed.pem": ["a private key"]}
+"""Of a certificate that nobody trusts but the tests."""
+
 MAX_DEPENDENCIES = 18
 
 
@@ -48,6 +51,39 @@ def texts() -> dict[str, str]:
 
 def test_no_file_names_a_folder_of_this_machine(texts):
     assert {name: found for name, text in texts.items() if (found := hygiene.machine_paths(text))} == {}
+
+
+def test_no_secret_is_committed(texts):
+    """S4. Each kind has a shape of its own; what tests make up has none of them."""
+    assert {name: found for name, text in texts.items() if (found := hygiene.secrets(text))} == MADE_UP
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "-----BEGIN " + "RSA PRIVATE KEY-----",
+        "AKIA" + "Q" * 16,
+        "sk-ant-api03-" + "x" * 80,
+        "ghp_" + "a1" * 18,
+        "AIza" + "b" * 35,
+        "gsk_" + "c2" * 26,
+        "hf_" + "d3" * 17,
+        "sk-proj-" + "e" * 40 + "T3BlbkFJ" + "f" * 20,
+        "pypi-AgEI" + "g" * 50,
+        "xoxb-123456789012-" + "h" * 20,
+        "sk-sn-" + "i" * 40,
+    ],
+)
+def test_a_secret_is_noticed_wherever_it_stands(secret):
+    assert len(hygiene.secrets(f"before\nKEY={secret}\nafter")) == 1
+    assert hygiene.secrets(f"KEY={secret[:-2]}") == []
+
+
+def test_git_leaves_alone_what_holds_secrets():
+    """Asked of git itself; what it ignores anyway, wherever a developer says so, is none of ours."""
+    command = ["git", "-c", "core.excludesFile=", "check-ignore", "--no-index", ".env", "deploy/.env", ".env.example"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.stdout.split() == [".env", "deploy/.env"]
 
 
 def test_nothing_is_left_for_later(texts):
@@ -95,15 +131,20 @@ def test_a_line_in_place_passes(check, line):
     [
         ("runtime", PROJECT["project"]["dependencies"] + EXTRAS["redis"]),
         ("dspy", PROJECT["project"]["dependencies"] + [*EXTRAS["redis"], *EXTRAS["dspy"]]),
+        (
+            "image",
+            PROJECT["project"]["dependencies"] + [line for name, lines in EXTRAS.items() if name != "dspy" for line in lines],
+        ),
         ("build", group("build")),
+        ("supply", [line for line in (ROOT / "requirements" / "supply.in").read_text().splitlines() if not line.startswith("#")]),
         ("dev", PROJECT["project"]["dependencies"] + group("dev")),
     ],
 )
 def test_lock_is_in_step(lock, requirements):
     assert hygiene.out_of_step(requirements, LOCKS[lock]) == []
     assert hygiene.unhashed(LOCKS[lock]) == []
-    if lock != "dspy":  # which the newest openai, that tests speak to us with, can't be beside
-        assert hygiene.pins(LOCKS[lock]).items() <= hygiene.pins(LOCKS["dev"]).items(), "one environment serves all three"
+    if lock not in {"dspy", "supply"}:  # each is installed apart; the newest openai can't be beside dspy
+        assert hygiene.pins(LOCKS[lock]).items() <= hygiene.pins(LOCKS["dev"]).items(), "one environment serves them all"
 
 
 LOCK = """\

@@ -33,6 +33,17 @@ PLANTED = {
 """A module's text that does something when imported, and how the effect is reported."""
 
 
+LEANING = {
+    "package/__init__": "",
+    "package/inner": "",
+    "brings": "import package.inner",
+    "leans": "import package; package.inner",
+    "first": "import second; ready = True",
+    "second": "from first import ready",
+}
+"""Modules of which two can be imported only after others: after `brings`, after `second`."""
+
+
 def effects_below(folder: Path) -> dict[str, list[str]]:
     result = subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, check=True)
     return json.loads(result.stdout)
@@ -40,7 +51,7 @@ def effects_below(folder: Path) -> dict[str, list[str]]:
 
 def test_importing_does_nothing():
     effects = effects_below(SRC)
-    assert "sentinel_gateway.app" in effects
+    assert len(effects) > 300
     assert {name: what for name, what in effects.items() if what} == {}
 
 
@@ -53,6 +64,9 @@ def planted_effects(tmp_path_factory) -> dict[str, list[str]]:
     (folder / "harmless.py").write_text("import os\nprint = os.getenv\nopen(__file__).close()\n")
     for name, (text, _) in PLANTED.items():
         (folder / f"{name}.py").write_text(text.format(tmp=tmp))
+    (folder / "package").mkdir()
+    for name, text in LEANING.items():
+        (folder / f"{name}.py").write_text(text)
     return effects_below(folder)
 
 
@@ -63,3 +77,9 @@ def test_an_effect_is_noticed(planted_effects, name):
 
 def test_a_harmless_module_has_no_effects(planted_effects):
     assert planted_effects["harmless"] == []
+
+
+def test_a_module_that_leans_on_what_others_have_imported_is_noticed(planted_effects):
+    assert {name for name, what in planted_effects.items() if what} - PLANTED.keys() == {"leans", "first"}
+    assert planted_effects["leans"][0].startswith("AttributeError")
+    assert planted_effects["first"][0].startswith("ImportError")

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from sentinel_gateway.telemetry.catalogue import SEED_001, SEED_002
+from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
-PROMISED = {"help", "build", "run", "test", "check", "fmt", "test-health", "test-predict", "test-metrics", "test-costs"}
-"""Seed 001's names, as far as they are real."""
+PROMISED = {
+    *("help", "build", "run", "test", "check", "fmt", "test-health", "test-predict", "test-metrics", "test-costs"),
+    *("docker-build", "docker-compose-up", "docker-compose-logs", "docker-compose-down"),
+    *("k8s-deploy", "k8s-status", "k8s-logs", "k8s-port-forward"),
+}
+"""Seed 001's names."""
 
 METRICS = tuple(family.name for family in (*SEED_002, *SEED_001))
 
@@ -79,8 +83,7 @@ def test_a_missing_python_is_refused_in_one_sentence(bare_checkout):
 
 @pytest.mark.parametrize("target", ["test-health", "test-predict", "test-metrics", "test-costs"])
 def test_no_gateway_is_said_so(target):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     result = make(target, f"PORT={port}")
     assert result.returncode == 2
     assert f"No gateway answers at http://127.0.0.1:{port}/" in result.stderr

@@ -1,17 +1,15 @@
-"""X1: the real path, router, breaker, retries, recovery, flights and limits, over providers whose weather changes by a seed.
+"""X1: the real path - router, breaker, retries, recovery, flights, limits, budgets, ledger - in changing weather.
 
     python -m tests.simulation.simulator --seeds 10000
 
 A seed decides everything: when callers come, what they ask of which name, when they leave, and how each provider does. What the
-providers saw is the oracle. What must hold whatever happens stands in `faults`; a seed that breaks it breaks it again.
+providers saw is the oracle. What must hold whatever happens stands in `outcome.py`; a seed that breaks it breaks it again.
 """
 
 import argparse
 import asyncio
-import hashlib
 import sys
-from collections import Counter, defaultdict, deque
-from dataclasses import dataclass, field
+from collections import deque
 from functools import partial
 from random import Random
 from typing import Any, Final
@@ -19,13 +17,13 @@ from typing import Any, Final
 import msgspec
 
 from sentinel_gateway.api.wire.openai import read_request
+from sentinel_gateway.core.budgets import NO_BUDGET
 from sentinel_gateway.core.caching import TtlRules, Wish
 from sentinel_gateway.core.chat import Chunk
 from sentinel_gateway.core.circuit import PROBE_SECONDS
-from sentinel_gateway.core.limits import Kind
-from sentinel_gateway.core.retrying import NEVER, RetryRules
+from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import Conduct, Directory, Hedge, Route, Target
-from sentinel_gateway.core.standing import RESERVE, StandingRules, Standings
+from sentinel_gateway.core.standing import StandingRules, Standings
 from sentinel_gateway.core.tokens import about
 from sentinel_gateway.errors import (
     RequestError,
@@ -41,24 +39,21 @@ from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.handle import Live, Pipeline, Terms
+from sentinel_gateway.pipeline.hedging import Accounts
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import UpstreamCall, World
-from tests.fakes import FakeBulletin, FakeEvents, FakeNear, completion, spoken
-from tests.simulation.clients import CLIENTS, CROWD, ESTIMATE, FREE, Client, Counted
+from tests.fakes import FakeBulletin, FakeNear, completion, spoken
+from tests.simulation.clients import CLIENTS, FREE, Client, Counted
 from tests.simulation.loop import run
+from tests.simulation.money import OUTPUT, costing, price
+from tests.simulation.outcome import FIRST_BYTE, Outcome, Seen, Told, faults
 
-FIRST_BYTE: Final = 20.0
 MINUTES: Final = 5
 CALLERS: Final = 30
-ATTEMPTS: Final = 3
-LATEST: Final = ATTEMPTS * FIRST_BYTE + 60.0 + 1.0
-"""Each attempt takes no longer than its first byte may, and the last one begins within the patience."""
-SAYING: Final = ATTEMPTS * 6.0
-"""What streams that are withheld take beyond that: their pieces come at most a second apart."""
 NAMES: Final = ("a", "b", "c")
 WEATHER: Final = ("well", "well", "down", "brown", "slow", "limited", "refusing", "breaking")
 ROUTES: Final = {
@@ -71,15 +66,6 @@ ROUTES: Final = {
     "drained": Route((Target("b", "m"), Target("a", "m")), conduct=Conduct(total=50.0, drain=True)),
     "careful": Route((Target("a", "m"), Target("b", "m")), conduct=Conduct(careful=frozenset({Target("a", "m")}))),
 }
-
-
-@dataclass
-class Seen:
-    """One call as a provider saw it."""
-
-    sentinel_id: str
-    target: str
-    started: float
 
 
 class SimulatedStream:
@@ -163,49 +149,6 @@ class SimulatedProvider:
         return frozenset()
 
 
-@dataclass
-class Told:
-    """How one caller's request ended: `answer`, the `error`'s name, or `left`."""
-
-    asked: str
-    ending: str = ""
-    text: str = ""
-    heard: str = ""
-    """What of a stream had come when it ended, in whatever it did."""
-    opened_after: float = 0.0
-    buffered: bool = False
-    tokens: int = 0
-    """Of its request, as they were recorded; of one that shared another's call none."""
-    shared: bool = False
-    number: str = ""
-    model: str = ""
-
-
-@dataclass
-class Outcome:
-    """One run: what callers were told, what providers saw, what was told of it, and what is left."""
-
-    told: list[Told] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
-    events: FakeEvents = field(default_factory=FakeEvents)
-    turns: list[tuple[float, str, bool]] = field(default_factory=list)
-    """When which circuit opened, or closed."""
-    busy: int = 0
-    net: Counter[Kind] = field(default_factory=Counter)
-    """What was taken of limits and not given back."""
-    crowd: int = 0
-    """The most that were in flight for somebody who may have `CROWD`."""
-    healed: list[str] = field(default_factory=list)
-    """What came of requests to each target, once all were well again."""
-    stuck: list[str] = field(default_factory=list)
-    """Targets whose circuits were not closed after that."""
-
-    def digest(self) -> str:
-        """The same for the same run."""
-        parts = [self.told, self.seen, [(a.target, a.ending, a.seconds) for a in self.events.attempts], self.turns]
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
 class Simulation:
     """One seed's world."""
 
@@ -213,7 +156,7 @@ class Simulation:
         self.random = Random(seed)
         self.outcome = Outcome()
         loop = asyncio.get_running_loop()
-        world = World(loop.time, asyncio.sleep, self.random.random, self.outcome.events)
+        world = World(loop.time, asyncio.sleep, self.random.random, self.outcome.events, self.outcome.books)
         self.providers = {name: SimulatedProvider(name, Random(f"{seed}{name}"), self.outcome.seen) for name in NAMES}
         bulletin = FakeBulletin()
         self.circuits = Circuits(Standings(StandingRules()), bulletin, world)
@@ -226,11 +169,11 @@ class Simulation:
         self.drains.most = 3
         admission = Admission(Capacity(1000, 0, 0.0), self.random.random)
         self.pipeline = Pipeline(
-            terms=Terms(admission, estimate=_estimate, drains=self.drains),
+            terms=Terms(admission, estimate=_estimate, costing=costing(), drains=self.drains),
             planner=Planner("chat", partial(read_request, max_depth=64), lambda: directory),
             tiers=tiers,
             semantic=None,
-            dispatch=Dispatch(self.providers, self.circuits, rules),
+            dispatch=Dispatch(self.providers, self.circuits, rules, Accounts(price, loop.time)),
             settlement=Settlement(tiers, TtlRules(30.0), max_bytes=4096, clock=loop.time, chance=self.random.random),
         )
         note = self.outcome.events.note
@@ -256,6 +199,7 @@ class Simulation:
         standings = [standing for _, standing in self.circuits.standings.all()]
         self.outcome.busy = sum(standing.busy for standing in standings)
         self.outcome.net, self.outcome.crowd = self.limits.net, self.limits.crowd
+        self.outcome.held, self.outcome.overrun = self.limits.held, self.limits.overrun
         self.outcome.stuck = [name for name, state in self.circuits.states().items() if state != "closed"]
         await self.circuits.close()
         await self.drains.close()
@@ -267,6 +211,8 @@ class Simulation:
         text = f"question-{random.randrange(12) if random.random() < 0.4 else number + 100}"
         patience = random.uniform(0.0, 5.0) if random.random() < 0.15 else None
         client, buffered = random.choice(CLIENTS), stream and random.random() < 0.4
+        if client.budget is not NO_BUDGET:  # a crowd, for whom it is not enough
+            at -= at % 150.0
         await asyncio.sleep(at)
         told = Told(text, buffered=buffered)
         self.outcome.told.append(told)
@@ -277,11 +223,13 @@ class Simulation:
         journey = Journey(route="/", method="POST", request_id="r", sentinel_id=number, at=loop.time(), client="c")
         journey.wish = Wish(buffered=told.buffered)
         journey.grant = self.limiter.grant(client)
-        told.number, told.model = number, model
+        told.number, told.model, told.counted = number, model, client.budget is NO_BUDGET
         try:
             journey.grant.check()
             async with asyncio.timeout(patience):
-                told.text = await self._answer(told, model, journey, stream=stream)
+                bounds = {} if told.counted else {"max_tokens": OUTPUT}
+                body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": told.asked}], **bounds}
+                told.text = await self._answer(told, body, journey)
             told.ending = "answer"
         except RequestError as error:
             told.ending = type(error).__name__
@@ -290,11 +238,11 @@ class Simulation:
         finally:
             await journey.grant.leave()
             told.tokens, told.shared = journey.prompt_tokens + journey.completion_tokens, journey.outcome != "miss"
+            told.cost = journey.cost
 
-    async def _answer(self, told: Told, model: str, journey: Journey, *, stream: bool) -> str:
+    async def _answer(self, told: Told, body: dict[str, Any], journey: Journey) -> str:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": told.asked}]}
         try:
             reply = await self.pipeline.handle(msgspec.json.encode(body), journey, waiting=_nothing)
         finally:
@@ -331,103 +279,6 @@ def simulate(seed: int, rules: RetryRules | None = None) -> Outcome:
         return await Simulation(seed, rules or RetryRules()).play()
 
     return run(main())
-
-
-def faults(outcome: Outcome) -> list[str]:
-    """What must not be, whatever the weather."""
-    return [*_told_faults(outcome), *_attempt_faults(outcome), *_circuit_faults(outcome), *_limit_faults(outcome)]
-
-
-def _told_faults(outcome: Outcome) -> list[str]:
-    found = [f"{told.asked} never ended" for told in outcome.told if not told.ending]
-    found += [
-        f"{told.asked} waited {told.opened_after:.1f} s"
-        for told in outcome.told
-        if told.opened_after > LATEST + told.buffered * SAYING
-    ]
-    found += [
-        f"{told.asked} heard {told.heard!r} of a stream that broke off"
-        for told in outcome.told
-        if told.buffered and told.heard and told.ending not in {"answer", "left"}
-    ]
-    found += [
-        f"{told.asked} was told {told.text!r}"
-        for told in outcome.told
-        if told.ending == "answer" and told.text.replace("-", "") != told.asked.replace("-", "")
-    ]
-    if set(outcome.healed) - {"answer", "UpstreamRefused"}:
-        found.append(f"a provider that is well is not asked: {outcome.healed}")
-    if outcome.stuck or outcome.busy:
-        found.append(f"{outcome.stuck} are thought to fail, {outcome.busy} calls to be under way")
-    return found
-
-
-def _attempt_faults(outcome: Outcome) -> list[str]:
-    attempts = outcome.events.attempts
-    found, by_request = [], defaultdict(list)
-    buffered = {told.number for told in outcome.told if told.buffered}
-    careful = {told.number for told in outcome.told if told.model == "careful"}
-    for attempt in sorted(attempts, key=lambda attempt: attempt.number):
-        by_request[attempt.sentinel_id].append(attempt)
-    if Counter(a.target for a in attempts) != Counter(seen.target for seen in outcome.seen):
-        found.append(f"{len(attempts)} attempts were told of, {len(outcome.seen)} were made")
-    for request, made in by_request.items():
-        numbers = [attempt.number for attempt in made]
-        if numbers != list(range(1, len(made) + 1)) or len(made) > ATTEMPTS:
-            found.append(f"request {request} has the attempts {numbers}")
-        heard = min((one.at + one.first_token_seconds for one in made if one.first_token_seconds), default=NEVER)
-        if request not in buffered and any(attempt.at > heard for attempt in made):
-            found.append(f"request {request} was asked again after its first word")
-        if request in careful and any(one.target == "a/m" and one.ending in {"broken", "timeout"} for one in made[:-1]):
-            found.append(f"request {request} was asked again, though it may have been begun with")
-    for target in {seen.target for seen in outcome.seen}:
-        asked = [seen for seen in outcome.seen if seen.target == target]
-        again = len(asked) - len({seen.sentinel_id for seen in asked})
-        if again > RESERVE + 0.1 * len(asked):
-            found.append(f"{target} was asked {again} times again, of {len(asked)}")
-    return found
-
-
-def _limit_faults(outcome: Outcome) -> list[str]:
-    """What was taken is what attempts have cost. Who leaves before any word leaves behind what was reserved.
-
-    What such an attempt is told to have cost is an estimate, and no limit is held to it; nor to what the operator hedges.
-    """
-    found, net = [], outcome.net
-    spent: Counter[str] = Counter()
-    for attempt in outcome.events.attempts:
-        if attempt.ending != "lost" and (attempt.ending != "left" or attempt.completion_tokens):
-            spent[attempt.sentinel_id] += attempt.prompt_tokens + attempt.completion_tokens
-    found += [
-        f"{told.asked} is recorded with {told.tokens} tokens, and cost {spent[told.number]}"
-        for told in outcome.told
-        if told.ending == "answer" and not told.shared and told.tokens != spent[told.number]
-    ]
-    behind = net["tokens"] - sum(spent[told.number] for told in outcome.told)
-    left = sum(told.ending == "left" for told in outcome.told)
-    if not 0 <= behind <= ESTIMATE * left:
-        found.append(f"{net['tokens']} tokens were taken, {behind} more than were spent, and {left} have left")
-    if net["concurrency"] or outcome.crowd > CROWD:
-        found.append(f"{net['concurrency']} places are still taken, and {outcome.crowd} were at once")
-    return found
-
-
-def _circuit_faults(outcome: Outcome) -> list[str]:
-    """While a circuit is open its target is asked once a second at most; but one that was left makes room for the next."""
-    found = []
-    left = {attempt.sentinel_id for attempt in outcome.events.attempts if attempt.ending == "left"}
-    for target in {target for _, target, _ in outcome.turns}:
-        opened, last = None, 0.0
-        starts = [(seen.started, None) for seen in outcome.seen if seen.target == target and seen.sentinel_id not in left]
-        turns = [(at, opens) for at, name, opens in outcome.turns if name == target]
-        for at, opens in sorted([*starts, *turns], key=lambda one: one[0]):
-            if opens is not None:
-                opened, last = (at if opens else None), at
-            elif opened is not None and at > opened:
-                if at - last < PROBE_SECONDS - 1e-6:
-                    found.append(f"{target} was asked {at - last:.3f} s after it was last")
-                last = at
-    return found
 
 
 def main() -> None:

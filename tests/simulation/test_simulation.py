@@ -2,8 +2,11 @@
 
 from collections import Counter
 
+from msgspec.structs import replace
+
 from sentinel_gateway.core.retrying import RetryRules
-from tests.simulation.simulator import faults, simulate
+from tests.simulation.outcome import faults
+from tests.simulation.simulator import simulate
 
 SEEDS = 200
 
@@ -24,7 +27,8 @@ def test_whatever_the_weather_is():
     assert opened > SEEDS / 4
     assert recovered > SEEDS / 10
     assert drained > SEEDS / 20
-    assert min(endings[name] for name in ("TokensLimited", "RequestsLimited", "ConcurrencyLimited")) > SEEDS / 20
+    limits = ("TokensLimited", "RequestsLimited", "ConcurrencyLimited", "BudgetSpent", "BudgetHeld")
+    assert min(endings[name] for name in limits) > SEEDS / 20
     assert endings["answer"] > 0.5 * endings.total()
 
 
@@ -41,3 +45,14 @@ def test_a_seed_is_the_same_again():
 
 def test_it_notices_a_gateway_that_asks_too_often():
     assert any("has the attempts" in fault for seed in range(20) for fault in faults(simulate(seed, RetryRules(attempts=9))))
+
+
+def test_it_notices_a_row_that_is_missing_and_one_that_is_there_twice():
+    outcome = simulate(0)
+    rows = outcome.books.settled
+    row = rows.pop()
+    assert any("seen beyond that" in fault for fault in faults(outcome))
+    rows += [row, row]
+    assert "a call was settled twice" in faults(outcome)
+    rows[-2:] = [replace(row, spent=replace(row.spent, cost=row.spent.cost + 1))]
+    assert any("the ledger has" in fault for fault in faults(outcome))

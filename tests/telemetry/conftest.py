@@ -14,7 +14,7 @@ from sentinel_gateway.core.record import Record
 from sentinel_gateway.telemetry.lines import json_line
 from sentinel_gateway.telemetry.logs import LogWriter
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 HIT = Record(
     at=1_800_000_000.0,
     request_id="req_7",

@@ -128,12 +128,20 @@ def test_every_member_of_a_record_is_in_its_json_line(make_record: Make) -> None
     told = {"at": "timestamp", "account": "tenant", "cost": "cost_usd", "saved": "saved_usd", "basis": "cost_basis"}
     elsewhere = {
         "region",
+        "experiment",
+        "unit",
         "trace",
         "trace_id",
         "span_id",
-    }  # by the monitoring API; of a trace the line has the ids, if there is one
+    }  # by the monitoring API; of an experiment and a trace the line has the names, if there is one
     kept = set(Record.__struct_fields__) - elsewhere
     assert set(fields) == {told.get(name, name) for name in kept} | {"level", "event"}
+
+
+def test_a_request_of_an_experiment_says_so(make_record: Make) -> None:
+    fields = msgspec.json.decode(json_line(make_record(experiment="cheaper=small", unit=7)))
+    assert fields["experiment"] == "cheaper=small"
+    assert "unit" not in fields
 
 
 def test_nasty_text_is_shown_not_sent(make_record: Make) -> None:

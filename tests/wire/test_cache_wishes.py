@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel_gateway.api.wire.cache_headers import ASKING, MAX_TAGS, read_wish
+from sentinel_gateway.api.wire.cache_headers import ASKING, MAX_DIRECTIVES, MAX_TAGS, read_wish
 from sentinel_gateway.core.caching import YEAR, Wish
 from sentinel_gateway.errors import InvalidHeader
 
@@ -64,6 +64,7 @@ def test_who_asks_nothing_gets_the_usual(headers):
         ({"cache_control": "max-age=9999999999"}, Wish(max_age=9999999999.0)),
         ({"cache_control": ""}, Wish()),
         ({"cache_control": ",,"}, Wish()),
+        ({"cache_control": "no-cache, " * (MAX_DIRECTIVES - 1) + "no-store"}, Wish(read=False, write=False)),
         ({"cache_control": "no-transform, max-rest=5, x-own=y, =7"}, Wish()),
         ({"cache_control": 'no-cache="Set-Cookie"'}, Wish(read=False)),
         ({"x_bypass_cache": "true", "cache_control": "only-if-cached"}, Wish(False, False, True, True)),
@@ -101,6 +102,7 @@ BAD: dict[str, list[str]] = {
         "min-fresh",
         'max-age=""',
         "max-age=99999999999",
+        "," * MAX_DIRECTIVES,
     ],
 }
 

@@ -1,4 +1,4 @@
-"""Looks, every so often, whether a rule holds; keeps what came of it; and has it told.
+"""Looks, every so often, whether a rule holds, and whether a report is due; keeps what came of it; and has it told.
 
 Of several nodes that keep alerts in one place, one looks at a time: it holds a lease, and what it found is kept only if it still
 holds that, in one transaction with what is to be sent. So nobody is told twice, whoever dies when, and where things stand
@@ -14,8 +14,10 @@ from secrets import token_hex
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from sentinel_gateway.alerts.courier import Courier
+from sentinel_gateway.alerts.reports import Compile, Report, due
 from sentinel_gateway.core.alerting.board import Board, Habits, Step, advance
 from sentinel_gateway.core.alerting.conditions import find, needs
 from sentinel_gateway.core.alerting.figures import Figures, Needs
@@ -48,6 +50,8 @@ class Plan(msgspec.Struct, frozen=True):
     every: float = 30.0
     kept: float = 0.0
     service: str = "sentinel"
+    reports: tuple[Report, ...] = ()
+    compile: Compile | None = None
 
 
 OFF: Final = Plan()
@@ -70,6 +74,7 @@ class Watch:
         self._hurried = asyncio.Event()
         self._failing = False
         self._sweep_at = 0.0
+        self._turn = 0
 
     def __repr__(self) -> str:
         return f"<Watch {len(self.plan.rules)} rules, {'looking' if self.board is not None else 'idle'}>"
@@ -156,6 +161,7 @@ class Watch:
             return
         figures = await plan.gather(needs(plan.rules), now)
         step = await asyncio.to_thread(_step, plan, led, figures, now)  # ten thousand findings take 40 ms
+        step = replace(step, board=replace(step.board, reported=led.board.reported))
         if not await self._keep(led.board, step, plan, now):
             self.board = None  # it took so long that another node looks by now
             return
@@ -165,6 +171,8 @@ class Watch:
             said = {"reason" if turn.change == "firing" else "text": alert.text}  # a reason makes it a warning
             self._events.note(f"alert_{turn.change}", rule=alert.rule, subject=alert.subject, severity=alert.severity, **said)
         self.courier.wake()
+        if plan.compile is not None:
+            await self._report(step.board, plan, plan.compile, now)
 
     async def _keep(self, before: Board, step: Step, plan: Plan, now: float) -> bool:
         letters = []
@@ -177,10 +185,28 @@ class Watch:
             Entry(at=turn.at, kind=turn.change, rule=turn.alert.rule, subject=turn.alert.subject, text=turn.alert.text)
             for turn in step.turns
         ]
-        oldest = now - plan.kept if plan.kept else 0.0
-        kept = await self.store.keep(self._node, step.board, entries, letters, oldest=oldest)
+        kept = await self.store.keep(self._node, step.board, entries, letters, oldest=_oldest(plan, now))
         self._sweep_at = now + SWEEP
         return kept
+
+    async def _report(self, board: Board, plan: Plan, compile_: Compile, now: float) -> None:
+        """After the alerts, which wait for no ledger. Each look begins with the next report: one that fails keeps no other."""
+        self._turn += 1
+        first = self._turn % max(1, len(plan.reports))
+        reports = (*plan.reports[first:], *plan.reports[:first])
+        reported, written = await due(reports, compile_, board.reported, plan.channels, now)
+        if reported == board.reported:
+            return
+        board = replace(board, reported=reported)
+        letters = [Letter(make_id(), channel, now, 0, message) for channel, message in written]
+        kept = await self.store.keep(self._node, board, (), letters, oldest=_oldest(plan, now))
+        self.board = board if kept else None
+        self.courier.wake()
+
+
+def _oldest(plan: Plan, now: float) -> float:
+    """From when on the history is kept."""
+    return now - plan.kept if plan.kept else 0.0
 
 
 def _step(plan: Plan, led: Led, figures: Figures, now: float) -> Step:

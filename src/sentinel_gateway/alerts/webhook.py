@@ -19,10 +19,17 @@ from sentinel_gateway.ports.alerts import Letter
 
 MARK: Final = "whsec_"
 """How secrets of that specification begin; base64 follows."""
-TYPE: Final = "sentinel.alerts"
-GONE: Final = 410
+TYPE: Final = "sentinel.{}"
+"""`sentinel.alerts`, `sentinel.report`."""
+FINAL: Final = frozenset({400, 410, 413, 422})
+"""Answers that say it is the message's fault, or that nobody wants it any more."""
+PASSING: Final = frozenset({408, 425, 429})
+"""Those of 4xx that may be others in a while, however often they came."""
+TRIES: Final = 5
+"""Of any other 4xx: who is being deployed, or has a key changed, may say 404 or 401 for a moment."""
 _GOOD: Final = range(200, 300)
 _REDIRECTS: Final = range(300, 400)
+_REFUSALS: Final = frozenset(range(400, 500)) - PASSING
 
 Post = Callable[[Mapping[str, str], bytes], Awaitable[int]]
 """Sends headers and a JSON body to the one place that is configured; the status. Raises `ChannelDown`, within a deadline."""
@@ -61,7 +68,7 @@ class Webhook:
         """Any 2xx is its arrival."""
         told = letter.message
         data = {"title": told.title, "text": told.text, **told.data}
-        body = msgspec.json.encode({"type": TYPE, "timestamp": self._stamp(letter.at), "data": data})
+        body = msgspec.json.encode({"type": TYPE.format(told.kind), "timestamp": self._stamp(letter.at), "data": data})
         now = str(int(self._clock()))
         sent = {
             "webhook-id": letter.id,
@@ -72,4 +79,5 @@ class Webhook:
         if status in _REDIRECTS:
             raise ChannelDown(f"it answered {status}, and redirects are not followed: configure where it leads to")
         if status not in _GOOD:
-            raise ChannelDown(f"it answered {status}", gone=status == GONE)
+            gone = status in FINAL or (status in _REFUSALS and letter.tries >= TRIES)
+            raise ChannelDown(f"it answered {status}", gone=gone)

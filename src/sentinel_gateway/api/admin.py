@@ -11,7 +11,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from sentinel_gateway.api.bodies import read_body, takes
+from sentinel_gateway.api.bodies import StrictBody, read_body, takes
 from sentinel_gateway.api.cache_bodies import HIDDEN, shown
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.core.access import Caller
@@ -21,6 +21,7 @@ from sentinel_gateway.core.issuance import AuditEntry
 from sentinel_gateway.errors import (
     ClearFailed,
     ConfigurationError,
+    ConfigurationMoved,
     EmbedderDown,
     InsufficientScope,
     InvalidField,
@@ -74,12 +75,19 @@ class ClearRequest(BaseModel):
         )
 
 
+class ReloadBody(StrictBody):
+    """`mark`, as `/admin/config/check` tells it: put in force what was looked at, and nothing else."""
+
+    mark: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+
 class Controls(msgspec.Struct, frozen=True):
     """What the process shows and does for its operator: seed 000's statistics, the state of each service, a reload."""
 
     counters: Callable[[], Awaitable[Mapping[str, int | float]]]
     services: Callable[[], Awaitable[Mapping[str, str]]]
-    reload: Callable[[], Awaitable[list[str]]]
+    reload: Callable[[str | None], Awaitable[list[str]]]
+    """By the mark of the configuration that is to be put in force; None: whichever it is."""
     texts: Callable[[], bool] = lambda: False
     """May stored questions be told now?"""
 
@@ -105,7 +113,7 @@ class Admin:
             "/cache/clear", self.clear, methods=["POST"], dependencies=administrator, openapi_extra=takes(ClearRequest)
         )
         router.add_api_route("/stats", self.stats, methods=["GET", "HEAD"], dependencies=operator)
-        router.add_api_route("/reload", self.reload, methods=["POST"], dependencies=operator)
+        router.add_api_route("/reload", self.reload, methods=["POST"], dependencies=operator, openapi_extra=takes(ReloadBody))
         return router
 
     async def clear(self, request: Request) -> dict[str, Any]:
@@ -176,15 +184,25 @@ class Admin:
 
     async def reload(self, request: Request) -> dict[str, Any]:
         """Read the configuration again; a faulty one changes nothing, which the audit log is told as well."""
-        caller: Caller = request.state.caller
+        asked = await read_body(request, ReloadBody)
+        return await self.put_in_force(request.state.caller, asked.mark)
+
+    async def put_in_force(self, caller: Caller, mark: str | None) -> dict[str, Any]:
+        """Reload; with a mark only what was looked at. Raises `ReloadRejected` and `ConfigurationMoved`."""
         await self._record(caller, "configuration.reload", {})
         try:
-            notes = await self._controls.reload()
+            notes = await self._controls.reload(mark)
+        except ConfigurationMoved:
+            await self._record_rejected(caller)
+            raise
         except ConfigurationError as exc:
-            with suppress(KeysUnavailable):  # the faults matter more to whoever asked
-                await self._record(caller, "configuration.rejected", {})
+            await self._record_rejected(caller)
             raise ReloadRejected(f"The new configuration is rejected, the old one stays in force. {exc}") from exc
         return {"status": "success", "message": "Configuration reloaded", "notes": notes}
+
+    async def _record_rejected(self, caller: Caller) -> None:
+        with suppress(KeysUnavailable):  # the faults matter more to whoever asked
+            await self._record(caller, "configuration.rejected", {})
 
     async def _record(self, caller: Caller, action: str, asked: dict[str, Any], *, tenant: str | None = None) -> None:
         """Before it is done: what the log can't take is not done. `tenant` as in `AuditEntry`."""

@@ -14,6 +14,7 @@ from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.api.operations import READ
 from sentinel_gateway.core.alerting.board import Alert
 from sentinel_gateway.core.alerting.rules import Rule
+from sentinel_gateway.core.alerting.words import condition
 from sentinel_gateway.core.issuance import AuditEntry
 from sentinel_gateway.errors import AlertNotFound, AlertsUnavailable, ChannelDown, KeysUnavailable, StoreDown
 from sentinel_gateway.ports import AuditLog, Clock
@@ -65,10 +66,11 @@ class AlertAdmin:
         return router
 
     async def show(self) -> dict[str, Any]:
-        """The rules, how each stands, and the channels, without what is secret of them."""
+        """The rules, how each stands, the channels without what is secret of them, and what has not arrived there yet."""
         desk, now = self._desk, self._clock()
         async with _store():
             board, silences = await desk.store.look()
+            waiting = await desk.store.waiting()
         quiet = {one.rule: one for one in silences if one.until > now}
         alerts: dict[str, list[Alert]] = {}
         for alert in board.alerts:
@@ -77,6 +79,10 @@ class AlertAdmin:
             "enabled": desk.is_on,
             "note": None if desk.is_on else OFF,
             "channels": [{"name": one.name, "kind": one.kind} for one in desk.channels.values()],
+            "waiting": [
+                {"channel": one.channel, "letters": one.letters, "oldest": _stamp(one.oldest), "tries": one.tries}
+                for one in waiting
+            ],
             "rules": [
                 _rule(rule, desk.channels, alerts.get(rule.name, ()), board.beyond.get(rule.name, 0), quiet.get(rule.name))
                 for rule in desk.rules
@@ -92,33 +98,39 @@ class AlertAdmin:
     async def test(self, request: Request) -> dict[str, Any]:
         """Send a message to one channel, now. `delivered` says whether it arrived, `detail` why not."""
         asked = await read_body(request, TestBody)
-        await self._record(request, "alert.test", asked.channel, {})
+        return await self.send_test(request.state.caller, asked.channel)
+
+    async def send_test(self, caller: "Caller", channel: str) -> dict[str, Any]:
+        """Raises `AlertNotFound`."""
+        await self._record(caller, "alert.test", channel, {})
         try:
-            id_ = await self._desk.test(asked.channel)
+            id_ = await self._desk.test(channel)
         except ChannelDown as exc:
-            return {"channel": asked.channel, "delivered": False, "id": None, "detail": str(exc)}
-        return {"channel": asked.channel, "delivered": True, "id": id_, "detail": None}
+            return {"channel": channel, "delivered": False, "id": None, "detail": str(exc)}
+        return {"channel": channel, "delivered": True, "id": id_, "detail": None}
 
     async def silence(self, request: Request, rule: RuleName) -> dict[str, Any]:
         """Acknowledge what a rule tells: for some minutes nobody is told that its alerts fire. That they are over, is told."""
         asked = await read_body(request, SilenceBody)
+        return await self.be_quiet(request.state.caller, rule, asked.minutes)
+
+    async def be_quiet(self, caller: "Caller", rule: str, minutes: float) -> dict[str, Any]:
+        """Raises `AlertNotFound`."""
         if all(one.name != rule for one in self._desk.rules):
             known = ", ".join(one.name for one in self._desk.rules) or "none, as nobody looks"
             raise AlertNotFound(f"There is no rule '{rule}' in force. Those that are: {known}.", param="rule")
-        await self._record(request, "alert.silence", rule, {"minutes": asked.minutes})
-        caller: Caller = request.state.caller
+        await self._record(caller, "alert.silence", rule, {"minutes": minutes})
         now = self._clock()
-        until = now + asked.minutes * MINUTE
-        said = f"for {asked.minutes:g} minutes, by {caller.actor}" if asked.minutes else f"no longer, by {caller.actor}"
+        until = now + minutes * MINUTE
+        said = f"for {minutes:g} minutes, by {caller.actor}" if minutes else f"no longer, by {caller.actor}"
         async with _store():
             await self._desk.store.silence(
                 Silence(rule, until, caller.actor), Entry(at=now, kind="silenced", rule=rule, text=said)
             )
-        return {"rule": rule, "silenced_until": _stamp(until) if asked.minutes else None}
+        return {"rule": rule, "silenced_until": _stamp(until) if minutes else None}
 
-    async def _record(self, request: Request, action: str, object_: str, after: dict[str, Any]) -> None:
+    async def _record(self, caller: "Caller", action: str, object_: str, after: dict[str, Any]) -> None:
         """Before it is done, as every change."""
-        caller: Caller = request.state.caller
         entry = AuditEntry(at=self._clock(), actor=caller.actor, action=action, object=object_, after=after)
         try:
             await self._log.append(entry)
@@ -132,6 +144,7 @@ def _rule(
     shown: dict[str, Any] = msgspec.to_builtins(rule)
     phases = {alert.phase for alert in alerts}
     return shown | {
+        "when": condition(rule),
         "channels": list(rule.channels or channels),
         "state": next((phase for phase in ORDER if phase in phases), "ok"),
         "silenced_until": None if silence is None else _stamp(silence.until),

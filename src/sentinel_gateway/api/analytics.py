@@ -42,8 +42,6 @@ MOST_TRIALS: Final = 5000
 NO_LEDGER: Final = "There is no past to tell of: the ledger is off. Set ledger.enabled to true, and it begins."
 NOT_NOW: Final = "The ledger can't be read now, or not so much of it at once: ask again (what was read is kept), or for less."
 
-ERRORS: Final = ("total_requests", "successful_requests", "failed_requests", "error_rate")
-
 Hours = Annotated[int, Query(ge=1, le=720, description="So many hours (UTC); the one under way is the last.")]
 Lately = Annotated[
     int, Query(ge=1, le=72, description="What began or lasted in so many hours; the day before is held beside it.")

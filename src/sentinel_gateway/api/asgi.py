@@ -12,8 +12,8 @@ Scope = Any
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Again = Callable[[bytes, str], bytes | None]
-"""The answer to bytes that were answered before, to this address, but for the status (200) and the server's own headers."""
+Again = Callable[[bytes, str], tuple[int, bytes] | None]
+"""The answer to bytes that need not be read for it, to this address: its status, and all after the server's own headers."""
 WHEN_GONE: Final = "sentinel.when_gone"
 """Our server's extension: called with a callback, it calls that once the caller has left without its answer."""
 GO_ON: Final = "sentinel.go_on"

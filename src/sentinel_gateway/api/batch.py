@@ -1,6 +1,7 @@
 """`POST /v1/query/batch`: many queries, each answered as `/v1/query` answers it, together or each once it is there."""
 
 import asyncio
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -8,7 +9,7 @@ import msgspec
 from sentinel_gateway.api.batched import Item, Items, Run, Take
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.endpoint import SLOW_BODY, Post
-from sentinel_gateway.api.exchange import NDJSON, Exchange, wait_after
+from sentinel_gateway.api.exchange import NDJSON, Exchange, Sender, wait_after
 from sentinel_gateway.api.problems import problem_body
 from sentinel_gateway.api.wire.batch import Batch, Result, Tally, read_batch, result_line, summary_line, whole_body
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
@@ -99,15 +100,14 @@ class QueryBatch(Post):
             if not sender.pass_on(line):
                 await sender.part(line)
 
-        exchange.run_beside(self._keep_alive(exchange))
+        exchange.run_later(self._rules.heartbeat, partial(self._keep_alive, exchange.sender))
         await self._run(batch, exchange, take)
         await sender.end_stream(summary_line(tally.summary(self._clock() - exchange.journey.at)) + b"\n")
 
-    async def _keep_alive(self, exchange: Exchange) -> None:
+    async def _keep_alive(self, sender: Sender) -> None:
         while True:
-            await asyncio.sleep(self._rules.heartbeat)
-            await exchange.sender.start_stream(PRIVATE, NDJSON)
-            await exchange.sender.beat(PULSE)
+            await sender.start_stream(PRIVATE, NDJSON)
+            await asyncio.sleep(await sender.beat(PULSE, self._rules.heartbeat))
 
     async def _run(self, batch: Batch, exchange: Exchange, take: Take) -> None:
         journey = exchange.journey

@@ -23,6 +23,7 @@ from sentinel_gateway.errors import (
     NeverFits,
     Overloaded,
     RequestError,
+    Strained,
     TokensLimited,
     UpstreamError,
 )
@@ -37,6 +38,8 @@ OF_THE_BATCH: Final = frozenset(
 """Headers that are not passed on to each query."""
 HELD: Final = (BudgetHeld, ConcurrencyLimited, Overloaded, TokensLimited)
 """Refusals for want of what others hold, and give back: places, tokens, money."""
+AGAIN: Final = 5
+"""Times that every worker has a query refused because there is too much to do, and none answered, before one fails by that."""
 ID_LENGTH: Final = 120
 """Characters of the batch's id that begin each query's: what follows must fit as well."""
 
@@ -134,6 +137,9 @@ class Run:
         self._ended: dict[int, UpstreamError | None] = {}
         """What each has failed by, if a provider did."""
         self._under_way: set[Item] = set()
+        self._at_once = 1
+        self._strained = 0
+        """Queries in a row that were refused because there is too much to do."""
         self._turn = asyncio.Lock()
         self._is_over = False
 
@@ -142,7 +148,8 @@ class Run:
 
     async def all(self, at_once: int) -> None:
         """Returns when all were answered and taken; cancelled, it ends what is under way, as if each caller had left."""
-        tasks = [asyncio.create_task(self._work()) for _ in range(min(at_once, len(self._queries)))]
+        self._at_once = min(at_once, len(self._queries))
+        tasks = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
         tasks.append(arranging := asyncio.create_task(self._arrange()))
         running = {*tasks}
         try:
@@ -178,7 +185,13 @@ class Run:
             failure = item.kept.failure
             if self._is_over:  # what was under way has ended as if its caller had left, which stops nobody
                 return
-            if self._under_way and isinstance(failure, HELD) and not isinstance(failure, NeverFits):
+            self._strained = self._strained + 1 if isinstance(failure, Strained) else 0
+            if isinstance(failure, Strained) and self._strained <= AGAIN * self._at_once:
+                await asyncio.sleep(failure.retry_after or 1.0)  # it passes: nobody has to leave for it
+                self._ready.put_nowait((index, leader))
+                self._ready.task_done()
+                continue
+            if self._under_way and isinstance(failure, HELD) and not isinstance(failure, NeverFits | Strained):
                 self._ready.put_nowait((index, leader))
                 self._ready.task_done()
                 return

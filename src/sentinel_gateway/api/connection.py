@@ -14,16 +14,17 @@ from collections import deque
 from typing import Final, Literal
 
 import httptools
-import msgspec
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from sentinel_gateway.api.asgi import SEGMENT_BYTES, Again, App, Header, Lines
+from sentinel_gateway.api.bounds import ServerLimits
 from sentinel_gateway.api.cycle import CLOSE, Cycle, default_lines, refusal_record, render
 from sentinel_gateway.api.eager import run_eagerly
 from sentinel_gateway.api.head import check_fields, check_line, head_size, parse_target
+from sentinel_gateway.api.parting import LAST_WORD, send_and_close
 from sentinel_gateway.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout
 from sentinel_gateway.pipeline.admit import retry_wait
 from sentinel_gateway.ports import ConnectionWatch
@@ -38,24 +39,8 @@ RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER: on, for no time."""
 PIPELINED: Final = 32
 """Requests that may wait on one connection for the answers before theirs."""
-
 Stage = Literal["idle", "head", "body", "dropping"]
 """What is being read: nothing yet, a request's head, its body; or what comes is thrown away."""
-
-
-class ServerLimits(msgspec.Struct, frozen=True):
-    """Seconds, bytes, numbers. A time runs from the start of what it limits and is not moved along by single bytes.
-
-    In `write_timeout` a reader that we wait for has to take 64 KiB, or all there is.
-    """
-
-    header_timeout: float = 10.0
-    body_timeout: float = 30.0
-    write_timeout: float = 30.0
-    keep_alive: float = 75.0
-    head_bytes: int = 65536
-    header_count: int = 100
-    max_connections: int = 10_000
 
 
 class GatewayProtocol(asyncio.Protocol):
@@ -84,6 +69,8 @@ class GatewayProtocol(asyncio.Protocol):
         self._unstarted = False  # the turn was taken while its segment was still being read
         self._refusal = b""  # to be sent once the turn comes
         self._stage: Stage = "idle"
+        self._persistent = "1.1"  # the version of HTTP whose connections outlive an answer
+        self._idle = limits.keep_alive
         self._segment = 0  # bytes that came last
         self._progress = False  # they completed something
         self._unparsed = 0  # bytes that came since something was completed
@@ -105,8 +92,8 @@ class GatewayProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # what a server is given
         self.transport = transport
         self.flow = FlowControl(transport)
-        self.server = get_local_addr(transport)
-        self.client = get_remote_addr(transport)
+        transport.set_write_buffer_limits(0)  # whoever sends waits as soon as the kernel takes no more: nothing piles up here
+        self.server, self.client = get_local_addr(transport), get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
         self._watch.opened()
         if len(self._state.connections) >= self._limits.max_connections:
@@ -115,7 +102,7 @@ class GatewayProtocol(asyncio.Protocol):
         else:
             self._state.connections.add(self)  # type: ignore[arg-type] # all that is asked of it is `shutdown`
             # Who connects has something to say: a connection that has never carried a request earns no keep-alive.
-            self._set_read_due(self._limits.header_timeout)
+            self._set_read_due(self._limits.header_timeout if self._persistent else LAST_WORD)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it was lost
         self._state.connections.discard(self)
@@ -123,6 +110,7 @@ class GatewayProtocol(asyncio.Protocol):
         for cycle in (self._turn, self._reading):
             if cycle is not None and not cycle.complete:
                 cycle.disconnect()
+        self._turn = self._reading = None  # which hold us
         self.flow.resume_writing()
         if self._timer is not None:
             self._timer.cancel()
@@ -130,11 +118,18 @@ class GatewayProtocol(asyncio.Protocol):
         self._watch.closed()
 
     def shutdown(self) -> None:
-        """Close, after the requests under way if there are any."""
-        if self._reading is not None and self._is_answering():
-            self._reading.keep_alive = False
-        else:
-            self.transport.close()
+        """From now on an answer that begins says that it is the last, and who is idle has a moment left.
+
+        Closing at once would lose who has just connected. A stream that has begun was not told: it ends with its connection.
+        """
+        if not self._persistent:
+            return
+        self._persistent, self._again, self._idle = "", None, LAST_WORD
+        if not self._is_answering():
+            if self._stage == "idle":
+                self._set_read_due(LAST_WORD)
+        elif self._reading is not None:
+            self._reading.be_last()
 
     def linger(self) -> None:
         """Close, but go on reading for a moment, so that the answer is not lost to a reset."""
@@ -144,6 +139,13 @@ class GatewayProtocol(asyncio.Protocol):
             self.transport.write_eof()
             self.flow.resume_reading()
             self._set_read_due(LINGER)
+
+    def end_with(self, last: bytes) -> None:
+        """Send this and close, in one go. Whoever has sent more meanwhile is not answered."""
+        self._stage = "dropping"
+        self._queue.clear()
+        self._refusal = b""
+        self._loop.call_soon(send_and_close, self.transport, last)  # what was written before is on its way by then
 
     # --- deadlines ---
 
@@ -237,14 +239,14 @@ class GatewayProtocol(asyncio.Protocol):
             self._start(self._turn)
 
     def _answer_again(self, data: bytes, again: Again) -> bool:
-        """Answer bytes that were answered before; False if they have to be read."""
+        """Answer bytes that were answered before, or are refused; False if they have to be read."""
         free = not (self.flow.write_paused or self.transport.is_closing())
-        rest = again(data, self.client[0] if self.client else "") if free else None
-        if rest is None:
+        answer = again(data, self.client[0] if self.client else "") if free else None
+        if answer is None:
             return False
-        self.transport.write(b"%b%b%b" % (STATUS_LINE[200], self.default_headers.raw, rest))
+        self.transport.write(b"%b%b%b" % (STATUS_LINE[answer[0]], self.default_headers.raw, answer[1]))
         self._state.total_requests += 1
-        self._set_read_due(self._limits.keep_alive)
+        self._set_read_due(self._idle)
         return True
 
     def _start(self, cycle: Cycle) -> None:
@@ -264,8 +266,7 @@ class GatewayProtocol(asyncio.Protocol):
             self._refuse(self._too_large())
 
     def on_message_begin(self) -> None:
-        self._url = b""
-        self._headers = []
+        self._url, self._headers = b"", []
         self._stage = "head"
         self._unparsed = 0
         self._read_due = NEVER
@@ -305,7 +306,7 @@ class GatewayProtocol(asyncio.Protocol):
             "state": {},
         }
         self._headers = []  # for trailers, which could pass for headers if they were kept
-        keep_alive = version == "1.1" and parser.should_keep_alive()
+        keep_alive = version == self._persistent and parser.should_keep_alive()
         self._take(Cycle(scope, self, waits_for_100=waits_for_100, keep_alive=keep_alive))
 
     def _take(self, cycle: Cycle) -> None:
@@ -336,7 +337,7 @@ class GatewayProtocol(asyncio.Protocol):
         if self._reading is not None and not self._reading.complete:
             self._reading.end_body()
         else:
-            self._set_read_due(self._limits.keep_alive)
+            self._set_read_due(self._idle)
 
     # --- answering ---
 
@@ -357,7 +358,7 @@ class GatewayProtocol(asyncio.Protocol):
         elif self._refusal:
             self._write_refusal()
         elif self._stage == "idle":
-            self._set_read_due(self._limits.keep_alive)
+            self._set_read_due(self._idle)
 
     # --- refusing ---
 

@@ -8,7 +8,6 @@ from sentinel_gateway.core.pricing import FALLBACK, NANO_PER_USD, Costs
 
 Use = tuple[str, str]
 """A model by its public name, and the variant of it: the face by which it was asked."""
-MILLION: Final = 1_000_000
 NOTE: Final = "Costs are those of each model's own price; one without a price is counted as the model assumed."
 
 

@@ -22,6 +22,7 @@ from sentinel_gateway.errors import InternalError, RequestError
 BODILESS: Final = frozenset({204, 304})
 """Statuses whose answer ends with its head, whatever the head says."""
 CLOSE: Final = b"connection: close\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
 CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 SHORT_BODY: Final = 65536
 """Bytes. A body of this length is read to its end even if nobody wants it; after a longer one the connection is closed."""
@@ -45,6 +46,10 @@ class Carrier(Protocol):
         """Close, but go on reading for a moment."""
         ...
 
+    def end_with(self, last: bytes) -> None:
+        """Send this and close, in one go."""
+        ...
+
 
 class Cycle:
     """One request and its answer, as an ASGI app sees them.
@@ -57,6 +62,7 @@ class Cycle:
         "_bodiless",
         "_carrier",
         "_chunked",
+        "_ending",
         "_head",
         "_left",
         "_lingers",
@@ -95,6 +101,8 @@ class Cycle:
         """The answer is earlier than the end of the body, which is still to be read."""
         self._chunked: bool | None = None
         """None: the answer ends with the connection."""
+        self._ending = LAST_CHUNK
+        """Empty: it is sent when the connection is closed."""
         self._left = 0
         """Bytes that the answer still owes, if it said how many there are."""
         self._news = False
@@ -266,7 +274,7 @@ class Cycle:
         elif self._chunked:
             body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if last:
-                body += b"0\r\n\r\n"
+                body += self._ending
         elif self._chunked is not None:
             self._count(len(body), last=last)
         head, self._head = self._head, b""
@@ -291,8 +299,16 @@ class Cycle:
             self.keep_alive = False
         self._lingers = True
 
+    def be_last(self) -> None:
+        """Close the connection after this answer, whose head may have said already that it stays."""
+        self.keep_alive = False
+        if self.started and self._chunked:
+            self._ending = b""
+
     def _close(self) -> None:
-        if self._lingers:
+        if self.complete and not self._ending:  # an answer that broke off must not look whole
+            self._carrier.end_with(LAST_CHUNK)
+        elif self._lingers:
             self._carrier.linger()
         else:
             self._transport.close()

@@ -1,13 +1,21 @@
 """What every request to a face passes first, known or unknown path: no foreign page, and a caller."""
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from sentinel_gateway.api.browsers import Browsers
-from sentinel_gateway.api.guard import Guard
-from sentinel_gateway.core.access import ANYBODY, cache_scope
+from sentinel_gateway.core.access import ANYBODY, Caller, cache_scope
 from sentinel_gateway.pipeline.journey import Journey
 
 Begin = Callable[[Journey, Mapping[bytes, bytes]], None]
+
+
+class Admits(Protocol):
+    """Says who asks."""
+
+    def admit(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
+        """Raises `RequestError`s."""
+        ...
 
 
 class Entrance:
@@ -19,7 +27,7 @@ class Entrance:
     def __init__(
         self,
         browsers: Browsers,
-        guard: Guard,
+        guard: Admits,
         groups: Mapping[str, str],
         region: str | None = None,
         *,

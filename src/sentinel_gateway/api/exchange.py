@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 from sentinel_gateway.api.asgi import AT_ONCE, GO_ON, REFUSED, SEGMENT, WHEN_GONE, Header, Lines, Receive, Scope, Send
@@ -64,6 +65,8 @@ class ErrorForm:
     def ids(self, journey: Journey) -> Lines:
         """The headers that every answer carries; those of limits only where there are any."""
         lines, grant = id_headers(journey), journey.grant
+        if journey.experiment:
+            lines += Lines(b"x-sentinel-experiment: %b\r\n" % journey.experiment.encode("ascii"))
         if grant is None:
             return lines
         lines += limit_headers(*grant.standings())
@@ -169,7 +172,7 @@ class Sender:
     """The answer's side. Sends one whole answer, or one stream; an error in whichever form is still possible."""
 
     __slots__ = (
-        *("_accepts", "_answer_at_once", "_caller", "_form", "_go_on", "_journey", "_send", "_sent_since_beat", "_started"),
+        *("_accepts", "_answer_at_once", "_caller", "_form", "_go_on", "_journey", "_send", "_said_at", "_started"),
         "broken",
     )
 
@@ -184,7 +187,7 @@ class Sender:
         self._caller = caller
         self._accepts = accepts
         self._started = False
-        self._sent_since_beat = False
+        self._said_at = 0.0
         self.broken: Callable[[RequestError], bytes] | None = None
         """How the stream under way tells that it breaks, if not as every stream of its face."""
 
@@ -210,19 +213,26 @@ class Sender:
 
     def pass_on(self, events: bytes) -> bool:
         """Events of a stream that has begun, in one write; False if that must wait, and nothing is sent."""
-        self._sent_since_beat = True
+        self._said_at = monotonic()
         return self._go_on(events)
 
     def part(self, events: bytes) -> Awaitable[None]:
         """Events of a stream, in one write."""
-        self._sent_since_beat = True
+        self._said_at = monotonic()
         return self._send({"type": "http.response.body", "body": events, "more_body": True})
 
-    async def beat(self, pulse: bytes) -> None:
-        """A sign of life, if nothing was sent since the last one: proxies cut connections that stay silent."""
-        if not self._sent_since_beat and not self._caller.served:
+    async def beat(self, pulse: bytes, every: float) -> float:
+        """A sign of life, if nothing was sent for so many seconds: proxies cut connections that stay silent.
+
+        Returns the seconds until the next may be due.
+        """
+        left = self._said_at + every - monotonic()
+        if left > 0:
+            return left
+        if not self._caller.served:
             await self._send({"type": "http.response.body", "body": pulse, "more_body": True})
-        self._sent_since_beat = False
+        self._said_at = monotonic()
+        return every
 
     async def end_stream(self, last: bytes) -> None:
         """The end of a stream, with its last events."""
@@ -263,7 +273,7 @@ class Exchange:
         self.sender = Sender(send, extensions, self.journey, self.caller, accepts=accepts, form=form)
         self._tell_when_gone: Callable[[Callable[[], None]], None] | None = extensions.get(WHEN_GONE)
         self.segment: bytes | None = extensions.get(SEGMENT)
-        self._beside: list[asyncio.Task[None]] = []
+        self._beside: list[asyncio.Task[None] | asyncio.TimerHandle] = []
         self.enter: Callable[[], None]
         """Tell the caller once more: its key may have been revoked while its body was on the way."""
 
@@ -288,10 +298,14 @@ class Exchange:
         """Run something until the exchange ends."""
         self._beside.append(asyncio.create_task(work))
 
+    def run_later(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """The same, in so many seconds. Most exchanges have ended by then: a timer costs them less than a task that sleeps."""
+        self._beside.append(asyncio.get_running_loop().call_later(seconds, lambda: self.run_beside(work())))
+
     def end(self) -> None:
-        """Stop what runs beside."""
-        for task in self._beside:
-            task.cancel()
+        """Stop what runs beside, and let go of it: it ends with an error whose frames hold this."""
+        while self._beside:
+            self._beside.pop().cancel()
 
 
 def _never(*_: object) -> bool:

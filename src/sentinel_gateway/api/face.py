@@ -7,7 +7,7 @@ from functools import partial
 from sentinel_gateway.api.asgi import Receive, Scope, Send
 from sentinel_gateway.api.entrance import Entrance
 from sentinel_gateway.api.exchange import ErrorForm, Exchange, Intake, own_fault
-from sentinel_gateway.errors import ClientLeft, RequestError
+from sentinel_gateway.errors import ClientLeft, RequestError, let_go
 from sentinel_gateway.ports import Clock, Events
 
 Route = Callable[[Exchange], Awaitable[None]]
@@ -42,6 +42,7 @@ class Face:
             _leave(exchange, left)
         except RequestError as error:
             await exchange.sender.error(error)
+            let_go(error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not exchange.caller.left or task is None:

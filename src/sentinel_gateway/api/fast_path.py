@@ -109,7 +109,7 @@ class FastPath:
         hit = self._pipeline.look_again(known.key, known.generation, known.wish)
         if hit is None or (known.compressed and _may_be_long(hit.entry)):
             return None
-        verdict = self._limiter.take_now(known.toll)
+        verdict = self._limiter.take_now(known.toll, now)
         if verdict is None:
             return None
         entry, sentinel_id = hit.entry, draw_id()
@@ -167,6 +167,7 @@ def _is_plain(exchange: Exchange, reply: Cached) -> bool:
         and not reply.plan.request.stream
         and not journey.idempotency_key
         and not journey.wish.explain
+        and not journey.experiment
         and (journey.caller is ANYBODY or journey.caller.key is not None)
         and b"origin" not in exchange.headers
         and (journey.trace is None or b"traceparent" not in exchange.headers)  # whose trace is to go on

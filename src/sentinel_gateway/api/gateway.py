@@ -28,6 +28,7 @@ EXPOSED: Final = (
     "x-cache-matched-id",
     "x-cache-explain",
     "x-cache-items",
+    "x-sentinel-experiment",
     "x-sentinel-cost-usd",
     "x-sentinel-saved-usd",
     "x-sentinel-cost-basis",

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 
 from sentinel_gateway.api.exchange import header_map
 from sentinel_gateway.core.access import ANYBODY, MARK, Caller, KeyScope, require_scope, standing
-from sentinel_gateway.errors import InsufficientScope, RequestError
+from sentinel_gateway.errors import InsufficientScope, InvalidKey, RequestError
 from sentinel_gateway.pipeline.authentication import KEY_HEADERS, Authenticator
 from sentinel_gateway.pipeline.keyring import KeyRing
 
@@ -42,10 +42,18 @@ class Guard:
         return f"<Guard {self._policy!r} {self._ring!r}>"
 
     def admit(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
-        """Who asks, which may be anybody where no key is needed; raises what `Authenticator.authenticate` does."""
+        """Who asks, which may be anybody where no key is needed; raises what `Authenticator.authenticate` does.
+
+        Where it can't be told whether one is needed, that is `KeysUnavailable`.
+        """
         if self.is_open and not _shows_key(headers, self._policy):
             return ANYBODY
-        return self.identify(headers, address)
+        try:
+            return self.identify(headers, address)
+        except InvalidKey:
+            if self._policy.loopback and self._policy.required is None:
+                self._ring.check_made()  # a machine that slept has not yet looked again
+            raise
 
     def still_admits(self, caller: Caller, now: float) -> bool:
         """Would the same headers tell the same caller now? `caller` is one that `admit` has told, with a key or without."""
@@ -94,9 +102,8 @@ class Guard:
         """A dependency: a caller with this scope. It is told in `request.state.caller`."""
 
         async def check(request: Request) -> None:
-            caller = self.admit(*asked(request))
+            caller = request.state.caller = self.admit(*asked(request))
             require_scope(caller, scope)
-            request.state.caller = caller
 
         return declared(check, scope)
 
@@ -104,9 +111,8 @@ class Guard:
         """A dependency: the operator, by the admin key, whether or not others need one. Told as above."""
 
         async def check(request: Request) -> None:
-            caller = self.who(request)
+            caller = request.state.caller = self.who(request)
             require_operator(caller)
-            request.state.caller = caller
 
         return declared(check, OPERATOR)
 
@@ -114,9 +120,8 @@ class Guard:
         """A dependency: the operator, or a key of scope `admin`, whose holder stays within its tenant. Told as above."""
 
         async def check(request: Request) -> None:
-            caller = self.who(request)
+            caller = request.state.caller = self.who(request)
             require_scope(caller, "admin")
-            request.state.caller = caller
 
         return declared(check, "admin")
 

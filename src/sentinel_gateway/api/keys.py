@@ -197,11 +197,15 @@ class KeyAdmin:
 
     async def rebudget(self, request: Request, id: str) -> dict[str, Any]:  # noqa: A002 - as above
         """What the key may spend from now on, on this node; on others within a second. What was spent stays spent."""
+        return await self.allot(request, id, await read_body(request, BudgetBody))
+
+    async def allot(self, request: Request, id_: str, asked: BudgetBody) -> dict[str, Any]:
+        """The same, with what is asked at hand."""
         caller: Caller = request.state.caller
-        budget = (await read_body(request, BudgetBody)).value()
+        budget = asked.value()
         if wrong := budgets.faults(budget):
             raise RequestValidationError([{"loc": ("body", span), "msg": sentence} for span, sentence in wrong])
-        key = await self._find(request, id)
+        key = await self._find(request, id_)
         defaults, now = self._minter.defaults, self._clock()
         rule = partial(issuance.rebudget, caller=caller, budget=budget, now=now, defaults=defaults)
         return self._shown((await self._amend(key, rule)).key)

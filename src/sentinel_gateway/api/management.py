@@ -36,6 +36,11 @@ from sentinel_gateway.ports import Clock, Events
 
 MAX_BODY: Final = 64 * 1024
 """Bytes. Administrative requests are small."""
+MAX_DRAFT_BODY: Final = 640 * 1024
+"""But drafts of a configuration: each of their characters takes up to 12 bytes, as a form sends it or as JSON may."""
+MOST_FAULTS: Final = 20
+"""That are told of: who has made more begins with these."""
+TAKES_DRAFTS: Final = frozenset({"/admin/config/check", "/dashboard/config/check"})
 
 
 def build_management(routers: Sequence[APIRouter], guard: Guard) -> App:
@@ -43,11 +48,11 @@ def build_management(routers: Sequence[APIRouter], guard: Guard) -> App:
 
     Raises TypeError for a route that does not declare who may use it.
     """
-    app = FastAPI(title="Sentinel", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for router in routers:
-        if silent := undeclared(router.routes):
-            raise TypeError(f"these routes don't declare who may use them: {', '.join(silent)}")
-        app.include_router(router)
+    # As routes of the app itself: a router that is included has each built once more, and is searched twice for each request
+    routes = [route for router in routers for route in router.routes]
+    if silent := undeclared(routes):
+        raise TypeError(f"these routes don't declare who may use them: {', '.join(silent)}")
+    app = FastAPI(title="Sentinel", routes=routes, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.guard = guard
     app.exception_handler(RequestError)(_request_error)
     app.exception_handler(RequestValidationError)(_invalid)
@@ -83,7 +88,7 @@ async def _request_error(_: Request, exc: RequestError) -> Response:
 async def _invalid(_: Request, exc: RequestValidationError) -> Response:
     errors = [
         {"field": ".".join(str(part) for part in fault["loc"][1:]) or "body", "message": str(fault["msg"])}
-        for fault in exc.errors()
+        for fault in exc.errors()[:MOST_FAULTS]
     ]
     first = errors[0]
     return _problem(InvalidField(f"Invalid value for '{first['field']}': {first['message']}.", param=first["field"]), errors)
@@ -110,11 +115,12 @@ class Observed:
         self._trace = trace
         self._browsers = browsers
         self._clock = clock
-        self._intake = Intake(max_body=MAX_BODY)
+        self._intake, self._drafts = Intake(max_body=MAX_BODY), Intake(max_body=MAX_DRAFT_BODY)
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, now=self._clock(), intake=self._intake, form=PROBLEMS)
+        intake = self._drafts if scope["path"] in TAKES_DRAFTS else self._intake
+        exchange = Exchange(scope, receive, send, now=self._clock(), intake=intake, form=PROBLEMS)
         journey = exchange.journey
         if self._trace is not None:
             self._trace(journey, exchange.headers)
@@ -123,8 +129,8 @@ class Observed:
             if message["type"] == "http.response.start":
                 journey.status = message["status"]
                 said = {name for name, _ in message["headers"]}
-                private = [header for header in PRIVATE if header[0] not in said]
-                message["headers"] = [*message["headers"], *private, *exchange.sender.ids()]
+                own = [header for header in (*PRIVATE, *exchange.sender.ids()) if header[0] not in said]
+                message["headers"] = [*message["headers"], *own]
             await send(message)
 
         # GZipMiddleware does not read all that may stand there well
@@ -132,7 +138,7 @@ class Observed:
             scope["headers"] = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
         try:
             self._browsers.check(exchange.headers)
-            await self._app(scope, _limited(exchange, receive), send_with_ids)
+            await self._app(scope, _limited(exchange, receive, intake.max_body), send_with_ids)
         except ClientLeft as left:
             journey.status, journey.error = left.status, left.kind
         except RequestError as error:
@@ -143,6 +149,7 @@ class Observed:
                 await _problem(fault)(scope, receive, send_with_ids)
         finally:
             journey.route = getattr(scope.get("route"), "path", UNMATCHED)
+            journey.caller = scope.get("state", {}).get("caller", journey.caller)
             journey.end(self._clock())
             self._events.finished(journey)
 
@@ -152,8 +159,8 @@ def _is_plain(path: str) -> bool:
     return path.startswith("/dashboard") and not path.startswith("/dashboard/static/")
 
 
-def _limited(exchange: Exchange, receive: Receive) -> Receive:
-    """`receive`, refusing more than `MAX_BODY` bytes, and a body that does not come to its end."""
+def _limited(exchange: Exchange, receive: Receive, most: int) -> Receive:
+    """`receive`, refusing more than `most` bytes, and a body that does not come to its end."""
     seen, whole = 0, False
 
     async def limited() -> Any:
@@ -163,7 +170,7 @@ def _limited(exchange: Exchange, receive: Receive) -> Receive:
             raise exchange.caller.broken_off(message)
         seen += len(message.get("body", b""))
         whole = not message.get("more_body", False)
-        if seen > MAX_BODY:
+        if seen > most:
             raise exchange.caller.too_large()
         return message
 

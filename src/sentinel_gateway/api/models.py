@@ -17,6 +17,8 @@ from sentinel_gateway.errors import MethodNotAllowed, ModelNotFound
 ALIAS_OWNER: Final = "sentinel"
 VERSION: Final = b"anthropic-version"
 
+ModelObject = dict[str, str | int]
+
 
 class Models:
     """Renders the directory. `created` is the Unix time that all models are given: when this gateway started."""
@@ -27,6 +29,7 @@ class Models:
     def __init__(self, directory: Callable[[], Directory], *, created: int) -> None:
         self._directory = directory
         self._created = created
+        self._made: tuple[Directory, dict[bool, dict[str, ModelObject]]] = (directory(), {})
 
     async def handle(self, exchange: Exchange, name: str | None) -> None:
         """Answer with one model, or with all; raises `RequestError`s."""
@@ -41,8 +44,7 @@ class Models:
 
     def listed(self, caller: Caller, *, anthropic: bool) -> bytes:
         """All names that can be served to this caller."""
-        directory = self._directory()
-        models = [self._object(name, directory, anthropic=anthropic) for name in names(directory) if allows(caller, name)]
+        models = [model for name, model in self._all(anthropic=anthropic).items() if allows(caller, name)]
         return anthropic_answer.model_list(models) if anthropic else openai.model_list(models)
 
     def one(self, name: str, caller: Caller, *, anthropic: bool) -> bytes:
@@ -54,7 +56,17 @@ class Models:
             raise discreet(ModelNotFound(explain(route), name=name), caller)
         return encode(self._object(name, directory, anthropic=anthropic))
 
-    def _object(self, name: str, directory: Directory, *, anthropic: bool) -> dict[str, str | int]:
+    def _all(self, *, anthropic: bool) -> dict[str, ModelObject]:
+        """All that are listed, by name: made once for what can be routed to, since some providers have hundreds."""
+        directory, (known, made) = self._directory(), self._made
+        if directory is not known:
+            made = {}
+            self._made = (directory, made)
+        if anthropic not in made:
+            made[anthropic] = {name: self._object(name, directory, anthropic=anthropic) for name in names(directory)}
+        return made[anthropic]
+
+    def _object(self, name: str, directory: Directory, *, anthropic: bool) -> ModelObject:
         if anthropic:
             return anthropic_answer.model_object(name, created=self._created)
         route = resolve(name, directory)

@@ -20,6 +20,7 @@ Id = Annotated[str | None, Query(pattern="^[0-9a-f]{32}$", description="Of this 
 Hours = Annotated[int, Query(ge=1, le=168, description="Calls of the last so many hours.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most calls to tell of.")]
 
+MOST_CALLS: Final = 50
 NOT_NOW: Final = "The ledger can't be read now, or not so much of it in one go: ask for fewer hours, or again in a moment."
 
 
@@ -48,21 +49,29 @@ class RequestCosts:
         id: Id = None,  # noqa: A002 - its name
     ) -> CallCostsResponse:
         """What calls of providers took, for which tokens: the dearest of the last hours, the latest, or those of one request."""
-        if self._history is None:
-            raise HistoryUnavailable(NO_LEDGER)
         now = int(self._clock()) + 1
-        tenant = request.state.caller.tenant or None
-        dearest, since = order == "dearest", now - hours * HOUR
-        with past_told(NOT_NOW):
-            found = await self._history.calls(
-                Wanted(since=since, until=now, request=id, tenant=tenant, dearest=dearest, limit=limit)
-            )
+        tenant, dearest = request.state.caller.tenant or None, order == "dearest"
+        asked = Wanted(since=now - hours * HOUR, until=now, request=id, tenant=tenant, dearest=dearest, limit=limit)
+        found = await self._found(asked)
         return CallCostsResponse(
             timestamp=stamp(self._clock()),
             hours=hours,
             calls=[self._shown(one) for one in found],
             total_cost=round(sum(one.spent.cost for one in found) / NANO_PER_USD, 9),
         )
+
+    async def of_request(self, request: Request, id_: str, began: float, seconds: float) -> list[CallCosts]:
+        """Those of one request, in their order, of which it is known when it was (Unix seconds): nothing else is gone through."""
+        tenant = request.state.caller.tenant or None
+        since, until = int(began), int(began + seconds) + 2
+        found = await self._found(Wanted(since=since, until=until, request=id_, tenant=tenant, limit=MOST_CALLS))
+        return sorted(map(self._shown, found), key=lambda call: call.attempt)
+
+    async def _found(self, asked: Wanted) -> list[Settled]:
+        if self._history is None:
+            raise HistoryUnavailable(NO_LEDGER)
+        with past_told(NOT_NOW):
+            return await self._history.calls(asked)
 
     def _shown(self, call: Settled) -> CallCosts:
         asked, spent = call.intent, call.spent

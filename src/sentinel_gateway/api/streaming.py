@@ -3,6 +3,7 @@
 import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -65,17 +66,15 @@ class StreamingEndpoint(Endpoint):
         """As every endpoint; and keep a stream's connection from looking dead."""
         await super()._wait(exchange, plan)
         if plan.request.stream:
-            exchange.run_beside(self._keep_alive(exchange, plan))
+            exchange.run_later(self._heartbeat, partial(self._keep_alive, exchange, plan))
 
     async def _keep_alive(self, exchange: Exchange, plan: Plan) -> None:
         """May commit the 200 before a provider has answered; an error is then the stream's last event."""
-        pulse = self._voice(plan.request).pulse
+        pulse, journey = self._voice(plan.request).pulse, exchange.journey
         while True:
-            await asyncio.sleep(self._heartbeat)
-            journey = exchange.journey
             repeats = journey.idempotency_key and journey.miss is None  # it waits for the first, and asked no cache
             await exchange.sender.start_stream(PRIVATE if repeats else self._miss_headers(journey, plan))
-            await exchange.sender.beat(pulse)
+            await asyncio.sleep(await exchange.sender.beat(pulse, self._heartbeat))
 
     def _send(self, reply: Whole | Live | Repeated, journey: Journey, sender: Sender) -> Awaitable[None]:
         match reply:
@@ -124,6 +123,7 @@ class StreamingEndpoint(Endpoint):
                     await sender.start_stream(headers)
                 if late:
                     await sender.part(late)
+                    late = b""
             await sender.start_stream(headers)  # for a stream that held nothing the caller asked for
             await sender.end_stream(cost_comment(live.paid_by(journey)) + voice.end())
         finally:

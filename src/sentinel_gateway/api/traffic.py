@@ -113,7 +113,7 @@ class SavingsResponse(Savings):
 
 
 class ShareBody(BaseModel):
-    """`name` is a tenant, the id of a key, or a model by its public name. Money in USD; `calls` are of providers."""
+    """`name`: a tenant, the id of a key, a model by its public name, or a date (UTC). Money in USD; `calls` are to providers."""
 
     name: str
     requests: int
@@ -125,7 +125,7 @@ class ShareBody(BaseModel):
 
 
 class SpendingResponse(BaseModel):
-    """The dearest first. `forecast` is what this month comes to if it goes on as in the last 7 days."""
+    """The dearest first, of days the latest. `forecast` is what this month comes to if it goes on as in the last 7 days."""
 
     timestamp: str
     by: By
@@ -256,6 +256,8 @@ def _begins(now: int, days: int) -> tuple[int, int, int]:
 def _spending(shares: Sequence[Share], now: int, *, by: By, days: int, limit: int) -> SpendingResponse:
     since, begun, week = _begins(now, days)
     found = by_name(one for one in shares if one.day >= since)
+    if by == "day":
+        found.sort(key=lambda one: one.day, reverse=True)
     so_far, lately = (sum(one.spent for one in shares if one.day >= first) for first in (begun, week))
     left = (datetime.fromtimestamp(begun, UTC) + timedelta(days=32)).replace(day=1).timestamp() - now
     return SpendingResponse(

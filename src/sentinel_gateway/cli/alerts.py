@@ -115,12 +115,12 @@ def _kind(url: Any) -> str:
 
 
 async def _test(settings: "Settings", names: list[str]) -> list[dict[str, Any]]:
-    from sentinel_gateway.adapters import steady_clock
     from sentinel_gateway.alarms import lone_client, open_channel
     from sentinel_gateway.alerts.watch import send_trial
     from sentinel_gateway.errors import ChannelDown
+    from sentinel_gateway.stores.clock import SteadyClock
 
-    clock, outcomes = steady_clock(), []
+    clock, outcomes = SteadyClock(), []
     async with lone_client() as http:
         for channel in [open_channel(name, settings.alerts.channels[name], http, clock) for name in names]:
             detail = None

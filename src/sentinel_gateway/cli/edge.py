@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Final
 from sentinel_gateway.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sentinel_gateway.settings.load import Loaded
+    from sentinel_gateway.settings.load import Load, Loaded
 
 WRONG_CONFIGURATION: Final = 2
 """Exit code for a configuration that can't be used."""
 NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
 
 
-def loader(config: Path | None, flags: Mapping[str, object] = NO_FLAGS) -> Callable[[], "Loaded"]:
+def loader(config: Path | None, flags: Mapping[str, object] = NO_FLAGS) -> "Load":
     """A function that loads the settings as they are when it is called; a reload calls it again."""
     from sentinel_gateway.settings.load import load
 
     cwd = Path.cwd()
 
-    def load_now() -> "Loaded":
-        return load(os.environ, cwd=cwd, config=config, flags=flags)
+    def load_now(*, draft: str | None = None) -> "Loaded":
+        return load(os.environ, cwd=cwd, config=config, flags=flags, draft=draft)
 
     return load_now
 

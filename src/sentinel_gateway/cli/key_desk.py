@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import os
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 REFUSED: Final = 1
 PAGE: Final = 200
 FROM_INPUT: Final = "-"
+KEY_FILE: Final = 0o640
+"""Permissions: whoever reads it, such as Prometheus, is in the group of the user that makes it."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS: Final = ("id", "name", "tenant", "scopes", "status", "expires", "hint")
 
@@ -88,22 +91,78 @@ async def _run(errand: Errand, settings: Settings, *, as_json: bool) -> None:
         await errand(Desk(SqlKeys(place), secret, as_json=as_json))
 
 
-async def create(desk: Desk, *, grant: Grant) -> None:
+async def create(desk: Desk, *, grant: Grant, once: bool, to: Path | None) -> None:
+    there = None if to is None else await _held(desk, to)
+    if there is None and once:
+        there = await _namesake(desk, grant)
+    if there is not None:
+        desk.tell(desk.shown(there), f"No key was made: {there.id} ({there.name}) is there, and good.")
+        return
     key, text = desk.minter.mint(grant, _draw(), desk.now)
-    await desk.keys.create(key, issuance.create(desk.operator, key))
-    desk.tell({"key": text} | desk.shown(key), f"Key, shown only this once: {text}", _summary(key))
+    if to is None:
+        await desk.keys.create(key, issuance.create(desk.operator, key))
+        desk.tell({"key": text} | desk.shown(key), f"Key, shown only this once: {text}", _summary(key))
+        return
+    with _draft(to) as put_in_place:
+        await desk.keys.create(key, issuance.create(desk.operator, key))
+        put_in_place(text)
+    desk.tell(desk.shown(key), f"The key is in {to}, and nowhere else.", _summary(key))
+
+
+async def _held(desk: Desk, file: Path) -> Key | None:
+    """The key in the file, if it is one that still opens the door."""
+    text = _text(file)
+    key = await desk.keys.find(key_digest(desk.secret, text)) if is_key_text(text) else None
+    return key if key is not None and standing(key, desk.now) is None else None
+
+
+def _text(file: Path) -> str:
+    """What stands there; nothing, where it can't be read."""
+    with suppress(OSError, UnicodeDecodeError):
+        return file.read_text("utf-8").strip()
+    return ""
+
+
+async def _namesake(desk: Desk, grant: Grant) -> Key | None:
+    found = (key async for key in _all(desk, grant.name, grant.tenant))
+    return await anext((key async for key in found if key.name == grant.name and standing(key, desk.now) is None), None)
+
+
+@contextmanager
+def _draft(file: Path) -> Iterator[Callable[[str], None]]:
+    """What puts a text into the file, whole or not at all; the file is known to be writable before a key is made for it."""
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_FILE)
+    except OSError as error:
+        raise ConfigurationError([(str(file), f"the key can't be written there: {error.strerror}")]) from error
+
+    def put_in_place(text: str) -> None:
+        os.write(descriptor, text.encode())
+        os.fsync(descriptor)
+        draft.replace(file)
+
+    try:
+        yield put_in_place
+    finally:
+        os.close(descriptor)
+        draft.unlink(missing_ok=True)
 
 
 async def list_keys(desk: Desk, *, search: str, tenant: str | None) -> None:
-    found: list[dict[str, Any]] = []
+    found = [desk.shown(key) async for key in _all(desk, search, tenant)]
+    desk.tell({"data": found}, *_table(found))
+
+
+async def _all(desk: Desk, prefix: str, tenant: str | None) -> AsyncIterator[Key]:
     cursor: str | None = None
     while True:
-        page = await desk.keys.page(prefix=search, tenant=tenant, limit=PAGE, cursor=cursor)
-        found += map(desk.shown, page.keys)
+        page = await desk.keys.page(prefix=prefix, tenant=tenant, limit=PAGE, cursor=cursor)
+        for key in page.keys:
+            yield key
         cursor = page.next
         if cursor is None:
-            break
-    desk.tell({"data": found}, *_table(found))
+            return
 
 
 async def revoke(desk: Desk, *, wanted: str) -> None:

@@ -71,6 +71,11 @@ def _add_create(commands: Commands) -> None:
     _add_spans(line)
     explained = "Most wrong answers to reworded questions, 0 to 1; it can only be stricter than cache.max_wrong_hit_rate."
     line.add_argument("--max-wrong-hit-rate", type=_share, metavar="SHARE", help=explained)
+    line.add_argument("--once", action="store_true", help="Make none where a good one of this name and tenant is there already.")
+    explained = (
+        "Write the key to this file, for its owner and group, instead of showing it; none is made where it holds a good one."
+    )
+    line.add_argument("--to", type=Path, metavar="FILE", help=explained)
     add_config_option(line)
     add_json_option(line)
 
@@ -113,7 +118,7 @@ def _add_spans(line: argparse.ArgumentParser) -> None:
         line.add_argument(f"--budget-{span}", type=_usd, metavar="USD", help=explained)
 
 
-def create(config: Path | None, *, as_json: bool, **asked: Any) -> int:
+def create(config: Path | None, *, as_json: bool, once: bool, to: Path | None, **asked: Any) -> int:
     """Make a key and show it, this once.
 
     Only a keyed hash of it is kept: one that is lost can't be shown again, only replaced.
@@ -123,6 +128,7 @@ def create(config: Path | None, *, as_json: bool, **asked: Any) -> int:
       sentinel keys create --name nightly --tenant acme --expires 90d --tpm 50000
       sentinel keys create --name team --budget-day 5 --budget-month 100
       sentinel keys create --name ops --scope read --scope admin --json
+      sentinel keys create --name prometheus --scope read --to read-key
 
     """
     from sentinel_gateway.cli import key_desk
@@ -147,7 +153,7 @@ def create(config: Path | None, *, as_json: bool, **asked: Any) -> int:
     for field, sentence in faults(grant, now.timestamp()):
         print(f"sentinel keys create: argument {_option(field)}: {sentence} (see sentinel keys create --help)", file=sys.stderr)
         return WRONG_USE
-    return key_desk.run(partial(key_desk.create, grant=grant), config, as_json=as_json)
+    return key_desk.run(partial(key_desk.create, grant=grant, once=once, to=to), config, as_json=as_json)
 
 
 def list_(config: Path | None, *, as_json: bool, search: str, tenant: str | None) -> int:

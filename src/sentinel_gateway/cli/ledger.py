@@ -119,14 +119,14 @@ def reconcile(file: Path, provider: str | None, tolerance: float, config: Path |
     from sentinel_gateway.ledger.reconcile import Unreadable, compare, read_account
 
     try:
-        theirs = read_account(file.read_bytes())
+        theirs = read_account(_read(file))
         with _opened(config) as database, database.reading() as connection:
             drifts = compare(theirs, connection, provider)
     except ConfigurationError as error:
         return refuse(error, as_json=as_json)
     except Unreadable as error:
         return refuse_input(f"{file} {error}", as_json=as_json)
-    except (StoreDown, OSError) as error:
+    except (StoreDown, _Refused, OSError) as error:
         return refuse_input(str(error), as_json=as_json)
     within = all(drift.worst() <= tolerance for drift in drifts)
     if as_json:
@@ -153,6 +153,13 @@ def _opened(config: Path | None) -> "Iterator[Database]":
         yield database
 
 
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise _Refused(f"{file} can't be opened: {exc.strerror or exc}") from exc
+
+
 def _tell(event: str, **fields: object) -> None:
     if "reason" in fields:
         print(f"sentinel: {event}: {fields['reason']}", file=sys.stderr)
@@ -164,6 +171,17 @@ def _target(output: Path | None) -> "Iterator[IO[bytes]]":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    try:
+        with _replaced(output) as file:
+            yield file
+    except BrokenPipeError:  # it was a pipe, such as /dev/fd/3: as with standard output
+        raise
+    except OSError as exc:
+        raise _Refused(f"{output} can't be written: {exc.strerror or exc}") from exc
+
+
+@contextmanager
+def _replaced(output: Path) -> "Iterator[IO[bytes]]":
     if output.exists() and not output.is_file():  # a device or a pipe
         with output.open("wb") as file:
             yield file

@@ -67,11 +67,12 @@ def cleanup(hours: int, config: Path | None) -> int:
 
 async def _clean(settings: "Settings", hours: int) -> int | None:
     """How many hours and measured calls were removed; None where there is no Redis."""
-    from sentinel_gateway.adapters import open_redis, steady_clock
+    from sentinel_gateway.adapters import open_redis
     from sentinel_gateway.storage import open_recent
+    from sentinel_gateway.stores.clock import SteadyClock
     from sentinel_gateway.telemetry.events import Unheard
 
-    clock = steady_clock()
+    clock = SteadyClock()
     link = open_redis(settings, "cleanup", clock, Unheard())
     if link is None:
         return None

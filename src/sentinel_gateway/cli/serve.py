@@ -1,12 +1,19 @@
 """`sentinel serve`."""
 
+import gc
+import os
 import signal
 import threading
 from pathlib import Path
+from types import FrameType
+from typing import Final
 
 from sentinel_gateway.cli.edge import loader, refuse
 from sentinel_gateway.cli.line import Commands, add_command, add_config_option
 from sentinel_gateway.errors import ConfigurationError
+
+FIRST_PROCESS: Final = 1
+"""Of a container. Signals that it does not ask for are kept from it."""
 
 
 def add(commands: Commands) -> None:
@@ -32,9 +39,19 @@ def serve(config: Path | None, host: str | None, port: str | None, log_level: st
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    from sentinel_gateway import serving
-
+        if os.getpid() == FIRST_PROCESS:
+            signal.signal(signal.SIGTERM, _end)  # until there is something to let finish
+    gc.disable()  # nearly all that is made now stays, and to look through it time and again takes a sixth of a start
     try:
+        from sentinel_gateway import serving
+
         return serving.serve(loader(config, {"host": host, "port": port, "log-level": log_level}))
     except ConfigurationError as error:
         return refuse(error)
+    finally:
+        gc.enable()
+
+
+def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signals call it
+    """As it would have ended as any other process."""
+    os._exit(128 + number)

@@ -41,6 +41,8 @@ MODELS: Final = 100
 MODEL_LENGTH: Final = 200
 
 LISTED: Final = "GET /v1/models lists those that this key may use."
+OTHER_MODELS: Final = ("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks")
+"""What OpenRouter, and gateways that a provider may be, take for names of models to ask instead."""
 NOT_ALLOWED: Final = f"This key may not use this model. {LISTED}"
 OPERATOR: Final = "operator\n"
 """Where the operator's own answers and idempotency keys are: with no tenant's, and no guest's."""
@@ -123,6 +125,7 @@ class Guest(msgspec.Struct, frozen=True):
     """Stands for a key where none is needed; all guests share their limits."""
 
     id: str = "guest"
+    name: str = "without a key"
     tenant: str = ANONYMOUS
     limits: Limits = NO_LIMITS
     user_limits: Limits = NO_LIMITS
@@ -171,6 +174,17 @@ def require_model(caller: Caller, model: str) -> None:
     """Raises `ModelNotAllowed`. `model` is the name that the caller sent."""
     if not allows(caller, model):
         raise ModelNotAllowed(NOT_ALLOWED, param="model")
+
+
+def require_no_other(fields: Mapping[str, Any]) -> None:
+    """Raises `ModelNotAllowed` for what has a provider use a model that is not the one that was asked for.
+
+    For callers of whom it matters: those with a list of models, and those for whom what the answer costs is held.
+    """
+    for name in OTHER_MODELS:
+        if fields.get(name):
+            sentence = f"'{name}' has a provider use other models, which a key with a list of models, or with a budget, may not."
+            raise ModelNotAllowed(f"{sentence} Leave it out; the operator can put several targets under one name.", param=name)
 
 
 def discreet(error: ModelNotFound, caller: Caller) -> RequestError:

@@ -6,7 +6,9 @@ from typing import Final, Literal
 
 import msgspec
 
-Allower = Literal["deployment", "model", "key", "namespace"]
+from sentinel_gateway.core.experiments import Place
+
+Allower = Literal["deployment", "model", "key", "namespace", "experiment"]
 """Whose rate it is."""
 OF: Final = ":"
 """Stands in the name of a budget, and in that of no scope."""
@@ -46,3 +48,22 @@ class ErrorBudgets(msgspec.Struct, frozen=True):
 
     def _said(self, model: str, namespace: str, key: float | None) -> tuple[tuple[Allower, float | None], ...]:
         return ("model", self.models.get(model)), ("key", key), ("namespace", self.namespaces.get(namespace))
+
+
+def in_arm(
+    place: Place, budget: ErrorBudget, stricter: Mapping[str, float], budgets: ErrorBudgets
+) -> tuple[ErrorBudget, Mapping[str, float]]:
+    """The same for a request of an experiment. Each arm has a budget by name, so that what it serves is judged by itself.
+
+    The arm's rate is the same whoever asks: what one key, model or namespace may allow less is judged under that one's name.
+    """
+    own = place.arm.max_wrong_hit_rate
+    if own is not None and own < budget.rate:
+        budget = ErrorBudget(own, "experiment")
+    rate = budgets.deployment if own is None else min(own, budgets.deployment)
+    return budget, {**stricter, wrong_hits_of(place.name): rate}
+
+
+def wrong_hits_of(place: str) -> str:
+    """The name of the budget of an arm, by the name of its place: `experiment:cheaper=small`."""
+    return f"experiment{OF}{place}"

@@ -97,6 +97,33 @@ class Account(msgspec.Struct, frozen=True):
 NOTHING: Final = Account()
 
 
+class BudgetUse(msgspec.Struct, frozen=True):
+    """How a budget stands in the window that is under way, in nano-USD; `ends` in Unix seconds.
+
+    `owner` is the id of a key, or a tenant; `label` is the key's name.
+    """
+
+    scope: Whose
+    owner: str
+    label: str
+    tenant: str
+    span: Span
+    limit: int
+    settled: int
+    held: int
+    ends: int
+
+    @property
+    def name(self) -> str:
+        """Whose it is, in words."""
+        return f"{self.scope} {self.owner}"
+
+    @property
+    def left(self) -> int:
+        """What may still be held, 0 or more."""
+        return max(0, self.limit - self.settled - self.held)
+
+
 def window(span: Span, now: float) -> tuple[str, int]:
     """The window that a moment lies in, by its name, and when it ends. Both in Unix seconds."""
     today = int(now // DAY)
@@ -181,6 +208,7 @@ def draw(shared: Shared, node: str, wish: Wish, *, now: int, settling: bool = Fa
     """What comes of a wish. A settlement always holds, and so does that which costs nothing; `fits` says the rest.
 
     What was told later stands: a wish that was overtaken changes nothing, and fits if what was drawn since covers it.
+    A refusal counts as told, too: whoever hears it goes on with what it says is drawn.
     """
     parts, calm, tight = shared.parts, shared.calm, shared.tight
     others = [part for name, part in parts.items() if name != node]
@@ -192,7 +220,7 @@ def draw(shared: Shared, node: str, wish: Wish, *, now: int, settling: bool = Fa
             calm = now + CALM
         own = Part(0, wish.settled, wish.drawn, now)
     overtaken = own.turn > wish.turn
-    own = Part(own.turn, max(own.settled, wish.settled), max(own.drawn, wish.settled), now)
+    own = Part(max(own.turn, wish.turn), max(own.settled, wish.settled), max(own.drawn, wish.settled), now)
     if not (wish.cost or settling):
         return Drawn(settled + own.settled < wish.limit, own, own, settled, drawn, calm, tight)
     room = wish.limit - drawn - wish.wanted

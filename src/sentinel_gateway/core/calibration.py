@@ -6,7 +6,7 @@ foretells what the path would do.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -24,6 +24,20 @@ BUDGETS: Final = 100
 """Thresholds that are remembered: one for each error budget."""
 DIGITS: Final = 16
 """Of an entry's key, by which learners know it."""
+
+
+class Taught(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A lesson as every learner of its realm takes it, on whichever node. There is no text in it.
+
+    `learn`: it is new. `amend`: it takes the place of what was said of the same decision, `drawn` by chance or not; if there was
+    nothing, it is new, unless it is said `again`. `forget`: what was said is taken back. `words`: checksums of a question's.
+    """
+
+    kind: Literal["learn", "amend", "forget"] = "learn"
+    seen: Observation
+    words: tuple[int, ...] | None = None
+    drawn: bool = False
+    again: bool = False
 
 
 class Calibrator:
@@ -89,12 +103,15 @@ class Calibrator:
 
     def learn(self, lesson: Lesson, at: float) -> None:
         """Take a label. `at`: Unix time."""
+        self.take(self.taught(lesson, at))
+
+    def taught(self, lesson: Lesson, at: float) -> Taught:
+        """What there is to take of a label, here or elsewhere."""
         weighed, fresh = lesson.weighed, lesson.fresh
-        if weighed is not None and len(weighed.features) != len(NAMES):  # that of an older version
-            return
         seen = Observation(right=lesson.right, weight=lesson.weight, at=at, decision=lesson.decision)
+        words = None
         if fresh is not None:
-            self.learner.rarity.count(read(fresh.study.question.text).tokens)
+            words = self.learner.rarity.marks(read(fresh.study.question.text).tokens)
             compared = {_name(key): same for key, same in fresh.compared.items() if key != lesson.entry}
             kept = _name(fresh.study.entry) if fresh.kept else ""
             around = _mean(fresh.study.neighbours)
@@ -102,16 +119,23 @@ class Calibrator:
         if weighed is not None:
             told, entry = weighed.confidence, _name(lesson.entry)
             seen = msgspec.structs.replace(seen, entry=entry, features=weighed.features, confidence_then=told)
-        self.learner.learn(seen)
+        return Taught(seen=seen, words=words)
 
-    def correct(self, lesson: Lesson, *, drawn: bool) -> bool:
-        """Put this in place of what was said of the same decision (`Learner.correct`); False if that is not there."""
-        assert lesson.right is not None  # noqa: S101 - for the type checker
-        return self.learner.correct(lesson.decision, _name(lesson.entry), right=lesson.right, drawn=drawn)
-
-    def forget(self, lesson: Lesson) -> None:
-        """Take back what was said of the same decision (`Learner.forget`)."""
-        self.learner.forget(lesson.decision, _name(lesson.entry))
+    def take(self, taught: Taught) -> None:
+        """Learn from it."""
+        seen, learner = taught.seen, self.learner
+        if taught.kind == "forget":
+            learner.forget(seen.decision, seen.entry)
+            return
+        if taught.kind == "amend" and seen.right is not None:
+            corrected = learner.correct(seen.decision, seen.entry, right=seen.right, drawn=taught.drawn)
+            if corrected or taught.again:
+                return
+        if len(seen.features) != len(NAMES):  # those of an older version
+            return
+        if taught.words is not None:
+            learner.rarity.add(taught.words)
+        learner.learn(seen)
 
 
 def _name(key: str) -> str:

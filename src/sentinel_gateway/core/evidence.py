@@ -230,6 +230,13 @@ def standings(findings: Findings, since: Mapping[str, float]) -> Standings:
     return Standings(overall, scopes, budgets)
 
 
+def wrong_hits(labels: Iterable[Finding], budget: str) -> tuple[Estimate, int]:
+    """Of the hits under a budget how many are wrong, and how many were reported, however much stricter it has become since."""
+    own = [label for label in labels if budget in label.budgets]
+    drawn = _weighed(own)
+    return wrong_hit_interval(drawn, sum(weight for _, weight in drawn)), _reported(own)
+
+
 def _begins(label: Finding, since: Mapping[str, float]) -> float:
     """When what is served now began to be served, where this was decided."""
     return max(since.get(name, 0.0) for name in (ALL, label.scope, *label.budgets))
@@ -241,13 +248,17 @@ def _standing(scope: str, labels: Sequence[Finding], reached: int, hits: int) ->
         scope=scope,
         reached=reached,
         hits=hits,
-        reported=sum(label.source == "feedback" and not label.correct for label in labels),
+        reported=_reported(labels),
         wrong=wrong_hit_interval(weighed, reached),
         wrong_hits=wrong_hit_interval(weighed, hits),
     )
 
 
-def _weighed(labels: Iterable[Finding], hits: int) -> list[tuple[bool, float]]:
+def _reported(labels: Iterable[Finding]) -> int:
+    return sum(label.source == "feedback" and not label.correct for label in labels)
+
+
+def _weighed(labels: Iterable[Finding], hits: int | None = None) -> list[tuple[bool, float]]:
     """What was drawn, each with the number of hits that it stands for: one by its chance, scaled so that all stand for all hits.
 
     Scaled, because some that are drawn get no label: that nobody could tell them, or the budget was spent, is taken for chance.
@@ -259,4 +270,4 @@ def _weighed(labels: Iterable[Finding], hits: int) -> list[tuple[bool, float]]:
             if known is None or WEIGHT[label.source] > WEIGHT[known.source]:
                 drawn[label.decision] = label
     mass = sum(1.0 / label.drawn for label in drawn.values())
-    return [(label.correct, hits / (label.drawn * mass)) for label in drawn.values()]
+    return [(label.correct, (mass if hits is None else hits) / (label.drawn * mass)) for label in drawn.values()]

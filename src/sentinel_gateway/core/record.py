@@ -94,6 +94,10 @@ class Record(msgspec.Struct):
     """The id of the key that asked, `admin-key` or `anybody`."""
     region: str = ""
     """Where it came from, where a proxy is trusted to say that; as it was said."""
+    experiment: str = ""
+    """Which it is part of, and in which arm: `cheaper=small`; empty for most."""
+    unit: int = 0
+    """The number of who is in that arm, as a whole."""
     trace_id: str = ""
     """Of its trace, in what is `bare`, and so is the next one; empty where traces are off."""
     span_id: str = ""

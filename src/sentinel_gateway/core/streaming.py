@@ -111,7 +111,8 @@ class Fold:
         self._expected = expected
         self._room = max_bytes
         self._choices: dict[int, _Choice] = {}
-        self._latest: _Choice | None = None
+        self._text: _Text | None = None
+        """That of the latest choice, if it says any."""
         self._extra: Fields = {}
         self._first: Fields | None = None
         self.usage: Usage | None = None
@@ -156,8 +157,8 @@ class Fold:
     def add_text(self, text: str, size: int) -> None:
         """Take a chunk that differs from the one before in nothing but its text (`Chunk.more`)."""
         self._room -= size
-        if self._room >= 0 and self._latest is not None:
-            self._latest.message["content"].pieces.append(text)
+        if self._room >= 0 and self._text is not None:
+            self._text.pieces.append(text)
 
     def _add_choice(self, chunk: Fields, *, keep: bool) -> None:
         index = chunk.get("index")
@@ -165,13 +166,14 @@ class Fold:
         choice = self._choices.get(number)
         if choice is None:
             choice = self._choices[number] = _Choice()
-        self._latest = choice
         reason = chunk.get("finish_reason")
         if reason and isinstance(reason, str):
             choice.finish_reason = reason
         if keep:
             choice.extra.update(chunk)
             _join(choice.message, chunk.get("delta"))
+            text = choice.message.get("content")
+            self._text = text if isinstance(text, _Text) else None
             logprobs = chunk.get("logprobs")
             if isinstance(logprobs, dict):
                 choice.logprobs = choice.logprobs or {}

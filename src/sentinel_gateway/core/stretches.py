@@ -1,6 +1,6 @@
 """What requests came to within stretches of time: how the cache took part, what was saved and what was spent. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Self
 
 import msgspec
@@ -9,7 +9,13 @@ OUTCOMES: Final = ("exact", "semantic", "miss")
 """Those that the cache decided. All others, `failed` too, are `other`."""
 
 
-class Stretch(msgspec.Struct, gc=False):
+def add_figures(to: msgspec.Struct, other: msgspec.Struct, names: Iterable[str]) -> None:
+    """Add those of another to one's own."""
+    for name in names:
+        setattr(to, name, getattr(to, name) + getattr(other, name))
+
+
+class Stretch(msgspec.Struct, array_like=True, gc=False):
     """The requests that began within a stretch of time. `start` in Unix seconds, money in nano-USD.
 
     `other` are those that the cache did not decide: failed, bypassed, shared with another. `tokens_saved` are those of stored
@@ -38,12 +44,30 @@ class Stretch(msgspec.Struct, gc=False):
 
     def add(self, other: Self) -> None:
         """Add another's figures to these."""
-        for name in self.__struct_fields__[1:]:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        add_figures(self, other, self.__struct_fields__[1:])
+
+
+class Part(msgspec.Struct, array_like=True, gc=False):
+    """What came to one key of a tenant for one model on a day (`start`): what shares are put together from. As in `Share`."""
+
+    start: int
+    tenant: str
+    key: str
+    model: str
+    requests: int = 0
+    hits: int = 0
+    calls: int = 0
+    tokens: int = 0
+    spent: int = 0
+    saved: int = 0
+
+    def add(self, other: Self) -> None:
+        """Add another's figures to these."""
+        add_figures(self, other, self.__struct_fields__[4:])
 
 
 class Share(msgspec.Struct, gc=False):
-    """What came to one tenant, key or model on a day (UTC; its start in Unix seconds). Money in nano-USD.
+    """What came to one tenant, key or model, or to all, on a day (UTC; its start in Unix seconds). Money in nano-USD.
 
     `requests` are those that ended well, `hits` the ones of them that a stored answer was for; `calls` are of providers.
     """
@@ -57,10 +81,9 @@ class Share(msgspec.Struct, gc=False):
     spent: int = 0
     saved: int = 0
 
-    def add(self, other: Self) -> None:
+    def add(self, other: Self | Part) -> None:
         """Add another's figures to these."""
-        for name in self.__struct_fields__[2:]:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        add_figures(self, other, self.__struct_fields__[2:])
 
 
 def by_name(shares: Iterable[Share]) -> list[Share]:
@@ -75,3 +98,16 @@ def filled(found: list[Stretch], since: int, until: int, seconds: int) -> list[S
     """With those in which nothing came, so that a line drawn through them falls to nothing there. `since` is the start of one."""
     there = {one.start: one for one in found}
     return [there.get(start) or Stretch(start) for start in range(since, until, seconds)]
+
+
+def runs(starts: Iterable[int], step: int, longest: int) -> Iterator[tuple[int, int]]:
+    """Neighbours in one, from its start to its end, none longer than this. `starts` are in their order, a step each at least."""
+    begin = after = -1
+    for start in starts:
+        if start != after or after - begin >= longest:
+            if begin >= 0:
+                yield begin, after
+            begin = start
+        after = start + step
+    if begin >= 0:
+        yield begin, after

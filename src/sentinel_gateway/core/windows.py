@@ -6,6 +6,7 @@ percentiles are still told to within a tenth, wherever in its bucket a latency l
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Final, Self
 
 import msgspec
@@ -23,7 +24,7 @@ Series = tuple[str, str]
 """A provider, and a model by the provider's name for it."""
 
 
-class Window(msgspec.Struct, gc=False):
+class Window(msgspec.Struct, array_like=True, gc=False):
     """The calls of one model of a provider that began within a stretch of time. `start` in Unix seconds.
 
     `requests` are all calls, `endings` how often they ended how. Tokens and `cost` (nano-USD) are of all of them. `latency`
@@ -103,18 +104,16 @@ def percentile(buckets: Mapping[int, int], share: float) -> float:
 
     Within its bucket it lies as far in as the share reaches.
     """
-    total = sum(buckets.values())
-    if not total:
+    known = sorted(buckets)
+    reached = list(accumulate(buckets[bucket] for bucket in known))
+    if not reached or not reached[-1]:
         return 0.0
-    sought, seen = share * total, 0
-    for bucket in sorted(buckets):
-        count = buckets[bucket]
-        if seen + count >= sought:
-            low = BOUNDS[bucket - 1] if bucket else 0
-            high = BOUNDS[bucket] if bucket < len(BOUNDS) else low
-            return (low + (high - low) * max(sought - seen, 0.0) / count) / MILLIS
-        seen += count
-    return BOUNDS[-1] / MILLIS
+    sought = share * reached[-1]
+    place = bisect_left(reached, sought)
+    bucket, count = known[place], buckets[known[place]]
+    low = BOUNDS[bucket - 1] if bucket else 0
+    high = BOUNDS[bucket] if bucket < len(BOUNDS) else low
+    return (low + (high - low) * max(sought - (reached[place] - count), 0.0) / count) / MILLIS
 
 
 def total(windows: Iterable[Window], *, start: int = 0, provider: str = "", model: str = "") -> Window:

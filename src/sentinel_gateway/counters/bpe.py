@@ -53,9 +53,8 @@ PATTERN: Final[dict[Encoding, str]] = {
 }
 """How a text is cut into the pieces within which tokens are made: part of what an encoding is."""
 
-SLICES: Final = 16
-"""A text that is too long to be counted whole is counted at so many places, spread evenly."""
-
+SLICES: Final = 64
+"""A text that is too long to be counted whole is counted at so many places, spread evenly: many short ones tell more than few."""
 
 REMEMBERED: Final = 8192
 """Texts whose tokens are remembered, by their hashes alone: what an application says first, and the earlier turns of a
@@ -69,7 +68,7 @@ class CounterLimits(msgspec.Struct, frozen=True):
     """
 
     inline_chars: int = 256
-    exact_chars: int = 256 * 1024
+    exact_chars: int = 32 * 1024
     waiting: int = 64
     deadline: float = 1.0
     patience: float = 10.0

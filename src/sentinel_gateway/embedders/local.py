@@ -9,6 +9,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import msgspec
@@ -147,7 +148,7 @@ class LocalEmbedder:
         batch = _Batch(texts, self._threads.submit(self._make, self._model, texts), self._loop)
         self._in_work |= dict.fromkeys(texts, batch)
         batch.timer = self._loop.call_later(self._limits.deadline, self._expire, batch)
-        batch.job.add_done_callback(lambda _: self._announce(batch))
+        batch.job.add_done_callback(partial(self._announce, texts[0]))
         return batch
 
     async def _await(self, batches: set["_Batch"]) -> dict[str, "Vector | None"]:
@@ -188,11 +189,17 @@ class LocalEmbedder:
         if not abs(length - 1.0) <= UNIT:  # said so that NaN fails, too
             raise EmbedderDown(f"the model made a vector of length {length:g} instead of 1")
 
-    def _announce(self, batch: "_Batch") -> None:
+    def _announce(self, text: str, job: Future[list["Vector | None"]]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._finish, batch)
+            self._loop.call_soon_threadsafe(self._find, text, job)
 
     # On the event loop.
+
+    def _find(self, text: str, job: Future[list["Vector | None"]]) -> None:
+        """Finish the batch of a job, which does not hold it: each would keep the other until the garbage collector comes."""
+        batch = self._in_work.get(text)
+        if batch is not None and batch.job is job:
+            self._finish(batch)
 
     def _finish(self, batch: "_Batch") -> None:
         """The job has ended, or was given up."""

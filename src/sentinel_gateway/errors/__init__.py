@@ -15,6 +15,7 @@
         │   │   ├── Unprocessable   422 fields of a query are wrong: every one of them, with its place
         │   │   ├── HeadTooLarge    431 the request line and the headers are too long, or too many
         │   │   └── ReloadRejected      the new configuration is wrong; the old one stays in force
+        │   ├── ConfigurationMoved  409 what was to be put in force is not what was looked at any more
         │   ├── InvalidKey          401 no key, or a wrong one
         │   ├── TooManyBadKeys      429 an address that sent many wrong keys, and now one more
         │   ├── InsufficientScope   403 the key is good, but not for this
@@ -24,6 +25,7 @@
         │   ├── RouteNotFound       404
         │   ├── KeyNotFound, AnswerNotFound 404 no such client key, no such answer, or somebody else's
         │   ├── AlertNotFound       404 no such rule, or channel, of alerts
+        │   ├── ExperimentNotFound  404 an experiment that is not configured, and of which nothing is known
         │   ├── ProviderNotFound    404 a provider that is not configured, and was never called
         │   ├── CannotPin           409 no store would keep it for good, or too much is pinned already
         │   ├── KeyEnded            409 the client key is revoked, expired or rotated
@@ -44,6 +46,7 @@
         ├── NotInstalled        501 this takes an extra that the operator has not installed
         ├── Unavailable         503 what this takes is not to be had now
         │   ├── Overloaded          too many requests in flight
+        │   │   └── Strained        more work than can be done in good time
         │   ├── KeysUnavailable     whether a key is good can't be told now, or the change can't be kept
         │   ├── IdempotencyUnavailable it can't be known whether this idempotency key was used before
         │   ├── EvidenceUnavailable what is known of answers can't be read or added to now
@@ -78,6 +81,7 @@ from sentinel_gateway.errors.base import (
     RequestError,
     SentinelError,
     StoreDown,
+    let_go,
     place_of,
 )
 from sentinel_gateway.errors.caller import (
@@ -86,6 +90,8 @@ from sentinel_gateway.errors.caller import (
     BadRequest,
     BodyTooLarge,
     CannotPin,
+    ConfigurationMoved,
+    ExperimentNotFound,
     HeadTooLarge,
     HostRefused,
     InsufficientScope,
@@ -130,6 +136,7 @@ from sentinel_gateway.errors.own import (
     RequestsLimited,
     RequestTimeout,
     StoreUnavailable,
+    Strained,
     TokensLimited,
     Unavailable,
 )
@@ -164,9 +171,11 @@ __all__ = [
     "ClientLeft",
     "ConcurrencyLimited",
     "ConfigurationError",
+    "ConfigurationMoved",
     "CounterBusy",
     "EmbedderDown",
     "EvidenceUnavailable",
+    "ExperimentNotFound",
     "Failure",
     "HeadTooLarge",
     "HistoryUnavailable",
@@ -205,6 +214,7 @@ __all__ = [
     "SentinelError",
     "StoreDown",
     "StoreUnavailable",
+    "Strained",
     "TokensLimited",
     "TooManyBadKeys",
     "Unavailable",
@@ -218,5 +228,6 @@ __all__ = [
     "UpstreamTimeout",
     "UpstreamUnauthorized",
     "UpstreamUnreachable",
+    "let_go",
     "place_of",
 ]

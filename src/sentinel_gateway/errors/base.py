@@ -14,6 +14,16 @@ def place_of(exc: BaseException) -> str:
     return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
 
 
+def let_go(error: BaseException | None) -> None:
+    """Forget where an error was raised, and those before it: it has been told, and the frames there hold whatever holds it.
+
+    What is held so waits for the garbage collector, which comes seldom and holds the event loop up for all that has gathered.
+    """
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 class ConfigurationError(SentinelError):
     """All faults of a configuration together.
 
@@ -38,7 +48,7 @@ class CounterBusy(SentinelError):
 
 
 class ChannelDown(SentinelError):
-    """A channel did not take an alert; never shown to who asks for answers. `gone`: it never will again. Holds no secret."""
+    """A channel did not take an alert; never shown to who asks for answers. `gone`: it never will. Holds no secret."""
 
     def __init__(self, message: str, *, gone: bool = False) -> None:
         super().__init__(message)

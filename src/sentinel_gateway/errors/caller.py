@@ -42,6 +42,11 @@ class ReloadRejected(BadRequest):
     code = "invalid_configuration"
 
 
+class ConfigurationMoved(CallerError):
+    status = 409
+    code = "configuration_moved"
+
+
 class InvalidKey(CallerError):
     status = 401
     code = "invalid_api_key"
@@ -101,6 +106,11 @@ class ProviderNotFound(CallerError):
 class AlertNotFound(CallerError):
     status = 404
     code = "alert_not_found"
+
+
+class ExperimentNotFound(CallerError):
+    status = 404
+    code = "experiment_not_found"
 
 
 class CannotPin(CallerError):

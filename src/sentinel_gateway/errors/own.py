@@ -81,6 +81,10 @@ class Overloaded(Unavailable):
     code = "server_is_overloaded"
 
 
+class Strained(Overloaded):
+    """There is too much to do, however many places there are: it passes, whoever gives a place back."""
+
+
 class KeysUnavailable(Unavailable):
     code = "keys_unavailable"
 

@@ -20,6 +20,10 @@ class UpstreamError(RequestError):
     next_target = True
     untouched: bool = False
     """The provider has certainly not begun with the request: asking another does no work twice. May be an instance's own."""
+    paid = False
+    """It has answered, and takes its money for that, though nobody is given the answer."""
+    size: int | None = None
+    """Bytes of such an answer, where all of it came."""
 
     def __init__(
         self, message: str, *, failure: Failure | None = None, param: str | None = None, retry_after: float | None = None

@@ -143,11 +143,22 @@ HEAD: Final = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
 )
 """Nothing is fetched, and nothing runs, whatever stands in the report."""
-STYLE: Final = """
+COLOURS: Final = """
 :root{color-scheme:light dark;--back:#fff;--text:#1b1f24;--dim:#57606a;--rule:#d0d7de;
 --c0:#0550ae;--c1:#b35900;--c2:#1a7f37;--c3:#8250df;--c4:#cf222e;--c5:#57606a}
 @media (prefers-color-scheme:dark){:root{--back:#0d1117;--text:#e6edf3;--dim:#9198a1;--rule:#30363d;
 --c0:#79c0ff;--c1:#ffa657;--c2:#7ee787;--c3:#d2a8ff;--c4:#ff7b72;--c5:#9198a1}}
+"""
+DRAWN: Final = """
+svg text{fill:var(--dim);font-size:13px}
+.grid{stroke:var(--rule)}.mark{stroke:var(--dim);stroke-dasharray:3 3}.line{fill:none;stroke-width:2}
+.c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}.c5{stroke:var(--c5)}
+"""
+"""What charts are drawn with."""
+STYLE: Final = (
+    COLOURS
+    + DRAWN
+    + """
 *{box-sizing:border-box}
 body{margin:0;background:var(--back);color:var(--text);font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
 main{max-width:72rem;margin:0 auto;padding:1rem}p,ol{max-width:48rem}
@@ -163,10 +174,9 @@ tr{padding:.5rem 0;border-bottom:1px solid var(--rule)}tbody th{font-weight:600}
 .words td{display:block}.figures td{display:inline-block;margin-right:1rem}
 td::before{content:attr(data-head) ": ";color:var(--dim)}}
 figure{margin:1rem 0;max-width:36rem}figcaption{font-weight:600}
-svg{width:100%;height:auto;display:block}svg text{fill:var(--dim);font-size:13px}
-.grid{stroke:var(--rule)}.mark{stroke:var(--dim);stroke-dasharray:3 3}.line{fill:none;stroke-width:2}
-.c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}.c5{stroke:var(--c5)}
+svg{width:100%;height:auto;display:block}
 .keys{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;font-size:.9rem}
 .keys svg{display:inline;width:32px;height:8px;vertical-align:middle}
 dl{margin:.2rem 0 1rem}dt{color:var(--dim);font-size:.85rem}dd{margin:0 0 .3rem;white-space:pre-wrap}
 """
+)

@@ -1,6 +1,6 @@
 """Questions with known truths, from rows: pairs (may the answer to one serve the other?) or a stream (which answer is right?)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -149,10 +149,3 @@ def _truth(value: Any) -> bool | None:
 
 def _first(fields: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((fields[name] for name in names if name in fields), None)
-
-
-def texts_of(found: Labelled) -> Iterator[str]:
-    """Every text, as often as it stands there."""
-    for pair in found.pairs:
-        yield from (pair.stored, pair.asked)
-    yield from (query.text for query in found.queries)

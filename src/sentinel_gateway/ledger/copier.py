@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from sentinel_gateway.core.breathing import breath
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger import frames
 from sentinel_gateway.ledger.journal import LOCK, Journal, OnEvent, adopted, segments
-from sentinel_gateway.ports.ledger import Handled, Intent, Past, Row, Settled, Spent
+from sentinel_gateway.ports.ledger import Enrolled, Handled, Intent, Past, Row, Settled, Spent
 
 if TYPE_CHECKING:
+    from sentinel_gateway.ledger.closing import Closer
     from sentinel_gateway.ledger.sql import Database
 
 FIRST: Final = 3.0
@@ -32,10 +34,12 @@ WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds after failures in a row."""
 ROWS: Final = 2000
 """In one transaction."""
+PIECE: Final = 128
+"""Rows that are read at once: as they are, nobody else has the interpreter."""
 LOOK_AGAIN: Final = 60.0
 """Seconds until it looks again for what others left, and for rows that are old enough."""
 PAST_AGAIN: Final = 120.0
-"""Seconds until it adds up the past again where the database could not: that takes long, and keeps it from copying."""
+"""Seconds until it adds up again what the database could not: that takes long, and keeps it from copying."""
 PAUSE: Final = 0.05
 """Seconds between two batches that retention takes."""
 END: Final = 10.0
@@ -45,7 +49,7 @@ REFUSED: Final = "refused.jsonl"
 DAY: Final = 86_400
 MICROS: Final = 1_000_000
 
-Value = Handled | Settled
+Value = Enrolled | Handled | Settled
 
 
 class Habits(msgspec.Struct, frozen=True):
@@ -79,6 +83,9 @@ class Copier:
         self._looked = -LOOK_AGAIN
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._breathed_at = 0.0  # of this thread's work
+        self._closer: Closer | None = None
+        self._close_again = 0.0
         self._past: Future[Past] | None = None
         self._past_again = 0.0
         self.is_past_unknown = False
@@ -149,6 +156,7 @@ class Copier:
     def _copy(self) -> None:
         if self._database is None:
             self._database = self._open_database()
+            self._database.breathe = self._breathe
         if not self._database.is_open:
             self._database.open()
         for path in segments(self._journal.folder):
@@ -159,6 +167,15 @@ class Copier:
             self.copied += copy_left_behind(self._journal.folder.parent, self._database, self._on_event)
             self._prune(self._database)
             self._looked = now
+        if not self._stop.is_set():
+            self._close_stretches(self._database)
+
+    def _breathe(self) -> None:
+        """Leave the core to the event loop for a while; at the end nobody is served, and there is `END` for all that is left."""
+        worked = time.thread_time()
+        if seconds := breath(worked - self._breathed_at):
+            self._stop.wait(seconds)
+            self._breathed_at = worked
 
     def _tell_past(self) -> None:
         if self._past is None or self._past.done() or self._database is None or time.monotonic() < self._past_again:
@@ -174,7 +191,7 @@ class Copier:
     def _copy_own(self, path: Path, database: "Database") -> None:
         complete = int(path.stem) < self._journal.current  # before it is read: afterwards it may have been ended meanwhile
         reading = Reading(path, self._offsets.get(path, 0))
-        for rows in reading.batches():
+        for rows in reading.batches(database.breathe):
             _keep(rows, database, self._journal.folder.parent, self._on_event)
             self.copied += len(rows)
             self._offsets[path] = reading.end
@@ -183,6 +200,20 @@ class Copier:
             _put_away(path, reading, self._on_event)
             self._journal.freed += size
             self._offsets.pop(path, None)
+
+    def _close_stretches(self, database: "Database") -> None:
+        """What is over is added up. What can't be is told of by its rows, and tried again later."""
+        if self._closer is None:
+            from sentinel_gateway.ledger.closing import Closer  # noqa: PLC0415 - SQLAlchemy, which is here by now
+
+            self._closer = Closer(database, self._clock, self._stop.is_set)
+        if time.monotonic() < self._close_again:
+            return
+        try:
+            self._closer.work()
+        except StoreDown as exc:  # it takes rows all the same
+            self._on_event("ledger_not_added_up", reason=str(exc))
+            self._close_again = time.monotonic() + PAST_AGAIN
 
     def _prune(self, database: "Database") -> None:
         if not self._habits.retention:
@@ -214,17 +245,17 @@ class Reading:
                 return
             at = len(frames.MAGIC)
         while True:
-            read = frames.read(data, at, limit=ROWS)
+            read = frames.read(data, at, limit=PIECE)
             at, self.rest, self.damaged = read.end, read.rest, read.damaged
             self.end = base + at
             if not read.rows:
                 return
             yield read.rows
 
-    def batches(self) -> Iterator[list[Value]]:
-        """The same without intents, which are noted."""
+    def batches(self, breathe: Callable[[], object]) -> Iterator[list[Value]]:
+        """The same without intents, which are noted; as many as are copied at a time. `breathe` is called in between."""
+        values: list[Value] = []
         for rows in self.rows():
-            values: list[Value] = []
             for row in rows:
                 if isinstance(row, Intent):
                     self.open[row.request, row.number] = row
@@ -232,6 +263,11 @@ class Reading:
                 values.append(row)
                 if isinstance(row, Settled):
                     self.open.pop((row.intent.request, row.intent.number), None)
+            if len(values) >= ROWS:
+                yield values
+                values = []
+            breathe()
+        if values:
             yield values
 
 
@@ -262,7 +298,7 @@ def _adopt(folder: Path, database: "Database", on_event: OnEvent) -> int:
         copied += len(some)
     for path in paths:
         reading = Reading(path)
-        for rows in reading.batches():
+        for rows in reading.batches(database.breathe):
             _keep(rows, database, folder.parent, on_event)
             copied += len(rows)
         _put_away(path, reading, on_event)

@@ -23,12 +23,10 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[Row])
 
 
-def framed(rows: Sequence[Row]) -> bytearray:
+def framed(rows: Sequence[Row]) -> bytes:
     """Rows as one frame."""
-    frame = bytearray(HEAD.size)
-    _encoder.encode_into(rows, frame, HEAD.size)
-    HEAD.pack_into(frame, 0, len(frame) - HEAD.size, zlib.crc32(memoryview(frame)[HEAD.size :]))
-    return frame
+    payload = _encoder.encode(rows)
+    return HEAD.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 class Read(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ import msgspec
 
 from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.ledger.frames import MAGIC, framed
-from sentinel_gateway.ports.ledger import Handled, Intent, Row, Settled
+from sentinel_gateway.ports.ledger import Enrolled, Handled, Intent, Row, Settled
 
 MIB: Final = 1 << 20
 GATHERED: Final = 0.05
@@ -62,7 +62,7 @@ class Journal:
         self._open: dict[tuple[str, int], Intent] = {}
         self._gathered: list[Row] = []
         self._waiting: asyncio.TimerHandle | None = None
-        self._spill: deque[bytearray] = deque()
+        self._spill: deque[bytes] = deque()
         self._spilled = 0
         self._retry: asyncio.TimerHandle | None = None
         self._sync: asyncio.TimerHandle | None = None
@@ -110,7 +110,7 @@ class Journal:
         self._gathered.append(settled)
         self._write_gathered()
 
-    def handled(self, request: Handled) -> None:
+    def handled(self, request: Handled | Enrolled) -> None:
         gathered = self._gathered
         gathered.append(request)
         if self._waiting is None:
@@ -156,7 +156,7 @@ class Journal:
         else:
             self._on_event("ledger_journal_recovered", lost=self.lost)
 
-    def _put(self, frame: bytearray) -> bool:
+    def _put(self, frame: bytes) -> bool:
         """Append a frame to the segment, a new one if need be. False, and a segment without half a frame, if it can't be."""
         try:
             if self._written - self.freed > self._limits.most:
@@ -173,7 +173,7 @@ class Journal:
             self._sync = asyncio.get_running_loop().call_later(self._limits.sync, self._start_sync)
         return True
 
-    def _write(self, frame: bytearray) -> None:
+    def _write(self, frame: bytes) -> None:
         if self._file is None:
             raise FileNotFoundError
         if os.write(self._file, frame) != len(frame):
@@ -188,8 +188,8 @@ class Journal:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
         self._file, self._good = os.open(self._path_of(number), flags, 0o600), 0
         self._number = number
-        carried = framed(list(self._open.values())) if self._open else bytearray()
-        self._write(bytearray(MAGIC) + carried)
+        carried = framed(list(self._open.values())) if self._open else b""
+        self._write(MAGIC + carried)
 
     def _give_up_segment(self) -> None:
         """After a write that failed: what was written of it goes, and the next one begins a segment."""

@@ -4,7 +4,8 @@ The rows of a stretch stand together (their keys begin with the moment), so each
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from sys import intern
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from sentinel_gateway.core.alerting.figures import BIN, Served
 from sentinel_gateway.core.windows import BOUNDS, MICROS, OTHER, Series, Window
 from sentinel_gateway.errors import BadRequest, InternalError, NotCached
-from sentinel_gateway.ledger.tables import DAY, attempts, days, requests
+from sentinel_gateway.ledger.tables import DAY, attempts, days, requests, rollups
 from sentinel_gateway.ports.ledger import NEVER, Intent, KeyUse, Settled, Spent, Wanted
 
 DAY_SECONDS: Final = DAY // MICROS
@@ -30,29 +31,60 @@ SUMS: Final = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens"
 
 def beginning(connection: sa.Connection) -> int:
     """When the first row is of (Unix seconds), kept or added up by day; beyond all time where there is none, or no table yet."""
-    if not sa.inspect(connection).has_table(days.name):  # the last that is made
+    if not sa.inspect(connection).has_table(rollups.name):  # of those that are asked here the last that is made
         return NEVER
-    firsts = sa.union_all(*(sa.select(sa.func.min(column)) for column in (attempts.c.at, requests.c.at, days.c.day)))
+    return _first(connection, attempts.c.at, requests.c.at, days.c.day)
+
+
+def first_row(connection: sa.Connection) -> int:
+    """The same of what is kept row by row."""
+    return _first(connection, attempts.c.at, requests.c.at)
+
+
+def _first(connection: sa.Connection, *moments: sa.ColumnElement[Any]) -> int:
+    firsts = sa.union_all(*(sa.select(sa.func.min(moment)) for moment in moments))
     found = [row[0] for row in connection.execute(firsts) if row[0] is not None]
     return min(found) // MICROS if found else NEVER
 
 
-def windows(connection: sa.Connection, since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Window]]:
-    """The calls of providers, by stretches of so many seconds; days also have what retention has taken of them."""
-    calls = _calls(since, until, seconds)
-    asked = sa.union_all(calls, _taken(since, until)) if seconds == DAY_SECONDS else calls
-    found: dict[tuple[int, str, str], Window] = {}
+def windows(connection: sa.Connection, since: int, until: int, seconds: int) -> list[Window]:
+    """The calls of providers whose rows are here, by stretches of so many seconds."""
+    return _windows(connection, _calls(since, until, seconds))
+
+
+def windows_taken(connection: sa.Connection, day: int) -> list[Window]:
+    """Those of a day that retention has taken: they have no latencies."""
+    return _windows(connection, _taken(day, day + DAY_SECONDS))
+
+
+def folded(windows: Iterable[Window]) -> list[Window]:
+    """The most used models, and all others of a provider in one."""
     met: Counter[Series] = Counter()
+    every = list(windows)
+    for window in every:
+        if window.model != OTHER:
+            met[window.series] += window.requests
+    if len(met) <= MOST_SERIES:
+        return every
+    apart = {series for series, _ in met.most_common(MOST_SERIES)}
+    found: dict[tuple[int, str, str], Window] = {}
+    for window in every:
+        series = window.series if window.series in apart else (window.provider, OTHER)
+        found.setdefault((window.start, *series), Window(window.start, *series)).add(window)
+    return list(found.values())
+
+
+def _windows(connection: sa.Connection, asked: sa.Select[Any]) -> list[Window]:
+    found: dict[tuple[int, str, str], Window] = {}
+    met: set[Series] = set()
     for row in connection.execution_options(yield_per=AT_A_TIME).execute(asked):
         series = intern(row.provider), intern(row.model)
         if series not in met and len(met) >= MOST_MET:
             series = series[0], OTHER
-        met[series] += int(row.requests)
+        met.add(series)
         key = (int(row.start), *series)
         _count(found.get(key) or found.setdefault(key, Window(*key)), row)
-    apart = {series for series, _ in met.most_common(MOST_SERIES)}
-    for key, window in sorted(_folded(found, apart).items()):
-        yield key[0], window
+    return folded(found.values())
 
 
 def served(connection: sa.Connection, since: int, until: int) -> Iterator[tuple[int, Served]]:
@@ -119,7 +151,7 @@ def _calls(since: int, until: int, seconds: int) -> sa.Select[Any]:
         sa.select(
             (attempts.c.at // length).label("stretch"),
             attempts,
-            sa.case((answered, _bucket(0, len(BOUNDS))), else_=sa.literal_column("-1")).label("bucket"),
+            sa.case((answered, bucket_of(attempts.c.duration)), else_=sa.literal_column("-1")).label("bucket"),
         )
         .where(_within(attempts, since, until))
         .subquery()
@@ -139,21 +171,30 @@ def _calls(since: int, until: int, seconds: int) -> sa.Select[Any]:
 def _taken(since: int, until: int) -> sa.Select[Any]:
     """What retention has added up, in the same shape; it keeps no latencies."""
     nothing: sa.ColumnElement[int] = sa.literal_column("0")
-    day = days.c.day // sa.literal_column(str(MICROS))
-    names = [day, days.c.provider, days.c.target, days.c.outcome, sa.literal_column("-1")]
-    asked = sa.select(*names, *(sa.func.sum(days.c[name]) for name in ("count", *SUMS[1:])))
-    asked = asked.add_columns(nothing, nothing, nothing).where(days.c.kind == "attempt")
-    asked = asked.where(days.c.day >= since * MICROS, days.c.day < until * MICROS)
+    start = (days.c.day // sa.literal_column(str(MICROS))).label("start")
+    bucket: sa.ColumnElement[int] = sa.literal_column("-1").label("bucket")
+    names = [start, days.c.provider, days.c.target.label("model"), days.c.outcome.label("ending"), bucket]
+    kept = zip(SUMS, ("count", *SUMS[1:]), strict=True)
+    asked = sa.select(*names, *(sa.func.sum(days.c[name]).label(label) for label, name in kept))
+    asked = asked.add_columns(*(nothing.label(name) for name in ("latency", "first_token", "streamed")))
+    asked = asked.where(days.c.kind == "attempt", days.c.day >= since * MICROS, days.c.day < until * MICROS)
     return asked.group_by(days.c.day, days.c.provider, days.c.target, days.c.outcome)
 
 
-def _bucket(low: int, high: int) -> sa.ColumnElement[int]:
-    """The bucket of a duration: a search by halves, as neither database need have logarithms."""
+@cache
+def bucket_of(duration: sa.Column[int]) -> sa.ColumnElement[int]:
+    """The bucket of a duration: a search by halves, as neither database need have logarithms.
+
+    It is text, as every statement that has it is remembered, and of expressions it would be six hundred.
+    """
+    return sa.literal_column(_halves(f"{duration.table.name}.{duration.name}", 0, len(BOUNDS)), sa.Integer)
+
+
+def _halves(name: str, low: int, high: int) -> str:
     if low == high:
-        return sa.literal_column(str(low))
+        return str(low)
     middle = (low + high) // 2
-    below = attempts.c.duration <= sa.literal_column(str(BOUNDS[middle]))
-    return sa.case((below, _bucket(low, middle)), else_=_bucket(middle + 1, high))
+    return f"CASE WHEN {name} <= {BOUNDS[middle]} THEN {_halves(name, low, middle)} ELSE {_halves(name, middle + 1, high)} END"
 
 
 def _count(window: Window, row: Any) -> None:
@@ -166,15 +207,3 @@ def _count(window: Window, row: Any) -> None:
         window.latency += int(row.latency)
         window.answered_tokens += int(row.completion_tokens)
         window.buckets[row.bucket] = window.buckets.get(row.bucket, 0) + int(row.requests)
-
-
-def _folded(found: dict[tuple[int, str, str], Window], apart: set[Series]) -> dict[tuple[int, str, str], Window]:
-    """All models but these in one for each provider."""
-    folded: dict[tuple[int, str, str], Window] = {}
-    for (start, provider, model), window in found.items():
-        if window.series in apart:
-            folded[start, provider, model] = window
-            continue
-        rest = folded.setdefault((start, provider, OTHER), Window(start, provider, OTHER))
-        rest.add(window)
-    return folded

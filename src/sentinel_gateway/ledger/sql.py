@@ -6,8 +6,9 @@ because each statement gives up the interpreter, and a busy event loop is slow t
 
 import fcntl
 import os
+import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -22,9 +23,10 @@ from sqlalchemy.pool import NullPool
 from sentinel_gateway.core.postgres import connecting
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger.migrations import HEAD
-from sentinel_gateway.ledger.sums import add_up, past
-from sentinel_gateway.ledger.tables import VALUES, attempts, requests
-from sentinel_gateway.ports.ledger import Handled, Past, Settled
+from sentinel_gateway.ledger.rollups import open_again, past, rows_taken
+from sentinel_gateway.ledger.sums import add_up
+from sentinel_gateway.ledger.tables import VALUES, attempts, requests, trials
+from sentinel_gateway.ports.ledger import Enrolled, Handled, Past, Settled
 
 SIZES: Final = (32, 4, 1)
 """Rows in one statement."""
@@ -47,7 +49,9 @@ _HABITS: Final = (
     "PRAGMA trusted_schema = OFF",
 )
 
-Value = Handled | Settled
+sqlite3.register_adapter(bool, int)  # which it is; else the driver asks each of them what it could be adapted to, 0.3 us a row
+
+Value = Enrolled | Handled | Settled
 
 
 class Refused(StoreDown):
@@ -67,6 +71,8 @@ class Database:
         self._engine: sa.Engine | None = None
         self._texts: dict[tuple[str, int], str] = {}
         self._batch = BATCH
+        self.breathe: Callable[[], object] = bool
+        """Called after each statement: somebody else may need the core."""
 
     def __repr__(self) -> str:
         return f"<Database {self._url.render_as_string()} {'open' if self._engine else 'closed'}>"
@@ -94,12 +100,17 @@ class Database:
 
     def copy(self, rows: Iterable[Value]) -> None:
         """Keep them: all, or none if it raises. Those that are kept already are left as they are."""
-        by_kind: dict[type[Any], list[tuple[Any, ...]]] = {Handled: [], Settled: []}
+        handled: list[Handled] = []
+        settled: list[Settled] = []
+        by_kind: dict[type[Value], list[Any]] = {Handled: handled, Settled: settled, Enrolled: []}
         for row in rows:
-            by_kind[type(row)].append(VALUES[type(row)][1](row))
+            by_kind[type(row)].append(row)
+        moments = [row.at for row in handled] + [row.intent.started for row in settled]
         with self.writing() as connection:
-            for kind, values in by_kind.items():
-                self._insert(connection, VALUES[kind][0], values)
+            for kind, of_kind in by_kind.items():
+                self._insert(connection, *VALUES[kind], of_kind)
+            if moments:
+                open_again(connection, moments)
 
     def copy_each(self, rows: Iterable[Value]) -> list[Value]:
         """Keep those that can be kept, one by one; the others."""
@@ -119,6 +130,7 @@ class Database:
             if connection.dialect.name == "postgresql" and not connection.scalar(alone):
                 return 0
             taken = _take(connection, attempts, before, self._batch) or _take(connection, requests, before, self._batch)
+            taken = taken or _take_trials(connection, before, self._batch)
         seconds = time.monotonic() - began
         self._batch = max(1, self._batch // 2) if seconds > BATCH_SECONDS else min(BATCH, self._batch * 2)
         return taken
@@ -130,7 +142,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection to ask. What one question sees is of one moment, and nobody is kept from writing meanwhile.
+        """A connection to ask. What all its questions see is of one moment, and nobody is kept from writing meanwhile.
 
         What is done with the answers meanwhile may fail in its own ways, a file that is full for one: that is not ours to tell.
         """
@@ -138,11 +150,13 @@ class Database:
             self.open()
         assert self._engine is not None  # noqa: S101 - for the types' sake
         with self._database_faults(), self._engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction."""
+        """A transaction, each question of which sees what others have done by then."""
         with self._faults():
             if self._engine is None:
                 self.open()
@@ -191,7 +205,9 @@ class Database:
         path = Path(self._url.database or "")
         if self._read_only:
             url = self._url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
-            return sa.create_engine(url, poolclass=NullPool)
+            engine = sa.create_engine(url, poolclass=NullPool)
+            sa.event.listen(engine, "begin", _begin)  # the driver begins none for questions
+            return engine
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -212,14 +228,18 @@ class Database:
 
                 upgrade(connection)
 
-    def _insert(self, connection: sa.Connection, table: sa.Table, values: Sequence[tuple[Any, ...]]) -> None:
+    def _insert(
+        self, connection: sa.Connection, table: sa.TableClause, values_of: Callable[[Any], tuple[Any, ...]], rows: Sequence[Value]
+    ) -> None:
         done = 0
         for size in SIZES:
-            while len(values) - done >= size:
-                connection.exec_driver_sql(self._text(table, size), tuple(chain.from_iterable(values[done : done + size])))
+            while len(rows) - done >= size:
+                values = map(values_of, rows[done : done + size])
+                connection.exec_driver_sql(self._text(table, size), tuple(chain.from_iterable(values)))
                 done += size
+                self.breathe()
 
-    def _text(self, table: sa.Table, size: int) -> str:
+    def _text(self, table: sa.TableClause, size: int) -> str:
         """The statement that puts in so many rows. Made once: to make it takes longer than to execute it."""
         text = self._texts.get((table.name, size))
         if text is None:
@@ -280,9 +300,7 @@ def _cause(error: Exception) -> str:
 
 def _take(connection: sa.Connection, table: sa.Table, before: int, limit: int) -> int:
     """Delete the first so many rows from before that moment, added up in `days`; how many."""
-    key = list(table.primary_key.columns)
-    first = sa.select(*key).where(table.c.at < before).order_by(*key).limit(limit)
-    found = connection.execute(first).all()
+    key, found = list(table.primary_key.columns), _oldest(connection, table, before, limit)
     if not found:
         return 0
     last = sa.tuple_(*(sa.literal(value, column.type) for value, column in zip(found[-1], key, strict=True)))
@@ -297,4 +315,18 @@ def _take(connection: sa.Connection, table: sa.Table, before: int, limit: int) -
     some = (sa.tuple_(*key) <= last) & sa.tuple_(*key).in_(named)
     add_up(connection, table, some)
     connection.execute(sa.delete(table).where(some))
+    rows_taken(connection, found[-1][0])
     return len(found)
+
+
+def _take_trials(connection: sa.Connection, before: int, limit: int) -> int:
+    """The same of those, of which nothing is added up: a late one that stands among them goes with them."""
+    found = _oldest(connection, trials, before, limit)
+    if found:
+        connection.execute(sa.delete(trials).where(trials.c.at <= found[-1].at))
+    return len(found)
+
+
+def _oldest(connection: sa.Connection, table: sa.Table, before: int, limit: int) -> Sequence[Any]:
+    key = list(table.primary_key.columns)
+    return connection.execute(sa.select(*key).where(table.c.at < before).order_by(*key).limit(limit)).all()

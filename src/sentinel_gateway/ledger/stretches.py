@@ -1,27 +1,34 @@
 """What is asked of the tables about requests: one by one, and added up by stretches of time. Of `windows.py`'s thread."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from sentinel_gateway.core.stretches import Share, Stretch
+from sentinel_gateway.core.stretches import Part, Stretch
 from sentinel_gateway.core.windows import MICROS
 from sentinel_gateway.ledger.questions import DAY_SECONDS
 from sentinel_gateway.ledger.sums import FAILED, FAILED_FROM, HITS, UNANSWERED
 from sentinel_gateway.ledger.tables import attempts, days, requests
-from sentinel_gateway.ports.ledger import Asked, By, Handled, Told
+from sentinel_gateway.ports.ledger import Asked, Handled, Told
 
 NONE: Final = "none"
 
 
-def stretches(connection: sa.Connection, since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Stretch]]:
-    """By their start; days also have what retention has taken of them. Requests that never asked the cache are left out."""
+def stretches(connection: sa.Connection, since: int, until: int, seconds: int) -> list[Stretch]:
+    """What the rows that are here come to, by stretches of so many seconds."""
+    return _stretches(connection, sa.union_all(_requests(since, until, seconds), _attempts(since, until, seconds)), seconds)
+
+
+def stretches_taken(connection: sa.Connection, day: int) -> list[Stretch]:
+    """What retention has taken of a day."""
+    return _stretches(connection, _taken(day, day + DAY_SECONDS), DAY_SECONDS)
+
+
+def _stretches(connection: sa.Connection, asked: Any, seconds: int) -> list[Stretch]:
+    """Requests that never asked the cache are left out."""
     found: dict[int, Stretch] = {}
-    parts = [_requests(since, until, seconds), _attempts(since, until, seconds)]
-    if seconds == DAY_SECONDS:
-        parts.append(_taken(since, until))
-    for row in connection.execute(sa.union_all(*parts)):
+    for row in connection.execute(asked):
         start = int(row.stretch) * seconds
         one = found.setdefault(start, Stretch(start))
         if row.kind == "attempt":
@@ -31,52 +38,70 @@ def stretches(connection: sa.Connection, since: int, until: int, *, seconds: int
             one.count(row.outcome, int(row.requests))
             one.saved += int(row.money)
             one.tokens_saved += int(row.tokens) if row.outcome in HITS else 0
-    yield from sorted(found.items())
+    return list(found.values())
 
 
-def shares(connection: sa.Connection, since: int, until: int, *, by: By, tenant: str | None) -> Iterator[tuple[int, Share]]:
-    """What came to each tenant, key or model, by day; also what retention has taken."""
-    found: dict[tuple[int, str], Share] = {}
-    for asked in (_shares_of(table, since, until, by, tenant) for table in (requests, attempts, days)):
-        for row in connection.execute(asked):
-            day = int(row.day) * DAY_SECONDS
-            if row.kind == "request" and row.outcome in UNANSWERED:
-                continue
-            one = found.setdefault((day, row.name), Share(day, row.name))
-            if row.kind == "attempt":
-                one.calls += int(row.times)
-                one.tokens += int(row.tokens)
-                one.spent += int(row.money)
-            else:
-                one.requests += int(row.times)
-                one.hits += int(row.times) if row.outcome in HITS else 0
-                one.saved += int(row.money)
-    for (day, _), one in sorted(found.items()):
-        yield day, one
+def parts(connection: sa.Connection, since: int, until: int, seconds: int) -> list[Part]:
+    """What came to each key of a tenant for each model, by the rows that are here. `seconds` are those of a day."""
+    bounds = since * MICROS, until * MICROS
+    asked = [
+        _parts_of(table, table.c.at, money, outcome).where(table.c.at >= bounds[0], table.c.at < bounds[1])
+        for table, money, outcome in (
+            (requests, requests.c.saved, sa.case((_failed(), FAILED), else_=requests.c.outcome)),
+            (attempts, attempts.c.cost, sa.literal_column("''", sa.Text)),
+        )
+    ]
+    return _parts(connection, asked, seconds)
 
 
-def _shares_of(table: sa.Table, since: int, until: int, by: By, tenant: str | None) -> sa.Select[Any]:
-    """Sums of a table by day, name and outcome."""
-    moment = table.c.day if table is days else table.c.at
-    of_request = sa.case((_failed(), FAILED), else_=requests.c.outcome)
+def parts_taken(connection: sa.Connection, day: int) -> list[Part]:
+    """What retention has taken of a day."""
+    money = sa.case((days.c.kind == "attempt", days.c.cost), else_=days.c.saved)
+    asked = _parts_of(days, days.c.day, money, days.c.outcome).where(days.c.day == day * MICROS)
+    return _parts(connection, [asked], DAY_SECONDS)
+
+
+def _parts_of(
+    table: sa.Table, moment: sa.ColumnElement[int], money: sa.ColumnElement[int], outcome: sa.ColumnElement[str]
+) -> sa.Select[Any]:
     kinds = {requests: "'request'", attempts: "'attempt'"}
-    outcomes = {requests: of_request, attempts: sa.literal_column("''", sa.Text)}
-    money = {requests: requests.c.saved, attempts: attempts.c.cost}
-    either = sa.case((days.c.kind == "attempt", days.c.cost), else_=days.c.saved)
-    each = sa.select(
+    return sa.select(
         (moment // sa.literal_column(str(DAY_SECONDS * MICROS))).label("day"),
-        table.c[by].label("name"),
+        table.c.tenant,
+        table.c.key,
+        table.c.model,
         (days.c.kind if table is days else sa.literal_column(kinds[table], sa.Text)).label("kind"),
-        (days.c.outcome if table is days else outcomes[table]).label("outcome"),
+        outcome.label("outcome"),
         (days.c["count"] if table is days else sa.literal_column("1")).label("times"),
         (table.c.prompt_tokens + table.c.completion_tokens).label("tokens"),
-        (either if table is days else money[table]).label("money"),
-    ).where(moment >= since * MICROS, moment < until * MICROS)
-    if tenant is not None:
-        each = each.where(table.c.tenant == tenant)
-    rows = each.subquery()
-    keys = rows.c.day, rows.c.name, rows.c.kind, rows.c.outcome
-    return sa.select(*keys, *(sa.func.sum(rows.c[name]).label(name) for name in ("times", "tokens", "money"))).group_by(*keys)
+        money.label("money"),
+    )
+
+
+def _parts(connection: sa.Connection, asked: Sequence[sa.Select[Any]], seconds: int) -> list[Part]:
+    """Each question's rows added up by the database, and all of them by day, tenant, key and model."""
+    found: dict[tuple[int, str, str, str], Part] = {}
+    for one in asked:
+        each = one.subquery()
+        keys = [each.c[name] for name in ("day", "tenant", "key", "model", "kind", "outcome")]
+        sums = (sa.func.sum(each.c[name]).label(name) for name in ("times", "tokens", "money"))
+        for row in connection.execute(sa.select(*keys, *sums).group_by(*keys)):
+            if row.kind == "request" and row.outcome in UNANSWERED:
+                continue
+            place = int(row.day) * seconds, row.tenant, row.key, row.model
+            _count(found.get(place) or found.setdefault(place, Part(*place)), row)
+    return list(found.values())
+
+
+def _count(part: Part, row: Any) -> None:
+    if row.kind == "attempt":
+        part.calls += int(row.times)
+        part.tokens += int(row.tokens)
+        part.spent += int(row.money)
+        return
+    part.requests += int(row.times)
+    part.hits += int(row.times) if row.outcome in HITS else 0
+    part.saved += int(row.money)
 
 
 def listed(connection: sa.Connection, asked: Asked) -> list[Told]:
@@ -176,5 +201,8 @@ def _taken(since: int, until: int) -> sa.Select[Any]:
         .subquery()
     )
     keys = each.c.kind, each.c.stretch, each.c.outcome
-    sums = (sa.func.sum(each.c[name]) for name in ("count", "money", "tokens"))
+    sums = [
+        sa.func.sum(each.c["count"]).label("requests"),
+        *(sa.func.sum(each.c[name]).label(name) for name in ("money", "tokens")),
+    ]
     return sa.select(*keys, *sums).group_by(*keys)

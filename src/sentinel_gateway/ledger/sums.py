@@ -3,12 +3,15 @@
 Each row of `requests` and `attempts` is first put into the shape of `days`; so there is one place that says what counts as what.
 """
 
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, Self
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sentinel_gateway.core.pricing import Costs
+from sentinel_gateway.core.stretches import add_figures
 from sentinel_gateway.ledger.tables import DAY, attempts, days, requests
 from sentinel_gateway.ports.ledger import Past
 
@@ -38,36 +41,86 @@ def add_up(connection: sa.Connection, table: sa.Table, some: sa.ColumnElement[bo
     connection.execute(statement.on_conflict_do_update(index_elements=list(days.primary_key.columns), set_=added))
 
 
-def past(connection: sa.Connection, before: int) -> Past:
-    """What everything before that moment came to."""
-    parts = [_as_days(table).where(table.c.at < before) for table in (requests, attempts)]
-    every = sa.union_all(*parts, sa.select(days)).subquery()
-    keys = (every.c.kind, every.c.model, every.c.route, every.c.outcome)
+class Tally(msgspec.Struct, array_like=True, gc=False):
+    """Rows of a kind (`request` or `attempt`) on a day (`start`), by model, route and outcome; sums as in `days`."""
+
+    start: int
+    kind: str
+    model: str
+    route: str
+    outcome: str
+    count: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: int = 0
+    saved: int = 0
+    estimated: int = 0
+    unpriced: int = 0
+    updated: int = 0
+
+    def add(self, other: Self) -> None:
+        """Add another's figures to these."""
+        add_figures(self, other, SUMS)
+        self.updated = max(self.updated, other.updated)
+
+
+def tallies(connection: sa.Connection, since: int, until: int, seconds: int) -> list[Tally]:
+    """What the rows that are here come to, by day. `seconds` are those of a day."""
+    return tallies_of(connection, since * MICROS, until * MICROS, seconds)
+
+
+def tallies_of(connection: sa.Connection, since: int, until: int, seconds: int | None = None) -> list[Tally]:
+    """The same between two moments in microseconds; without `seconds` in one."""
+    parts = [_as_days(table).where(table.c.at >= since, table.c.at < until) for table in (requests, attempts)]
+    return _tallies(connection, parts, seconds)
+
+
+def tallies_taken(connection: sa.Connection, day: int) -> list[Tally]:
+    """What retention has taken of a day."""
+    return _tallies(connection, [sa.select(days).where(days.c.day == day * MICROS)], DAY // MICROS)
+
+
+def old_tallies(connection: sa.Connection, before: int) -> list[Tally]:
+    """All that was before that day, in one (Unix seconds)."""
+    parts = [_as_days(table).where(table.c.at < before * MICROS) for table in (requests, attempts)]
+    return _tallies(connection, [*parts, sa.select(days).where(days.c.day < before * MICROS)], None)
+
+
+def _tallies(connection: sa.Connection, parts: list[sa.Select[Any]], seconds: int | None) -> list[Tally]:
+    every = sa.union_all(*parts).subquery()
+    keys = [every.c[name] for name in ("kind", "model", "route", "outcome")] + ([] if seconds is None else [every.c.day])
     sums = [sa.func.sum(every.c[name]).label(name) for name in SUMS]
-    asked = sa.select(*keys, *sums, sa.func.max(every.c.updated).label("updated")).group_by(*keys).order_by(sa.desc("count"))
+    asked = sa.select(sa.func.min(every.c.day), *keys[:4], *sums, sa.func.max(every.c.updated)).group_by(*keys)
+    return [Tally(int(row[0]) // MICROS, *row[1:5], *map(int, row[5:])) for row in connection.execute(asked)]
+
+
+def past(found: Iterable[Tally]) -> Past:
+    """What these come to: how many requests by outcome, and money by model and route."""
     outcomes: dict[str, int] = {}
     costs: dict[tuple[str, str], Costs] = {}
-    for row in connection.execute(asked):
-        if row.kind == "request":
-            outcomes[row.outcome] = outcomes.get(row.outcome, 0) + int(row._mapping["count"])  # noqa: SLF001 - as below
-            if row.outcome in UNANSWERED:
+    for one in sorted(found, key=lambda one: -one.count):
+        if one.kind == "request":
+            outcomes[one.outcome] = outcomes.get(one.outcome, 0) + one.count
+            if one.outcome in UNANSWERED:
                 continue
-        use = (row.model, row.route) if (row.model, row.route) in costs or len(costs) < MOST else OTHER
-        costs.setdefault(use, Costs()).add(_costs(row))
+        use = (one.model, one.route) if (one.model, one.route) in costs or len(costs) < MOST else OTHER
+        costs.setdefault(use, Costs()).add(_costs(one))
     return Past(outcomes, costs)
 
 
-def _costs(row: Any) -> Costs:
+def _costs(one: Tally) -> Costs:
     """One sum, as money is told of."""
-    told, updated = row._mapping, int(row.updated) / MICROS  # noqa: SLF001 - public by its documentation
-    if row.kind == "attempt":
+    updated = one.updated / MICROS
+    if one.kind == "attempt":
         names = ("prompt_tokens", "completion_tokens", "cost", "estimated", "unpriced")
-        return Costs(**{name: int(told[name]) for name in names}, updated=updated)
-    count, saved = int(told["count"]), int(told["saved"])  # a miss has saved something where a part of what it asks was kept
-    if row.outcome not in HITS:
-        return Costs(requests=count, saved=saved, updated=updated)
-    tokens = int(told["prompt_tokens"]) + int(told["completion_tokens"])
-    return Costs(requests=count, hits=count, saved=saved, saved_tokens=tokens, updated=updated)
+        return Costs(**{name: getattr(one, name) for name in names}, updated=updated)
+    if one.outcome not in HITS:  # a miss has saved something where a part of what it asks was kept
+        return Costs(requests=one.count, saved=one.saved, updated=updated)
+    tokens = one.prompt_tokens + one.completion_tokens
+    return Costs(requests=one.count, hits=one.count, saved=one.saved, saved_tokens=tokens, updated=updated)
 
 
 def _as_days(table: sa.Table) -> sa.Select[Any]:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import sqlalchemy as sa
+from msgspec.structs import astuple
 
-from sentinel_gateway.ports.ledger import Handled, Settled
+from sentinel_gateway.ports.ledger import Enrolled, Handled, Settled
 
 DAY: Final = 86_400_000_000
 """Microseconds."""
@@ -101,34 +102,33 @@ days: Final = sa.Table(
 `outcome` is the cache's, `failed` if there was no good answer, or how the attempt ended. `estimated` is of `cost`, `unpriced` are
 calls whose price is not known, `updated` is the last moment of all.
 """
-
-
-def request_values(row: Handled) -> tuple[Any, ...]:
-    """A row of `requests`, in the order of its columns."""
-    return (
-        row.at,
-        row.id,
-        row.request_id,
-        row.tenant,
-        row.key,
-        row.route,
-        row.status,
-        row.outcome,
-        row.tier,
-        row.model,
-        row.provider,
-        row.target,
-        row.attempts,
-        row.stream,
-        row.prompt_tokens,
-        row.completion_tokens,
-        row.saved,
-        row.similarity,
-        row.duration,
-        row.upstream,
-        row.first_byte,
-        row.error,
-    )
+rollups: Final = sa.Table(
+    "rollups",
+    METADATA,
+    sa.Column("start", sa.BigInteger, primary_key=True),
+    sa.Column("kind", sa.String(40), primary_key=True),
+    sa.Column("begun", sa.BigInteger, nullable=False),
+    sa.Column("items", sa.LargeBinary),
+)
+"""What the rows of an hour or a day that is over come to (`rollups.py`); `items` is missing while that is being added up."""
+trials: Final = sa.Table(
+    "trials",
+    METADATA,
+    sa.Column("at", sa.BigInteger, primary_key=True),
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("experiment", sa.Text, nullable=False),
+    sa.Column("arm", sa.Text, nullable=False),
+    sa.Column("unit", sa.BigInteger, nullable=False),
+    sa.Column("status", sa.SmallInteger, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("cost", sa.BigInteger, nullable=False),
+    sa.Column("saved", sa.BigInteger, nullable=False),
+    sa.Column("duration", sa.BigInteger, nullable=False),
+    sa.Column("first_byte", sa.BigInteger, nullable=False),
+    sa.Index("trials_of_experiment", "experiment", "at"),
+    sqlite_with_rowid=False,
+)
+"""Requests that were part of an experiment, each beside its row in `requests`; retention takes them, and adds up nothing."""
 
 
 def attempt_values(row: Settled) -> tuple[Any, ...]:
@@ -161,7 +161,13 @@ def attempt_values(row: Settled) -> tuple[Any, ...]:
     )
 
 
-VALUES: Final[dict[type[Any], tuple[sa.Table, Callable[[Any], tuple[Any, ...]]]]] = {
-    Handled: (requests, request_values),
+def _in_the_order_of(table: sa.Table, row: type[Handled | Enrolled]) -> sa.TableClause:
+    """A table as rows are put into it whose members are called as its columns are."""
+    return sa.table(table.name, *(sa.column(name, table.c[name].type) for name in row.__struct_fields__))
+
+
+VALUES: Final[dict[type[Any], tuple[sa.TableClause, Callable[[Any], tuple[Any, ...]]]]] = {
+    Handled: (_in_the_order_of(requests, Handled), astuple),
     Settled: (attempts, attempt_values),
+    Enrolled: (_in_the_order_of(trials, Enrolled), astuple),
 }

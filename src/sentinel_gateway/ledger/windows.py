@@ -1,8 +1,8 @@
 """The past, added up by stretches of time: behind `Windows`, on a thread and a connection of its own, beside the event loop.
 
-The rows themselves are added up, in their order, some hours at a time: copying pays nothing for it. What was read of a stretch is
-believed for a tenth of its age, because the older it is, the less still comes late; so who looks again reads the last hours only,
-and who asked for more than can be read in time comes further the next time.
+What hours and days that are over came to is there (`rollups.py`); rows are added up for the rest, in their order, some hours at
+a time. What was read of a stretch is believed for a tenth of its age, because the older it is, the less still comes late; so who
+looks again reads the last hours only, and who asked for more than can be read in time comes further the next time.
 """
 
 import asyncio
@@ -11,16 +11,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from sentinel_gateway.core.alerting.figures import Served
-from sentinel_gateway.core.stretches import Share, Stretch
+from sentinel_gateway.core.experiments import Tally
+from sentinel_gateway.core.stretches import Share, Stretch, runs
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.errors import StoreDown
-from sentinel_gateway.ports.ledger import NEVER, Asked, By, KeyUse, Settled, Told, Wanted
+from sentinel_gateway.ports.ledger import NEVER, Asked, By, KeyUse, Settled, Told, Tried, Wanted
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 HOUR: Final = 3600
 DAY: Final = 86_400
-MICROS: Final = 1_000_000
 SPANS: Final = frozenset({300, HOUR, DAY})
 STRETCHES: Final = SPANS | {60, 900}
 AT_ONCE: Final = DAY
@@ -41,6 +42,7 @@ PATIENCE: Final = 20.0
 LATE: Final = 1.05
 """By how much longer, for a question that was begun in time."""
 INTERRUPT_AGAIN: Final = 0.05
+INTERRUPTS: Final = 20
 INTERRUPT_TIMEOUT: Final = 1.0
 """Seconds that PostgreSQL has to take it."""
 MOST_KEPT: Final = 20_000
@@ -115,7 +117,7 @@ class History:
         return await self._in_time(partial(self._list, partial(_requests, asked=asked)))
 
     async def shares(self, since: int, until: int, *, by: By, tenant: str | None = None) -> list[Share]:
-        """What came to each tenant, key or model, by day. They are shared: not to be changed."""
+        """What came to each tenant, key or model by day, or to the day. They are shared: not to be changed."""
         question = partial(_shares, by=by, tenant=tenant)
         kind, days = f"shares by {by} of {tenant!r}", range(since, until, DAY)
         return await self._ask(kind, question, days, lambda one: since <= one.day < until)
@@ -127,6 +129,14 @@ class History:
         question = partial(_stretches, seconds=seconds)
         chunks = range(since, until, max(seconds, HOUR))
         return await self._ask(f"stretches of {seconds}", question, chunks, lambda one: since <= one.start < until)
+
+    async def tried(self, since: int, until: int) -> list[Tried]:
+        """Which experiments there were, by name."""
+        return await self._in_time(partial(self._list, partial(_tried, since=since, until=until)))
+
+    async def tallies(self, experiment: str, since: int, until: int) -> list[Tally]:
+        """What each arm of one came to, by name."""
+        return await self._in_time(partial(self._list, partial(_tallies, experiment=experiment, since=since, until=until)))
 
     async def close(self) -> None:
         """End what is being read."""
@@ -158,9 +168,12 @@ class History:
 
     async def _end(self, turn: Future[Any]) -> None:
         """Nobody waits for it any more; others may for the thread."""
-        asking = self._asking
-        if asking is not None and turn.running():  # in this order: then it is what is asked for this turn
+        for _ in range(INTERRUPTS):
+            asking = self._asking
+            if asking is None or not turn.running():  # in this order: then it is what is asked for this turn
+                return
             await asyncio.to_thread(_interrupt, asking)
+            await asyncio.sleep(INTERRUPT_AGAIN)  # that may have come between two questions
 
     # On the thread.
 
@@ -177,7 +190,7 @@ class History:
             chunk = when.step
             chunks = range(max(when.start, _beginning(connection)) // chunk * chunk, when.stop, chunk)
             there = {begin: kept for begin in chunks if (kept := self._believed((kind, begin))) is not None}
-            for begin, after in _runs([begin for begin in chunks if begin not in there], chunk):
+            for begin, after in runs([begin for begin in chunks if begin not in there], chunk, AT_ONCE):
                 if self._closing:
                     raise StoreDown("the ledger is closed")
                 if time.monotonic() > end:
@@ -234,9 +247,10 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 def _windows(connection: "sa.Connection", since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Window]]:
-    from sentinel_gateway.ledger import questions  # noqa: PLC0415 - SQLAlchemy is heavy, and only who looks back needs it here
+    from sentinel_gateway.ledger import rollups  # noqa: PLC0415 - SQLAlchemy is heavy, and only who looks back needs it here
 
-    return questions.windows(connection, since, until, seconds=seconds)
+    for one in rollups.told(connection, rollups.WINDOWS, rollups.Span(since, until, seconds)):
+        yield one.start, one
 
 
 def _served(connection: "sa.Connection", since: int, until: int) -> Iterator[tuple[int, Served]]:
@@ -264,34 +278,43 @@ def _requests(connection: "sa.Connection", *, asked: Asked) -> list[Told]:
 
 
 def _shares(connection: "sa.Connection", since: int, until: int, *, by: By, tenant: str | None) -> Iterator[tuple[int, Share]]:
-    from sentinel_gateway.ledger import stretches  # noqa: PLC0415 - as above
+    from sentinel_gateway.ledger import rollups  # noqa: PLC0415 - as above
 
-    return stretches.shares(connection, since, until, by=by, tenant=tenant)
+    found: dict[tuple[int, str], Share] = {}
+    for part in rollups.told(connection, rollups.PARTS, rollups.Span(since, until, DAY)):
+        if tenant is None or part.tenant == tenant:
+            place = part.start, _date(part.start) if by == "day" else getattr(part, by)
+            found.setdefault(place, Share(*place)).add(part)
+    yield from ((one.day, one) for one in found.values())
+
+
+def _date(day: int) -> str:
+    return f"{datetime.fromtimestamp(day, UTC):%Y-%m-%d}"
 
 
 def _stretches(connection: "sa.Connection", since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Stretch]]:
-    from sentinel_gateway.ledger import stretches  # noqa: PLC0415 - as above
+    from sentinel_gateway.ledger import rollups  # noqa: PLC0415 - as above
 
-    return stretches.stretches(connection, since, until, seconds=seconds)
+    for one in rollups.told(connection, rollups.STRETCHES, rollups.Span(since, until, seconds)):
+        yield one.start, one
+
+
+def _tried(connection: "sa.Connection", *, since: int, until: int) -> list[Tried]:
+    from sentinel_gateway.ledger import trials  # noqa: PLC0415 - as above
+
+    return trials.tried(connection, since, until)
+
+
+def _tallies(connection: "sa.Connection", *, experiment: str, since: int, until: int) -> list[Tally]:
+    from sentinel_gateway.ledger import trials  # noqa: PLC0415 - as above
+
+    return trials.tallies(connection, experiment, since, until)
 
 
 def _beginning(connection: "sa.Connection") -> int:
     from sentinel_gateway.ledger import questions  # noqa: PLC0415 - as above
 
     return questions.beginning(connection)
-
-
-def _runs(chunks: Sequence[int], chunk: int) -> Iterator[tuple[int, int]]:
-    """Neighbours in one, as far as one question goes."""
-    begin = after = -1
-    for next_ in chunks:
-        if next_ != after or after - begin >= AT_ONCE:
-            if begin >= 0:
-                yield begin, after
-            begin = next_
-        after = next_ + chunk
-    if begin >= 0:
-        yield begin, after
 
 
 def _interrupt(connection: "sa.Connection") -> None:

@@ -2,7 +2,8 @@
 
 Everything above is refused at once: under overload the cheapest answer is an early one, so `check` is asked before a body is
 read. A place is taken when it is here, because a slow sender would keep it from others. The wait is short and bounded: a queue
-that grows serves only callers who have already given up.
+that grows serves only callers who have already given up. Before all places are taken the event loop may have more to do than it
+can: `strain.py` tells.
 """
 
 import asyncio
@@ -13,10 +14,11 @@ from typing import Final
 
 import msgspec
 
-from sentinel_gateway.errors import Overloaded
+from sentinel_gateway.errors import Overloaded, Strained
 
 RETRY_AFTER: Final = (1.0, 3.0)
 """Seconds; drawn between these, so that refused callers do not all come back together."""
+TOO_MUCH: Final = "More requests come than the gateway can answer in good time: try again shortly."
 
 
 def retry_wait(chance: float) -> float:
@@ -36,9 +38,19 @@ class Capacity(msgspec.Struct, frozen=True):
 class Admission:
     """`async with admission:` is one request's place. Entering raises `Overloaded`; leaving gives the place on."""
 
-    def __init__(self, capacity: Capacity, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        capacity: Capacity,
+        chance: Callable[[], float],
+        *,
+        strained: Callable[[], bool] = bool,
+        refused: Callable[[], object] = bool,
+    ) -> None:
+        """`strained` says whether whoever comes now is refused, however many places there are; `refused` is told of each."""
         self._capacity = capacity
         self._chance = chance
+        self._strained = strained
+        self._refused = refused
         self._running = 0
         self._shut = ""
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -67,10 +79,25 @@ class Admission:
         """Is there no place now? There may be room to wait."""
         return self._running >= self._capacity.in_flight or bool(self._shut)
 
+    @property
+    def has_room(self) -> bool:
+        """May one more come now, be it to wait for a place? Says nothing of one that is shut."""
+        return self._has_places and not self._strained()
+
+    @property
+    def _has_places(self) -> bool:
+        return self._running < self._capacity.in_flight or len(self._waiting) < self._capacity.queue
+
     def check(self) -> None:
         """Raise `Overloaded` if there is no room at all now. Takes no place: a slow sender would keep it from others."""
-        if self._shut or (self._running >= self._capacity.in_flight and len(self._waiting) >= self._capacity.queue):
+        if self._shut:
             raise self.refusal()
+        if not self._has_places:
+            self._refused()
+            raise self.refusal()
+        if self._strained():
+            self._refused()
+            raise Strained(TOO_MUCH, retry_after=retry_wait(self._chance()))
 
     async def __aenter__(self) -> None:
         if self._running < self._capacity.in_flight and not self._shut:
@@ -104,6 +131,6 @@ class Admission:
         else:
             self._waiting.remove(place)
 
-    def refusal(self, why: str = "The gateway has as many requests in flight as it may have: try again shortly.") -> Overloaded:
+    def refusal(self, why: str = TOO_MUCH) -> Overloaded:
         """The error for who finds no room, be it here or where else something is bounded."""
         return Overloaded(self._shut or why, retry_after=retry_wait(self._chance()))

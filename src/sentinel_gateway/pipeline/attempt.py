@@ -14,6 +14,7 @@ from sentinel_gateway.errors import (
     UpstreamTimeout,
     UpstreamUnauthorized,
     UpstreamUnreachable,
+    let_go,
 )
 from sentinel_gateway.pipeline.bookkeeping import intent, settled
 from sentinel_gateway.pipeline.circuits import Circuits
@@ -69,6 +70,7 @@ class Try:
             model=journey.model,
             route=journey.route,
             trace=journey.trace,
+            priced_as_of=price.as_of if isinstance(price, Price) else "",
         )
         self._standing = standing = circuits.standings.find(target)
         self._generation = 0 if standing is None else standing.enter(now, stream=stream, again=again)
@@ -109,6 +111,7 @@ class Try:
         attempt = self._attempt
         attempt.ending = next((ENDINGS[kind] for kind in type(error).__mro__ if kind in ENDINGS), "broken")
         attempt.error, attempt.message = error.kind, error.message
+        let_go(error)
         now = self._end(usage)
         if attempt.ending == "refused":  # anybody can bring that about: nothing is remembered of a target for it
             if self._standing is not None and self._standing.circuit.refused(self._generation):
@@ -158,7 +161,6 @@ class Try:
         attempt.basis = basis(price, usage)
         if attempt.basis != "price":
             journey.basis = attempt.basis
-        attempt.priced_as_of = price.as_of if isinstance(price, Price) else ""
 
 
 class HedgedTry(Try):

@@ -5,7 +5,7 @@ from typing import Final
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.ports import Events
-from sentinel_gateway.ports.ledger import Handled, Intent, Ledger, Settled, Spent
+from sentinel_gateway.ports.ledger import Enrolled, Handled, Intent, Ledger, Settled, Spent
 
 MICROS: Final = 1_000_000
 MOST_TOKENS: Final = 2**40
@@ -31,6 +31,8 @@ class Booked:
         self._events.finished(record)
         if record.model:
             self._ledger.handled(_handled(record))
+            if record.experiment:
+                self._ledger.handled(_enrolled(record))
 
 
 def intent(attempt: Attempt, *, reserved: int) -> Intent:
@@ -97,4 +99,21 @@ def _handled(record: Record) -> Handled:
         int(record.first_byte_seconds * MICROS),
         record.error,
         "" if derived else record.request_id,
+    )
+
+
+def _enrolled(record: Record) -> Enrolled:
+    experiment, _, arm = record.experiment.partition("=")
+    return Enrolled(
+        record.sentinel_id,
+        int(record.at * MICROS),
+        experiment,
+        arm,
+        record.unit,
+        record.status,
+        record.outcome,
+        min(record.cost, MOST_MONEY),
+        min(record.saved, MOST_MONEY),
+        int(record.seconds * MICROS),
+        int(record.first_byte_seconds * MICROS),
     )

@@ -208,7 +208,7 @@ def refusal(allowance: Allowance, account: Account, amount: int, *, retry_after:
     otherwise = f"It begins anew at {ends:%Y-%m-%dT%H:%M:%SZ}; {_RAISE[allowance.scope]}."
     later = partial(BudgetHeld, retry_after=retry_after)
     if account.settled >= limit:
-        return BudgetSpent(f"Budget spent: {budget}, and has spent {usd(account.settled)}. {otherwise}")
+        return BudgetSpent(f"Budget spent: {budget}, and has spent {usd(account.settled)} USD. {otherwise}")
     if not account.sure:
         return later(f"Budget unsure: {budget}, and how much of it is left can't be known now. Try again shortly.")
     left = f"of which {usd(limit - account.settled)} are left"

@@ -5,7 +5,7 @@ Nothing is asked again, or of another, once a stream has said its first word; un
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -20,7 +20,7 @@ from sentinel_gateway.core.tokens import usage_about
 from sentinel_gateway.errors import InvalidField, UpstreamBroken, UpstreamError
 from sentinel_gateway.pipeline.attempt import Try, pause
 from sentinel_gateway.pipeline.circuits import Circuits
-from sentinel_gateway.pipeline.hedging import Accounts, Bet, Race, told_or_about
+from sentinel_gateway.pipeline.hedging import Accounts, Bet, Race, paid_for, told_or_about
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import (
@@ -46,12 +46,12 @@ GREETING_BYTES: Final = 1024 * 1024
 class OpenStream:
     """A stream that has begun: its first chunks are here. Closing it closes the upstream connection."""
 
-    def __init__(self, stream: ChunkStream, first: list[Chunk], rest: Batches[Chunk], closing: AsyncExitStack, one: Try) -> None:
+    def __init__(self, stream: ChunkStream, first: list[Chunk], rest: Batches[Chunk], one: Try) -> None:
         self._stream = stream
         self._first: list[Chunk] | None = first
         self._rest = rest
-        self._closing = closing
         self._try = one
+        self._closed = False
 
     @property
     def finished(self) -> bool:
@@ -63,6 +63,11 @@ class OpenStream:
         first, self._first = self._first, None
         if first is None or into(first):
             await self._rest.pipe(into)
+
+    def unread(self) -> list[Chunk]:
+        """The first chunks, if nobody has read them; only once."""
+        first, self._first = self._first, None
+        return first or []
 
     def ended(self, error: Exception | None, usage: Usage | None, *, whole: bool) -> None:
         """It has come as far as it will: to its end, to an error, or until nobody read it any more. To be told once."""
@@ -80,7 +85,9 @@ class OpenStream:
 
     async def close(self) -> None:
         """Let go of the upstream connection; may be called twice."""
-        await self._closing.aclose()
+        if not self._closed:
+            self._closed = True
+            await self._stream.__aexit__(None, None, None)
 
 
 class Answering(Protocol):
@@ -166,7 +173,7 @@ class Dispatch:
                     answered = await asking(one)
                 except UpstreamError as error:
                     failure = error
-                    now = one.failed(error)
+                    now = one.failed(error, paid_for(error, plan.request))
                     course.failed(target, error, now)
                 except BaseException as error:  # of what was cancelled, what was sent is paid; of a fault of ours, nothing
                     sent = isinstance(error, CancelledError) and not isinstance(error, Unsent)
@@ -262,17 +269,20 @@ class Dispatch:
         return ask
 
     async def _begin(self, target: Target, opening: Awaitable[ChunkStream], one: Try, *, to_a_word: bool = False) -> OpenStream:
-        async with AsyncExitStack() as closing:
-            stream = await closing.enter_async_context(await opening)
-            batches = one.heard(stream)
-            try:
-                first = await anext(batches)
-            except StopAsyncIteration:
-                raise UpstreamBroken(f"{target.provider} closed the stream before its first word.", failure="io_error") from None
+        stream = await (await opening).__aenter__()
+        batches = one.heard(stream)
+        try:
+            first = await batches.__anext__()
             if to_a_word:
                 first = await _to_a_word(first, batches)
-            one.began()
-            return OpenStream(stream, first, batches, closing.pop_all(), one)
+        except BaseException as error:  # broad: whatever it is, the stream is closed
+            await stream.__aexit__(type(error), error, error.__traceback__)
+            if isinstance(error, StopAsyncIteration):
+                said = f"{target.provider} closed the stream before its first word."
+                raise UpstreamBroken(said, failure="io_error") from None
+            raise
+        one.began()
+        return OpenStream(stream, first, batches, one)
 
 
 async def _to_a_word(first: list[Chunk], rest: Batches[Chunk]) -> list[Chunk]:

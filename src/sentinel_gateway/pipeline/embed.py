@@ -20,7 +20,7 @@ from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.flight import shares
-from sentinel_gateway.pipeline.handle import enter, understand
+from sentinel_gateway.pipeline.handle import check_others, enter, understand
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.lookup import look_near, told
 from sentinel_gateway.pipeline.plan import Plan, Planner
@@ -165,6 +165,7 @@ class Embedding:
         journey.outcome, journey.miss = "bypass" if journey.wish.bypass else "miss", miss
         if journey.wish.only_if_cached:
             raise NotCached("Not all of it is stored, and 'Cache-Control: only-if-cached' forbids to ask a provider.")
+        check_others(plan, journey)
         await waiting(plan)
         await self._reserve(plan, missing, journey)
         under_way = {key: call for key in missing if (call := self._under_way(key, journey)) is not None}

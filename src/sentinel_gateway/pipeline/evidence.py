@@ -24,7 +24,7 @@ from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.judging import Case
 from sentinel_gateway.core.matching import BELOW_THRESHOLD, first_fit
 from sentinel_gateway.core.routing import Directory
-from sentinel_gateway.core.tightening import least_similarity
+from sentinel_gateway.core.tightening import OFF, least_similarity
 from sentinel_gateway.errors import RequestError, StoreDown, UpstreamError
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.evidence_log import EvidenceLog
@@ -139,16 +139,17 @@ class Evidence:
         own = journey.wish.similarity_threshold is not None
         if isinstance(found, Step):
             return found if own else self._missed(found, question, plan, journey)
-        if self.habits.shadow:
+        if self.habits.shadow or journey.is_shadowed:
             drawn = 0.0 if self._is_simulated(found.entry.model) else 1.0
             journey.trial = None if own else self._trial(found, question, plan, journey, drawn=drawn)
             return Step("vector", "miss", EXPLORED)
-        if own:  # in no rate: its caller has chosen how much to risk
+        level = self.log.level(question.scope, journey.stricter)
+        if own and level < OFF:  # in no rate: its caller has chosen how much to risk, where anything serves at all
             self.log.keep(_decision(found, journey, self._clock()))
             return found
-        level = self.log.level(question.scope, journey.stricter)
         if level and (found.similarity or 0.0) < least_similarity(self.habits.threshold, level):
-            return self._missed(Step("vector", "miss", BELOW_THRESHOLD), question, plan, journey)
+            below = Step("vector", "miss", BELOW_THRESHOLD)
+            return below if own else self._missed(below, question, plan, journey)
         exploration = 0.0 if journey.wish.only_if_cached else self.habits.exploration
         drawn = 0.0 if self._is_simulated(found.entry.model) else sampled(exploration, self.habits.audit)
         luck = self._chance()
@@ -206,7 +207,7 @@ class Evidence:
 
     def _trial(self, hit: Hit, question: Question, plan: Plan, journey: Journey, *, drawn: float) -> Trial:
         decision = _decision(hit, journey, self._clock(), kind="explored", drawn=drawn)
-        return Trial(hit, _study_of(question, plan, journey), decision, spared=not self.habits.shadow)
+        return Trial(hit, _study_of(question, plan, journey), decision, spared=not (self.habits.shadow or journey.is_shadowed))
 
     def _is_simulated(self, target: str) -> bool:
         return target.partition("/")[0] in self.habits.simulated
@@ -307,17 +308,15 @@ class Evidence:
         return Fresh(study, told, kept=isinstance(journey.kept, Store))
 
     def _teach(self, decision: Decision, *, correct: bool | None, weight: float, fresh: Fresh | None = None) -> None:
-        """What was said of a decision; nothing is learned where its caller had set a threshold."""
-        if decision.weighed is not None:
-            lesson = _lesson(decision)
-            self.calibration.learn(decision.realm, msgspec.structs.replace(lesson, right=correct, weight=weight, fresh=fresh))
+        """What was said of a decision that was weighed: where its caller had set a threshold, nothing is drawn or counted."""
+        lesson = msgspec.structs.replace(_lesson(decision), right=correct, weight=weight, fresh=fresh)
+        self.calibration.learn(decision.realm, lesson)
 
     def _amend(self, decision: Decision, *, correct: bool, again: bool, drawn: bool = False) -> None:
         """In place of what was said of it before; beside it, if that can't be and it is not said `again`."""
         if decision.weighed is not None:
             lesson = msgspec.structs.replace(_lesson(decision), right=correct)
-            if not self.calibration.correct(decision.realm, lesson, drawn=drawn) and not again:
-                self.calibration.learn(decision.realm, lesson)
+            self.calibration.amend(decision.realm, lesson, drawn=drawn, again=again)
 
     async def _label(self, label: Label, decision: Decision, *, evict: bool = True) -> bool:
         """Keep it; a wrong answer that was given leaves all tiers of all nodes first. False if that has been said before."""
@@ -354,9 +353,8 @@ class Evidence:
         if decision is None:
             return None
         before = {label.source for label in await self.log.labels(decision.id)}
-        said = await self._label(Label(decision.id, "operator", correct, self._clock()), decision)
-        if said:
-            self._amend(decision, correct=correct, again="operator" in before, drawn=decision.drawn > 0.0)
+        await self._label(Label(decision.id, "operator", correct, self._clock()), decision)
+        self._amend(decision, correct=correct, again="operator" in before, drawn=decision.drawn > 0.0)
         return decision
 
     async def close(self) -> None:

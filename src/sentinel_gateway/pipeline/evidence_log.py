@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from sentinel_gateway.core.budget import NONE, OF
-from sentinel_gateway.core.evidence import ALL, HOUR, Count, Decision, Findings, Label, Standing, Standings, standings
+from sentinel_gateway.core.evidence import ALL, HOUR, Count, Decision, Finding, Findings, Label, Standing, Standings, standings
 from sentinel_gateway.core.spending import DayBook
 from sentinel_gateway.core.tightening import OFF, Rule, Stance, stepped
 from sentinel_gateway.errors import StoreDown, place_of
@@ -25,17 +25,22 @@ SCOPES: Final = 20
 """Scopes that have an estimate of their own: the busiest."""
 FRESH: Final = 60.0
 """Seconds that an estimate is good for, at least: to make one takes the store up to some hundred milliseconds."""
+FOLLOW: Final = 1.0
+"""Seconds after which another node's steps are known here, where nodes keep evidence together."""
 NOTHING: Final = standings(Findings((), 0, 0, ()), {})
 
 
 class EvidenceLog:
     """Keeps decisions and labels, knows how things stand by them, and how strict to be for that. To be closed.
 
-    `most_wrong` is the deployment's budget, which may be changed at any time; those of others come with their requests.
+    `most_wrong` is the deployment's budget, which may be changed at any time; those of others come with their requests. `shared`:
+    other nodes use the store as well, and what they close is closed here.
     """
 
-    def __init__(self, store: EvidenceStore, clock: Clock, events: Events) -> None:
+    def __init__(self, store: EvidenceStore, clock: Clock, events: Events, *, shared: bool = False) -> None:
         self._store = store
+        self._shared = shared
+        self._following: asyncio.Task[None] | None = None
         self._clock = clock
         self._events = events
         self._waiting: list[Decision] = []
@@ -47,6 +52,8 @@ class EvidenceLog:
         self._one_estimate = asyncio.Lock()
         self._estimated = 0.0
         self._stances: dict[str, Stance] = {}
+        self._are_known = not shared
+        """Was it ever read what others have closed?"""
         self._rates: dict[str, float] = {}
         """Of the budgets below the deployment's that somebody has asked under."""
         self.most_wrong = 1.0
@@ -96,6 +103,11 @@ class EvidenceLog:
         """As `EvidenceStore.label`."""
         return await self._store.label(label)
 
+    async def labelled(self, since: float) -> Sequence[Finding]:
+        """What was labelled since then, and decided. Raises `StoreDown`."""
+        await self.flush()
+        return (await self._store.findings(since, scopes=0)).labels
+
     async def restore(self, book: DayBook) -> None:
         """Have it know what the day has cost before the start, if the store can tell."""
         with suppress(StoreDown):
@@ -112,7 +124,12 @@ class EvidenceLog:
             book.put_back(cost)
 
     def level(self, scope: str, budgets: Iterable[str] = ()) -> int:
-        """How many steps stricter than configured this scope is now, or all are, or one of these budgets (`core.tightening`)."""
+        """How many steps stricter than configured this scope is now, or all are, or one of these budgets (`core.tightening`).
+
+        Nothing serves before it is known whether other nodes have closed it.
+        """
+        if not self._are_known:
+            return OFF
         if not self._stances:
             return 0
         return max((self._stances[name].level for name in (ALL, scope, *budgets) if name in self._stances), default=0)
@@ -144,10 +161,24 @@ class EvidenceLog:
         """Be as strict as before the start, and know how things stood, if the store can tell."""
         with suppress(StoreDown):
             await self._look()
+        if self._shared:
+            self._following = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """While the store is away, what was known last holds."""
+        while True:
+            await asyncio.sleep(FOLLOW)
+            with self.faults(), suppress(StoreDown):
+                async with self._one_estimate:  # else what this node does meanwhile would be undone for a second
+                    await self._read_stances()
+
+    async def _read_stances(self) -> None:
+        self._stances = {stance.scope: stance for stance in await self._store.stances()}
+        self._are_known = True
 
     async def _look(self) -> None:
         now = self._estimated = self._clock()
-        self._stances = {stance.scope: stance for stance in await self._store.stances()}
+        await self._read_stances()
         since = {scope: stance.since for scope, stance in self._stances.items()}
         found = await self._store.findings(now - WINDOW, scopes=SCOPES)
         self.standings = await asyncio.to_thread(standings, found, since)  # of thousands of labels
@@ -194,9 +225,10 @@ class EvidenceLog:
 
     async def close(self) -> None:
         """Write what waits, if that can be."""
-        if (writing := self._writing) is not None:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+        running = [task for task in (self._writing, self._following) if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         with suppress(StoreDown):
             await self.flush()
 

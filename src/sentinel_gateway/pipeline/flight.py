@@ -54,10 +54,11 @@ class Flight:
         self._error: Exception | None = None
         self._drawing = False
         self._waiting: list[asyncio.Future[None]] = []
-        self._opening = asyncio.create_task(self._open(open_))
+        self._loop = asyncio.get_running_loop()
+        self._opening: asyncio.Task[None] | None = self._loop.create_task(self._open(open_))
 
     def __repr__(self) -> str:
-        state = "ended" if self._ended else "open" if self._opening.done() else "opening"
+        state = "ended" if self._ended else "open" if self._opening is None or self._opening.done() else "opening"
         return f"<Flight {self.plan.key[:8]} {state}, {self._aboard} aboard>"
 
     async def _open(self, open_: Open) -> None:
@@ -106,9 +107,10 @@ class Flight:
                 return
         if not self._ended:
             self._end()  # first of all: nobody may board what is being cancelled
-        if not self._opening.done():
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
+        opening, self._opening = self._opening, None  # cancelled, it holds an error whose frames hold us
+        if opening is not None and not opening.done():
+            opening.cancel()
+            await asyncio.wait([opening])
         if self._relay is not None:
             await self._relay.close()
 
@@ -174,7 +176,7 @@ class Flight:
 
     def _woken(self) -> asyncio.Future[None]:
         """Done as soon as something has happened."""
-        waiting = asyncio.get_running_loop().create_future()
+        waiting = self._loop.create_future()
         self._waiting.append(waiting)
         return waiting
 

@@ -25,7 +25,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.access import discreet, require_model
+from sentinel_gateway.core.access import discreet, require_model, require_no_other
 from sentinel_gateway.core.bound import BoundRules, restriction
 from sentinel_gateway.core.caching import Hit, Miss, Step, Wish
 from sentinel_gateway.core.chat import Answer, Usage
@@ -37,6 +37,7 @@ from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Answering, OpenStream
 from sentinel_gateway.pipeline.drains import Drains
+from sentinel_gateway.pipeline.experiments import Experiments
 from sentinel_gateway.pipeline.fleet import Brought, Fleet
 from sentinel_gateway.pipeline.flight import Flight, Flights, shares
 from sentinel_gateway.pipeline.idempotency import Idempotency, Work
@@ -71,6 +72,8 @@ class Terms(msgspec.Struct, frozen=True):
     """Seconds after its end in which an answer still serves if every target fails."""
     drains: Drains | None = None
     """What reads answers to their end that nobody waits for any more; without it none is."""
+    experiments: Experiments | None = None
+    """What some requests are part of; None where there are none."""
 
 
 class Pipeline:
@@ -99,6 +102,7 @@ class Pipeline:
         self._fleet = terms.fleet
         self._bounds = terms.bounds
         self._stale_if_error = terms.stale_if_error
+        self._experiments = terms.experiments
         self._booking: set[asyncio.Task[None]] = set()
 
     async def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], Awaitable[None]]) -> Reply:
@@ -139,7 +143,7 @@ class Pipeline:
         plan = await understand(self._planner, raw, journey)
         if plan.request.similarity_threshold is not None:  # what the body asks for stands above what a header does
             journey.wish = replace(journey.wish, similarity_threshold=plan.request.similarity_threshold)
-        return plan
+        return plan if self._experiments is None else self._experiments.enrol(plan, self._planner, journey)
 
     async def _answer(
         self, raw: bytes, plan: Plan, journey: Journey, waiting: Callable[[Plan], Awaitable[None]], near: Hit | Step
@@ -161,6 +165,7 @@ class Pipeline:
     async def _answer_anew(
         self, plan: Plan, journey: Journey, waiting: Callable[[Plan], Awaitable[None]]
     ) -> Cached | Whole | Live:
+        check_others(plan, journey)
         await waiting(plan)
         brought = self._brought(plan, journey)
         if brought is None and await self._reserve(plan, journey):
@@ -230,11 +235,13 @@ class Pipeline:
         if isinstance(found, Hit):
             return found
         bound = journey.restriction = restriction(last_words(plan.request.fields), self._bounds)
-        if self._semantic is None or journey.wish.bypass:
+        if self._semantic is None or journey.wish.bypass or (journey.place is not None and not journey.place.arm.semantic):
             return found
         asked = self._planner.question(plan, tenant=journey.tenant, namespace=journey.wish.namespace)
         journey.question = bound.why if bound is not None and isinstance(asked, Question) else asked
-        return await look_further(self._semantic, plan, journey, found) if alone else found
+        further = await look_further(self._semantic, plan, journey, found) if alone else found
+        self._semantic.remembered.note(plan, journey, found)
+        return further
 
     async def _fly(self, plan: Plan, journey: Journey, joined: Flight | None) -> Whole | Live:
         explored = journey.trial is not None and journey.trial.spared  # nobody else waits for what is asked for our sake
@@ -316,6 +323,13 @@ class Pipeline:
             await live.flight.leave()
         finally:
             live.flight.tell(journey)
+
+
+def check_others(plan: Plan, journey: Journey) -> None:
+    """Before a provider is asked: is it to use no model but the one asked for, where that matters? Raises `ModelNotAllowed`."""
+    key, grant = journey.caller.key, journey.grant
+    if (key is not None and key.models) or (grant is not None and grant.has_budget):
+        require_no_other(plan.request.fields)
 
 
 async def understand(planner: Planner, raw: bytes, journey: Journey) -> Plan:

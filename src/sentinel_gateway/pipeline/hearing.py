@@ -1,5 +1,7 @@
 """What this node does about what others tell on the bulletin, and where it may have missed something."""
 
+from typing import assert_never
+
 from sentinel_gateway.core.bulletin import CacheCleared, CircuitTurned, EntryAmended, KeysChanged, Notice, SimilarCleared
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.keyring import KeyRing
@@ -16,11 +18,11 @@ class Hearing:
         self._purge = purge
         self._circuits = circuits
 
-    async def heard(self, notice: Notice) -> None:
-        """Do as the others did. Returns when nothing that was cleared is served or kept here any more."""
+    def heard(self, notice: Notice) -> None:
+        """Do as the others did. Nothing that was cleared is served from memory any more; what takes longer has been begun."""
         match notice:
             case CacheCleared(selector):
-                await self._tiers.clear_own(selector)
+                self._tiers.clear_own(selector)
             case SimilarCleared():
                 if self._purge is not None:
                     self._purge.follow(notice)
@@ -30,8 +32,10 @@ class Hearing:
                 self._ring.hurry()
             case CircuitTurned():
                 self._circuits.hear(notice)
+            case _:
+                assert_never(notice)
 
-    async def missed(self) -> None:
+    def missed(self) -> None:
         """Anything may have been told. Circuits are not asked for: what is failing shows by itself."""
         self._ring.hurry()
-        await self._tiers.forget()
+        self._tiers.forget()

@@ -194,7 +194,7 @@ class Race(Generic[Answered]):
                 runner.one.left()
                 raise error
             self._failure = error
-            self._course.failed(runner.ask.target, error, runner.one.failed(error))
+            self._course.failed(runner.ask.target, error, runner.one.failed(error, paid_for(error, self._bet.request)))
         return None
 
     async def _won(self, winner: Runner[Answered]) -> Answered:
@@ -214,7 +214,7 @@ class Race(Generic[Answered]):
                 if error is None:
                     loser.one.lost(self._used(loser, usage))
                 else:
-                    loser.one.failed(error)
+                    loser.one.failed(error, paid_for(error, self._bet.request))
             closing.pop_all()
         return answered
 
@@ -268,3 +268,15 @@ async def _end(runner: Runner[Answered]) -> UpstreamError | None:
 def told_or_about(completion: Completion, request: ChatRequest) -> Usage:
     """The usage of a whole answer: as its provider tells it, else about as much as was asked and said."""
     return completion.answer.usage or usage_about(request.fields, completion=len(completion.raw) // BYTES_PER_TOKEN)
+
+
+def paid_for(error: UpstreamError, request: ChatRequest) -> Usage | None:
+    """What a call is taken to have used that failed: nothing, unless its provider takes money for what nobody is given.
+
+    Then it is all the output that was allowed, or about as much as came, where that is known and less.
+    """
+    if not error.paid:
+        return None
+    allowed = None if request.token_limit is None else request.choices * request.token_limit
+    came = None if error.size is None else error.size // BYTES_PER_TOKEN
+    return usage_about(request.fields, completion=min((most for most in (allowed, came) if most is not None), default=0))

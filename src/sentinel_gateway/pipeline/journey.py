@@ -7,9 +7,10 @@ from sentinel_gateway.core.bound import Restriction
 from sentinel_gateway.core.budget import NONE
 from sentinel_gateway.core.caching import Miss, NotStorable, Store, Wish
 from sentinel_gateway.core.evidence import Study, Trial, Weighed, realm
+from sentinel_gateway.core.experiments import Place
 from sentinel_gateway.core.explanation import Explanation
 from sentinel_gateway.core.identity import Question, Unfit
-from sentinel_gateway.core.matching import Neighbour
+from sentinel_gateway.core.matching import Bar, Neighbour
 from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.pipeline.budgeting import Capped
 from sentinel_gateway.pipeline.limiting import Grant
@@ -40,10 +41,16 @@ class Journey(Record, kw_only=True):
     """What is compared by meaning; None before that is known, and where there is no semantic tier."""
     neighbours: tuple[Neighbour, ...] = ()
     """Stored questions that stood near it, the most similar first."""
+    place: Place | None = None
+    """In an experiment, if it is part of one."""
     stricter: Mapping[str, float] = NONE
     """Error budgets below the deployment's that hold for it, by their names."""
+    bar: Bar | None = None
+    """What they had to reach."""
     weighed: Weighed | None = None
     """How sure it is that the stored answer which came into question is right; None where nobody asked."""
+    considered: str = ""
+    """The id of the stored answer that came into question, whether or not it was sure enough."""
     trial: Trial | None = None
     """The hit that is explored instead of being served."""
     study: Study | None = None
@@ -66,6 +73,8 @@ class Journey(Record, kw_only=True):
     first_byte: float = 0.0
     goes_on: bool = False
     """Work is done for it that its end does not end."""
+    told: Callable[["Journey"], None] | None = None
+    """Whoever remembers it, and is told when it has ended."""
     report: Callable[["Journey"], None] | None = None
     """Where it has ended and work goes on: who is told of it after that."""
 
@@ -77,6 +86,11 @@ class Journey(Record, kw_only=True):
         """Whose questions are learned from together with this one."""
         return realm(self.tenant, self.wish.namespace)
 
+    @property
+    def is_shadowed(self) -> bool:
+        """Is nothing to be served to it in other words, and what would be compared?"""
+        return self.place is not None and self.place.arm.shadow
+
     def end(self, now: float) -> None:
         """The request has ended: the record is complete, and changes no more."""
         self.seconds = now - self.at
@@ -86,3 +100,5 @@ class Journey(Record, kw_only=True):
             self.upstream_seconds = max(0.0, self.upstream_ended - self.upstream_started)
         if self.first_byte:
             self.first_byte_seconds = self.first_byte - self.at
+        if self.told is not None:
+            self.told(self)

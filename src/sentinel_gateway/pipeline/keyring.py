@@ -31,6 +31,7 @@ class KeyRing:
         self._bulletin = bulletin
         self._clock = clock
         self._on_event = on_event
+        self.current = CURRENT_SECONDS
         self._callers: dict[bytes, Caller] = {}
         self._mark: Mark | None = None
         self._as_of = float("-inf")
@@ -86,8 +87,13 @@ class KeyRing:
 
     def check_current(self, now: float) -> None:
         """Raises `KeysUnavailable` where a key that was not found may be good all the same."""
-        if now - self._as_of > CURRENT_SECONDS:
+        if now - self._as_of > self.current:
             raise KeysUnavailable("Whether this key is good can't be told now: try again shortly.", retry_after=1.0)
+
+    def check_made(self) -> None:
+        """Raises `KeysUnavailable` where none is known, and the table is too old to say that none was made."""
+        if not self._any_made and not self.is_virgin:
+            raise KeysUnavailable("Whether a key is needed can't be told now: try again shortly.", retry_after=1.0)
 
     async def changed(self) -> None:
         """This process has changed keys: they are known when this returns, and other nodes are told. Raises `StoreDown`."""

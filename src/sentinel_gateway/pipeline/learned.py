@@ -18,6 +18,8 @@ from sentinel_gateway.core.confidence.window import ROW
 
 PIECE: Final = 100
 """Entries that are encoded, or decoded, at a time: some 0.1 ms."""
+BEGINNING: Final = 1 << 16
+"""Bytes at the beginning of what is kept, in which its fit is."""
 PAUSE: Final = 1e-4
 
 breathe = partial(time.sleep, PAUSE)
@@ -32,6 +34,7 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
     questions: int
     lots: tuple[int, ...]
     """How many pieces there are of each of `_KINDS`; blocks of rows follow."""
+    lesson: int = 0
 
 
 _KINDS: Final[tuple[Any, ...]] = (
@@ -49,14 +52,14 @@ def written(state: State) -> bytes:
     """For `read`."""
     mappings: tuple[dict[Any, Any], ...] = (state.standings, state.kinship, state.arounds, state.counts.words)
     lots = [[_briefly(piece) for piece in _cut(mapping)] for mapping in mappings]
-    head = _Head(state.version, state.fit, state.counts.questions, tuple(map(len, lots)))
+    head = _Head(state.version, state.fit, state.counts.questions, tuple(map(len, lots)), state.lesson)
     return _encode([_encode(head), *(piece for lot in lots for piece in lot), *(block.tobytes() for block in state.blocks)])
 
 
 def fitted(kept: bytes) -> Fit | None:
-    """Its fit alone, in next to no time; None if it is of another version."""
+    """Its fit alone, in next to no time, and also of its beginning (`BEGINNING`); None if it is of another version."""
     try:
-        head = _head(_pieces(kept)[0])
+        head = _head(_first(kept))
     except (msgspec.DecodeError, IndexError):
         return None
     return head.fit if head.version == VERSION else None
@@ -73,7 +76,15 @@ def read(kept: bytes) -> State | None:
     except (msgspec.DecodeError, ValueError):
         return None
     standings, kinship, arounds, words = mappings
-    return State(head.fit, blocks, standings, kinship, arounds, Counts(head.questions, words), head.version)
+    return State(head.fit, blocks, standings, kinship, arounds, Counts(head.questions, words), head.version, head.lesson)
+
+
+def _first(kept: bytes) -> bytes:
+    """The first of the pieces, as MessagePack has them: an array of byte strings, each with its length before it."""
+    start = {0xDC: 3, 0xDD: 5}.get(kept[0], 1)
+    width = {0xC4: 1, 0xC5: 2, 0xC6: 4}.get(kept[start], 0)
+    begins = start + 1 + width
+    return kept[begins : begins + int.from_bytes(kept[start + 1 : begins])]
 
 
 def _cut(mapping: dict[Any, Any]) -> Iterator[dict[Any, Any]]:

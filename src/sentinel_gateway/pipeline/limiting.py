@@ -72,13 +72,13 @@ class Limiter:
         caller = self._caller(party)
         return Toll(caller, caller.costs(model, user).request)
 
-    def take_now(self, toll: "Toll") -> Verdict | None:
-        """Take it without waiting; None where that can't be, or where it is refused."""
+    def take_now(self, toll: "Toll", now: float) -> Verdict | None:
+        """Take it without waiting; None where that can't be, or where it is refused. `now` in Unix seconds."""
         if toll.caller.refused is not None:
             return None
         purse = toll.caller.purse
         if purse is not None:
-            verdict = self.store.take_now(toll.charges, purse.look(self._clock()))
+            verdict = self.store.take_now(toll.charges, purse.look(now))
         elif not toll.charges:
             return UNLIMITED
         else:

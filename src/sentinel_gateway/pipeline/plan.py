@@ -37,6 +37,8 @@ class Plan(msgspec.Struct, frozen=True):
     key: str
     generation: int = 0
     """Of the directory that it was resolved in."""
+    part: str = ""
+    """Of the cache, if its answers are kept apart from all others of its namespace (`core.experiments`)."""
 
 
 def _weight(policy: tuple[str, str, bytes], _: Plan) -> int:
@@ -64,15 +66,25 @@ class Planner:
         if known is not None:
             return known
         request = self._decode(raw)
-        route = resolve(request.model, self._directory())
-        if isinstance(route, NoRoute):
-            raise ModelNotFound(explain(route), name=request.model)
+        route = self._route(request.model)
         return Plan(request, route, self._key(request, route, tenant=tenant, namespace=namespace), self._generation)
+
+    def _route(self, model: str) -> Route:
+        route = resolve(model, self._directory())
+        if isinstance(route, NoRoute):
+            raise ModelNotFound(explain(route), name=model)
+        return route
+
+    def apart(self, plan: Plan, model: str | None, part: str, *, tenant: str, namespace: str) -> Plan:
+        """The same in a part of the cache of its own, and of another model's targets, if one is named. It is not remembered."""
+        route = plan.route if model is None else self._route(model)
+        key = self._key(plan.request, route, tenant=tenant, namespace=namespace + part)
+        return replace(plan, route=route, key=key, part=part)
 
     def question(self, plan: Plan, *, tenant: str, namespace: str) -> Question | Unfit:
         """What the request of this plan asks, to be compared by meaning."""
-        request, targets = plan.request, plan.route.names
-        return question(request.fields, face=self._face_of(request), targets=targets, tenant=tenant, namespace=namespace)
+        request, targets, within = plan.request, plan.route.names, namespace + plan.part
+        return question(request.fields, face=self._face_of(request), targets=targets, tenant=tenant, namespace=within)
 
     def _face_of(self, request: ChatRequest) -> str:
         """Hints that came in Anthropic's dialect are kept from some providers, and the same in OpenAI's are not: two requests.
@@ -103,8 +115,8 @@ class Planner:
         """These bytes have hit. Those that hit again are worth the room; most spellings of a request come once."""
         native = plan.request.native
         by_headers = native is not None and (native.betas or native.version)
-        if by_headers or len(raw) > MEMO_BODY_BYTES or not self.is_current(plan.generation):
-            return  # what a header said is no part of the bytes
+        if by_headers or plan.part or len(raw) > MEMO_BODY_BYTES or not self.is_current(plan.generation):
+            return  # what a header said, or who asks, is no part of the bytes
         policy = (tenant, namespace, raw)
         spelling = hash(policy)
         if spelling in self._hit_once:

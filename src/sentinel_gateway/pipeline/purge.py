@@ -178,7 +178,7 @@ class Purge:
         import numpy as np  # noqa: PLC0415 - loaded only where questions are compared
 
         what = notice.selector, np.frombuffer(notice.vector, "<f4"), notice.least
-        await self._tiers.take_back(await self._late(*what))
+        self._tiers.take_back(await self._late(*what))
         if self._semantic.index.shared:
             return
         try:

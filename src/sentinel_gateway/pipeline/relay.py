@@ -125,6 +125,8 @@ class Relay:
     def _settle(self) -> None:
         if not self._settled:
             self._settled = True
+            if unread := self._opened.unread():  # who left before the first word pays for what had come: it may be all of it
+                self.take(unread)
             self._opened.ended(self.error, self.usage, whole=self._whole)
             for tell in self._on_settle:
                 tell(self)

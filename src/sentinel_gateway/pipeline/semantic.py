@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from sentinel_gateway.core.budget import in_arm
 from sentinel_gateway.core.caching import Entry, Head, Hit, Step
 from sentinel_gateway.core.confidence.rarity import Rarity
 from sentinel_gateway.core.explanation import Explanation, candidate
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.matching import BELOW_THRESHOLD, NO_NEIGHBOUR, Bar, Neighbour, Thresholds, Verdict, first_fit, ranked
-from sentinel_gateway.core.tightening import tightened
+from sentinel_gateway.core.tightening import OFF, tightened
 from sentinel_gateway.errors import EmbedderDown, StoreDown, place_of
 from sentinel_gateway.pipeline.aside import AT_ONCE, Aside
 from sentinel_gateway.pipeline.decisions import Decisions
 from sentinel_gateway.pipeline.evidence import Evidence
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
+from sentinel_gateway.pipeline.remembered import Recollection, Remembered
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Embedder, Events, VectorIndex
 
@@ -61,6 +63,7 @@ class Semantic:
         self.embedder = embedder
         self.aside: Aside = AT_ONCE if evidence is None else evidence.calibration.aside
         self.recent = Decisions()
+        self.remembered = Recollection()
         self._tiers = tiers
         self._events = events
         self._behind: dict[str, asyncio.Task[None]] = {}
@@ -87,7 +90,13 @@ class Semantic:
     def note(self, found: Hit | Step, question: Question, plan: Plan, journey: Journey) -> None:
         """Remember how this was decided, for whoever looks after it, if anything came into question."""
         if self.evidence is not None and journey.neighbours and journey.neighbours[0].similarity >= self.thresholds.least:
-            self.recent.note(found, question, self._tightened(self.bar(plan, journey), question, journey), journey)
+            journey.bar = self._tightened(self.bar(plan, journey), question, journey)
+            self.recent.note(found, question, journey.bar, journey)
+
+    def is_cleared(self, one: Remembered) -> bool:
+        """May somebody have cleared since then what it tells of?"""
+        spaces = {one.space, *(near.head.tenant for near in one.neighbours)}
+        return any(self._tiers.cleared_since(one.epoch, space) for space in spaces)
 
     async def _neighbours(self, question: Question, plan: Plan) -> list[Neighbour] | Step:
         view = await self.index.view(question.scope, waiting=ON_THE_PATH + 1)
@@ -110,6 +119,7 @@ class Semantic:
         if self.evidence is not None:
             await self.evidence.calibration.ready(journey.realm)
         bar, limit = self.bar(plan, journey), plan.request.token_limit
+        journey.bar = bar
         if journey.wish.explain:
             journey.explanation = await self._explained(question, self._tightened(bar, question, journey), plan, journey)
         if neighbours:
@@ -121,7 +131,7 @@ class Semantic:
             for near, reason in zip(rest, verdict.reasons, strict=False):
                 found = await self._fetch(near.head, question, journey) if reason is None else _passed(reason)
                 if isinstance(found, Entry):
-                    journey.similarity = near.similarity
+                    journey.similarity, journey.considered = near.similarity, near.head.key
                     hit = Hit(found, "vector", near.similarity)
                     return self._sure_enough(hit, near, bar, verdict.words, journey)
                 miss = miss or found
@@ -151,13 +161,21 @@ class Semantic:
         id_, allowed = ("", None) if key is None else (key.id, key.max_wrong_hit_rate)
         budget = thresholds.budgets.of(model=model, namespace=namespace, key=allowed)
         journey.stricter = thresholds.budgets.stricter(model=model, namespace=namespace, key=(id_, allowed))
-        return self.evidence.calibration.bar(journey.realm, journey.wish, thresholds, budget)
+        wish = journey.wish
+        if journey.place is not None:
+            budget, journey.stricter = in_arm(journey.place, budget, journey.stricter, thresholds.budgets)
+            if wish.similarity_threshold is None:  # the arm's goes by the same rules as a caller's: what is closed stays closed
+                wish = replace(wish, similarity_threshold=journey.place.arm.threshold)
+        return self.evidence.calibration.bar(journey.realm, wish, thresholds, budget)
 
     def _tightened(self, bar: Bar, question: Question, journey: Journey) -> Bar:
-        """What it comes to where the evidence has made it stricter (`Evidence.weigh`); who has set a threshold is left alone."""
-        if self.evidence is None or journey.wish.similarity_threshold is not None:
+        """What it comes to where the evidence has made it stricter, or has closed it (`Evidence.weigh`)."""
+        if self.evidence is None:
             return bar
-        return tightened(bar, self.evidence.habits.threshold, self.evidence.log.level(question.scope, journey.stricter))
+        level = self.evidence.log.level(question.scope, journey.stricter)
+        if journey.wish.similarity_threshold is not None and level < OFF:
+            return bar
+        return tightened(bar, self.evidence.habits.threshold, level)
 
     def _sure_enough(self, hit: Hit, near: Neighbour, bar: Bar, words: tuple[float, ...] | None, journey: Journey) -> Hit | Step:
         if self.evidence is None or words is None:

@@ -69,13 +69,13 @@ class Siblings:
 
     async def near(self, asked: "Sequence[_Asked]", circles: "dict[str, _Circle]", journey: Journey) -> Mapping[int, int]:
         """The numbers of those that an earlier one may answer, and whose that is. The others join the circles of their scopes."""
-        if self._semantic is None:
+        if self._semantic is None or not asked:
             return {}
         try:
             vectors = await self._semantic.embedder.embed([one.question.text for one in asked])
             if (evidence := self._semantic.evidence) is not None:
                 await evidence.calibration.ready(journey.realm)
-            bars = [self._bar(one.plan, journey) for one in asked]
+            bars = [self._semantic.bar(one.plan, _as_said(one.plan, journey)) for one in asked]
             return await self._semantic.aside(partial(_leaders, asked, vectors, bars, circles))
         except EmbedderDown:
             return {}
@@ -87,12 +87,6 @@ class Siblings:
         """Let what was answered in a scope be found there."""
         if self._semantic is not None:
             await self._semantic.embed_all(scope)
-
-    def _bar(self, plan: Plan, journey: Journey) -> Bar:
-        threshold = plan.request.similarity_threshold
-        if threshold is not None:
-            journey = replace(journey, wish=replace(journey.wish, similarity_threshold=threshold))
-        return self._semantic.bar(plan, journey) if self._semantic is not None else Bar(1.0)
 
 
 class Gathering:
@@ -128,7 +122,7 @@ class Gathering:
             elif (question := self._siblings.question(plan, self._journey)) is not None:
                 self._scopes[number] = question.scope
                 asked.append(_Asked(number, plan, question))
-        found = await self._siblings.near(asked, self._circles, self._journey) if asked else {}
+        found = await self._siblings.near(asked, self._circles, self._journey)
         for number, nearest in found.items():
             leaders[number - start] = Leader(nearest, same=False)
         return leaders
@@ -167,6 +161,12 @@ class _Circle:
         if text not in self.numbers:
             self.numbers[text] = number
             self.vectors.append(vector)
+
+
+def _as_said(plan: Plan, journey: Journey) -> Journey:
+    """What a query itself asks for stands above what its batch does."""
+    threshold = plan.request.similarity_threshold
+    return journey if threshold is None else replace(journey, wish=replace(journey.wish, similarity_threshold=threshold))
 
 
 def _leaders(

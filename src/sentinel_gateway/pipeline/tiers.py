@@ -67,6 +67,8 @@ class Tiers:
         """The last clear of each tenant's entries, and of all tenants' (None)."""
         self._lately: dict[str, tuple[float, Head]] = {}
         """What this node has put into a shared store, and when; the oldest first."""
+        self._going: set[Head] = set()
+        """Of that, what is being taken back."""
         self._clears = Clears()
         self.pins = Pins(far, clock)
         self._amendments = 0
@@ -159,6 +161,7 @@ class Tiers:
             removed += max(near, await self._clear_far(selector))
             await self._tell(selector)
             await self._drop(chosen)
+            self._going.difference_update(chosen)
             for head in chosen:
                 if self._lately.get(head.key, NEVER)[1] == head:  # else another answer has come in meanwhile
                     del self._lately[head.key]
@@ -172,17 +175,17 @@ class Tiers:
         lately = (self._lately[key] for key in keys)
         return [head for at, head in lately if at >= now - LATE_SECONDS and selector.matches(head, now)]
 
-    async def take_back(self, heads: Sequence[Head]) -> None:
-        """Remove what came too late. If that can't be done now, it will be: nobody tells us a second time."""
-        try:
-            await self.remove(heads)
-        except StoreDown:
-            self._see_to(partial(self.remove, heads))
+    def take_back(self, heads: Sequence[Head]) -> None:
+        """Remove what came too late. That is done beside, and tried until it is done: nobody tells us a second time."""
+        new = [head for head in heads if head not in self._going]
+        self._going.update(new)
+        if new:
+            self._see_to(partial(self.remove, new))
 
-    async def clear_own(self, selector: Selector) -> None:
+    def clear_own(self, selector: Selector) -> None:
         """Another node has cleared this from all that is shared: remove it from what is this node's alone, and take back.
 
-        Returns when memory is rid of it. What may take longer is done beside, and tried until it is done.
+        Memory is rid of it at once, and the next notice is not held up: the rest is done beside, and tried until it is done.
         """
         self._clear_near(selector)
         now = self._clock()
@@ -191,16 +194,16 @@ class Tiers:
             self._see_to(partial(self._index.clear, selector, now))
         if self._far is not None and not self._far.shared:
             self._see_to(partial(self._far.clear, selector, now))
-        await self.take_back(self.late(selector))
+        self.take_back(self.late(selector))
         self._look_at_pins()
 
-    async def forget(self) -> None:
+    def forget(self) -> None:
         """Other nodes may have cleared what this one was not told of: keep nothing that they may have meant.
 
         And Redis may have come back from a time before what is known to be cleared.
         """
         self._clear_near(Selector())
-        await self.take_back(self.late(Selector()))
+        self.take_back(self.late(Selector()))
         if self._far is not None and self._far.shared:
             self._see_to(partial(self._clear_again, self._clears.since(self._clock())))
             self.learn_pins()

@@ -38,6 +38,8 @@ class Ward:
         """Bytes of memory that it takes, about, or would take if it were whole."""
         self.used = 0.0
         self.changed = False
+        self.lesson = 0
+        """The number of the last lesson that it was taught, where nodes learn from each other's."""
         self.bringing: asyncio.Task[None] | None = None
         """What brings it back, while it does."""
 

@@ -1,7 +1,7 @@
 """What the path needs from the world, written for the caller; `tests/contract` holds the adapters to it."""
 
 from sentinel_gateway.ports.cache import Embedder, NearStore, ReplyStore, ScopeView, TokenCounter, VectorArchive, VectorIndex
-from sentinel_gateway.ports.evidence import EvidenceStore, LearnerStore
+from sentinel_gateway.ports.evidence import EvidenceStore, LearnerStore, LessonStore, News, Told
 from sentinel_gateway.ports.keys import AuditLog, AuditPage, KeyChanges, KeyPage, KeyStore, Mark
 from sentinel_gateway.ports.ledger import Ledger
 from sentinel_gateway.ports.nodes import CLAIM_SECONDS, Bulletin, Handover, IdempotencyStore, Landed, LimitStore
@@ -43,9 +43,11 @@ __all__ = [
     "Landed",
     "LearnerStore",
     "Ledger",
+    "LessonStore",
     "LimitStore",
     "Mark",
     "NearStore",
+    "News",
     "NotCarried",
     "Prediction",
     "Prices",
@@ -56,6 +58,7 @@ __all__ = [
     "ReplyStore",
     "ScopeView",
     "TokenCounter",
+    "Told",
     "Unsent",
     "UpstreamCall",
     "VectorArchive",

@@ -49,6 +49,15 @@ class Letter(msgspec.Struct, frozen=True):
     message: Message
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """The letters to a channel that have not arrived yet. `oldest` in Unix seconds; `tries` is how often one was sent at most."""
+
+    channel: str
+    letters: int
+    oldest: float
+    tries: int
+
+
 class Led(msgspec.Struct, frozen=True):
     """What whoever leads goes on from."""
 
@@ -83,6 +92,10 @@ class AlertStore(Protocol):
 
     async def due(self, channel: str) -> float | None:
         """When the oldest letter to a channel may be claimed; None if there is none."""
+        ...
+
+    async def waiting(self) -> Sequence[Waiting]:
+        """What has not arrived yet, by channel, also of those that are configured no more."""
         ...
 
     async def settle(self, letter: Letter, entry: Entry | None, *, due: float | None = None) -> None:

@@ -1,7 +1,7 @@
 """What is known of the answers that reworded questions were given."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from sentinel_gateway.core.evidence import Count, Decision, Findings, Label
 from sentinel_gateway.core.spending import DayCost
@@ -58,14 +58,62 @@ class EvidenceStore(Protocol):
 class LearnerStore(Protocol):
     """What was learned, as bytes of its owner's making, one piece for each realm. Raises `StoreDown`, as above."""
 
-    async def keep(self, realm: str, state: bytes, at: float) -> None:
-        """Keep it in place of the realm's last one; of very many, the oldest of who has the most goes. `at`: Unix time."""
+    async def keep(self, realm: str, state: bytes, at: float, lesson: int) -> bool:
+        """Keep it in place of the realm's last one; of very many, the oldest of who has the most goes. `at`: Unix time.
+
+        `lesson`: where nodes learn together, the number of the last lesson in it. False, and nothing is kept, if there are later
+        ones in what is there.
+        """
         ...
 
     async def find(self, realm: str) -> bytes | None:
         """What was kept of it last."""
         ...
 
+    async def begins(self, realm: str, size: int) -> bytes | None:
+        """So many bytes of the beginning of what was kept of it last."""
+        ...
+
     async def latest(self, limit: int) -> Sequence[str]:
         """At most so many realms, those kept last first."""
+        ...
+
+
+class Told(NamedTuple):
+    """A lesson that some node has told, by its number: what is told later has a higher one."""
+
+    number: int
+    realm: str
+    lesson: bytes
+
+
+class News(NamedTuple):
+    """The next lessons, the number of the last one that was ever told, and when each realm's learner was kept last."""
+
+    lessons: Sequence[Told]
+    last: int
+    kept: Mapping[str, float]
+
+
+class LessonStore(Protocol):
+    """What nodes learn from together: each tells its lessons, all are taught all of them. Raises `StoreDown`, as above."""
+
+    async def tell(self, lessons: Sequence[tuple[str, str, bytes]], at: float) -> None:
+        """Tell all nodes, in this order: of each its id, for what is told twice is kept once, its realm, and the lesson."""
+        ...
+
+    async def news(self, since: int | None, limit: int) -> News:
+        """At most so many lessons with a higher number, of all realms; None: none of them."""
+        ...
+
+    async def of(self, realm: str, since: int, limit: int) -> News:
+        """The same of one realm."""
+        ...
+
+    async def claim(self, realm: str, node: str, now: float, seconds: float) -> bool:
+        """Is it this node that makes something of the realm's lessons, for so long?"""
+        ...
+
+    async def learned(self, realm: str, upto: int, at: float) -> None:
+        """Those up to that number are in what was kept of the realm at that Unix time: an hour later they may be forgotten."""
         ...

@@ -10,6 +10,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from sentinel_gateway.core.alerting.figures import Served
+from sentinel_gateway.core.experiments import Tally
 from sentinel_gateway.core.pricing import Basis, Costs
 from sentinel_gateway.core.record import Ending, Outcome
 from sentinel_gateway.core.stretches import Share, Stretch
@@ -97,7 +98,26 @@ class Handled(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     request_id: str = ""
 
 
-Row = Intent | Settled | Handled
+class Enrolled(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """A request that was part of an experiment has ended, beside what `Handled` says of it. `unit` is who was put into the arm.
+
+    `cost` is what providers took for it as far as that was known at its end, in nano-USD.
+    """
+
+    id: str
+    at: int
+    experiment: str
+    arm: str
+    unit: int
+    status: int
+    outcome: Outcome
+    cost: int = 0
+    saved: int = 0
+    duration: int = 0
+    first_byte: int = 0
+
+
+Row = Intent | Settled | Handled | Enrolled
 
 
 class Past(msgspec.Struct, frozen=True):
@@ -148,7 +168,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
 
 
-By = Literal["tenant", "key", "model"]
+By = Literal["tenant", "key", "model", "day"]
 """What money can be told apart by."""
 
 
@@ -157,6 +177,15 @@ class Told(msgspec.Struct, frozen=True, gc=False):
 
     request: Handled
     cost: int
+
+
+class Tried(msgspec.Struct, frozen=True, gc=False):
+    """An experiment, how many requests were part of it, and when the first and the last of them were (Unix seconds)."""
+
+    name: str
+    requests: int
+    first: int
+    last: int
 
 
 class Windows(Protocol):
@@ -194,6 +223,14 @@ class Windows(Protocol):
         """What all requests came to, by stretches of 60, 300, 900, 3600 or 86400 seconds. Those of days as in `windows`."""
         ...
 
+    async def tried(self, since: int, until: int) -> list[Tried]:
+        """Which experiments there were, by name."""
+        ...
+
+    async def tallies(self, experiment: str, since: int, until: int) -> list[Tally]:
+        """What each arm of one came to, by name."""
+        ...
+
 
 class Ledger(Protocol):
     """Where rows are kept. Belongs to the event loop's thread; takes microseconds, and never raises.
@@ -209,8 +246,8 @@ class Ledger(Protocol):
         """Once an attempt: as above."""
         ...
 
-    def handled(self, request: Handled) -> None:
-        """Once a request: kept within 50 ms, as nothing was paid for it that is not settled."""
+    def handled(self, request: Handled | Enrolled) -> None:
+        """Once a request, and once more if it is part of an experiment: kept within 50 ms, as whatever was paid is settled."""
         ...
 
     @property

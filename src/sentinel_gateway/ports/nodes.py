@@ -1,6 +1,6 @@
 """What requests have in common, on one node or on several: limits, calls under way, idempotency keys, notices."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -17,6 +17,10 @@ class LimitStore(Protocol):
     Both coroutines answer within the adapter's own deadline and raise nothing: an adapter whose store is away goes on by itself,
     with a share of each limit. One that keeps its buckets in process never suspends.
     """
+
+    async def open(self) -> None:
+        """Once, before the first request: returns when the store has answered, or has not done so in time."""
+        ...
 
     async def take(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
         """Take all of it, or nothing; no two charges name the same bucket. Cancelled, it has taken nothing.
@@ -112,10 +116,10 @@ class Bulletin(Protocol):
         """Tell all other nodes: they know it within a second. Raises `StoreDown`, within the adapter's own deadline."""
         ...
 
-    async def follow(self, heard: Callable[[Notice], Awaitable[None]], missed: Callable[[], Awaitable[None]]) -> None:
+    async def follow(self, heard: Callable[[Notice], None], missed: Callable[[], None]) -> None:
         """Pass on what others tell, one after the other, from when this returns; later, if they can't be reached now.
 
-        `missed` is called instead whenever notices may have been lost, and when it begins. Neither may raise.
+        `missed` is called instead whenever notices may have been lost, and when it begins. Neither may raise, or take long.
         """
         ...
 

@@ -14,7 +14,7 @@ Prices = Callable[[str], Pricing]
 
 
 class Clock(Protocol):
-    """Unix seconds that never jump while the process runs (the wall clock at start, carried on by the monotonic one)."""
+    """Unix seconds that never jump while the process runs (the wall clock at start, carried on by a steady one)."""
 
     def __call__(self) -> float: ...
 

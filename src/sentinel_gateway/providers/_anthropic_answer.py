@@ -104,7 +104,7 @@ def speaking(event: Fields) -> Said | None:
     """The text of an event that says that and nothing else."""
     match event:
         case {"type": "content_block_delta", "index": int(), "delta": {"type": "text_delta", "text": str(text), **more} as delta}:
-            return Said(delta, "text") if text and not more else None
+            return Said(delta, "text", before=b"event: content_block_delta\n") if text and not more else None
         case _:
             return None
 

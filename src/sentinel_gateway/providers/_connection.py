@@ -14,10 +14,18 @@ from typing import Final, NamedTuple
 import httptools
 from aiohappyeyeballs import AddrInfoType, start_connection
 
+from sentinel_gateway.providers._deadlines import Watchdog
+
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 100
-READ_AHEAD_BYTES: Final = 128 * 1024
-"""So much may wait unread for a slow caller before the provider is made to wait."""
+READ_SIZE: Final = 16 * 1024
+"""So much is read at a time, but over TLS. The loop by itself reads a quarter of a megabyte, to wait here for a slow caller."""
+READ_AHEAD_BYTES: Final = 8 * 1024
+"""So much may wait unread for a slow caller; once there is more, the provider is made to wait. Over TLS one read brings more."""
+TLS_READ_SIZE: Final = 256 * 1024
+"""What uvloop reads at a time of a connection over TLS; it takes no wishes."""
+ROOM_SIZE: Final = TLS_READ_SIZE + 16 * 1024
+"""For all that one read over TLS may decipher: what it has brought, and the record of which it has brought the rest."""
 ONE_WRITE_BYTES: Final = 64 * 1024
 """A body up to here is copied behind its head, to leave in one write."""
 EYEBALLS_DELAY: Final = 0.25
@@ -73,8 +81,17 @@ class Origin(NamedTuple):
     tls: bool
 
 
-class Connection(asyncio.Protocol):
-    """See the module. `on_lost` is told when the connection has ended, whatever it was doing."""
+class Connection(asyncio.BufferedProtocol):
+    """See the module. `on_lost` is told when the connection has ended, whatever it was doing.
+
+    `room`, of `ROOM_SIZE`, is where the loop puts what has come. All connections of a loop may share it: what is in it is read
+    at once.
+
+    When a provider hangs up, uvloop throws away what has come over TLS and was not given to us yet, and that may be an answer's
+    end. So nothing is left with it that it does not count: the room takes all that can be deciphered. And while ciphertext waits
+    there, because we wait for a slow caller, the socket is not read: neither is the end. So over TLS up to `ROOM_SIZE` more than
+    `READ_AHEAD_BYTES` wait for the caller, and up to `TLS_READ_SIZE` behind them.
+    """
 
     __slots__ = (
         "_ended",
@@ -88,6 +105,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_pieces",
+        "_room",
         "_status",
         "_transport",
         "_unframed",
@@ -99,15 +117,19 @@ class Connection(asyncio.Protocol):
         "idle_since",
         "origin",
         "reusable",
+        "watchdog",
     )
 
     _transport: asyncio.Transport
 
-    def __init__(self, origin: Origin, on_lost: Callable[["Connection"], None]) -> None:
+    def __init__(self, origin: Origin, on_lost: Callable[["Connection"], None], room: memoryview) -> None:
         self.origin = origin
+        self._room = room if origin.tls else room[:READ_SIZE]
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
+        self.watchdog = Watchdog(self._loop)
+        """Over the exchange under way."""
         self._waiter: asyncio.Future[None] | None = None
         self._hear: Callable[[bytes], bool] | None = None
         """Who is given a body's bytes as they arrive."""
@@ -173,7 +195,7 @@ class Connection(asyncio.Protocol):
             if self._failure is not None and not self._ended:
                 raise self._failure
             return b"" if self._ended else None
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        data = b"".join(pieces)  # of one piece, that piece
         pieces.clear()
         self._unread = 0
         if self._paused:
@@ -229,40 +251,42 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment] # a stream's transport reads and writes
+        if self.origin.tls:
+            transport.set_read_buffer_limits(high=1, low=0)  # type: ignore[attr-defined] # bytes that are not deciphered yet
+        else:
+            self._transport.set_write_buffer_limits(0)  # a request goes out at once, not in the next turn of the loop
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - what the loop would like
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
         if not self.busy or self._ended:
             self.abort()  # nobody asked
             return
         self.answered = True
-        self._unframed += len(data)
+        self._unframed += nbytes
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._room[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             found = error.__context__ if isinstance(error.__context__, NotHttp) else error
             self.fail(NotHttp(str(found)))
-        if self._unframed > MAX_HEAD_BYTES or self._unread > READ_AHEAD_BYTES:
-            self._check_bounds()
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            return
-        if self._hear is not None and self._pieces:
-            try:
-                if self._hear(self.take() or b"") and not self._ended:
-                    return
-            except Exception as exc:  # noqa: BLE001 - broad: there is nobody above; it is raised where the end of this is waited for
-                waiter.set_exception(exc)
-                return
-        waiter.set_result(None)  # once for all that has come together
-
-    def _check_bounds(self) -> None:
-        if self._ended:
-            return
-        if self._unframed > MAX_HEAD_BYTES:
+        if self._unframed > MAX_HEAD_BYTES and not self._ended:
             self.fail(NotHttp(f"a head or trailers of more than {MAX_HEAD_BYTES} bytes"))
-        if self._unread > READ_AHEAD_BYTES and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            if self._hear is not None and self._pieces:
+                try:
+                    if self._hear(self.take() or b"") and not self._ended:
+                        return
+                except Exception as exc:  # noqa: BLE001 - broad: there is nobody above; it is raised where the end of this is waited for
+                    waiter.set_exception(exc)
+                    return
+            waiter.set_result(None)  # once for all that has come together
+        if self._pieces:  # which nobody has taken
+            self._unread += nbytes
+            if self._unread > READ_AHEAD_BYTES and not (self._paused or self._ended):
+                self._paused = True
+                self._transport.pause_reading()
 
     def eof_received(self) -> None:
         self._eof = True
@@ -274,6 +298,7 @@ class Connection(asyncio.Protocol):
             self._failure = BrokenOff(str(exc)) if self._status else Disconnected(str(exc))
         self.reusable = False
         self._wake()
+        self.watchdog.close()
         del self._parser  # which holds us
         self._on_lost(self)
 
@@ -305,7 +330,6 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)
         self._unframed = 0
-        self._unread += len(body)
 
     def on_message_complete(self) -> None:
         if self._status:
@@ -314,7 +338,9 @@ class Connection(asyncio.Protocol):
             self.reusable = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
 
 
-async def connect(origin: Origin, tls: ssl.SSLContext, on_lost: Callable[[Connection], None], *, within: float) -> Connection:
+async def connect(
+    origin: Origin, tls: ssl.SSLContext, on_lost: Callable[[Connection], None], room: memoryview, *, within: float
+) -> Connection:
     """An open connection, its TLS handshake done; raises a `TransportError`. `within` in seconds."""
     loop = asyncio.get_running_loop()
     try:
@@ -322,7 +348,7 @@ async def connect(origin: Origin, tls: ssl.SSLContext, on_lost: Callable[[Connec
             sock = await _open(origin)
             try:
                 _, connection = await loop.create_connection(
-                    lambda: Connection(origin, on_lost),
+                    lambda: Connection(origin, on_lost, room),
                     sock=sock,
                     ssl=tls if origin.tls else None,
                     server_hostname=origin.host if origin.tls else None,

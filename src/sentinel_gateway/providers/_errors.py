@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from email.utils import mktime_tz, parsedate_tz
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -79,11 +79,19 @@ _LONG_QUOTE: Final = re.compile(r"""(["'`])[^"'`]{80,}\1""")
 class UpstreamUnstreamed(UpstreamError):
     """A whole answer where a stream was asked for. It is paid for, and asked again the provider would do the same."""
 
+    paid = True
+
+    def of_size(self, size: int) -> Self:
+        """The same, of so many bytes."""
+        self.size = size
+        return self
+
 
 class UpstreamTooLong(UpstreamError):
-    """An answer of too many bytes. It is paid for, and another one would be as long, whoever is asked."""
+    """An answer of too many bytes, or keys and values. It is paid for, and another one would be as long, whoever is asked."""
 
     next_target = False
+    paid = True
 
 
 class Source(msgspec.Struct, frozen=True):

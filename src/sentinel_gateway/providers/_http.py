@@ -12,6 +12,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
+from io import BytesIO
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -19,10 +20,10 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import msgspec
 
 from sentinel_gateway.core.via import written
-from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable, let_go
 from sentinel_gateway.ports import Unsent, UpstreamCall
-from sentinel_gateway.providers._connection import BrokenOff, Connection, Disconnected, Origin, TransportError, connect
-from sentinel_gateway.providers._deadlines import Limit, Timeouts, Watchdog
+from sentinel_gateway.providers._connection import ROOM_SIZE, BrokenOff, Connection, Disconnected, Origin, TransportError, connect
+from sentinel_gateway.providers._deadlines import Limit, Timeouts
 from sentinel_gateway.providers._errors import MAX_READ, TransportErrors, UpstreamTooLong
 from sentinel_gateway.providers._provider import OK
 from sentinel_gateway.providers._tls import verifying_tls
@@ -34,7 +35,7 @@ MAX_STREAM_BYTES: Final = 256 * MIB
 KEEP_ALIVE_SECONDS: Final = 15.0
 STALE_SECONDS: Final = 1.0
 """A pooled connection that the provider had already closed fails within a round trip. One that fails later was at work."""
-DRAIN_SECONDS: Final = 0.05
+DRAINING: Final = Timeouts(first_byte=0.05, total=0.05)
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _SAFE: Final = "/%:@!$&'()*+,;=~"
@@ -149,6 +150,7 @@ class HttpClient:
         self._idle: dict[Origin, dict[Connection, None]] = {}
         """By origin; the one that has been idle for longest is the first."""
         self._all: set[Connection] = set()
+        self._room = memoryview(bytearray(ROOM_SIZE))
         self._sweeping: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -157,6 +159,7 @@ class HttpClient:
 
     async def open(self) -> None:
         """Must be awaited on the loop that makes the calls."""
+        self._loop = asyncio.get_running_loop()  # asked for each time, it takes a system call
         self._tls = await asyncio.to_thread(verifying_tls)
 
     async def close(self) -> None:
@@ -211,9 +214,8 @@ class HttpClient:
         from the pool, it ended before the first byte of an answer, and it did so within `STALE_SECONDS`. Where that is not reason
         enough, the endpoint says `once`.
         """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
         tls = self._opened(endpoint)
+        started = self._loop.time()
         if endpoint.origin is None:
             raise UpstreamUnreachable(f"{endpoint.provider} can't be reached: its base_url isn't an HTTP URL.")
         pooled = await self._take(endpoint.origin, started)
@@ -221,11 +223,11 @@ class HttpClient:
             try:
                 return await self._ask(pooled, endpoint, head, body, started=started)
             except Disconnected:
-                if endpoint.once or pooled.answered or loop.time() - started > STALE_SECONDS:
+                if endpoint.once or pooled.answered or self._loop.time() - started > STALE_SECONDS:
                     raise
         within = min(endpoint.timeouts.connect, endpoint.timeouts.answer[1])
         try:
-            connection = await connect(endpoint.origin, tls, self._forget, within=within)
+            connection = await connect(endpoint.origin, tls, self._forget, self._room, within=within)
         except asyncio.CancelledError as exc:
             raise Unsent from exc
         if connection.is_open:
@@ -275,20 +277,19 @@ class HttpClient:
         if not connection.reusable or not connection.at_end or self._tls is None:
             connection.abort()
             return
-        loop = asyncio.get_running_loop()
-        connection.rest(loop.time())
+        connection.rest(self._loop.time())
         self._idle.setdefault(connection.origin, {})[connection] = None
         if self._sweeping is None:
-            self._sweeping = loop.call_later(self._keep_alive, self._sweep)
+            self._sweeping = self._loop.call_later(self._keep_alive, self._sweep)
 
     def _sweep(self) -> None:
         """Close what has been idle for too long: providers do so, too, and then without telling."""
-        now, self._sweeping = asyncio.get_running_loop().time(), None
+        now, self._sweeping = self._loop.time(), None
         for connection in [one for idle in self._idle.values() for one in idle]:
             if now >= connection.idle_since + self._keep_alive:
                 connection.abort()
         if any(self._idle.values()):
-            self._sweeping = asyncio.get_running_loop().call_later(self._keep_alive, self._sweep)
+            self._sweeping = self._loop.call_later(self._keep_alive, self._sweep)
 
     def _forget(self, connection: Connection) -> None:
         self._all.discard(connection)
@@ -311,7 +312,8 @@ class ByteStream:
         self._room = MAX_STREAM_BYTES
         self._errors = endpoint.errors
         self._timeouts = endpoint.timeouts
-        self._watchdog = Watchdog(endpoint.timeouts, started=started, expire=self._expire)
+        self._watchdog = connection.watchdog
+        self._watchdog.watch(endpoint.timeouts, started=started, expire=self._expire)
 
     def __repr__(self) -> str:
         state = "closed" if self._connection is None else "ended" if self._connection.at_end else "open"
@@ -326,7 +328,8 @@ class ByteStream:
         try:
             while (data := connection.take()) is None:
                 await connection.news()
-        except BrokenOff:
+        except BrokenOff as end:
+            let_go(end)
             data = b""
         except TransportError:
             with self._errors:  # entered only now: once a chunk would cost half a microsecond
@@ -359,7 +362,7 @@ class ByteStream:
         """
         failed = self.status != OK
         most = MAX_READ if failed else most
-        pieces: list[bytes] = []
+        whole = BytesIO()  # pieces in a list would all be held twice when they are joined
         connection, announced = self._connection, self.headers.get("content-length", "")
         room = most - (int(announced) if announced.isdecimal() else 0)
         if room >= 0 and connection is not None:
@@ -369,27 +372,27 @@ class ByteStream:
                     if piece is None:
                         await connection.news()
                     else:
-                        pieces.append(piece)
+                        whole.write(piece)
                         room -= len(piece)
         if room < 0 and not failed:
             raise UpstreamTooLong(f"{self._provider} sent an answer of more than {most // MIB} MiB: ask for less at a time.")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return whole.getvalue()
 
     async def drain(self) -> None:
         """After the last word: wait a moment for the end of the body, so that the connection can be used again."""
         connection = self._connection
         if connection is None or connection.at_end:
             return
-        with contextlib.suppress(TimeoutError, TransportError, UpstreamTimeout):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while await connection.read():
-                    pass
+        self._watchdog.watch(DRAINING, started=asyncio.get_running_loop().time(), expire=self._expire)
+        with contextlib.suppress(TransportError, UpstreamTimeout):
+            while await connection.read():
+                pass
 
     def close(self) -> None:
         """End it. The connection is kept only if the body was read to its end; else it is closed at once."""
-        self._watchdog.stop()
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is not None:  # else the watchdog may be over the next call by now
+            self._watchdog.stop()
             self._release(connection)
 
     def _expire(self, limit: Limit) -> None:

@@ -22,10 +22,11 @@ _read_text = msgspec.json.Decoder(str).decode
 
 
 class Said(NamedTuple):
-    """Where a decoded event has its text: the member of this `name`."""
+    """Where a decoded event has its text: the member of this `name`. `before` is what its provider sends before its data."""
 
     holder: Fields
     name: str
+    before: bytes = b""
 
 
 class More(NamedTuple):
@@ -34,6 +35,8 @@ class More(NamedTuple):
     text: str
 
 
+_Frame = tuple[bytes, bytes, slice]
+"""All up to the text's first quote, all from its last quote on, and where the text stands, its quotes with it."""
 Find = Callable[[Fields], Said | None]
 """The text of an event that says nothing else; None for all others."""
 
@@ -41,28 +44,32 @@ Find = Callable[[Fields], Said | None]
 class TextPattern:
     """Of one stream: the event before, without its text. `find` is its dialect's."""
 
-    __slots__ = ("_find", "_head", "_left", "_tail", "_text")
+    __slots__ = ("_event", "_find", "_framed", "_left")
 
     def __init__(self, find: Find) -> None:
         self._find = find
-        self._head = b""
-        """All up to the text's first quote; empty while nothing is learned."""
-        self._tail = b""
-        """All from its last quote on."""
-        self._text = slice(0)
-        """Where the text stands, its quotes with it."""
+        self._event: _Frame | None = None
+        """None while nothing is learned."""
+        self._framed: _Frame | None = None
+        """The same as it arrives alone among server-sent events."""
         self._left = PATIENCE
 
     def __repr__(self) -> str:
-        return f"<TextPattern {self._head!r}...{self._tail!r}>"
+        return f"<TextPattern {self._event}>"
 
-    def read(self, event: bytes) -> str | None:
-        """The text of an event that is unlike the one before in nothing else; None if it has to be parsed."""
-        head = self._head
-        if not head or not event.startswith(head) or not event.endswith(self._tail):
+    def read(self, raw: bytes, *, framed: bool = False) -> str | None:
+        """The text of an event that is unlike the one before in nothing else; None if it has to be parsed.
+
+        `framed`: these are all bytes that came, and may be such an event and nothing else.
+        """
+        frame = self._framed if framed else self._event
+        if frame is None:
+            return None
+        head, tail, place = frame
+        if not raw.startswith(head) or not raw.endswith(tail):
             return None
         try:
-            text = _read_text(event[self._text])
+            text = _read_text(raw[place])
         except ValueError:  # more than one string: it is not only a text that is different
             return None
         self._left = PATIENCE
@@ -70,7 +77,7 @@ class TextPattern:
 
     def learn(self, raw: bytes, fields: Fields) -> None:
         """From the last event, which was parsed."""
-        self._head = b""
+        self._event = self._framed = None
         if not self._left or (said := self._find(fields)) is None:
             return
         text = said.holder[said.name]
@@ -85,5 +92,9 @@ class TextPattern:
             proved = False
         said.holder[said.name] = text
         if proved:
-            self._head, self._tail = head + _QUOTE, _QUOTE + tail
-            self._text = slice(len(self._head) - 1, 1 - len(self._tail))
+            self._event = _frame(head, tail)
+            self._framed = None if b"\n" in raw else _frame(said.before + b"data: " + head, tail + b"\n\n")
+
+
+def _frame(head: bytes, tail: bytes) -> _Frame:
+    return head + _QUOTE, _QUOTE + tail, slice(len(head), -len(tail))

@@ -20,7 +20,7 @@ class EventTooLong(ValueError):
 class SseReader:
     """Reads one stream. `feed` raises `EventTooLong`; the reader is useless from then on."""
 
-    __slots__ = ("_after_cr", "_data", "_data_size", "_line", "_line_size", "_max", "_midway", "_started")
+    __slots__ = ("_after_cr", "_data", "_data_size", "_line", "_line_size", "_max", "_started", "midway")
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
@@ -32,7 +32,7 @@ class SseReader:
         self._data_size = 0
         self._after_cr = False
         self._started = False
-        self._midway = False
+        self.midway = False
         """Something of an event, or of a line, has come and not its end."""
 
     def __repr__(self) -> str:
@@ -40,11 +40,11 @@ class SseReader:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that these bytes complete, in order."""
-        if not self._midway and len(data) <= self._max and (usual := _usual_events(data)):
+        if not self.midway and len(data) <= self._max and (usual := _usual_events(data)):
             self._started = True
             return usual
         events = self._read(data)
-        self._midway = bool(self._line or self._data or self._after_cr)
+        self.midway = bool(self._line or self._data or self._after_cr)
         return events
 
     def rest(self) -> bytes:

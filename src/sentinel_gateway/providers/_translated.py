@@ -17,7 +17,7 @@ from sentinel_gateway.providers._chat_parts import Unfit
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error
 from sentinel_gateway.providers._http import ByteStream, Endpoint, HttpClient
 from sentinel_gateway.providers._pattern import Find, More, TextPattern
-from sentinel_gateway.providers._provider import OK, ProviderConfig, is_json, read_json
+from sentinel_gateway.providers._provider import LIST_BYTES, OK, ProviderConfig, is_json, read_event, read_json
 from sentinel_gateway.providers._reported import Garbled, Reported
 from sentinel_gateway.providers._sse import EventTooLong, SseReader
 from sentinel_gateway.providers._stream import EventStream
@@ -96,7 +96,7 @@ class TranslatedProvider:
         reply = await self._http.fetch(endpoint, body, request_id=call.sentinel_id)
         if reply.status != OK:
             raise self._failed(reply.status, reply.headers, reply.body)
-        fields = read_json(reply.body)
+        fields = await read_json(reply.body, self.name)
         try:
             answer = read_answer(self._dialect.answer(fields, _writer(call)))
             if answer is not None:
@@ -119,13 +119,14 @@ class TranslatedProvider:
             stream.close()
         if stream.status != OK:
             raise self._failed(stream.status, stream.headers, whole)
-        raise UpstreamUnstreamed(f"{self.name} sent a whole answer where a stream was asked for: ask for it without 'stream'.")
+        sentence = f"{self.name} sent a whole answer where a stream was asked for: ask for it without 'stream'."
+        raise UpstreamUnstreamed(sentence).of_size(len(whole))
 
     async def list_models(self) -> frozenset[str]:
-        reply = await self._http.fetch(self._dialect.listing(), None)
+        reply = await self._http.fetch(self._dialect.listing(), None, most=LIST_BYTES)
         if reply.status != OK:
             raise self._failed(reply.status, reply.headers, reply.body)
-        return self._dialect.models(read_json(reply.body))
+        return self._dialect.models(await read_json(reply.body, self.name))
 
     def _ask(self, call: UpstreamCall, *, stream: bool) -> tuple[Endpoint, bytes]:
         if not self._dialect.takes_native:
@@ -201,6 +202,8 @@ class JsonEvents:
         return f"<JsonEvents {self._reader!r}>"
 
     def feed(self, data: bytes) -> Iterator[Fields | More]:
+        if not self._reader.midway and (text := self._pattern.read(data, framed=True)) is not None:
+            return iter((More(text),))
         try:
             events = self._reader.feed(data)
         except EventTooLong as exc:
@@ -210,7 +213,7 @@ class JsonEvents:
     def _read(self, event: bytes) -> Fields | More:
         if (text := self._pattern.read(event)) is not None:
             return More(text)
-        fields = read_json(event)
+        fields = read_event(event)
         if not isinstance(fields, dict):
             raise Garbled("an event that isn't a JSON object")
         self._pattern.learn(event, fields)

@@ -15,7 +15,7 @@ from sentinel_gateway.providers._chat_answer import Writer
 from sentinel_gateway.providers._chat_parts import Unfit
 from sentinel_gateway.providers._event_stream import EventStreamReader
 from sentinel_gateway.providers._http import Endpoint, endpoint_url
-from sentinel_gateway.providers._provider import ProviderConfig, list_timeouts
+from sentinel_gateway.providers._provider import ProviderConfig, list_timeouts, some_names
 from sentinel_gateway.providers._sigv4 import Credentials, Scope, Signable, sign
 
 SERVICE: Final = "bedrock"
@@ -70,7 +70,7 @@ class Bedrock:
     def models(self, fields: Any) -> frozenset[str]:
         summaries = fields.get("modelSummaries") if isinstance(fields, dict) else None
         named = (one.get("modelId") for one in summaries if isinstance(one, dict)) if isinstance(summaries, list) else ()
-        return frozenset(name for name in named if isinstance(name, str))
+        return some_names(named)
 
     def _endpoint(self, method: str, config: ProviderConfig, path: str, body: bytes, *, accept: dict[str, str]) -> Endpoint:
         url = endpoint_url(config.base_url, path, config.query)

@@ -20,11 +20,21 @@ from sentinel_gateway.providers._embeddings import read_embeddings
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error, read_reported_error
 from sentinel_gateway.providers._http import MAX_REPLY_BYTES, ByteStream, Endpoint, HttpClient, endpoint_url
 from sentinel_gateway.providers._pattern import Said, TextPattern
-from sentinel_gateway.providers._provider import OK, ProviderConfig, is_json, list_timeouts, read_json, read_model_names
+from sentinel_gateway.providers._provider import (
+    LIST_BYTES,
+    OK,
+    ProviderConfig,
+    is_json,
+    list_timeouts,
+    read_json,
+    read_model_names,
+)
 from sentinel_gateway.providers._sse import EventTooLong, SseReader
 from sentinel_gateway.providers._stream import EventStream
 
 DONE: Final = b"[DONE]"
+UNFRAMED: Final = slice(len(b"data: "), -len(b"\n\n"))
+"""Of an event's only line, its data."""
 SPOKEN: Final = frozenset({"role", "content"})
 """Members of a delta that says some text. Said again, a role means nothing new."""
 VECTOR_BYTES: Final = 128 * 1024
@@ -61,7 +71,7 @@ class OpenAIProvider:
         reply = await self._http.fetch(self._chat.serving(call), build_body(call, stream=False), request_id=call.sentinel_id)
         if reply.status != OK:
             raise self._error(reply.status, reply.headers, reply.body)
-        fields = read_json(reply.body)
+        fields = await read_json(reply.body, self.name)
         answer = read_answer(fields)
         if answer is None:
             raise self._not_an_answer(fields)
@@ -82,10 +92,11 @@ class OpenAIProvider:
             stream.close()
         if stream.status != OK:
             raise self._error(stream.status, stream.headers, body)
-        fields = read_json(body)
+        fields = await read_json(body, self.name)
         if read_answer(fields) is None:
             raise self._not_an_answer(fields)
-        raise UpstreamUnstreamed(f"{self.name} sent a whole answer where a stream was asked for: ask for it without 'stream'.")
+        sentence = f"{self.name} sent a whole answer where a stream was asked for: ask for it without 'stream'."
+        raise UpstreamUnstreamed(sentence).of_size(len(body))
 
     async def embed(self, call: UpstreamCall) -> Embedded:
         asked = call.fields
@@ -96,14 +107,14 @@ class OpenAIProvider:
             raise self._error(reply.status, reply.headers, reply.body)
         embedded = read_embeddings(reply.body, count=count, in_base64=in_base64)
         if embedded is None:
-            raise self._not_an_answer(read_json(reply.body), "a list of embeddings, one for each item")
+            raise self._not_an_answer(await read_json(reply.body, self.name), "a list of embeddings, one for each item")
         return embedded
 
     async def list_models(self) -> frozenset[str]:
-        reply = await self._http.fetch(self._models, None)
+        reply = await self._http.fetch(self._models, None, most=LIST_BYTES)
         if reply.status != OK:
             raise self._error(reply.status, reply.headers, reply.body)
-        return read_model_names(read_json(reply.body))
+        return read_model_names(await read_json(reply.body, self.name))
 
     def _error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         return read_error(status, headers, body, source=self._source, now=time.time())
@@ -131,6 +142,8 @@ class OpenAIStream(EventStream):
         return self._finished
 
     def _chunks(self, data: bytes) -> list[Chunk]:
+        if not self._reader.midway and (text := self._pattern.read(data, framed=True)) is not None:
+            return [Chunk(data[UNFRAMED], None, text)]
         chunks: list[Chunk] = []
         try:
             for event in self._reader.feed(data):

@@ -70,10 +70,14 @@ class PriceBook:
         return f"<PriceBook of {len(self._bound)} targets>"
 
     async def use(self, rules: PriceRules) -> None:
-        """Go by these rules from now on; what they need of the library is loaded first, off the loop."""
+        """Go by these rules from now on; what they need of the library is loaded first, off the loop.
+
+        The operator's own prices that name no day are of today, or of the day on which they were first read as they are.
+        """
         if any(preset in SHELVES for preset in rules.presets.values()):
             await asyncio.to_thread(_library)
-        self._rules, self._bound = rules, {}
+        own = {target: self._dated(price, self._rules.own.get(target)) for target, price in rules.own.items()}
+        self._rules, self._bound = replace(rules, own=own), {}
 
     def __call__(self, target: str) -> Pricing:
         """What this target takes now."""
@@ -81,6 +85,13 @@ class PriceBook:
         if bound is None:
             bound = self._bind(target)
         return bound if isinstance(bound, Unpriced) else bound.at(self._clock())
+
+    def _dated(self, price: Price, before: Price | None) -> Price:
+        if price.as_of:
+            return price
+        if before is not None and replace(before, as_of="") == price:
+            return before
+        return replace(price, as_of=f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m-%d}")
 
     def known(self) -> list[str]:
         """The targets that were asked, and have a price of their own."""

@@ -4,15 +4,16 @@ Each check reads settings of which every value is right by itself, and tells its
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from sentinel_gateway.settings.faults import suggest
-from sentinel_gateway.settings.layers import Fault, Layer
+from sentinel_gateway.settings.experiments import ExperimentSettings
+from sentinel_gateway.settings.faults import MOST_FAULTS, suggest
+from sentinel_gateway.settings.layers import Fault, Layer, Places
 from sentinel_gateway.settings.model import Location, ProviderSettings, Server, Settings, Tenant
 from sentinel_gateway.settings.network import is_loopback, is_own_address
 from sentinel_gateway.settings.presets import AUTHORIZATION, DIALECTS, KEY_HEADERS, PRESETS, Dialect, Preset
@@ -29,30 +30,50 @@ class Report:
     layer: Layer
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _hidden: Places = field(init=False)
+    _broken: Places = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._hidden = Places(place for place, origin in self.layer.origins.items() if origin.hidden)
+        self._broken = Places(fault.location for fault in self.faults if fault.location)
+
+    @property
+    def is_full(self) -> bool:
+        """Are there more faults already than are told of? Then nobody needs another one."""
+        return len(self.faults) > MOST_FAULTS
 
     def fault(self, location: Location, sentence: str) -> None:
-        if not self.is_broken(location):
-            self.faults.append(Fault(self.layer.place(location), sentence, location))
+        if not self.is_full and not self.is_broken(location):
+            self.add([Fault(self.layer.place(location), sentence, location)])
+
+    def add(self, faults: Iterable[Fault]) -> None:
+        """What was found elsewhere."""
+        for fault in faults:
+            self.faults.append(fault)
+            if fault.location:
+                self._broken.add(fault.location)
+
+    def told(self, text: str, *locations: Location) -> str:
+        """What came from these places, for a note; masked if any of it is not to be shown."""
+        return "***" if any(map(self.is_hidden, locations)) else text
+
+    def is_hidden(self, location: Location) -> bool:
+        """Does anything stand here that is never to be shown?"""
+        return self.layer.as_written(location) in self._hidden
 
     def is_broken(self, location: Location) -> bool:
         """Has something at, around or below this place been reported?"""
-        return any(overlap(location, fault.location) for fault in self.faults if fault.location)
-
-
-def overlap(one: Location, other: Location) -> bool:
-    """Is one of them the other, or around it?"""
-    length = min(len(one), len(other))
-    return one[:length] == other[:length]
+        return location in self._broken
 
 
 def complete(settings: Settings, report: Report) -> Settings:
     """The settings with every provider resolved; what is wrong goes to the report."""
     providers = _providers(settings, report)
-    _check_aliases(settings.models, providers, report)
-    for name, model in settings.models.items():
-        _check_targets(name, model, providers, report)
+    _check_models(settings.models, providers, report)
     _check_name(settings.routing.default, ("routing", "default"), settings, providers, report)
     _check_name(settings.cache.semantic.judge, ("cache", "semantic", "judge"), settings, providers, report)
+    for name, experiment in settings.experiments.items():
+        _check_experiment(name, experiment, settings, providers, report)
     _check_groups(settings.tenants, report)
     _check_replicas(settings, report)
     _check_disk(settings, report)
@@ -66,6 +87,8 @@ def complete(settings: Settings, report: Report) -> Settings:
 def _providers(settings: Settings, report: Report) -> dict[str, ProviderSettings]:
     resolved: dict[str, ProviderSettings] = {}
     for name, written in settings.providers.items():
+        if report.is_full:
+            break
         if name == DEMO:
             _check_demo(written, report)
             resolved[name] = written
@@ -180,29 +203,28 @@ def _check_address(name: str, provider: ProviderSettings, server: Server, report
         report.fault(location, f"{provider.base_url} is Sentinel's own address: a request would go round in circles")
     url = urlsplit(provider.base_url)
     if url.scheme == "http" and provider.api_key and not is_loopback(url.hostname or ""):
-        report.notes.append(
-            f"the key of {name} travels unencrypted to {provider.base_url}: use https if the network is not yours alone"
-        )
+        whose = (name, provider.preset or name)
+        address = report.told(provider.base_url, *(("providers", one, part) for one in whose for part in ("base_url", "region")))
+        report.notes.append(f"the key of {name} travels unencrypted to {address}: use https if the network is not yours alone")
 
 
-def _check_aliases(models: Mapping[str, ModelSettings], providers: Mapping[str, ProviderSettings], report: Report) -> None:
-    for alias in models:
+def _check_models(models: Mapping[str, ModelSettings], providers: Mapping[str, ProviderSettings], report: Report) -> None:
+    enabled = _enabled(providers)
+    for alias, model in models.items():
+        if report.is_full:  # what is meant instead is looked for among all there are: of thousands, for a few only
+            break
         provider, slash, _ = alias.partition("/")
         if alias == DEMO:
             report.fault(("models", alias), "is the model of the built-in demo provider: choose another name")
-        elif slash and provider in _enabled(providers):
+        elif slash and provider in enabled:
             report.fault(("models", alias), f"would hide what provider '{provider}' itself calls so: choose another name")
-
-
-def _check_targets(alias: str, model: ModelSettings, providers: Mapping[str, ProviderSettings], report: Report) -> None:
-    enabled = _enabled(providers)
-    for index, target in enumerate(model.names):
-        location = ("models", alias, "targets", index)
-        name, _, rest = target.partition("/")
-        if not name or not rest:
-            report.fault(location, f"got '{target}', but a target is provider/model, such as groq/llama-3.3-70b-versatile")
-        elif name not in enabled and not report.is_broken(("providers", name)):
-            report.fault(location, f"got '{target}', but {_why_off(name, providers, enabled)}")
+        for index, target in enumerate(model.names):
+            location = ("models", alias, "targets", index)
+            name, _, rest = target.partition("/")
+            if not name or not rest:
+                report.fault(location, f"got '{target}', but a target is provider/model, such as groq/llama-3.3-70b-versatile")
+            elif name not in enabled and not report.is_broken(("providers", name)):
+                report.fault(location, f"got '{target}', but {_why_off(name, providers, enabled)}")
 
 
 def _check_name(
@@ -218,6 +240,25 @@ def _check_name(
         report.fault(location, f"got '{name}', but the {location[-1]} is provider/model, or a name under models{known}")
     elif provider not in enabled and not report.is_broken(("providers", provider)):
         report.fault(location, f"got '{name}', but {_why_off(provider, providers, enabled)}")
+
+
+def _check_experiment(
+    name: str, experiment: ExperimentSettings, settings: Settings, providers: Mapping[str, ProviderSettings], report: Report
+) -> None:
+    here = ("experiments", name)
+    for place, sentence in experiment.faults():
+        report.fault((*here, *place), sentence)
+    for arm, written in experiment.arms.items():
+        _check_name(written.model, (*here, "arms", arm, "model"), settings, providers, report)
+        if written.weighs_words and not settings.cache.semantic.enabled:
+            report.fault((*here, "arms", arm), "says how to answer in other words, which cache.semantic.enabled switches off")
+    if experiment.enabled and not settings.ledger.enabled:
+        report.notes.append(f"the experiment '{name}' is under way, but nobody will know what came of it: the ledger is off")
+    if experiment.enabled and experiment.is_unlike:
+        report.notes.append(
+            f"arms of the experiment '{name}' have unlike weights: what those come to is told, but not judged, since a larger "
+            "one fills its cache sooner. For few to take part lower its share"
+        )
 
 
 def _check_replicas(settings: Settings, report: Report) -> None:
@@ -259,10 +300,26 @@ def _check_alerts(settings: Settings, report: Report) -> None:
         known = f": there are {', '.join(alerts.channels)}" if alerts.channels else ", and none is configured"
         near = suggest(name, list(alerts.channels)) or known
         report.fault(("alerts", *place), f"got '{name}', but there is no such channel under alerts.channels{near}")
+    _check_reports(settings, report)
     if alerts.on and not settings.ledger.enabled:
         report.notes.append(
             "alerts know calls and requests from the ledger, which is off: rules about those never tell of anything"
         )
+
+
+def _check_reports(settings: Settings, report: Report) -> None:
+    channels = settings.alerts.channels
+    for name, written in settings.reports.items():
+        for place, sentence in written.faults():
+            report.fault(("reports", name, *place), sentence)
+        for number, channel in enumerate(written.channels):
+            if channel not in channels:
+                near = suggest(channel, list(channels))
+                report.fault(("reports", name, "channels", number), f"got '{channel}', but alerts.channels has no such{near}")
+    if settings.reports and not (channels and settings.alerts.on):
+        report.fault(("reports",), "go to channels of alerts: name one under alerts.channels, and leave alerts.enabled on")
+    if settings.reports and not settings.ledger.enabled:
+        report.fault(("reports",), "are made of the ledger, which is off: set ledger.enabled to true")
 
 
 def _check_groups(tenants: Mapping[str, Tenant], report: Report) -> None:
@@ -278,7 +335,8 @@ def _check_groups(tenants: Mapping[str, Tenant], report: Report) -> None:
                 f"'{group}' is a tenant that shares with nobody: choose another name for the group",
             )
         elif members[group] == 1:
-            report.notes.append(f"'{name}' is the only tenant of the cache group '{group}': it shares with nobody")
+            told = report.told(group, ("tenants", name, "cache_group"))
+            report.notes.append(f"'{name}' is the only tenant of the cache group '{told}': it shares with nobody")
 
 
 def _enabled(providers: Mapping[str, ProviderSettings]) -> set[str]:

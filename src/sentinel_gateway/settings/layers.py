@@ -4,7 +4,7 @@ Values are text until the model reads them, whatever the source. So `on`, `0777`
 a variable, and none of YAML 1.1's surprises (sexagesimal numbers, octals, a country called False) can happen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,17 +29,40 @@ class Origin:
 class Fault:
     """One fault: a sentence that says what would be right, behind its place.
 
-    `location` is the value that can't be used, () the file as a whole, None where no setting is concerned.
+    `location` is the value that can't be used, () the file as a whole, None where no setting is concerned. `plain`: nothing of
+    the value is in the sentence.
     """
 
     place: str
     sentence: str
     location: Location | None = None
+    plain: bool = False
 
 
 def dotted(location: Location) -> str:
     """`providers.groq.timeouts`."""
     return ".".join(str(key) for key in location)
+
+
+class Places:
+    """Places of settings. Another place is `in` them if one of them is at, around or below it."""
+
+    def __init__(self, places: Iterable[Location] = ()) -> None:
+        self.at: set[Location] = set()
+        self._around: set[Location] = set()
+        for place in places:
+            self.add(place)
+
+    def __repr__(self) -> str:
+        return f"<Places {len(self.at)}>"
+
+    def __contains__(self, place: Location) -> bool:
+        return place in self._around or any(place[:length] in self.at for length in range(1, len(place) + 1))
+
+    def add(self, place: Location) -> None:
+        """One more of them."""
+        self.at.add(place)
+        self._around.update(place[:length] for length in range(len(place)))
 
 
 @dataclass(slots=True)

@@ -7,9 +7,10 @@ value is wrong the rest is still checked, so that nobody mends a configuration o
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -17,13 +18,17 @@ from pydantic_core import ErrorDetails
 from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.settings.checks import Report, complete
 from sentinel_gateway.settings.environment import DOTENV, Environment
-from sentinel_gateway.settings.faults import location_of, read_fault
+from sentinel_gateway.settings.faults import MOST_FAULTS, location_of, read_fault
 from sentinel_gateway.settings.layers import Fault, Layer, Origin
 from sentinel_gateway.settings.model import Location, Settings, is_key, is_secret
-from sentinel_gateway.settings.yaml_file import read_yaml_file
+from sentinel_gateway.settings.yaml_file import read_yaml, read_yaml_file
 
 DEFAULT_FILE: Final = "sentinel.yaml"
 """Read from the working folder if no other file is named."""
+DRAFT: Final = "draft"
+"""What a text is called that is read in place of the file."""
+
+UNTOLD: Final = "can't be used with what is filled in here, which a draft does not tell: 'sentinel check --config FILE' says why"
 
 SHORTEST_SECRET: Final = 8
 """Shorter texts would be cut out of ordinary words."""
@@ -38,24 +43,39 @@ NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings that hold, what the operator should know of them, and the files they came from."""
+    """Settings that hold, what the operator should know of them, and the files they came from.
+
+    `origins` are the places of all that was written: of single values and lists, not of what only holds others.
+    """
 
     settings: Settings
     notes: tuple[str, ...]
     files: tuple[str, ...]
+    origins: Mapping[Location, Origin]
 
 
-def load(environ: Mapping[str, str], *, cwd: Path, config: Path | None = None, flags: Mapping[str, object] = NO_FLAGS) -> Loaded:
+class Load(Protocol):
+    """Loads them as they are when it is called; a `draft` stands in for the file. Raises ConfigurationError."""
+
+    def __call__(self, *, draft: str | None = None) -> Loaded: ...
+
+
+def load(
+    environ: Mapping[str, str],
+    *,
+    cwd: Path,
+    config: Path | None = None,
+    flags: Mapping[str, object] = NO_FLAGS,
+    draft: str | None = None,
+) -> Loaded:
     """The settings in force. `flags` are named as in `FLAGS`; one that is None is not given.
 
-    Raises ConfigurationError with every fault.
+    `draft`: what they would be, were this the text of the file. Raises ConfigurationError with every fault.
     """
     environment = Environment(environ, cwd)
-    file, faults = _find_file(config, environment, cwd)
-    layer = Layer()
-    if file is not None:
-        layer, more = read_yaml_file(file, _name(file, cwd), environment.lookup)
-        faults += more
+    file, faults = _find_file(config, environment, cwd) if draft is None else (None, [])
+    layer, more = _read_file(file, draft, environment, cwd)
+    faults += more
     environment.write_onto(layer)
     _write_flags(flags, layer)
     faults += environment.faults + _place_data(layer, environ, cwd)
@@ -63,13 +83,15 @@ def load(environ: Mapping[str, str], *, cwd: Path, config: Path | None = None, f
     report = Report(layer, faults)
     settings = _read(layer, report)
     if file is not None:
-        report.faults += _exposed_secrets(file, layer)
+        report.add(_exposed_secrets(file, layer))
     hide = _Hide(environment.hidden | _secrets(layer))
     if report.faults:
-        raise ConfigurationError([(place, hide(sentence)) for place, sentence in _in_order(report.faults)])
+        told = report.faults if draft is None else [_of_draft(fault, report) for fault in report.faults]
+        raise ConfigurationError([(place, hide(sentence)) for place, sentence in _in_order(told)])
     files = ([_name(file, cwd)] if file else []) + ([DOTENV] if environment.has_dotenv else [])
     notes = dict.fromkeys(hide(note) for note in environment.notes + report.notes)
-    return Loaded(settings, tuple(notes), tuple(files))
+    written = {place: origin for place, origin in layer.origins.items() if not isinstance(_at(layer.tree, place), dict)}
+    return Loaded(settings, tuple(notes), tuple(files), written)
 
 
 def _find_file(config: Path | None, environment: Environment, cwd: Path) -> tuple[Path | None, list[Fault]]:
@@ -79,10 +101,30 @@ def _find_file(config: Path | None, environment: Environment, cwd: Path) -> tupl
     elif found := environment.find_config():
         asked, place = Path(found.text), found.place
     else:
-        default = cwd / DEFAULT_FILE
-        return (default if default.exists() else None), []
+        asked, place = Path(DEFAULT_FILE), DEFAULT_FILE
     path = cwd / asked
-    return (path, []) if path.is_file() else (None, [Fault(place, f"there is no file {asked}", ())])
+    try:
+        mode = _mode(path)
+    except OSError as exc:  # such as a folder that this user may not enter: whether the file is there can't be known
+        return None, [Fault(place, f"{asked} can't be read: {exc.strerror}", ())]
+    if place == DEFAULT_FILE:
+        return (path if mode else None), []
+    return (path, []) if stat.S_ISREG(mode) else (None, [Fault(place, f"there is no file {asked}", ())])
+
+
+def _mode(path: Path) -> int:
+    """Of what is there; 0 if nothing is."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no path has a null byte
+        return 0
+
+
+def _read_file(file: Path | None, draft: str | None, environment: Environment, cwd: Path) -> tuple[Layer, list[Fault]]:
+    """What the file says, or the draft in its place; nothing where there is neither."""
+    if draft is not None:
+        return read_yaml(draft, DRAFT, environment.lookup)
+    return (Layer(), []) if file is None else read_yaml_file(file, _name(file, cwd), environment.lookup)
 
 
 def _name(file: Path, cwd: Path) -> str:
@@ -126,7 +168,8 @@ def _placed(written: str, home: str, cwd: Path) -> str:
 def _read(layer: Layer, report: Report) -> Settings:
     """The settings as far as they are right. Without the file there is no telling how they fit together."""
     settings, errors = _validate(layer.tree)
-    report.faults += [read_fault(error, layer) for error in errors if not report.is_broken(location_of(error))]
+    new = (error for error in errors if not report.is_broken(location_of(error)))
+    report.add([read_fault(error, layer) for error in islice(new, MOST_FAULTS + 1)])
     return settings if any(fault.location == () for fault in report.faults) else complete(settings, report)
 
 
@@ -176,6 +219,13 @@ def _secrets(layer: Layer) -> set[str]:
     return {value for value in values if isinstance(value, str)}
 
 
+def _of_draft(fault: Fault, report: Report) -> Fault:
+    """Without a word of what is filled in, be it short or a part of it: who may try drafts may write `${ANY}`."""
+    if fault.plain or not fault.location or not report.is_hidden(fault.location):
+        return fault
+    return Fault(fault.place, UNTOLD, fault.location)
+
+
 class _Hide:
     """Takes out of a sentence what must not be shown, should a check have quoted it."""
 
@@ -198,11 +248,13 @@ def _at(tree: Any, location: Location) -> Any:
 
 
 def _in_order(faults: list[Fault]) -> list[tuple[str, str]]:
-    """Each fault once, those of the file by line."""
+    """Each fault once, those of the file by line; not more than people can mend at once."""
 
     def line(fault: Fault) -> tuple[str, int]:
         source, _, rest = fault.place.partition(":")
         number = rest.partition(" ")[0]
         return (source, int(number)) if number.isdecimal() else (fault.place, 0)
 
-    return list(dict.fromkeys((fault.place, fault.sentence) for fault in sorted(faults, key=line)))
+    told = list(dict.fromkeys((fault.place, fault.sentence) for fault in sorted(faults, key=line)))
+    more = [("configuration", "has more faults than these: mend them first")] if len(told) > MOST_FAULTS else []
+    return told[:MOST_FAULTS] + more

@@ -13,10 +13,11 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 
 from sentinel_gateway import __version__
 from sentinel_gateway.settings.admin import Administration
-from sentinel_gateway.settings.alerts import Alerts, is_alert_secret
+from sentinel_gateway.settings.alerts import AlertName, Alerts, is_alert_secret
 from sentinel_gateway.settings.batch import Batch
 from sentinel_gateway.settings.cache import Cache
 from sentinel_gateway.settings.database_url import check_database
+from sentinel_gateway.settings.experiments import ExperimentName, ExperimentSettings
 from sentinel_gateway.settings.metrics import Metrics
 from sentinel_gateway.settings.monitoring import Monitoring
 from sentinel_gateway.settings.network import check_base_url, check_qdrant, is_loopback
@@ -24,6 +25,7 @@ from sentinel_gateway.settings.presets import PRESETS, Dialect
 from sentinel_gateway.settings.prices import Prices
 from sentinel_gateway.settings.programs import ProgramSettings, check_program
 from sentinel_gateway.settings.redis_url import check_redis
+from sentinel_gateway.settings.reports import MOST_REPORTS, ReportSettings
 from sentinel_gateway.settings.room import GIB, MIB, Count, Key, Lifetime, Room, Seconds, Size, Texts
 from sentinel_gateway.settings.targets import Budget, Limits, ModelSettings, Routing
 from sentinel_gateway.settings.tracing import Tracing
@@ -296,6 +298,9 @@ class Settings(Room):
     budget: Budget = Field(default=Budget(), description="What each key may spend that has no budget of its own.")
     tokens: Tokens = Field(default=Tokens(), description="How tokens are estimated.")
     prices: Prices = Field(default=Prices(), description="What models take.")
+    experiments: dict[ExperimentName, ExperimentSettings] = Field(
+        default={}, description="What is tried on some requests, by name; a request is in the first that takes it."
+    )
     tenants: dict[TenantName, Tenant] = Field(default={}, description="Tenants by name: who shares limits, and perhaps a cache.")
     programs: dict[ProgramName, ProgramSettings] = Field(default={}, description="What /v1/predict runs beside its own, by name.")
     redis: Redis = Field(default=Redis(), description="What several nodes share.")
@@ -303,6 +308,9 @@ class Settings(Room):
     ledger: Ledger = Field(default=Ledger(), description="Who asked for what, and what it cost.")
     monitoring: Monitoring = Field(default=Monitoring(), description="What providers did lately.")
     alerts: Alerts = Field(default=Alerts(), description="What is told, to whom, and how often.")
+    reports: Annotated[dict[AlertName, ReportSettings], Field(max_length=MOST_REPORTS)] = Field(
+        default={}, description="What is told by itself, each day or week, by names of your own."
+    )
     database_url: Annotated[SecretStr, AfterValidator(check_database)] | None = Field(
         default=None,
         description="PostgreSQL for ledger, keys and audit log: postgresql://user:password@host/name. Unset: the data folder.",

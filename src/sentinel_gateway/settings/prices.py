@@ -39,7 +39,9 @@ class PriceSettings(RateSettings):
     flex: Share | None = Field(default=None, description="Share of all that which a call takes that was served as 'flex'.")
     priority: Share | None = Field(default=None, description="The same of one that was served as 'priority', such as 2.")
     batch: Share | None = Field(default=None, description="The same of one that was served as 'batch'.")
-    as_of: date | None = Field(default=None, description="The day from which on it holds, such as 2026-01-31.")
+    as_of: date | None = Field(
+        default=None, description="The day from which on it holds, such as 2026-01-31; unset: the day on which it was read."
+    )
     tiers: tuple[TierSettings, ...] = Field(default=(), description="Other rates for long requests.")
 
     @model_validator(mode="after")

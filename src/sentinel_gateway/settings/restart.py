@@ -1,48 +1,57 @@
 """What a reload can't change, because it belongs to the process."""
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Final
 
 from sentinel_gateway.settings.model import Settings
 
-SERVER_LIMITS: Final = (
-    "header_timeout",
-    "body_timeout",
-    "write_timeout",
-    "keep_alive",
-    "max_connections",
-    "drain_notice",
-    "drain_timeout",
+SEMANTIC: Final = "cache.semantic.enabled"
+"""Off is off at once; on needs the model, which is loaded at the start."""
+BY_RESTART: Final = (
+    "server.host",
+    "server.port",
+    "data_dir",
+    "admin_key",
+    "secret",
+    "redis",
+    "qdrant",
+    "ledger",
+    "database_url",
+    "monitoring",
+    "replicas",
+    "logging",
+    "tracing",
+    "cache.stale_if_error",
+    "cache.memory.entries",
+    "cache.memory.bytes",
+    "cache.disk",
+    SEMANTIC,
+    "cache.semantic.entries",
+    "server.header_timeout",
+    "server.body_timeout",
+    "server.write_timeout",
+    "server.keep_alive",
+    "server.max_connections",
+    "server.drain_notice",
+    "server.drain_timeout",
 )
-"""Settings of `server` that belong to the listening socket."""
+"""Settings, and rooms of them, that belong to the process: to its socket, its log, its stores."""
+
+
+def room_by_restart(name: str) -> str | None:
+    """Which of `BY_RESTART` this setting is, or is in; None if a reload changes it."""
+    return next((one for one in BY_RESTART if name == one or name.startswith(f"{one}.")), None)
+
+
+def changed(running: Settings, wanted: Settings) -> Iterator[str]:
+    """Those of `BY_RESTART` that have changed without effect."""
+    for name in BY_RESTART:
+        old, new = (attrgetter(name)(settings) for settings in (running, wanted))
+        if old != new and not (name == SEMANTIC and not new):
+            yield name
 
 
 def needing_restart(running: Settings, wanted: Settings) -> Iterator[str]:
-    """A sentence for each setting that has changed without effect."""
-    pairs = {
-        "server.host": (running.server.host, wanted.server.host),
-        "server.port": (running.server.port, wanted.server.port),
-        "data_dir": (running.data_dir, wanted.data_dir),
-        "admin_key": (running.admin_key, wanted.admin_key),
-        "secret": (running.secret, wanted.secret),
-        "redis": (running.redis, wanted.redis),
-        "qdrant": (running.qdrant, wanted.qdrant),
-        "ledger": (running.ledger, wanted.ledger),
-        "database_url": (running.database_url, wanted.database_url),
-        "monitoring": (running.monitoring, wanted.monitoring),
-        "replicas": (running.replicas, wanted.replicas),
-        "logging": (running.logging, wanted.logging),
-        "tracing": (running.tracing, wanted.tracing),
-        "cache.stale_if_error": (running.cache.stale_if_error, wanted.cache.stale_if_error),
-        "cache.memory.entries": (running.cache.memory.entries, wanted.cache.memory.entries),
-        "cache.memory.bytes": (running.cache.memory.bytes, wanted.cache.memory.bytes),
-        "cache.disk": (running.cache.disk, wanted.cache.disk),
-        # Off is off at once; on needs the model, which is loaded at the start.
-        "cache.semantic.enabled": (
-            running.cache.semantic.enabled,
-            running.cache.semantic.enabled or wanted.cache.semantic.enabled,
-        ),
-        "cache.semantic.entries": (running.cache.semantic.entries, wanted.cache.semantic.entries),
-        **{f"server.{name}": (getattr(running.server, name), getattr(wanted.server, name)) for name in SERVER_LIMITS},
-    }
-    return (f"{name} has changed and takes effect at the next start" for name, (old, new) in pairs.items() if old != new)
+    """A sentence for each of them."""
+    return (f"{name} has changed and takes effect at the next start" for name in changed(running, wanted))

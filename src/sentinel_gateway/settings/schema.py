@@ -32,18 +32,30 @@ def fixed_settings(
             yield (*location, name), field
 
 
+def field_at(location: Location) -> FieldInfo | None:
+    """The field that a value at this place belongs to; None if it is no setting."""
+    return _found(location)[1]
+
+
 def _kind_at(location: Location) -> Any:
+    return _found(location)[0]
+
+
+def _found(location: Location) -> tuple[Any, FieldInfo | None]:
+    """The type of what stands there, and the field that it is, or is within."""
     kind: Any = Settings
+    field: FieldInfo | None = None
     for key in location:
         if get_origin(kind) is dict:
             kind = _plain(get_args(kind)[1])
         elif get_origin(kind) is tuple and isinstance(key, int):
             kind = _plain(get_args(kind)[0])
         elif isinstance(kind, type) and issubclass(kind, BaseModel) and key in kind.model_fields:
-            kind = _plain(kind.model_fields[str(key)].annotation)
+            field = kind.model_fields[str(key)]
+            kind = _plain(field.annotation)
         else:
-            return None
-    return kind
+            return None, None
+    return kind, field
 
 
 def _plain(kind: Any) -> Any:

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from yaml.composer import Composer
+from yaml.resolver import BaseResolver
 
+from sentinel_gateway.settings.faults import MOST_FAULTS
 from sentinel_gateway.settings.layers import Fault, Layer, Origin, dotted
 from sentinel_gateway.settings.model import Location
 
@@ -19,23 +22,66 @@ Lookup = Callable[[str], str | None]
 """The value of a variable, None if it isn't set."""
 
 NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+MOST_REPEATED: Final = 10_000
+"""Values and groups that a file has from its aliases: a few lines can say more than memory holds."""
+MOST_TEXT: Final = 4_000_000
+"""Characters of all values together, counted so as well, with what is filled in from the environment."""
+
+MOST_NESTED: Final = 64
+"""Lists and mappings within each other."""
+
+PARSER: Final = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
+"""What reads the signs. Without libyaml, which PyYAML's wheels carry, the same takes some five times as long."""
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\{([^{}]*)\})?")
 _NAME: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)(.*))?", re.DOTALL)
 
 
-def read_yaml(text: str, name: str, lookup: Lookup) -> tuple[Layer, list[Fault]]:
+class _Composer(Composer, BaseResolver):
+    """The nodes of a text, one at a time: libyaml's own composer would fill the stack with what is nested deeply."""
+
+    def __init__(self, text: str, parser: type[Any]) -> None:
+        Composer.__init__(self)
+        BaseResolver.__init__(self)
+        events = parser(text)
+        self.check_event, self.peek_event, self.get_event = events.check_event, events.peek_event, events.get_event
+        self._depth = 0
+
+    def __repr__(self) -> str:
+        return f"<_Composer {self._depth} deep>"
+
+    def compose_sequence_node(self, anchor: Any) -> Any:
+        return self._deeper(super().compose_sequence_node, anchor)
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        return self._deeper(super().compose_mapping_node, anchor)
+
+    def _deeper(self, compose: Callable[[Any], Any], anchor: Any) -> Any:
+        if self._depth == MOST_NESTED:
+            raise RecursionError
+        self._depth += 1
+        node = compose(anchor)
+        self._depth -= 1
+        return node
+
+
+def read_yaml(text: str, name: str, lookup: Lookup, *, parser: type[Any] = PARSER) -> tuple[Layer, list[Fault]]:
     """What the file says, and its faults. `name` is the file's name in places. A file that can't be parsed says nothing."""
     reader = _Reader(name, lookup)
     try:
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        root = _Composer(text, parser).get_single_node()
+        value = reader.read(root, ()) if root is not None else None
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
-        place = f"{name}:{mark.line + 1}" if mark else name
-        return reader.layer, [Fault(place, f"is not YAML: {exc.problem or exc.context}", ())]
-    except yaml.YAMLError:
-        return reader.layer, [Fault(name, "is not YAML: it holds a character that YAML does not allow", ())]
-    value = reader.read(root, ()) if root is not None else None
+        line = min(mark.line, text.count("\n")) + 1 if mark else 0  # libyaml's end is a line below the last one
+        place = f"{name}:{line}" if line else name
+        return Layer(), [Fault(place, f"is not YAML: {exc.problem or exc.context}", ())]
+    except (yaml.YAMLError, UnicodeEncodeError):
+        return Layer(), [Fault(name, "is not YAML: it holds a character that YAML does not allow", ())]
+    except RecursionError:
+        return Layer(), [Fault(name, "is nested too deeply to be read", ())]
+    except _TooLongError as exc:
+        return Layer(), [Fault(name, str(exc), ())]
     if isinstance(value, dict):
         reader.layer.tree = value
     elif value is not None:
@@ -95,6 +141,10 @@ def _fill(reference: re.Match[str], lookup: Lookup) -> str | _Wrong:
     return value
 
 
+class _TooLongError(Exception):
+    """There are more values, or longer ones, than are read."""
+
+
 class _Reader:
     def __init__(self, name: str, lookup: Lookup) -> None:
         self.layer = Layer()
@@ -102,11 +152,20 @@ class _Reader:
         self._name = name
         self._lookup = lookup
         self._open: list[yaml.Node] = []
+        self._known: set[int] = set()
+        """Nodes that were read, by where they are: they stay there."""
+        self._repeated = 0
+        self._length = 0
 
     def __repr__(self) -> str:
         return f"<_Reader {self._name}, {len(self.faults)} faults>"
 
     def read(self, node: yaml.Node, location: Location) -> Any:
+        if id(node) in self._known:
+            self._repeated += 1
+            if self._repeated > MOST_REPEATED:
+                raise _TooLongError(f"repeats more than {MOST_REPEATED:,} things by its aliases")
+        self._known.add(id(node))
         if node in self._open:
             self._fault(node, location, "holds itself, by an alias")
             return None
@@ -148,9 +207,10 @@ class _Reader:
         return self.read(node, location)
 
     def _scalar(self, node: yaml.ScalarNode, location: Location) -> str | None:
-        if node.style is None and node.value in NULLS:
+        if not node.style and node.value in NULLS:
             return None
-        text, wrong = interpolate(node.value, self._lookup)
+        self._count(node.value)
+        text, wrong = interpolate(node.value, self._find)
         for sentence in wrong:
             self._fault(node, location, sentence)
         if "${" in node.value.replace("$$", ""):
@@ -158,6 +218,17 @@ class _Reader:
             self.layer.origins[location] = Origin(origin.place if origin else self._name, keyed=True, hidden=True)
         return text
 
+    def _find(self, name: str) -> str | None:
+        value = self._lookup(name)
+        self._count(value or "")
+        return value
+
+    def _count(self, text: str) -> None:
+        self._length += len(text)
+        if self._length > MOST_TEXT:
+            raise _TooLongError(f"says more than {MOST_TEXT:,} characters, aliases and variables filled in")
+
     def _fault(self, node: yaml.Node, location: Location, sentence: str) -> None:
-        place = f"{self._name}:{node.start_mark.line + 1} {dotted(location)}".rstrip()
-        self.faults.append(Fault(place, sentence, location))
+        if len(self.faults) <= MOST_FAULTS:
+            place = f"{self._name}:{node.start_mark.line + 1} {dotted(location)}".rstrip()
+            self.faults.append(Fault(place, sentence, location, plain=True))

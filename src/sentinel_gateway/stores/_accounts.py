@@ -46,12 +46,12 @@ class Own:
 
     def account(self, now: int) -> Account:
         """The whole account, as far as this process knows. `now` in milliseconds."""
-        settled, held, drawn = self.others_settled + self.settled, self.held, self.others_drawn - self.others_settled
-        if drawn > 0:
-            held += drawn
+        held = self.held
+        if self.others_drawn > self.others_settled:
+            held += self.others_drawn - self.others_settled
         if now < self.until:
             held += self.left
-        return Account(settled, held)
+        return Account(self.others_settled + self.settled, held)
 
     def settle(self, amount: int, cost: int) -> None:
         """What was held has come to this."""

@@ -175,13 +175,16 @@ class RedisLink:
             raise StoreDown(type(exc).__name__) from None
 
     async def check(self) -> None:
-        """Look whether it answers, whatever was known before. It works again at once if so; `StoreDown` if not."""
+        """Look whether it answers, whatever was known before. It works when this returns; `StoreDown` if it does not answer."""
         if self._closed:
             raise StoreDown("closed")
         if (fault := await self._look()) is not None:
             self._leave_alone(fault)
             raise StoreDown(fault)
-        self._wake.set()
+        self._is_new = False
+        if self._healer is not None:
+            self._wake.set()
+            await asyncio.wait({self._healer}, timeout=LOOK_SECONDS)
 
     @asynccontextmanager
     async def blocking(self, seconds: float) -> AsyncIterator[Client]:
@@ -222,7 +225,7 @@ class RedisLink:
         try:
             async with timeout:
                 found = await work(self._client)
-        except TimeoutError:
+        except TIMEOUTS:  # redis-py's is of connecting, for which it has a clock of its own
             if deadline.stood_still:
                 raise StoodStill from None
             raise
@@ -309,8 +312,9 @@ class RedisLink:
 
     async def _look(self, *, drop: bool = False) -> str | None:
         """Why it can't be used now, or None. A cluster is discovered first, which takes longer than a call may."""
+        limit = asyncio.timeout(LOOK_SECONDS)
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with limit:
                 if drop:
                     await _close(self._client)
                 if isinstance(self._client, RedisCluster):
@@ -322,7 +326,8 @@ class RedisLink:
                     await self._in_time(_ping)
                     slow += self._clock() - begun > self._limits.slow + TURNS * turn
         except Exception as exc:  # noqa: BLE001 - as in call
-            return type(exc).__name__
+            late = limit.expired() and asyncio.get_running_loop().time() > (limit.when() or 0.0) + self._limits.slow
+            return STOOD_STILL if late else type(exc).__name__
         return SLOW if slow > PINGS / 2 else None
 
     def _note(self, event: str, **fields: str) -> None:

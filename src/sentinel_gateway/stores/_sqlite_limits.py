@@ -11,7 +11,10 @@ class SqliteLimits(msgspec.Struct, frozen=True):
     deadline: float = 0.05
     """For a look-up, and for `ping`."""
     short_deadline: float = 1.0
-    """For `count`, and for the first opening: after it the gateway starts without the disk, which is tried again and again."""
+    """For `count`, and until a disk that is busy is told from one that is frozen.
+
+    And for the first opening: after it the gateway starts without the disk, which is tried again and again.
+    """
     long_deadline: float = 10.0
     """For what may have much to do: `clear`, `flush` and `close`."""
     stale: float = 0.0

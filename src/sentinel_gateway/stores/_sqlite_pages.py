@@ -16,12 +16,14 @@ from sentinel_gateway.stores import _sqlite_rows as rows
 from sentinel_gateway.stores._sealing import unseal_any, unseal_head
 
 LOOKED_AT: Final = 1_000
-"""Rows of one page: some 10 ms."""
+"""Rows of one page that fit: some 10 ms."""
+PARTS: Final = 20
+"""Of so many parts a page is made, where little fits: as long again."""
 ROWS_AT_ONCE: Final = 16
 BREATH: Final = 1e-5
 """As in `_sqlite_reader.py`: so that the event loop gets its turn."""
 COUNTED_AT_ONCE: Final = 500
-"""Rows of one part of a preview: some 0.7 ms, for which a look-up may wait."""
+"""Rows of one part of a page or a preview: some 0.7 ms, for which a look-up may wait."""
 LAST_ROW: Final = (1 << 63) - 1
 
 # Entries with a question have their head beside the reply: a body that is not asked for is not read. The order by `due` is that
@@ -30,6 +32,7 @@ _NEWEST: Final = """
 SELECT replies.id, created, CAST(head AS BLOB), CASE WHEN head IS NULL THEN CAST(sealed AS BLOB) END
 FROM replies INDEXED BY by_age LEFT JOIN questions ON questions.id = replies.id
 WHERE created <= :at AND (created < :at OR replies.id < :row)
+  AND created >= :end AND (created > :end OR replies.id >= :last)
   AND (:tenant IS NULL OR tenant = :tenant)
   AND (:namespace IS NULL OR namespace = :namespace)
   AND (:model IS NULL OR model = :model)
@@ -40,26 +43,37 @@ WHERE created <= :at AND (created < :at OR replies.id < :row)
   AND (:pinned IS NULL OR due >= :pinned)
 ORDER BY created DESC, replies.id DESC
 """
-_OLDEST: Final = (
-    _NEWEST.replace("created <= :at", "created >= :at")
-    .replace("created < :at", "created > :at")
-    .replace("id < :row", "id > :row")
-).replace("DESC", "ASC")
-_LONGEST: Final = (
-    (_NEWEST.replace("created <= :at", "due <= :at").replace("created < :at", "due < :at").replace("id, created", "id, due"))
-    .replace("BY created", "BY due")
-    .replace("by_age", "by_due")
-)
-_SOONEST: Final = (
-    (_OLDEST.replace("created >= :at", "due >= :at").replace("created > :at", "due > :at").replace("id, created", "id, due"))
-    .replace("BY created", "BY due")
-    .replace("by_age", "by_due")
-)
+# Where a part of a page ends: so many rows are gone through, whether they fit or not.
+_END: Final = """
+SELECT created, replies.id FROM replies INDEXED BY by_age
+WHERE created <= :at AND (created < :at OR replies.id < :row)
+ORDER BY created DESC, replies.id DESC LIMIT 1 OFFSET :most
+"""
+
+
+def _rising(statement: str) -> str:
+    turned = statement.replace("created <= :at", "created >= :at").replace("created < :at", "created > :at")
+    turned = turned.replace("created >= :end", "created <= :end").replace("created > :end", "created < :end")
+    return turned.replace("id < :row", "id > :row").replace("id >= :last", "id <= :last").replace("DESC", "ASC")
+
+
+def _by_due(statement: str) -> str:
+    turned = statement.replace("(created ", "(due ").replace("created <= :", "due <= :").replace("created >= :", "due >= :")
+    turned = turned.replace("id, created", "id, due").replace("SELECT created", "SELECT due")
+    return turned.replace("BY created", "BY due").replace("by_age", "by_due")
+
+
 _STATEMENTS: Final = {
     ("created", False): _NEWEST,
-    ("created", True): _OLDEST,
-    ("expires", False): _LONGEST,
-    ("expires", True): _SOONEST,
+    ("created", True): _rising(_NEWEST),
+    ("expires", False): _by_due(_NEWEST),
+    ("expires", True): _by_due(_rising(_NEWEST)),
+}
+_ENDS: Final = {
+    ("created", False): _END,
+    ("created", True): _rising(_END),
+    ("expires", False): _by_due(_END),
+    ("expires", True): _by_due(_rising(_END)),
 }
 # As one row: for each that Python is given, the interpreter changes hands. A row that does not match is gone through like any
 # other, so a part takes no longer where little fits.
@@ -89,13 +103,24 @@ def page(
     if most <= 0:
         return Page((), after)
     heads: list[Head] = []
-    with contextlib.closing(database.execute(_STATEMENTS[view.order, view.rising], _parameters(view, now, after))) as found:
-        for read, (place, head) in enumerate(_heads(found), 1):
-            if head is not None and view.matches(head, now):
-                heads.append(head)
-            if len(heads) == most or read == LOOKED_AT or (read % ROWS_AT_ONCE == 0 and _yields(is_wanted)):
-                return Page(tuple(heads), place)
-    return Page(tuple(heads))
+    read = 0
+    for _ in range(PARTS):
+        asked = _parameters(view, now, after)
+        end = database.execute(_ENDS[view.order, view.rising], asked).fetchone()
+        asked |= _until(view, end)
+        with contextlib.closing(database.execute(_STATEMENTS[view.order, view.rising], asked)) as found:
+            for place, head in _heads(found):
+                read += 1
+                if head is not None and view.matches(head, now):
+                    heads.append(head)
+                if len(heads) == most or read == LOOKED_AT or (read % ROWS_AT_ONCE == 0 and _yields(is_wanted)):
+                    return Page(tuple(heads), place)
+        if end is None:
+            return Page(tuple(heads))
+        after = Place(end[0], str(end[1]))
+        if _yields(is_wanted):
+            break
+    return Page(tuple(heads), after)
 
 
 class Part(NamedTuple):
@@ -127,7 +152,15 @@ def _parameters(view: View, now: float, after: Place | None) -> dict[str, Any]:
         "pinned": rows.PINNED if view.state == "pinned" else None,
         "at": place.at,
         "row": _row(place.mark),
+        "most": COUNTED_AT_ONCE - 1,
     }
+
+
+def _until(view: View, end: tuple[float, int] | None) -> dict[str, float]:
+    """To that row and no further; None: to the last."""
+    if end is not None:
+        return {"end": end[0], "last": end[1]}
+    return {"end": math.inf, "last": LAST_ROW} if view.rising else {"end": -math.inf, "last": -1}
 
 
 def _beginning(view: View) -> Place:

@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -18,6 +18,8 @@ DUE_STEP: Final = 600.0
 """Seconds. Expired rows leave up to so much later: with exact times each put would touch one more page (8 us)."""
 PINNED: Final = FOREVER // DUE_STEP
 """As `due`: from here on, a row never leaves by itself."""
+AHEAD: Final = 60.0
+"""Seconds by which an entry may be newer than now: clocks are put right by a little all the time."""
 TAG_BYTES: Final = 16
 HASHES_AT_ONCE: Final = 256
 """Whoever goes through them holds up the event loop for 0.1 ms."""
@@ -42,6 +44,8 @@ _DISCARD = "DELETE FROM replies WHERE id = ? AND CAST(sealed AS BLOB) IS ?"
 _DISCARD_QUESTION = "DELETE FROM questions WHERE id = ? AND CAST(head AS BLOB) IS ?"
 _DISCARD_VECTOR = "UPDATE questions SET vector = NULL WHERE id = ? AND CAST(vector AS BLOB) IS ?"
 _DUE = "SELECT id FROM replies WHERE due < ? LIMIT ?"
+_AHEAD = "SELECT id FROM replies INDEXED BY by_age WHERE created > ? AND due < ? LIMIT ?"
+_COUNT_AHEAD = "SELECT count(*) FROM replies INDEXED BY by_age WHERE created > ? AND due < ?"
 _OLDEST = "SELECT id FROM replies WHERE due < ? OR typeof(due) <> 'real' ORDER BY created LIMIT ?"
 # As one row, since SQLite takes the interpreter back for each, and where the event loop is busy that can take 5 ms.
 _HASHES = """
@@ -70,14 +74,15 @@ def hash_of(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(_octets(key), digest_size=8).digest(), signed=True)
 
 
-def put(database: sqlite3.Connection, items: Iterable[Item]) -> int:
+def put(database: sqlite3.Connection, items: Iterable[Item], breathe: Callable[[], object]) -> int:
     """Write all or, if it raises, none. Returns how many could not be encoded and were left out.
 
-    A vector is left out silently if its question is not there.
+    A vector is left out silently if its question is not there. `breathe` is called in between: somebody else may need the core.
     """
     left_out = 0
     database.execute("BEGIN IMMEDIATE")
-    for item in items:  # one by one: SQLite lets go of the interpreter in between, so a batch never holds up the event loop
+    for item in items:  # one by one: SQLite lets go of the interpreter in between
+        breathe()
         try:
             changes = _changes(item)
         except (ValueError, OverflowError):
@@ -151,15 +156,24 @@ def sweep(database: sqlite3.Connection, now: float) -> bool:
     return len(rows) == STEP_ROWS
 
 
-def shrink(database: sqlite3.Connection, max_bytes: int) -> bool:
+def count_ahead(database: sqlite3.Connection, now: float) -> int:
+    """How many say to have been made in the future: nobody is answered with them as long as they do."""
+    return int(database.execute(_COUNT_AHEAD, (now + AHEAD, PINNED)).fetchone()[0])
+
+
+def shrink(database: sqlite3.Connection, max_bytes: int, now: float) -> bool:
     """One step towards the bound: evict the oldest rows that are not pinned, else give free pages back. True if more is waiting.
+
+    What says to be of the future goes first: it answers nobody, and would otherwise be the last.
 
     What counts is pages in use, indexes and all. A row that needs more than one page makes this evict a little too much at most.
     """
     pages, free, page_bytes = database.execute(_PAGES).fetchone()
     excess = pages - free - max_bytes // page_bytes
     if excess > 0:
-        rows = [row for (row,) in database.execute(_OLDEST, (PINNED, min(excess, STEP_ROWS)))]
+        most = min(excess, STEP_ROWS)
+        rows = [row for (row,) in database.execute(_AHEAD, (now + AHEAD, PINNED, most))]
+        rows = rows or [row for (row,) in database.execute(_OLDEST, (PINNED, most))]
         _delete(database, rows)
         return bool(rows)
     if free <= FREE_PAGES_KEPT:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from sentinel_gateway.core.breathing import breath
 from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.ports import Clock
@@ -51,6 +52,7 @@ class Writer:
         self._refuses = False
         self._unconfirmed_losses = 0
         self._stopping = False
+        self._breathed_at = 0.0  # of this thread's work
         self.generation = 0
         self.renewing = False
         self.lost = 0
@@ -146,8 +148,9 @@ class Writer:
                 self._write(work)
 
     def _write(self, items: list[Item]) -> None:
+        self._breathed_at = time.thread_time()  # for what was done before, nothing has to wait
         try:
-            lost = rows.put(self._connection(), items)
+            lost = rows.put(self._connection(), items, self._breathe)
         except sqlite3.Error as exc:
             lost = len(items)
             self._failed(exc)
@@ -155,6 +158,13 @@ class Writer:
             self._worked()
         self.lost += lost
         self._unconfirmed_losses += lost
+
+    def _breathe(self) -> None:
+        """Leave the core to the event loop for a while; at the end nobody is served."""
+        worked = time.thread_time()
+        if not self._stopping and (seconds := breath(worked - self._breathed_at)):
+            time.sleep(seconds)
+            self._breathed_at = worked
 
     def _run_errand(self, errand: Errand) -> None:
         outcome: int | StoreDown
@@ -174,8 +184,9 @@ class Writer:
             return time.monotonic() >= self._open_after
         try:
             self._check(self._database)
-            shrinking = rows.shrink(self._database, self._limits.max_bytes)
-            return rows.sweep(self._database, self._clock() - self._limits.stale) or shrinking
+            now = self._clock()
+            shrinking = rows.shrink(self._database, self._limits.max_bytes, now)
+            return rows.sweep(self._database, now - self._limits.stale) or shrinking
         except sqlite3.Error as exc:
             self._failed(exc)
             return False
@@ -183,6 +194,8 @@ class Writer:
     def _check(self, database: sqlite3.Connection) -> None:
         """Once for each file, and not before it serves: this reads all of it (0.8 s a GiB), and entries are proven when read."""
         if not self._checked:
+            if ahead := rows.count_ahead(database, self._clock()):
+                self._tell("store_clock_behind", entries=ahead)
             self._checked = True
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":

@@ -3,7 +3,7 @@
 A place is `sentinel.db` (`_state_file.py`) or a database that several nodes share (`_state_server.py`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -21,6 +21,10 @@ class Statements(Protocol):
     """A connection, within a transaction; `?` stands for each value."""
 
     def execute(self, statement: str, values: tuple[Any, ...] = ..., /) -> Rows: ...
+
+    def executemany(self, statement: str, lots: Sequence[tuple[Any, ...]], /) -> object:
+        """The same for each of these values; a server is not waited for in between."""
+        ...
 
 
 class State(Protocol):

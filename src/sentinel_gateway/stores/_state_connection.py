@@ -42,6 +42,7 @@ class StateConnection:
         """How many times: each may be another file."""
         self._make = make
         self._prepare = prepare
+        self._deadline = DEADLINE
         self._lock: int | None = None
         self._database: sqlite3.Connection | None = None
         self._file: os.stat_result | None = None
@@ -66,12 +67,12 @@ class StateConnection:
 
     async def close(self) -> None:
         with contextlib.suppress(StoreDown):
-            await self._run(self._close, DEADLINE)
+            await self._run(self._close, self._deadline)
         self._worker.stop()
 
     async def _use(self, step: Step[T]) -> T:
         try:
-            return await self._run(step, DEADLINE)
+            return await self._run(step, self._deadline)
         except ConfigurationError as exc:  # the file has become unusable since the start
             raise StoreDown(str(exc)) from exc
 

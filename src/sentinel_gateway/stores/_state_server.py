@@ -8,10 +8,11 @@ import asyncio
 import hmac
 import os
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
 import psycopg
@@ -31,11 +32,10 @@ OPEN_DEADLINE: Final = 30.0
 STATEMENT_SECONDS: Final = 4
 TURN_SECONDS: Final = 2
 """Whoever has the turn and asks nothing for so long is frozen, and loses it: those who wait for it wait twice as long."""
-TURN: Final = 5_063_287_144_199
-"""The lock by which those who write take turns."""
+TURNS: Final = {"keys": 5_063_287_144_199, "evidence": 5_063_287_144_200}
+"""The locks by which those who write take turns, by what they write: a key is revoked at once, however much is learned."""
 CONNECT_SECONDS: Final = 3
 _TAKE_TURN: Final = "SELECT set_config('idle_in_transaction_session_timeout', ?, true), pg_advisory_xact_lock(?)"
-_MINE: Final = (f"{TURN_SECONDS}s", TURN)
 _KEEP_SEAL: Final = "INSERT INTO facts VALUES ('secret', ?) ON CONFLICT DO NOTHING"
 _SEAL: Final = "SELECT value FROM facts WHERE name = 'secret'"
 _HISTORY: Final = """
@@ -43,40 +43,60 @@ SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint # pg_r
 """
 """Another server has started at another moment; a table that was made anew, as a backup is put back, is another file."""
 
+_MOMENT: Final = "SELECT extract(epoch FROM clock_timestamp())"
+
 
 class StateServer:
     """A connection to read and one to write, each with its thread: who waits to write holds up nobody who reads.
 
     `prepare` brings the tables up to date before a connection is opened, and blocks. `welcome` is called at the first one, as a
-    job that writes, and again at the next if it was not all kept.
+    job that writes, and again at the next if it was not all kept. `of` is what is kept there: what is slow in one holds up nobody
+    who asks for the other.
     """
 
-    def __init__(self, url: str, *, secret: bytes, prepare: Callable[[], None], welcome: Job[None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret: bytes,
+        prepare: Callable[[], None],
+        welcome: Job[None],
+        of: Literal["keys", "evidence"] = "keys",
+    ) -> None:
         self.name = _name(url)
+        self._turn = f"{TURN_SECONDS}s", TURNS[of]
         self._seal = hmac.digest(secret, b"sentinel: the secret of this database", "sha256")
         self._welcome = welcome
         self._welcomed = False
-        self._reading = _Connection(url, prepare, self._greet, name="sentinel-state-read", read_only=True)
-        self._writing = _Connection(url, prepare, self._greet, name="sentinel-state-write", read_only=False)
+        self._reading = _Connection(url, prepare, self._greet, name=f"sentinel-{of}-read", turn=None)
+        self._writing = _Connection(url, prepare, self._greet, name=f"sentinel-{of}-write", turn=self._turn)
 
-    @classmethod
-    async def open(cls, url: str, *, secret: bytes, prepare: Callable[[], None], welcome: Job[None]) -> Self:
-        """With or without the server, which may be away now and is tried again at each use.
+    async def reached(self) -> Self:
+        """Itself, with or without the server, which may be away now and is tried again at each use.
 
         Raises `ConfigurationError` for a database whose keys were made with another secret.
         """
-        server = cls(url, secret=secret, prepare=prepare, welcome=welcome)
         try:
-            await server._reading.run(lambda _: None, OPEN_DEADLINE)
+            await self._reading.run(lambda _: None, OPEN_DEADLINE)
         except ConfigurationError:
-            await server.close()
+            await self.close()
             raise
         except StoreDown:
             pass
-        return server
+        return self
 
     def __repr__(self) -> str:
         return f"<StateServer {self.name} {'open' if self._reading.is_open else 'away'}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Was it there when it was last asked?"""
+        return self._reading.is_open
+
+    async def moment(self) -> float:
+        """What time it has, in Unix seconds."""
+        (seconds,) = await self.read(lambda statements: statements.execute(_MOMENT).fetchone())
+        return float(seconds)
 
     async def read(self, job: Job[T]) -> T:
         return await self._reading.use(job)
@@ -97,7 +117,7 @@ class StateServer:
             statements = _Statements(connection)
             found = statements.execute(_SEAL).fetchone()
             if found is None or not self._welcomed:
-                statements.execute(_TAKE_TURN, _MINE)
+                statements.execute(_TAKE_TURN, self._turn)
             if found is None:
                 statements.execute(_KEEP_SEAL, (self._seal,))
                 found = statements.execute(_SEAL).fetchone()
@@ -118,6 +138,10 @@ class _Statements:
     def execute(self, statement: str, values: tuple[Any, ...] = (), /) -> Rows:
         return self._connection.execute(_translated(statement), tuple(map(_storable, values)))
 
+    def executemany(self, statement: str, lots: Sequence[tuple[Any, ...]], /) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.executemany(_translated(statement), [tuple(map(_storable, values)) for values in lots])
+
 
 class _Connection:
     """Opened when it is first used, and again when it was lost."""
@@ -129,14 +153,17 @@ class _Connection:
         greet: Callable[["psycopg.Connection[Any]"], None],
         *,
         name: str,
-        read_only: bool,
+        turn: tuple[str, int] | None,
     ) -> None:
         self._url = url
         self._name = _name(url)
         self._prepare = prepare
         self._greet = greet
-        self._read_only = read_only
+        self._turn = turn
+        """What each job takes before it writes; None: it reads."""
         self._was_open = False
+        self._until: float | None = None
+        """By when the job that is on the thread now has to be done, in seconds of `time.monotonic`."""
         self._connection: psycopg.Connection[Any] | None = None
         self._socket: socket.socket | None = None
         self._worker = Worker(name)
@@ -156,11 +183,13 @@ class _Connection:
 
     async def run(self, job: Job[T], deadline: float) -> T:
         """Raises `StoreDown` within so many seconds, and `ConfigurationError` where trying again would not help."""
+        until = time.monotonic() + deadline
         try:
             async with asyncio.timeout(deadline):
-                return await self._worker.run(lambda: self._do(job))
+                return await self._worker.run(lambda: self._do(job, until))
         except TimeoutError as exc:
-            self._cut()
+            if self._until is not None and self._until <= until:  # it, or who waits no more; others still have time
+                self._cut()
             raise StoreDown(f"{self._name} did not answer within {deadline:g} s") from exc
         except (psycopg.Error, OSError) as exc:
             raise StoreDown(f"{self._name}: {(str(exc).splitlines() or [type(exc).__name__])[0]}") from exc
@@ -182,13 +211,17 @@ class _Connection:
 
     # On the worker's thread.
 
-    def _do(self, job: Job[T]) -> T:
-        connection = self._living()
-        with connection.transaction():
-            statements = _Statements(connection)
-            if not self._read_only:
-                statements.execute(_TAKE_TURN, _MINE)
-            return job(statements)
+    def _do(self, job: Job[T], until: float) -> T:
+        self._until = until
+        try:
+            connection = self._living()
+            with connection.transaction():
+                statements = _Statements(connection)
+                if self._turn is not None:
+                    statements.execute(_TAKE_TURN, self._turn)
+                return job(statements)
+        finally:
+            self._until = None
 
     def _living(self) -> "psycopg.Connection[Any]":
         if self._connection is not None:
@@ -210,7 +243,7 @@ class _Connection:
             self._prepare()
             self._socket = socket.socket(fileno=os.dup(connection.fileno()))  # our own, so that its number is nobody else's
             self._greet(connection)
-            if self._read_only:
+            if self._turn is None:
                 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 connection.read_only = True
         except BaseException:  # broad: whatever it is, the connection must not stay open

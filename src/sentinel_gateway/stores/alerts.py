@@ -8,7 +8,7 @@ import msgspec
 
 from sentinel_gateway.core.alerting.board import Board
 from sentinel_gateway.core.alerting.notices import Message
-from sentinel_gateway.ports.alerts import Entry, EntryPage, Led, Letter, Silence
+from sentinel_gateway.ports.alerts import Entry, EntryPage, Led, Letter, Silence, Waiting
 from sentinel_gateway.stores._state import State, Statements
 
 NEWEST: Final = (1 << 63) - 1
@@ -59,6 +59,7 @@ RETURNING id, channel, at, tries, message
 """
 """Only ever the oldest, due or not: were "firing" overtaken by "recovered", it would come last and be believed."""
 _DUE: Final = "SELECT due FROM alert_letters WHERE channel = ? ORDER BY at, id LIMIT 1"
+_WAITING: Final = "SELECT channel, count(*), min(at), max(tries) FROM alert_letters GROUP BY channel ORDER BY channel"
 _AGAIN: Final = "UPDATE alert_letters SET due = ? WHERE id = ?"
 _DONE: Final = "DELETE FROM alert_letters WHERE id = ?"
 
@@ -89,6 +90,9 @@ class SqlAlerts:
 
     async def due(self, channel: str) -> float | None:
         return await self._place.read(partial(_due, channel=channel))
+
+    async def waiting(self) -> Sequence[Waiting]:
+        return await self._place.read(_waiting)
 
     async def settle(self, letter: Letter, entry: Entry | None, *, due: float | None = None) -> None:
         await self._place.write(partial(_settle, letter=letter, entry=entry, due=due))
@@ -155,6 +159,11 @@ def _claim(database: Statements, *, channel: str, now: float, due: float) -> Let
 def _due(database: Statements, *, channel: str) -> float | None:
     row = database.execute(_DUE, (channel,)).fetchone()
     return None if row is None else float(row[0])
+
+
+def _waiting(database: Statements) -> Sequence[Waiting]:
+    found = database.execute(_WAITING).fetchall()
+    return [Waiting(channel, int(letters), float(oldest), int(tries)) for channel, letters, oldest, tries in found]
 
 
 def _settle(database: Statements, *, letter: Letter, entry: Entry | None, due: float | None) -> None:

@@ -1,10 +1,10 @@
-"""Evidence in `sentinel.db`: decisions of the semantic tier, and what was said of them."""
+"""Evidence: decisions of the semantic tier, and what was said of them, in `sentinel.db` or where nodes keep it together."""
 
-import sqlite3
 from array import array
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
@@ -13,7 +13,7 @@ from sentinel_gateway.core.evidence import HOUR, Count, Decision, Finding, Findi
 from sentinel_gateway.core.spending import DayCost
 from sentinel_gateway.core.tightening import Stance
 from sentinel_gateway.ports import Clock
-from sentinel_gateway.stores._state_file import StateFile
+from sentinel_gateway.stores._state import State, Statements
 
 DAY: Final = 86_400.0
 MOST_LABELS: Final = 5_000
@@ -26,16 +26,15 @@ SWEPT: Final = 1_000
 """Old decisions that go with each lot of new ones: more than come, so that what is kept stays bounded."""
 
 _KEEP: Final = """
-INSERT OR IGNORE INTO decisions
-    (id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, budgets, weighed)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO decisions (id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, budgets, weighed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
 _FIND: Final = """
 SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, budgets, weighed
 FROM decisions WHERE tenant = ? AND id = ?
 UNION ALL
 SELECT * FROM (SELECT id, request_id, tenant, at, scope, entry, owner, similarity, kind, drawn, realm, budgets, weighed
-               FROM decisions WHERE tenant = ? AND request_id = ? ORDER BY row DESC LIMIT 1)
+               FROM decisions WHERE tenant = ? AND request_id = ? ORDER BY row DESC LIMIT 1) AS latest
 LIMIT 1
 """
 _GET: Final = """
@@ -44,24 +43,26 @@ FROM decisions WHERE id = ?
 """
 _LABEL: Final = """
 INSERT INTO labels (decision, source, correct, at) VALUES (?, ?, ?, ?)
-ON CONFLICT (decision, source) DO UPDATE SET correct = excluded.correct, at = excluded.at WHERE correct <> excluded.correct
+ON CONFLICT (decision, source) DO UPDATE SET correct = excluded.correct, at = excluded.at
+WHERE labels.correct <> excluded.correct
+RETURNING decision
 """
 _LABELS: Final = "SELECT decision, source, correct, at FROM labels WHERE decision = ? ORDER BY source"
 _COUNT: Final = """
 INSERT INTO hours (hour, scope, reached, hits) VALUES (?, ?, ?, ?)
-ON CONFLICT (hour, scope) DO UPDATE SET reached = reached + excluded.reached, hits = hits + excluded.hits
+ON CONFLICT (hour, scope) DO UPDATE SET reached = hours.reached + excluded.reached, hits = hours.hits + excluded.hits
 """
 _FINDINGS: Final = """
 SELECT decisions.id, decisions.at, scope, drawn, source, correct, budgets
 FROM labels JOIN decisions ON decisions.id = labels.decision
 WHERE labels.at >= ? AND decisions.at >= ? ORDER BY labels.at DESC LIMIT ?
 """
-_TOTAL: Final = "SELECT coalesce(sum(reached), 0), coalesce(sum(hits), 0) FROM hours WHERE hour >= ? AND instr(scope, ':') = 0"
+_TOTAL: Final = "SELECT coalesce(sum(reached), 0), coalesce(sum(hits), 0) FROM hours WHERE hour >= ? AND scope NOT LIKE '%:%'"
 _BUSIEST: Final = """
-SELECT ?, scope, sum(reached), sum(hits) FROM (
+SELECT scope, sum(reached), sum(hits) FROM (
     SELECT scope, reached, hits FROM hours WHERE hour >= ?
     UNION ALL SELECT scope, 0, 0 FROM stances WHERE level > 0 AND scope <> 'all'
-) WHERE (instr(scope, ':') > 0) = ? AND scope <> 'rest'
+) AS counted WHERE (scope LIKE '%:%') = ? AND scope <> 'rest'
 GROUP BY scope ORDER BY scope IN (SELECT scope FROM stances WHERE level > 0) DESC, sum(hits) DESC, scope
 LIMIT ? + (SELECT count(*) FROM stances WHERE level > 0)
 """
@@ -71,21 +72,30 @@ no hits in the end, and are to take their steps back.
 _ANEW: Final = "DELETE FROM hours WHERE ? IN (scope, 'all')"
 """What was counted before a step is no measure of what is served since."""
 _IDLE: Final = """
-DELETE FROM hours WHERE hour < ? AND scope <> 'rest' AND instr(scope, ':') = 0
+DELETE FROM hours WHERE hour < ? AND scope <> 'rest' AND scope NOT LIKE '%:%'
 AND scope NOT IN (SELECT scope FROM hours WHERE hits > 0) AND scope NOT IN (SELECT scope FROM stances)
 RETURNING hour, reached
 """
 """Each system prompt makes a scope, whoever sends it: those in which nothing was ever to serve are told together, so that their
 number costs those nothing who look. They stay in the total; one that has hits later counts from about then.
 """
-_TAKE: Final = "INSERT OR REPLACE INTO stances (scope, level, since) VALUES (?, ?, ?)"
+_TAKE: Final = """
+INSERT INTO stances (scope, level, since) VALUES (?, ?, ?)
+ON CONFLICT (scope) DO UPDATE SET level = excluded.level, since = excluded.since
+"""
+_ADOPT: Final = """
+INSERT INTO stances (scope, level, since) VALUES (?, ?, ?)
+ON CONFLICT (scope) DO UPDATE SET level = excluded.level, since = excluded.since WHERE stances.level < excluded.level
+RETURNING scope
+"""
+_CAME: Final = "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING RETURNING name"
 _SPENT: Final = "SELECT value FROM facts WHERE name = 'spent'"
-_SPEND: Final = "INSERT OR REPLACE INTO facts (name, value) VALUES ('spent', ?)"
+_SPEND: Final = "INSERT INTO facts (name, value) VALUES ('spent', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 _OLD: Final = """
-SELECT row, id FROM decisions WHERE row <= max(
-    (SELECT coalesce(max(row), 0) - ? FROM decisions),
-    coalesce((SELECT row FROM decisions WHERE at < ? ORDER BY at DESC LIMIT 1), 0)
-) ORDER BY row LIMIT ?
+SELECT row, id FROM decisions WHERE row <= (SELECT max(bound) FROM (
+    SELECT max(row) - ? AS bound FROM decisions
+    UNION ALL SELECT row FROM (SELECT row FROM decisions WHERE at < ? ORDER BY at DESC LIMIT 1) AS old
+) AS bounds) ORDER BY row LIMIT ?
 """
 
 
@@ -99,77 +109,77 @@ class EvidenceLimits(msgspec.Struct, frozen=True):
 USUAL: Final = EvidenceLimits()
 
 
-class SqliteEvidence:
+class SqlEvidence:
     """Behind `EvidenceStore`."""
 
-    def __init__(self, file: StateFile, clock: Clock, limits: EvidenceLimits = USUAL) -> None:
-        self._file = file
+    def __init__(self, place: State, clock: Clock, limits: EvidenceLimits = USUAL) -> None:
+        self._place = place
         self._clock = clock
         self._limits = limits
         self._hour = 0
         """In which idle scopes were put together last."""
 
     def __repr__(self) -> str:
-        return f"<SqliteEvidence {self._file!r}>"
+        return f"<SqlEvidence {self._place!r}>"
 
     async def keep(self, decisions: Sequence[Decision], counts: Sequence[Count]) -> None:
         """They are on the disk when this returns."""
-        await self._file.write(partial(self._keep, decisions=decisions, counts=counts))
+        await self._place.write(partial(self._keep, decisions=decisions, counts=counts))
 
     async def find(self, id: str, *, tenant: str) -> Decision | None:  # noqa: A002 - its name
         """Our own id goes before one that a caller has chosen."""
-        return await self._file.read(partial(_find, query=_FIND, values=(tenant, id, tenant, id)))
+        return await self._place.read(partial(_find, query=_FIND, values=(tenant, id, tenant, id)))
 
     async def get(self, id: str) -> Decision | None:  # noqa: A002 - its name
         """Whosever it is."""
-        return await self._file.read(partial(_find, query=_GET, values=(id,)))
+        return await self._place.read(partial(_find, query=_GET, values=(id,)))
 
     async def label(self, label: Label) -> bool:
         """It is on the disk when this returns."""
-        return await self._file.write(partial(_label, label=label))
+        return await self._place.write(partial(_label, label=label))
 
     async def spend(self, cost: DayCost) -> None:
-        """It is on the disk when this returns. Gateways that share the file add up."""
-        await self._file.write(partial(_spend, cost=cost))
+        """It is on the disk when this returns. Gateways that share the place add up."""
+        await self._place.write(partial(_spend, cost=cost))
 
     async def spent(self) -> DayCost:
         """Of the last day of which anything was kept."""
-        return await self._file.read(_spent)
+        return await self._place.read(_spent)
 
     async def labels(self, decision: str) -> tuple[Label, ...]:
         """One of each source at most."""
-        return await self._file.read(partial(_labels, decision=decision))
+        return await self._place.read(partial(_labels, decision=decision))
 
     async def findings(self, since: float, *, scopes: int) -> Findings:
         """Counts begin with the hour in which `since` is."""
-        return await self._file.read(partial(_findings, since=since, scopes=scopes))
+        return await self._place.read(partial(_findings, since=since, scopes=scopes))
 
     async def stances(self) -> list[Stance]:
         """In no order."""
-        return await self._file.read(_stances)
+        return await self._place.read(stances)
 
     async def take(self, stance: Stance) -> None:
         """It is on the disk when this returns."""
-        await self._file.write(partial(_take, stance=stance))
+        await self._place.write(partial(_take, stance=stance))
 
-    def _keep(self, database: sqlite3.Connection, *, decisions: Sequence[Decision], counts: Sequence[Count]) -> None:
-        database.executemany(_KEEP, map(_row, decisions))
-        database.executemany(_COUNT, map(msgspec.structs.astuple, counts))
+    def _keep(self, database: Statements, *, decisions: Sequence[Decision], counts: Sequence[Count]) -> None:
+        database.executemany(_KEEP, [_row(decision) for decision in decisions])
+        database.executemany(_COUNT, [msgspec.structs.astuple(count) for count in counts])
         oldest = self._clock() - self._limits.seconds
         old = database.execute(_OLD, (self._limits.decisions, oldest, SWEPT)).fetchall()
-        database.executemany("DELETE FROM labels WHERE decision = ?", ((id_,) for _, id_ in old))
-        database.executemany("DELETE FROM decisions WHERE row = ?", ((row,) for row, _ in old))
+        database.executemany("DELETE FROM labels WHERE decision = ?", [(id_,) for _, id_ in old])
+        database.executemany("DELETE FROM decisions WHERE row = ?", [(row,) for row, _ in old])
         database.execute("DELETE FROM hours WHERE hour < ?", (int(oldest // HOUR),))
         hour = int(self._clock() // HOUR)
         if hour != self._hour:
             rest: Counter[int] = Counter()
             for past, reached in database.execute(_IDLE, (hour,)).fetchall():
                 rest[past] += reached
-            database.executemany(_COUNT, ((past, "rest", reached, 0) for past, reached in rest.items()))
+            database.executemany(_COUNT, [(past, "rest", reached, 0) for past, reached in rest.items()])
             self._hour = hour
 
 
-def _find(database: sqlite3.Connection, *, query: str, values: tuple[str, ...]) -> Decision | None:
+def _find(database: Statements, *, query: str, values: tuple[str, ...]) -> Decision | None:
     row = database.execute(query, values).fetchone()
     if row is None:
         return None
@@ -197,35 +207,48 @@ def _weighed(raw: bytes) -> Weighed:
     return Weighed(numbers[0], tuple(numbers[1:]))
 
 
-def _findings(database: sqlite3.Connection, *, since: float, scopes: int) -> Findings:
+def _findings(database: Statements, *, since: float, scopes: int) -> Findings:
     hour = int(since // HOUR)
     labels = [
         Finding(decision, at, scope, drawn, source, bool(correct), _names(budgets))
-        for decision, at, scope, drawn, source, correct, budgets in database.execute(_FINDINGS, (since, since, MOST_LABELS))
+        for decision, at, scope, drawn, source, correct, budgets in database.execute(
+            _FINDINGS, (since, since, MOST_LABELS)
+        ).fetchall()
     ]
     reached, hits = database.execute(_TOTAL, (hour,)).fetchone()
     busiest, budgets = (
-        [Count(*row) for row in database.execute(_BUSIEST, (hour, hour, named, most))]
+        [Count(hour, *row) for row in database.execute(_BUSIEST, (hour, named, most)).fetchall()]
         for named, most in ((False, scopes), (True, BUDGETS))
     )
     return Findings(labels, reached, hits, busiest, budgets)
 
 
-def _stances(database: sqlite3.Connection) -> list[Stance]:
-    return [Stance(*row) for row in database.execute("SELECT scope, level, since FROM stances")]
+def stances(database: Statements) -> list[Stance]:
+    """Of all scopes that have one."""
+    return [Stance(*row) for row in database.execute("SELECT scope, level, since FROM stances").fetchall()]
 
 
-def _take(database: sqlite3.Connection, *, stance: Stance) -> None:
+def adopt(database: Statements, *, found: Sequence[Stance]) -> None:
+    """Be as strict as that, once: what is taken back here later must not come again with the next start of who has brought it."""
+    strict = sorted((stance for stance in found if stance.level), key=lambda stance: stance.scope)
+    name = f"stances:{blake2b(msgspec.msgpack.encode(strict), digest_size=16).hexdigest()}"
+    if strict and database.execute(_CAME, (name, b"")).fetchone() is not None:
+        for stance in strict:
+            if database.execute(_ADOPT, msgspec.structs.astuple(stance)).fetchone() is not None:
+                database.execute(_ANEW, (stance.scope,))
+
+
+def _take(database: Statements, *, stance: Stance) -> None:
     database.execute(_TAKE, msgspec.structs.astuple(stance))
     database.execute(_ANEW, (stance.scope,))
 
 
-def _spent(database: sqlite3.Connection) -> DayCost:
+def _spent(database: Statements) -> DayCost:
     row = database.execute(_SPENT).fetchone()
     return DayCost(0) if row is None else msgspec.msgpack.decode(row[0], type=DayCost)
 
 
-def _spend(database: sqlite3.Connection, *, cost: DayCost) -> None:
+def _spend(database: Statements, *, cost: DayCost) -> None:
     before = _spent(database)
     if before.day <= cost.day:
         same = before if before.day == cost.day else DayCost(cost.day)
@@ -233,10 +256,11 @@ def _spend(database: sqlite3.Connection, *, cost: DayCost) -> None:
         database.execute(_SPEND, (msgspec.msgpack.encode(whole),))
 
 
-def _label(database: sqlite3.Connection, *, label: Label) -> bool:
-    return database.execute(_LABEL, msgspec.structs.astuple(label)).rowcount == 1
+def _label(database: Statements, *, label: Label) -> bool:
+    values = (label.decision, label.source, int(label.correct), label.at)
+    return database.execute(_LABEL, values).fetchone() is not None
 
 
-def _labels(database: sqlite3.Connection, *, decision: str) -> tuple[Label, ...]:
-    rows = database.execute(_LABELS, (decision,))
+def _labels(database: Statements, *, decision: str) -> tuple[Label, ...]:
+    rows = database.execute(_LABELS, (decision,)).fetchall()
     return tuple(Label(of, source, correct=bool(correct), at=at) for of, source, correct, at in rows)

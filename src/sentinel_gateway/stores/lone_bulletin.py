@@ -1,6 +1,6 @@
 """The bulletin of a node that has no others: nobody hears, and nobody speaks."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from sentinel_gateway.core.bulletin import Notice
 
@@ -11,7 +11,7 @@ class LoneBulletin:
     async def publish(self, notice: Notice) -> None:
         pass
 
-    async def follow(self, heard: Callable[[Notice], Awaitable[None]], missed: Callable[[], Awaitable[None]]) -> None:
+    async def follow(self, heard: Callable[[Notice], None], missed: Callable[[], None]) -> None:
         pass
 
     async def close(self) -> None:

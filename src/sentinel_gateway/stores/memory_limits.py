@@ -53,6 +53,9 @@ class MemoryLimits:
     async def take(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
         return self.take_now(charges, hold)
 
+    async def open(self) -> None:
+        """It is here."""
+
     def take_now(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
         now = int(self._clock() * 1000)
         table = self._table

@@ -5,7 +5,7 @@ there; as long as that is found, nothing after it is lost. A node begins with an
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -28,8 +28,8 @@ PAUSE_SECONDS: Final = 0.5
 WORTH_TELLING: Final = 3
 """A connection may be lost once, and a second time while it is looked for again."""
 
-Heard = Callable[[Notice], Awaitable[None]]
-Missed = Callable[[], Awaitable[None]]
+Heard = Callable[[Notice], None]
+Missed = Callable[[], None]
 
 HELLO: Final = "hello"
 """The kind of entry with which a node begins; no notice."""
@@ -89,7 +89,7 @@ class RedisBulletin:
         while True:
             if self._at is None:
                 self._at = await self._add(client, HELLO)
-                await missed()
+                missed()
             found: Any = await client.xread({self._stream: self._at}, count=AT_ONCE, block=wait)
             if not await client.xrange(self._stream, self._at, self._at):
                 self._at = None
@@ -99,18 +99,18 @@ class RedisBulletin:
             wait = int(WAIT_SECONDS * 1000)
             for entry, fields in found[0][1] if found else ():
                 self._at = entry
-                await self._pass_on(fields or {}, heard, missed)
+                self._pass_on(fields or {}, heard, missed)
 
-    async def _pass_on(self, fields: Mapping[bytes, bytes], heard: Heard, missed: Missed) -> None:
+    def _pass_on(self, fields: Mapping[bytes, bytes], heard: Heard, missed: Missed) -> None:
         if fields.get(b"node") == self._node or fields.get(b"kind", b"").decode(errors="replace") not in KINDS:
             return
         try:
             notice = _decode(fields.get(b"notice", b""))
         except msgspec.MsgspecError:
             self._events.note("bulletin_missed")
-            await missed()
+            missed()
         else:
-            await heard(notice)
+            heard(notice)
 
     async def _add(self, client: Client, kind: str, body: bytes = b"") -> bytes:
         """The new entry's name."""

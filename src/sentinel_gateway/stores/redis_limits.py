@@ -51,7 +51,7 @@ Where = tuple[str, ...]
 
 
 class SharedLimits:
-    """A `LimitStore` for all nodes, over a link that is its maker's to close. Made on the event loop, to be closed as well.
+    """A `LimitStore` for all nodes, over a link that is its maker's to close. To be opened and closed.
 
     Tells limits_apart when it can't keep in step with the other nodes for a while, and limits_together when it can again.
     """
@@ -94,7 +94,9 @@ class SharedLimits:
         self._number = count()
         self._queue = asyncio.Semaphore(AT_A_TIME)
         self._beside: set[asyncio.Task[None]] = set()
-        self._tending = asyncio.create_task(self._tend())
+        self._renewed = clock()
+        """When places were taken again last."""
+        self._tending: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         state = f"apart, 1/{self.nodes} of each limit" if self._apart else f"{self.nodes} nodes"
@@ -104,6 +106,16 @@ class SharedLimits:
     def nodes(self) -> int:
         """As many as there should be, or as were last heard of, if that is more."""
         return max(self._replicas, self._nodes)
+
+    async def open(self) -> None:
+        """Once the program has loaded what it needs: while its event loop stands still, Redis looks as if it were away.
+
+        And one that was away may have lost what was spent: for 15 s nobody would be told how much is left.
+        """
+        with suppress(StoreDown):
+            await self._link.check()
+        await self._keep_step()
+        self._tending = asyncio.create_task(self._tend())
 
     def take_now(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict | None:  # noqa: ARG002 - as it says
         """None: Redis has to be asked what other nodes have taken."""
@@ -132,8 +144,9 @@ class SharedLimits:
         return self._own.buckets()
 
     async def close(self) -> None:
-        """Be no node any more; what was drawn and not needed is others'."""
-        await end(self._tending, *self._beside)
+        """Be no node any more; what was drawn and not needed is others', and so are places that are still to be given back."""
+        await end(*self._beside, *([self._tending] if self._tending is not None else []))
+        await self._free_late()
         with suppress(StoreDown):
             await self._tell_accounts(nodes=0)
             await self._link.call(lambda client: client.zrem(self._all_nodes, self._node))
@@ -260,29 +273,31 @@ class SharedLimits:
         task.add_done_callback(self._beside.discard)
 
     async def _tend(self) -> None:
-        """Say that this node lives, and keep Redis in step with what it knows."""
-        renewed = self._clock()
         while True:
-            try:
-                forgotten = await self._say_alive()
-                renews = forgotten or self._apart or self._clock() - renewed >= self._lease / 3
-                await self._tell_all()
-                await self._tell_accounts(nodes=self.nodes)
-                await self._free_late()
-                if renews:
-                    renewed = self._clock()
-                    await self._renew_places()
-            except Exception as exc:  # noqa: BLE001 - broad: whatever happens, a node that lives must go on saying so
-                self._accounts.suspect()
-                if not self._apart:
-                    self._apart = True
-                    self._doubt()
-                    self._events.note("limits_apart", nodes=self.nodes, reason=str(exc) or type(exc).__name__)
-            else:
-                if self._apart:
-                    self._apart = False
-                    self._events.note("limits_together", nodes=self.nodes)
             await asyncio.sleep(BEAT_SECONDS)
+            await self._keep_step()
+
+    async def _keep_step(self) -> None:
+        """Say that this node lives, and have Redis know what it knows."""
+        try:
+            forgotten = await self._say_alive()
+            renews = forgotten or self._apart or self._clock() - self._renewed >= self._lease / 3
+            await self._tell_all()
+            await self._tell_accounts(nodes=self.nodes)
+            await self._free_late()
+            if renews:
+                self._renewed = self._clock()
+                await self._renew_places()
+        except Exception as exc:  # noqa: BLE001 - broad: whatever happens, a node that lives must go on saying so
+            self._accounts.suspect()
+            if not self._apart:
+                self._apart = True
+                self._doubt()
+                self._events.note("limits_apart", nodes=self.nodes, reason=str(exc) or type(exc).__name__)
+        else:
+            if self._apart:
+                self._apart = False
+                self._events.note("limits_together", nodes=self.nodes)
 
     async def _say_alive(self) -> bool:
         """Whether Redis has forgotten this node, and so may have forgotten all else."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from sentinel_gateway.core import browsing
 from sentinel_gateway.core.breaker import Breaker
-from sentinel_gateway.core.browsing import Order, Place, Selection, View
+from sentinel_gateway.core.browsing import FOREVER, Order, Place, Selection, View
 from sentinel_gateway.core.caching import Entry, Head, Selector, Tier
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ports import Clock
@@ -24,7 +24,7 @@ from sentinel_gateway.stores._sqlite_file import CacheFile
 from sentinel_gateway.stores._sqlite_limits import SqliteLimits
 from sentinel_gateway.stores._sqlite_presence import Presence
 from sentinel_gateway.stores._sqlite_reader import Lookup, Page, Reader
-from sentinel_gateway.stores._sqlite_rows import hash_of
+from sentinel_gateway.stores._sqlite_rows import AHEAD, hash_of
 from sentinel_gateway.stores._sqlite_writer import Writer
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class SqliteStore:
 
     Changes of state are told to `on_event`, on the event loop: store_down and store_up (look-ups), store_writes_failed and
     store_writes_resumed, store_queue_full, store_file_lost, store_file_corrupt, store_entry_corrupt,
-    store_questions_unread (`heads` ended early).
+    store_clock_behind (so many entries are of the future), store_questions_unread (`heads` ended early).
     """
 
     tier: Final[Tier] = "disk"
@@ -90,17 +90,23 @@ class SqliteStore:
         return self._writer.corrupt
 
     async def get(self, key: str) -> Entry | None:
-        """The entry as stored, expired or not. What was surely never committed is None without asking the disk."""
+        """The entry as stored, expired or not. What was surely never committed is None without asking the disk.
+
+        None, too, if it says to have been made in the future: the clock is behind, or was ahead, and nobody knows how old it is.
+        """
         hashed = hash_of(key)
         if self._breaker.is_open:
             if not self._breaker.allows(self._loop.time()):
                 raise StoreDown("the disk does not answer and is left alone for a while")
         elif not self._closed and self._presence.lacks(hashed):
             return None
-        return await self._look_up(key, hashed)
+        entry = await self._look_up(key, hashed)
+        if entry is not None and entry.created > self._clock() + AHEAD and entry.expires < FOREVER:
+            return None
+        return entry
 
     def put(self, entry: Entry) -> bool:
-        """Committed within some 50 ms, and not found until then. False too if it waits for a disk that may not come back."""
+        """Committed within some 200 ms, and not found until then. False too if it waits for a disk that may not come back."""
         if len(entry.body) > self._limits.max_bytes:
             self._refused += 1
             return False
@@ -213,7 +219,8 @@ class SqliteStore:
             async with asyncio.timeout(deadline):
                 await asyncio.wait([future], timeout=self._limits.short_deadline)
                 if not future.done():
-                    await self.ping()  # a disk that is busy answers this; one that is frozen is not waited for
+                    # A disk that is busy answers this, on a busy machine not at once; one that is frozen is not waited for.
+                    await self._ask(partial(self._reader.find, NO_KEY, hash_of(NO_KEY)), self._limits.short_deadline)
                 return await future
         except TimeoutError as exc:
             raise StoreDown(f"the disk did not do it within {deadline:g} s") from exc

@@ -15,7 +15,7 @@ CAPACITY: Final = 10_000
 """Items; about 10 MB at worst."""
 BLOCK: Final = 500
 """Items in one write."""
-GATHER: Final = 0.05
+GATHER: Final = 0.1
 """Seconds between the first item and its write, in which others join it."""
 FLUSH: Final = 2.0
 """Seconds that closing waits for an output that may be stuck."""

@@ -121,6 +121,7 @@ class _RequestLine(msgspec.Struct, frozen=True, gc=False):
     client: str
     tenant: str
     key: str
+    experiment: str | UnsetType = UNSET
     trace_id: str | UnsetType = UNSET
     span_id: str | UnsetType = UNSET
 
@@ -157,6 +158,7 @@ def _request(record: Record) -> _RequestLine:
         shown.client,
         shown.account,
         shown.key,
+        record.experiment or UNSET,
         record.trace_id or UNSET,
         record.span_id or UNSET,
     )

@@ -133,7 +133,7 @@ class Metrics:
         self._bytes.set(size)
 
     def update_dependencies(self, states: Mapping[str, str]) -> None:
-        """Say how the dependencies are: `up`, `down` or `disabled`."""
+        """Say how the dependencies are: `up`, `local`, `down` or `disabled`."""
         self._dependencies = states
 
     def update_evidence(self, figures: EvidenceFigures) -> None:
@@ -171,7 +171,7 @@ class Metrics:
     def _families(self) -> Iterator[Metric]:
         with self._lock:
             events = self._events.copy()
-        dependencies = (((name,), state == "up") for name, state in self._dependencies.items() if state != "disabled")
+        dependencies = (((name,), state != "down") for name, state in self._dependencies.items() if state != "disabled")
         yield from request_families(self._tallies, self.percentiles)
         yield catalogue.UPSTREAM_ERRORS.of(self._upstream_errors.items())
         yield from self._attempts.families()

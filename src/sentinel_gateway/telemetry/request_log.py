@@ -44,18 +44,28 @@ PERMISSIONS: Final = 0o640
 def request_line(record: Record) -> bytes:
     """A request as a line, with its end: of the moment when it ended, in UTC. What a failure has cost is told, too."""
     outcome = "ERROR" if record.error else OUTCOMES.get(record.outcome, "ERROR")
-    free = record.outcome in FREE
-    tokens = 0 if free else min(record.prompt_tokens + record.completion_tokens, MAX_TOKENS)
-    cost = 0 if free else record.cost / NANO_PER_USD
-    ended = _second(int(record.at + record.seconds))
-    line = f"{ended} | {outcome:<13} | {_model(record.model):<29} | {tokens:>8} tokens | ${cost:.5f}\n"
-    return line.encode()
+    if record.outcome in FREE:
+        told = _free(outcome, record.model)
+    else:
+        tokens = min(record.prompt_tokens + record.completion_tokens, MAX_TOKENS)
+        told = _told(outcome, record.model, tokens, record.cost)
+    return f"{_second(int(record.at + record.seconds))} | {told}\n".encode()
 
 
 @lru_cache(maxsize=8)
 def _second(at: int) -> str:
     """Lines of a busy gateway come by the thousand a second, and this is dearer than all else in one."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+@lru_cache(maxsize=256)
+def _free(outcome: str, model: str) -> str:
+    """All hits of a model say the same; of misses nearly each says something else."""
+    return _told(outcome, model, 0, 0)
+
+
+def _told(outcome: str, model: str, tokens: int, cost: int) -> str:
+    return f"{outcome:<13} | {_model(model):<29} | {tokens:>8} tokens | ${cost / NANO_PER_USD:.5f}"
 
 
 @lru_cache(maxsize=256)

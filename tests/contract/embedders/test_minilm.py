@@ -78,7 +78,7 @@ async def test_without_a_file_as_it_was_it_is_down_and_says_so_once(files, told,
     embedder = await open_minilm(limits=PATIENT, on_event=told, folder=files)
     for number in range(20):
         with pytest.raises(EmbedderDown, match=re.escape(name)):
-            await asyncio.wait_for(embedder.embed([f"text {number}"]), 1.0)
+            await asyncio.wait_for(embedder.embed([f"text {number}"]), 30.0)
     ((event, fields),) = told.events
     assert event == "embedder_down"
     assert name in fields["reason"]

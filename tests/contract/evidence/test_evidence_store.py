@@ -1,7 +1,7 @@
 """What an `EvidenceStore` promises, and the growth of its file."""
 
 import sqlite3
-from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,9 +9,11 @@ import pytest
 from sentinel_gateway.core.evidence import HOUR, Count, Decision, Finding, Label, Weighed
 from sentinel_gateway.core.spending import DayCost
 from sentinel_gateway.core.tightening import Stance
-from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.errors import ConfigurationError, StoreDown
+from sentinel_gateway.stores._adoption import adopt, steps_of
 from sentinel_gateway.stores._state_file import _FIRST, _SECOND, StateFile
-from sentinel_gateway.stores.evidence import SWEPT, EvidenceLimits, SqliteEvidence
+from sentinel_gateway.stores.evidence import SWEPT, EvidenceLimits, SqlEvidence
+from tests.contract.evidence.conftest import serve
 from tests.core.keys import PEPPER
 from tests.fakes import FakeClock
 
@@ -26,15 +28,48 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def file(tmp_path, anyio_backend) -> AsyncIterator[StateFile]:
-    opened = await StateFile.open(tmp_path, secret=PEPPER)
-    yield opened
-    await opened.close()
+def store(place, clock) -> SqlEvidence:
+    return SqlEvidence(place, clock, LIMITS)
 
 
-@pytest.fixture
-def store(file, clock) -> SqliteEvidence:
-    return SqliteEvidence(file, clock, LIMITS)
+async def test_what_one_node_keeps_another_knows(opening, place, clock):
+    """With feedback on it, and how strict to be for that."""
+    one, other = SqlEvidence(place, clock), await opening()
+    two = SqlEvidence(other, clock)
+    await one.keep([decision(clock)], [Count(int(clock.now // HOUR), "s", 2, 1)])
+    assert await two.find("of-caller-0", tenant="a") == decision(clock)
+    assert await two.label(Label("id-0", "feedback", correct=False, at=clock.now)) is True
+    await two.keep([decision(clock, 1)], [Count(int(clock.now // HOUR), "s", 3, 2)])
+    found = await one.findings(clock.now, scopes=9)
+    assert (found.reached, found.hits, [label.decision for label in found.labels]) == (5, 3, ["id-0"])
+    await one.take(Stance("s", 3, clock.now))
+    assert await two.stances() == [Stance("s", 3, clock.now)]
+    await other.close()
+
+
+async def test_what_a_folder_has_closed_comes_along_once_and_the_strictest_word_stands(database, clock):
+    """What nodes take back later does not come again with the next start."""
+    place = await serve(database)
+    await place.write(lambda statements: statements.execute("TRUNCATE stances, hours, facts"))
+    store = SqlEvidence(place, clock)
+    folders = [[Stance("s", 3, 1.0), Stance("t", 0, 1.0)], [Stance("s", 2, 2.0), Stance("t", 1, 2.0)]]
+    for found in folders * 2:
+        await place.write(partial(adopt, found=[], steps=found))
+    assert sorted(await store.stances(), key=str) == [Stance("s", 3, 1.0), Stance("t", 1, 2.0)]
+    await store.take(Stance("s", 1, 9.0))
+    for found in folders:
+        await place.write(partial(adopt, found=[], steps=found))
+    assert sorted(await store.stances(), key=str) == [Stance("s", 1, 9.0), Stance("t", 1, 2.0)]
+    await place.close()
+
+
+async def test_what_can_not_be_read_of_a_folder_is_no_reason_to_open_what_it_has_closed(file, clock, tmp_path):
+    await SqlEvidence(file, clock).take(Stance("s", 3, 1.0))
+    assert await steps_of(file) == [Stance("s", 3, 1.0)]
+    for path in tmp_path.glob("sentinel.db*"):
+        path.unlink()
+    with pytest.raises(ConfigurationError, match="switched off"):
+        await steps_of(file)
 
 
 def decision(clock: FakeClock, number: int = 0, **changes: Any) -> Decision:
@@ -156,8 +191,8 @@ async def test_scopes_that_got_stricter_are_told_beside_the_busiest(store, clock
     assert [count.scope for count in (await store.findings(0.0, scopes=9)).budgets] == ["key:k"]
 
 
-async def test_scopes_that_anybody_makes_up_are_told_together_once_their_hour_is_over(file, clock):
-    store, hour = SqliteEvidence(file, clock), int(clock.now // HOUR)
+async def test_scopes_that_anybody_makes_up_are_told_together_once_their_hour_is_over(place, clock):
+    store, hour = SqlEvidence(place, clock), int(clock.now // HOUR)
     await store.take(Stance("off", 3, clock.now))
     made_up = [Count(hour, f"made-up-{number}", 2, 0) for number in range(200)]
     await store.keep([], [*made_up, Count(hour, "used", 5, 0), Count(hour, "off", 7, 0), Count(hour, "key:k", 9, 0)])
@@ -168,7 +203,7 @@ async def test_scopes_that_anybody_makes_up_are_told_together_once_their_hour_is
     assert (found.reached, found.hits) == (400 + 15 + 7 + 6, 2)
     assert {count.scope: count.reached for count in found.scopes} == {"used": 15, "off": 7}
     assert [count.reached for count in found.budgets] == [9]
-    (rows,) = await file.read(lambda database: database.execute("SELECT count(*) FROM hours").fetchone())
+    (rows,) = await place.read(lambda database: database.execute("SELECT count(*) FROM hours").fetchone())
     assert rows == 5
 
 
@@ -179,10 +214,10 @@ async def test_counts_that_are_too_old_go(store, clock):
     assert (await store.findings(0.0, scopes=9)).reached == 0
 
 
-async def test_what_a_day_has_cost_adds_up_and_a_new_day_begins_anew(store, file, clock):
+async def test_what_a_day_has_cost_adds_up_and_a_new_day_begins_anew(store, place, clock):
     assert await store.spent() == DayCost(0)
     await store.spend(DayCost(20_000, 10**15, 5))
-    await SqliteEvidence(file, clock).spend(DayCost(20_000, 7, 2))
+    await SqlEvidence(place, clock).spend(DayCost(20_000, 7, 2))
     assert await store.spent() == DayCost(20_000, 10**15 + 7, 7)
     await store.spend(DayCost(20_001, 3, 1))
     await store.spend(DayCost(20_000, 100, 100))  # of a clock that is behind
@@ -204,22 +239,22 @@ async def test_labels_are_found_with_what_they_are_about(store, clock):
     assert (await store.findings(clock.now + 1, scopes=9)).labels == [], "it was decided before"
 
 
-async def test_no_more_are_kept_than_are_allowed(store, clock, file):
+async def test_no_more_are_kept_than_are_allowed(store, clock, place):
     for start in range(0, 200, 20):
         await store.keep([decision(clock, number) for number in range(start, start + 20)], [])
-    (count,) = await file.read(lambda database: database.execute("SELECT count(*) FROM decisions").fetchone())
+    (count,) = await place.read(lambda database: database.execute("SELECT count(*) FROM decisions").fetchone())
     assert count == LIMITS.decisions
     assert await store.find("id-199", tenant="a") is not None
 
 
-async def test_a_sweep_has_an_end(file, clock):
-    await SqliteEvidence(file, clock).keep([decision(clock, number) for number in range(SWEPT + 70)], [])
+async def test_a_sweep_has_an_end(place, clock):
+    await SqlEvidence(place, clock).keep([decision(clock, number) for number in range(SWEPT + 70)], [])
     clock.now += 200
-    store = SqliteEvidence(file, clock, LIMITS)
+    store = SqlEvidence(place, clock, LIMITS)
     counts = []
     for _ in range(2):
         await store.keep([], [])
-        counts += await file.read(lambda database: database.execute("SELECT count(*) FROM decisions").fetchone())
+        counts += await place.read(lambda database: database.execute("SELECT count(*) FROM decisions").fetchone())
     assert counts == [70, 0]
 
 
@@ -243,7 +278,7 @@ async def test_a_file_of_the_version_before_is_brought_up_to_date(tmp_path, cloc
     database.execute("INSERT INTO decisions VALUES (1, 'old', 'r', 'a', ?, 's', 'e', 'b', 0.97, 'served', 0.0)", (clock.now,))
     database.close()
     file = await StateFile.open(tmp_path, secret=PEPPER)
-    store = SqliteEvidence(file, clock)
+    store = SqlEvidence(file, clock)
     await store.keep([decision(clock)], [])
     assert await store.find("id-0", tenant="a") == decision(clock)
     assert (await store.get("old")).weighed is None
@@ -253,14 +288,15 @@ async def test_a_file_of_the_version_before_is_brought_up_to_date(tmp_path, cloc
 async def test_it_outlives_a_restart(tmp_path, clock):
     for opening in range(2):
         file = await StateFile.open(tmp_path, secret=PEPPER)
-        store = SqliteEvidence(file, clock)
+        store = SqlEvidence(file, clock)
         if not opening:
             await store.keep([decision(clock)], [])
         assert await store.find("id-0", tenant="a") == decision(clock)
         await file.close()
 
 
-async def test_a_file_that_is_gone_is_a_store_that_is_down(store, clock, tmp_path):
+async def test_a_file_that_is_gone_is_a_store_that_is_down(file, clock, tmp_path):
+    store = SqlEvidence(file, clock)
     await store.keep([decision(clock)], [])
     for path in tmp_path.glob("sentinel.db*"):
         path.unlink()

@@ -61,7 +61,7 @@ async def open_state(folder: Path, secret: bytes = PEPPER) -> State:
 async def open_shared(url: str, secret: bytes = PEPPER, found: Sequence[Key] = ()) -> State:
     """On a PostgreSQL; `found` are the keys of a data folder that come along."""
     prepare, welcome = partial(bring_up_to_date, Path("/nowhere"), url), partial(adopt, found=list(found))
-    server = await StateServer.open(url, secret=secret, prepare=prepare, welcome=welcome)
+    server = await StateServer(url, secret=secret, prepare=prepare, welcome=welcome).reached()
     return State(server, SqlKeys(server), SqlAudit(server))
 
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import pytest
 
+from sentinel_gateway.core.budgets import CALM
 from sentinel_gateway.ports import Events, LimitStore
 from sentinel_gateway.stores._redis import RedisLimits, open_link
 from sentinel_gateway.stores._redis_member import Member
 from sentinel_gateway.stores._shared_accounts import SharedAccounts
 from sentinel_gateway.stores.memory_limits import MemoryLimits
-from sentinel_gateway.stores.redis_limits import LEASE_SECONDS, SharedLimits
+from sentinel_gateway.stores.redis_limits import LEASE_SECONDS, PREFIX, SharedLimits
 from tests.fakes import FakeClock, FakeEvents
-from tests.servers import free_port
+from tests.servers import RedisServer, free_port
 
 
 @dataclass
@@ -41,6 +42,10 @@ PATIENT = RedisLimits(call=5.0, connect=5.0, place=5.0, slow=5.0)
 """For tests that are about something else than deadlines, on machines that are busy."""
 
 
+WATCHFUL = RedisLimits(call=0.5, connect=0.5, place=0.5, slow=0.5)
+"""For tests of outages, which they notice, and no machine that is busy."""
+
+
 @asynccontextmanager
 async def open_shared(
     url: str,
@@ -57,9 +62,24 @@ async def open_shared(
     link = open_link(url, name="limits", clock=time.monotonic, events=told, limits=deadlines)
     who = Member(owner, node)
     store = SharedLimits(link, member=who, replicas=replicas, accounts=SharedAccounts(time.monotonic), events=told, lease=lease)
+    await store.open()
     yield store
     await store.close()
     await link.close()
+
+
+def end_calm(server: RedisServer, nodes: float) -> None:
+    """Budgets that `server` had lost are drawn upon again, once so many nodes have told it what they know; else after 15 s.
+
+    That they would be after 15 s is seen from when it says that calm ends.
+    """
+    with server.client() as client:
+        for key in client.keys(f"{PREFIX}:*:budget:*"):
+            told = client.hgetall(key)
+            seconds, micros = client.time()
+            assert int(told.get(b"calm", 0)) <= 1000 * seconds + micros // 1000 + CALM
+            if b"calm" in told and len(told.keys() - {b"calm", b"tight"}) >= nodes:
+                client.hset(key, "calm", 0)
 
 
 @pytest.fixture(params=ADAPTERS)

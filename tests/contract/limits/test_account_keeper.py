@@ -13,7 +13,7 @@ from sentinel_gateway.stores._state_file import StateFile
 from sentinel_gateway.stores.account_keeper import AccountKeeper, restore
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from sentinel_gateway.stores.redis_limits import SharedLimits
-from tests.contract.limits.conftest import OWNER, PATIENT, open_link
+from tests.contract.limits.conftest import OWNER, PATIENT, end_calm, open_link
 from tests.fakes import START, FakeClock, FakeEvents
 from tests.gateway import until
 
@@ -66,7 +66,7 @@ async def standing(store):
 
 async def rows(tmp_path, expected):
     """Until that is what is written: (node, settled, held)."""
-    for _ in range(300):
+    for _ in range(3000):
         with sqlite3.connect(tmp_path / "sentinel.db") as database:
             found = database.execute("SELECT node, settled, held FROM accounts ORDER BY node").fetchall()
         database.close()
@@ -134,15 +134,20 @@ async def test_what_was_spent_outlives_all_nodes_and_their_redis(life, told, red
         link = open_link(redis8.url, name="limits", clock=time.monotonic, events=told, limits=PATIENT)
         accounts = SharedAccounts(time.time, keeper.table, keeper.left)
         store = SharedLimits(link, member=Member(OWNER, name), replicas=1, accounts=accounts, events=told)
-        for _ in range(3000):
-            verdict = await store.take([], hold)
-            if verdict.refused is None:
-                break
-            await asyncio.sleep(0.01)
-        await store.settle([], hold, 30)
-        await store.close()
-        await link.close()
-        await keeper.close()
+        await store.open()
+        refused = 0
+        try:
+            while (verdict := await store.take([], hold)).refused is not None:
+                refused += 1
+                assert refused < 3000, "what all have told is never drawn upon"
+                end_calm(redis8, nodes=number)
+                await asyncio.sleep(0.01)
+            assert (refused > 0) == (name == "three"), "what is lost is not drawn upon before it is told again"
+            await store.settle([], hold, 30)
+        finally:
+            await store.close()
+            await link.close()
+            await keeper.close()
         [(_, account)] = verdict.accounts
         assert (account.settled, account.held, verdict.refused) == (30 * number, 30, None)
         if name == "two":

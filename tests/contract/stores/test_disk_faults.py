@@ -1,5 +1,6 @@
 """The disk is full, frozen, read-only, deleted, replaced or damaged: the traffic goes on, and the store comes back by itself."""
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -23,8 +24,8 @@ from tests.contract.stores.conftest import NOW, PATIENT, Told, make_entry, open_
 
 pytestmark = pytest.mark.anyio
 
-HASTY = SqliteLimits(deadline=0.05, short_deadline=0.2, pause=0.3)
-"""The deadline of the product; the rest so short that a test can wait for it."""
+HASTY = SqliteLimits(deadline=0.2, short_deadline=0.5, pause=0.3)
+"""So short that a test can wait for them, and so long that no machine that is busy is a frozen disk."""
 ROW_500, ROW_1 = b"\x83\x74", b"\x80\x01"
 """A row's number as the file holds it."""
 RECORD_HEAD = b"\x05\x00\x00\x00\x00"
@@ -126,7 +127,7 @@ async def comes_back(store: SqliteStore, told: Told) -> None:
         return False
 
     promised = False
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not await kept() or not promised or "store_writes_resumed" not in told.names:
         assert time.monotonic() < deadline, "it did not come back"
         await anyio.sleep(0.02)
@@ -217,10 +218,10 @@ async def test_a_frozen_disk_costs_a_deadline_a_few_times_and_then_nothing(tmp_p
     with another_process_holds(tmp_path / "cache.db", "log"):
         started = elapsed()
         for n in range(HASTY.failures):
-            with pytest.raises(StoreDown, match=r"no answer within 0\.05 s"):
+            with pytest.raises(StoreDown, match=r"no answer within 0\.2 s"):
                 await store.get("k")
-            assert elapsed() - started > (n + 1) * 0.045
-        assert told.events == [("store_down", {"tier": "disk", "reason": "no answer within 0.05 s"})]
+            assert elapsed() - started > (n + 1) * 0.18
+        assert told.events == [("store_down", {"tier": "disk", "reason": "no answer within 0.2 s"})]
         started = elapsed()
         for n in range(2000):
             assert not store.put(make_entry(f"frozen-{n}")), "it waits for a disk that may not come back"
@@ -232,7 +233,7 @@ async def test_a_frozen_disk_costs_a_deadline_a_few_times_and_then_nothing(tmp_p
                 await attempt
         assert told.names == ["store_down"]
     await until(lambda: "0 queued" in repr(store), 30)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while "store_up" not in told.names and time.monotonic() < deadline:
         with contextlib.suppress(StoreDown):
             assert await store.get("k") == make_entry("k")
@@ -250,7 +251,7 @@ async def test_a_clear_does_not_wait_for_a_frozen_disk_and_happens_once_it_is_ba
     with another_process_holds(tmp_path / "cache.db", "log"):
         store.put(make_entry("frozen"))
         started = elapsed()
-        with pytest.raises(StoreDown, match=r"no answer within 0\.05 s"):
+        with pytest.raises(StoreDown, match=r"no answer within 0\.5 s"):
             await store.clear(Selector(model="openai/gpt"), NOW)
         assert elapsed() - started < HASTY.long_deadline / 3
     await until(lambda: "0 queued" in repr(store), 30)
@@ -258,17 +259,30 @@ async def test_a_clear_does_not_wait_for_a_frozen_disk_and_happens_once_it_is_ba
     await store.close()
 
 
+async def test_a_clear_waits_for_a_disk_that_is_slow_for_a_moment(tmp_path, told):
+    """Longer than a look-up may: nobody is answered meanwhile, and "try again" is no answer to who clears."""
+    store = await open_sqlite(tmp_path, told, limits=SqliteLimits(deadline=0.05, short_deadline=1.0))
+    store.put(make_entry("k"))
+    await store.flush()
+    with another_process_holds(tmp_path / "cache.db", "log"):
+        clearing = asyncio.create_task(store.clear(Selector(model="openai/gpt"), NOW))
+        await asyncio.sleep(1.3)
+        assert not clearing.done()
+    assert await clearing == 1
+    await store.close()
+
+
 async def test_questions_on_a_frozen_disk_end_early_and_it_is_told(tmp_path, told, elapsed):
-    limits = SqliteLimits(deadline=0.05, long_deadline=0.3)
+    limits = SqliteLimits(deadline=0.05, long_deadline=1.0)
     store = await open_sqlite(tmp_path, told, limits=limits)
     store.put(make_entry("k", scope="s", text="?"))
     await store.flush()
     with another_process_holds(tmp_path / "cache.db", "log"):
         started = elapsed()
         assert [page async for page in store.heads(model="mini")] == []
-        assert elapsed() - started > 0.25
+        assert elapsed() - started > 0.9
         store.keep_vectors([("k", b"frozen")], model="mini")
-    assert told.events == [("store_questions_unread", {"tier": "disk", "reason": "no answer within 0.3 s"})]
+    assert told.events == [("store_questions_unread", {"tier": "disk", "reason": "no answer within 1 s"})]
     await until(lambda: "0 queued" in repr(store), 30)
     await store.flush()
     ((head, vector),) = [question async for page in store.heads(model="mini") for question in page]
@@ -318,9 +332,12 @@ async def test_questions_whose_rows_lead_back_are_not_followed(tmp_path, told):
 
 
 async def until_found(store: SqliteStore, key: str) -> None:
-    deadline = time.monotonic() + 10
-    while await store.get(key) is None:
+    deadline = time.monotonic() + 60
+    found = None
+    while found is None:
         assert time.monotonic() < deadline
+        with contextlib.suppress(StoreDown):
+            found = await store.get(key)
 
 
 async def test_a_file_that_is_locked_at_the_start_is_opened_later(tmp_path, told, elapsed):
@@ -328,7 +345,7 @@ async def test_a_file_that_is_locked_at_the_start_is_opened_later(tmp_path, told
     with another_process_holds(tmp_path / "cache.db", "file"):
         started = elapsed()
         store = await open_sqlite(tmp_path, told, limits=HASTY)
-        assert elapsed() - started < 5
+        assert elapsed() - started < 20
         with pytest.raises(StoreDown):
             await store.get("k")
         await until(lambda: told.names == ["store_writes_failed"])
@@ -347,7 +364,7 @@ async def test_closing_a_frozen_disk_ends_in_time(tmp_path, told, elapsed):
             await store.get("k")
         started = elapsed()
         await store.close()
-        assert elapsed() - started < 5
+        assert elapsed() - started < 20
         assert told.names == ["store_close_failed"]
     await until(lambda: "0 queued" in repr(store), 30)
 
@@ -386,7 +403,7 @@ async def test_a_file_that_becomes_garbage_while_in_use(tmp_path, told, damage):
     else:
         settle_log(file)
         os.truncate(file, 0)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not {"store_file_corrupt", "store_file_lost"} & set(told.names):
         assert time.monotonic() < deadline
         store.put(make_entry("while"))

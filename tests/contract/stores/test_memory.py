@@ -1,11 +1,14 @@
-"""The memory tier's bounds: entries, bytes, and who has to go."""
+"""The memory tier's bounds: entries, bytes, and who has to go; with its lifetimes against a naive model, by chance (X3)."""
 
 import tracemalloc
+from collections import OrderedDict
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from sentinel_gateway.core.caching import Selector
+from sentinel_gateway.core.caching import Hit, Selector, Wish, judge
 from sentinel_gateway.stores.memory import OVERHEAD, MemoryStore
 from tests.contract.stores.conftest import NOW, make_entry
 
@@ -122,3 +125,59 @@ def test_the_bytes_told_are_no_less_than_the_bytes_taken():
     finally:
         tracemalloc.stop()
     assert 0.5 < (after - before) / store.size()[1] < 1.0
+
+
+class Machine(RuleBasedStateMachine):
+    """Puts, look-ups, clears and time. The model is a list in the order in which entries were last used."""
+
+    keys = st.sampled_from("abcdefgh")
+
+    @initialize()
+    def begin(self):
+        self.store = MemoryStore(max_entries=5, max_bytes=16_000)
+        self.model = OrderedDict()
+        self.now = NOW
+
+    def weight(self):
+        return sum(OVERHEAD + 1 + len(entry.body) for entry in self.model.values())
+
+    @rule(key=keys, size=st.integers(0, 1300), seconds=st.sampled_from([0, 1, 60, 3600]))
+    def put(self, key, size, seconds):
+        entry = make_entry(key, body=bytes(size), created=self.now, expires=self.now + seconds)
+        fits = OVERHEAD + 1 + size <= 2000
+        self.model.pop(key, None)
+        if fits:
+            self.model[key] = entry
+        while len(self.model) > 5 or self.weight() > 16_000:
+            self.model.popitem(last=False)
+        assert self.store.put(entry) == fits
+
+    @rule(key=keys)
+    def look_up(self, key):
+        known = self.model.get(key)
+        if known is not None:
+            self.model.move_to_end(key)
+        found = judge(self.store.get(key), Wish(), "memory", self.now, last=True)
+        assert isinstance(found, Hit) == (known is not None and self.now < known.expires)
+        assert not isinstance(found, Hit) or found.entry is known
+
+    @rule(chosen=st.none() | st.frozensets(keys, max_size=3))
+    def clear(self, chosen):
+        gone = [key for key in self.model if chosen is None or key in chosen]
+        assert self.store.clear(Selector(keys=chosen), self.now) == len(gone)
+        for key in gone:
+            del self.model[key]
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 59.0, 3600.0]))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @invariant()
+    def agree(self):
+        assert {entry.key: entry for entry in self.store.held()} == self.model
+        assert self.store.size() == (len(self.model), self.weight())
+
+
+@pytest.mark.parametrize("runs", [20, pytest.param(1000, marks=pytest.mark.long)])
+def test_the_store_against_a_naive_model(runs):
+    run_state_machine_as_test(Machine, settings=settings(max_examples=runs, stateful_step_count=100, deadline=None))

@@ -73,7 +73,7 @@ async def test_it_knows_its_keys_after_a_restart_and_after_a_clear(tmp_path, tol
 async def test_rows_that_left_the_file_are_forgotten(tmp_path, told):
     store = await open_sqlite(tmp_path, told, limits=SMALL)
     for n in range(5000):
-        store.put(make_entry(str(n), body=bytes(3000), created=NOW + n))
+        store.put(make_entry(str(n), body=bytes(3000), created=NOW - 5000 + n))
         if n % 100 == 99:
             await store.flush()
     await until(lambda: sum(answers_at_once(store, f"absent-{n}") for n in range(1000)) > 900)

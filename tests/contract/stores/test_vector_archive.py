@@ -231,7 +231,7 @@ async def test_a_clear_takes_the_questions_along(sqlite, tmp_path, selector):
 async def test_an_eviction_takes_the_questions_along(tmp_path, told):
     store = await open_sqlite(tmp_path, told, limits=SqliteLimits(max_bytes=4 << 20, deadline=5.0))
     for n in range(0, 2500, 250):
-        await put_all(store, *(make_question(str(m), created=NOW + m) for m in range(n, n + 250)))
+        await put_all(store, *(make_question(str(m), created=NOW - 2500 + m) for m in range(n, n + 250)))
     for _ in range(10):
         await store.flush()  # each waits for the upkeep after the one before
     replies, questions = rows(tmp_path)

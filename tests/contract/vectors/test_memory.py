@@ -209,7 +209,7 @@ async def test_many_questions_are_searched_in_a_thread_and_few_are_not(opened):
     before = set(threading.enumerate())
     await fill(index, 256)
     await keys(index, unit(1))
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
     await fill(index, 257)
     assert await keys(index, unit(1), limit=1) == ["scope-1"]
     assert [thread.name for thread in set(threading.enumerate()) - before] == ["sentinel-vectors_0"]

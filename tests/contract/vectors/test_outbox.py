@@ -8,6 +8,7 @@ import pytest
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.stores._redis import open_link
 from sentinel_gateway.vectors._outbox import BATCH, MOST, TRIES, Outbox
+from tests.contract.stores.conftest import UNHURRIED
 from tests.fakes import FakeEvents
 from tests.servers import REDIS8, RedisServer
 
@@ -66,7 +67,7 @@ async def test_they_wait_while_the_server_is_down(server):
 async def test_a_server_that_is_gone_is_left_alone_before_anything_is_given_up(events, tmp_path):
     """Though nobody else asks it, so that these refusals are all that its link knows."""
     with RedisServer(REDIS8, tmp_path) as redis:
-        link = open_link(redis.url, name="vectors", clock=time.monotonic, events=events)
+        link = open_link(redis.url, name="vectors", clock=time.monotonic, events=events, limits=UNHURRIED)
 
         async def deliver(changes):
             await link.call(lambda client: client.rpush("changes", *changes))
@@ -75,7 +76,7 @@ async def test_a_server_that_is_gone_is_left_alone_before_anything_is_given_up(e
         await link.call(lambda client: client.ping())
         redis.stop()
         outbox.put(1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while link.works:  # noqa: ASYNC110 - it finds out by what the outbox meets
                 await asyncio.sleep(0.01)
         await asyncio.sleep(20 * 0.05)
@@ -123,5 +124,5 @@ async def test_closing_delivers_what_can_be_delivered(server):
     assert sorted(server.taken) == list(range(2 * BATCH))
     server.down = True
     server.outbox.put(1)
-    await asyncio.wait_for(server.outbox.close(), 1)
+    await asyncio.wait_for(server.outbox.close(), 20)
     assert len(server.taken) == 2 * BATCH

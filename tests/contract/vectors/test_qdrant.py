@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 from qdrant_client import AsyncQdrantClient
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 PATIENT = QdrantLimits(answer=20.0, patience=20.0, pause=0.05)
 """For tests that are about something else than deadlines, on machines that are busy."""
-QUICK = QdrantLimits(answer=0.2, patience=20.0, pause=0.05)
+QUICK = QdrantLimits(answer=0.3, patience=20.0, pause=1.0)
 COLLECTION = f"/collections/{collection_of(RECORDS)}"
 
 
@@ -76,7 +77,7 @@ def names(events):
 async def preparing(index, until):
     """Have it prepare until something has happened."""
     task = asyncio.create_task(index.prepare())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not until():  # noqa: ASYNC110 - what the index does of itself
             await asyncio.sleep(0.01)
     return task
@@ -114,7 +115,7 @@ async def test_any_other_error_of_creating_it_is_told_once_and_tried_again(serve
     assert "403" in fields["reason"]
     assert "Global manage access is required" in fields["reason"]
     server.created = (200, {"result": True})
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 60)
     assert names(events) == ["qdrant_create_failed"]
 
 
@@ -125,9 +126,9 @@ async def test_a_qdrant_that_is_away_at_the_start_is_found_when_it_comes(server,
         await index.view("scope", waiting=3)
     assert await index.status() == {"qdrant": "down"}
     await server.start()
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 60)
     assert await index.status() == {"qdrant": "up"}
-    await asyncio.wait_for(index.flush(), 10)
+    await asyncio.wait_for(index.flush(), 60)
     (added,) = server.bodies("PUT", f"{COLLECTION}/points")
     assert added["points"][0]["payload"]["key"] == "a"
     assert await index.view("scope", waiting=3) == ScopeView(3, ())
@@ -143,15 +144,17 @@ async def test_a_frozen_one_costs_a_deadline_at_first_and_then_nothing(server, o
         began = time.monotonic()
         with pytest.raises(StoreDown, match="within"):
             await index.nearest("scope", unit(1), limit=3)
-        assert QUICK.answer * 0.9 < time.monotonic() - began < 2.0
-    began = time.monotonic()
+        assert time.monotonic() - began > QUICK.answer * 0.9
+    asked = len(server.asked)
     with pytest.raises(StoreDown, match="left alone"):
         await index.nearest("scope", unit(1), limit=3)
-    assert time.monotonic() - began < 0.04
+    assert len(server.asked) == asked
     server.frozen = False
-    await asyncio.sleep(QUICK.pause)
-    assert await index.view("scope", waiting=0) == ScopeView(3, ())
-    assert names(events) == ["qdrant_down", "qdrant_up"]
+    async with asyncio.timeout(60):
+        while names(events) != ["qdrant_down", "qdrant_up"]:
+            await asyncio.sleep(QUICK.pause)
+            with suppress(StoreDown):
+                assert await index.view("scope", waiting=0) == ScopeView(3, ())
 
 
 async def test_a_collection_that_was_taken_away_is_made_again(server, index):
@@ -160,7 +163,7 @@ async def test_a_collection_that_was_taken_away_is_made_again(server, index):
     server.missing = True
     with pytest.raises(StoreDown):
         await index.view("scope", waiting=3)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while server.missing:  # noqa: ASYNC110 - what the index does of itself
             await asyncio.sleep(0.01)
     assert await index.view("scope", waiting=3) == ScopeView(3, ())

@@ -53,7 +53,7 @@ def allow(server):
 
 
 async def becomes(index, state):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await index.status() != {"vectors": state}:
             with suppress(StoreDown):
                 await index.view("scope", waiting=8)
@@ -62,14 +62,14 @@ async def becomes(index, state):
 
 async def visible(index, scope="scope"):
     """What waits in a scope, once anything does."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (view := await index.view(scope, waiting=8)).waiting:  # noqa: ASYNC110 - another node does it
             await asyncio.sleep(0.01)
     return view.waiting
 
 
 async def told(events, count):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(events.notes) < count:  # noqa: ASYNC110 - told by what runs beside
             await asyncio.sleep(0.01)
     return [name for name, _ in events.notes]

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from sentinel_gateway.core.alerting.conditions import elapsed, find, month_start, needs
-from sentinel_gateway.core.alerting.figures import BIN, BudgetUse, Figures, Needs, Served
+from sentinel_gateway.core.alerting.figures import BIN, Figures, Needs, Served
 from sentinel_gateway.core.alerting.rules import (
     BURNT,
     CALL_METRICS,
@@ -23,6 +23,7 @@ from sentinel_gateway.core.alerting.rules import (
 from sentinel_gateway.core.alerting.words import clean
 from sentinel_gateway.core.analytics import FIGURES
 from sentinel_gateway.core.anomalies import Anomaly
+from sentinel_gateway.core.budgets import BudgetUse, window
 from sentinel_gateway.core.confidence.interval import Estimate
 from sentinel_gateway.core.pricing import NANO_PER_USD
 from sentinel_gateway.core.windows import Window, bucket_of
@@ -185,7 +186,8 @@ def test_wrong_answers_by_the_lower_bound():
 
 
 def use(settled: float, *, span: str = "day", limit: float = 10.0) -> BudgetUse:
-    return BudgetUse("tenant acme", span, int(limit * NANO_PER_USD), int(settled * NANO_PER_USD))
+    ends = window(span, NOW)[1]
+    return BudgetUse("tenant", "acme", "", "acme", span, int(limit * NANO_PER_USD), int(settled * NANO_PER_USD), 0, ends)
 
 
 def test_a_budget_that_is_nearly_spent():

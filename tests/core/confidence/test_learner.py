@@ -253,3 +253,14 @@ def test_a_word_on_what_nobody_could_tell_stands_only_where_chance_has_drawn_it(
     assert not learner.correct("d", "a", right=False, drawn=False)
     assert math.isnan(rights(learner)[0])
     assert not learner.correct("unknown", "a", right=False, drawn=True)
+
+
+@pytest.mark.parametrize("right", [True, False, None])
+def test_what_was_said_of_an_answer_can_be_taken_back(right):
+    learner = Learner()
+    numbers = pair(0.9)
+    before = learner.confidence(numbers, "entry")
+    learner.learn(Observation("entry", numbers, before, right, decision="d"))
+    assert (learner.confidence(numbers, "entry") == before) is (right is None)
+    learner.forget("d", "entry")
+    assert learner.confidence(numbers, "entry") == pytest.approx(before)

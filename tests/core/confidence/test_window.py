@@ -69,3 +69,10 @@ def test_a_row_is_found_by_its_mark_and_told_anew():
 def test_a_window_without_rows_takes_no_memory():
     assert Window(10_000).nbytes == 0
     assert filled(1, 10_000).nbytes == filled(BLOCK, 10_000).nbytes
+
+
+def test_a_name_that_no_row_has_voids_nothing():
+    window = filled(BLOCK + 3, 2 * BLOCK)
+    before = window.blocks()
+    window.void(10 * BLOCK)
+    assert [block.tobytes() for block in window.blocks()] == [block.tobytes() for block in before]

@@ -5,7 +5,13 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
-model = ChatOpenAI(model="demo", base_url="http://127.0.0.1:8080/v1", api_key="unused", stream_usage=True)
+model = ChatOpenAI(
+    model="demo",
+    base_url="http://127.0.0.1:8080/v1",
+    api_key="unused",
+    stream_usage=True,
+    include_response_headers=True,
+)
 
 
 class Town(BaseModel):
@@ -14,7 +20,7 @@ class Town(BaseModel):
 
 
 def whole(text):
-    answer = model.model_copy(update={"include_response_headers": True}).invoke(text)
+    answer = model.invoke(text)
     return {
         "text": answer.content,
         "tokens": answer.usage_metadata["total_tokens"],

@@ -21,6 +21,8 @@ Access = KeyScope | Literal["admin-key"]
 """Who may see a page: whoever has a key of this scope, or the operator alone."""
 COOKIE: Final = "sentinel_session"
 HIDDEN: Final = "token"
+HEADER: Final = "x-sentinel-token"
+"""The same in a header."""
 SITE: Final = "sec-fetch-site"
 STALE: Final = "This form is not of your session, or that has ended meanwhile: load the page anew, and send it again."
 FOREIGN: Final = "This form was sent by another site's page: open the dashboard itself, and send it from there."
@@ -77,6 +79,18 @@ class Door:
 
         return declared(check, access)
 
+    def asks(self, access: Access) -> Check:
+        """A dependency: a script of the dashboard's own that asks for somebody; it sends the session's token as a header."""
+
+        async def check(request: Request) -> None:
+            visit = self._enter(request, access)
+            if request.headers.get(SITE, "same-origin") != "same-origin":
+                raise PageRefused(FOREIGN)
+            if visit.session is not None:
+                check_token(request.headers.get(HEADER, ""), visit.token)
+
+        return declared(check, access)
+
     def still(self, visit: Visit) -> bool:
         """Would who came in come in now? Raises `KeysUnavailable` where a session's key can't be told to be good."""
         now = self._clock()
@@ -99,11 +113,11 @@ class Door:
 
     def _enter(self, request: Request, access: Access) -> Visit:
         visit = self.visit(request)
+        request.state.visit, request.state.caller = visit, visit.caller
         if access == OPERATOR:
             require_operator(visit.caller)
         else:
             require_scope(visit.caller, access)
-        request.state.visit, request.state.caller = visit, visit.caller
         return visit
 
 
@@ -111,5 +125,10 @@ def check_form(request: Request, form: Form, token: str) -> None:
     """Was it sent by a page of this gateway's that was given this token? Raises `PageRefused`."""
     if request.headers.get(SITE, "same-origin") != "same-origin":
         raise PageRefused(FOREIGN)
-    if not token or not hmac.compare_digest(form.get(HIDDEN, "").encode(), token.encode()):
+    check_token(form.get(HIDDEN, ""), token)
+
+
+def check_token(sent: str, token: str) -> None:
+    """Raises `PageRefused`."""
+    if not token or not hmac.compare_digest(sent.encode(), token.encode()):
         raise PageRefused(STALE)

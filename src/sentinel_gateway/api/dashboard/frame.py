@@ -10,7 +10,20 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 
 from sentinel_gateway.api.dashboard.door import Door, Visit
 from sentinel_gateway.api.dashboard.live import Frame, Frames, Streams
-from sentinel_gateway.api.dashboard.pages import HEADERS, HOME, PAGE, Action, Download, Moving, Pages, Part, Screen, told_by
+from sentinel_gateway.api.dashboard.pages import (
+    HEADERS,
+    HOME,
+    PAGE,
+    Action,
+    Answer,
+    Download,
+    Moving,
+    Pages,
+    Part,
+    Passage,
+    Screen,
+    told_by,
+)
 from sentinel_gateway.api.dashboard.sessions import Sessions
 from sentinel_gateway.api.dashboard.signing import Signing
 from sentinel_gateway.api.dashboard.static import static_routes
@@ -108,6 +121,25 @@ class Dashboard:
                 response_class=PAGE,
             )
 
+        for answer in screen.answers():
+            router.add_api_route(
+                answer.path,
+                self._answer(screen, answer),
+                methods=["POST"],
+                operation_id=_name(answer.path),
+                dependencies=[Depends(self._door.changes(answer.access))],
+                response_class=PAGE,
+            )
+        for passage in screen.passages():
+            router.add_api_route(
+                passage.path,
+                _passage(passage),
+                methods=["POST"],
+                operation_id=_name(passage.path),
+                dependencies=[Depends(self._door.asks(passage.access))],
+                openapi_extra={"requestBody": {"content": {"application/json": {"schema": passage.takes}}}},
+            )
+
     def _page(self, screen: Screen) -> Endpoint:
         async def show(request: Request) -> Response:
             context: dict[str, Any] = dict(await screen.show(request))
@@ -134,6 +166,13 @@ class Dashboard:
         take.__doc__ = "What a page shows, as a file."
         return take
 
+    def _answer(self, screen: Screen, answer: Answer) -> Endpoint:
+        async def show(request: Request) -> Response:
+            return self._pages.page(request, screen.page, await answer.show(request, request.state.form))
+
+        show.__doc__ = "What a form of a page asks; nothing is changed."
+        return show
+
     def _action(self, action: Action, page: str) -> Endpoint:
         async def act(request: Request) -> Response:
             said = await action.act(request, request.state.form)
@@ -144,6 +183,14 @@ class Dashboard:
 
         act.__doc__ = "What a form of a page does."
         return act
+
+
+def _passage(passage: Passage) -> Endpoint:
+    async def ask(request: Request) -> Response:
+        return await passage.app(request)
+
+    ask.__doc__ = "What the script of a page asks for whoever looks, with their session's token in x-sentinel-token."
+    return ask
 
 
 def _name(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Client keys and tenants: who has which, made, rotated and revoked, as the key administration's endpoints do it."""
+"""Client keys and tenants: who has which; made, rotated, revoked, given budgets, as the key administration's endpoints do it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sentinel_gateway.api.dashboard import words
 from sentinel_gateway.api.dashboard.forms import Form
 from sentinel_gateway.api.dashboard.pages import HOME, Action, Context, Page, Part, Screen
-from sentinel_gateway.api.keys import CreateBody, KeyAdmin, RotateBody
+from sentinel_gateway.api.keys import BudgetBody, CreateBody, KeyAdmin, RotateBody
 from sentinel_gateway.core.access import KeyScope
 from sentinel_gateway.errors import InvalidField
 from sentinel_gateway.ports import Clock
@@ -21,6 +21,7 @@ DAY: Final = 86_400
 AT_ONCE: Final = 50
 STATES: Final = {"active": "good", "revoked": "bad", "expired": "off"}
 LIMITS: Final = {"requests_per_minute": "requests/min", "tokens_per_minute": "tokens/min", "concurrency": "at once"}
+SPANS: Final = ("day", "month")
 ABOUT: Final[Mapping[KeyScope, str]] = {"inference": "asks models", "read": "looks at figures", "admin": "manages keys"}
 
 
@@ -32,7 +33,7 @@ class Keys(Screen):
         title="Keys & tenants",
         path=PATH,
         access="admin",
-        reads=("/admin/keys", "/admin/keys/{id}/revoke", "/admin/keys/{id}/rotate"),
+        reads=("/admin/keys", "/admin/keys/{id}/revoke", "/admin/keys/{id}/rotate", "/admin/keys/{id}/budget"),
     )
 
     def __init__(self, keys: KeyAdmin, clock: Clock) -> None:
@@ -50,6 +51,7 @@ class Keys(Screen):
             Action(path=f"{PATH}/create", access="admin", act=self.create),
             Action(path=f"{PATH}/revoke", access="admin", act=self.revoke),
             Action(path=f"{PATH}/rotate", access="admin", act=self.rotate),
+            Action(path=f"{PATH}/budget", access="admin", act=self.allot),
         ]
 
     async def show(self, request: Request) -> Context:
@@ -86,8 +88,18 @@ class Keys(Screen):
         made = await self._keys.renew(request, form.get("id", ""), RotateBody())
         return f"The new key of “{made['name']}”; the old one works for another day. Copy it now: {made['key']}"
 
+    async def allot(self, request: Request, form: Form) -> str:
+        """Give a key another budget. What is left empty is no budget."""
+        try:
+            asked = BudgetBody.model_validate_json(msgspec.json.encode(_budget(form)))
+            key = await self._keys.allot(request, form.get("id", ""), asked)
+        except (ValidationError, RequestValidationError) as exc:
+            raise _told(exc) from exc
+        spending = _spending(key)
+        said = f"may spend {spending} from now on" if spending else "has no budget of its own any more"
+        return f"“{key['name']}” {said}."
+
     def _shown(self, key: Mapping[str, Any]) -> dict[str, Any]:
-        budget = key["budget"]
         limits = [
             f"{words.count(key['limits'][name])} {unit}" for name, unit in LIMITS.items() if key["limits"][name] is not None
         ]
@@ -97,10 +109,18 @@ class Keys(Screen):
             "created": words.moment(key["created"]),
             "expires": words.moment(key["expires"]) if key["expires"] is not None else "never",
             "limits": ", ".join(limits),
-            "budget": ", ".join(
-                f"{words.usd(float(budget[span]))} a {span}" for span in ("day", "month") if budget[span] is not None
-            ),
+            "budget": _spending(key),
+            "budgets": {span: "" if key["budget"][span] is None else key["budget"][span] for span in SPANS},
         }
+
+
+def _spending(key: Mapping[str, Any]) -> str:
+    """What it may spend, in words; nothing where it has no budget of its own."""
+    return ", ".join(f"{words.usd(float(amount))} a {span}" for span, amount in key["budget"].items() if amount is not None)
+
+
+def _budget(form: Form) -> dict[str, str | None]:
+    return {span: form.get(f"budget_{span}", "").strip() or None for span in SPANS}
 
 
 def _asked(form: Form, now: float) -> dict[str, Any]:
@@ -111,7 +131,7 @@ def _asked(form: Form, now: float) -> dict[str, Any]:
         "scopes": [scope for scope in get_args(KeyScope) if f"scope_{scope}" in given],
         "models": [model.strip() for model in given.get("models", "").split(",") if model.strip()],
         "limits": {name: _number(given, name) for name in LIMITS},
-        "budget": {span: given.get(f"budget_{span}") for span in ("day", "month")},
+        "budget": _budget(form),
         "trial": "trial" in given,
     }
     if "tenant" in given:

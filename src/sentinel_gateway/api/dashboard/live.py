@@ -2,7 +2,8 @@
 
 A frame is JSON that says what stands where: `text`, `attributes`, `shown` and `rows`, by the names that a page's template gives
 its elements (`static/dashboard.js` puts it there, as text and never as HTML). How much work it is does not depend on how many
-look: a frame is made at most once a second for each page and tenant, and one that is as the last is not sent.
+look: a frame is made at most once a second for each page and tenant, and one that is as the last is not sent. Nor does sending
+them: beyond some dozens who look, each is sent one less often.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from sentinel_gateway.ports import Clock
 
 EVERY: Final = 1.0
 """Seconds between two frames."""
+MOST_A_SECOND: Final = 60.0
+"""Frames that are sent to all who look together: about a hundredth of a core."""
 LONGEST: Final = 600.0
 """Seconds after which a stream ends, for its browser to come again: to what is in force by then."""
 QUIET: Final = 15.0
@@ -99,11 +102,14 @@ class Frames:
 class Streams:
     """Frames to those who look, as long as they may. `stopping` tells that the gateway is about to end."""
 
-    def __init__(self, door: Door, clock: Clock, stopping: Callable[[], bool], *, every: float = EVERY) -> None:
+    def __init__(
+        self, door: Door, clock: Clock, stopping: Callable[[], bool], *, every: float = EVERY, most: float = MOST_A_SECOND
+    ) -> None:
         self._door = door
         self._clock = clock
         self._stopping = stopping
         self._every = every
+        self._most = most
         self.open = 0
 
     def __repr__(self) -> str:
@@ -112,7 +118,7 @@ class Streams:
     async def stream(self, visit: Visit, frame: Callable[[], Awaitable[Frame]]) -> AsyncIterator[bytes]:
         """Server-sent events: each frame that says something new."""
         end = self._clock() + LONGEST
-        last, sent = b"", self._clock()
+        last, sent, due = b"", self._clock(), 0.0
         self.open += 1
         try:
             yield RETRY
@@ -123,7 +129,10 @@ class Streams:
                         return
                 except KeysUnavailable:
                     return  # its browser asks again, is told 503, and keeps its session
-                body = (await frame()).body
+                body = last
+                if now >= due:
+                    due = now + self.open / self._most - self._every / 2
+                    body = (await frame()).body
                 if body is not last:
                     last, sent = body, now
                     yield b"data: %b\n\n" % body

@@ -1,4 +1,4 @@
-"""Money: what was spent and saved, by tenant, key and model, what the month will come to, and where less might do."""
+"""Money: spent and saved, by tenant, key, model and day, budgets, what the month will come to, and where less might do."""
 
 from collections.abc import Sequence
 from typing import Any, Final, get_args
@@ -6,6 +6,7 @@ from typing import Any, Final, get_args
 from fastapi import Request
 
 from sentinel_gateway.api.analytics import Analytics
+from sentinel_gateway.api.budgets import BudgetBody, Budgets
 from sentinel_gateway.api.dashboard import words
 from sentinel_gateway.api.dashboard.live import Frames
 from sentinel_gateway.api.dashboard.pages import HOME, Context, Download, Page, Part, Screen
@@ -17,9 +18,11 @@ from sentinel_gateway.ports.ledger import By
 
 PATH: Final = f"{HOME}/money"
 DAYS: Final = {1: "Today", 7: "7 days", 30: "30 days", 90: "90 days"}
-NAMES: Final[dict[By, str]] = {"tenant": "Tenants", "key": "Keys", "model": "Models"}
-NOBODY: Final[dict[By, str]] = {"tenant": "without a key", "key": "anybody", "model": "no model"}
+NAMES: Final[dict[By, str]] = {"tenant": "Tenants", "key": "Keys", "model": "Models", "day": "Days"}
+NOBODY: Final[dict[By, str]] = {"tenant": "without a key", "key": "anybody", "model": "no model", "day": ""}
 ROWS: Final = 50
+NEARLY: Final = 90
+"""Per cent of a budget."""
 EXPORTED: Final = 1000
 KEPT: Final = 5.0
 """Seconds: adding up may take the ledger a second or more."""
@@ -33,12 +36,13 @@ class Money(Screen):
         title="Money",
         path=PATH,
         access="read",
-        reads=("/api/monitoring/spending", "/api/monitoring/cost-analysis", "/costs"),
+        reads=("/api/monitoring/spending", "/api/monitoring/budgets", "/api/monitoring/cost-analysis", "/costs"),
     )
 
-    def __init__(self, traffic: Traffic, analytics: Analytics, clock: Clock) -> None:
+    def __init__(self, traffic: Traffic, analytics: Analytics, budgets: Budgets, clock: Clock) -> None:
         self._traffic = traffic
         self._analytics = analytics
+        self._budgets = budgets
         self._frames = Frames(clock)
 
     def __repr__(self) -> str:
@@ -53,7 +57,9 @@ class Money(Screen):
     async def show(self, request: Request) -> Context:
         """What does not wait for the ledger."""
         by, days = _asked(request)
-        return {"by": by, "days": days, "names": NAMES, "spans": DAYS}
+        found = await self._budgets.budgets(request, ROWS)
+        shown = [_budget(one) for one in found.budgets]
+        return {"by": by, "days": days, "budgets": shown, "beyond": found.total - len(shown)}
 
     async def shares(self, request: Request) -> Context:
         """All that does."""
@@ -72,7 +78,7 @@ class Money(Screen):
         return as_csv(ShareBody.model_fields, (one.model_dump().values() for one in found.shares))
 
     async def _told(self, request: Request, by: By, days: int) -> dict[str, Any]:
-        found = await self._traffic.spending(request, by, days, ROWS)
+        found = await self._traffic.spending(request, by, days, days if by == "day" else ROWS)
         dearest = max((one.spent for one in found.shares), default=0.0)
         return {
             "spent": words.usd(found.total_spent),
@@ -93,12 +99,33 @@ class Money(Screen):
                 for one in found.shares
             ],
             "more": found.total_shares - len(found.shares),
-            "advice": await self._advice(max(days, 7)),
+            "advice": [] if request.state.caller.tenant else await self._advice(max(days, 7)),  # it is of all tenants together
         }
 
     async def _advice(self, days: int) -> list[dict[str, str]]:
         found = await self._analytics.cost_analysis(days)
         return [{"message": one.message, "at_stake": words.usd(one.at_stake)} for one in found.advice]
+
+
+def _budget(one: BudgetBody) -> dict[str, Any]:
+    """A budget in words; bars are cut off where it ends."""
+    used, held = (min(100.0, 100 * amount / one.limit) for amount in (one.spent, one.held))
+    ahead = one.forecast is not None and one.forecast > one.limit
+    return {
+        "whose": f"tenant {one.owner}" if one.scope == "tenant" else one.label or one.owner,
+        "of": "" if one.scope == "tenant" else one.tenant,
+        "span": one.span,
+        "limit": words.usd(one.limit),
+        "spent": words.usd(one.spent),
+        "share": words.share(one.spent, one.limit),
+        "held": words.usd(one.held) if one.held else words.NOTHING,
+        "left": words.usd(one.remaining),
+        "forecast": words.NOTHING if one.forecast is None else words.usd(one.forecast),
+        "kind": "bad" if one.spent >= one.limit else "warn" if ahead or used >= NEARLY else "",
+        "reset": one.reset.replace("T", " ")[:16],
+        "used_width": f"{used:.1f}%",
+        "held_width": f"{min(100.0, used + held):.1f}%",
+    }
 
 
 def _asked(request: Request) -> tuple[By, int]:

@@ -42,11 +42,13 @@ SPANS: Final[Mapping[Span, str]] = {
     "month": "30 days",
     "quarter": "90 days",
 }
-STATES: Final = {"up": "good", "down": "bad", "disabled": "off"}
+STATES: Final = {"up": "good", "local": "warn", "down": "bad", "disabled": "off"}
+"""As `/health` has them."""
 WITHOUT: Final = {
     "redis": "Redis is away. Answers still come from memory and from providers; limits hold by this node's share. "
     "It is asked again by itself.",
     "qdrant": "Qdrant is away. Repeated questions are still answered from the cache; reworded ones go to the provider.",
+    "vectors": "Redis' vector sets do not answer. Reworded questions go to the provider.",
     "embeddings": "The embedding model does not work. Repeated questions are still answered from the cache; "
     "reworded ones go to the provider.",
     "disk": "The disk cache is away. Answers still come from memory and from providers; what is new is lost at a restart.",
@@ -295,7 +297,7 @@ def _row(told: Told) -> list[list[str]]:
         [f"chip {outcome}", outcome],
         ["model", one.model or one.target or words.NOTHING],
         ["number wide", str(one.status)],
-        ["number", words.millis(one.duration / MILLIS)],
+        ["number wide", words.millis(one.duration / MILLIS)],
         ["number wide", words.count(one.prompt_tokens + one.completion_tokens)],
         ["number saved" if hit else "number", money],
         ["error wide", one.error],

@@ -80,6 +80,23 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     back: str = ""
 
 
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a form asks that changes nothing, and that no address should hold: the page is shown with what `show` tells."""
+
+    path: str
+    access: Access
+    show: Callable[[Request, Form], Awaitable[Context]]
+
+
+class Passage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page's script asks, as whoever looks: it is answered as `app` answers. `takes` is its body, for `/openapi.json`."""
+
+    path: str
+    access: Access
+    app: Callable[[Request], Awaitable[Response]]
+    takes: Mapping[str, Any]
+
+
 class Download(msgspec.Struct, frozen=True, kw_only=True):
     """A file that is made of what a page shows. Its name is the end of its path."""
 
@@ -101,6 +118,12 @@ class Screen(ABC):
         return ()
 
     def actions(self) -> Sequence[Action]:
+        return ()
+
+    def answers(self) -> Sequence[Answer]:
+        return ()
+
+    def passages(self) -> Sequence[Passage]:
         return ()
 
     def downloads(self) -> Sequence[Download]:

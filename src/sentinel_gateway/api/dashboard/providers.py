@@ -176,14 +176,14 @@ class Providers(Screen):
         }
 
     async def _model(self, one: ModelErrors) -> dict[str, Any]:
-        times = await self._monitoring.latency(one.provider, one.model)
+        times, _ = await _told(lambda: self._monitoring.latency(one.provider, one.model))  # one that is gone has none
         return {
             "name": f"{one.provider}/{one.model}",
             "requests": words.count(one.total_requests),
             "errors": words.NOTHING if one.error_rate is None else words.share(one.error_rate, 1),
             "latency": _percentiles(times),
-            "first": _percentiles(times.first_token),
-            "speed": words.NOTHING if not (speed := _of(times.tokens_per_second, "p50")) else words.count(speed),
+            "first": _percentiles(times and times.first_token),
+            "speed": words.NOTHING if not (speed := _of(times and times.tokens_per_second, "p50")) else words.count(speed),
             "endings": [
                 {
                     "kind": "bad" if name in get_args(Ending)[2:7] else "",
@@ -224,11 +224,11 @@ def _besides(refused: bool, cooling: float) -> str:  # noqa: FBT001 - one of two
     return ", ".join([*said, f"asked for a pause of {words.span(cooling)}"] if cooling else said)
 
 
-def _percentiles(times: Percentages) -> list[str]:
+def _percentiles(times: Percentages | None) -> list[str]:
     return [words.millis(_of(times, name)) for name in PERCENTILES]
 
 
-def _of(times: Percentages, name: str) -> float | None:
+def _of(times: Percentages | None, name: str) -> float | None:
     value: float | None = getattr(times, name, None)
     return value
 

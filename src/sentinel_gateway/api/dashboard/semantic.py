@@ -1,6 +1,6 @@
-"""Reworded questions: the error budget, close decisions side by side, and thresholds tried on what was recorded."""
+"""Reworded questions: the error budget, close decisions side by side, thresholds tried on what was recorded; and experiments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import Request
@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from sentinel_gateway.api.dashboard import words
 from sentinel_gateway.api.dashboard.forms import Form
 from sentinel_gateway.api.dashboard.pages import HOME, Action, Context, Page, Screen
+from sentinel_gateway.api.experiments import ExperimentAdmin
 from sentinel_gateway.api.guard import OPERATOR
 from sentinel_gateway.api.semantic_admin import LabelBody, SemanticAdmin
 from sentinel_gateway.api.semantic_trials import SemanticTrials, TryBody
-from sentinel_gateway.errors import RequestError
+from sentinel_gateway.errors import HistoryUnavailable, RequestError
 from sentinel_gateway.ports import Clock
 
 if TYPE_CHECKING:
@@ -20,25 +21,33 @@ if TYPE_CHECKING:
 
 PATH: Final = f"{HOME}/semantic"
 SHOWN: Final = 30
+EXPERIMENTS: Final = 5
 TRIED: Final = ("rate", "threshold")
 KINDS: Final = {"served": "good", "explored": "", "refused": "warn"}
 SAID: Final = {"judge": "the judge", "feedback": "its caller", "operator": "you"}
 
 
 class SemanticPage(Screen):
-    """The page. `standing` and `trials` are the API that it asks."""
+    """The page. `standing`, `trials` and `experiments` are the API that it asks."""
 
     page = Page(
         name="semantic",
         title="Semantic",
         path=PATH,
         access=OPERATOR,
-        reads=("/admin/semantic", "/admin/semantic/decisions", "/admin/semantic/labels", "/admin/semantic/try"),
+        reads=(
+            "/admin/semantic",
+            "/admin/semantic/decisions",
+            "/admin/semantic/labels",
+            "/admin/semantic/try",
+            "/admin/experiments",
+        ),
     )
 
-    def __init__(self, standing: SemanticAdmin, trials: SemanticTrials, clock: Clock) -> None:
+    def __init__(self, standing: SemanticAdmin, trials: SemanticTrials, experiments: ExperimentAdmin, clock: Clock) -> None:
         self._standing = standing
         self._trials = trials
+        self._experiments = experiments
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -58,6 +67,7 @@ class SemanticPage(Screen):
             "tried": None,
             "standing": None,
             "decisions": None,
+            "experiments": await self._tried_out(),
         }
         try:
             context["standing"] = _standing(await self._standing.show())
@@ -82,6 +92,13 @@ class SemanticPage(Screen):
             if told["evicted"]
             else "Noted as wrong."
         )
+
+    async def _tried_out(self) -> Sequence[Mapping[str, Any]]:
+        """The experiments of the last 30 days; none where the ledger can't tell of them."""
+        try:
+            return [_experiment(one) for one in await self._experiments.latest(EXPERIMENTS)]
+        except HistoryUnavailable:
+            return ()
 
     async def _tried(self, asked: Mapping[str, str]) -> dict[str, Any]:
         rate = float(asked["rate"]) / 100 if "rate" in asked else None
@@ -130,6 +147,35 @@ def _standing(told: Mapping[str, Any]) -> dict[str, Any]:
             for one in told["namespaces"]
         ],
     }
+
+
+def _experiment(told: Mapping[str, Any]) -> dict[str, Any]:
+    arms = [
+        {
+            "name": one["arm"],
+            "changes": ", ".join(f"{name} {value}" for name, value in told["changes"].get(one["arm"], {}).items()),
+            "requests": words.count(one["requests"]),
+            "hit_rate": _between(one["hit_rate"], lambda value: words.share(value, 1)),
+            "error_rate": _between(one["error_rate"], lambda value: words.share(value, 1)),
+            "p50": _between(one["latency_p50_ms"], words.millis),
+            "p95": _between(one["latency_p95_ms"], words.millis),
+            "cost": _between(one["cost_per_request"], words.usd),
+            "saved": words.usd(one["saved"]),
+            "wrong": _wrong(one["wrong_hits"]),
+        }
+        for one in told["arms"]
+    ]
+    return {"name": told["name"], "running": told["running"], "verdict": told["verdict"], "arms": arms}
+
+
+def _between(figure: Mapping[str, float], shown: Callable[[float], str]) -> tuple[str, str]:
+    return shown(figure["value"]), f"{shown(figure['low'])} to {shown(figure['high'])}"
+
+
+def _wrong(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
+    if estimate is None or not estimate["observations"]:
+        return words.NOTHING, ""
+    return _between({**estimate, "value": estimate["rate"]}, lambda value: words.share(value, 1))
 
 
 def _figures(part: Mapping[str, Any]) -> dict[str, str]:

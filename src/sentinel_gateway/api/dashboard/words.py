@@ -11,6 +11,8 @@ STEPS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 THOUSAND: Final = 1000
 SMALL: Final = 10
 """Below this, a digit more is shown."""
+LEAST: Final = 0.01
+"""Per cent; below it a share is no more than that."""
 DIMENSIONS: Final = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -18,7 +20,8 @@ def count(number: float) -> str:
     """`12,345`, and `1.23 M` from a million on."""
     for size, unit in STEPS:
         if abs(number) >= size:
-            return f"{number / size:.3g} {unit}" if abs(number) < size * THOUSAND else f"{number / size:,.0f} {unit}"
+            digits = sum(abs(number) < bound * size for bound in (SMALL, SMALL * SMALL))
+            return f"{number / size:,.{digits}f} {unit}"
     return f"{number:,.0f}"
 
 
@@ -28,8 +31,13 @@ def rate(per_second: float) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """`66.7%`, or nothing of nothing."""
-    return f"{100 * part / whole:.1f}%" if whole else NOTHING
+    """`66.7%`, `0.15%`, `<0.01%`, or nothing of nothing."""
+    if not whole:
+        return NOTHING
+    percent = 100 * part / whole
+    if 0 < percent < LEAST:
+        return f"<{LEAST}%"
+    return f"{percent:.2f}%" if 0 < percent < 1 else f"{percent:.1f}%"
 
 
 def usd(amount: float | None) -> str:

@@ -16,6 +16,8 @@ from sentinel_gateway.errors import InvalidHeader
 from sentinel_gateway.pipeline.journey import Journey
 
 MAX_TAGS: Final = 16
+MAX_DIRECTIVES: Final = 64
+"""In Cache-Control: a head has room for thousands, each of which would be looked at."""
 _NAME: Final = re.compile(r"[\w.:/-]{1,128}", re.ASCII)
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _SECONDS: Final = re.compile(r"[0-9]{1,10}")
@@ -136,6 +138,8 @@ def _directives(headers: Mapping[bytes, bytes]) -> dict[str, str]:
     text = _text(headers, b"cache-control")
     if not text:
         return {}
+    if text.count(",") >= MAX_DIRECTIVES:
+        raise _bad("Cache-Control", f"at most {MAX_DIRECTIVES} directives, comma separated")
     pairs = (directive.strip().partition("=") for directive in text.split(","))
     return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
 

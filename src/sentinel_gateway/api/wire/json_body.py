@@ -17,6 +17,8 @@ MAX_PARTS: Final = 50_000
 """Keys and values in one body: ten thousand messages. Each costs up to a microsecond of the event loop, in which nobody else is
 served: 4 MiB of nothing else would block it for a second."""
 
+_HOLDERS: Final = frozenset({dict, list})
+"""Of parts, as the parse makes them."""
 _SIGNS: Final = b"{[:,"
 """Outside of strings, as many as there are keys and values but for the body itself; an empty object or list counts twice."""
 NAMED_UP_TO: Final = 64 * 1024
@@ -123,10 +125,11 @@ def _refuse_depth(raw: bytes, fields: Fields, max_depth: int) -> None:
             inner
             for outer in level
             for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            if type(inner) in _HOLDERS
         ]
         if not level:
             return
+        level = list(filter(None, level))  # a body may be a list of twenty thousand that are empty
     raise InvalidBody(f"The body is nested more than {max_depth} levels deep.")
 
 

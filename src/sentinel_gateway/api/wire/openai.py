@@ -131,6 +131,9 @@ def _typed(fields: Fields) -> _Body:
     for name, limit in (("max_tokens", body.max_tokens), ("max_completion_tokens", body.max_completion_tokens)):
         if limit is not None and limit < 1:
             raise InvalidField(f"'{name}' must be at least 1.", param=name)
+    if None not in (limits := {body.max_tokens, body.max_completion_tokens}) and len(limits) > 1:
+        # Some providers go by one of them, some by the other: what is held of a budget would be right for one only
+        raise InvalidField("'max_tokens' and 'max_completion_tokens' say two things: send one of them.", param="max_tokens")
     return body
 
 

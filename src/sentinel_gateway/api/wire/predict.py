@@ -11,7 +11,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from sentinel_gateway.api.wire.json_body import read_object
+from sentinel_gateway.api.wire.json_body import MAX_PARTS, has_more_parts, read_object
 from sentinel_gateway.api.wire.openai import MAX_MODEL
 from sentinel_gateway.core.chat import MAX_TOKENS, Fields
 from sentinel_gateway.errors import BadRequest, Unprocessable
@@ -96,6 +96,8 @@ class PredictAnswer(msgspec.Struct, frozen=True):
 
 def glance(raw: bytes) -> Glance:
     """What a body says of itself, whatever else is wrong with it."""
+    if has_more_parts(raw, MAX_PARTS):
+        return Glance()
     try:
         fields = _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

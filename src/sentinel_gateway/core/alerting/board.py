@@ -61,12 +61,13 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 class Board(msgspec.Struct, frozen=True):
     """All alerts that are not simply ok; `beyond` counts by rule what there is no room for.
 
-    `spoke`: when somebody was told last.
+    `spoke`: when somebody was told last; `reported`: the moments of the last reports, by their names.
     """
 
     alerts: tuple[Alert, ...] = ()
     beyond: Mapping[str, int] = {}
     spoke: float = 0.0
+    reported: Mapping[str, float] = {}
 
     def firing(self) -> list[Alert]:
         """Those that fire."""

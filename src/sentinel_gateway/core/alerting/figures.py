@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from sentinel_gateway.core.anomalies import Anomaly
-from sentinel_gateway.core.budgets import Span
+from sentinel_gateway.core.budgets import BudgetUse
 from sentinel_gateway.core.confidence.interval import Estimate
 from sentinel_gateway.core.windows import Window
 
@@ -25,15 +25,6 @@ class Served(msgspec.Struct, frozen=True, gc=False):
     failed: int
     decided: int
     hits: int
-
-
-class BudgetUse(msgspec.Struct, frozen=True):
-    """How a budget stands in the window that is under way, in nano-USD; `name` says whose it is."""
-
-    name: str
-    span: Span
-    limit: int
-    settled: int
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

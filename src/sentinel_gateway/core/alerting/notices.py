@@ -5,7 +5,7 @@ header or a key.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -29,6 +29,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     severity: Severity
     good: bool
     data: Mapping[str, Any]
+    kind: Literal["alerts", "report"] = "alerts"
 
 
 def messages(notice: Notice, channels: Collection[str], *, service: str, stamp: Stamp) -> dict[str, Message]:

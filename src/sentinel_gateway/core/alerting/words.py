@@ -19,6 +19,11 @@ _NAMES: Final[Mapping[str, str]] = {
     "request_error_rate": "the share of requests answered with 5xx",
     "hit_rate": "the hit rate",
 }
+_STATES: Final[Mapping[str, str]] = {
+    "provider_health": "a provider's health",
+    "budget_used": "what is spent of a budget",
+    "wrong_hit_rate": "the share of wrong answers",
+}
 
 
 def clean(text: str, most: int = LONGEST_SUBJECT) -> str:
@@ -31,6 +36,37 @@ def named(rule: Rule, subject: str) -> str:
     name = _NAMES.get(rule.metric) or f"the {rule.metric.split('_')[1]} latency"
     said = f"{name} of {clean(subject)}" if subject else name
     return said[0].upper() + said[1:]
+
+
+def condition(rule: Rule) -> str:
+    """When there is something to tell, in one line. Names stand there as they were written: it is for the operator's eyes."""
+    match rule.kind:
+        case "anomaly":
+            said = f"something out of the ordinary lasts, {rule.anomalies if rule.anomalies == 'critical' else 'warnings too'}"
+        case "burn_rate":
+            said = f"{_named(rule)} uses its allowance of {rule.limit:.2%} up too fast"
+        case "forecast":
+            said = f"{_named(rule)} will end above {amount(rule, rule.limit)} at this pace"
+        case "change":
+            before = (
+                f"what it was {span(rule.against)} before" if rule.against else f"what it was in the {span(rule.window)} before"
+            )
+            said = f"{_named(rule)} is {_beyond(rule)} {rule.limit:g} times {before}"
+        case _ if rule.metric == "circuit_open":
+            said = "a circuit is open"
+        case _:
+            said = f"{_named(rule)} is {_beyond(rule)} {amount(rule, rule.limit)}"
+    whose = "/".join(filter(None, (rule.provider, rule.model)))
+    each = f", for each {rule.by}" if rule.by != "all" else ""
+    return f"{said}{f', of {whose}' if whose else ''}{each}{f', for {span(int(rule.after))}' if rule.after else ''}"
+
+
+def _named(rule: Rule) -> str:
+    return _NAMES.get(rule.metric) or _STATES.get(rule.metric) or f"the {rule.metric.split('_')[1]} latency"
+
+
+def _beyond(rule: Rule) -> str:
+    return "below" if rule.below else "above"
 
 
 def amount(rule: Rule, value: float) -> str:

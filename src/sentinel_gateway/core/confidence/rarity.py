@@ -45,10 +45,18 @@ class Rarity:
     def __len__(self) -> int:
         return len(self._words)
 
+    def marks(self, words: Iterable[str]) -> tuple[int, ...]:
+        """Their checksums, each once: all that leaves this node of a question's words."""
+        return tuple({_mark(word, self._key) for word in words})
+
     def count(self, words: Iterable[str]) -> None:
         """One more question, with these words."""
+        self.add(self.marks(words))
+
+    def add(self, marks: Iterable[int]) -> None:
+        """One more question, with the words of these checksums."""
         self._questions += 1
-        for mark in {_mark(word, self._key) for word in words}:
+        for mark in marks:
             self._words[mark] = self._words.get(mark, 0) + 1
         while len(self._words) > self._most:
             self._questions //= 2

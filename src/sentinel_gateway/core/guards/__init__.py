@@ -11,7 +11,19 @@ Pure rules over the two texts, for English first. Time is linear in their length
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
-from sentinel_gateway.core.guards import asks, content, language, letters, moments, names, numbers, order, polarity, verbatim
+from sentinel_gateway.core.guards import (
+    asks,
+    bounds,
+    content,
+    language,
+    letters,
+    moments,
+    names,
+    numbers,
+    order,
+    polarity,
+    verbatim,
+)
 from sentinel_gateway.core.guards.language import is_foreign
 from sentinel_gateway.core.guards.rewording import reworded
 from sentinel_gateway.core.guards.words import Pair, pair, read
@@ -49,7 +61,7 @@ def _misquoted(pair: Pair) -> bool:
 OBJECTIONS: Final[tuple[tuple[Guard, Callable[[Pair], bool]], ...]] = (
     ("verbatim", _misquoted),
     ("language", language.differs),
-    ("numbers", lambda pair: numbers.differ(pair.only_a, pair.only_b)),
+    ("numbers", lambda pair: numbers.differ(pair.only_a, pair.only_b) or bounds.differ(pair)),
     ("time", moments.differ),
     ("negation", polarity.negated),
     ("antonyms", polarity.opposite),

@@ -6,22 +6,12 @@ These words say nothing of the subject, so the words of two texts may all agree 
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from sentinel_gateway.core.guards import modes
 from sentinel_gateway.core.guards.lexicon import known, table, words
 from sentinel_gateway.core.guards.numbers import MARK
 from sentinel_gateway.core.guards.words import Pair, Reading
 
 WH: Final = words("who whom whose what which when where why how whats")
-AUXILIARY: Final = {
-    **dict.fromkeys(words("is are am do does"), "present"),
-    **dict.fromkeys(words("was were did had"), "past"),
-    **dict.fromkeys(words("will gonna"), "future"),
-    **dict.fromkeys(words("can could may might"), "can"),
-    **dict.fromkeys(words("should must ought"), "should"),
-    **dict.fromkeys(words("would shall has have"), "open"),
-}
-"""The first of these in a question says whether it asks for what is, was, will be, can be or should be."""
-TENSES: Final = frozenset({"present", "past", "future"})
-DOERS: Final = frozenset({"who", "what"})
 REPORTING: Final = words("i need want trying my the there it we our a an this when if after while")
 REPORTED: Final = frozenset({"tell", "what", "how", "why", "where"})
 """Whoever reports a trouble wants to hear why and how to mend it."""
@@ -30,6 +20,17 @@ TOLD: Final = frozenset({"tell", "what"})
 MEASURES: Final = {"many": "how-many", "much": "how-much", "long": "how-long", "often": "how-often", "far": "how-far",
     "old": "how-old",
                    "tall": "how-tall", "big": "how-big", "high": "how-tall", "come": "why", "fast": "how-fast"}  # fmt: skip
+MEASURED: Final = frozenset(MEASURES.values()) - {"why"} | {"when", "who"}
+"""Of these, what can be, what should be and what must be are three answers."""
+LIKENESS: Final = frozenset({("look", "like"), ("looks", "like"), ("feel", "like"), ("feels", "like")})
+OPINED: Final = words("opinion opinions thoughts view views")
+OPINIONS: Final = OPINED | words("think thinks believe believes feel feels")
+ABOUT: Final = frozenset({"of", "about", "on"})
+COMING: Final = words("come comes coming came is are was were")
+USES: Final = words("use uses purpose")
+CLAUSES: Final = words("if whether that when")
+READ: Final = 6
+"""Words in which "know" or "tell" makes it a question of signs."""
 WHAT_OF: Final = {
     **dict.fromkeys(words("time date year day month"), "when"),
     **dict.fromkeys(words("place"), "where"),
@@ -46,7 +47,10 @@ REQUESTS: Final = words(
     "tell explain describe show give help let know say list name recommend suggest someone write provide define"
 )
 ASKS: Final = (
-    WH | AUXILIARY.keys() | REQUESTS | words("check track find get display read look pull view see any wheres convert weather")
+    WH
+    | modes.AUXILIARY.keys()
+    | REQUESTS
+    | words("check track find get display read look pull view see any wheres convert weather")
 )
 """With one of these a sentence begins that asks, whether or not it ends in a question mark."""
 ASKED: Final = words("you someone anyone anybody somebody")
@@ -124,31 +128,24 @@ def kinds_differ(pair: Pair) -> bool:
     if (a.plain, a.starts) == (b.plain, b.starts):
         return False
     left, right = _ask(a), _ask(b)
-    if _kinds(a.plain, left).isdisjoint(_kinds(b.plain, right)):
+    kinds = _kinds(a.plain, left) & _kinds(b.plain, right)
+    if not kinds:
         return True
-    one, other = _mode(a.plain, left), _mode(b.plain, right)
-    if one == other or "open" in {one, other}:
-        return False
-    return (
-        left.polar
-        or right.polar
-        or ({one, other} <= TENSES and not (_is_timeless(a.plain, left) and _is_timeless(b.plain, right)))
-    )
-
-
-def _is_timeless(plain: tuple[str, ...], ask: Ask) -> bool:
-    """Is it "why", or "how" something is done? Then is, was and will be have one answer."""
-    asked = plain[ask.at : ask.at + 5]
-    return asked[:1] == ("why",) or (asked[:1] == ("how",) and {"be", "is", "are", "was", "were", "did"}.isdisjoint(asked))
+    asked = a.plain[left.at :] if left.at >= 0 else (), b.plain[right.at :] if right.at >= 0 else ()
+    if left.polar and right.polar:
+        return modes.answers_differ(*asked, alike=a.tokens == b.tokens)
+    if left.polar or right.polar:
+        return modes.roughly_differ(*asked)
+    return modes.open_ones_differ(*asked, measured=not MEASURED.isdisjoint(kinds))
 
 
 def _ask(reading: Reading) -> Ask:
     """The first question: a question word before an auxiliary, or an auxiliary at a clause's start; else any question word."""
     plain = reading.plain
     size = len(plain)
-    polar = next((i for i in reading.starts if i < size and plain[i] in AUXILIARY and not _is_request(plain[i:])), size)
+    polar = next((i for i in reading.starts if i < size and plain[i] in modes.AUXILIARY and not _is_request(plain[i:])), size)
     asking = () if WH.isdisjoint(plain) else tuple(i for i, word in enumerate(plain) if word in WH)
-    firm = (i for i in asking if plain[i] in {"how", "whats"} or (i + 1 < size and plain[i + 1] in AUXILIARY))
+    firm = (i for i in asking if plain[i] in {"how", "whats"} or (i + 1 < size and plain[i + 1] in modes.AUXILIARY))
     first = next(firm, size)
     if polar < first:
         return Ask(polar, polar=True)
@@ -168,28 +165,45 @@ def _kinds(plain: tuple[str, ...], ask: Ask) -> frozenset[str]:
     if ask.at < 0:
         return REPORTED if plain[:1] and plain[0] in REPORTING else HELP if plain[:1] == ("help",) else TOLD
     word, following = plain[ask.at], plain[ask.at + 1 : ask.at + 2]
+    special = _special(word, plain[ask.at :])
+    if special and TOLD.isdisjoint(special):
+        return special
     if word == "how":
         return frozenset({MEASURES.get(following[0], "how") if following else "how"})
     if word in {"what", "which", "whats"}:
-        asked = {"what", "tell", *(WHAT_OF[other] for other in plain if other in WHAT_OF)}
+        asked = {"what", "tell", *special, *(WHAT_OF[other] for other in plain if other in WHAT_OF)}
         if plain.count("do") > 1:
             asked.add("how")  # "What do I do to become"
         return frozenset(asked | {"who", "where", "when"} if word == "which" else asked)
     return frozenset({"who" if word in {"whom", "whose"} else word})
 
 
-def _mode(plain: tuple[str, ...], ask: Ask) -> str:
-    """Does it ask for what is, was, will be, can be or should be? "open" if it doesn't say."""
-    if ask.at < 0:
-        return "open"
-    asked = plain[ask.at : ask.at + 5]
-    if asked[:3] == ("is", "it", "possible") or (asked[:2] == ("is", "there") and "way" in asked):
-        return "can"
-    if "able" in asked:
-        return "can"
-    if asked[0] in DOERS and asked[1:2] and asked[1] not in AUXILIARY:
-        return "past" if asked[1].endswith("ed") else "present" if asked[1].endswith("s") else "open"
-    return next((AUXILIARY[word] for word in asked if word in AUXILIARY), "open")
+def _special(word: str, asked: tuple[str, ...]) -> frozenset[str]:
+    """What small words make of a question word: "how do you know if", "what does it look like", "where is it from".
+
+    With `TOLD` among it, the question may be of the usual kinds as well: "what is the best way to use it".
+    """
+    if word == "how" and asked[1:2] and asked[1] not in MEASURES:
+        signs = any(one == "know" or (one == "tell" and other in CLAUSES) for one, other in pairwise(asked[2:READ]))
+        return frozenset({"how-known"} if signs and "let" not in asked else ())
+    if word == "where" and asked[-1] == "from":
+        return frozenset({"where-from"} if not COMING.isdisjoint(asked[1:]) else {"where", "where-from"})
+    return _special_what(asked) if word in {"what", "whats"} else frozenset()
+
+
+def _special_what(asked: tuple[str, ...]) -> frozenset[str]:
+    couples = list(pairwise(asked))
+    if not LIKENESS.isdisjoint(couples):
+        return frozenset({"what-like"})
+    if asked[-1] == "like" or ("like", "to") in couples:
+        return frozenset({"what-like", *TOLD})
+    if asked[-2:] == ("used", "for"):
+        return frozenset({"what-for"})
+    if asked[-1] == "for" or not USES.isdisjoint(asked):
+        return frozenset({"what-for", *TOLD})
+    if any(one in OPINIONS and other in ABOUT for one, other in couples):
+        return frozenset({"opinion"} if OPINED.isdisjoint(asked) else {"opinion", *TOLD})
+    return frozenset()
 
 
 def acts(pair: Pair) -> bool:

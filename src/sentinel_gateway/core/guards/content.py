@@ -5,11 +5,12 @@ Slips of the keyboard make no other word, unless the words themselves are what i
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 from sentinel_gateway.core.guards import numbers
-from sentinel_gateway.core.guards.lexicon import ACTORS, ARTICLES, AUXILIARIES, DEEDS, FILLERS, LEADS, SOFT, words
-from sentinel_gateway.core.guards.words import Pair, Reading
+from sentinel_gateway.core.guards.lexicon import ARTICLES, AUXILIARIES, DEEDS, FILLERS, LEADS, SOFT, table, words
+from sentinel_gateway.core.guards.words import Pair, Reading, canonical
 
 MANY: Final = 10
 """Words with a meaning. Among more, one that is added hardly moves the vector, though it may turn the question round."""
@@ -32,6 +33,22 @@ GRAMMAR: Final = words("sentence grammatical grammatically punctuation comma com
 BETWEEN: Final = "between"
 AND: Final = "and"
 MOST_APART: Final = 5
+HEARERS: Final = words("you u me us someone somebody anyone anybody one it this that there")
+"""Who is asked: what they do for the asker is not what the question is about."""
+NEUTRAL: Final = HEARERS | words("i we")
+NOBODY: Final = AUXILIARIES | LEADS | words("not never also still just even")
+ATTITUDES: Final = words("think believe feel want try know say")
+"""What somebody thinks is not what is: "does she think that it works" against "does it work"."""
+SPOKEN: Final = DEEDS | ATTITUDES
+SAME: Final = table("""
+think thinks thought believe believes feel feels
+want wants like wish wishes
+explain describe
+""")
+"""Each of these words -> that of the same deed or attitude."""
+STATED: Final = frozenset({"think", "say"})
+VIEWS: Final = words("view views opinion opinions stance thoughts")
+"""These are what somebody thinks or says of something."""
 LEAST_SLIPPED: Final = 4
 MOST_SLIPS: Final = 4
 UNDOUBLED: Final = re.compile(r"(.)\1")
@@ -40,6 +57,8 @@ UNDOUBLED: Final = re.compile(r"(.)\1")
 def differs(pair: Pair) -> bool:
     """Does each text hold a word that the other lacks, beyond slips of the keyboard? In a long text, does either?"""
     if _deeds_differ(_deeds(pair.a.plain), _deeds(pair.b.plain)) or _mentions_differ(pair.a.plain, pair.b.plain):
+        return True
+    if _attitudes_differ(pair.a.plain, pair.b.plain) or _attitudes_differ(pair.b.plain, pair.a.plain):
         return True
     left = [word for word in pair.only_a if not word.startswith(numbers.MARK)]
     right = [word for word in pair.only_b if not word.startswith(numbers.MARK)]
@@ -65,8 +84,28 @@ def _deeds(plain: tuple[str, ...]) -> set[str]:
     """What the questions in a text have somebody do, where that is a filler."""
     if DEEDS.isdisjoint(plain):
         return set()
-    asked = zip(plain, plain[1:], plain[2:], strict=False)
-    return {deed for auxiliary, doer, deed in asked if deed in DEEDS and doer in ACTORS and auxiliary in AUXILIARIES}
+    return {SAME.get(deed, deed) for doer, deed in _done(plain) if deed in DEEDS and doer not in HEARERS}
+
+
+def _done(plain: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(Who, what) for each filler that is a verb in a question."""
+    for before, auxiliary, doer, deed in zip(("", *plain), plain, plain[1:], plain[2:], strict=False):
+        if deed in SPOKEN and auxiliary in AUXILIARIES and doer not in NOBODY:
+            yield doer, "know" if (before, deed) == ("how", "tell") else deed  # "how can I tell if", "how do I know if"
+
+
+def _attitudes_differ(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Is it asked in one what others think, want or try, and in the other what is?"""
+    if ATTITUDES.isdisjoint(a):
+        return False
+    told = {_attitude(deed) for doer, deed in _done(a) if deed in ATTITUDES and doer not in NEUTRAL}
+    if not VIEWS.isdisjoint(b):
+        told -= STATED
+    return bool(told) and told.isdisjoint(map(_attitude, b))
+
+
+def _attitude(word: str) -> str:
+    return SAME.get(word) or canonical(word)
 
 
 def _deeds_differ(one: set[str], other: set[str]) -> bool:

@@ -55,7 +55,6 @@ SOFT: Final = words(
 """Fillers that are still exchanged for another word, not dropped, where the other text has a word of its own."""
 DEEDS: Final = words("answer ask believe come describe explain feel find give go help know look mean say show tell think try")
 """Fillers that say everything where they are what somebody is to do: "should I come", "should I go"."""
-ACTORS: Final = words("i we they he she")
 FILLERS: Final = ARTICLES | AUXILIARIES | ASKING | PERSONS | COURTESY
 """Words that say nothing alone. Guards that need one of them (modals, question words, my and your) read the plain words."""
 
@@ -65,6 +64,11 @@ LEADS: Final = words(
     "but upon along behind beyond around if 's",
 )
 """Words that say which part the next word plays. They are kept with it."""
+
+FREED: Final = words(
+    "sugar gluten fat dairy lactose alcohol caffeine nut meat egg soy tax toll duty interest fee rent debt drug smoke"
+)
+"""What something may be free of."""
 
 PHRASES: Final = {
     ("log", "in"): "login", ("sign", "in"): "login", ("log", "on"): "login", ("log", "into"): "login", ("sign", "into"): "login",
@@ -85,8 +89,13 @@ PHRASES: Final = {
     ("in", "front"): "before", ("yet", "to"): "not",
     ("give", "up"): "quit", ("make", "sure"): "ensure", ("work", "out"): "exercise", ("for", "free"): "free",
     ("free", "of"): "without", ("instead", "of"): "instead", ("rather", "than"): "instead", ("other", "than"): "except",
-    ("apart", "from"): "except", ("due", "to"): "", ("thank", "you"): "", ("of", "course"): "", ("a", "lot"): "",
-}  # fmt: skip
+    ("south", "america"): "south-america", ("north", "america"): "north-america", ("latin", "america"): "latin-america",
+    ("in", "law"): "in-law", ("vice", "versa"): "viceversa",
+    ("roll", "over"): "rollover", ("rolling", "over"): "rollover", ("rolled", "over"): "rollover",
+    ("apart", "from"): "except", ("aside", "from"): "except", ("anything", "but"): "except", ("everything", "but"): "except",
+    ("all", "but"): "except", ("nothing", "but"): "only",
+    ("due", "to"): "", ("thank", "you"): "", ("of", "course"): "", ("a", "lot"): "",
+} | {(what, "free"): f"{what}-free" for what in FREED}  # fmt: skip
 """Two words that mean one; the empty string: nothing at all."""
 
 SYNONYMS: Final = table("""
@@ -120,7 +129,7 @@ photo photograph picture pic image
 doctor physician
 kid child children kids
 job occupation
-company firm corporation
+company firm agency
 error bug fault mistake
 issue problem trouble
 method approach technique procedure strategy
@@ -172,7 +181,7 @@ shop store
 gift present
 sick ill
 disease illness
-medicine medication drug
+medicine medication
 exam test
 university college
 application app apps applications
@@ -279,14 +288,13 @@ password passcode
 quote quotation
 website site webpage sites
 web internet online
-speed velocity
 location place position
 enough sufficient
 immediately instantly
 often frequently
 usually normally generally typically
 perhaps maybe
-cure treat treatment remedy treated
+treat treatment treated
 join enroll enrol enlist enter
 request apply
 forex fx
@@ -307,10 +315,11 @@ iran iranian iranians
 iraq iraqi iraqis
 europe european europeans
 africa african africans
+pregnant pregnancy
+baby infant
 interesting fascinating cool amazing
 recover retrieve
 estimate approximate
-company agency
 """)
 """Word -> the word of the same meaning that stands for it."""
 
@@ -319,6 +328,7 @@ KEPT_FORMS: Final = words(
     "string king ring spring wing sing bring sling swing bing boeing beijing early family reply apply supply italy july only",
     "ally belly fly bully jelly rely series species always perhaps physics paris texas wales james charles thomas mars lens",
     "bed red shed need seed feed speed indeed embed exceed hundred sacred naked wicked reed reddit being bias atlas canvas",
+    "nearly besides",
     "gas kansas christmas pancreas vegas dallas bahamas honduras chaos cosmos los laos barbados lagos las thomas douglas nicolas",
 )
 """Words that only look inflected."""

@@ -79,7 +79,8 @@ mg milligram milligrams
 mcg microgram micrograms µg
 lb lbs
 ounce ounces oz
-ton tons tonne tonnes
+ton tons
+tonne tonnes
 liter liters litre litres l
 ml milliliter milliliters millilitre millilitres
 gallon gallons gal

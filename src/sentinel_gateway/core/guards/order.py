@@ -9,8 +9,10 @@ from collections import Counter
 from itertools import pairwise
 from typing import Final
 
+from sentinel_gateway.core.guards import voice
 from sentinel_gateway.core.guards.lexicon import FILLERS, KEPT_FORMS, NOT, words
 from sentinel_gateway.core.guards.numbers import MARK
+from sentinel_gateway.core.guards.voice import DONE, IRREGULAR
 from sentinel_gateway.core.guards.words import LINK, Pair, Reading, canonical
 
 JOINING: Final = frozenset({"and", "or", "vs", "versus"})
@@ -26,13 +28,9 @@ MARGIN: Final = 3
 BINDING: Final = frozenset({"than", "by", "'s", "from", *JOINING})
 PASSIVE: Final = ({"by", ""}, {"by", LINK})
 DOERS: Final = frozenset({"who", "what"})
+CHOOSING: Final = frozenset({"which", "what"})
 MANNER: Final = "ly"
 """The end of a word that may stand before or behind what is done."""
-DONE: Final = "ed"
-IRREGULAR: Final = words(
-    "made built kept sent sold paid read set reset put cut found held taught caught bought written taken given known grown drawn",
-    "driven spoken broken chosen stolen done told seen shown spent won lost met run begun sung",
-)
 COPULAS: Final = words("is are was were be been being")
 SEQUENCE: Final = words("then concatenate concat reverse group")
 """What says that the order is meant."""
@@ -51,6 +49,8 @@ Placed = tuple[str, str]
 
 def differs(pair: Pair) -> bool:
     """Do the words that both texts hold play other parts in one than in the other?"""
+    if voice.differ(pair):
+        return True
     if pair.a.tokens == pair.b.tokens and pair.a.leads == pair.b.leads:
         return False
     a, b = _shared(pair.a, pair.only_a), _shared(pair.b, pair.only_b)
@@ -132,5 +132,8 @@ def _participles(plain: tuple[str, ...]) -> set[str]:
 
 
 def _asks_doer(plain: tuple[str, ...]) -> bool:
-    """Is the question word its own subject: "who bought", not "who did they buy"?"""
-    return any(word in DOERS and following not in FILLERS for word, following in pairwise(plain))
+    """Is the question word its own subject: "who bought", "which team won", not "who did they buy"?"""
+    if any(word in DOERS and following not in FILLERS for word, following in pairwise(plain)):
+        return True
+    chosen = zip(plain, plain[1:], plain[2:], strict=False)
+    return any(word in CHOOSING and what not in FILLERS and following.endswith(DONE) for word, what, following in chosen)

@@ -3,10 +3,11 @@
 These guards may not be softened. A negation counts by parity, so that "unavailable" equals "not available".
 """
 
+import re
 from itertools import pairwise
 from typing import Final
 
-from sentinel_gateway.core.guards.lexicon import NOT, known, table, words
+from sentinel_gateway.core.guards.lexicon import FILLERS, NOT, known, table, words
 from sentinel_gateway.core.guards.words import DIRECTION_TOKENS, Pair, Reading, canonical
 
 PREFIXES: Final = ("un", "in", "im", "il", "ir", "non", "dis", "de")
@@ -140,7 +141,11 @@ front - back|rear
 """One line: words of one end - words of the other."""
 LIMITING: Final = words(
     "only unless except excluding exclude avoid prevent stop quit instead refuse deny ban formerly least maximum",
-    "minimum above below half twice double triple opposite almost nearly former ex hide hidden",
+    "minimum above below half twice opposite almost nearly former ex hide hidden undo redo",
+    "besides aside exception ignore ignoring omit skip regardless",
+    "vice deputy interim co anti pseudo semi fake counterfeit",
+    "raw uncooked undercooked pregnant pregnancy breastfeeding newborn infant toddler deceased dead decaf",
+    "baby in-law net gross median beta",
 )
 """Words that turn or narrow what is asked even when only one text has them."""
 LIMITING_ABROAD: Final = frozenset(
@@ -149,12 +154,14 @@ LIMITING_ABROAD: Final = frozenset(
         words(
             "nicht kein keine keinen keinem keiner nie niemals nichts pas ne jamais rien aucun aucune não nunca nada jamás",
             "mai nessun nessuno nessuna niet geen nooit inte aldrig ikke aldri değil hiç tidak bukan nu nici",
-            "ohne sans sin sem senza",
+            "ohne sans sin sem senza zonder utan uden uten tanpa fără bez",
+            "aus nadie ninguno ninguna ningún tampoco nem nenhum nenhuma ninguém niente nulla ingen inget inga intet",
+            "belum jangan yok không nije není",
         ),
     )
 )
 """The same in the other languages that are told apart: no more is known of them, and embeddings hardly see these."""
-TURNING: Final = LIMITING | LIMITING_ABROAD
+TURNING: Final = frozenset(map(canonical, LIMITING)) | LIMITING_ABROAD
 
 CONDITIONS: Final = table("""
 because due
@@ -165,10 +172,13 @@ only
 unless
 """)
 """What ties a clause to the rest: with another of these, or without it, another thing is asked."""
+UNKNOWING: Final = re.compile(r"\s*(?:i(?:'m| am)? )?(?:not|don'?t|do not) (?:know|understand|sure)\b", re.IGNORECASE)
 CLAUSE_JOINS: Final = words("and but or while whereas yet that")
 
 ALL: Final = words("all every both entire always")
 SOME: Final = words("some few several sometimes")
+TOO: Final = "too"
+ENOUGH: Final = words("enough sufficiently")
 
 
 def _ends() -> dict[str, frozenset[str]]:
@@ -190,13 +200,18 @@ def negated(pair: Pair) -> bool:
     """Is one text an odd number of negations away from the other, or does one limit what the other doesn't?"""
     if known(CONDITIONS, pair.a.plain) != known(CONDITIONS, pair.b.plain):
         return True
-    if pair.a.tokens == pair.b.tokens:
-        return False
+    if pair.a.tokens == pair.b.tokens:  # "I don't know why it works", but "why does it not work"
+        return _wonders(pair.a) != _wonders(pair.b)
     turns = pair.only_a.count(NOT) + pair.only_b.count(NOT)
-    turns += _prefixed(pair.only_a, frozenset(pair.only_b)) + _prefixed(pair.only_b, frozenset(pair.only_a))
+    turns += _prefixed(pair.only_a, pair.only_b, pair.b.plain) + _prefixed(pair.only_b, pair.only_a, pair.a.plain)
     if turns % 2 == 1 or any(not TURNING.isdisjoint(only) for only in (pair.only_a, pair.only_b)):
         return True
     return _scattered(pair.a, pair.only_a) or _scattered(pair.b, pair.only_b) or _aims_differ(pair)
+
+
+def _wonders(reading: Reading) -> bool:
+    """Is it what its asker doesn't know that is negated in it, and not what is asked?"""
+    return UNKNOWING.match(reading.text) is not None
 
 
 def _scattered(reading: Reading, only: tuple[str, ...]) -> bool:
@@ -217,8 +232,9 @@ def _is_one_clause(reading: Reading) -> bool:
     return CLAUSE_JOINS.isdisjoint(reading.plain) and all(start in {0, len(reading.plain)} for start in reading.starts)
 
 
-def _prefixed(longer: tuple[str, ...], shorter: frozenset[str]) -> int:
-    """How many words of `longer` are words of `shorter` behind a negative prefix?"""
+def _prefixed(longer: tuple[str, ...], only: tuple[str, ...], plain: tuple[str, ...]) -> int:
+    """How many words of `longer` are words of the other text behind a negative prefix: of `only`, or fillers?"""
+    shorter = FILLERS.intersection(plain).union(only)
     return sum(word.startswith(prefix) and word[len(prefix) :] in shorter for word in longer for prefix in PREFIXES)
 
 
@@ -228,9 +244,15 @@ def opposite(pair: Pair) -> bool:
         return True
     if not DIRECTION_TOKENS.isdisjoint(pair.only_a) or not DIRECTION_TOKENS.isdisjoint(pair.only_b):
         return True
-    return _quantified(pair.a.plain, pair.b.plain) or _quantified(pair.b.plain, pair.a.plain)
+    sides = (pair.a.plain, pair.b.plain), (pair.b.plain, pair.a.plain)
+    return any(_quantified(one, other) or _exceeds(one, other) for one, other in sides)
 
 
 def _quantified(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """All against some."""
     return not (ALL.isdisjoint(one) or SOME.isdisjoint(other)) and ALL.isdisjoint(other)
+
+
+def _exceeds(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Too hot against hot enough."""
+    return TOO in one and TOO not in other and not ENOUGH.isdisjoint(other) and ENOUGH.isdisjoint(one)

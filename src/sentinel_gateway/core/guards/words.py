@@ -79,6 +79,8 @@ NUMBERED: Final = words("war part type phase volume chapter grade stage class le
 """After these, "I" is a number."""
 DIRECTIONS: Final = frozenset({"off", "on", "up", "down", "out", "before", "after", "above", "below", "over", "under", "against"})
 """Leads that say something even if no word follows them."""
+OVER: Final = ("over-", "under-")
+"""With one of these a word is another: "over-hydrated"."""
 CLAUSE_ENDS: Final = frozenset(",;-")
 ASIDES: Final = (" or why not", " whether or not", " or not")
 SPELLINGS: Final = (
@@ -214,6 +216,8 @@ def _core(chunk: str) -> str:
 def _split(chunk: str, found: list[str]) -> None:
     """The words of a chunk that has more than letters: contractions, hyphens, digits, symbols."""
     low = (chunk[:-1] + "mn" if MILLIONS.fullmatch(chunk) else chunk).lower()
+    if low.startswith(OVER) and low.count("-") == 1 and not numbers.has_digit(low):
+        low = low.replace("-", "")
     if low in SYMBOLS or low in numbers.OPERATORS:
         found.append(low)
     elif numbers.has_digit(low):

@@ -2,5 +2,5 @@
 
 from typing import Final
 
-HEAD: Final = "0003"
+HEAD: Final = "0006"
 """The last step: of a database that stands there nothing is to be done, and Alembic is not even loaded."""

@@ -114,7 +114,7 @@ local function draw(account)
     own = {0, own_settled, known_drawn, now}
   end
   local overtaken = own[1] > turn
-  own = {own[1], math.max(own[2], own_settled), math.max(own[3], own_settled), now}
+  own = {math.max(own[1], turn), math.max(own[2], own_settled), math.max(own[3], own_settled), now}
   account.settled, account.drawn, account.calm, account.tight, account.own = settled, drawn, calm, tight, own
   if cost == 0 and taking then
     account.fits = settled + own[2] < limit

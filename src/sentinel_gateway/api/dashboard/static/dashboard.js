@@ -135,6 +135,14 @@
     return `$${Number(value.toPrecision(2)).toFixed(Math.min(9, Math.max(2, 1 - Math.floor(Math.log10(size)))))}`;
   };
 
+  const whole = (number) => Math.abs(number - Math.round(number)) < 1e-6 * number;
+  const marks = (_, values, axis, space, step) => { // of an axis: all with as many digits as the step between them takes
+    let digits = step < 1 ? 2 : 0;
+    while (digits < 9 && !whole(step * 10 ** digits)) digits += 1;
+    const shown = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+    return values.map((value) => (value ? `$${value.toLocaleString("en", shown)}` : "$0"));
+  };
+
   const two = (number) => String(number).padStart(2, "0");
   const moment = (at, long) => { // UTC, as all of the page
     const date = new Date(at * 1000);
@@ -159,7 +167,7 @@
       cursor: { points: { size: 7 } },
       legend: { live: true },
       scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [{ ...axis, values: (_, ticks) => ticks.map((at) => moment(at, false)) }, { ...axis, size: 72, values: (_, ticks) => ticks.map(dollars) }],
+      axes: [{ ...axis, values: (_, ticks) => ticks.map((at) => moment(at, false)) }, { ...axis, size: 72, values: marks }],
       series: [{ label: "From (UTC)", value: (_, at) => (at == null ? "–" : moment(at, true)) }, series("Saved", "saved"), series("Spent", "spent")],
     }, [told.at, told.saved, told.spent], holder);
   };

@@ -1,0 +1,435 @@
+"""What a request costs the gateway, beside what it cost to send it: `python -m bench.amplification`.
+
+Every route of `/openapi.json` is sent a corpus made for it: bodies as large as it takes, of what is slow to read, count, compare
+or search, parameters and headers as long as may be. A caller is a bare socket: nothing asks for less. CPU is that of all
+threads; memory is the peak while eight of the same are answered at once, beside what was held before.
+"""
+
+import argparse
+import json
+import re
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from bench.processes import Process, free_port, share_out
+from bench.run import RESULTS, ROOT, describe_machine
+
+ADMIN: Final = "bench-admin-key-of-this-run-alone-0123456789"
+BAR: Final = 20.0
+"""Times the caller's CPU, and times the bytes that were sent."""
+AT_ONCE: Final = 8
+LEAST_BYTES: Final = 64 * 1024
+"""Memory comes from the kernel in pieces of about this size: a request counts as no smaller."""
+REPEATS: Final = 8
+MOMENT: Final = 0.03
+SETTLING: Final = 20
+IDLE: Final = 0.05
+"""So many looks at most, so many seconds apart, until it takes no more than this share of a core."""
+CALM: Final = 1.0
+"""Seconds that it has to be idle for before anything is measured: models and encodings load for as long as that."""
+LARGE: Final = 4 * 1024 * 1024 - 4096
+MANAGED: Final = 60 * 1024
+DRAFT: Final = 48_000
+"""What each kind of route takes at most, in bytes."""
+NUMBER: Final = b"number 00000000"
+"""In it stands another one with each request, so that it is not what was asked before."""
+TEXT: Final = "\0text"
+"""Where the corpus puts its texts in the bodies below."""
+USUAL: Final[Mapping[str, Any]] = {
+    "/v1/chat/completions": {"model": "mock/mock-model", "messages": [{"role": "user", "content": TEXT}]},
+    "/v1/completions": {"model": "mock/mock-model", "prompt": TEXT},
+    "/v1/responses": {"model": "mock/mock-model", "input": TEXT},
+    "/v1/embeddings": {"model": "mock/mock-model", "input": TEXT},
+    "/v1/messages": {"model": "mock/mock-model", "max_tokens": 9, "messages": [{"role": "user", "content": TEXT}]},
+    "/v1/messages/count_tokens": {"model": "mock/mock-model", "messages": [{"role": "user", "content": TEXT}]},
+    "/v1/query": {"prompt": TEXT, "model": "mock/mock-model"},
+    "/v1/query/batch": {"queries": [TEXT], "model": "mock/mock-model"},
+    "/v1/predict": {"input": TEXT, "model": "mock/mock-model"},
+    "/v1/feedback": {"request_id": "a", "correct": True},
+    "/dashboard/playground/ask": {"model": "mock/mock-model", "messages": [{"role": "user", "content": TEXT}]},
+    "/admin/config/check": {"yaml": TEXT},
+    "/admin/cache/explain": {"a": TEXT, "b": TEXT},
+    "/admin/cache/clear": {"dry_run": True, "similar_to": TEXT},
+    "/admin/semantic/try": {"max_wrong_hit_rate": 0.1},
+}
+LISTS: Final = {"messages": {"role": "user", "content": "a"}, "queries": "a", "input": "a", "prompt": "a", "tools": {}}
+FILLERS: Final = {
+    "one letter": "a",
+    "words": "the cat sat on the mat and ",
+    "digits": "12345 ",
+    "code": "def f(x): return {x: [x]}\n",
+    "accents": "é",
+    "blanks": " ",
+    "one number": "7",
+    "names": "Ann of Rome asked Bob, ",
+    "quotes": "\"'",
+    "signs": "-_.!?",
+    "CJK": "字",
+    "emoji": "😀",
+    "line breaks": "\n",
+    "YAML lists": "[",
+    "YAML keys": "a:\n ",
+    "variables": "${A:-${A}}",
+}
+SEARCHED: Final = {"/v1/chat/completions", "/v1/messages/count_tokens", "/admin/cache/explain", "/admin/config/check"}
+"""What texts are counted, compared and searched by is met here: these get every filler, all others the first few."""
+SKIPPED: Final = {"/dashboard/events", "/admin/reload", "/dashboard/config/reload"}
+"""A stream without end; and what an operator does to the whole process, at any time."""
+
+
+class Case(NamedTuple):
+    """One request: all its bytes."""
+
+    route: str
+    name: str
+    raw: bytes
+
+
+class Figures(NamedTuple):
+    """Of one request: bytes, microseconds of both sides, bytes of memory, and the status of its answer."""
+
+    sent: int
+    gateway: float
+    caller: float
+    memory: float
+    status: int
+
+    @property
+    def told(self) -> str:
+        return f"{self.sent:,} bytes, {self.gateway:,.0f}/{self.caller:,.0f} us, {self.memory / 1024:,.0f} KiB, {self.status}"
+
+    @property
+    def cpu_ratio(self) -> float:
+        return self.gateway / self.caller
+
+    @property
+    def memory_ratio(self) -> float:
+        return self.memory / max(self.sent, LEAST_BYTES)
+
+
+def request(
+    method: str, target: str, body: bytes = b"", *, key: str = ADMIN, kind: str = "application/json", more: str = ""
+) -> bytes:
+    """The bytes of one."""
+    own = f"Host: localhost\r\nAuthorization: Bearer {key}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    return f"{method} {target} HTTP/1.1\r\n{own}{more}\r\n".encode("latin-1") + body
+
+
+def written(body: Mapping[str, Any], text: str = "a") -> bytes:
+    """A body of `USUAL`, with this text in it."""
+    whole = json.dumps(body, separators=(",", ":"))
+    return whole.replace(json.dumps(TEXT), json.dumps(text, ensure_ascii=False)).encode()
+
+
+def bodies(route: str) -> Iterator[tuple[str, bytes]]:
+    """What a route is sent, each by a name: as large as it takes."""
+    room = LARGE if route.startswith("/v1") and route != "/v1/feedback" else MANAGED
+    usual = USUAL.get(route, {})
+    yield "as usual", written(usual)
+    if texts := json.dumps(usual).count(json.dumps(TEXT)):
+        yield "2,000 of other words each time", written(usual, f"{NUMBER.decode()} {FILLERS['words'] * 70}")
+        for name, text in FILLERS.items() if route in SEARCHED else list(FILLERS.items())[:4]:
+            for size in (2000, DRAFT if "config" in route else room // texts // 2):
+                yield f"{size:,} of {name}", written(usual, (text * (size // len(text) + 1))[:size])[:room]
+    for name, one in LISTS.items():
+        if name in usual:
+            number = min(10_000, room // (len(json.dumps(one)) + 1))
+            yield f"{number:,} {name}", written(usual | {name: [one] * number})
+    if route == "/admin/config/check":
+        for name, draft in drafts():
+            yield f"a draft {name}", written(usual, draft[:DRAFT])
+    if "model" in usual:
+        yield "a model that nobody has", written(usual | {"model": "gpt-" + "abcdefg-" * 30})
+    yield "no JSON", b"x" * room
+    yield "blanks only", b" " * room
+    yield "not UTF-8", b'{"a":"' + b"\xff" * (room - 8) + b'"}'
+    yield "deep lists", b'{"a":' + b"[" * (room // 2 - 8) + b"]" * (room // 2 - 8) + b"}"
+    yield "wide lists", b'{"a":[' + b"[]," * (room // 3 - 8) + b"[]]}"
+    yield "as wide as may be", b'{"a":[' + b"[]," * min(24_000, room // 3 - 8) + b"[]]}"
+    yield "keys", b"{" + b",".join(b'"%d":0' % number for number in range(min(24_000, room // 9))) + b"}"
+    yield "a key again and again", b"{" + b'"a":0,' * (room // 6 - 8) + b'"a":0}'
+    yield "escapes", b'{"a":"' + rb"\u00e9" * (room // 6 - 8) + b'"}'
+    yield "backslashes", b'{"a":"' + b"\\" * (room // 2 * 2 - 16) + b'"}'
+    yield "one long number", b'{"a":' + b"9" * (room - 16) + b"}"
+    yield "fields of a form", b"&".join(b"a%d=b" % number for number in range(room // 8))
+
+
+def drafts() -> Iterator[tuple[str, str]]:
+    """Configurations with very many faults, each by a name: as long as they may be."""
+    own = "".join(f"  p{n}: {{dialect: openai, base_url: 'http://a'}}\n" for n in range(450))
+    yield "of no providers", "providers:\n" + "".join(f"  p{n}: {{}}\n" for n in range(3500))
+    yield "of models of nobody", "models:\n" + "".join(f"  m{n}: nobody/m\n" for n in range(2400))
+    yield "of providers, and models of others", f"providers:\n{own}models:\n" + "".join(f"  m{n}: q{n}/m\n" for n in range(1400))
+    yield "of settings that there are not", "server:\n" + "".join(f"  portt{n}: 1\n" for n in range(3000))
+    yield "of a list", "server: {allowed_hosts: [" + "a," * 23_000 + "]}"
+    eights = (f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 8) if n else 'x'}]\n" for n in range(9))
+    yield "of aliases of aliases", "".join(eights)
+
+
+def corpus(document: Mapping[str, Any]) -> Iterator[Case]:
+    """All that every route is sent."""
+    for route, item in document["paths"].items():
+        if route in SKIPPED:
+            continue
+        target = re.sub(r"\{[^}]*\}", "x", route)
+        for method in [one for one in ("get", "post", "put", "patch", "delete") if one in item]:
+            name = f"{method.upper()} {route}"
+            if method == "get":
+                yield Case(name, "as usual", request("GET", target))
+                for parameter in item["get"].get("parameters", ()):
+                    key = parameter["name"]
+                    for filler, text in (("one letter", "a"), ("words", "cat%20sat%20"), ("percents", "%25_")):
+                        value = (text * 7000)[:7000].rpartition("%")[0] if "%" in text else text * 7000
+                        where = f"{target}?{key}={value}" if parameter["in"] == "query" else target.replace("/x", f"/{value}", 1)
+                        yield Case(name, f"{key} of {filler}", request("GET", where))
+                yield Case(name, "many parameters", request("GET", f"{target}?{'&'.join(f'a{n}=b' for n in range(1100))}"))
+                continue
+            for about, body in bodies(route):
+                kind = "application/x-www-form-urlencoded" if "form" in about else "application/json"
+                yield Case(name, about, request(method.upper(), target, body, kind=kind))
+    for header, unit in HEADERS.items():
+        more = f"{header}: {(unit * (60_000 // len(unit) + 1))[:60_000]}\r\n"
+        raw = request("POST", "/v1/chat/completions", written(USUAL["/v1/chat/completions"]), more=more)
+        yield Case("any route", f"60,000 bytes of {header}", raw)
+
+
+HEADERS: Final = {
+    "accept-encoding": "gzip;q=0.5, ",
+    "accept": "text/html;q=0.5, ",
+    "cache-control": "no-cache, ",
+    "cookie": "a=b; ",
+    "via": "1.1 sentinel-00000000 (",
+    "x-cache-tags": "a, ",
+    "x-cache-namespace": "a",
+    "x-cache-ttl": "9",
+    "x-similarity-threshold": "0",
+    "x-request-id": "a",
+    "idempotency-key": "a",
+    "traceparent": "00-",
+    "user-agent": "a ",
+    "x-unknown": "a",
+    "origin": "http://a.",
+    "x-forwarded-for": "1.1.1.1, ",
+    "anthropic-beta": "a,",
+}
+
+
+class Callers:
+    """Bare sockets to the gateway, each with one request under way at most."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._asked = 0
+        self._sockets: list[socket.socket] = []
+
+    def __repr__(self) -> str:
+        return f"<Callers of {self._port}>"
+
+    def ask(self, raw: bytes, count: int) -> int:
+        """The same from so many at once, their last bytes together; the status of the first answer."""
+        while len(self._sockets) < count:
+            self._sockets.append(socket.create_connection(("127.0.0.1", self._port), timeout=60))
+        self._asked += 1
+        if len(raw) < LEAST_BYTES:
+            raw = raw.replace(NUMBER, b"number %08d" % self._asked, 1)
+        asking = self._sockets[:count]
+        for part in (raw[:-1], raw[-1:]):
+            for one in asking:
+                self._send(one, part)
+        statuses = [self._read(one) for one in asking]
+        return statuses[0]
+
+    def _send(self, to: socket.socket, part: bytes) -> None:
+        with suppress(ConnectionError):  # refused before its end: the answer is there to be read
+            to.sendall(part)
+
+    def _read(self, one: socket.socket) -> int:
+        """One answer to its end; a connection that closes is opened again for the next."""
+        got, head, closes = b"", b"", True
+        try:
+            while b"\r\n\r\n" not in got:
+                piece = one.recv(1 << 18)
+                if not piece:
+                    break
+                got += piece
+            head, _, body = got.partition(b"\r\n\r\n")
+            lower = head.lower()
+            closes = b"connection: close" in lower
+            if found := re.search(rb"content-length: (\d+)", lower):
+                rest = int(found[1]) - len(body)
+                while rest > 0 and (piece := one.recv(1 << 18)):
+                    rest -= len(piece)
+            else:
+                while not body.endswith(b"0\r\n\r\n") and (piece := one.recv(1 << 18)):
+                    body = body[-8:] + piece
+        except ConnectionError:
+            closes = True
+        if closes or not head:
+            one.close()
+            self._sockets.remove(one)
+        return int(head.split(b" ", 2)[1]) if head else 0
+
+    def close(self) -> None:
+        for one in self._sockets:
+            one.close()
+        self._sockets.clear()
+
+
+def peak(process: Process) -> int:
+    """Bytes that it held at most since `forget`."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+def settle(process: Process, moment: float = MOMENT) -> None:
+    """Let it finish what it does behind its answers, until it has been idle for a moment."""
+    for _ in range(SETTLING):
+        before = process.cpu_seconds()
+        time.sleep(moment)
+        if process.cpu_seconds() - before < IDLE * moment:
+            return
+
+
+def warm_up(process: Process, callers: Callers) -> None:
+    """Have it load what is loaded once, when it is needed first: that is no request's cost."""
+    for route, body in USUAL.items():
+        callers.ask(request("POST", route, written(body, FILLERS["words"] * 70)), 1)
+    settle(process, CALM)
+
+
+def measure(process: Process, callers: Callers, raw: bytes) -> Figures:
+    """What one such request takes; the first is not counted.
+
+    What misses the bar is looked at again: on a busy machine, what is loaded once is still being loaded after a moment.
+    """
+    callers.ask(raw, 1)
+    settle(process)
+    status = callers.ask(raw, 1)
+    settle(process)  # something may be loaded when it is needed first
+    cpu, own = spent(process, callers, raw)
+    if cpu > BAR * own:
+        cpu, own = min((cpu, own), spent(process, callers, raw))
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+    before = process.resident_bytes()
+    callers.ask(raw, AT_ONCE)
+    grown = peak(process) - before
+    return Figures(len(raw), cpu * 1e6, own * 1e6, grown / AT_ONCE, status)
+
+
+def spent(process: Process, callers: Callers, raw: bytes) -> tuple[float, float]:
+    """Seconds of CPU for each of some requests: the gateway's, and the caller's."""
+    repeats = REPEATS if len(raw) < LEAST_BYTES else 3
+    cpu, own = process.cpu_seconds(), time.thread_time()
+    for _ in range(repeats):
+        callers.ask(raw, 1)
+    own = time.thread_time() - own
+    settle(process)
+    return (process.cpu_seconds() - cpu) / repeats, own / repeats
+
+
+def run(folder: Path, only: str) -> tuple[dict[Case, Figures], dict[str, Figures]]:
+    """All of it: by case, and of requests without a right key by route. Raises ProcessFailed."""
+    cores = share_out(range(2))
+    port, mock = free_port(), free_port()
+    models = "[mock-model, mock-small]"
+    entry = f"dialect: openai, base_url: 'http://127.0.0.1:{mock}/v1', api_key: k, models: {models}"
+    config = folder / "sentinel.yaml"
+    config.touch(mode=0o600)
+    config.write_text(f"providers:\n  mock: {{{entry}}}\n")
+    presets = ("OPENAI", "GROQ", "GEMINI", "MISTRAL", "OPENROUTER", "ANTHROPIC", "DEEPSEEK", "XAI")
+    environment = {f"{name}_API_KEY": "k" for name in presets}
+    environment |= {f"SENTINEL_PROVIDERS__{name}__BASE_URL": f"http://127.0.0.1:{mock}/v1" for name in presets}
+    environment |= {"PORT": str(port), "SENTINEL_ADMIN_KEY": ADMIN, "LOG_LEVEL": "error", "SENTINEL_KEYS__REQUIRED": "true"}
+    environment |= {"HOME": str(folder), "PYTHONPATH": str(ROOT / "src"), "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1000000"}
+    command = (sys.executable, "-m", "sentinel_gateway", "serve")
+    upstream = (sys.executable, "-m", "bench.chaos", "--port", str(mock))
+    kept = {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+    with (
+        Process("mock", upstream, environment=kept, directory=folder, core=cores.mock) as up,
+        Process("gateway", command, environment=environment, directory=folder, core=cores.gateway) as process,
+    ):
+        up.wait_for_line()
+        process.wait_until_ready(port)
+        callers = Callers(port)
+        warm_up(process, callers)
+        document = json.loads(asked(port, "/openapi.json"))
+        found: dict[Case, Figures] = {}
+        for case in corpus(document):
+            if only in f"{case.route} {case.name}":
+                found[case] = one = measure(process, callers, case.raw)
+                print(f"{case.route} {case.name}: {one.told}", flush=True)
+        strangers: dict[str, Figures] = {}
+        for case in found:
+            if case.route not in strangers:
+                raw = case.raw.replace(ADMIN.encode(), ADMIN.replace("bench", "wrong").encode())
+                strangers[case.route] = measure(process, callers, raw)
+        callers.close()
+    return found, strangers
+
+
+def asked(port: int, path: str) -> bytes:
+    """A body that takes the key."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as one:
+        one.sendall(request("GET", path, more="Connection: close\r\n"))
+        got = b""
+        while piece := one.recv(1 << 18):
+            got += piece
+    return got.partition(b"\r\n\r\n")[2]
+
+
+COLUMNS: Final = (
+    *("route", "worst for CPU", "bytes", "gateway, us", "caller, us", "times"),
+    *("worst for memory", "bytes", "more, KiB", "times", "a stranger, times"),
+)
+
+
+def report(found: Mapping[Case, Figures], strangers: Mapping[str, Figures]) -> str:
+    """As Markdown: by route the worst of its corpus, the worst routes first."""
+    machine = describe_machine()
+    many = f"{len(found):,} requests of {len(strangers)} routes, each several times. Bar: {BAR:.0f} times for both."
+    lines = [
+        f"# Amplification, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "",
+        f"`python -m bench.amplification`. {machine.cpu}, {machine.cores} cores, load {machine.load_average:.1f}. {many}",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        f"|{'---|' * len(COLUMNS)}",
+    ]
+    by_route: dict[str, list[tuple[Case, Figures]]] = {}
+    for case, figures in found.items():
+        by_route.setdefault(case.route, []).append((case, figures))
+    for route, cases in sorted(by_route.items(), key=lambda pair: -max(one.cpu_ratio for _, one in pair[1])):
+        slow, cpu = max(cases, key=lambda pair: pair[1].cpu_ratio)
+        large, memory = max(cases, key=lambda pair: pair[1].memory_ratio)
+        stranger = strangers[route]
+        cells = [f"`{route}`", f"{slow.name} ({cpu.status})", f"{cpu.sent:,}", f"{cpu.gateway:,.0f}", f"{cpu.caller:,.0f}"]
+        cells += [f"{cpu.cpu_ratio:.1f}", f"{large.name} ({memory.status})", f"{memory.sent:,}", f"{memory.memory / 1024:,.0f}"]
+        cells += [f"{memory.memory_ratio:.1f}", f"{stranger.cpu_ratio:.1f} ({stranger.status})"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.amplification", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", default="", help="of routes and cases those that have this in their name; nothing is written")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the report (default bench/results)")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        found, strangers = run(Path(folder), options.only)
+    told = report(found, strangers)
+    if not options.only:
+        (options.out / f"{datetime.now(UTC):%Y-%m-%d}-amplification.md").write_text(told)
+    print(told)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
