@@ -41,3 +41,22 @@ async def test_a_pipe_ends_with_what_the_stream_says(last, ending):
             await stream.pipe(lambda batch: came.extend(batch) or True)
     assert len(came) == 2 + last.startswith(CHUNK)
     assert stream.finished is (ending is StopAsyncIteration)
+
+
+async def test_what_comes_behind_a_fault_makes_nothing_good():
+    """Found in the wild: the fault came with the stream's first bytes, its end with the next, and it passed for whole."""
+    stream, came = OpenAIStream(OpenConnection(CHUNK + b"data: {\n\n", CHUNK + b"data: [DONE]\n\n"), Source("x", "", ())), []
+    async with asyncio.timeout(5):
+        with pytest.raises(UpstreamBroken):
+            await stream.pipe(lambda batch: came.extend(batch) or True)
+    assert len(came) == 1
+    assert not stream.finished
+
+
+async def test_an_end_that_comes_at_once_is_waited_for_no_longer():
+    stream, came = OpenAIStream(OpenConnection(CHUNK + b"data: [DONE]\n\n"), Source("x", "", ())), []
+    async with asyncio.timeout(5):
+        with pytest.raises(StopAsyncIteration):
+            await stream.pipe(lambda batch: came.extend(batch) or True)
+    assert len(came) == 1
+    assert stream.finished

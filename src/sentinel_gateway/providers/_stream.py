@@ -67,7 +67,8 @@ class EventStream(ABC):
             return more and self._failure is None and not self._ended
 
         while more and into(await self.__anext__()):
-            await self._stream.pipe(hear)
+            if self._failure is None and not self._ended:  # nothing that comes later makes good what was wrong
+                await self._stream.pipe(hear)
 
     async def __aenter__(self) -> Self:
         return self
