@@ -3,33 +3,31 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from sentinel_gateway.core.chat import Chunk
+from sentinel_gateway.errors import UpstreamBroken, UpstreamError
 from sentinel_gateway.providers._errors import Source
 from sentinel_gateway.providers._http import ByteStream
-
-if TYPE_CHECKING:
-    from sentinel_gateway.errors import UpstreamError
 
 
 class EventStream(ABC):
     """A `ports.ChunkStream` over bytes. One reader at a time.
 
-    `_failure` is raised when the chunks that came with it have been handed out; `_ended` once nothing more is to be read.
+    `_over` is why nothing more is to be read: raised once the chunks that came with it have been handed out, however often it is
+    asked. What it is holds: no bytes that come later make good what was wrong.
     """
 
-    __slots__ = ("_ended", "_failure", "_heard", "_source", "_stream")
+    __slots__ = ("_heard", "_over", "_source", "_stream")
 
     def __init__(self, stream: ByteStream, source: Source) -> None:
         self._stream = stream
         self._source = source
         self._heard = False
-        self._ended = False
-        self._failure: UpstreamError | None = None
+        self._over: UpstreamError | type[StopAsyncIteration] | None = None
 
     def __repr__(self) -> str:
-        state = "finished" if self.finished else "ended" if self._ended else "open"
+        state = "finished" if self.finished else "open" if self._over is None else "ended"
         return f"<{type(self).__name__} {self._source.name} {state}>"
 
     @property
@@ -39,23 +37,24 @@ class EventStream(ABC):
 
     @abstractmethod
     def _chunks(self, data: bytes) -> list[Chunk]:
-        """The chunks that end in these bytes."""
+        """The chunks that end in these bytes; sets what it is `_over` by, if it is."""
 
     @abstractmethod
     def _last_chunks(self) -> list[Chunk]:
-        """No more bytes come: the chunks that only now are certain. Raises `UpstreamBroken`."""
+        """The same once no more bytes come: the chunks that only now are certain."""
+
+    def _unbegun(self) -> UpstreamBroken:
+        return UpstreamBroken(f"{self._source.name} ended its stream before it began.", failure="io_error")
 
     def __aiter__(self) -> AsyncIterator[list[Chunk]]:
         return self
 
     async def __anext__(self) -> list[Chunk]:
-        while not self._ended:
-            if self._failure is not None:
-                raise self._failure
+        while self._over is None:
             data = await self._stream.read()
             if chunks := self._chunks(data) if data else self._last_chunks():
                 return chunks
-        raise StopAsyncIteration
+        raise self._over
 
     async def pipe(self, into: Callable[[list[Chunk]], bool]) -> None:
         more = True
@@ -64,10 +63,10 @@ class EventStream(ABC):
             nonlocal more
             if chunks := self._chunks(data):
                 more = into(chunks)
-            return more and self._failure is None and not self._ended
+            return more and self._over is None
 
         while more and into(await self.__anext__()):
-            if self._failure is None and not self._ended:  # nothing that comes later makes good what was wrong
+            if self._over is None:
                 await self._stream.pipe(hear)
 
     async def __aenter__(self) -> Self:

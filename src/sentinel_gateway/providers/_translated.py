@@ -167,22 +167,20 @@ class TranslatedStream(EventStream):
                 self._heard = True
                 chunks += self._reader.read(event)
                 if self._reader.finished:
-                    self._ended = True
+                    self._over = StopAsyncIteration
                     break
         except RecursionError:
-            self._failure = UpstreamBroken(f"{self._source.name} nested an event of its stream too deep.", failure="json_error")
+            self._over = UpstreamBroken(f"{self._source.name} nested an event of its stream too deep.", failure="json_error")
         except Garbled as exc:
-            self._failure = UpstreamBroken(f"{self._source.name} sent {exc} in its stream.", failure="json_error")
+            self._over = UpstreamBroken(f"{self._source.name} sent {exc} in its stream.", failure="json_error")
         except Reported as exc:
             body = _encode({"error": exc.error})
-            self._failure = read_error(exc.status, {}, body, source=self._source, now=time.time())
+            self._over = read_error(exc.status, {}, body, source=self._source, now=time.time())
         return chunks
 
     def _last_chunks(self) -> list[Chunk]:
-        self._ended = True
-        if not self._heard:
-            raise UpstreamBroken(f"{self._source.name} ended its stream before it began.", failure="io_error")
-        return self._reader.close()
+        self._over = StopAsyncIteration if self._heard else self._unbegun()
+        return self._reader.close() if self._heard else []
 
 
 def _no_text(_: Fields) -> None:

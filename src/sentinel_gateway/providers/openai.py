@@ -152,13 +152,13 @@ class OpenAIStream(EventStream):
                     continue
                 self._heard = True
                 if event == DONE:
-                    self._finished = self._ended = True
+                    self._finished, self._over = True, StopAsyncIteration
                     break
                 chunks.append(self._chunk(event))
         except EventTooLong:
-            self._failure = UpstreamBroken(f"{self._source.name} sent an endless event in its stream.")
+            self._over = UpstreamBroken(f"{self._source.name} sent an endless event in its stream.")
         except UpstreamError as exc:
-            self._failure = exc
+            self._over = exc
         return chunks
 
     def _chunk(self, event: bytes) -> Chunk:
@@ -174,10 +174,8 @@ class OpenAIStream(EventStream):
         return Chunk(event, fields)
 
     def _last_chunks(self) -> list[Chunk]:
-        self._ended = True
         self._finished = self._reader.rest() == DONE
-        if not self._heard and not self._finished:
-            raise UpstreamBroken(f"{self._source.name} ended its stream before it began.", failure="io_error")
+        self._over = StopAsyncIteration if self._heard or self._finished else self._unbegun()
         return []
 
 
