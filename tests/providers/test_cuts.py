@@ -251,6 +251,14 @@ async def test_events_that_come_together_are_read_as_if_each_came_alone(name):
                     assert found == expected, (together, begun, wanted, close)
 
 
+@pytest.mark.anyio
+async def test_that_the_connection_breaks_is_no_end_where_only_its_end_is_one():
+    events = DIALECTS["gemini"].pieces(["a"])
+    whole, broken = [await heard(DIALECTS["gemini"], close, [wire(events)], [], [], [3]) for close in ("after it", "broken off")]
+    assert (whole.kept, broken.kept) == (True, False)
+    assert [one["choices"][0]["delta"].get("content") for one in broken.said] == ["a", ""]
+
+
 class Case(NamedTuple):
     """What comes, in which reads, and who reads it how."""
 
@@ -291,6 +299,7 @@ def test_a_stream_is_the_same_however_its_bytes_are_cut(name):
     async def compare(case: Case) -> None:
         expected = await truth(dialect, case.events, whole=case.close != "broken off")
         assert await heard(dialect, *case[1:]) == expected
+        assert not expected.kept or dialect.ends or case.close != "broken off"
 
     with asyncio.Runner() as runner:
 

@@ -43,7 +43,7 @@ class Said:
     """A `ByteStream` that says what it is given, and an `HttpClient` that has nobody else to ask."""
 
     def __init__(self, body: bytes, kind: str) -> None:
-        self.status = 200
+        self.status, self.whole = 200, True
         self.headers = {"content-type": kind}
         self._left = [body, b""]
         self._whole = body

@@ -46,17 +46,8 @@ class Endpoint:
     """Where a provider takes one kind of request, and what every request there carries. `url` as configured, good or bad."""
 
     __slots__ = (
-        "_heads",
-        "errors",
-        "headers",
-        "host",
-        "once",
-        "origin",
-        "provider",
-        "target",
-        "through",
-        "timeouts",
-        "traceparent",
+        *("_heads", "errors", "headers", "host", "once", "origin", "provider", "target"),
+        *("through", "timeouts", "traceparent"),
     )
 
     def __init__(self, provider: str, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> None:
@@ -318,6 +309,11 @@ class ByteStream:
     def __repr__(self) -> str:
         state = "closed" if self._connection is None else "ended" if self._connection.at_end else "open"
         return f"<ByteStream {self._provider} {self.status} {state}>"
+
+    @property
+    def whole(self) -> bool:
+        """The answer has come to its own end, and was read to it; at a broken connection's it is not."""
+        return self._connection is not None and self._connection.at_end
 
     async def read(self) -> bytes:
         """The bytes that have arrived since; b"" at the end, be it a proper one or a broken connection."""

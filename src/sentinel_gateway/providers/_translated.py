@@ -180,7 +180,7 @@ class TranslatedStream(EventStream):
 
     def _last_chunks(self) -> list[Chunk]:
         self._over = StopAsyncIteration if self._heard else self._unbegun()
-        return self._reader.close() if self._heard else []
+        return self._reader.close() if self._heard and self._stream.whole else []
 
 
 def _no_text(_: Fields) -> None:
