@@ -21,6 +21,7 @@ from sentinel_gateway.errors import UpstreamError
 from sentinel_gateway.ports import UpstreamCall
 from sentinel_gateway.providers._connection import READ_SIZE, Connection
 from sentinel_gateway.providers._http import ByteStream
+from sentinel_gateway.providers._sse import MAX_EVENT_BYTES
 from tests.native import event_message
 from tests.providers.test_connection import ORIGIN, Transport, come
 from tests.providers.test_odd_answers import AS_IT_CAME, KINDS, PLAIN, anthropic, bedrock, chunk, gemini, openai
@@ -249,6 +250,19 @@ async def test_events_that_come_together_are_read_as_if_each_came_alone(name):
                 for close in closes:
                     found = await heard(dialect, close, reads, [begun, True], wanted, [3])
                     assert found == expected, (together, begun, wanted, close)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+async def test_what_came_before_an_endless_event_is_told(name):
+    dialect = DIALECTS[name]
+    good = dialect.pieces(["a", "b"])
+    events = [*good[:-2], b"data: " + b"x" * MAX_EVENT_BYTES, *good[-2:]]
+    expected = await truth(dialect, events)
+    assert (expected.ending[0], expected.finished, len(expected.said) > 1) == ("UpstreamBroken", False, True)
+    for reads in ([wire([b"".join(events)])], [wire(good[:1]), wire([b"".join(events[1:])])]):
+        assert await heard(dialect, "never", reads, [], [], [3]) == expected
+    assert await truth(dialect, [b"".join(events)]) == expected
 
 
 @pytest.mark.anyio

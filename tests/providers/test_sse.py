@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sentinel_gateway.providers._sse import EventTooLong, SseReader
+from sentinel_gateway.providers._sse import SseReader
 
 LINE_ENDS = [b"\n", b"\r\n", b"\r"]
 LINES = [
@@ -62,8 +62,8 @@ def standard(stream: bytes) -> list[bytes]:
     return events
 
 
-def read_in_pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
-    reader, events, places = SseReader(), [], sorted({cut % (len(stream) + 1) for cut in cuts})
+def read_in_pieces(stream: bytes, cuts: list[int], reader: SseReader) -> list[bytes]:
+    events, places = [], sorted({cut % (len(stream) + 1) for cut in cuts})
     for start, end in zip([0, *places], [*places, len(stream)], strict=True):
         events += reader.feed(stream[start:end])
     return events
@@ -85,7 +85,7 @@ def read_in_pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
 @example(b"event: a\ndata: b\rdata: c\n\n", [])
 @example(b"data: a\nevent: b\ndata: c\n\n", [8])
 def test_however_a_stream_is_cut_its_events_are_those_of_the_standard(stream, cuts):
-    assert read_in_pieces(stream, cuts) == standard(stream)
+    assert read_in_pieces(stream, cuts, SseReader()) == standard(stream)
 
 
 @given(streams)
@@ -132,9 +132,22 @@ def test_what_an_unended_event_holds(stream, rest):
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_an_endless_event_is_an_error_however_it_comes(stream, size):
     reader = SseReader(max_event_bytes=100)
-    with pytest.raises(EventTooLong):
-        for start in range(0, len(stream), size):
-            reader.feed(stream[start : start + size])
+    assert [event for start in range(0, len(stream), size) for event in reader.feed(stream[start : start + size])] == []
+    assert reader.endless
+    assert reader.feed(b"\n\ndata: a\n\n") == [], "nothing that comes behind it makes it good"
+
+
+@given(streams, st.lists(st.integers(0, 1000), max_size=12), st.integers(4, 20))
+@example(b"data: a\n\ndata: bbbbbb", [], 10)
+@example(b": a comment\n", [9], 10)
+@example(b"data: bbbbb\n", [11], 10)
+@example(b"\xef\xbb\xbfdata: bbbb\n\n", [], 10)
+def test_where_a_stream_is_endless_hangs_on_no_cut(stream, cuts, most):
+    """Byte by byte no line is longer than what is held of it."""
+    slow, reader = SseReader(max_event_bytes=most), SseReader(max_event_bytes=most)
+    events = [event for index in range(len(stream)) for event in slow.feed(stream[index : index + 1])]
+    assert read_in_pieces(stream, cuts, reader) == events
+    assert reader.endless is slow.endless
 
 
 def test_short_events_are_never_too_long():

@@ -8,19 +8,15 @@ anywhere. Follows the event stream chapter of the HTML standard: lines end in CR
 from typing import Final
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
-"""A line, and the data of one event, may be so long; more is a provider out of its mind, or an attack on our memory."""
+"""A line and the data before it in its event may be so long; more is a provider out of its mind, or an attack on our memory."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-class EventTooLong(ValueError):
-    """A line or an event without end."""
-
-
 class SseReader:
-    """Reads one stream. `feed` raises `EventTooLong`; the reader is useless from then on."""
+    """Reads one stream, until that is `endless`."""
 
-    __slots__ = ("_after_cr", "_data", "_data_size", "_line", "_line_size", "_max", "_started", "midway")
+    __slots__ = ("_after_cr", "_data", "_data_size", "_line", "_line_size", "_max", "_started", "endless", "midway")
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
@@ -32,6 +28,8 @@ class SseReader:
         self._data_size = 0
         self._after_cr = False
         self._started = False
+        self.endless = False
+        """A line or an event was too long, behind the events that were told: nothing more is read."""
         self.midway = False
         """Something of an event, or of a line, has come and not its end."""
 
@@ -43,8 +41,8 @@ class SseReader:
         if not self.midway and len(data) <= self._max and (usual := _usual_events(data)):
             self._started = True
             return usual
-        events = self._read(data)
-        self.midway = bool(self._line or self._data or self._after_cr)
+        events = [] if self.endless else self._read(data)
+        self.midway = bool(self._line or self._data or self._after_cr or self.endless)
         return events
 
     def rest(self) -> bytes:
@@ -67,39 +65,36 @@ class SseReader:
         self._line_size = 0
         *lines, unfinished = data.split(b"\n")
         events = self._events(lines)
-        self._hold(unfinished)
+        if not self.endless:
+            self._hold(unfinished)
         return events
 
     def _events(self, lines: list[bytes]) -> list[bytes]:
-        if not self._started:
-            self._started = True
-            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
         events = []
         for line in lines:
+            if len(line) + self._data_size > self._max:
+                self.endless = True
+                break
             if line:
-                self._take(line)
+                self._take(line if self._started else line.removeprefix(_BYTE_ORDER_MARK))
             else:
                 if event := b"\n".join(self._data):
                     events.append(event)
                 self._data.clear()
                 self._data_size = 0
+            self._started = True
         return events
 
     def _take(self, line: bytes) -> None:
         if (value := _data_of(line)) is not None:
             self._data.append(value)
             self._data_size += len(value) + 1
-            self._check()
 
     def _hold(self, piece: bytes) -> None:
         if piece:
             self._line.append(piece)
             self._line_size += len(piece)
-            self._check()
-
-    def _check(self) -> None:
-        if self._line_size + self._data_size > self._max:
-            raise EventTooLong(f"an event of more than {self._max} bytes")
+            self.endless = self._line_size + self._data_size > self._max
 
 
 def _usual_events(data: bytes) -> list[bytes]:

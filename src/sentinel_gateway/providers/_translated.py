@@ -19,7 +19,7 @@ from sentinel_gateway.providers._http import ByteStream, Endpoint, HttpClient
 from sentinel_gateway.providers._pattern import Find, More, TextPattern
 from sentinel_gateway.providers._provider import LIST_BYTES, OK, ProviderConfig, is_json, read_event, read_json
 from sentinel_gateway.providers._reported import Garbled, Reported
-from sentinel_gateway.providers._sse import EventTooLong, SseReader
+from sentinel_gateway.providers._sse import SseReader
 from sentinel_gateway.providers._stream import EventStream
 
 _encode = msgspec.json.Encoder().encode
@@ -201,12 +201,12 @@ class JsonEvents:
 
     def feed(self, data: bytes) -> Iterator[Fields | More]:
         if not self._reader.midway and (text := self._pattern.read(data, framed=True)) is not None:
-            return iter((More(text),))
-        try:
-            events = self._reader.feed(data)
-        except EventTooLong as exc:
-            raise Garbled("an endless event") from exc
-        return map(self._read, events)
+            yield More(text)
+            return
+        for event in self._reader.feed(data):
+            yield self._read(event)
+        if self._reader.endless:
+            raise Garbled("an endless event")
 
     def _read(self, event: bytes) -> Fields | More:
         if (text := self._pattern.read(event)) is not None:

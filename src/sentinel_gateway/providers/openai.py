@@ -29,7 +29,7 @@ from sentinel_gateway.providers._provider import (
     read_json,
     read_model_names,
 )
-from sentinel_gateway.providers._sse import EventTooLong, SseReader
+from sentinel_gateway.providers._sse import SseReader
 from sentinel_gateway.providers._stream import EventStream
 
 DONE: Final = b"[DONE]"
@@ -155,10 +155,10 @@ class OpenAIStream(EventStream):
                     self._finished, self._over = True, StopAsyncIteration
                     break
                 chunks.append(self._chunk(event))
-        except EventTooLong:
-            self._over = UpstreamBroken(f"{self._source.name} sent an endless event in its stream.")
         except UpstreamError as exc:
             self._over = exc
+        if self._reader.endless and self._over is None:
+            self._over = UpstreamBroken(f"{self._source.name} sent an endless event in its stream.")
         return chunks
 
     def _chunk(self, event: bytes) -> Chunk:
