@@ -171,7 +171,7 @@ async def test_a_damaged_file_is_told_and_kept(tmp_path, damage):
         content = bytearray(b"not a database, but long enough to be one" * 100)
     else:
         place = 0 if damage == "head" else len(content) // 2 & ~4095
-        content[place : place + 4096] = os.urandom(4096)
+        content[place : place + 4096] = random.Random(0).randbytes(4096)
     path.write_bytes(content)
     assert "put it back from a backup" in await refused(tmp_path)
     assert path.read_bytes() == content
