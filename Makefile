@@ -41,7 +41,7 @@ NPM_QUIET := --ignore-scripts --no-audit --no-fund --loglevel=error
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-dspy test test-long test-sdks test-install test-deps test-health test-predict test-metrics test-costs check fmt coverage bench load soak conduct simulate planted scale-out eval eval-full docs docs-serve build sbom audit lock lock-sdks clean docker-build docker-compose-up docker-compose-logs docker-compose-down k8s-deploy k8s-status k8s-logs k8s-port-forward
+.PHONY: help run run-dspy test test-long test-sdks test-install test-deps test-health test-predict test-metrics test-costs check fmt coverage bench load soak conduct simulate search planted scale-out eval eval-full docs docs-serve build sbom audit lock lock-sdks clean docker-build docker-compose-up docker-compose-logs docker-compose-down k8s-deploy k8s-status k8s-logs k8s-port-forward
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' Makefile
@@ -131,6 +131,15 @@ conduct: .venv/dev.stamp ## faults of providers, one by one: what a caller gets,
 
 simulate: .venv/dev.stamp ## retries, hedges, circuits, flights, limits, budgets and the ledger under 10,000 seeds of weather (SEEDS=...)
 	@$(BIN)/python -m tests.simulation.simulator --seeds $(or $(SEEDS),10000)
+
+# A test that runs a state machine bears the mark itself; Hypothesis gives it to all others.
+SEARCHED := hypothesis and not long and not sdks
+
+search: .venv/dev.stamp ## the property tests on other examples, under 20 seeds at random (SEEDS=..., or one again: SEED=...; ONLY=tests/core)
+	@for seed in $(or $(SEED),$$($(BIN)/python -c 'import random; print(*random.sample(range(2**32), $(or $(SEEDS),20)))')); do \
+		echo "make search SEED=$$seed$(if $(ONLY), ONLY='$(ONLY)')"; \
+		$(PYTEST) --quiet -m '$(SEARCHED)' --hypothesis-profile search --hypothesis-seed $$seed $(ONLY) || exit 1; \
+	done
 
 scale-out: .venv/dev.stamp ## three nodes behind nginx, a Redis Cluster, PostgreSQL: killed and restarted under load
 	@$(BIN)/python -m tests.scale_out.run

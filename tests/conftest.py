@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 from sentinel_gateway.settings.variables import FILE, LATER, PREFIX, VARIABLES
 from tests.servers import POSTGRES, REDIS7, REDIS8, PostgresServer, RedisCluster, RedisServer
@@ -19,6 +20,14 @@ REQUIRED = os.environ.get(REQUIRE)
 LAST_WAIT = 30
 """Seconds between the last line of the report and the end of the process."""
 
+hypothesis.settings.register_profile(
+    "sentinel", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "search", hypothesis.settings.get_profile("sentinel"), derandomize=False, database=None, print_blob=True
+)
+hypothesis.settings.load_profile("sentinel")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """No test may see, use or bill the developer's own providers, nor be changed by their settings, nor by a busy machine."""
@@ -28,8 +37,16 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(PREFIX) or name.removesuffix(FILE) in known or name.endswith(("_API_KEY", "_BASE_URL")):
             del os.environ[name]
-    hypothesis.settings.register_profile("sentinel", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-    hypothesis.settings.load_profile("sentinel")
+
+
+def pytest_sessionstart() -> None:
+    """Every run draws the same examples, also of one test alone; only `make search` draws others.
+
+    Hypothesis tries what stands in our code as well, as far as it is loaded: that would depend on what else has run.
+    """
+    if hypothesis.settings.default.derandomize:
+        nothing = providers.Constants()
+        providers._get_local_constants = lambda: nothing  # noqa: SLF001 - nothing public turns it off
 
 
 def pytest_unconfigure() -> None:

@@ -99,6 +99,7 @@ class Machine(RuleBasedStateMachine):
         assert not self.breaker.is_open
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("runs", [20, pytest.param(1000, marks=pytest.mark.long)])
 def test_the_breaker_against_its_rules(runs):
     run_state_machine_as_test(Machine, settings=settings(max_examples=runs, stateful_step_count=100, deadline=None))

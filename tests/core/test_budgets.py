@@ -217,6 +217,7 @@ class Nodes(RuleBasedStateMachine):
                 assert node.drawn <= self.parts[name].drawn
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize(("runs", "steps"), [(150, 40), pytest.param(1000, 100, marks=pytest.mark.long)])
 def test_nodes_in_any_order(runs, steps):
     run_state_machine_as_test(Nodes, settings=settings(max_examples=runs, stateful_step_count=steps, deadline=None))

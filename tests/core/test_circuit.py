@@ -227,6 +227,7 @@ class CircuitMachine(RuleBasedStateMachine):
         assert self.circuit.admits(self.now + RULES.pause + PROBE_SECONDS, last=False)
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize(("runs", "steps"), [(60, 40), pytest.param(1000, 100, marks=pytest.mark.long)])
 def test_any_order(runs, steps):
     run_state_machine_as_test(CircuitMachine, settings=settings(max_examples=runs, stateful_step_count=steps, deadline=None))

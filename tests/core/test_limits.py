@@ -270,6 +270,7 @@ class Machine(RuleBasedStateMachine):
         assert self.store.buckets() == len(self.model.spent)
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("runs", [10, pytest.param(1000, marks=pytest.mark.long)])
 def test_the_store_against_a_naive_model(runs):
     run_state_machine_as_test(Machine, settings=settings(max_examples=runs, stateful_step_count=100, deadline=None))

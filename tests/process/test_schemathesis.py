@@ -28,6 +28,7 @@ def with_models(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("examples", RUNS)
 def test_no_request_is_a_fault_of_ours(serve, examples):
     program = serve(SENTINEL_ADMIN_KEY=ADMIN_KEY, LOG_LEVEL="warn", SENTINEL_CACHE__SEMANTIC__ENABLED="false")
@@ -57,7 +58,7 @@ def test_no_request_is_a_fault_of_ours(serve, examples):
 def fuzz(operation: Any, mode: GenerationMode, examples: int, key: dict[str, str], asked: dict[Any, set[int]]) -> None:
     statuses = asked.setdefault((operation.path, mode), set())
 
-    @hypothesis.settings(max_examples=examples, deadline=None, database=None, derandomize=examples < 100)
+    @hypothesis.settings(max_examples=examples)
     @hypothesis.given(operation.as_strategy(generation_mode=mode))
     def check(case: Any) -> None:
         answer = case.call(headers=key, timeout=60)

@@ -81,6 +81,13 @@ def test_a_missing_python_is_refused_in_one_sentence(bare_checkout):
     assert result.stderr.startswith("Sentinel needs Python 3.11 or newer, and './nowhere' is not")
 
 
+def test_a_search_says_how_to_have_it_again():
+    result = make("--old-file", ".venv/dev.stamp", "search", "SEEDS=2", "ONLY=tests/core/test_breaker.py")
+    assert result.returncode == 0, result.stdout
+    told = re.findall(r"^make search SEED=(\d+) ONLY='tests/core/test_breaker.py'$", result.stdout, re.MULTILINE)
+    assert len(set(told)) == result.stdout.count("\n1 passed") == 2
+
+
 @pytest.mark.parametrize("target", ["test-health", "test-predict", "test-metrics", "test-costs"])
 def test_no_gateway_is_said_so(target):
     port = free_port()

@@ -92,6 +92,7 @@ class Clearing(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_every_clear_means_what_the_selector_means(adapter, request):
     servers = staticmethod(request.getfixturevalue)

@@ -178,6 +178,7 @@ class Machine(RuleBasedStateMachine):
         assert self.store.size() == (len(self.model), self.weight())
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("runs", [20, pytest.param(1000, marks=pytest.mark.long)])
 def test_the_store_against_a_naive_model(runs):
     run_state_machine_as_test(Machine, settings=settings(max_examples=runs, stateful_step_count=100, deadline=None))

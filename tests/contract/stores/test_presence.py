@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import random
 import shutil
 import sqlite3
@@ -150,7 +149,7 @@ class Keeping(RuleBasedStateMachine):
     def restart(self, damaged):
         self.runner.run(self.store.close())
         if damaged:
-            (self.folder / "cache.db").write_bytes(os.urandom(5000))
+            (self.folder / "cache.db").write_bytes(random.Random(self.puts).randbytes(5000))
         self.open()
 
     @rule()
@@ -181,6 +180,7 @@ class Keeping(RuleBasedStateMachine):
         self.top.cleanup()
 
 
+@pytest.mark.hypothesis
 def test_whatever_happens_nothing_in_the_file_is_denied():
     examples = settings(max_examples=6, stateful_step_count=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     run_state_machine_as_test(Keeping, settings=examples)

@@ -329,6 +329,7 @@ class Archiving(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
+@pytest.mark.hypothesis
 def test_it_agrees_with_two_dictionaries():
     examples = settings(max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     run_state_machine_as_test(Archiving, settings=examples)

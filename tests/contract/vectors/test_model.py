@@ -187,6 +187,7 @@ class MemoryMachine(IndexMachine):
         self.run(self.index.prepare())
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_it_agrees_with_a_naive_index(adapter, servers):
     class SharedMachine(IndexMachine):
