@@ -9,7 +9,7 @@ import pytest
 
 from sentinel_gateway.core.caching import NotStorable, Store
 from sentinel_gateway.core.chat import Chunk
-from sentinel_gateway.core.streaming import stored_fields
+from sentinel_gateway.core.streaming import DEEPEST, stored_fields
 from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout
 from sentinel_gateway.pipeline.handle import Cached, Live
 from tests.fakes import USAGE, FakeStream, chunk, delta, payloads, spoken, turns
@@ -170,6 +170,37 @@ async def test_a_cut_stream_is_an_error_and_not_kept(path, end):
     assert upstream.closed == 1
 
 
+def too_deep() -> Chunk:
+    """More than can be put together."""
+    inner: object = "x"
+    for _ in range(DEEPEST + 2):
+        inner = {"a": inner}
+    return chunk(delta(content="deep", odd=inner))
+
+
+async def test_what_is_wrong_behind_the_last_word_keeps_nothing(path):
+    """All of it came at once: the stream was known to have ended well when what was wrong in it was seen."""
+    upstream, journey = FakeStream([*ROLE, *WORD, *END, too_deep()]), path.journey()
+    upstream.finished = True
+    path.first.replies.append(upstream)
+    with pytest.raises(UpstreamBroken, match="too deep"):
+        await path.ask(question(stream=True), journey)
+    assert journey.kept == NotStorable("unproven-end")
+    assert path.near.puts == path.far.puts == 0
+    assert [attempt.ending for attempt in path.events.attempts] == ["broken"]
+
+
+async def test_who_leaves_before_reading_what_is_wrong_lets_go_of_it_all_the_same(path):
+    upstream, journey = FakeStream([*ROLE, too_deep(), *END]), path.journey()
+    upstream.finished = True
+    path.first.replies.append(upstream)
+    live = await path.handle(question(stream=True), journey)
+    await path.pipeline.close(live, journey)
+    assert upstream.closed == 1
+    assert [attempt.ending for attempt in path.events.attempts] == ["broken"]
+    assert path.near.puts == 0
+
+
 async def test_a_stream_too_large_to_remember_is_passed_on(path):
     words = [[chunk(delta(content="w" * 100))] for _ in range(MAX_BYTES // 100 + 1)]
     upstream = await stream(path, ROLE, *words, END, USED)
@@ -238,6 +269,21 @@ async def test_an_upstream_that_fails_to_close_is_settled_all_the_same(path):
     with pytest.raises(UpstreamBroken):
         await path.ask(question(stream=True), journey)
     assert isinstance(journey.kept, Store)
+
+
+async def test_an_upstream_is_let_go_of_though_its_answer_cannot_be_kept(path):
+    class Tripping(dict):
+        def __setitem__(self, key, entry):
+            raise LookupError(key)
+
+    upstream, journey = FakeStream([*ROLE, *WORD, *END], asyncio.Event()), path.journey()
+    upstream.finished = True
+    path.near.entries = Tripping()
+    path.first.replies.append(upstream)
+    live = await path.handle(question(stream=True), journey)
+    with pytest.raises(LookupError):
+        await path.pipeline.close(live, journey)
+    assert upstream.closed == 1
 
 
 async def test_a_kept_stream_is_the_folded_answer(path):

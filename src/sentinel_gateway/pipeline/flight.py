@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sentinel_gateway.core.chat import Answer, Chunk
+from sentinel_gateway.core.chat import Answer
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.journey import Journey
@@ -148,9 +148,8 @@ class Flight:
     async def _draw(self, relay: Relay, into: Callable[[Batch], bool]) -> None:
         fault: Exception | None = None
 
-        def take(chunks: list[Chunk]) -> bool:
+        def take(batch: Batch) -> bool:
             nonlocal fault
-            batch = relay.take(chunks)
             self._keep(batch)
             if self._waiting:
                 self._wake()

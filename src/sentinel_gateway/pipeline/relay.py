@@ -3,7 +3,8 @@
 A stream owns its release: however it ends - done, cut, the caller gone - `close` runs once and lets go of the upstream.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -53,9 +54,11 @@ class Relay:
         """Tell this one as well, after those before it."""
         self._on_settle.append(tell)
 
-    def pipe(self, into: Callable[[list[Chunk]], bool]) -> Awaitable[None]:
-        """As of any stream. `into` has to `take` what it is given."""
-        return self._opened.pipe(into)
+    async def pipe(self, into: Callable[[Batch], bool]) -> None:
+        """As of any stream, folded beside. What is wrong with it is raised once all was given that came before that."""
+        await self._opened.pipe(partial(self._take, into))
+        if self.error is not None:
+            raise self.error
 
     async def withhold(self, most: int) -> None:
         """Keep what comes to the stream's end, or until it is more than so many bytes; raises what it breaks off with.
@@ -65,9 +68,8 @@ class Relay:
         """
         size = 0
 
-        def keep(chunks: list[Chunk]) -> bool:
+        def keep(batch: Batch) -> bool:
             nonlocal size
-            batch = self.take(chunks)
             self.withheld.append(batch)
             size += batch.size
             return size <= most
@@ -84,24 +86,28 @@ class Relay:
             raise _cut()
         self._settle()
 
-    def take(self, chunks: list[Chunk]) -> Batch:
-        """Fold the chunks that came, and make them ready to be passed on."""
-        self.heard += len(chunks)
+    def _take(self, into: Callable[[Batch], bool], chunks: list[Chunk]) -> bool:
+        """Fold the chunks that came, and pass them on, up to one that can't be folded."""
         fold, everything, size = self.fold, [], 0
         of_usage: tuple[bytes, ...] = ()
         for chunk in chunks:
             raw, more = chunk.raw, chunk.more
             length = len(raw)
-            size += length
-            everything.append(raw)
             if more is not None:
                 fold.add_text(more, length)
-                continue
-            fold.add(chunk.fields, length)
-            if _only_usage(chunk):
-                of_usage = (*of_usage, raw)
+            else:
+                try:
+                    fold.add(chunk.fields, length)
+                except UpstreamBroken as exc:
+                    self.error = exc
+                    break
+                if _only_usage(chunk):
+                    of_usage = (*of_usage, raw)
+            size += length
+            everything.append(raw)
+        self.heard += len(everything)
         without_usage = [raw for raw in everything if raw not in of_usage] if of_usage else everything
-        return Batch(everything, without_usage, size)
+        return into(Batch(everything, without_usage, size)) and self.error is None
 
     @property
     def usage(self) -> Usage:
@@ -118,23 +124,25 @@ class Relay:
 
     def proven(self) -> Answer | NotStorable:
         """The whole answer, if the provider said it was done, every choice has ended, and it was small enough to remember."""
-        if not (self._opened.finished and self.fold.finished):
+        if self.error is not None or not (self._opened.finished and self.fold.finished):
             return NotStorable("unproven-end")
         return NotStorable("too-large") if self.fold.overflown else self.fold.answer()
 
     def _settle(self) -> None:
         if not self._settled:
             self._settled = True
-            if unread := self._opened.unread():  # who left before the first word pays for what had come: it may be all of it
-                self.take(unread)
+            # Who left before the first word pays for what had come: it may be all of it.
+            self._take(bool, self._opened.unread())
             self._opened.ended(self.error, self.usage, whole=self._whole)
             for tell in self._on_settle:
                 tell(self)
 
     async def close(self) -> None:
         """Let go of the upstream connection."""
-        self._settle()
-        await self._opened.close()
+        try:
+            self._settle()
+        finally:
+            await self._opened.close()
 
 
 def _cut() -> UpstreamBroken:
