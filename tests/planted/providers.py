@@ -101,7 +101,7 @@ BUGS = (
         "A stream counts as whole once it has begun: half an answer is served to all who ask again.",
         (
             "pipeline/relay.py",
-            "        if not (self._opened.finished and self.fold.finished):\n            return NotStorable",
+            "        if self.error is not None or not (self._opened.finished and self.fold.finished):\n            return NotStorable",
             "        if self.error is not None:\n            return NotStorable",
         ),
         test="tests/pipeline/test_relay.py::test_what_is_kept_was_proven_twice",
