@@ -205,7 +205,6 @@ PASSING = [
 
 HOLES = [
     ("How long do owls live?", "How long do barn owls live?"),
-    ("What is the penalty for theft?", "What is the penalty for attempted theft?"),
     ("How many people live in Berlin?", "How many people lived in Berlin?"),
     ("How do I clean Windows?", "How do I clean windows?"),
     ("What is the pH of soap?", "What is the PH of soap?"),

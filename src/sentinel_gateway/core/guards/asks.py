@@ -20,8 +20,12 @@ TOLD: Final = frozenset({"tell", "what"})
 MEASURES: Final = {"many": "how-many", "much": "how-much", "long": "how-long", "often": "how-often", "far": "how-far",
     "old": "how-old",
                    "tall": "how-tall", "big": "how-big", "high": "how-tall", "come": "why", "fast": "how-fast"}  # fmt: skip
-MEASURED: Final = frozenset(MEASURES.values()) - {"why"} | {"when", "who"}
+BOUNDED: Final = frozenset(MEASURES.values()) - {"why"} | {"when"}
 """Of these, what can be, what should be and what must be are three answers."""
+ASKERS: Final = words("i we you u one")
+"""Whom they can ask is whom they should ask; who can vote is not who should."""
+EATEN: Final = words("eat drink feed")
+"""What one can eat is not what one should eat, unless it is for something: "to lose weight"."""
 LIKENESS: Final = frozenset({("look", "like"), ("looks", "like"), ("feel", "like"), ("feels", "like")})
 OPINED: Final = words("opinion opinions thoughts view views")
 OPINIONS: Final = OPINED | words("think thinks believe believes feel feels")
@@ -136,7 +140,16 @@ def kinds_differ(pair: Pair) -> bool:
         return modes.answers_differ(*asked, alike=a.tokens == b.tokens)
     if left.polar or right.polar:
         return modes.roughly_differ(*asked)
-    return modes.open_ones_differ(*asked, measured=not MEASURED.isdisjoint(kinds))
+    return modes.open_ones_differ(*asked, bounded=_is_bounded(kinds, *asked))
+
+
+def _is_bounded(kinds: frozenset[str], a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Is it asked for what has bounds: how much, when, who does, what to eat? Then it matters whether it can or should be."""
+    if "who" in kinds:
+        return ASKERS.isdisjoint((*a[2:3], *b[2:3]))
+    return not BOUNDED.isdisjoint(kinds) or (
+        "what" in kinds and all("to" not in one and not EATEN.isdisjoint(one) for one in (a, b))
+    )
 
 
 def _ask(reading: Reading) -> Ask:

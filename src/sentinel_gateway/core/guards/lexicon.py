@@ -61,7 +61,7 @@ FILLERS: Final = ARTICLES | AUXILIARIES | ASKING | PERSONS | COURTESY
 LEADS: Final = words(
     "of in on at from to into onto by for with within about than through during between among across via over under above",
     "below before after since until till toward towards against and or vs versus per off out up down near inside outside",
-    "but upon along behind beyond around if 's",
+    "but upon along behind beyond around ahead if 's",
 )
 """Words that say which part the next word plays. They are kept with it."""
 
@@ -69,6 +69,16 @@ FREED: Final = words(
     "sugar gluten fat dairy lactose alcohol caffeine nut meat egg soy tax toll duty interest fee rent debt drug smoke"
 )
 """What something may be free of."""
+
+TITLES: Final = words("director president ceo mayor secretary chief head governor minister manager principal")
+CRIMES: Final = words("murder theft robbery rape suicide burglary homicide assault fraud kidnapping escape")
+COMPOUNDS: Final = words(
+    "odd-number odd-integer dry-ice diet-soda diet-coke diet-pepsi root-beer ginger-beer ginger-ale peanut-butter cocoa-butter",
+    "almond-milk coconut-milk soy-milk oat-milk baking-soda guinea-pig hot-dog prairie-dog sweet-potato",
+    *(f"acting-{title}" for title in TITLES),
+    *(f"attempted-{crime}" for crime in CRIMES),
+)
+"""Of these the first word does not tell one thing from others of its kind, but makes another thing of it."""
 
 PHRASES: Final = {
     ("log", "in"): "login", ("sign", "in"): "login", ("log", "on"): "login", ("log", "into"): "login", ("sign", "into"): "login",
@@ -89,13 +99,16 @@ PHRASES: Final = {
     ("in", "front"): "before", ("yet", "to"): "not",
     ("give", "up"): "quit", ("make", "sure"): "ensure", ("work", "out"): "exercise", ("for", "free"): "free",
     ("free", "of"): "without", ("instead", "of"): "instead", ("rather", "than"): "instead", ("other", "than"): "except",
+    ("ahead", "of"): "ahead", ("our", "planet"): "earth",
     ("south", "america"): "south-america", ("north", "america"): "north-america", ("latin", "america"): "latin-america",
     ("in", "law"): "in-law", ("vice", "versa"): "viceversa",
     ("roll", "over"): "rollover", ("rolling", "over"): "rollover", ("rolled", "over"): "rollover",
     ("apart", "from"): "except", ("aside", "from"): "except", ("anything", "but"): "except", ("everything", "but"): "except",
     ("all", "but"): "except", ("nothing", "but"): "only",
     ("due", "to"): "", ("thank", "you"): "", ("of", "course"): "", ("a", "lot"): "",
-} | {(what, "free"): f"{what}-free" for what in FREED}  # fmt: skip
+} | {(what, "free"): f"{what}-free" for what in FREED} | {
+    (one, other + ending): f"{one}-{other}" for one, other in (two.split("-") for two in COMPOUNDS) for ending in ("", "s")
+}  # fmt: skip
 """Two words that mean one; the empty string: nothing at all."""
 
 SYNONYMS: Final = table("""
@@ -168,7 +181,6 @@ cheap inexpensive
 expensive costly
 calculate compute
 country nation
-earth planet
 road street
 city town
 home house

@@ -37,6 +37,8 @@ LEAST: Final = 3
 """Words of a question whose auxiliary and subject are followed by more."""
 READ: Final = 6
 """So many words say it."""
+ASKED_OF: Final = words("i you u we one it this that there they he she someone somebody anyone anybody my your")
+"""Of these "would" only asks more politely than "can"; what a dog would eat is not what it can."""
 ROUGHLY: Final = {"must": "should", "would": OPEN}
 TOLERANT: Final = {
     "would": frozenset({"should", "must", "past", "past-must"}),
@@ -53,6 +55,13 @@ many several
 """)
 """Right behind the auxiliary, these say of how many it is asked."""
 ALWAYS: Final = "always"
+ENTIRE: Final = table("""
+whole entire
+much lot lots alot plenty
+""")
+"""These say how much of it."""
+ADDED: Final = words("so too very how as that thank thanks you not")
+"""Behind these they say something else: "thanks a lot"."""
 DIFFERENT: Final = "different"
 GRADES: Final = table("""
 good great
@@ -63,7 +72,7 @@ best greatest ideal
 
 def answers_differ(a: tuple[str, ...], b: tuple[str, ...], *, alike: bool) -> bool:
     """Both ask for yes or no, of the same words if they are `alike`: may the one be yes and the other no?"""
-    if _quantified(a, b) or _quantified(b, a) or (ALWAYS in a) != (ALWAYS in b):
+    if _quantified(a, b) or _quantified(b, a) or (ALWAYS in a) != (ALWAYS in b) or _entire(a) != _entire(b):
         return True
     if alike and ((DIFFERENT in a) != (DIFFERENT in b) or (_has(a) and _is(b)) or (_has(b) and _is(a))):
         return True
@@ -77,10 +86,14 @@ def answers_differ(a: tuple[str, ...], b: tuple[str, ...], *, alike: bool) -> bo
         return "must" in {a[0], b[0]}  # "Do I have to pay" is what is meant by "do I pay", too
     if "perfect" in {one, other} and "present" in {one, other}:
         return (b if one == "perfect" else a)[0] in DOING  # "Have you eaten", "do you eat"; but "has it", "is it been sent"
-    for lenient, unlike in TOLERANT.items():
-        if lenient in {one, other}:
-            return bool({one, other} & unlike)
-    return True
+    return _unlike({one, other}, {*a[1:2], *b[1:2]})
+
+
+def _unlike(told: set[str], doers: set[str]) -> bool:
+    """Are two ways of asking two questions, of these doers?"""
+    if told == {"would", "can"}:
+        return doers.isdisjoint(ASKED_OF)
+    return next((bool(told & unlike) for lenient, unlike in TOLERANT.items() if lenient in told), True)
 
 
 def roughly_differ(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
@@ -89,23 +102,33 @@ def roughly_differ(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     return one != other and OPEN not in {one, other}
 
 
-def open_ones_differ(a: tuple[str, ...], b: tuple[str, ...], *, measured: bool) -> bool:
-    """The same of two that ask for more. `measured`: for how much, when or whom."""
+def open_ones_differ(a: tuple[str, ...], b: tuple[str, ...], *, bounded: bool) -> bool:
+    """The same of two that ask for more. `bounded`: for what has bounds, as how much and when."""
     one, other = _mode(a), _mode(b)
     if _is_undone(a, one) != _is_undone(b, other):
         return True
     if {one, other} <= TENSES:
         return one != other and not (_is_timeless(a) and _is_timeless(b))
     expected = EXPECT in a and EXPECT in b
-    return measured and not expected and "can" in {one, other} and not {"should", "must"}.isdisjoint({one, other})
+    return bounded and not expected and "can" in {one, other} and not {"should", "must"}.isdisjoint({one, other})
 
 
 def _quantified(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     """Is the first asked of all, or of some, and the second of others, or of the same without a word of how many?"""
     if len(a) < LEAST or a[1] not in WHO_OF:
         return False
+    if a[1] == "any" and AUXILIARY[a[0]] == AUXILIARY[b[0]] == "can" and b[1:2] in {("a",), ("an",)}:
+        return False  # "Can any citizen vote" is whether a citizen can
     other = next((word for word in b[1:] if word not in ARTICLES), "")
     return WHO_OF[a[1]] != WHO_OF[other] if other in WHO_OF else canonical(other) == canonical(a[2])
+
+
+def _entire(asked: tuple[str, ...]) -> frozenset[str]:
+    """Which of the words that say how much of it."""
+    if ENTIRE.keys().isdisjoint(asked[:READ]):
+        return frozenset()
+    told = [word for word in asked[:READ] if word != "a"]
+    return frozenset(ENTIRE[word] for before, word in pairwise(told) if word in ENTIRE and before not in ADDED)
 
 
 def _has(asked: tuple[str, ...]) -> bool:

@@ -13,7 +13,7 @@ from sentinel_gateway.core.guards import voice
 from sentinel_gateway.core.guards.lexicon import FILLERS, KEPT_FORMS, NOT, words
 from sentinel_gateway.core.guards.numbers import MARK
 from sentinel_gateway.core.guards.voice import DONE, IRREGULAR
-from sentinel_gateway.core.guards.words import LINK, Pair, Reading, canonical
+from sentinel_gateway.core.guards.words import LINK, Pair, Reading, canonical, stem
 
 JOINING: Final = frozenset({"and", "or", "vs", "versus"})
 OWNING: Final = ({"of", "'s"}, {"of", ""}, {"in", "'s"})
@@ -39,7 +39,7 @@ CONTRARY: Final = frozenset(
     for couple in words(
         "from/to from/into from/onto before/after over/under above/below in/out inside/outside with/against for/against up/down "
         "until/after till/after until/since before/since during/after during/before above/under over/below on/off and/or "
-        "between/outside by/after on/under before/between near/outside to/against out/to by/to by/for by/of"
+        "between/outside by/after on/under before/between ahead/behind near/outside to/against out/to by/to by/for by/of"
     )
 )
 
@@ -52,7 +52,7 @@ def differs(pair: Pair) -> bool:
     if voice.differ(pair):
         return True
     if pair.a.tokens == pair.b.tokens and pair.a.leads == pair.b.leads:
-        return False
+        return _told_apart(pair.a) and _twins(pair.a) != _twins(pair.b)
     a, b = _shared(pair.a, pair.only_a), _shared(pair.b, pair.only_b)
     if a and NOT in (a[0][0], b[0][0]):
         a, b = ([placed for placed in side if placed[0] != NOT] for side in (a, b))
@@ -67,6 +67,20 @@ def differs(pair: Pair) -> bool:
         return True
     windows = ((max(start - before, 0), end + after) for before in range(MARGIN) for after in range(MARGIN))
     return not any(_moved(pair, a[left:right], b[left:right]) for left, right in windows)
+
+
+def _told_apart(reading: Reading) -> bool:
+    """Does it ask whether one word is another of the same meaning: "is a town a city"?"""
+    if COPULAS.isdisjoint(reading.plain[:1]):
+        return False
+    placed = zip(reading.tokens, reading.tokens[1:], reading.leads[1:], strict=False)
+    return any(one == other and lead not in JOINING for one, other, lead in placed)
+
+
+def _twins(reading: Reading) -> list[str]:
+    """Words whose meaning comes twice, as they are written and in their order."""
+    often = {token for token, count in Counter(reading.tokens).items() if count > 1}
+    return [stem(word) for word in reading.plain if canonical(word) in often]
 
 
 def _agreeing(a: list[Placed], b: list[Placed]) -> int:

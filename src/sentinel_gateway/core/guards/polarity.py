@@ -7,7 +7,8 @@ import re
 from itertools import pairwise
 from typing import Final
 
-from sentinel_gateway.core.guards.lexicon import FILLERS, NOT, known, table, words
+from sentinel_gateway.core.guards.language import ENGLISH, guess
+from sentinel_gateway.core.guards.lexicon import AUXILIARIES, FILLERS, LEADS, NOT, known, table, words
 from sentinel_gateway.core.guards.words import DIRECTION_TOKENS, Pair, Reading, canonical
 
 PREFIXES: Final = ("un", "in", "im", "il", "ir", "non", "dis", "de")
@@ -145,7 +146,7 @@ LIMITING: Final = words(
     "besides aside exception ignore ignoring omit skip regardless",
     "vice deputy interim co anti pseudo semi fake counterfeit",
     "raw uncooked undercooked pregnant pregnancy breastfeeding newborn infant toddler deceased dead decaf",
-    "baby in-law net gross median beta",
+    "baby in-law net gross median beta stainless secondhand",
 )
 """Words that turn or narrow what is asked even when only one text has them."""
 LIMITING_ABROAD: Final = frozenset(
@@ -161,7 +162,12 @@ LIMITING_ABROAD: Final = frozenset(
     )
 )
 """The same in the other languages that are told apart: no more is known of them, and embeddings hardly see these."""
+ENGLISH_TOO: Final = words("sin aus nu mai pas")
+"""Of them, words that English has as well."""
+LEAST_ENGLISH: Final = 2
 TURNING: Final = frozenset(map(canonical, LIMITING)) | LIMITING_ABROAD
+NARROWING: Final = {"expired": ("expir",), "frozen": ("froze", "freez", "thaw", "defrost")}
+"""Words that make another thing of what they stand before; and how words begin that say as much elsewhere: "has it expired"."""
 
 CONDITIONS: Final = table("""
 because due
@@ -179,6 +185,14 @@ ALL: Final = words("all every both entire always")
 SOME: Final = words("some few several sometimes")
 TOO: Final = "too"
 ENOUGH: Final = words("enough sufficiently")
+SCARCE: Final = words("few little")
+"""With an "a" they are some, without one they are hardly any."""
+BARE: Final = AUXILIARIES | LEADS | words("there very so too as")
+"""Before a word of the last kind, these leave no room for an "a"."""
+EACH: Final = words("each every")
+ANY: Final = "any"
+AMOUNTS: Final = ALL | SCARCE | EACH | {TOO}
+"""Of two texts that differ in how many or how much, one has a word of these."""
 
 
 def _ends() -> dict[str, frozenset[str]]:
@@ -204,7 +218,9 @@ def negated(pair: Pair) -> bool:
         return _wonders(pair.a) != _wonders(pair.b)
     turns = pair.only_a.count(NOT) + pair.only_b.count(NOT)
     turns += _prefixed(pair.only_a, pair.only_b, pair.b.plain) + _prefixed(pair.only_b, pair.only_a, pair.a.plain)
-    if turns % 2 == 1 or any(not TURNING.isdisjoint(only) for only in (pair.only_a, pair.only_b)):
+    if turns % 2 == 1 or _turned(pair.only_a, pair.a.plain) or _turned(pair.only_b, pair.b.plain):
+        return True
+    if _narrowed(pair.a, pair.b) or _narrowed(pair.b, pair.a):
         return True
     return _scattered(pair.a, pair.only_a) or _scattered(pair.b, pair.only_b) or _aims_differ(pair)
 
@@ -212,6 +228,25 @@ def negated(pair: Pair) -> bool:
 def _wonders(reading: Reading) -> bool:
     """Is it what its asker doesn't know that is negated in it, and not what is asked?"""
     return UNKNOWING.match(reading.text) is not None
+
+
+def _turned(only: tuple[str, ...], plain: tuple[str, ...]) -> bool:
+    """Does one of the words turn what is asked? In an English text "sin" is no Spanish word."""
+    if TURNING.isdisjoint(only):
+        return False
+    return not ENGLISH_TOO.issuperset(TURNING.intersection(only)) or not _is_english(plain)
+
+
+def _is_english(plain: tuple[str, ...]) -> bool:
+    return sum(word in FILLERS for word in plain) >= LEAST_ENGLISH and guess(plain) == ENGLISH
+
+
+def _narrowed(one: Reading, other: Reading) -> bool:
+    """Does a word make another thing of what it stands before, and nothing in the other text say so?"""
+    if NARROWING.keys().isdisjoint(one.plain):
+        return False
+    narrowing = (word for word, after in pairwise(one.plain) if word in NARROWING and after not in FILLERS and after not in LEADS)
+    return any(not any(said.startswith(NARROWING[word]) for said in other.plain) for word in narrowing)
 
 
 def _scattered(reading: Reading, only: tuple[str, ...]) -> bool:
@@ -245,12 +280,38 @@ def opposite(pair: Pair) -> bool:
     if not DIRECTION_TOKENS.isdisjoint(pair.only_a) or not DIRECTION_TOKENS.isdisjoint(pair.only_b):
         return True
     sides = (pair.a.plain, pair.b.plain), (pair.b.plain, pair.a.plain)
-    return any(_quantified(one, other) or _exceeds(one, other) for one, other in sides)
+    if all(map(AMOUNTS.isdisjoint, sides[0])):
+        return False
+    return any(_quantified(one, other) or _exceeds(one, other) or _fewer(one, other) or _each(one, other) for one, other in sides)
 
 
 def _quantified(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """All against some."""
     return not (ALL.isdisjoint(one) or SOME.isdisjoint(other)) and ALL.isdisjoint(other)
+
+
+def _fewer(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Few against a few, little hope against a little hope. "Little dogs" are small ones."""
+    if SCARCE.isdisjoint(one) or SCARCE.isdisjoint(other):
+        return False
+    some = {word for before, word in pairwise(one) if word in SCARCE and before == "a"}
+    told = zip(("there", *other), other, (*other[1:], ""), strict=False)
+    return any(word in some and before in BARE and not _is_of_size(word, after) for before, word, after in told)
+
+
+def _is_of_size(word: str, after: str) -> bool:
+    return after == "more" or (word == "little" and after.endswith("s"))
+
+
+def _each(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """On each day against on any day. "Can any member" is "can each member"."""
+    if ANY not in other or EACH.isdisjoint(one):
+        return False
+    nouns = {after for word, after in pairwise(one) if word in EACH}
+    return any(
+        word == ANY and before not in AUXILIARIES and after in nouns
+        for before, word, after in zip(("", *other), other, other[1:], strict=False)
+    )
 
 
 def _exceeds(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

@@ -34,6 +34,8 @@ GROUPED: Final = re.compile(r"[+*/^-] ?\(([^()]*)\)|\(([^()]*)\) ?[+*/^-]")
 WITHIN: Final = re.compile(r"[+*/^-]")
 BEFORE_A_SIGN: Final = words("a an the does do is are symbol sign operator character use using with of between and or add cd ls")
 """Words after which a sentence doesn't end: the "." behind them is meant."""
+SELECTING: Final = words("css selector selectors jquery")
+"""Where these stand, a "#" before a word is meant."""
 PROSE: Final = frozenset("?!:;,")
 
 ODD: Final = frozenset({"S", "C", "M"})
@@ -83,6 +85,8 @@ def _marks(chunk: str, chunks: list[str], i: int) -> list[str]:
         found.append("+" if signed else prefix[1] + "·")
     found += (OPERATORS.get(sign, sign) for sign in INFIX.findall(core))
     found += (prime or dots for prime, dots in MORE.findall(core))
+    if core[0] == "#" and core[1].isalpha() and not SELECTING.isdisjoint(word.strip(CLOSING).lower() for word in chunks):
+        found.append("#·")
     if "/" in core and QUOTIENT.fullmatch(core):
         found.append(core.lower())
     if (suffix := SUFFIX.search(core)) and (suffix[1].strip("-") or CHARGED.fullmatch(core)):

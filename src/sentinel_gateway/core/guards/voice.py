@@ -13,10 +13,15 @@ IRREGULAR: Final = words(
     "hit hurt hidden forgiven forgotten left sworn torn worn thrown shot struck",
 )
 BEING: Final = words("is are am was were be been being get gets got getting gotten")
+BASES: Final = {
+    "told": "tell", "given": "give", "known": "know", "found": "find", "forgiven": "forgive", "beaten": "beat", "bitten": "bite",
+    "hidden": "hide", "shot": "shoot", "struck": "strike", "sworn": "swear", "torn": "tear",
+}  # fmt: skip
+"""Of those that are no form of their verb to `canonical`, the verb."""
 SOON: Final = 5
 """Words in which one may follow the other."""
 OWNED: Final = ARTICLES | words("my your his her our their")
-PASSED_OVER: Final = AUXILIARIES | OWNED | {"not"}
+PASSED_OVER: Final = AUXILIARIES | OWNED | {"not", "cannot"}
 MIDDLE: Final = frozenset(
     map(
         canonical,
@@ -46,7 +51,7 @@ def _suffered(plain: tuple[str, ...]) -> set[tuple[str, str]]:
     who, apart = "to", SOON
     for word in plain:
         if apart < SOON and is_participle(word) and who not in LEADS and canonical(word) not in MIDDLE:
-            found.add((who, canonical(word)))
+            found.add((who, canonical(BASES.get(word, word))))
         apart = 0 if word in BEING else apart + 1
         who = who if word in PASSED_OVER else word
     return found

@@ -15,6 +15,7 @@ from sentinel_gateway.core.guards import letters, numbers, signs, verbatim
 from sentinel_gateway.core.guards.lexicon import (
     AUXILIARIES,
     FILLERS,
+    FREED,
     KEPT_FORMS,
     LEADS,
     NEGATED,
@@ -77,7 +78,7 @@ CAPITALISED: Final = numbers.CAPITALISED | {
 """Names that are everyday words in small letters."""
 NUMBERED: Final = words("war part type phase volume chapter grade stage class level king")
 """After these, "I" is a number."""
-DIRECTIONS: Final = frozenset({"off", "on", "up", "down", "out", "before", "after", "above", "below", "over", "under", "against"})
+DIRECTIONS: Final = words("off on up down out before after above below over under against ahead")
 """Leads that say something even if no word follows them."""
 OVER: Final = ("over-", "under-")
 """With one of these a word is another: "over-hydrated"."""
@@ -98,6 +99,12 @@ LEAST_PLURAL: Final = 4
 USERS: Final = words("is are was were be been being get can could to should")
 """Before "used to", these say what a thing is for; else it says what once was."""
 FORMERLY: Final = "formerly"
+FREE: Final = "free"
+SECONDHAND: Final = "secondhand"
+TRADED: Final = words("a an the my your buy sell buying selling")
+"""Before "used", these say that somebody else had it."""
+OWNING: Final = words("a an the my your our their his")
+"""Before "sugar free", these say that it costs nothing, unless a word follows that it is free of."""
 LINK: Final = "="
 """The lead of a token before which an auxiliary stands: "cats are dogs"."""
 TITLE_SHARE: Final = 0.6
@@ -245,15 +252,23 @@ def _phrases(plain: list[str]) -> list[str]:
     """Pairs of words that mean one, as one."""
     found: list[str] = []
     previous = ""
-    for word in plain:
-        if (previous, word) in PHRASES:
+    for at, word in enumerate(plain):
+        if (previous, word) in PHRASES and not (word == FREE and _costs_nothing(plain, at)):
             found[-1] = PHRASES[previous, word]
         elif word == "to" and previous in {"use", "used"} and not (found[-2:-1] and found[-2] in USERS):
             found[-1] = FORMERLY
+        elif word == "used" and previous in TRADED:
+            found.append(SECONDHAND)
         else:
             found.append(word)
         previous = word
     return found
+
+
+def _costs_nothing(plain: list[str], at: int) -> bool:
+    """Is it "the drug is free", not "a drug free zone"? `at`: where "free" stands."""
+    after = plain[at + 1 : at + 2]
+    return at > 1 and plain[at - 2] in OWNING and (not after or after[0] in LEADS) and plain[at - 1] in FREED
 
 
 def _tokens(found: list[str]) -> tuple[list[str], list[str]]:
@@ -338,4 +353,4 @@ def _american(base: str) -> str:
 FAMILIES: Final = {stem(word): stem(meaning) for word, meaning in SYNONYMS.items()} | {
     word: stem(meaning) for word, meaning in SYNONYMS.items()
 }
-DIRECTION_TOKENS: Final = frozenset(map(canonical, DIRECTIONS - {"up", "on", "over"}))
+DIRECTION_TOKENS: Final = frozenset(map(canonical, DIRECTIONS - {"up", "on", "over", "ahead"}))
