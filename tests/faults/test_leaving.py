@@ -115,11 +115,13 @@ class Heard:
 
     def __init__(self) -> None:
         self.chunks = 0
+        self.ended = False
 
     async def so_many(self, chunks: float) -> None:
-        """Returns once they were read."""
-        await until(lambda: self.chunks >= chunks)
+        """Returns once they were read, or the answer has ended: of a machine that can't keep up some are refused."""
+        await until(lambda: self.chunks >= chunks or self.ended)
 
     async def drain(self, wire) -> None:
         while some := await wire.read():
             self.chunks += some.count(b"data: ")
+        self.ended = True
