@@ -68,6 +68,22 @@ async def test_a_fault_of_one_reader_is_nothing_to_the_others(path):
     assert path.near.puts == 1, "it came to its end"
 
 
+async def test_what_a_broken_stream_has_cost_waits_for_no_slow_reader(path):
+    """Nor does the standing of its target, nor what was reserved for it."""
+    path.first.replies.append(FakeStream(*list(spoken("Par", "is."))[:3], UpstreamBroken("told to")))
+    journeys = [path.journey(), path.journey()]
+    leading, slow = [await path.handle(question(stream=True), journey) for journey in journeys]
+    with pytest.raises(UpstreamBroken):
+        await _all(leading)
+    assert [(attempt.ending, attempt.completion_tokens) for attempt in path.events.attempts] == [("broken", 3)]
+    await path.pipeline.close(leading, journeys[0])
+    assert journeys[0].completion_tokens == 3
+    with pytest.raises(UpstreamBroken):
+        await _all(slow)
+    await path.pipeline.close(slow, journeys[1])
+    assert len(path.events.attempts) == 1
+
+
 async def test_who_does_not_draw_is_told_of_each_batch_as_it_comes(path):
     go_on = [asyncio.Event(), asyncio.Event()]
     first, second, *rest = spoken("Par", "is.")

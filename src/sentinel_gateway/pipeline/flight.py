@@ -165,8 +165,7 @@ class Flight:
         except StopAsyncIteration:
             self._land(relay)
         except Exception as exc:  # noqa: BLE001 - broad: whatever it is, all who wait are told
-            self._error = relay.error = exc
-            self._end()
+            self._land(relay, exc)
         finally:  # cancelled, it leaves the asking to another
             self._drawing = False
             self._wake()
@@ -187,11 +186,11 @@ class Flight:
             if not waiting.done():
                 waiting.set_result(None)
 
-    def _land(self, relay: Relay) -> None:
+    def _land(self, relay: Relay, error: Exception | None = None) -> None:
         try:
-            relay.end()
+            relay.end(error)
         except Exception as exc:  # noqa: BLE001 - as above
-            self._error = relay.error = exc
+            self._error = exc
         self._end()
 
     def _keep(self, batch: Batch) -> None:

@@ -47,7 +47,7 @@ class Relay:
         self.withheld: list[Batch] = []
         """What came before its first passenger was told of it."""
         self.error: Exception | None = None
-        """What the stream ended in; whoever draws it writes it down."""
+        """What the stream ended in."""
         self.fold = Fold(expected=request.choices, max_bytes=max_bytes)
 
     def when_settled(self, tell: Callable[["Relay"], None]) -> None:
@@ -80,11 +80,14 @@ class Relay:
             if not self.fold.finished:
                 raise _cut() from None
 
-    def end(self) -> None:
-        """That was all; raises `UpstreamBroken` where the stream was cut."""
-        if not self._opened.finished and not self.fold.finished:
-            raise _cut()
+    def end(self, error: Exception | None = None) -> None:
+        """That was all; raises the `error` that it ended in, or `UpstreamBroken` where the stream was cut."""
+        if error is None and not self._opened.finished and not self.fold.finished:
+            error = _cut()
+        self.error = error
         self._settle()
+        if error is not None:
+            raise error
 
     def _take(self, into: Callable[[Batch], bool], chunks: list[Chunk]) -> bool:
         """Fold the chunks that came, and pass them on, up to one that can't be folded."""
