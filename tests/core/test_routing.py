@@ -134,6 +134,20 @@ def test_near_matches_are_names_that_work(name, expected):
         assert isinstance(resolve(match, FULL), Route)
 
 
+def test_who_asks_again_for_what_nobody_has_has_no_list_made_anew():
+    class Shelves(dict[str, frozenset[str]]):
+        read = 0
+
+        def get(self, *of):
+            self.read += 1
+            return super().get(*of)
+
+    shelves = Shelves(groq=frozenset({"llama-3.1-8b"}))
+    of = directory("groq", catalogues=shelves)
+    assert [near("llama-3.1", of) for _ in range(3)] == [("groq/llama-3.1-8b",)] * 3
+    assert shelves.read == 1
+
+
 def test_only_a_few_near_matches():
     of = directory("groq", "x", catalogues={"groq": frozenset(f"model-{n}" for n in range(9))})
     assert len(near("model-", of)) == NEAR_MATCHES

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Final, Literal
 
 import msgspec
@@ -107,7 +108,7 @@ class NoRoute(msgspec.Struct, frozen=True):
     near: tuple[str, ...] = ()
 
 
-class Directory(msgspec.Struct, frozen=True):
+class Directory(msgspec.Struct, frozen=True, dict=True):
     """What can be routed to.
 
     `aliases` are the operator's `models:`; `providers` the enabled ones; `catalogues` the model names known for each;
@@ -120,6 +121,11 @@ class Directory(msgspec.Struct, frozen=True):
     catalogues: Mapping[str, frozenset[str]]
     known: Mapping[str, str]
     simulated: frozenset[str] = frozenset()
+
+    @cached_property
+    def by_model(self) -> Mapping[str, str]:
+        """Of `names` each by its last part, the first of those that share it: made once, since some providers have hundreds."""
+        return {known.rsplit("/", 1)[-1]: known for known in reversed(names(self))}
 
 
 def resolve(name: str, directory: Directory) -> Route | NoRoute:
@@ -175,6 +181,5 @@ def is_listed(name: str, directory: Directory) -> bool:
 
 def near(name: str, directory: Directory) -> tuple[str, ...]:
     """Names that exist and look like `name`, the nearest first."""
-    known = {known.rsplit("/", 1)[-1]: known for known in reversed(names(directory))}
-    matches = difflib.get_close_matches(name.rsplit("/", 1)[-1][:LONGEST], known, n=NEAR_MATCHES)
-    return tuple(known[match] for match in matches)
+    matches = difflib.get_close_matches(name.rsplit("/", 1)[-1][:LONGEST], directory.by_model, n=NEAR_MATCHES)
+    return tuple(directory.by_model[match] for match in matches)
