@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinel_gateway.api.wire.json_body import MAX_PARTS
+from sentinel_gateway.api.wire.json_body import MAX_FIELDS, MAX_PARTS
 from sentinel_gateway.settings.model import Server
 from tests.docs.test_keys import ADMIN, GATEWAY, shell
 from tests.docs.test_runbooks import codes
@@ -55,7 +55,7 @@ def test_load_is_made_and_measured(program):
 def test_the_limits_are_the_defaults():
     server = Server()
     assert f"{server.max_in_flight:,}, and {server.queue} waiting up to {server.queue_wait:g} s" in PAGE
-    assert f"{MAX_PARTS:,} keys and values; {server.body_timeout:g} s" in PAGE
+    assert f"{MAX_FIELDS:,} fields, {MAX_PARTS:,} keys and values; {server.body_timeout:g} s" in PAGE
     assert f"| connections | {server.max_connections:,} |" in PAGE
 
 

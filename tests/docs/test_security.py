@@ -7,7 +7,7 @@ import pytest
 
 from sentinel_gateway.api.bodies import MOST_PARTS
 from sentinel_gateway.api.head import MOST_PARAMETERS
-from sentinel_gateway.api.wire.json_body import MAX_PARTS
+from sentinel_gateway.api.wire.json_body import MAX_FIELDS, MAX_PARTS
 from sentinel_gateway.core.alerting.rules import DEFAULTS
 from sentinel_gateway.pipeline import decisions, remembered
 from sentinel_gateway.settings.model import Ledger
@@ -29,7 +29,7 @@ def test_settings_that_are_named_are_there(page):
 
 
 def test_figures_are_those_of_the_code():
-    assert f"{MAX_PARTS:,} keys and values ({MOST_PARTS:,} in an administrative body)" in SECURITY
+    assert f"{MAX_FIELDS:,} fields, {MAX_PARTS:,} keys and values in all ({MOST_PARTS:,} in an administrative body)" in SECURITY
     assert f"with {MOST_PARAMETERS} parameters at most" in SECURITY
     assert f"| {Ledger().retention:g} days (`ledger.retention`)" in SECURITY
     assert f"| {EvidenceLimits().seconds / 86_400:g} days |" in SECURITY

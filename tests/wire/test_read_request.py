@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sentinel_gateway.api.wire.json_body import MAX_PARTS
+from sentinel_gateway.api.wire.json_body import MAX_FIELDS, MAX_PARTS
 from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.errors import BadRequest, InvalidBody, InvalidField
@@ -311,13 +311,19 @@ TOO_MANY = f"more than {MAX_PARTS:,} keys and values"
 
 
 def test_many_keys_are_only_many():
-    body = {**BASE, **{f"k{number}": number for number in range(MANY)}}
-    assert len(read(msgspec.json.encode(body)).fields) == MANY + 2
-    assert len(read(json.dumps(body)).fields) == MANY + 2
+    body = {**BASE, "metadata": {f"k{number}": number for number in range(MANY)}}
+    assert len(read(msgspec.json.encode(body)).fields["metadata"]) == MANY
+    assert len(read(json.dumps(body)).fields["metadata"]) == MANY
+
+
+def test_a_thousand_fields_are_more_than_any_request_has():
+    fields = {**BASE, **{f"k{number}": number for number in range(MAX_FIELDS - len(BASE))}}
+    assert read_fields(**fields).fields == fields
+    assert "more than 1,000 fields of its own" in refusal(json.dumps(fields | {"x": 0})).message
 
 
 def test_many_duplicates():
-    pairs = ",".join(f'"k{number % 1000}":{number}' for number in range(MANY))
+    pairs = ",".join(f'"k{number % 500}":{number}' for number in range(MANY))
     assert "stands twice" in refusal(with_member(pairs), InvalidField).message
 
 

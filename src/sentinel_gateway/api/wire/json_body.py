@@ -16,6 +16,8 @@ from sentinel_gateway.errors import InvalidBody, InvalidField
 MAX_PARTS: Final = 50_000
 """Keys and values in one body: ten thousand messages. Each costs up to a microsecond of the event loop, in which nobody else is
 served: 4 MiB of nothing else would block it for a second."""
+MAX_FIELDS: Final = 1000
+"""Of the object itself, each of which is looked up by its name: ten times as many as any API has."""
 
 _HOLDERS: Final = frozenset({dict, list})
 """Of parts, as the parse makes them."""
@@ -35,6 +37,8 @@ def read_object(raw: bytes, *, max_depth: int, example: str, max_parts: int = MA
     if has_more_parts(raw, max_parts):
         raise InvalidBody(f"The body holds more than {max_parts:,} keys and values: send fewer. Text may stay as long as it is.")
     fields = _parse(raw, example)
+    if len(fields) > MAX_FIELDS:
+        raise InvalidBody(f"The body has more than {MAX_FIELDS:,} fields of its own: look at what is sent.")
     _refuse_depth(raw, fields, max_depth)
     _refuse_duplicates(raw, fields)
     return fields
