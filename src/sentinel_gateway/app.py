@@ -288,7 +288,7 @@ class Wiring:
             AlertsPage(alerts),
             Playground(self._asking, self._models, default_route(self._settings) or ""),
             Explain(traffic, costs, decided),
-            ConfigPage(configuration, process.configured, clearing),
+            ConfigPage(process.configured, clearing),
             Audit(keys),
         ]
         ground = Ground(guard, process.sessions, stores.state.audit, self._identity, clock, lambda: process.draining)

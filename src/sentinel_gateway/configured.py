@@ -29,6 +29,8 @@ MOVED: Final = "The configuration is not what was looked at any more, so nothing
 SOURCES: Final[Mapping[str, Source]] = {"env": "environment", "flag": "flag", DOTENV: "dotenv"}
 """By how a place begins; all others are of a file."""
 
+Values = Mapping[Location, Any]
+
 
 class Configured:
     """Behind `ConfigurationDesk`. `loaded` is what the process began with.
@@ -41,6 +43,7 @@ class Configured:
         self._prove = prove
         self._first = loaded.settings
         self._now = loaded
+        self._at_first = self._in_force = _values(loaded.settings)
         self._told: Sequence[Setting] | None = None
         """Of what is in force now, once somebody has asked."""
         self._key = token_bytes(32)
@@ -57,10 +60,10 @@ class Configured:
     def settings(self) -> Sequence[Setting]:
         """Every one of them, in the order of the model."""
         if self._told is None:
-            waiting, first = set(changed(self._first, self._now.settings)), dict(_leaves(self._first))
+            waiting, first = set(changed(self._first, self._now.settings)), self._at_first
             self._told = [
                 self._setting(place, value, waits=self._room(place) in waiting and first.get(place) != value)
-                for place, value in _leaves(self._now.settings)
+                for place, value in self._in_force.items()
             ]
         return self._told
 
@@ -75,8 +78,9 @@ class Configured:
             self._prove(loaded.settings)
         except ConfigurationError as error:
             return Checked(faults=error.faults)
-        changes = list(self._changes(loaded, hides=draft is not None))
-        return Checked(changes=changes, notes=loaded.notes, mark=self._mark(loaded.settings))
+        values = _values(loaded.settings)
+        changes = list(self._changes(loaded, values, hides=draft is not None))
+        return Checked(changes=changes, notes=loaded.notes, mark=self._mark(values))
 
     async def close(self) -> None:
         """The thread of the drafts ends, with the draft that it has."""
@@ -85,13 +89,13 @@ class Configured:
     async def load(self, mark: str | None = None) -> Loaded:
         """What files and environment say now. Raises `ConfigurationError`, and `ConfigurationMoved` if that has another mark."""
         loaded = await asyncio.to_thread(self._load)
-        if mark is not None and not hmac.compare_digest(mark.encode(), self._mark(loaded.settings).encode()):
+        if mark is not None and not hmac.compare_digest(mark.encode(), self._mark(_values(loaded.settings)).encode()):
             raise ConfigurationMoved(MOVED, param="mark")
         return loaded
 
     def use(self, loaded: Loaded) -> list[str]:
         """From now on this one is in force; what is to be said of it."""
-        self._now, self._told = loaded, None
+        self._now, self._in_force, self._told = loaded, _values(loaded.settings), None
         return [*loaded.notes, *needing_restart(self._first, loaded.settings)]
 
     def _setting(self, place: Location, value: Any, *, waits: bool) -> Setting:
@@ -116,15 +120,15 @@ class Configured:
         room = room_by_restart(dotted(place))
         return None if room == SEMANTIC and self._first.cache.semantic.enabled else room
 
-    def _changes(self, wanted: Loaded, *, hides: bool) -> Iterator[Change]:
+    def _changes(self, wanted: Loaded, after: Values, *, hides: bool) -> Iterator[Change]:
         """By setting. What needs a restart is held against the process as it began: only that is in force."""
-        before, after, first = (dict(_leaves(one)) for one in (self._now.settings, wanted.settings, self._first))
+        before, first = self._in_force, self._at_first
+        moved = [place for place in {**before, **after} if not after.get(place) == before.get(place) == first.get(place)]
+        if not moved:
+            return
         waiting, hidden = set(changed(self._first, wanted.settings)), _OfDraft(wanted) if hides else None
-        for place in [*before, *(place for place in after if place not in before)]:
-            new = after.get(place)
-            if new == before.get(place) == first.get(place):
-                continue
-            room = self._room(place)
+        for place in moved:
+            new, room = after.get(place), self._room(place)
             old = (first if room else before).get(place)
             if old == new or (room is not None and room not in waiting):
                 continue
@@ -137,10 +141,10 @@ class Configured:
                 by_restart=room is not None,
             )
 
-    def _mark(self, settings: Settings) -> str:
+    def _mark(self, values: Values) -> str:
         """Keyed, since secrets are in it."""
-        values = [(dotted(place), _plain(value)) for place, value in _leaves(settings)]
-        return hmac.digest(self._key, msgspec.json.encode(values), "sha256").hex()
+        told = [(dotted(place), _plain(value)) for place, value in values.items()]
+        return hmac.digest(self._key, msgspec.json.encode(told), "sha256").hex()
 
 
 class _OfDraft:
@@ -163,10 +167,14 @@ class _OfDraft:
         return self._is_in_providers and place[0] == "providers" and taken_over
 
 
+def _values(settings: Settings) -> Values:
+    """Every single one by its place, in the order of the model; a list is one."""
+    return dict(_leaves(settings))
+
+
 def _leaves(room: BaseModel, place: Location = ()) -> Iterator[tuple[Location, Any]]:
-    """Every single value by its place; a list is one."""
-    for name in type(room).model_fields:
-        yield from _leaf(getattr(room, name), (*place, name))
+    for name, value in room:
+        yield from _leaf(value, (*place, name))
 
 
 def _leaf(value: Any, place: Location) -> Iterator[tuple[Location, Any]]:

@@ -4,18 +4,18 @@ Nothing here writes a configuration. The file is changed where it is; what is pu
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from fastapi import Request
 
 from sentinel_gateway.api.admin import Admin
-from sentinel_gateway.api.configuration import LONGEST, ChangeBody, ConfigurationAdmin, SettingBody, told
+from sentinel_gateway.api.configuration import LONGEST
 from sentinel_gateway.api.dashboard.forms import Form
 from sentinel_gateway.api.dashboard.pages import HOME, Action, Answer, Context, Page, Screen
 from sentinel_gateway.api.guard import OPERATOR
 from sentinel_gateway.errors import InvalidField
-from sentinel_gateway.ports.configuration import ConfigurationDesk
+from sentinel_gateway.ports.configuration import Change, ConfigurationDesk, Setting
 
 if TYPE_CHECKING:
     from sentinel_gateway.api.dashboard.door import Visit
@@ -45,13 +45,12 @@ class ConfigPage(Screen):
         reads=("/config", "/config/sources", "/admin/config/check", "/admin/reload"),
     )
 
-    def __init__(self, configuration: ConfigurationAdmin, desk: ConfigurationDesk, admin: Admin) -> None:
-        self._configuration = configuration
+    def __init__(self, desk: ConfigurationDesk, admin: Admin) -> None:
         self._desk = desk
         self._admin = admin
 
     def __repr__(self) -> str:
-        return f"<ConfigPage {self._configuration!r}>"
+        return f"<ConfigPage {self._desk!r}>"
 
     def actions(self) -> Sequence[Action]:
         return [Action(path=f"{PATH}/reload", access=OPERATOR, act=self.reload)]
@@ -79,19 +78,19 @@ class ConfigPage(Screen):
         visit: Visit = request.state.visit
         asked = request.query_params
         words, only = asked.get("words", "")[:100], "all" if asked.get("only") == "all" else "set"
-        sources = await self._configuration.sources()
-        told_of = [one for one in sources.settings if one.source != "default"]
-        shown = [one for one in (sources.settings if only == "all" or words else told_of) if _fits(one, words)]
+        settings = self._desk.settings()
+        told_of = [one for one in settings if one.source != "default"]
+        shown = [one for one in (settings if only == "all" or words else told_of) if _fits(one, words)]
         operates = visit.may(OPERATOR)
         return {
             "operates": operates,
             "may_change": visit.session is not None and operates,
-            "files": sources.files,
+            "files": self._desk.files,
             "rooms": _by_room(shown),
             "shown": len(shown),
             "set": len(told_of),
-            "total": len(sources.settings),
-            "waits": [one.name for one in sources.settings if one.waits],
+            "total": len(settings),
+            "waits": [one.name for one in settings if one.waits],
             "words": words,
             "only": only,
             "choices": ONLY,
@@ -102,25 +101,23 @@ class ConfigPage(Screen):
         }
 
     async def _checked(self, draft: str | None) -> dict[str, Any]:
-        of: Literal["files", "draft"] = "files" if draft is None else "draft"
-        body = told(await self._desk.check(draft), of=of)
+        checked = await self._desk.check(draft)
         return {
-            "ok": body.ok,
-            "faults": body.faults,
-            "notes": body.notes,
-            "mark": body.mark or "",
-            "changes": [_change(one) for one in body.changes],
-            "by_restart": sum(one.by_restart for one in body.changes),
+            "faults": [{"place": place, "fault": fault} for place, fault in checked.faults],
+            "notes": checked.notes,
+            "mark": checked.mark,
+            "changes": [_change(one) for one in checked.changes],
+            "by_restart": sum(one.by_restart for one in checked.changes),
         }
 
 
-def _fits(setting: SettingBody, words: str) -> bool:
+def _fits(setting: Setting, words: str) -> bool:
     """Are all the words in its name, or in what is said of it?"""
     text = f"{setting.name} {setting.about} {setting.place}".lower()
     return all(word in text for word in words.lower().split())
 
 
-def _by_room(settings: Sequence[SettingBody]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+def _by_room(settings: Sequence[Setting]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """What is in no room has the name of none."""
     rooms: dict[str, list[Mapping[str, Any]]] = {}
     for one in settings:
@@ -129,7 +126,7 @@ def _by_room(settings: Sequence[SettingBody]) -> Mapping[str, Sequence[Mapping[s
     return rooms
 
 
-def _setting(setting: SettingBody) -> Mapping[str, Any]:
+def _setting(setting: Setting) -> Mapping[str, Any]:
     return {
         "name": setting.name,
         "about": setting.about,
@@ -141,7 +138,7 @@ def _setting(setting: SettingBody) -> Mapping[str, Any]:
     }
 
 
-def _change(change: ChangeBody) -> Mapping[str, Any]:
+def _change(change: Change) -> Mapping[str, Any]:
     return {
         "name": change.name,
         "before": _text(change.before),
