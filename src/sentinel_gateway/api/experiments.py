@@ -99,7 +99,8 @@ class ExperimentAdmin:
         """The results of the first so many that `show` has; what concerns all of them is read once."""
         found, since = {one.name: one for one in await self._tried(None)}, self._clock() - days * DAY
         over = (name for name, one in found.items() if name not in self._experiments and one.last >= since)
-        names, labels = [*self._experiments, *over][:most], await self._labels(days)
+        names = [*self._experiments, *over][:most]
+        labels = await self._labels(days) if names else None
         return [await self._results(name, days, found.get(name), labels) for name in names]
 
     async def _results(self, name: str, days: int, tried: Tried | None, labels: Sequence[Finding] | None) -> dict[str, Any]:

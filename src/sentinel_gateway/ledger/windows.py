@@ -78,6 +78,8 @@ class History:
         self._size = 0
         self._asking: sa.Connection | None = None
         self._closing = False
+        self._begun = False
+        """Is there a row, or the sum of those that were there? There is from then on."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sentinel-past")
 
     def __repr__(self) -> str:
@@ -179,7 +181,10 @@ class History:
 
     def _list(self, question: "Callable[[sa.Connection], list[T]]") -> list[T]:
         with self._connected() as connection:
-            return [] if connection is None or _beginning(connection) == NEVER else question(connection)
+            if connection is None:
+                return []
+            self._begun = self._begun or _beginning(connection) != NEVER
+            return question(connection) if self._begun else []
 
     def _read(
         self, kind: str, question: Question[ItemT], when: range, is_wanted: Callable[[ItemT], bool], *, end: float
