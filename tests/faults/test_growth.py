@@ -49,7 +49,8 @@ async def test_callers_do_not_notice_that_a_million_old_requests_go(start, tmp_p
         assert (gone > 0) == (retention == "90"), "nothing went while it was measured"
         if retention == "0":
             await asyncio.to_thread(node.stop)
-    assert phases["90"].seconds(0.99) <= phases["0"].seconds(0.99) + MORE
     async with asyncio.timeout(900):
         while await asyncio.to_thread(left):  # noqa: ASYNC110 - it happens in another process
             await asyncio.sleep(2)
+    print(f"the last of {count} rows had gone {time.monotonic() - begun:.0f} s after the first were")
+    assert phases["90"].seconds(0.99) <= phases["0"].seconds(0.99) + MORE
