@@ -30,6 +30,8 @@ class Message(NamedTuple):
 
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+    line: str = ""
+    """Method and target, where they are its own."""
 
 
 MakeMessage = Callable[[int], Message]
@@ -220,6 +222,8 @@ async def open_loop(url: str, make: MakeMessage, clients: Clients, *, rate: floa
 
 def rendered(head: bytes, message: Message) -> bytes:
     """All that is sent of it, after the lines that all have in common."""
+    if message.line:
+        head = b"%b HTTP/1.1\r\n%b" % (message.line.encode(), head.partition(b"\r\n")[2])
     headers = "".join(f"{name}: {value}\r\n" for name, value in message.headers)
     return b"%bcontent-length: %d\r\n%b\r\n%b" % (head, len(message.body), headers.encode(), message.body)
 

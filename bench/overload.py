@@ -7,6 +7,7 @@ what was planned, or the run fails. Goodput: whole answers a second.
 - The knee: the highest rate at which nobody is refused and the slowest in a hundred take no more than 50 ms longer than at
   leisure.
 - What is served, and what is refused, from half of the knee to five times it; of misses, and of hits.
+- Probes, `/metrics` and `/api/monitoring` at three times the knee (`watching.py`).
 - Twice the knee for half a minute, from clients who ask three more times and don't listen when they are told to wait; then less.
 - Ten thousand streams in which nothing is said, beside ordinary requests (`streams.py`).
 - Five hundred who read a byte a second (`streams.py`).
@@ -38,6 +39,7 @@ from bench.overload_report import Bar, Curve, Point, Recovery, Report, markdown,
 from bench.processes import Cores, Process, free_port, share_out
 from bench.run import GATEWAY, RESULTS, ROOT, describe_machine, prepare
 from bench.streams import IDLE, LONG, idle_streams, slow_readers
+from bench.watching import watch
 from bench.workloads import Numbers, respelled, unique
 
 LATENCY_MS: Final = 100
@@ -89,6 +91,8 @@ class Plan(NamedTuple):
     readers: int = 500
     held: float = 48.0
     """Seconds for which the streams are held, once all are there."""
+    watched: float = 20.0
+    """Seconds of each rate at which somebody watches."""
 
 
 class Rig:
@@ -227,15 +231,17 @@ def run(plan: Plan, directory: Path) -> Report:
         usual = f"{origin}/{MOCK}/v1"
         with gateway(directory, "overload", usual, cores) as rig:
             curves = [curve(rig, "misses", misses, MISSES, plan), curve(rig, "hits", hits, HITS, plan)]
+            watched = watch(rig.url, rig.port, misses, curves[0].knee, seconds=plan.watched, clients=MOST_CLIENTS)
             recovery = storm(rig, misses, curves[0].knee, plan)
         leisure = curves[0].knee / 2
         with gateway(directory, "idle", usual, cores, {**ROOM, "GROQ_BASE_URL": f"{origin}/{IDLE}/v1"}) as rig:
             idle = idle_streams(rig.process, rig.port, plan.streams, rate=leisure, held=plan.held, files=files)
         with gateway(directory, "slow", usual, cores, {"GROQ_BASE_URL": f"{origin}/{LONG}/v1"}) as rig:
             slow = slow_readers(rig.process, rig.port, int(origin.rpartition(":")[2]), plan.readers, rate=leisure / 4)
-    bars = [*bars_of(curves[0]), *bars_of(curves[1], kept=KEPT_OF_HITS), *bars_of_storm(recovery), *idle.bars(), *slow.bars()]
+    bars = [*bars_of(curves[0]), *bars_of(curves[1], kept=KEPT_OF_HITS), *watched.bars(), *bars_of_storm(recovery)]
+    bars += [*idle.bars(), *slow.bars()]
     seconds, date = time.perf_counter() - start, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    return Report(date, commit(), machine, seconds, curves, recovery, idle, slow, bars)
+    return Report(date, commit(), machine, seconds, curves, watched, recovery, idle, slow, bars)
 
 
 def commit() -> str:
@@ -259,7 +265,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="shorter, with fewer streams: does it work? Writes no pictures")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the report (default bench/results)")
     arguments = parser.parse_args()
-    plan = Plan(1.5, 1.0, 8.0, 12.0, 500, 50, 48.0) if arguments.quick else Plan()
+    plan = Plan(1.5, 1.0, 8.0, 12.0, 500, 50, 48.0, 4.0) if arguments.quick else Plan()
     with tempfile.TemporaryDirectory() as folder:
         report = run(plan, Path(folder))
     name = f"{report.date.split()[0]}-{'overload-quick' if arguments.quick else 'overload'}"

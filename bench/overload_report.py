@@ -12,6 +12,7 @@ from sentinel_gateway.evaluation.chart import Chart, Series
 
 if TYPE_CHECKING:
     from bench.streams import Idle, Slow
+    from bench.watching import Watched
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -77,6 +78,7 @@ class Report(msgspec.Struct, frozen=True):
     machine: Machine
     seconds: float
     curves: list[Curve]
+    watched: "Watched"
     recovery: Recovery
     idle: "Idle"
     slow: "Slow"
@@ -103,7 +105,22 @@ def markdown(report: Report) -> str:
     ]
     for curve in report.curves:
         parts += [f"## {curve.name.capitalize()}: the knee is at {curve.knee:,.0f} a second", "\n".join(_points(curve))]
-    return "\n\n".join([*parts, *_storm(report.recovery), *_idle(report.idle), *_slow(report.slow)]) + "\n"
+    return (
+        "\n\n".join([*parts, *_watched(report.watched), *_storm(report.recovery), *_idle(report.idle), *_slow(report.slow)])
+        + "\n"
+    )
+
+
+def _watched(found: "Watched") -> Iterator[str]:
+    yield f"## Watching, while {found.high.rate:,.0f} requests a second come"
+    yield f"{len(found.paths)} paths in turn: probes, `/metrics`, and all of `/api/monitoring` that needs no name."
+    rows = [
+        f"| {one.rate:,.0f} | {one.looks} | {_ms(one.probes.p50)}, {_ms(one.probes.max)} | {_ms(one.monitoring.p50)}, "
+        f"{_ms(one.monitoring.max)} | `{one.slowest}` | {one.problems or 'none'} |"
+        for one in (found.calm, found.high)
+    ]
+    heads = "requests/s", "looks", "probes, `/metrics`: p50, slowest", "monitoring: p50, slowest", "slowest", "not answered"
+    yield "\n".join([f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *rows])
 
 
 def _storm(found: Recovery) -> Iterator[str]:
