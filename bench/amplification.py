@@ -154,6 +154,8 @@ def bodies(route: str) -> Iterator[tuple[str, bytes]]:
     yield "wide lists", b'{"a":[' + b"[]," * (room // 3 - 8) + b"[]]}"
     yield "as wide as may be", b'{"a":[' + b"[]," * min(24_000, room // 3 - 8) + b"[]]}"
     yield "keys", b"{" + b",".join(b'"%d":0' % number for number in range(min(24_000, room // 9))) + b"}"
+    if "model" in usual:
+        yield "keys within", written(usual | {"metadata": {str(number): 0 for number in range(min(24_000, room // 9))}})
     yield "a key again and again", b"{" + b'"a":0,' * (room // 6 - 8) + b'"a":0}'
     yield "escapes", b'{"a":"' + rb"\u00e9" * (room // 6 - 8) + b'"}'
     yield "backslashes", b'{"a":"' + b"\\" * (room // 2 * 2 - 16) + b'"}'
