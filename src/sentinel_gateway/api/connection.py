@@ -10,7 +10,6 @@ import math
 import random
 import socket
 import struct
-from collections import deque
 from typing import Final, Literal
 
 import httptools
@@ -46,8 +45,11 @@ Stage = Literal["idle", "head", "body", "dropping"]
 class GatewayProtocol(asyncio.Protocol):
     """One connection. One timer serves all its deadlines: they are only written down, and looked at when it fires."""
 
-    transport: asyncio.Transport
-    flow: FlowControl
+    __slots__ = (
+        *("_again", "_app", "_headers", "_idle", "_limits", "_loop", "_parser", "_persistent", "_progress", "_queue"),
+        *("_read_due", "_reading", "_refusal", "_segment", "_stage", "_state", "_timer", "_timer_at", "_turn", "_unparsed"),
+        *("_unread", "_unstarted", "_url", "_watch", "_write_due", "client", "flow", "logger", "scheme", "server", "transport"),
+    )
 
     def __init__(
         self, app: App, state: ServerState, *, limits: ServerLimits, watch: ConnectionWatch, again: Again | None = None
@@ -65,7 +67,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._headers: list[Header] = []
         self._reading: Cycle | None = None  # the request read last
         self._turn: Cycle | None = None  # being answered, or answered last
-        self._queue: deque[Cycle] = deque()  # pipelined behind it
+        self._queue: list[Cycle] = []  # pipelined behind it
         self._unstarted = False  # the turn was taken while its segment was still being read
         self._refusal = b""  # to be sent once the turn comes
         self._stage: Stage = "idle"
@@ -75,10 +77,8 @@ class GatewayProtocol(asyncio.Protocol):
         self._progress = False  # they completed something
         self._unparsed = 0  # bytes that came since something was completed
         self._unread = 0  # bytes that the reader had not taken when we began to wait for it
-        self._read_due = NEVER
-        self._write_due = NEVER
+        self._read_due = self._write_due = self._timer_at = NEVER
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = NEVER
 
     def __repr__(self) -> str:
         turn = "answering" if self._is_answering() else "waiting"
@@ -353,7 +353,7 @@ class GatewayProtocol(asyncio.Protocol):
             return
         self.flow.resume_reading()
         if self._queue:
-            self._turn = self._queue.popleft()
+            self._turn = self._queue.pop(0)
             self._loop.call_soon(self._start, self._turn)
         elif self._refusal:
             self._write_refusal()
