@@ -74,7 +74,7 @@ TITLES: Final = words("director president ceo mayor secretary chief head governo
 CRIMES: Final = words("murder theft robbery rape suicide burglary homicide assault fraud kidnapping escape")
 COMPOUNDS: Final = words(
     "odd-number odd-integer dry-ice diet-soda diet-coke diet-pepsi root-beer ginger-beer ginger-ale peanut-butter cocoa-butter",
-    "almond-milk coconut-milk soy-milk oat-milk baking-soda guinea-pig hot-dog prairie-dog sweet-potato",
+    "almond-milk coconut-milk soy-milk oat-milk baking-soda guinea-pig hot-dog prairie-dog",
     *(f"acting-{title}" for title in TITLES),
     *(f"attempted-{crime}" for crime in CRIMES),
 )
@@ -99,7 +99,7 @@ PHRASES: Final = {
     ("in", "front"): "before", ("yet", "to"): "not",
     ("give", "up"): "quit", ("make", "sure"): "ensure", ("work", "out"): "exercise", ("for", "free"): "free",
     ("free", "of"): "without", ("instead", "of"): "instead", ("rather", "than"): "instead", ("other", "than"): "except",
-    ("ahead", "of"): "ahead", ("our", "planet"): "earth",
+    ("ahead", "of"): "ahead", ("our", "planet"): "earth", ("second", "hand"): "secondhand",
     ("south", "america"): "south-america", ("north", "america"): "north-america", ("latin", "america"): "latin-america",
     ("in", "law"): "in-law", ("vice", "versa"): "viceversa",
     ("roll", "over"): "rollover", ("rolling", "over"): "rollover", ("rolled", "over"): "rollover",

@@ -37,8 +37,8 @@ LEAST: Final = 3
 """Words of a question whose auxiliary and subject are followed by more."""
 READ: Final = 6
 """So many words say it."""
-ASKED_OF: Final = words("i you u we one it this that there they he she someone somebody anyone anybody my your")
-"""Of these "would" only asks more politely than "can"; what a dog would eat is not what it can."""
+POLITE: Final = words("i you u we one it this that there they he she someone somebody anyone anybody my your could might may")
+"""With one of these "would" only asks more politely than "can"; what a dog would eat is not what it can."""
 ROUGHLY: Final = {"must": "should", "would": OPEN}
 TOLERANT: Final = {
     "would": frozenset({"should", "must", "past", "past-must"}),
@@ -86,13 +86,13 @@ def answers_differ(a: tuple[str, ...], b: tuple[str, ...], *, alike: bool) -> bo
         return "must" in {a[0], b[0]}  # "Do I have to pay" is what is meant by "do I pay", too
     if "perfect" in {one, other} and "present" in {one, other}:
         return (b if one == "perfect" else a)[0] in DOING  # "Have you eaten", "do you eat"; but "has it", "is it been sent"
-    return _unlike({one, other}, {*a[1:2], *b[1:2]})
+    return _unlike({one, other}, {*a[:2], *b[:2]})
 
 
-def _unlike(told: set[str], doers: set[str]) -> bool:
-    """Are two ways of asking two questions, of these doers?"""
+def _unlike(told: set[str], begun: set[str]) -> bool:
+    """Are two ways of asking two questions, which begin with these words?"""
     if told == {"would", "can"}:
-        return doers.isdisjoint(ASKED_OF)
+        return begun.isdisjoint(POLITE)
     return next((bool(told & unlike) for lenient, unlike in TOLERANT.items() if lenient in told), True)
 
 

@@ -78,7 +78,7 @@ CAPITALISED: Final = numbers.CAPITALISED | {
 """Names that are everyday words in small letters."""
 NUMBERED: Final = words("war part type phase volume chapter grade stage class level king")
 """After these, "I" is a number."""
-DIRECTIONS: Final = words("off on up down out before after above below over under against ahead")
+DIRECTIONS: Final = words("off on up down out before after above below over under against ahead behind")
 """Leads that say something even if no word follows them."""
 OVER: Final = ("over-", "under-")
 """With one of these a word is another: "over-hydrated"."""
@@ -353,4 +353,4 @@ def _american(base: str) -> str:
 FAMILIES: Final = {stem(word): stem(meaning) for word, meaning in SYNONYMS.items()} | {
     word: stem(meaning) for word, meaning in SYNONYMS.items()
 }
-DIRECTION_TOKENS: Final = frozenset(map(canonical, DIRECTIONS - {"up", "on", "over", "ahead"}))
+DIRECTION_TOKENS: Final = frozenset(map(canonical, DIRECTIONS - {"up", "on", "over", "ahead", "behind"}))
