@@ -20,12 +20,13 @@ from sentinel_gateway.settings.model import Settings
 
 MAX_DIGITS: Final = 640
 """Of a whole number in JSON, the least that Python allows to set: reading one takes the square of its length."""
-COLLECT_AFTER: Final = (200_000, 1, 100)
+COLLECT_AFTER: Final = (600_000, 1, 100)
 """Net new objects before a collection, and how many of those before a deeper one.
 
-A collection holds the loop for a microsecond or two for each object newer than the last one. A request has 160 while it is under
-way, so all places together, as many as there are by default, rise and fall by fewer than the first number. What is over leaves no
-cycle, be it answered, failed or left: what a collection finds is a library's.
+A collection holds the loop for a quarter of a microsecond or more for each object newer than the last one. A connection has 27, a
+request 160 while it is under way, and libraries that are loaded when they are needed 80,000: as many connections and places as
+there are by default rise and fall by fewer than the first number. What is over leaves no cycle, be it answered, failed or left:
+what a collection finds is a library's.
 """
 QUESTION: Final = "What is the capital of France?"
 REWORDED: Final = "Please tell me: what is the capital of France?"

@@ -157,8 +157,7 @@ class GatewayProtocol(asyncio.Protocol):
         if when < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer_at = when
-            self._timer = self._loop.call_at(when, self._look)
+            self._timer_at, self._timer = when, self._loop.call_at(when, self._look)
 
     def _look(self) -> None:
         """Cut what is overdue. Fires as long as the connection lives: a closing one whose last bytes nobody reads is found so."""
@@ -358,6 +357,7 @@ class GatewayProtocol(asyncio.Protocol):
         elif self._refusal:
             self._write_refusal()
         elif self._stage == "idle":
+            self._turn = self._reading = None  # it may stay for long, and a request takes more than the connection itself
             self._set_read_due(self._idle)
 
     # --- refusing ---
