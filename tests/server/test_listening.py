@@ -5,13 +5,16 @@ import contextlib
 import errno
 import signal
 import socket
+import threading
 
 import pytest
 
 from sentinel_gateway.api.bounds import ServerLimits
 from sentinel_gateway.api.server import Drain, GatewayServer, Hooks, build_server, cannot_listen
 from sentinel_gateway.errors import ConfigurationError
-from tests.server.conftest import App, Gauge, Running, until
+from tests.server.conftest import DEADLINE, App, Gauge, Running, until
+
+CROWD = 64
 
 
 def server_on(host: str, port: int, *, app=None, drain=None) -> GatewayServer:
@@ -143,3 +146,23 @@ def test_stopping_closes_idle_connections_and_counts_them(start):
         server.stop()
         assert wire.rest() == b""
     assert (server.gauge.open, server.gauge.total) == (0, 1)
+
+
+def test_who_comes_to_a_busy_loop_waits_for_few_of_its_turns(patient: Running):
+    """A crowd has connected while a turn lasted: in how many more is it accepted?"""
+    busy, before, turns = threading.Event(), patient.gauge.total, 0
+
+    def count() -> None:
+        nonlocal turns
+        turns += 1
+        if patient.gauge.total < before + CROWD:
+            patient.loop.call_soon(count)
+
+    patient.do(lambda: busy.wait(DEADLINE))
+    patient.do(count)
+    crowd = [patient.connect() for _ in range(CROWD)]
+    busy.set()
+    until(lambda: patient.gauge.total == before + CROWD)
+    for one in crowd:
+        one.socket.close()
+    assert turns < CROWD / 4

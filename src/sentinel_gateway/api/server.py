@@ -23,6 +23,8 @@ BACKLOG: Final = 2048
 UNSENT_BYTES: Final = 16 * 1024
 """That the kernel takes of an answer before it can be sent. It would take megabytes, and a provider would not be made to wait for
 who does not read."""
+ACCEPTED_AT_ONCE: Final = 16
+"""Connections in a turn of the loop: whoever comes to a busy one would else wait for as many turns as others come before."""
 GLANCE: Final = 0.01
 """Seconds between two looks whether all have left, at the end."""
 LATEST: Final = 1.0
@@ -86,10 +88,16 @@ class GatewayServer(uvicorn.Server):
             raise ConfigurationError([cannot_listen(config.host, config.port, exc)]) from exc
         for listening in server.sockets:
             _hold_little(listening)
-        self.servers = [server]
+        again = [listening for listening in server.sockets for _ in range(ACCEPTED_AT_ONCE - 1)]
+        self.servers = [server, *[await self._listen_again(listening) for listening in again]]
         self.started = True
         if self._hooks.listening is not None:
             self._hooks.listening(self.port)
+
+    async def _listen_again(self, listening: socket.socket) -> asyncio.Server:
+        """On the same socket: libuv accepts one connection in a turn for each time that it listens."""
+        again = socket.socket(fileno=os.dup(listening.fileno()))
+        return await asyncio.get_running_loop().create_server(self._accept, sock=again, backlog=self.config.backlog)
 
     def _accept(self) -> GatewayProtocol:
         hooks = self._hooks
