@@ -99,6 +99,16 @@ async def test_nothing_is_embedded_while_a_scope_is_empty(path):
     assert path.index.size() == (1, 0)
 
 
+async def test_others_have_their_turn_before_a_vector_is_asked_for(path):
+    """Reading a request takes the loop for long enough."""
+    await learn(path, ASKED)
+    begun: list[int] = []
+    asyncio.get_running_loop().call_soon(lambda: begun.append(len(path.embedder.batches)))
+    await path.ask(question(REWORDED))
+    assert begun == [0]
+    assert path.embedder.batches == [[REWORDED, ASKED]]
+
+
 async def test_the_second_question_embeds_itself_and_those_that_wait(path):
     await learn(path, ASKED)
     assert await missed(path, OTHER) == Step("vector", "miss", "below-threshold")

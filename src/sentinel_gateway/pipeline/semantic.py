@@ -103,6 +103,7 @@ class Semantic:
         waiting = [head for head in view.waiting if head.key != plan.key]
         if not view.vectors and not waiting:
             return _passed(EMPTY_SCOPE)
+        await asyncio.sleep(0)  # to read a request and to have its vector made are two holds of the loop
         together = waiting[:ON_THE_PATH]
         vector, *others = await self.embedder.embed([question.text, *(head.text for head in together)])
         await self.give(together, others)
