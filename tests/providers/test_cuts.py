@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel_gateway.core.streaming import Fold
@@ -317,6 +317,7 @@ def test_a_stream_is_the_same_however_its_bytes_are_cut(name):
 
     with asyncio.Runner() as runner:
 
+        @settings(max_examples=50)
         @given(cases(dialect))
         def holds(case: Case) -> None:
             runner.run(compare(case))

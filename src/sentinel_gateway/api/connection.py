@@ -219,12 +219,11 @@ class GatewayProtocol(asyncio.Protocol):
         whole = len(data) <= SEGMENT_BYTES and self._stage == "idle" and not self._is_answering()
         if whole and self._again is not None and self._answer_again(data, self._again):
             return
-        self._segment = len(data)
-        self._progress = False
+        self._segment, self._progress, rest = len(data), False, b""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self.data_received(data[upgrade.args[0] :])  # no upgrade is served: what follows is the next request
+            rest = data[upgrade.args[0] :]  # no upgrade is served: what follows is the next request
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, RequestError) else BadRequest(f"This is not valid HTTP: {error}."))
@@ -233,6 +232,8 @@ class GatewayProtocol(asyncio.Protocol):
                 self._read_on()
             elif whole and self._unstarted and self._turn is not None and self._turn is self._reading:
                 self._turn.tell_segment(data)  # one request, all of it and nothing else
+        if rest:
+            self.data_received(rest)
         if self._unstarted and self._turn is not None:
             self._unstarted = False
             self._start(self._turn)
@@ -265,9 +266,8 @@ class GatewayProtocol(asyncio.Protocol):
             self._refuse(self._too_large())
 
     def on_message_begin(self) -> None:
-        self._url, self._headers = b"", []
+        self._url, self._headers, self._unparsed = b"", [], 0
         self._stage = "head"
-        self._unparsed = 0
         self._read_due = NEVER
 
     def on_url(self, url: bytes) -> None:
