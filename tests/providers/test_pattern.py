@@ -165,6 +165,14 @@ async def test_a_line_break_beside_the_text_ends_the_line_as_everywhere(blank, p
         await heard(framed(spoken("a")), framed(broken))
 
 
+async def test_an_event_in_several_lines_is_passed_on_in_one():
+    """Its lines would be lost on callers: they are sent what came as one line of data."""
+    events = [json.dumps({"choices": [{"delta": {"content": text}}]}, indent=1).encode() for text in ("a", "b\n")]
+    found = await heard(*(framed(event).replace(b"\n ", b"\ndata:  ").replace(b"\n}", b"\ndata: }") for event in events))
+    assert [chunk.raw for chunk in found] == [event.replace(b"\n", b" ") for event in events]
+    assert [chunk.fields for chunk in found] == [json.loads(event) for event in events]
+
+
 async def test_what_was_learned_from_two_lines_is_not_looked_for_in_one():
     event = spoken("a").replace(b',"choices"', b',\n"choices"')
     in_lines = framed(event).replace(b'\n"', b'\ndata: "')

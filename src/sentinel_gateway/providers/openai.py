@@ -146,7 +146,8 @@ class OpenAIStream(EventStream):
             return [Chunk(data[UNFRAMED], None, text)]
         chunks: list[Chunk] = []
         try:
-            for event in self._reader.feed(data):
+            for lines in self._reader.feed(data):
+                event = lines.replace(b"\n", b" ")  # the same JSON, in one line for whomever it is passed on to
                 if (text := self._pattern.read(event)) is not None:
                     chunks.append(Chunk(event, None, text))
                     continue
