@@ -6,7 +6,7 @@ from collections import OrderedDict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from sentinel_gateway.core.caching import Hit, Selector, Wish, judge
 from sentinel_gateway.stores.memory import OVERHEAD, MemoryStore
@@ -130,7 +130,7 @@ def test_the_bytes_told_are_no_less_than_the_bytes_taken():
 class Machine(RuleBasedStateMachine):
     """Puts, look-ups, clears and time. The model is a list in the order in which entries were last used."""
 
-    keys = st.sampled_from("abcdefgh")
+    keys, models = st.sampled_from("abcdefgh"), st.sampled_from("xy")
 
     @initialize()
     def begin(self):
@@ -141,16 +141,17 @@ class Machine(RuleBasedStateMachine):
     def weight(self):
         return sum(OVERHEAD + 1 + len(entry.body) for entry in self.model.values())
 
-    @rule(key=keys, size=st.integers(0, 1300), seconds=st.sampled_from([0, 1, 60, 3600]))
-    def put(self, key, size, seconds):
-        entry = make_entry(key, body=bytes(size), created=self.now, expires=self.now + seconds)
-        fits = OVERHEAD + 1 + size <= 2000
-        self.model.pop(key, None)
-        if fits:
-            self.model[key] = entry
-        while len(self.model) > 5 or self.weight() > 16_000:
-            self.model.popitem(last=False)
-        assert self.store.put(entry) == fits
+    @rule(puts=st.lists(st.tuples(keys, st.integers(0, 1300), st.sampled_from([0, 1, 60, 3600]), models), min_size=1, max_size=8))
+    def put(self, puts):
+        for key, size, seconds, model in puts:
+            entry = make_entry(key, body=bytes(size), created=self.now, expires=self.now + seconds, model=model)
+            fits = OVERHEAD + 1 + size <= 2000
+            self.model.pop(key, None)
+            if fits:
+                self.model[key] = entry
+            while len(self.model) > 5 or self.weight() > 16_000:
+                self.model.popitem(last=False)
+            assert self.store.put(entry) == fits
 
     @rule(key=keys)
     def look_up(self, key):
@@ -161,10 +162,12 @@ class Machine(RuleBasedStateMachine):
         assert isinstance(found, Hit) == (known is not None and self.now < known.expires)
         assert not isinstance(found, Hit) or found.entry is known
 
-    @rule(chosen=st.none() | st.frozensets(keys, max_size=3))
-    def clear(self, chosen):
+    @precondition(lambda self: self.model)
+    @rule(chosen=st.none() | st.frozensets(keys, min_size=1, max_size=3), model=st.none() | models)
+    def clear(self, chosen, model):
         gone = [key for key in self.model if chosen is None or key in chosen]
-        assert self.store.clear(Selector(keys=chosen), self.now) == len(gone)
+        gone = [key for key in gone if model in {None, self.model[key].model}]
+        assert self.store.clear(Selector(keys=chosen, model=model), self.now) == len(gone)
         for key in gone:
             del self.model[key]
 
@@ -174,7 +177,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def agree(self):
-        assert {entry.key: entry for entry in self.store.held()} == self.model
+        assert self.store.held() == list(self.model.values()), "the oldest first"
         assert self.store.size() == (len(self.model), self.weight())
 
 
