@@ -129,8 +129,8 @@ load: .venv/dev.stamp ## more than can be served, ten thousand idle streams, slo
 conduct: .venv/dev.stamp ## faults of providers, one by one: what a caller gets, and whom the gateway asked
 	@$(BIN)/python -m bench.conduct
 
-simulate: .venv/dev.stamp ## retries, hedges, circuits, flights, limits, budgets and the ledger under 10,000 seeds of weather (SEEDS=...)
-	@$(BIN)/python -m tests.simulation.simulator --seeds $(or $(SEEDS),10000)
+simulate: .venv/dev.stamp ## retries, hedges, circuits, flights, limits, budgets and the ledger under 10,000 seeds of weather (SEEDS=..., FIRST=...)
+	@$(BIN)/python -m tests.simulation.simulator --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
 
 # A test that runs a state machine bears the mark itself; Hypothesis gives it to all others.
 SEARCHED := hypothesis and not long and not sdks
