@@ -29,6 +29,7 @@ STAMP: Final = struct.Struct("qq")
 READ: Final = 65_536
 AT_ONCE: Final = 256
 """Answers that are read before it is asked again what is to be sent."""
+MOST_CLIENTS: Final = 8000
 LENGTH: Final = b"\r\ncontent-length: "
 WAIT: Final = b"\r\nretry-after-ms: "
 
@@ -43,6 +44,11 @@ class Crowd(NamedTuple):
     """How often they ask again who are told that there is too much to do."""
     backoff: tuple[float, float] = (0.1, 0.4)
     """Seconds before they do, drawn between these: whatever the server says."""
+
+
+def enough(rate: float) -> Crowd:
+    """For so many a second: each is busy for a second at most, and none for so long idle that it is cut."""
+    return Crowd(int(min(MOST_CLIENTS, max(64, rate))))
 
 
 class Flood(NamedTuple):

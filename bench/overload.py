@@ -33,7 +33,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from bench.client import Exchange
-from bench.flood import TOO_MUCH, Crowd, flood
+from bench.flood import MOST_CLIENTS, TOO_MUCH, Crowd, enough, flood
 from bench.load import MakeMessage, Quantiles, Turn
 from bench.overload_report import Bar, Curve, Point, Recovery, Report, markdown, pictures
 from bench.processes import Cores, Process, free_port, share_out
@@ -67,7 +67,6 @@ SLOWER: Final = 2.0
 """Times as slow as at half of the knee, or by `SANE`: a hit takes a millisecond."""
 TOLD: Final = 0.020
 """Seconds in which whoever is refused has to know."""
-MOST_CLIENTS: Final = 8000
 SWITCH: Final = 0.0002
 """Seconds that the thread which sends waits, at most, for the one that reads ten thousand heartbeats."""
 FILES: Final = 40_000
@@ -108,8 +107,7 @@ class Rig:
 
     def measure(self, make: MakeMessage, rate: float, plan: Plan) -> Point:
         """One rate, once it has lasted for a while."""
-        crowd = Crowd(int(min(MOST_CLIENTS, max(64, rate))))
-        done = flood(self.url, make, [(rate, plan.warm_up + plan.seconds)], crowd).done
+        done = flood(self.url, make, [(rate, plan.warm_up + plan.seconds)], enough(rate)).done
         self.process.wait_until_quiet()
         return point(done, rate, plan)
 
@@ -231,7 +229,7 @@ def run(plan: Plan, directory: Path) -> Report:
         usual = f"{origin}/{MOCK}/v1"
         with gateway(directory, "overload", usual, cores) as rig:
             curves = [curve(rig, "misses", misses, MISSES, plan), curve(rig, "hits", hits, HITS, plan)]
-            watched = watch(rig.url, rig.port, misses, curves[0].knee, seconds=plan.watched, clients=MOST_CLIENTS)
+            watched = watch(rig.url, rig.port, misses, curves[0].knee, seconds=plan.watched)
             recovery = storm(rig, misses, curves[0].knee, plan)
         leisure = curves[0].knee / 2
         with gateway(directory, "idle", usual, cores, {**ROOM, "GROQ_BASE_URL": f"{origin}/{IDLE}/v1"}) as rig:

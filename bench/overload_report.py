@@ -105,22 +105,39 @@ def markdown(report: Report) -> str:
     ]
     for curve in report.curves:
         parts += [f"## {curve.name.capitalize()}: the knee is at {curve.knee:,.0f} a second", "\n".join(_points(curve))]
-    return (
-        "\n\n".join([*parts, *_watched(report.watched), *_storm(report.recovery), *_idle(report.idle), *_slow(report.slow)])
-        + "\n"
-    )
+    parts += [*_watched(report.watched), *_storm(report.recovery), *_idle(report.idle), *_slow(report.slow)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _watched(found: "Watched") -> Iterator[str]:
     yield f"## Watching, while {found.high.rate:,.0f} requests a second come"
     yield f"{len(found.paths)} paths in turn: probes, `/metrics`, and all of `/api/monitoring` that needs no name."
-    rows = [
-        f"| {one.rate:,.0f} | {one.looks} | {_ms(one.probes.p50)}, {_ms(one.probes.max)} | {_ms(one.monitoring.p50)}, "
-        f"{_ms(one.monitoring.max)} | `{one.slowest}` | {one.problems or 'none'} |"
-        for one in (found.calm, found.high)
-    ]
-    heads = "requests/s", "looks", "probes, `/metrics`: p50, slowest", "monitoring: p50, slowest", "slowest", "not answered"
-    yield "\n".join([f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *rows])
+    yield "\n".join(_looks(found))
+
+
+def _looks(found: "Watched") -> Iterator[str]:
+    heads = (
+        "requests/s",
+        "refused",
+        "looks",
+        "probes, `/metrics`: p50, slowest",
+        "monitoring: p50, slowest",
+        "slowest",
+        "not answered",
+    )
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for one in (found.calm, found.high):
+        cells = [
+            f"{one.rate:,.0f}",
+            f"{100 * one.refused:.1f} %",
+            f"{one.looks}",
+            f"{_ms(one.probes.p50)}, {_ms(one.probes.max)}",
+            f"{_ms(one.monitoring.p50)}, {_ms(one.monitoring.max)}",
+            f"`{one.slowest}`",
+            f"{one.problems or 'none'}",
+        ]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _storm(found: Recovery) -> Iterator[str]:

@@ -21,21 +21,24 @@ def test_looks_are_told_apart():
         ("/ready", Turn(4, 14.0), Exchange("503", 14.0, 0.0, 14.03)),
         ("/health", Turn(5, 15.0), Exchange("timeout", 15.0, 0.0, 25.0)),
     ]
-    found = looks(done, 7.0)
-    assert (found.rate, found.looks) == (7.0, 6)
+    found = looks(done, 7.0, 0.5)
+    assert (found.rate, found.refused, found.looks) == (7.0, 0.5, 6)
     assert found.probes.max == pytest.approx(0.3), "from the planned moment"
     assert (found.monitoring.max, found.slowest) == (pytest.approx(1.5), "/api/monitoring/savings")
     assert found.told.max == pytest.approx(0.03), "from when it was sent"
     assert (found.without_wait, found.problems) == (1, {"503": 2, "timeout": 1})
 
 
-GOOD = looks([("/livez", Turn(0, 0.0), Exchange("", 0.0, 0.0, 0.1)), ("/x", Turn(1, 0.0), Exchange("", 0.0, 0.0, 2.0))], 3000.0)
+GOOD = looks(
+    [("/livez", Turn(0, 0.0), Exchange("", 0.0, 0.0, 0.1)), ("/x", Turn(1, 0.0), Exchange("", 0.0, 0.0, 2.0))], 3000.0, 0.5
+)
 
 
 @pytest.mark.parametrize(
     ("change", "missed"),
     [
         ({}, []),
+        ({"refused": 0.09}, ["share of the others that is refused"]),
         ({"looks": 1}, ["looks"]),
         ({"problems": {"503": 2, "timeout": 1}}, ["neither answered nor refused"]),
         ({"probes": took(1.1)}, ["slowest probe or scrape, ms"]),

@@ -18,7 +18,7 @@ def chat(number: int) -> Message:
 def test_all_that_needs_no_name_is_looked_at_among_the_requests_of_others(serve):
     program = serve(LOG_LEVEL="error", SENTINEL_CACHE__SEMANTIC__ENABLED="false")
     paths = program.request("GET", "/openapi.json").json["paths"]
-    found = watch(f"{program.base_url}{CHAT}", program.port, chat, KNEE, seconds=SECONDS, clients=16)
+    found = watch(f"{program.base_url}{CHAT}", program.port, chat, KNEE, seconds=SECONDS)
     assert found.paths == [*PROBES, *(path for path, item in paths.items() if is_looked_at(path, item))]
     assert "/api/monitoring/stats/realtime" in found.paths
     seen = (found.calm, found.high)
