@@ -215,6 +215,8 @@ PASSING = [
     ("How can any member enter?", "How can each member enter?"),
     ("Is it safe to eat eggs? Thanks a lot!", "Is it safe to eat eggs?"),
     ("Does it rain much in Oslo?", "Does it rain a lot in Oslo?"),
+    ("Are there many snakes in Oslo?", "Are there a lot of snakes in Oslo?"),
+    ("Do many people vote?", "Do a lot of people vote?"),
     ("Did you eat the whole cake?", "Did you eat the entire cake?"),
     ("Would it be possible to swim here?", "Can I swim here?"),
     ("Would the bank refund me?", "Could the bank refund me?"),

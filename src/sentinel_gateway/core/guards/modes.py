@@ -57,7 +57,7 @@ many several
 ALWAYS: Final = "always"
 ENTIRE: Final = table("""
 whole entire
-much lot lots alot plenty
+much many lot lots alot plenty
 """)
 """These say how much of it."""
 ADDED: Final = words("so too very how as that thank thanks you not")
