@@ -98,7 +98,7 @@ class SseReader:
 
 
 def _usual_events(data: bytes) -> list[bytes]:
-    """As nearly all servers send them: whole events of one data line each, or one with its name before it; none for all else."""
+    """As nearly all servers send them: whole events of one data line each, all with their names before it or none; else nothing."""
     if data[-2:] != b"\n\n" or data.find(b"\r") >= 0:
         return []
     start = data.find(b"\n") + 1 if data[:7] == b"event: " else 0
@@ -106,13 +106,16 @@ def _usual_events(data: bytes) -> list[bytes]:
         return []
     if data.find(b"\n", start) == len(data) - 2:
         events = [data[start + 6 : -2]]
-    elif start:
-        return []
-    else:  # each must account for exactly two line feeds, else something else stands between them
-        events = data[6:-2].split(b"\n\ndata: ")
-        if data.count(b"\n") != 2 * len(events):
+    else:  # each must account for exactly its own line feeds, else something else stands among them
+        events = _named_events(data) if start else data[6:-2].split(b"\n\ndata: ")
+        if data.count(b"\n") != (3 if start else 2) * len(events):
             return []
     return [] if b"" in events else events
+
+
+def _named_events(data: bytes) -> list[bytes]:
+    parts = [block.partition(b"\ndata: ") for block in data[:-2].split(b"\n\n")]
+    return [event for name, found, event in parts if found and name[:7] == b"event: "]
 
 
 def _data_of(line: bytes) -> bytes | None:
