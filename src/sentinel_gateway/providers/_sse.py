@@ -98,7 +98,7 @@ class SseReader:
 
 
 def _usual_events(data: bytes) -> list[bytes]:
-    """As nearly all servers send them: whole events of one data line each, all with their names before it or none; else nothing."""
+    """As nearly all servers send them: whole events of one data line each, all with their names before it or none; else none."""
     if data[-2:] != b"\n\n" or data.find(b"\r") >= 0:
         return []
     start = data.find(b"\n") + 1 if data[:7] == b"event: " else 0
