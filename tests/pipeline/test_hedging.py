@@ -349,6 +349,32 @@ async def test_who_leaves_pays_for_those_that_were_sent(path, bell):
     assert [(attempt.target, attempt.prompt_tokens) for attempt in path.events.attempts] == [("first/m", 12), ("second/n", 0)]
 
 
+async def test_who_leaves_while_the_loser_is_let_go_pays_for_the_stream_that_has_begun(path, bell):
+    class Clinging(asyncio.Event):
+        async def wait(self):
+            try:
+                return await super().wait()
+            finally:
+                await asyncio.Event().wait()
+
+    stream = FakeStream(*spoken("Paris."))
+    path.first.replies += [hold := asyncio.Event(), stream]
+    path.second.replies += [Clinging()]
+    asking = await begin(path, stream=True)
+    bell.ring()
+    await turns()
+    hold.set()
+    await turns()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert sorted((a.target, a.ending, a.prompt_tokens) for a in path.events.attempts) == [
+        ("first/m", "left", 12),
+        ("second/n", "left", 12),
+    ]
+    assert stream.closed == 1
+
+
 async def test_who_loses_before_it_was_sent_costs_nothing(path, bell):
     path.first.replies += [Connecting()]
     path.second.replies.append(completion())

@@ -206,7 +206,7 @@ class Race(Generic[Answered]):
                 usage = answered.answer.usage
                 winner.one.answered(told_or_about(answered, self._bet.request))
             else:  # nobody else would, if the caller leaves now
-                closing.callback(winner.one.left)
+                closing.callback(winner.one.left, self._used(winner, None))
                 closing.push_async_callback(answered.close)
             while self._running:
                 error = await _end(self._running[0])
