@@ -131,8 +131,10 @@ class SharedAccounts:
         return self._row(own, 0, nodes if self.clock() - own.used < IDLE else 0)
 
     def heard(self, account: str, row: Row, told: Told) -> None:
-        """What was told beside."""
+        """What was told beside. Redis knows all of the account then, unless more was to be told meanwhile."""
         own = self.table.find(account)
+        if own is None or own.turn == row[TURN]:
+            self.untold.discard(account)
         if own is not None:
             self._learn(own, told, row[TURN])
 

@@ -343,7 +343,6 @@ class SharedLimits:
         for names in _of_one_slot(pending):
             rows = [self._accounts.tell(pending[name], nodes=nodes) for name in names]
             found = await self._run("settle", "", [], Asking(names, rows))
-            self._accounts.untold.difference_update(names)
             for name, row, told in zip(names, rows, found.accounts, strict=True):
                 self._accounts.heard(name, row, told)
 

@@ -73,3 +73,17 @@ def test_it_counts_on_less_before_it_says_so_and_on_more_by_the_last_answer_alon
     accounts.granted(third, [Told(fits=True, settled=0, drawn=60, own=40, tight=True)], taken=True)
     [row] = accounts.ask(budget(5), nodes=2).rows
     assert row[DRAWN] == 20, "others need what it has drawn ahead: it counts on it no more from now on"
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_what_could_not_be_told_while_the_account_was_told_is_told_again(accounts, meanwhile):
+    answer = Told(fits=True, settled=0, drawn=0, own=5, tight=False)
+    accounts.granted(accounts.ask(budget(5), nodes=2), [answer], taken=True)
+    own = accounts.table.of(budget(5).allowances[0])
+    row = accounts.tell(own, nodes=0)
+    if meanwhile:
+        accounts.lost(accounts.settle(budget(5), 5, nodes=0))
+    accounts.heard("{t}:day", row, answer)
+    assert ("{t}:day" in accounts.untold) is meanwhile
+    accounts.heard("{t}:day", accounts.tell(own, nodes=0), answer)
+    assert not accounts.untold
