@@ -29,8 +29,10 @@ there are by default rise and fall by fewer than the first number. What is over 
 what a collection finds is a library's.
 """
 SWITCH: Final = 0.0005
-"""Seconds for which a thread keeps the interpreter from one that waits for it. As Python comes it is ten times that: so long would
-the loop wait for each thread that has something to do, and each way back from a search or the embedder for a loop that is busy.
+"""Seconds for which a thread keeps the interpreter from one that waits for it.
+
+As Python comes it is ten times that: so long would the loop wait for each thread that has something to do, and each way back
+from a search or the embedder for a loop that is busy.
 """
 QUESTION: Final = "What is the capital of France?"
 REWORDED: Final = "Please tell me: what is the capital of France?"
