@@ -345,3 +345,12 @@ def test_a_cookie_is_kept_as_a_hash_alone():
     cookie = sessions.begin(operator("admin-key"), 0.0)
     assert cookie not in repr(vars(sessions))
     assert len(cookie) == 43
+
+
+async def test_a_key_may_end_when_no_calendar_reaches(closed):
+    made = await closed.request("POST", "/admin/keys", headers=closed.admin, json={"name": "for ages", "expires": 1e300})
+    assert made.status == 201
+    page = await closed.get("/dashboard/keys?search=for+ages", headers=closed.admin)
+    assert page.status == 200
+    assert b"after 9999" in page.body
+    await closed.request("POST", f"/admin/keys/{made.json['id']}/revoke", headers=closed.admin)

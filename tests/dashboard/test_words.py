@@ -41,6 +41,8 @@ from sentinel_gateway.api.dashboard import words
         (words.span(3 * 86_400 + 4 * 3600 + 120), "3 d 4 h"),
         (words.clock(0), "00:00:00"),
         (words.moment(86_400), "1970-01-02 00:00"),
+        (words.moment(1e12), "after 9999"),
+        (words.moment(1e300), "after 9999"),
     ],
 )
 def test_a_figure_is_read(said, read):

@@ -1,10 +1,12 @@
 """Figures as people read them. Pure."""
 
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sentinel_gateway.core.pricing import NANO_PER_USD
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NOTHING: Final = "\u2013"
 """Stands where nothing is known."""
 STEPS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
@@ -85,5 +87,7 @@ def clock(at: float) -> str:
 
 
 def moment(at: float) -> str:
-    """`2026-01-31 14:03`, UTC."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}"
+    """`2026-01-31 14:03`, UTC. A key may have any end."""
+    with suppress(OverflowError):
+        return f"{EPOCH + timedelta(seconds=at):%Y-%m-%d %H:%M}"
+    return "after 9999"
