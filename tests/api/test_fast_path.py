@@ -14,7 +14,7 @@ import pytest
 
 from sentinel_gateway.api.asgi import SEGMENT_BYTES
 from sentinel_gateway.core.access import Caller
-from tests.gateway import chat, one_provider, post, running_gateway, until
+from tests.gateway import DAY, away_from_the_end_of, chat, one_provider, post, running_gateway, until
 
 pytestmark = pytest.mark.anyio
 
@@ -26,6 +26,8 @@ tenants: {limited: {limits: {requests_per_minute: 1000}}}
 models:
   alias: {targets: [mock/mock-model]}
   narrow: {targets: [mock/mock-model], limits: {requests_per_minute: 1000}}
+prices:
+  models: {mock/*: {input: 0, output: 1000}}
 """
 
 
@@ -237,6 +239,20 @@ async def test_a_limit_refuses_the_same_request_as_without_it(gateway, text):
         seen.append(await wire.answer())
     assert [answer.status for answer in seen] == [200, 200, 200, 429, 429]
     assert [answer.headers["x-ratelimit-remaining-requests"] for answer in seen] == ["2", "1", "0", "0", "0"]
+    await wire.close()
+
+
+async def test_a_budget_is_told_as_it_stands(gateway, text):
+    await away_from_the_end_of(DAY)
+    key = await gateway.key(tenant="spender", budget={"day": 1000}, limits={"requests_per_minute": 1000})
+    headers = f"Authorization: Bearer {key}\r\n"
+    request, left = post(chat(text), headers=headers), []
+    wire = await known(gateway, request)
+    for asked in (request, request, post(chat(f"{text}, and what else?"), headers=headers), request):
+        wire.send(asked)
+        left.append(float((await wire.answer()).headers["x-budget-remaining"]))
+    assert left[0] == left[1] > left[3], "a hit takes nothing, and is told what an answer has taken meanwhile"
+    assert answered_again(gateway, request)
     await wire.close()
 
 

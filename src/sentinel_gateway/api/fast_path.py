@@ -48,7 +48,7 @@ class Known(msgspec.Struct):
 
     `record` is what all its records have in common. `asked_id` is the id that its caller gave it; `compressed`: a long answer
     would be. `limits` are the headers of how its limits and budgets stood at the last `verdict`: who asks no faster than they
-    refill is told the same each time.
+    refill is told the same each time. `budgets` are those of the budgets alone, of which hits take nothing.
     """
 
     key: str
@@ -61,6 +61,7 @@ class Known(msgspec.Struct):
     compressed: bool
     verdict: Verdict = UNLIMITED
     limits: Lines = NO_LINES
+    budgets: Lines = NO_LINES
 
 
 class FastPath:
@@ -130,9 +131,9 @@ class FastPath:
         ids = id_headers(record)
         if verdict is not UNLIMITED:
             if known.verdict != verdict:
-                known.verdict, known.limits = verdict, limit_headers(*verdict.standings())
-                if verdict.accounts:
-                    known.limits += budget_headers(verdict.accounts)
+                if known.verdict.accounts != verdict.accounts:
+                    known.budgets = budget_headers(verdict.accounts)
+                known.verdict, known.limits = verdict, limit_headers(*verdict.standings()) + known.budgets
             ids += known.limits
         head = whole_head(hit_headers(hit, now) + saved_headers(entry), ids, len(body))
         record.seconds = self._clock() - now
