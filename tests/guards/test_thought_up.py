@@ -154,6 +154,10 @@ STOPPED: list[tuple[Guard, str, str]] = [
     ("negation", "How do I cook frozen shrimp?", "How do I cook shrimp?"),
     ("words", "Is the drug free for seniors?", "Is a drug-free home for seniors?"),
     ("negation", "Cerveza sin alcohol?", "Cerveza con alcohol?"),
+    ("question", "Who can I tell about it?", "Who must I tell about it?"),
+    ("antonyms", "Why do few people vote?", "Why do a few people vote?"),
+    ("antonyms", "What do few people know?", "What do a few people know?"),
+    ("question", "Would a bank close my account?", "Can a bank close my account?"),
 ]
 """Guard, question, stored question: all of them passed once."""
 
@@ -228,6 +232,17 @@ PASSING = [
     ("Is expired yogurt safe?", "Is yogurt safe if it has expired?"),
     ("How do I thaw frozen shrimp?", "How do I thaw shrimp?"),
     ("Is a battery used here?", "Is the battery used here?"),
+    ("What should I do with the used oil?", "What should I do with used oil?"),
+    ("How do I dispose of a used battery?", "How do I dispose of used batteries?"),
+    ("How do I see the used memory?", "How do I see the memory used?"),
+    ("What is the largest animal on the planet?", "What is the largest animal on Earth?"),
+    ("How hot is the planet Mars?", "How hot is Mars?"),
+    ("Is the planet earth round?", "Is the earth round?"),
+    ("What are few benefits of yoga?", "What are a few benefits of yoga?"),
+    ("How can I lose weight in few days?", "How can I lose weight in a few days?"),
+    ("Would aspirin help with a headache?", "Can aspirin help with a headache?"),
+    ("What should I drink for a sore throat?", "What can I drink for a sore throat?"),
+    ("Is the parking lot open?", "Is the car park open?"),
     ("What does #metoo mean?", "What does metoo mean?"),
 ]
 

@@ -23,9 +23,10 @@ MEASURES: Final = {"many": "how-many", "much": "how-much", "long": "how-long", "
 BOUNDED: Final = frozenset(MEASURES.values()) - {"why"} | {"when"}
 """Of these, what can be, what should be and what must be are three answers."""
 ASKERS: Final = words("i we you u one")
-"""Whom they can ask is whom they should ask; who can vote is not who should."""
+"""Whom they can ask is whom they should ask, but not whom they must; who can vote is not who should."""
 EATEN: Final = words("eat drink feed")
-"""What one can eat is not what one should eat, unless it is for something: "to lose weight"."""
+"""What one can eat is not what one should eat, unless it is for something: "to lose weight", "for a cold"."""
+PURPOSE: Final = words("to for")
 LIKENESS: Final = frozenset({("look", "like"), ("looks", "like"), ("feel", "like"), ("feels", "like")})
 OPINED: Final = words("opinion opinions thoughts view views")
 OPINIONS: Final = OPINED | words("think thinks believe believes feel feels")
@@ -146,9 +147,9 @@ def kinds_differ(pair: Pair) -> bool:
 def _is_bounded(kinds: frozenset[str], a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     """Is it asked for what has bounds: how much, when, who does, what to eat? Then it matters whether it can or should be."""
     if "who" in kinds:
-        return ASKERS.isdisjoint((*a[2:3], *b[2:3]))
+        return ASKERS.isdisjoint((*a[2:3], *b[2:3])) or "must" in (*a[1:2], *b[1:2])
     return not BOUNDED.isdisjoint(kinds) or (
-        "what" in kinds and all("to" not in one and not EATEN.isdisjoint(one) for one in (a, b))
+        "what" in kinds and all(PURPOSE.isdisjoint(one) and not EATEN.isdisjoint(one) for one in (a, b))
     )
 
 

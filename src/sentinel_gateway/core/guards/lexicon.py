@@ -99,7 +99,7 @@ PHRASES: Final = {
     ("in", "front"): "before", ("yet", "to"): "not",
     ("give", "up"): "quit", ("make", "sure"): "ensure", ("work", "out"): "exercise", ("for", "free"): "free",
     ("free", "of"): "without", ("instead", "of"): "instead", ("rather", "than"): "instead", ("other", "than"): "except",
-    ("ahead", "of"): "ahead", ("our", "planet"): "earth", ("second", "hand"): "secondhand",
+    ("ahead", "of"): "ahead", ("our", "planet"): "earth", ("the", "planet"): "earth", ("second", "hand"): "secondhand",
     ("south", "america"): "south-america", ("north", "america"): "north-america", ("latin", "america"): "latin-america",
     ("in", "law"): "in-law", ("vice", "versa"): "viceversa",
     ("roll", "over"): "rollover", ("rolling", "over"): "rollover", ("rolled", "over"): "rollover",

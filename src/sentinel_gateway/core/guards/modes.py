@@ -39,6 +39,8 @@ READ: Final = 6
 """So many words say it."""
 POLITE: Final = words("i you u we one it this that there they he she someone somebody anyone anybody my your could might may")
 """With one of these "would" only asks more politely than "can"; what a dog would eat is not what it can."""
+EFFECTS: Final = words("help reduce cause improve prevent affect")
+"""What would do one of these can do it."""
 ROUGHLY: Final = {"must": "should", "would": OPEN}
 TOLERANT: Final = {
     "would": frozenset({"should", "must", "past", "past-must"}),
@@ -60,8 +62,8 @@ whole entire
 much many lot lots alot plenty
 """)
 """These say how much of it."""
-ADDED: Final = words("so too very how as that thank thanks you not")
-"""Behind these they say something else: "thanks a lot"."""
+ADDED: Final = words("so too very how as that thank thanks you not parking")
+"""Behind these they say something else: "thanks a lot", "the parking lot"."""
 DIFFERENT: Final = "different"
 GRADES: Final = table("""
 good great
@@ -86,14 +88,9 @@ def answers_differ(a: tuple[str, ...], b: tuple[str, ...], *, alike: bool) -> bo
         return "must" in {a[0], b[0]}  # "Do I have to pay" is what is meant by "do I pay", too
     if "perfect" in {one, other} and "present" in {one, other}:
         return (b if one == "perfect" else a)[0] in DOING  # "Have you eaten", "do you eat"; but "has it", "is it been sent"
-    return _unlike({one, other}, {*a[:2], *b[:2]})
-
-
-def _unlike(told: set[str], begun: set[str]) -> bool:
-    """Are two ways of asking two questions, which begin with these words?"""
-    if told == {"would", "can"}:
-        return begun.isdisjoint(POLITE)
-    return next((bool(told & unlike) for lenient, unlike in TOLERANT.items() if lenient in told), True)
+    if {one, other} == {"would", "can"}:
+        return POLITE.isdisjoint((*a[:2], *b[:2])) and EFFECTS.isdisjoint((*a[:READ], *b[:READ]))
+    return next((bool({one, other} & unlike) for lenient, unlike in TOLERANT.items() if lenient in {one, other}), True)
 
 
 def roughly_differ(a: tuple[str, ...], b: tuple[str, ...]) -> bool:

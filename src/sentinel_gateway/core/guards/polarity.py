@@ -9,7 +9,7 @@ from typing import Final
 
 from sentinel_gateway.core.guards.language import ENGLISH, guess
 from sentinel_gateway.core.guards.lexicon import AUXILIARIES, FILLERS, LEADS, NOT, known, table, words
-from sentinel_gateway.core.guards.words import DIRECTION_TOKENS, Pair, Reading, canonical
+from sentinel_gateway.core.guards.words import DIRECTION_TOKENS, SECONDHAND, Pair, Reading, canonical
 
 PREFIXES: Final = ("un", "in", "im", "il", "ir", "non", "dis", "de")
 """One text has the word, the other the word with one of these before it: a negation."""
@@ -165,6 +165,7 @@ LIMITING_ABROAD: Final = frozenset(
 ENGLISH_TOO: Final = words("sin aus nu mai pas")
 """Of them, words that English has as well."""
 LEAST_ENGLISH: Final = 2
+SAID_USED: Final = frozenset({SECONDHAND})
 TURNING: Final = frozenset(map(canonical, LIMITING)) | LIMITING_ABROAD
 NARROWING: Final = {"expired": ("expir",), "frozen": ("froze", "freez", "thaw", "defrost")}
 """Words that make another thing of what they stand before; and how words begin that say as much elsewhere: "has it expired"."""
@@ -189,6 +190,10 @@ SCARCE: Final = words("few little")
 """With an "a" they are some, without one they are hardly any."""
 BARE: Final = AUXILIARIES | LEADS | words("there very so too as")
 """Before a word of the last kind, these leave no room for an "a"."""
+LISTING: Final = words("what which how tell")
+"""Who asks "what are few ways" or "how in few days" has only left out the "a"."""
+STILL_BARE: Final = BARE - LEADS - words("is are")
+"""Also where it is asked so."""
 EACH: Final = words("each every")
 ANY: Final = "any"
 AMOUNTS: Final = ALL | SCARCE | EACH | {TOO}
@@ -218,7 +223,7 @@ def negated(pair: Pair) -> bool:
         return _wonders(pair.a) != _wonders(pair.b)
     turns = pair.only_a.count(NOT) + pair.only_b.count(NOT)
     turns += _prefixed(pair.only_a, pair.only_b, pair.b.plain) + _prefixed(pair.only_b, pair.only_a, pair.a.plain)
-    if turns % 2 == 1 or _turned(pair.only_a, pair.a.plain) or _turned(pair.only_b, pair.b.plain):
+    if turns % 2 == 1 or _turned(pair.only_a, pair.a, pair.b) or _turned(pair.only_b, pair.b, pair.a):
         return True
     if _narrowed(pair.a, pair.b) or _narrowed(pair.b, pair.a):
         return True
@@ -230,11 +235,12 @@ def _wonders(reading: Reading) -> bool:
     return UNKNOWING.match(reading.text) is not None
 
 
-def _turned(only: tuple[str, ...], plain: tuple[str, ...]) -> bool:
-    """Does one of the words turn what is asked? In an English text "sin" is no Spanish word."""
+def _turned(only: tuple[str, ...], one: Reading, other: Reading) -> bool:
+    """Does one of the words turn what is asked? In an English text "sin" is no Spanish word, and "used oil" is the used oil."""
     if TURNING.isdisjoint(only):
         return False
-    return not ENGLISH_TOO.issuperset(TURNING.intersection(only)) or not _is_english(plain)
+    turning = TURNING.intersection(only) - (SAID_USED if "used" in other.plain else frozenset())
+    return bool(turning) and (not ENGLISH_TOO.issuperset(turning) or not _is_english(one.plain))
 
 
 def _is_english(plain: tuple[str, ...]) -> bool:
@@ -295,8 +301,9 @@ def _fewer(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     if SCARCE.isdisjoint(one) or SCARCE.isdisjoint(other):
         return False
     some = {word for before, word in pairwise(one) if word in SCARCE and before == "a"}
+    bare = BARE if LISTING.isdisjoint(other) else STILL_BARE
     told = zip(("there", *other), other, (*other[1:], ""), strict=False)
-    return any(word in some and before in BARE and not _is_of_size(word, after) for before, word, after in told)
+    return any(word in some and before in bare and not _is_of_size(word, after) for before, word, after in told)
 
 
 def _is_of_size(word: str, after: str) -> bool:

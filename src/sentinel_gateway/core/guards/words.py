@@ -100,6 +100,7 @@ USERS: Final = words("is are was were be been being get can could to should")
 """Before "used to", these say what a thing is for; else it says what once was."""
 FORMERLY: Final = "formerly"
 FREE: Final = "free"
+PLANET: Final = "planet"
 SECONDHAND: Final = "secondhand"
 TRADED: Final = words("a an the my your buy sell buying selling")
 """Before "used", these say that somebody else had it."""
@@ -253,7 +254,7 @@ def _phrases(plain: list[str]) -> list[str]:
     found: list[str] = []
     previous = ""
     for at, word in enumerate(plain):
-        if (previous, word) in PHRASES and not (word == FREE and _costs_nothing(plain, at)):
+        if (previous, word) in PHRASES and not _is_plain(plain, at):
             found[-1] = PHRASES[previous, word]
         elif word == "to" and previous in {"use", "used"} and not (found[-2:-1] and found[-2] in USERS):
             found[-1] = FORMERLY
@@ -265,10 +266,14 @@ def _phrases(plain: list[str]) -> list[str]:
     return found
 
 
-def _costs_nothing(plain: list[str], at: int) -> bool:
-    """Is it "the drug is free", not "a drug free zone"? `at`: where "free" stands."""
+def _is_plain(plain: list[str], at: int) -> bool:
+    """Does the second word of a phrase stand by itself here: "is the drug free", not "a drug free zone"; "the planet Mars"?"""
     after = plain[at + 1 : at + 2]
-    return at > 1 and plain[at - 2] in OWNING and (not after or after[0] in LEADS) and plain[at - 1] in FREED
+    if plain[at] == PLANET:
+        return plain[at - 1] == "the" and bool(after) and after[0] not in AUXILIARIES
+    return (
+        plain[at] == FREE and at > 1 and plain[at - 2] in OWNING and (not after or after[0] in LEADS) and plain[at - 1] in FREED
+    )
 
 
 def _tokens(found: list[str]) -> tuple[list[str], list[str]]:
