@@ -174,6 +174,15 @@ async def test_an_answer_is_the_same_however_it_is_cut(said, data):
     assert exchange.connection.reusable is (not closes)
 
 
+@pytest.mark.parametrize("framing", ["connection: close", "connection: keep-alive", "transfer-encoding: Identity"])
+async def test_without_a_frame_the_end_of_the_connection_is_the_end_of_the_answer(framing):
+    exchange = Exchange()
+    come(exchange.connection, f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\nall of it".encode())
+    exchange.end()
+    assert (await exchange.answer())[2] == b"all of it"
+    assert exchange.connection.at_end
+
+
 @given(said=answers(), data=st.data())
 @in_loop
 async def test_what_is_piped_is_what_is_read(said, data):

@@ -324,7 +324,8 @@ class Connection(asyncio.BufferedProtocol):
             self._headers = {}
             return
         self._status = status
-        framed = "content-length" in self._headers or "transfer-encoding" in self._headers or status in BODILESS
+        coding = self._headers.get("transfer-encoding", "identity").lower()
+        framed = "content-length" in self._headers or coding != "identity" or status in BODILESS
         self._until_close = not framed
 
     def on_body(self, body: bytes) -> None:
