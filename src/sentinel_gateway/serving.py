@@ -28,12 +28,6 @@ request 160 while it is under way, and libraries that are loaded when they are n
 there are by default rise and fall by fewer than the first number. What is over leaves no cycle, be it answered, failed or left:
 what a collection finds is a library's.
 """
-SWITCH: Final = 0.0005
-"""Seconds for which a thread keeps the interpreter from one that waits for it.
-
-As Python comes it is ten times that: so long would the loop wait for each thread that has something to do, and each way back
-from a search or the embedder for a loop that is busy.
-"""
 QUESTION: Final = "What is the capital of France?"
 REWORDED: Final = "Please tell me: what is the capital of France?"
 """To 0.957 the same question."""
@@ -42,7 +36,6 @@ REWORDED: Final = "Please tell me: what is the capital of France?"
 def serve(load: Load) -> int:
     """Run the gateway until it is told to stop; the program's exit status. Raises `ConfigurationError` before anything runs."""
     sys.set_int_max_str_digits(MAX_DIGITS)
-    sys.setswitchinterval(SWITCH)
     os.putenv("OPENBLAS_NUM_THREADS", "1")  # before numpy is loaded: its threads would wait for each other
     loaded = load()
     uvloop.run(_serve(load, loaded))

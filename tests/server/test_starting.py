@@ -1,13 +1,8 @@
-"""A start sets up the interpreter: threads share it in small pieces, and the garbage collector comes afterwards, and seldom."""
+"""A start does without the garbage collector, and has it work afterwards."""
 
 import gc
-import sys
 
-import pytest
-
-from sentinel_gateway.errors import ConfigurationError
-from sentinel_gateway.serving import COLLECT_AFTER, MAX_DIGITS, SWITCH, serve, spare_the_collector
-from sentinel_gateway.settings.load import Loaded
+from sentinel_gateway.serving import COLLECT_AFTER, spare_the_collector
 
 
 def test_once_it_has_started_garbage_is_collected_and_what_was_made_before_is_left_alone():
@@ -22,19 +17,3 @@ def test_once_it_has_started_garbage_is_collected_and_what_was_made_before_is_le
         gc.enable()
         gc.unfreeze()
         gc.set_threshold(*usual)
-
-
-def test_whoever_waits_for_the_interpreter_has_it_soon():
-    usual = sys.getswitchinterval(), sys.get_int_max_str_digits()
-
-    def load() -> Loaded:
-        raise ConfigurationError([("port", "none")])
-
-    try:
-        with pytest.raises(ConfigurationError):
-            serve(load)
-        assert sys.getswitchinterval() == pytest.approx(SWITCH)
-        assert sys.get_int_max_str_digits() == MAX_DIGITS
-    finally:
-        sys.setswitchinterval(usual[0])
-        sys.set_int_max_str_digits(usual[1])
