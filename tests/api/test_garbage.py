@@ -55,6 +55,16 @@ async def test_a_request_that_is_over_is_gone(upstream, tmp_path):
                 await until(lambda: not held(), PATIENCE)
 
 
+async def test_a_request_that_is_answered_before_its_body_has_come_is_gone_with_that(gateway):
+    with uncollected():
+        wire = await gateway.connect()
+        wire.send(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n")
+        assert (await wire.answer()).status == 404
+        wire.send(b"{}")
+        await until(lambda: held() == {"GatewayProtocol": 1}, PATIENCE)
+        await wire.close()
+
+
 async def test_no_crowd_calls_for_a_collection(gateway):
     """Not as many connections as there may be, with a request in each place: they hold the loop up enough as it is."""
     server = Server()

@@ -310,10 +310,7 @@ class GatewayProtocol(asyncio.Protocol):
 
     def _take(self, cycle: Cycle) -> None:
         """Make it this request's turn, or queue it behind the one that is being answered."""
-        self._reading = cycle
-        self._stage = "body"
-        self._progress = True
-        self._read_due = NEVER
+        self._reading, self._stage, self._progress, self._read_due = cycle, "body", True, NEVER
         if self._is_answering():
             self.flow.pause_reading()
             self._queue.append(cycle)
@@ -330,13 +327,11 @@ class GatewayProtocol(asyncio.Protocol):
                 self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
-        self._stage = "idle"
-        self._progress = True
-        self._read_due = NEVER
+        self._stage, self._progress, self._read_due = "idle", True, NEVER
         if self._reading is not None and not self._reading.complete:
             self._reading.end_body()
         else:
-            self._set_read_due(self._idle)
+            self._rest()
 
     # --- answering ---
 
@@ -357,8 +352,12 @@ class GatewayProtocol(asyncio.Protocol):
         elif self._refusal:
             self._write_refusal()
         elif self._stage == "idle":
-            self._turn = self._reading = None  # it may stay for long, and a request takes more than the connection itself
-            self._set_read_due(self._idle)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Wait for the next request. That may be long, and the last one takes more than the connection itself."""
+        self._turn = self._reading = None
+        self._set_read_due(self._idle)
 
     # --- refusing ---
 
