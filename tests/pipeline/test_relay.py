@@ -190,6 +190,35 @@ async def test_what_is_wrong_behind_the_last_word_keeps_nothing(path):
     assert [attempt.ending for attempt in path.events.attempts] == ["broken"]
 
 
+async def test_what_is_wrong_holds_though_who_drew_it_leaves_in_that_moment(path):
+    """Between a connection that has given what came and whoever waits for it lies a turn of the loop."""
+    moment = asyncio.Event()
+
+    class Connected(FakeStream):
+        async def pipe(self, into):
+            await super().pipe(into)
+            await moment.wait()
+
+    upstream, journeys = Connected(ROLE, [*WORD, too_deep()], END, USED), [path.journey(), path.journey()]
+    path.first.replies.append(upstream)
+    leaving, staying = [await path.handle(question(stream=True), journey) for journey in journeys]
+    assert isinstance(leaving, Live)
+    assert isinstance(staying, Live)
+    drawing = asyncio.create_task(leaving.reader().pipe(lambda _: True))
+    await turns()
+    drawing.cancel()
+    await turns()
+    moment.set()
+    came: list[bytes] = []
+    with pytest.raises(UpstreamBroken, match="too deep"):
+        await staying.reader().pipe(lambda payloads: came.extend(payloads) or True)
+    assert came == [one.raw for one in (*ROLE, *WORD)]
+    for live, journey in zip((leaving, staying), journeys, strict=True):
+        await path.pipeline.close(live, journey)
+    assert path.near.puts == 0
+    assert [attempt.ending for attempt in path.events.attempts] == ["broken"]
+
+
 async def test_who_leaves_before_reading_what_is_wrong_lets_go_of_it_all_the_same(path):
     upstream, journey = FakeStream([*ROLE, too_deep(), *END]), path.journey()
     upstream.finished = True

@@ -56,7 +56,8 @@ class Relay:
 
     async def pipe(self, into: Callable[[Batch], bool]) -> None:
         """As of any stream, folded beside. What is wrong with it is raised once all was given that came before that."""
-        await self._opened.pipe(partial(self._take, into))
+        if self.error is None:
+            await self._opened.pipe(partial(self._take, into))
         if self.error is not None:
             raise self.error
 
