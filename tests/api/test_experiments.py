@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.api.test_semantic import FRANCE, REWORDED
+from tests.dashboard.visitor import visiting
 from tests.gateway import Gateway, chat, one_provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
@@ -180,6 +181,11 @@ async def test_a_shadow_arm_compares_and_serves_nothing_and_its_wrong_hits_are_e
     assert arm["wrong_hits"]["observations"] == 1
     assert arm["wrong_hits"]["rate"] == 1.0
     assert arm["outcomes"] == {"miss": 2}
+    async with visiting(gateway) as visitor:
+        await visitor.sign_in()
+        page = await visitor.look("/dashboard/semantic")
+    wrong = arm["wrong_hits"]
+    assert f"{wrong['rate']:.1%} {wrong['low']:.1%} to {wrong['high']:.1%}" in page.words
 
 
 async def test_results_are_those_of_the_requests(gateway, upstream, text):

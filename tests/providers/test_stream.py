@@ -6,6 +6,7 @@ import pytest
 
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.providers._errors import Source
+from sentinel_gateway.providers._sse import MAX_EVENT_BYTES
 from sentinel_gateway.providers.openai import OpenAIStream
 
 pytestmark = pytest.mark.anyio
@@ -60,3 +61,14 @@ async def test_an_end_that_comes_at_once_is_waited_for_no_longer():
             await stream.pipe(lambda batch: came.extend(batch) or True)
     assert len(came) == 1
     assert stream.finished
+
+
+@pytest.mark.parametrize(("before", "ending"), [(b"data: [DONE]\n\n", StopAsyncIteration), (b"data: {\n\n", UpstreamBroken)])
+async def test_an_endless_event_behind_the_end_changes_nothing_of_it(before, ending):
+    pieces = OpenConnection(CHUNK, CHUNK + before + b"data: " + b"a" * MAX_EVENT_BYTES)
+    stream, came = OpenAIStream(pieces, Source("x", "", ())), []
+    async with asyncio.timeout(5):
+        with pytest.raises(ending) as told:
+            await stream.pipe(lambda batch: came.extend(batch) or True)
+    assert len(came) == 2
+    assert "endless" not in str(told.value)

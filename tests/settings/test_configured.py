@@ -111,3 +111,14 @@ async def test_what_a_draft_would_change_is_told_beside_the_event_loop(tmp_path)
     assert looked
     assert threading.get_ident() not in looked
     await desk.close()
+
+
+async def test_what_is_gone_from_the_files_is_told_as_a_change(tmp_path):
+    load_once = partial(load, {"HOME": str(tmp_path)}, cwd=tmp_path)
+    (tmp_path / "sentinel.yaml").write_text("models: {fast: demo/demo, slow: demo/demo}\n")
+    desk = Configured(load_once, load_once(), lambda _: None)
+    (tmp_path / "sentinel.yaml").write_text("models: {fast: demo/demo}\n")
+    told = [one.name for one in (await desk.check(None)).changes if one.after is None]
+    assert told
+    assert all(name.startswith("models.slow") for name in told)
+    await desk.close()
