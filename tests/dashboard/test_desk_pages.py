@@ -79,6 +79,12 @@ async def test_a_reload_is_looked_at_and_done(chromium, desk, chaos, sink):
         await look.open("/dashboard/config")
         assert await look.page.is_visible("h2:text('A reload would change 1 setting')")
         assert (await look.page.inner_text(".diff tbody tr")).split("\t")[1:] == ["600", "601", "at once"]
+        note = "text=What waits for the next start"
+        assert not await look.page.is_visible(note)
+        desk.config.write_text(config(chaos, sink, more="server: {keep_alive: 33}\n"))
+        await look.open("/dashboard/config")
+        assert (await look.page.inner_text(".diff tbody tr")).split("\t")[2:] == ["33", "next start"]
+        assert await look.page.is_visible(note)
         desk.config.write_text(config(chaos, sink).replace("600", "602"))
         await look.page.click("button:text-is('Reload')")
         await look.page.wait_for_selector("text=not what was looked at any more")
