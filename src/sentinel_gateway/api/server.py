@@ -84,12 +84,12 @@ class GatewayServer(uvicorn.Server):
         try:
             loop = asyncio.get_running_loop()
             server = await loop.create_server(self._accept, config.host, config.port, backlog=config.backlog)
+            for listening in server.sockets:
+                _hold_little(listening)
+            again = [listening for listening in server.sockets for _ in range(ACCEPTED_AT_ONCE - 1)]
+            self.servers = [server, *[await self._listen_again(listening) for listening in again]]
         except OSError as exc:
             raise ConfigurationError([cannot_listen(config.host, config.port, exc)]) from exc
-        for listening in server.sockets:
-            _hold_little(listening)
-        again = [listening for listening in server.sockets for _ in range(ACCEPTED_AT_ONCE - 1)]
-        self.servers = [server, *[await self._listen_again(listening) for listening in again]]
         self.started = True
         if self._hooks.listening is not None:
             self._hooks.listening(self.port)
