@@ -1,7 +1,7 @@
 """A server in its own process, to send signals to. Tells what happens, one word a line: the port, `draining`, `reloaded`.
 
 Arguments: the drain's notice and timeout, in seconds, and `held`, if the loop is to be held up within that notice: it tells that
-it is, and goes on once it is given a line.
+it is, and goes on once it is given a line. An answer at `/until` ends once it is given one, too.
 """
 
 import asyncio
@@ -39,6 +39,9 @@ class App:
             for _ in range(int(seconds * 20)):
                 await send({"type": "http.response.body", "body": b"tick\n", "more_body": True})
                 await asyncio.sleep(0.05)
+        if scope["path"] == "/until":
+            await send({"type": "http.response.body", "body": b"tick\n", "more_body": True})
+            await asyncio.to_thread(sys.stdin.readline)
         if scope["path"] == "/broken":
             return
         await send({"type": "http.response.body", "body": b"end\n"})
