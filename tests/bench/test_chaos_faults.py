@@ -451,11 +451,12 @@ async def test_a_fault_may_wait_for_its_question(upstream, client):
 
 async def test_a_pause_ends_when_it_is_told_to(upstream, client):
     """One at a time: the next one is kept, from then on."""
-    upstream.script("latency_ms=60000;chunk_ms=60000;chunks=3")
-    upstream.script("stall_after=-1")
-    asking = [asyncio.create_task(client.post(upstream.base_url + CHAT, json=BODY | {"stream": True})) for _ in range(2)]
-    while upstream.count < 2:  # noqa: ASYNC110 - it counts, and tells nobody
-        await asyncio.sleep(0.002)
+    asking = []
+    for fault in ("latency_ms=60000;chunk_ms=60000;chunks=3", "stall_after=-1"):
+        upstream.script(fault)
+        asking.append(asyncio.create_task(client.post(upstream.base_url + CHAT, json=BODY | {"stream": True})))
+        while upstream.count < len(asking):  # noqa: ASYNC110 - it counts, and tells nobody
+            await asyncio.sleep(0.002)
     for sent in (1, 2):
         upstream.go_on()
         assert upstream.calls[0].chunks_sent == sent
