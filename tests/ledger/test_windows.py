@@ -13,7 +13,7 @@ from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger import questions
 from sentinel_gateway.ledger.books import make_history
 from sentinel_gateway.ledger.tables import DAY
-from sentinel_gateway.ports.ledger import KeyUse, Spent, Wanted
+from sentinel_gateway.ports.ledger import Asked, KeyUse, Spent, Wanted
 from tests.gateway import until
 from tests.ledger.rows import START, handled, spent
 
@@ -125,6 +125,74 @@ async def test_what_was_read_is_believed_for_a_tenth_of_its_age(place, database)
     assert await seen() == [1, 2]
     now += 86_400 // 10
     assert await seen() == [2, 2]
+    await past.close()
+
+
+class Work:
+    """What the thread has worked: `each` second for a question."""
+
+    def __init__(self, each: float) -> None:
+        self.each = each
+        self._looks = 0
+
+    def __call__(self) -> float:
+        self._looks += 1
+        return self._looks // 2 * self.each
+
+
+ASKED = {
+    "windows": lambda past, now: past.hourly(FIRST, now + 1),
+    "days": lambda past, now: past.windows(FIRST, now + 1, seconds=86_400),
+    "stretches": lambda past, now: past.stretches(FIRST, now + 1, seconds=60),
+    "shares": lambda past, now: past.shares(FIRST, now + 1, by="key"),
+    "calls": lambda past, now: past.calls(Wanted(since=now - HOUR, until=now + 1, dearest=True, limit=9)),
+    "requests": lambda past, now: past.requests(Asked(since=now - HOUR, until=now + 1, limit=9)),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize(("work", "rest"), [(0.05, 0), (0.6, 20), (3, 60), (50, 60)])
+async def test_what_took_long_to_read_is_believed_for_a_while_though_it_is_under_way(
+    place, database, ask, work: float, rest: int
+):
+    """It is one thread for all who look, on the core of those who ask models."""
+    begun = now = FIRST + 600
+    past = make_history(place.folder, place.url, lambda: now, worked=Work(work))
+    rows = [[call(number, at=FIRST + number), handled(number, at=(FIRST + number) * MICROS)] for number in range(3)]
+    database.copy(rows[0])
+    before = await ask(past, now)
+    assert before
+    database.copy(rows[1])
+    now += max(0, rest - 1)
+    assert (await ask(past, now) == before) is (rest > 0)
+    now = begun + rest + 1
+    after = await ask(past, now)
+    assert after != before
+    database.copy(rows[2])
+    assert (await ask(past, now) == after) is (rest > 0), "from then on for as long again"
+    await past.close()
+
+
+async def test_what_is_over_is_weighed_by_itself(place, database):
+    """An hour under way is not held to have taken what the hours before it took."""
+    now = FIRST + 5 * HOUR + 600
+    past = make_history(place.folder, place.url, lambda: now, worked=iter([0, 50, 50, 50.01, 50.01, 50.02]).__next__)
+    database.copy([call(1, at=FIRST), call(2, at=FIRST + 5 * HOUR)])
+    assert [window.requests for window in await past.hourly(FIRST, now + 1)] == [1, 1]
+    database.copy([call(3, at=FIRST + 1), call(4, at=FIRST + 5 * HOUR + 1)])
+    assert [window.requests for window in await past.hourly(FIRST, now + 1)] == [1, 2]
+    await past.close()
+
+
+async def test_another_question_is_another_one(place, database):
+    now = FIRST + 600
+    past = make_history(place.folder, place.url, lambda: now, worked=Work(1))
+    database.copy([call(1, at=FIRST), call(2, at=FIRST + 1)])
+    wanted = Wanted(since=FIRST, until=FIRST + 60, limit=1)
+    assert len(await past.calls(wanted)) == 1
+    assert len(await past.calls(replace(wanted, limit=2))) == 2
+    assert await past.calls(replace(wanted, tenant="nobody")) == []
+    assert [row.intent.request for row in await past.calls(replace(wanted, request=f"{1:032x}"))] == [f"{1:032x}"]
     await past.close()
 
 

@@ -1,6 +1,7 @@
 """The ledger as a process has it: a journal that takes rows at once, and a copier that brings them to SQL."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -76,13 +77,14 @@ def make_history(
     *,
     most_kept: int = MOST_KEPT,
     patience: float = LOOKING_BACK,
+    worked: Callable[[], float] = time.thread_time,
 ) -> History:
     """What tells of the past, for a data folder, by a connection of its own; to who waits for `patience` seconds at most."""
 
     def open_database() -> "Database | None":
         return None if url is None and not (data / FILE).exists() else make_database(data, url, read_only=True)
 
-    return History(open_database, clock, most_kept=most_kept, patience=patience)
+    return History(open_database, clock, most_kept=most_kept, patience=patience, worked=worked)
 
 
 def make_database(data: Path, url: str | None, *, read_only: bool = False) -> "Database":

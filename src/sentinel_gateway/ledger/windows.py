@@ -2,13 +2,15 @@
 
 What hours and days that are over came to is there (`rollups.py`); rows are added up for the rest, in their order, some hours at
 a time. What was read of a stretch is believed for a tenth of its age, because the older it is, the less still comes late; so who
-looks again reads the last hours only, and who asked for more than can be read in time comes further the next time.
+looks again reads the last hours only, and who asked for more than can be read in time comes further the next time. What took
+long to read, such as an hour under way with a million rows, is believed for many times as long, however new it is: those who
+look most often take no core from those who ask models.
 """
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from sentinel_gateway.core.alerting.figures import Served
 from sentinel_gateway.core.experiments import Tally
@@ -37,6 +40,12 @@ AT_ONCE: Final = DAY
 """Seconds that one question to the database is about, at most."""
 BELIEVED: Final = 0.1
 """Of its age is how long what was read of a stretch is believed."""
+REST: Final = 40
+"""For so many times what reading took of the processor, beyond `LONG`, is it believed: a question takes little of a core, however
+often it is asked. PostgreSQL works elsewhere."""
+LONG: Final = 0.1
+MOST_BEHIND: Final = 60.0
+"""Seconds."""
 PATIENCE: Final = 20.0
 """Seconds that somebody waits."""
 LATE: Final = 1.05
@@ -51,6 +60,7 @@ MOST_KEPT: Final = 20_000
 Item = Window | KeyUse | Stretch | Served | Share
 T = TypeVar("T")
 ItemT = TypeVar("ItemT", Window, KeyUse, Stretch, Served, Share)
+WantedT = TypeVar("WantedT", Wanted, Asked)
 Question = Callable[["sa.Connection", int, int], Iterable[tuple[int, ItemT]]]
 """Asks a database for what there is from one moment to before another (Unix seconds); each with its moment."""
 
@@ -58,7 +68,7 @@ Question = Callable[["sa.Connection", int, int], Iterable[tuple[int, ItemT]]]
 class History:
     """Behind `Windows`. `open_database` makes the database, or None while there is none; `clock` gives Unix seconds.
 
-    Who has waited for `patience` seconds is told so.
+    Who has waited for `patience` seconds is told so. `worked` tells how many seconds of the processor its thread has had.
     """
 
     def __init__(
@@ -68,13 +78,15 @@ class History:
         *,
         most_kept: int = MOST_KEPT,
         patience: float = PATIENCE,
+        worked: Callable[[], float] = time.thread_time,
     ) -> None:
         self._open_database = open_database
         self._clock = clock
         self._most_kept = most_kept
         self._patience = patience
+        self._worked = worked
         self._database: Database | None = None
-        self._kept: OrderedDict[tuple[str, int], _Kept] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._size = 0
         self._asking: sa.Connection | None = None
         self._closing = False
@@ -111,12 +123,12 @@ class History:
         return await self._ask("key days", question, range(since, until, DAY), lambda one: since <= one.day < until)
 
     async def calls(self, wanted: Wanted) -> list[Settled]:
-        """Calls of providers one by one."""
-        return await self._in_time(partial(self._list, partial(_calls, wanted=wanted)))
+        """Calls of providers one by one. The list is shared: not to be changed."""
+        return await self._in_time(partial(self._list, partial(_calls, wanted=wanted), _whenever(wanted)))
 
     async def requests(self, asked: Asked) -> list[Told]:
-        """Requests one by one."""
-        return await self._in_time(partial(self._list, partial(_requests, asked=asked)))
+        """Requests one by one. The list is shared: not to be changed."""
+        return await self._in_time(partial(self._list, partial(_requests, asked=asked), _whenever(asked)))
 
     async def shares(self, since: int, until: int, *, by: By, tenant: str | None = None) -> list[Share]:
         """What came to each tenant, key or model by day, or to the day. They are shared: not to be changed."""
@@ -179,12 +191,21 @@ class History:
 
     # On the thread.
 
-    def _list(self, question: "Callable[[sa.Connection], list[T]]") -> list[T]:
+    def _list(self, question: "Callable[[sa.Connection], list[T]]", place: Hashable = None) -> list[T]:
+        """With a `place`, what took long to read is believed for a while."""
         with self._connected() as connection:
             if connection is None:
                 return []
             self._begun = self._begun or _beginning(connection) != NEVER
-            return question(connection) if self._begun else []
+            if not self._begun:
+                return []
+            if (kept := self._believed(place)) is not None:
+                return kept
+            asked, worked = self._clock(), self._worked()
+            found = question(connection)
+            if place is not None:
+                self._keep(place, _Kept(found, asked + _rest(self._worked() - worked)), asked)
+            return found
 
     def _read(
         self, kind: str, question: Question[ItemT], when: range, is_wanted: Callable[[ItemT], bool], *, end: float
@@ -195,7 +216,7 @@ class History:
             chunk = when.step
             chunks = range(max(when.start, _beginning(connection)) // chunk * chunk, when.stop, chunk)
             there = {begin: kept for begin in chunks if (kept := self._believed((kind, begin))) is not None}
-            for begin, after in runs([begin for begin in chunks if begin not in there], chunk, AT_ONCE):
+            for begin, after in _pieces([begin for begin in chunks if begin not in there], chunk, self._clock()):
                 if self._closing:
                     raise StoreDown("the ledger is closed")
                 if time.monotonic() > end:
@@ -217,7 +238,7 @@ class History:
             finally:
                 self._asking = None
 
-    def _believed(self, place: tuple[str, int]) -> list[Any] | None:
+    def _believed(self, place: Hashable) -> list[Any] | None:
         kept = self._kept.get(place)
         if kept is None or self._clock() > kept.until:
             return None
@@ -226,22 +247,41 @@ class History:
 
     def _fetch(self, kind: str, found: Iterable[tuple[int, ItemT]], chunks: range) -> dict[int, list[ItemT]]:
         """What was found, by the stretch that it is of; kept for as long as it is believed."""
-        asked = self._clock()
+        asked, worked = self._clock(), self._worked()
         there: dict[int, list[ItemT]] = {begin: [] for begin in chunks}
         for moment, item in found:
             there[moment // chunks.step * chunks.step].append(item)
+        rest = _rest(self._worked() - worked)
         for begin, items in there.items():
-            if (age := asked - begin - chunks.step) > 0:
-                self._keep((kind, begin), _Kept(items, asked + BELIEVED * age))
+            age = asked - begin - chunks.step
+            self._keep((kind, begin), _Kept(items, asked + max(BELIEVED * age, rest)), asked)
         return there
 
-    def _keep(self, place: tuple[str, int], kept: "_Kept") -> None:
+    def _keep(self, place: Hashable, kept: "_Kept", asked: float) -> None:
+        if kept.until <= asked:
+            return
         before = self._kept.pop(place, None)
         self._size += len(kept.items) - (0 if before is None else len(before.items))
         self._kept[place] = kept
         while self._size > self._most_kept:
             _, oldest = self._kept.popitem(last=False)
             self._size -= len(oldest.items)
+
+
+def _pieces(missing: Sequence[int], chunk: int, now: float) -> list[tuple[int, int]]:
+    """From where to where to read at once: what is under way apart from what is over, since it alone is weighed."""
+    over = [begin for begin in missing if begin + chunk <= now]
+    return [*runs(over, chunk, AT_ONCE), *((begin, begin + chunk) for begin in missing[len(over) :])]
+
+
+def _rest(worked: float) -> float:
+    """For how many seconds that is believed whose reading took so many of the processor."""
+    return min(max(0.0, REST * (worked - LONG)), MOST_BEHIND)
+
+
+def _whenever(asked: WantedT) -> WantedT:
+    """The same question, at whatever moment it is asked."""
+    return structs.replace(asked, since=asked.since - asked.until, until=0)
 
 
 class _Kept(msgspec.Struct, frozen=True):
