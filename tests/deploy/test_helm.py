@@ -37,6 +37,9 @@ REDIS = {
 }
 """What redis.url says, and the ports that are open for it."""
 
+NUMBERS = {"SENTINEL_CACHE__SEMANTIC__ENTRIES": 2_000_000, "SENTINEL_LEDGER__JOURNAL_BYTES": 2**31, "SENTINEL_BUDGET__DAY": 0.5}
+"""Variables that a values file gives as numbers."""
+
 
 def settings_of(line: str) -> dict[str, Any]:
     """The values that a line of the docs gives: its files, then what it sets."""
@@ -55,6 +58,7 @@ def settings_of(line: str) -> dict[str, Any]:
 
 INSTALLED = [line for line in EVERY if line.startswith("helm upgrade") and " deploy/helm/sentinel " in line]
 MADE = {f"redis-{url}": {"redis": {"url": url}} for url in REDIS} | {line: settings_of(line) for line in INSTALLED}
+MADE |= {"numbers": {"env": NUMBERS}}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +148,12 @@ def test_each_value_is_where_it_belongs(every):
     assert yaml.safe_load(configured)["models"] == {"fast": ["groq/llama-3.1-8b-instant"]}
     data = one(every["configured"], "ConfigMap")["data"]
     assert (data["LOG_LEVEL"], data["SENTINEL_BATCH__CONCURRENCY"]) == ("warn", "16")
+
+
+def test_a_number_is_told_digit_by_digit(every):
+    """To Helm a number in a file is a float; 2e+06 is none to the gateway, which would not start."""
+    data = one(every["numbers"], "ConfigMap")["data"]
+    assert {name: data[name] for name in NUMBERS} == {name: str(number) for name, number in NUMBERS.items()}
 
 
 def test_what_serves_the_world_is_said(every):
