@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def test_an_admin_key_that_nobody_can_have_is_refused(tmp_path):
 
 REACHED = "server: {host: 0.0.0.0}\n"
 LITERAL = "providers: {vllm: {base_url: 'http://127.0.0.1:1/v1', api_key: a-key-that-everybody-can-read}}\n"
+DEVELOPMENT = dict(re.findall(r"^(\w+)=(.+)$", (Path(__file__).parents[2] / ".env.development").read_text(), re.MULTILINE))
 MATRIX = {
     "a wide bind without a key": ({"HOST": "0.0.0.0"}, "", 0o600, "make one with 'sentinel keys create --name NAME'"),
     "the same in the file": ({}, REACHED, 0o600, "make one with 'sentinel keys create --name NAME'"),
@@ -101,6 +103,24 @@ MATRIX = {
     "an empty admin key": ({"SENTINEL_ADMIN_KEY": " "}, "", 0o600, "at least 16 characters"),
     "an empty admin key in the file": ({}, "admin_key: ''\n", 0o600, "at least 16 characters"),
     "a short admin key": ({"SENTINEL_ADMIN_KEY": "admin"}, "", 0o600, "at least 16 characters"),
+    "an admin key of habit for others": (
+        {"HOST": "0.0.0.0", "SENTINEL_ADMIN_KEY": "Password-12345678"},
+        "",
+        0o600,
+        "was never drawn by chance",
+    ),
+    "an admin key of one character for others": (
+        {"HOST": "0.0.0.0", "SENTINEL_ADMIN_KEY": "0" * 32},
+        "",
+        0o600,
+        "openssl rand -hex 32",
+    ),
+    "the admin key of .env.development for others": (
+        {"HOST": "0.0.0.0", "SENTINEL_ADMIN_KEY": DEVELOPMENT["SENTINEL_ADMIN_KEY"]},
+        "",
+        0o600,
+        "was never drawn by chance",
+    ),
     "a secret of blanks": ({"SENTINEL_SECRET": " " * 40}, "", 0o600, "openssl rand -hex 32"),
     "an empty secret in the file": ({}, "secret: ''\n", 0o600, "openssl rand -hex 32"),
     "a secret that is a word": ({"SENTINEL_SECRET": "changeme" * 4}, "", 0o600, "openssl rand -hex 32"),

@@ -18,6 +18,7 @@ from sentinel_gateway.settings.model import Location, ProviderSettings, Server, 
 from sentinel_gateway.settings.network import is_loopback, is_own_address
 from sentinel_gateway.settings.presets import AUTHORIZATION, DIALECTS, KEY_HEADERS, PRESETS, Dialect, Preset
 from sentinel_gateway.settings.targets import ModelSettings
+from sentinel_gateway.settings.values import MIN_ADMIN_KEY_DISTINCT, is_guessable
 
 DEMO: Final = "demo"
 """The built-in provider, and its public model. Its name is taken."""
@@ -78,9 +79,7 @@ def complete(settings: Settings, report: Report) -> Settings:
     _check_replicas(settings, report)
     _check_disk(settings, report)
     _check_alerts(settings, report)
-    if settings.keys.required is False and not is_loopback(settings.server.host):
-        sentence = f"is false, but others can reach {settings.server.host}: leave it out, or bind 127.0.0.1"
-        report.fault(("keys", "required"), sentence)
+    _check_reach(settings, report)
     return settings.model_copy(update={"providers": providers})
 
 
@@ -284,6 +283,21 @@ def _check_replicas(settings: Settings, report: Report) -> None:
         known = "SENTINEL_DATABASE_URL has all nodes know them"
         report.notes.append(
             f"client keys are kept in the data folder: {where}, and nodes on others have keys of their own; {known}"
+        )
+
+
+def _check_reach(settings: Settings, report: Report) -> None:
+    host = settings.server.host
+    if is_loopback(host):
+        return
+    if settings.keys.required is False:
+        report.fault(("keys", "required"), f"is false, but others can reach {host}: leave it out, or bind 127.0.0.1")
+    key = settings.admin_key
+    if key is not None and is_guessable(key.get_secret_value(), distinct=MIN_ADMIN_KEY_DISTINCT):
+        report.fault(
+            ("admin_key",),
+            f"was never drawn by chance, and others can reach {host}: make one with 'openssl rand -hex 32', or leave it out "
+            "and one is made at the first start",
         )
 
 

@@ -7,11 +7,23 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 MIN_ADMIN_KEY: Final = 16
+MIN_ADMIN_KEY_DISTINCT: Final = 6
+"""Different characters: of 25,000 keys of sixteen hex digits, one has fewer."""
 MIN_SECRET: Final = 32
 MIN_SECRET_DISTINCT: Final = 8
 """Different characters: 32 random bytes written in hex practically never have fewer."""
-_HABITUAL: Final = ("changeme", "change-me", "change_me", "default", "example", "password", "placeholder", "secret")
-"""Words of examples."""
+_HABITUAL: Final = (
+    "changeme",
+    "change-me",
+    "change_me",
+    "default",
+    "development",
+    "example",
+    "password",
+    "placeholder",
+    "secret",
+)
+"""Words of examples, ours among them: `.env.development`."""
 LONGEST_NAME: Final = 1024
 _PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
@@ -102,13 +114,18 @@ def check_admin_key(key: SecretStr) -> SecretStr:
     return check_key(key)
 
 
+def is_guessable(text: str, *, distinct: int) -> bool:
+    """Has it fewer different characters than that, or a word of examples in it?"""
+    return len(set(text)) < distinct or any(word in text.lower() for word in _HABITUAL)
+
+
 def check_secret(secret: SecretStr) -> SecretStr:
     """What keys are hashed with."""
     text = secret.get_secret_value()
     fix = "make one with 'openssl rand -hex 32', or leave it out and one is made at the first start"
     if len(text) < MIN_SECRET:
         raise ValueError(f"needs at least {MIN_SECRET} characters: {fix}")
-    if len(set(text)) < MIN_SECRET_DISTINCT or any(word in text.lower() for word in _HABITUAL):
+    if is_guessable(text, distinct=MIN_SECRET_DISTINCT):
         raise ValueError(f"was never drawn by chance: {fix}")
     return check_key(secret)
 
