@@ -18,6 +18,8 @@ EXPOSURE = 20
 """The most that systemd may reckon, of 100; a service that says nothing has 96."""
 HARDENING = {
     "CapabilityBoundingSet": "",
+    "LimitCORE": "0",
+    "MemoryMax": "80%",
     "MemoryDenyWriteExecute": "yes",
     "NoNewPrivileges": "yes",
     "PrivateTmp": "yes",
