@@ -392,6 +392,12 @@ def test_totals_count_each_request_once(metrics: Metrics, make_record: Make) -> 
     assert counted == {"exact": 2, "semantic": 1, "miss": 1, "bypass": 1, "failed": 3}
 
 
+def test_hits_are_told_of_before_the_first_one(metrics: Metrics, make_record: Make) -> None:
+    """After a start with an empty cache the hit rate is 0, and not nothing: an alert must see that it fell."""
+    metrics.observe(make_record(outcome="miss", tier=""))
+    assert value(metrics, "sentinel_cache_requests_total", outcome="exact", tier="memory") == 0
+
+
 def test_what_was_to_come_from_the_cache_alone_and_did_not_is_counted(metrics: Metrics, make_record: Make) -> None:
     """Its 504 is what the caller asked for; a provider's is not, and may have any word of the provider's own."""
     metrics.observe(make_record(outcome="miss", tier="", status=504, error="cache_miss"))

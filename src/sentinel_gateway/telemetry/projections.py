@@ -15,13 +15,15 @@ from sentinel_gateway.telemetry.tallies import NO_OUTCOME, Latest, Tallies, Tall
 NO_TIER: Final = "none"
 FAILED: Final = "failed"
 """What a request that failed counts as, whatever the cache did: it is in no hit rate, as in `Totals`."""
+NO_HIT: Final[Labels] = ("exact", "memory")
+"""Told of before the first one: of hits without a series the rate is nothing, not 0, and no alert sees it fall."""
 
 
 def request_families(tallies: Tallies, percentiles: Sequence[float]) -> Iterator[Metric]:
     """The metrics, made anew each time somebody reads them. `percentiles` from 0 to 100."""
     requests: Counter[Labels] = Counter()
     inference: Counter[Labels] = Counter()
-    cache: Counter[Labels] = Counter()
+    cache: Counter[Labels] = Counter({NO_HIT: 0})
     tokens: Counter[Labels] = Counter()
     stored = not_cached = 0
     for tally in tallies.all():
