@@ -407,6 +407,32 @@ async def test_the_line_of_a_request_beside_the_path_says_whose_key_it_was(close
     ]
 
 
+async def test_the_line_of_a_request_beside_the_path_says_what_was_wrong_with_it(closed):
+    """As the lines of requests to models do."""
+    written = []
+    closed.process.events.also_write(written.append)
+    reader = bearer(await closed.key(scopes=["read"]))
+    written.clear()
+    await closed.get("/costs", headers=bearer("wrong"))
+    await closed.get("/admin/stats", headers=reader)
+    await closed.get("/api/monitoring/health/nobody", headers=reader)
+    await closed.get("/api/monitoring/error-rates?hours=x", headers=reader)
+    await closed.request("POST", "/api/monitoring/report", json={}, headers=reader)
+    await closed.get("/nowhere", headers=reader)
+    await closed.request("DELETE", "/livez", headers=reader)
+    await closed.get("/livez")
+    assert [(record.status, record.error) for record in written] == [
+        (401, "invalid_api_key"),
+        (403, "insufficient_scope"),
+        (404, "provider_not_found"),
+        (400, "invalid_value"),
+        (400, "invalid_value"),
+        (404, "unknown_url"),
+        (405, "method_not_allowed"),
+        (200, ""),
+    ]
+
+
 async def test_a_configuration_that_is_rejected_is_told_after_the_wish(closed):
     good = closed.config.read_text()
     assert (await closed.reload("modles: {}\n")).json["code"] == "invalid_configuration"

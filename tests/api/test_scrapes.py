@@ -77,7 +77,7 @@ async def test_gather_failure_500(gateway):
     [(event, fields)] = noted.notes
     assert (event, fields["error"]) == ("internal_error", "KeyError")
     [record] = noted.records
-    assert (record.route, record.status) == ("/metrics", 500), "and that is counted"
+    assert (record.route, record.status, record.error) == ("/metrics", 500, "internal_error"), "and that is counted"
 
 
 async def test_percentiles_are_the_operators_choice(chaos, upstream, tmp_path, text):

@@ -69,7 +69,8 @@ def forget_endpoints() -> None:
             remembered.cache_clear()
 
 
-def _problem(error: RequestError, errors: list[dict[str, str]] | None = None) -> Response:
+def _problem(request: Request, error: RequestError, errors: list[dict[str, str]] | None = None) -> Response:
+    request.state.error = error.kind  # `Observed` tells of it
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
     return Response(problem_body(error, errors=errors), error.http_status, headers, PROBLEM)
 
@@ -79,32 +80,33 @@ async def _pass_on(_: Request, exc: Exception) -> Response:
     raise exc
 
 
-async def _request_error(_: Request, exc: RequestError) -> Response:
+async def _request_error(request: Request, exc: RequestError) -> Response:
     if isinstance(exc, ClientLeft):
         raise exc
-    return _problem(exc)
+    return _problem(request, exc)
 
 
-async def _invalid(_: Request, exc: RequestValidationError) -> Response:
+async def _invalid(request: Request, exc: RequestValidationError) -> Response:
     errors = [
         {"field": ".".join(str(part) for part in fault["loc"][1:]) or "body", "message": str(fault["msg"])}
         for fault in exc.errors()[:MOST_FAULTS]
     ]
     first = errors[0]
-    return _problem(InvalidField(f"Invalid value for '{first['field']}': {first['message']}.", param=first["field"]), errors)
+    error = InvalidField(f"Invalid value for '{first['field']}': {first['message']}.", param=first["field"])
+    return _problem(request, error, errors)
 
 
 async def _http_error(request: Request, exc: HTTPException) -> Response:
     try:
         request.app.state.guard.check_stranger(request)
     except RequestError as error:
-        return _problem(error)
+        return _problem(request, error)
     if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = sorted((exc.headers or {}).get("Allow", "").split(", "))
-        return _problem(MethodNotAllowed(f"{request.method[:20]} is not allowed on this path.", allowed=tuple(allowed)))
+        return _problem(request, MethodNotAllowed(f"{request.method[:20]} is not allowed on this path.", allowed=tuple(allowed)))
     if exc.status_code != HTTPStatus.NOT_FOUND:
-        return _problem(BadRequest("The request can't be read."))
-    return _problem(RouteNotFound("Unknown path. GET /health and GET /v1/models are good places to start."))
+        return _problem(request, BadRequest("The request can't be read."))
+    return _problem(request, RouteNotFound("Unknown path. GET /health and GET /v1/models are good places to start."))
 
 
 class Observed:
@@ -142,14 +144,17 @@ class Observed:
         except ClientLeft as left:
             journey.status, journey.error = left.status, left.kind
         except RequestError as error:
-            await _problem(error)(scope, receive, send_with_ids)
+            await _problem(Request(scope), error)(scope, receive, send_with_ids)
         except Exception as exc:  # noqa: BLE001 - broad: a fault of ours must still be answered, without a stack
             fault = own_fault(exc, journey, self._events)
+            journey.error = fault.kind
             if not journey.status:
-                await _problem(fault)(scope, receive, send_with_ids)
+                await _problem(Request(scope), fault)(scope, receive, send_with_ids)
         finally:
+            state = scope.get("state", {})
             journey.route = getattr(scope.get("route"), "path", UNMATCHED)
-            journey.caller = scope.get("state", {}).get("caller", journey.caller)
+            journey.caller = state.get("caller", journey.caller)
+            journey.error = journey.error or state.get("error", "")
             journey.end(self._clock())
             self._events.finished(journey)
 
