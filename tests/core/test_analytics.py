@@ -153,6 +153,7 @@ def test_a_rotated_trial_is_one_trial():
         ({"tenant": "other"}, "created"),
         ({"tenant": "acme", "trial": True}, "created"),
         ({"tenant": "acme", "created": 5.0}, "created"),
+        ({"tenant": "acme", "scopes": frozenset({"read", "admin"})}, "created"),
     ],
 )
 def test_a_full_key_of_the_same_tenant_made_later_is_a_conversion(fields, stage):

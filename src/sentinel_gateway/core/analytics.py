@@ -218,11 +218,14 @@ def trials(keys: Sequence[Key], uses: Mapping[str, Use], *, since: float) -> lis
 
 
 def _latest_full(keys: Sequence[Key]) -> Mapping[Party, float]:
-    """When each party was given a full key last. A rotation gives it none: what it makes of a full key was one before."""
+    """When each party was given a full key last: one that asks models, for a look at figures is no purchase.
+
+    A rotation gives it none: what it makes of a full key was one before.
+    """
     rotations = {key.successor for key in keys if not key.trial}
     latest: dict[Party, float] = {}
     for key in keys:
-        if not key.trial and key.id not in rotations:
+        if not key.trial and "inference" in key.scopes and key.id not in rotations:
             party = _party(key)
             latest[party] = max(latest.get(party, key.created), key.created)
     return latest
