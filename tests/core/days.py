@@ -4,6 +4,7 @@ Nothing here is shared with what finds it. Calls come by a gamma-Poisson process
 lognormal, with a level that wanders and follows the load; failures come singly and in small clumps.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ START = 1_780_012_800
 """Midnight, in Unix seconds."""
 BINS = 2 * DAY // BIN
 """The day before is known, too."""
+BUSY = (300.0, math.inf)
+"""Calls an hour in the middle of the day, from and to: of models on which faults are planted."""
+RARE = (60.0, 300.0)
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,13 @@ def pace(bin_: int) -> float:
     return 0.15 + 0.85 * (0.5 - 0.5 * np.cos(2 * np.pi * bin_ * BIN / DAY)) ** 1.5
 
 
-def plant(chance: np.random.Generator, models: list[Model]) -> list[Planted]:
-    """One fault of each kind on the second day, on models with some 100 calls an hour or more, each with a model to itself."""
-    busy = [model for model in models if model.hourly >= 300]
-    chance.shuffle(busy)
+def plant(chance: np.random.Generator, models: list[Model], hourly: tuple[float, float]) -> list[Planted]:
+    """One fault of each kind on the second day, on models with so many calls, as far as each has a model to itself."""
+    chosen = [model for model in models if hourly[0] <= model.hourly < hourly[1]]
+    chance.shuffle(chosen)
     faults: list[Planted] = []
     kinds = [str(kind) for kind in chance.permutation(["latency_shift", "error_burst", "cost_jump", "dead_provider"])]
-    for kind, model in zip(kinds, busy, strict=False):
+    for kind, model in zip(kinds, chosen, strict=False):
         if any(fault.provider == model.provider and "dead_provider" in {kind, fault.kind} for fault in faults):
             continue  # nothing else can be seen of a provider that is dead
         first = BINS // 2 + int(chance.integers(7 * 12, 21 * 12))
@@ -86,11 +90,11 @@ def plant(chance: np.random.Generator, models: list[Model]) -> list[Planted]:
     return faults
 
 
-def day(seed: int, *, calm: bool = False) -> tuple[list[Window], list[Planted]]:
+def day(seed: int, *, calm: bool = False, hourly: tuple[float, float] = BUSY) -> tuple[list[Window], list[Planted]]:
     """Two days by 5 minutes, and what went wrong on the second."""
     chance = np.random.default_rng(seed)
     models = fleet(chance)
-    faults = [] if calm else plant(chance, models)
+    faults = [] if calm else plant(chance, models, hourly)
     windows = [window for model in models for window in _windows(chance, model, faults)]
     return sorted(windows, key=lambda window: (window.start, window.series)), faults
 
