@@ -1,4 +1,4 @@
-"""`sentinel ledger`: exported as it was kept, to the last digit, and held against what providers say."""
+"""`sentinel ledger`: exported as it was kept, to the last digit."""
 
 import csv
 import io
@@ -22,28 +22,9 @@ from sentinel_gateway.cli.ledger import export, reconcile
 from sentinel_gateway.ledger import sql
 from sentinel_gateway.ledger.books import make_database
 from sentinel_gateway.ledger.journal import Journal, JournalLimits
-from sentinel_gateway.ledger.tables import DAY
 from sentinel_gateway.ports.ledger import Intent, Settled, Spent
-from tests.ledger.rows import SECOND, START, asked, handled, spent
-
-MIDNIGHT = START - START % DAY + DAY
-DATE = datetime.fromtimestamp(MIDNIGHT / SECOND, UTC).date()
-ROWS = [spent(1, cost=31_000), handled(1), spent(2, cost=2_000_000_001, at=MIDNIGHT), handled(2, saved=17_500, at=MIDNIGHT)]
-
-
-@pytest.fixture
-def data(tmp_path):
-    """The data folder, with two requests and two attempts, the second of a later day."""
-    folder = tmp_path / "data"
-    database = make_database(folder, None)
-    database.copy(ROWS)
-    database.close()
-    return folder
-
-
-@pytest.fixture
-def ledger(sentinel, data):
-    return lambda *args, **env: sentinel("ledger", *args, SENTINEL_DATA_DIR=str(data), **env)
+from tests.cli.conftest import DATE, MIDNIGHT
+from tests.ledger.rows import SECOND, START, asked, spent
 
 
 @pytest.fixture
@@ -204,124 +185,3 @@ def test_a_database_that_is_away(sentinel, tmp_path):
     assert (result.exit_code, result.stdout) == (2, "")
     assert "127.0.0.1" in result.stderr
     assert "hunter2" not in result.stderr
-
-
-# --- reconcile ---
-
-
-def usage(day: str, **columns) -> str:
-    row = {"date": day, "model": "mock-small"} | columns
-    return ",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n"
-
-
-@pytest.fixture
-def reconciled(ledger, tmp_path):
-    def run(content, *args):
-        (tmp_path / "usage").write_text(content)
-        result = ledger("reconcile", str(tmp_path / "usage"), *args, "--json")
-        return result.exit_code, json.loads(result.stdout)
-
-    return run
-
-
-def test_the_same_on_both_sides(reconciled):
-    code, told = reconciled(usage(str(DATE), requests=1, input_tokens=12, output_tokens=5, cost_usd="2.000000001"))
-    assert (code, told["ok"]) == (0, True)
-    (one,) = told["data"]
-    assert one["drift"] == {"requests": 0.0, "prompt_tokens": 0.0, "completion_tokens": 0.0, "cost": 0.0}
-    assert one["ledger_says"]["cost_usd"] == one["provider_says"]["cost_usd"] == "2.000000001"
-    (one,) = reconciled(usage(str(DATE), cost_usd="0.000000001"))[1]["data"]
-    assert one["provider_says"]["cost_usd"] == "0.000000001"
-
-
-def test_a_drift_is_told_and_is_the_exit_code(reconciled):
-    code, told = reconciled(usage(str(DATE), requests=1, input_tokens=10, cost=2))
-    assert (code, told["ok"]) == (1, False)
-    drift = told["data"][0]["drift"]
-    assert (drift["prompt_tokens"], drift["completion_tokens"]) == (0.2, None)
-    assert drift["cost"] == pytest.approx(5e-10)
-    assert reconciled(usage(str(DATE), requests=1, input_tokens=10, cost=2), "--tolerance", "0.2")[0] == 0
-
-
-def test_a_file_that_is_not_there(ledger, tmp_path):
-    result = ledger("reconcile", str(tmp_path / "usage"))
-    assert (result.exit_code, result.stderr) == (2, f"sentinel: {tmp_path}/usage can't be opened: No such file or directory\n")
-
-
-def test_a_day_that_only_one_side_knows(reconciled):
-    content = usage(str(DATE), requests=1) + f"{DATE.replace(day=DATE.day - 1)},mock-small,1\n" + "2020-01-01,mock-small,4\n"
-    code, told = reconciled(content)
-    assert code == 1
-    (worst,) = [one for one in told["data"] if one["drift"]["requests"]]
-    assert (worst["day"], worst["ledger_says"]["requests"], worst["drift"]["requests"]) == ("2020-01-01", 0, -1.0)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        json.dumps({"data": [{"start_time": MIDNIGHT // SECOND, "results": [{"model": "mock-small", "num_model_requests": 1}]}]}),
-        json.dumps([{"timestamp": MIDNIGHT // 1000, "model": "mock/mock-small", "requests": "1"}]),
-        f'{{"day": "{DATE}", "model": "mock-small-2026-05-01", "requests": 1}}\n',
-        f'{{"starting_at": "{DATE}T23:00:00Z", "model": "mock-small", "requests": 1}}\n' * 1,
-    ],
-)
-def test_the_shapes_that_providers_give(reconciled, content):
-    assert reconciled(content)[0] == 0
-
-
-def test_rows_that_are_kept_by_day_only_count_as_well(data, reconciled):
-    database = make_database(data, None)
-    while database.prune(MIDNIGHT + DAY):
-        pass
-    database.close()
-    assert reconciled(usage(str(DATE), requests=1, input_tokens=12, output_tokens=5, cost_usd="2.000000001"))[0] == 0
-
-
-def test_with_a_provider_its_other_models_are_compared_too(reconciled):
-    content = usage(str(DATE), requests=0).replace("mock-small", "mock-large")
-    assert len(reconciled(content)[1]["data"]) == 1
-    code, told = reconciled(content, "--provider", "mock")
-    assert code == 1
-    assert {one["model"] for one in told["data"]} == {"mock-small", "mock-large"}
-
-
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        ("", "no rows"),
-        ("a,b\n1,2\n", "no column with a day"),
-        (f"date,requests\n{DATE},1\n", "no column with a model"),
-        ("date,model,requests\nsoon,mock-small,1\n", "'soon'"),
-        (f"date,model,requests\n{DATE},mock-small,many\n", "'many'"),
-        ("{", "is none"),
-        ("[" * 100_000, "is none"),
-        (f"date,model,requests\n{DATE},mock-small,1e400000\n", "'1e400000'"),
-        (f"date,model,cost_usd\n{DATE},mock-small,1e999999999\n", "'1e999999999'"),
-        (f"date,model,requests\n{DATE},mock-small,{'1' * 200_000}\n", "can't be read as CSV"),
-    ],
-)
-def test_a_file_that_can_not_be_used(ledger, tmp_path, content, word):
-    (tmp_path / "usage").write_text(content)
-    result = ledger("reconcile", str(tmp_path / "usage"))
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert word in result.stderr
-
-
-def test_lines_may_end_as_on_old_macs(reconciled):
-    assert reconciled(usage(str(DATE), requests=1).replace("\n", "\r"))[0] == 0
-
-
-@pytest.mark.parametrize("share", ["nan", "-0.1", "much"])
-def test_a_tolerance_that_is_none(ledger, tmp_path, share):
-    (tmp_path / "usage").write_text(usage(str(DATE), requests=1))
-    result = ledger("reconcile", str(tmp_path / "usage"), "--tolerance", share)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert f"'{share}' is no share" in result.stderr
-
-
-def test_for_people(ledger, tmp_path):
-    (tmp_path / "usage").write_text(usage(str(DATE), requests=2, input_tokens=12))
-    result = ledger("reconcile", str(tmp_path / "usage"))
-    assert result.exit_code == 1
-    assert f"{DATE}  mock-small  -50.000%  0" in result.stdout
-    assert "1 differ by more than 1.00%" in result.stdout

@@ -25,14 +25,29 @@ MOST: Final = 10**12
 """No row of an account says more of anything, in USD or in tokens."""
 
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "day": ("date", "day", "usage_date", "start_time", "start_time_iso", "timestamp", "bucket_start", "starting_at", "time"),
-    "model": ("model", "model_id", "model_name", "model_version", "snapshot_id"),
+    "day": (
+        *("date", "day", "usage_date", "usage_date_utc", "utc_date"),
+        *("start_time", "start_time_iso", "timestamp", "bucket_start", "starting_at", "time"),
+    ),
+    "model": ("model", "model_id", "model_name", "model_version", "snapshot_id", "slug", "line_item"),
     "requests": ("requests", "num_model_requests", "num_requests", "request_count", "n_requests", "count"),
     "prompt_tokens": ("prompt_tokens", "input_tokens", "tokens_in", "n_context_tokens_total", "usage_input_tokens"),
     "completion_tokens": ("completion_tokens", "output_tokens", "tokens_out", "n_generated_tokens_total", "usage_output_tokens"),
-    "cost": ("cost_usd", "cost", "amount_value", "amount", "usd", "total_cost"),
+    "cost": ("cost_usd", "cost", "amount_value", "amount", "usd", "total_cost", "usage"),
 }
 """What we call a column, and what providers do; of several the first that is there."""
+INPUT: Final = (
+    *("uncached_input_tokens", "cache_read_input_tokens"),
+    *(f"cache_creation_ephemeral_{time}_input_tokens" for time in ("5m", "1h")),
+    *(f"usage_input_tokens_{kind}" for kind in ("no_cache", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h")),
+    *("input_cache_hit_tokens", "input_cache_miss_tokens"),
+)
+"""Where nobody says how many tokens of input there were in all: their kinds, as Anthropic and DeepSeek count each for itself."""
+CURRENCIES: Final = ("currency", "amount_currency")
+CENTS: Final = "cost_type"
+"""Anthropic's report of costs, which has this column, says an `amount` in cents."""
+NO_MODEL: Final = "(no model)"
+"""Of what a provider bills beside its models, such as searches."""
 SUMS: Final = ("requests", "prompt_tokens", "completion_tokens", "cost")
 SNAPSHOT: Final = re.compile(r"(.+?)[-@](\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$")
 """A model's name with the day that it is of."""
@@ -84,9 +99,13 @@ def read_account(content: bytes) -> Account:
         raise Unreadable("is no text: give it as CSV or JSON") from None
     account: Account = {}
     for number, row in enumerate(_rows(text), 1):
-        _add(account, {str(name).strip().lower(): value for name, value in row.items()}, number)
+        named = {str(name).strip().lower().replace(" ", "_"): value for name, value in row.items()}
+        _add(account, _by_kind(named), number)
     if not account:
-        raise Unreadable("holds no rows")
+        raise Unreadable("holds no usage")
+    if all(model == NO_MODEL for _, model in account):
+        fix = f"ask for the usage by model, and call it one of {', '.join(NAMES['model'])}"
+        raise Unreadable(f"has no column with a model: {fix}")
     return account
 
 
@@ -128,19 +147,40 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _by_kind(row: dict[str, Any]) -> dict[str, Any]:
+    """DeepSeek has a row for each kind of tokens: how many (`amount`) of what (`type`) at which `price`."""
+    if not {"type", "price", "amount"} <= row.keys():
+        return row
+    counted = {name: value for name, value in row.items() if name != "amount"}
+    return counted | {str(row["type"]): row["amount"]}
+
+
 def _add(account: Account, row: Mapping[str, Any], number: int) -> None:
-    found = {
-        name: next((row[known] for known in names if row.get(known) not in (None, "")), None) for name, names in NAMES.items()
-    }
-    if found["day"] is None or found["model"] is None:
-        lacks = "a day" if found["day"] is None else "a model"
-        raise Unreadable(f"row {number} has no column with {lacks}: call it one of {', '.join(NAMES[lacks.split()[1]])}")
-    amounts = account.setdefault((_day(found["day"], number), str(found["model"]).rpartition("/")[2]), Amounts())
-    for name in SUMS:
-        if found[name] is not None:
-            amount = _number(found[name], number)
-            whole = int((amount * NANO).to_integral_value()) if name == "cost" else int(amount)
-            setattr(amounts, name, (getattr(amounts, name) or 0) + whole)
+    said = {name: value for name, value in row.items() if value not in (None, "")}
+    found = {name: next((known for known in names if known in said), None) for name, names in NAMES.items()}
+    if found["day"] is None:
+        raise Unreadable(f"row {number} has no column with a day: call it one of {', '.join(NAMES['day'])}")
+    told = {name: _number(said[known], number) for name in SUMS if (known := found[name]) is not None}
+    kinds = [_number(said[kind], number) for kind in INPUT if kind in said]
+    if kinds:
+        told.setdefault("prompt_tokens", sum(kinds, Decimal()))
+    if "cost" in told:
+        told["cost"] *= _nano_usd(row, found["cost"], number)
+    if found["model"] is None and not any(told.values()):  # a day on which nothing was used, as OpenAI tells of it
+        return
+    line = NO_MODEL if found["model"] is None else str(said[found["model"]])
+    model = line.partition(",")[0].rpartition("/")[2]  # of "gpt-4o, input", a line of a bill
+    amounts = account.setdefault((_day(said[found["day"]], number), model), Amounts())
+    for name, amount in told.items():
+        setattr(amounts, name, (getattr(amounts, name) or 0) + int(amount.to_integral_value()))
+
+
+def _nano_usd(row: Mapping[str, Any], column: str | None, number: int) -> int:
+    """How many nano-USD one of what stands in a row's column of costs is."""
+    for name in CURRENCIES:
+        if str(row.get(name) or "usd").lower() != "usd":
+            raise Unreadable(f"row {number} has a cost in {row[name]}, and the ledger counts USD")
+    return NANO // 100 if column == "amount" and CENTS in row else NANO
 
 
 def _number(said: Any, number: int) -> Decimal:
@@ -184,10 +224,23 @@ def compare(theirs: Account, connection: sa.Connection, provider: str | None) ->
 
 
 def _known_as(model: str, known: set[str]) -> str:
-    """As the ledger calls it: providers name the snapshot that served, callers often only the model."""
-    if model not in known and (snapshot := SNAPSHOT.fullmatch(model)) and snapshot[1] in known:
-        return snapshot[1]
-    return model
+    """As the ledger calls it: providers name the snapshot that served, or the model as people write it (`Claude Haiku 4.5`)."""
+    if model in known:
+        return model
+    family, of = _snapshot(model)
+    by_snapshot = {_snapshot(name): name for name in sorted(known)}
+    for same in ((family, of), (family, "")):
+        if same in by_snapshot:
+            return by_snapshot[same]
+    dated = [name for (kin, _), name in by_snapshot.items() if kin == family]
+    return dated[0] if not of and len(dated) == 1 else model
+
+
+def _snapshot(model: str) -> tuple[str, str]:
+    """A model however it is written, and the day that it is of, empty without one."""
+    name = re.sub(r"[ ._]", "-", model.lower())
+    dated = SNAPSHOT.fullmatch(name)
+    return (dated[1], dated[2].replace("-", "")) if dated else (name, "")
 
 
 def _sum(one: Amounts, other: Amounts) -> Amounts:
