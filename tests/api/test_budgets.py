@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
@@ -183,6 +184,17 @@ async def test_no_crowd_of_dear_requests_overruns_a_budget(priced, upstream):
     assert statuses == [200] * 5 + [429] * 25
     assert len(upstream.calls) == 5
     await is_left(priced, key, "0")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("bound", [{"max_tokens": 2}, {}])
+async def test_what_nobody_has_counted_takes_no_more_than_was_held(priced, upstream, bound, stream):
+    key = await priced.key(tenant=f"untold {bound} {stream}", budget={"day": 0.002})
+    upstream.script("tokens=2;usage=absent")
+    answer = await ask(priced, key, "untold", stream=stream, **bound)
+    told = answer.sse.told if stream else answer.headers
+    assert (upstream.calls[0].fault.usage, told["x-sentinel-cost-basis"]) == ("absent", "estimated")
+    assert 0 < Decimal(told["x-sentinel-cost-usd"]) <= Decimal("0.002")
 
 
 async def test_who_has_no_budget_is_given_no_bound_and_no_headers(priced, upstream):

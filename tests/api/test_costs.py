@@ -144,6 +144,18 @@ async def test_a_stream_that_is_cut_is_billed_at_the_tier_that_its_first_chunk_t
         assert billed == [billed[0], billed[0] / 2, billed[0] * Decimal("1.75")]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_so_is_an_answer_whose_tokens_nobody_has_counted(chaos, upstream, tmp_path, stream):
+    async with running_gateway(tmp_path, config=configured(chaos.base_url, TIERED)) as gateway:
+        billed = {}
+        for tier in ("default", "flex", "priority"):
+            upstream.script(f"service_tier={tier};tokens=40;usage=absent")
+            answer = await gateway.ask(chat("untold", stream=stream, max_tokens=40), x_bypass_cache="true")
+            billed[tier] = Decimal((answer.sse.told if stream else answer.headers)["x-sentinel-cost-usd"])
+        assert billed == {tier: round(billed["default"] * SHARES[tier], 9) for tier in billed}
+        assert billed["default"] > 0
+
+
 async def test_a_call_s_own_fee_counts_once(gateway, text):
     answer = await gateway.ask(chat(text, "mock-large"))
     usage = answer.json["usage"]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sentinel_gateway.core.tokens import Countable, TokenCount, countable, encoding_of, estimate
+from sentinel_gateway.core.chat import Answer
+from sentinel_gateway.core.tokens import Countable, TokenCount, countable, encoding_of, estimate, said_about
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,18 @@ def test_a_tool_that_is_no_object_is_counted_as_json():
 def test_a_wished_format_is_counted_as_json():
     counted = count({"messages": [user("Hi.")], "response_format": {"type": "json_object"}})
     assert (counted.texts[-1], counted.exact) == ('{"type":"json_object"}', False)
+
+
+def answer(*messages):
+    return Answer({"choices": [{"index": 0, "message": {"role": "assistant"} | message} for message in messages]}, (), None)
+
+
+def test_of_an_answer_it_is_what_is_said_that_counts():
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert said_about(answer({"content": "a" * 40}, {"content": None, "refusal": "b" * 8})) == 12
+    assert said_about(answer({"content": [{"type": "text", "text": "a" * 8}], "reasoning_content": "c" * 4})) == 3
+    assert said_about(answer({"content": None, "tool_calls": [call]})) > 10
+    assert said_about(answer({"content": None})) == 0
 
 
 def test_without_an_encoding_four_bytes_are_a_token():

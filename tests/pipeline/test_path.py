@@ -13,7 +13,7 @@ from sentinel_gateway.core.caching import Miss, NotStorable, Step, Store, TtlRul
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.streaming import whole_body
-from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, usage_about
+from sentinel_gateway.core.tokens import usage_about
 from sentinel_gateway.errors import ModelNotFound, NotCached, UpstreamBroken
 from sentinel_gateway.pipeline.admit import Capacity
 from sentinel_gateway.pipeline.callers import LimitRules
@@ -81,7 +81,7 @@ async def test_an_answer_without_usage_is_kept_with_about_what_it_took(path):
     path.first.replies.append(msgspec.structs.replace(bare, answer=msgspec.structs.replace(bare.answer, usage=None)))
     reply, journey = await path.ask(question())
     entry = path.far.entries[reply.plan.key]
-    estimated = usage_about(question(), completion=len(bare.raw) // BYTES_PER_TOKEN)
+    estimated = usage_about(question(), completion=2)  # of "Paris.", and not of all that is written around it
     assert (entry.prompt_tokens, entry.completion_tokens) == (estimated.prompt_tokens, estimated.completion_tokens)
     assert (entry.basis, journey.basis, journey.prompt_tokens) == ("estimated", "estimated", estimated.prompt_tokens)
 

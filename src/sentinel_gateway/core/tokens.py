@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from sentinel_gateway.core.chat import Fields, Usage
+from sentinel_gateway.core.chat import Answer, ChatRequest, Fields, Usage
 
 Encoding = Literal["cl100k", "o200k"]
 
@@ -108,6 +108,19 @@ def usage_about(fields: Fields, *, completion: int = 0) -> Usage:
     """The usage of a call whose provider told none, and said about so many tokens; marked as estimated."""
     prompt = about(fields) if "messages" in fields else estimate([_encode(fields.get("input")).decode()]).tokens
     return Usage(prompt, completion, prompt + completion, estimated=True)
+
+
+def said_about(answer: Answer) -> int:
+    """Tokens of what a whole answer says, where nobody has counted them."""
+    sheet = _Sheet("o200k", exact=False, media_tokens=0)
+    for choice in answer.fields["choices"]:
+        sheet.add_message({name: value for name, value in choice["message"].items() if name != "role"})
+    return estimate(sheet.texts).tokens
+
+
+def within(request: ChatRequest, completion: int) -> int:
+    """So many tokens of output, or as many as the request allows if these are fewer: nobody estimates beyond what is held."""
+    return completion if request.token_limit is None else min(completion, request.choices * request.token_limit)
 
 
 class _Sheet:

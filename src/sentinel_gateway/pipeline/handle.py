@@ -28,10 +28,10 @@ from msgspec.structs import replace
 from sentinel_gateway.core.access import discreet, require_model, require_no_other
 from sentinel_gateway.core.bound import BoundRules, restriction
 from sentinel_gateway.core.caching import Hit, Miss, Step, Wish
-from sentinel_gateway.core.chat import Answer, Usage
+from sentinel_gateway.core.chat import Answer, ChatRequest, Usage
 from sentinel_gateway.core.idempotency import claim
 from sentinel_gateway.core.identity import Question, last_words
-from sentinel_gateway.core.tokens import BYTES_PER_TOKEN
+from sentinel_gateway.core.tokens import said_about
 from sentinel_gateway.errors import ModelNotFound, NotCached, RequestError, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.budgeting import Costing
@@ -293,7 +293,7 @@ class Pipeline:
         try:
             asked = plan if journey.capped is None else journey.capped.plan
             if plan.request.stream:
-                relay = partial(self._relay, plan, journey)
+                relay = partial(self._relay, plan, asked.request, journey)
                 if journey.wish.buffered:
                     return await self._dispatch.read_stream(asked, journey, partial(withhold, relay, journey))
                 return relay(await self._dispatch.open_stream(asked, journey))
@@ -305,13 +305,15 @@ class Pipeline:
             sent = _asked(plan, journey) if journey.attempts else 0
             self._book(plan, journey, Usage(sent, 0, sent))
             raise
-        self._settlement.answered(plan, journey, completion.answer, completion.answer.usage)
-        self._book(plan, journey, completion.answer.usage, heard=len(completion.raw) // BYTES_PER_TOKEN)
+        answer = completion.answer
+        self._settlement.answered(plan, journey, answer, answer.usage)
+        self._book(plan, journey, answer.usage, heard=said_about(answer) if answer.usage is None else 0)
         return completion
 
-    def _relay(self, plan: Plan, journey: Journey, opened: OpenStream) -> Relay:
+    def _relay(self, plan: Plan, request: ChatRequest, journey: Journey, opened: OpenStream) -> Relay:
+        """`request` is what the provider was asked: a budget may have bounded its output."""
         settle, bound = partial(self._settle_stream, plan, journey), self._settlement.max_bytes
-        return Relay(opened, plan.request, max_bytes=bound, settle=settle, asked=_asked(plan, journey))
+        return Relay(opened, request, max_bytes=bound, settle=settle, asked=_asked(plan, journey))
 
     def _settle_stream(self, plan: Plan, journey: Journey, relay: Relay) -> None:
         self._settlement.answered(plan, journey, relay.proven(), relay.usage)

@@ -10,11 +10,12 @@ from contextlib import AsyncExitStack
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sentinel_gateway.core.chat import ChatRequest, Usage
+from sentinel_gateway.core.chat import ChatRequest, Usage, tier_of
 from sentinel_gateway.core.retrying import Ask, Course, Pause
 from sentinel_gateway.core.routing import Hedge
-from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, about, usage_about
+from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, about, said_about, usage_about, within
 from sentinel_gateway.errors import UpstreamError
 from sentinel_gateway.pipeline.attempt import HedgedTry, Try, pause
 from sentinel_gateway.pipeline.circuits import Circuits
@@ -267,7 +268,11 @@ async def _end(runner: Runner[Answered]) -> UpstreamError | None:
 
 def told_or_about(completion: Completion, request: ChatRequest) -> Usage:
     """The usage of a whole answer: as its provider tells it, else about as much as was asked and said."""
-    return completion.answer.usage or usage_about(request.fields, completion=len(completion.raw) // BYTES_PER_TOKEN)
+    answer = completion.answer
+    if answer.usage is not None:
+        return answer.usage
+    usage = usage_about(request.fields, completion=within(request, said_about(answer)))
+    return replace(usage, service_tier=tier_of(answer.fields.get("service_tier")))
 
 
 def paid_for(error: UpstreamError, request: ChatRequest) -> Usage | None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sentinel_gateway.core.caching import NotStorable
 from sentinel_gateway.core.chat import Answer, ChatRequest, Chunk, Usage, tier_of
 from sentinel_gateway.core.streaming import Fold
-from sentinel_gateway.core.tokens import usage_about
+from sentinel_gateway.core.tokens import usage_about, within
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.pipeline.dispatch import OpenStream
 
@@ -119,8 +119,9 @@ class Relay:
         told = self.fold.usage
         if told is not None:
             return told
-        usage = replace(usage_about(self._request.fields, completion=self.heard), service_tier=tier_of(self.fold.service_tier))
-        return replace(usage, prompt_tokens=self._asked, total_tokens=self._asked + self.heard) if self._asked else usage
+        heard = within(self._request, self.heard)
+        usage = replace(usage_about(self._request.fields, completion=heard), service_tier=tier_of(self.fold.service_tier))
+        return replace(usage, prompt_tokens=self._asked, total_tokens=self._asked + heard) if self._asked else usage
 
     @property
     def _whole(self) -> bool:
