@@ -40,3 +40,17 @@ async def test_no_tokenizer_makes_more_than_a_token_a_byte():
     assert ceiling[1] - ceiling[0] == 100
     image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
     assert estimate.ceiling(plan_of(msgspec.json.encode(question() | {"messages": image}))) >= 1000
+
+
+@pytest.mark.parametrize("tools", ["tools", "functions"])
+async def test_what_a_model_s_template_writes_around_a_question_is_held_as_well(tools):
+    """Of a greeting in Llama 3's template that is some 36 tokens; Claude 3 Opus is told of tools in 530."""
+    estimate = TokenEstimate(None, media_tokens=1000)
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+    about = {"tools": [{"type": "function", "function": tool}], "functions": [tool]}
+    plain, with_tools, emptied = [
+        estimate.ceiling(plan_of(msgspec.json.encode(question("hi") | more))) for more in ({}, {tools: about[tools]}, {tools: []})
+    ]
+    assert plain >= 36 + 64
+    assert with_tools >= plain + 530
+    assert emptied == plain

@@ -1,8 +1,15 @@
 """What an answer may cost in tokens, before a provider is asked: the input as it is counted, and as much output as is allowed."""
 
+from typing import Final
+
 from sentinel_gateway.core.tokens import bytes_of, countable
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import TokenCounter
+
+WRITTEN: Final = 128
+"""Tokens that models' templates write around a question; Llama 3 is told the date, unasked."""
+WRITTEN_ABOUT_TOOLS: Final = 640
+"""Those that say how tools are called; Anthropic's go up to 530."""
 
 
 class TokenEstimate:
@@ -25,6 +32,8 @@ class TokenEstimate:
         return asked.total(counted).tokens + request.choices * (request.token_limit or 0)
 
     def ceiling(self, plan: Plan) -> int:
-        """Tokens of input that no tokenizer goes beyond: each takes a byte at least. Asks no counter."""
-        asked = countable(plan.request.fields, model=plan.route.targets[0].model, media_tokens=self._media_tokens)
-        return asked.fixed + sum(map(bytes_of, asked.texts))
+        """Tokens of input that none goes beyond: each takes a byte at least, and so much is written around. Asks no counter."""
+        fields = plan.request.fields
+        asked = countable(fields, model=plan.route.targets[0].model, media_tokens=self._media_tokens)
+        about_tools = WRITTEN_ABOUT_TOOLS if fields.get("tools") or fields.get("functions") else 0
+        return asked.fixed + sum(map(bytes_of, asked.texts)) + WRITTEN + about_tools
