@@ -235,11 +235,11 @@ async def test_money_says_how_budgets_stand_or_how_to_set_one(gateway, admin):
     page = await admin.look("/dashboard/money")
     assert "No key and no tenant has a budget" in page.words
     assert "--budget-day 5 --budget-month 100" in page.words
-    key = await gateway.key(name="mobile", tenant="acme", budget={"day": 0.00005})
+    key = await gateway.key(name="mobile", tenant="acme", budget={"day": 0.0005})
     sent = {"authorization": f"Bearer {key}"}
     assert (await gateway.ask(chat("What does it cost?", model="mock/mock-model", max_tokens=20), **sent)).status == 200
     page = await seen(admin, "/dashboard/money", "mobile")
-    assert "acme day $0.00005" in page.words
+    assert "acme day $0.0005" in page.words
     assert "No key and no tenant" not in page.words
 
 
