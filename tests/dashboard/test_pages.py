@@ -113,6 +113,39 @@ async def test_without_streams_it_asks_every_five_seconds(chromium, busy):
         assert 1 <= len(asked) <= 2 + (time.monotonic() - began) / 5
 
 
+async def test_a_stream_that_something_keeps_back_is_done_without_until_it_comes(chromium, busy):
+    held = []
+
+    async def keep_back(route):
+        held.append(route)
+
+    async with looking(chromium, busy) as look:
+        await look.page.route("**/dashboard/events?*", keep_back)
+        await look.open("/dashboard")
+        await look.page.wait_for_selector("#live.warn:has-text('Every 5 s')")
+        before = int(await look.page.inner_text("[data-text=total]"))
+        assert (await busy.ask(chat("Is it kept back?", model="mock/mock-model"), **busy.admin)).status == 200
+        await look.page.wait_for_selector(f"[data-text=total]:text-is('{before + 1}')")
+        assert len(held) == 1
+        await held[0].continue_()
+        await look.page.wait_for_selector("#live.good:has-text('Live')")
+
+
+async def test_what_nobody_sees_is_not_loaded_anew(chromium, busy):
+    async with looking(chromium, busy) as look:
+        await look.page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => Boolean(window.away)})")
+        await look.page.clock.install()
+        await look.open("/dashboard/providers")
+        asked = []
+        look.page.on("request", lambda request: asked.append(request.url))
+        await look.page.evaluate("window.away = true")
+        await look.page.clock.run_for(20_000)
+        assert asked == []
+        await look.page.evaluate("window.away = false")
+        async with look.page.expect_request("**/dashboard/providers/now?*"):
+            await look.page.clock.run_for(20_000)
+
+
 async def test_the_first_minute(chromium, chaos, tmp_path):
     async with (
         running_gateway(tmp_path, config=one_provider(chaos.base_url), alone=False) as fresh,
@@ -124,6 +157,8 @@ async def test_the_first_minute(chromium, chaos, tmp_path):
         command = await look.page.inner_text("#first-request")
         assert command.startswith(f"curl {fresh.base_url}/v1/chat/completions")
         assert await look.page.is_visible("text=No request has come yet")
+        await look.page.click("[data-copy=first-request]")
+        await look.page.wait_for_selector("[data-copy=first-request]:text-matches('Copied|Chosen')")
         assert (await fresh.ask(chat("first"))).status == 200
         await look.page.wait_for_selector("text=No request has come yet", state="hidden")
 
@@ -164,7 +199,7 @@ async def test_a_part_that_fails_once_is_told_and_loaded_again(chromium, busy):
 
 
 async def test_an_open_circuit_is_closed_by_its_button(chromium, busy):
-    async with looking(chromium, busy) as look:
+    async with looking(chromium, busy, size="phone") as look:
         await look.open("/dashboard/providers")
         row = look.page.locator("tr", has_text="spare/mock-large").filter(has=look.page.locator("button"))
         await row.locator("button").click()

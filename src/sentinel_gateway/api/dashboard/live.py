@@ -19,7 +19,7 @@ from sentinel_gateway.ports import Clock
 EVERY: Final = 1.0
 """Seconds between two frames."""
 MOST_A_SECOND: Final = 60.0
-"""Frames that are sent to all who look together: about a hundredth of a core."""
+"""Frames that are sent to all who look together: about a hundredth of a core. In whole seconds, it may be half as many more."""
 LONGEST: Final = 600.0
 """Seconds after which a stream ends, for its browser to come again: to what is in force by then."""
 QUIET: Final = 15.0

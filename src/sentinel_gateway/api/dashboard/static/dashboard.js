@@ -57,7 +57,8 @@
   // --- where they come from: a stream, or else asking every 5 s; nothing while nobody sees the page ---
 
   let stream = null;
-  let polling = 0;
+  let heard = false; // has it said anything? What lies between may let one be opened, and keep for itself what comes
+  let watching = 0;
 
   const say = (kind, text) => {
     state.hidden = false;
@@ -69,8 +70,8 @@
   const stop = () => {
     if (stream) stream.close();
     stream = null;
-    clearTimeout(polling);
-    polling = 0;
+    heard = false;
+    clearInterval(watching);
   };
 
   const leave = () => {
@@ -79,39 +80,48 @@
     location.assign(`/dashboard/sign-in?to=${encodeURIComponent(location.pathname)}`);
   };
 
-  const poll = async () => {
+  const listen = () => {
+    stream = new EventSource(`/dashboard/events?page=${page}`);
+    stream.onmessage = (event) => { heard = true; show(JSON.parse(event.data)); say("good", "Live"); };
+    stream.addEventListener("signed-out", leave);
+    stream.onerror = () => {
+      if (heard) say("warn", "Connecting…");
+      heard = false;
+      if (stream && stream.readyState === EventSource.CLOSED) stream = null; // refused: it won't try again by itself
+    };
+  };
+
+  const poll = async () => { // until a stream tells
+    if (heard) return;
+    if (!stream && window.EventSource) listen();
     try {
       const answer = await fetch(`/dashboard/frame?page=${page}`, { credentials: "same-origin" });
       if (answer.status === 401 || answer.status === 403) return leave();
       if (!answer.ok) throw new Error(String(answer.status));
-      show(await answer.json());
+      const frame = await answer.json();
+      if (heard) return;
+      show(frame);
       say("warn", "Every 5 s");
     } catch {
-      say("bad", "The gateway does not answer");
+      if (!heard) say("bad", "The gateway does not answer");
     }
-    if (!stream) polling = setTimeout(poll, POLL);
   };
 
   const start = () => {
     stop();
-    if (!window.EventSource) { poll(); return; }
-    stream = new EventSource(`/dashboard/events?page=${page}`);
-    stream.onopen = () => { clearTimeout(polling); say("good", "Live"); };
-    stream.onmessage = (event) => { show(JSON.parse(event.data)); say("good", "Live"); };
-    stream.addEventListener("signed-out", leave);
-    stream.onerror = () => {
-      say("warn", "Connecting…");
-      if (stream && stream.readyState === EventSource.CLOSED) { // refused: it won't try again by itself
-        stream = null;
-        poll();
-      }
-    };
+    if (window.EventSource) listen(); else poll();
+    watching = setInterval(poll, POLL);
   };
 
   if (page) {
     document.addEventListener("visibilitychange", () => { if (document.hidden) stop(); else start(); });
     if (!document.hidden) start();
   }
+
+  // What is loaded anew every few seconds waits as well until somebody sees it.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (document.hidden && event.target.matches("[hx-trigger^=every]")) event.preventDefault();
+  });
 
   // --- charts ---
 
