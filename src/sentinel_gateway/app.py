@@ -260,7 +260,7 @@ class Wiring:
         monitoring = Monitoring(stores.recent, hours, stores.circuits, self._providers, guard=guard, clock=clock)
         analytics = Analytics(history, stores.state.keys, self._providers, guard=guard, clock=clock)
         circuits = CircuitAdmin(stores.circuits, stores.state.audit, guard=guard, clock=clock)
-        traffic = Traffic(history, guard=guard, clock=clock)
+        traffic = Traffic(history, stores.state.ring.holders, guard=guard, clock=clock)
         keys = self._key_administration(guard)
         costs = RequestCosts(history, process.prices, guard=guard, clock=clock)
         accounts, ring, granted = stores.state.accounts.table, stores.state.ring, rules.limit_rules(self._settings).budgets

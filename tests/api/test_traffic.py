@@ -90,7 +90,7 @@ async def test_money_is_added_up_beside_the_event_loop():
             return Shares([Share(day, f"key-{n}", requests=1, spent=n * 10**9) for n in (1, 2, 3)])
 
     day = 1_800_000_000 // 86_400 * 86_400
-    traffic = Traffic(Ledger(), guard=None, clock=lambda: day + 43_200.0)
+    traffic = Traffic(Ledger(), list, guard=None, clock=lambda: day + 43_200.0)
     request = SimpleNamespace(state=SimpleNamespace(caller=SimpleNamespace(tenant=None)))
     told = await traffic.spending(request, by="key", days=1, limit=2)
     assert ([one.name for one in told.shares], told.total_shares, told.total_spent) == (["key-3", "key-2"], 3, 6.0)
@@ -104,7 +104,7 @@ async def test_days_come_the_latest_first():
             return [Share(day - back * 86_400, f"{back} ago", spent=back) for back in (2, 0, 1)]
 
     day = 1_800_000_000 // 86_400 * 86_400
-    traffic = Traffic(Ledger(), guard=None, clock=lambda: day + 43_200.0)
+    traffic = Traffic(Ledger(), list, guard=None, clock=lambda: day + 43_200.0)
     request = SimpleNamespace(state=SimpleNamespace(caller=SimpleNamespace(tenant=None)))
     told = await traffic.spending(request, by="day", days=7, limit=2)
     assert ([one.name for one in told.shares], told.total_shares) == (["0 ago", "1 ago"], 3)

@@ -159,7 +159,7 @@ async def test_a_feed_whose_reading_takes_long_is_read_once_and_comes():
             await go.wait()
             return []
 
-    traffic = Traffic(Slow(), guard=None, clock=lambda: 0.0)
+    traffic = Traffic(Slow(), list, guard=None, clock=lambda: 0.0)
     overview = Overview(None, traffic, [], identity=None, clock=lambda: 0.0)
     for _ in range(2):
         assert await overview._feed(operator("admin-key")) == []  # noqa: SLF001 - the rest of a frame is not about this

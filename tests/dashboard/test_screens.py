@@ -220,6 +220,22 @@ async def test_who_spent_what(gateway, admin, same_day):
     assert sum(float(row["spent"]) for row in rows) == pytest.approx(told["total_spent"])
 
 
+async def test_who_spent_what_is_told_by_the_names_of_keys(gateway, admin, same_day):
+    for name in ("mobile app", "batch"):
+        key = await gateway.key(name=name, tenant="acme")
+        assert (await gateway.ask(chat(name, model="mock/mock-model"), authorization=f"Bearer {key}")).status == 200
+    ids = {key["name"]: key["id"] for key in (await gateway.get("/admin/keys", headers=gateway.admin)).json["data"]}
+    by_key = "by=key&days=1"
+    page = await seen(admin, f"/dashboard/money/shares?{by_key}", ids["batch"])
+    for name, id_ in ids.items():
+        assert f"{name} {id_}" in page.words
+    told = (await gateway.get(f"/api/monitoring/spending?{by_key}", headers=gateway.admin)).json["shares"]
+    assert {one["label"]: one["name"] for one in told} == ids
+    assert (await admin.send("/dashboard/keys/revoke", id=ids["batch"])).status == 303
+    told = (await gateway.get(f"/api/monitoring/spending?{by_key}", headers=gateway.admin)).json["shares"]
+    assert {one["name"]: one["label"] for one in told} == {ids["mobile app"]: "mobile app", ids["batch"]: ""}
+
+
 async def test_advice_on_what_all_tenants_spend_is_for_none_of_them(chaos, tmp_path):
     (tmp_path / "data").mkdir()
     database = make_database(tmp_path / "data", None)

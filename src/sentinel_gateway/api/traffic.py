@@ -1,8 +1,9 @@
 """`/api/monitoring/requests` and `/savings`: requests one by one, and what they saved and took over time, by the ledger."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -113,9 +114,13 @@ class SavingsResponse(Savings):
 
 
 class ShareBody(BaseModel):
-    """`name`: a tenant, the id of a key, a model by its public name, or a date (UTC). Money in USD; `calls` are to providers."""
+    """`name`: a tenant, the id of a key, a model by its public name, or a date (UTC). Money in USD; `calls` are to providers.
+
+    `label` is a key's name, as long as it is not revoked.
+    """
 
     name: str
+    label: str
     requests: int
     hits: int
     calls: int
@@ -139,10 +144,14 @@ class SpendingResponse(BaseModel):
 
 
 class Traffic:
-    """The endpoints. `history` is None without a ledger. A tenant's reader sees the requests of its tenant alone."""
+    """The endpoints. `history` is None without a ledger. A tenant's reader sees the requests of its tenant alone.
 
-    def __init__(self, history: Windows | None, *, guard: Guard, clock: Clock) -> None:
+    `holders` are all who have a key.
+    """
+
+    def __init__(self, history: Windows | None, holders: Callable[[], Iterable["Caller"]], *, guard: Guard, clock: Clock) -> None:
         self._history = history
+        self._holders = holders
         self._guard = guard
         self._clock = clock
 
@@ -206,7 +215,9 @@ class Traffic:
         now = int(self._clock())
         with past_told():
             shares = await self._known().shares(min(_begins(now, days)), now + 1, by=by, tenant=tenant)
-        return await asyncio.to_thread(_spending, shares, now, by=by, days=days, limit=limit)  # each key on each day is one
+        holders = list(self._holders()) if by == "key" else []
+        made = partial(_spending, shares, holders, now, by=by, days=days, limit=limit)
+        return await asyncio.to_thread(made)  # each key on each day is one
 
     def _known(self) -> Windows:
         if self._history is None:
@@ -253,13 +264,16 @@ def _begins(now: int, days: int) -> tuple[int, int, int]:
     return today - (days - 1) * DAY, int(month.timestamp()), today - 6 * DAY
 
 
-def _spending(shares: Sequence[Share], now: int, *, by: By, days: int, limit: int) -> SpendingResponse:
+def _spending(
+    shares: Sequence[Share], holders: Sequence["Caller"], now: int, *, by: By, days: int, limit: int
+) -> SpendingResponse:
     since, begun, week = _begins(now, days)
     found = by_name(one for one in shares if one.day >= since)
     if by == "day":
         found.sort(key=lambda one: one.day, reverse=True)
     so_far, lately = (sum(one.spent for one in shares if one.day >= first) for first in (begun, week))
     left = (datetime.fromtimestamp(begun, UTC) + timedelta(days=32)).replace(day=1).timestamp() - now
+    labels = {caller.key.id: caller.key.name for caller in holders if caller.key is not None}
     return SpendingResponse(
         timestamp=_stamp(now),
         by=by,
@@ -268,14 +282,15 @@ def _spending(shares: Sequence[Share], now: int, *, by: By, days: int, limit: in
         total_saved=sum(one.saved for one in found) / NANO_PER_USD,
         month_spent=so_far / NANO_PER_USD,
         forecast=round((so_far + lately * left / (now - week)) / NANO_PER_USD, 9),
-        shares=[_share(one) for one in found[:limit]],
+        shares=[_share(one, labels) for one in found[:limit]],
         total_shares=len(found),
     )
 
 
-def _share(one: Share) -> ShareBody:
+def _share(one: Share, labels: Mapping[str, str]) -> ShareBody:
     counts = {name: getattr(one, name) for name in ("name", "requests", "hits", "calls", "tokens")}
-    return ShareBody(**counts, spent=one.spent / NANO_PER_USD, saved=one.saved / NANO_PER_USD)
+    label, spent, saved = labels.get(one.name, ""), one.spent / NANO_PER_USD, one.saved / NANO_PER_USD
+    return ShareBody(**counts, label=label, spent=spent, saved=saved)
 
 
 def _figures(one: Stretch) -> dict[str, Any]:

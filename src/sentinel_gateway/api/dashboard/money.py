@@ -88,7 +88,8 @@ class Money(Screen):
             "forecast": words.usd(found.forecast),
             "rows": [
                 {
-                    "name": one.name or NOBODY[by],
+                    "name": one.label or one.name or NOBODY[by],
+                    "id": one.name if one.label else "",
                     "requests": words.count(one.requests),
                     "hit_rate": words.share(one.hits, one.requests),
                     "tokens": words.count(one.tokens),
