@@ -80,7 +80,7 @@ async def test_what_is_stored_is_found_by_words_and_by_meaning(chromium, gateway
 
 
 async def test_an_entry_is_pinned_unpinned_expired_and_removed(chromium, gateway):
-    async with looking(chromium, gateway) as look:
+    async with looking(chromium, gateway, size="phone") as look:
         await look.open("/dashboard/cache")
         await look.page.click(f"a:text('{FRANCE}')")
         await look.page.wait_for_selector("pre.answer")
@@ -105,7 +105,7 @@ async def test_an_entry_is_pinned_unpinned_expired_and_removed(chromium, gateway
 
 
 async def test_a_clear_is_looked_at_before_it_is_done(chromium, gateway):
-    async with looking(chromium, gateway) as look:
+    async with looking(chromium, gateway, size="tablet") as look:
         await look.open("/dashboard/cache")
         await look.page.fill("#clear-tag", "geo")
         await look.page.click("button:text('See what would go')")
@@ -118,7 +118,7 @@ async def test_a_clear_is_looked_at_before_it_is_done(chromium, gateway):
 
 
 async def test_decisions_stand_side_by_side_and_are_marked(chromium, gateway):
-    async with looking(chromium, gateway) as look:
+    async with looking(chromium, gateway, size="phone") as look:
         await look.open("/dashboard/semantic")
         refused, hit = look.page.locator(".decision").nth(0), look.page.locator(".decision").nth(1)
         assert CITY in await refused.inner_text()

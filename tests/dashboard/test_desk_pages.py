@@ -72,7 +72,7 @@ async def test_the_pages_at_every_size(chromium, desk, chaos, sink, theme):
 
 
 async def test_a_reload_is_looked_at_and_done(chromium, desk, chaos, sink):
-    async with looking(chromium, desk) as look:
+    async with looking(chromium, desk, size="phone") as look:
         await look.open("/dashboard/config")
         assert await look.page.is_visible("h2:text('say what is in force')")
         desk.config.write_text(config(chaos, sink).replace("600", "601"))
@@ -104,7 +104,7 @@ async def test_a_reload_is_looked_at_and_done(chromium, desk, chaos, sink):
 
 
 async def test_a_draft_is_tried_and_changes_nothing(chromium, desk, chaos, sink):
-    async with looking(chromium, desk) as look:
+    async with looking(chromium, desk, size="tablet") as look:
         await look.open("/dashboard/config")
         await look.page.fill(
             "#yaml", config(chaos, sink, more="service: {name: '${SENTINEL_ADMIN_KEY}'}\n").replace("600", "603")
@@ -177,7 +177,7 @@ async def test_what_fires_is_told_and_what_has_not_arrived(chromium, desk):
 
 
 async def test_a_channel_is_tested_by_its_button(chromium, desk, sink):
-    async with looking(chromium, desk) as look:
+    async with looking(chromium, desk, size="tablet") as look:
         await look.open("/dashboard/alerts")
         before = len(sink.arrived)
         await look.page.click("button[aria-label='Send a test to ops']")
@@ -190,11 +190,11 @@ async def test_a_channel_is_tested_by_its_button(chromium, desk, sink):
 
 
 async def test_a_rule_is_silenced_and_told_of_again(chromium, desk):
-    async with looking(chromium, desk) as look:
+    async with looking(chromium, desk, size="phone") as look:
         await look.open("/dashboard/alerts")
         await look.page.click("summary[aria-label='Silence circuit-open']")
         await look.page.select_option("#quiet-circuit-open", "480")
-        await look.keep("alerts-silencing-wide-light")
+        await look.keep("alerts-silencing-phone-light")
         await look.page.click("#rule-circuit-open button:text('Be quiet')")
         await look.page.wait_for_selector("[role=status]:has-text('Nobody is told')")
         rules = {one["name"]: one for one in (await desk.get("/admin/alerts", headers=desk.admin)).json["rules"]}
