@@ -47,12 +47,18 @@ PAGE_BAR: Final = 300.0
 ADMIN: Final = "bench-admin-key-of-this-run-alone-0123456789"
 MICROS: Final = 1_000_000
 PAGES: Final = (
-    *(f"/dashboard{path}" for path in ("", "/providers", "/semantic", "/cache", "/money", "/keys", "/explain", "/audit")),
+    *(f"/dashboard{path}" for path in ("", "/providers", "/semantic", "/cache", "/money", "/keys", "/alerts", "/playground")),
+    *(f"/dashboard{path}" for path in ("/explain", "/config", "/config?only=all", "/audit", "/keys/list", "/alerts/now")),
     *(f"/dashboard/savings?span={span}" for span in ("hour", "day", "week", "month", "quarter")),
-    *(f"/dashboard/money/shares?by={by}&days={days}" for days in (1, 30, 90) for by in ("tenant", "key", "model")),
+    *(f"/dashboard/money/shares?by={by}&days={days}" for days in (1, 30, 90) for by in ("tenant", "key", "model", "day")),
+    "/dashboard/money/export.csv?by=key&days=90",
+    "/dashboard/audit/audit.csv",
     *(f"/dashboard/providers/now?hours={hours}" for hours in (1, 24)),
     "/dashboard/cache?words=000000009999",
     "/dashboard/cache?tag=none",
+    "/dashboard/cache?preview=1&tag=none",
+    "/dashboard/cache?preview=1&older_than=86400",
+    "/dashboard/semantic?threshold=0.9",
     "/dashboard/explain?id=unknown",
 )
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench.dashboard import PAGES
 from tests.dashboard.test_door import POLICY
 
 pytestmark = pytest.mark.anyio
@@ -11,6 +12,8 @@ OPEN = {"/dashboard/sign-in"}
 JSON = {"/dashboard/playground/ask"}
 """What a page's script asks, in place of a form: with the token as a header."""
 NOT_ENDING = "/dashboard/events"
+FRAME = "/dashboard/frame"
+"""Made once for all who look: what it costs is measured with those."""
 
 
 def routes(gateway, method):
@@ -39,6 +42,11 @@ async def test_no_page_is_shown_to_strangers_nor_within_another_site(closed, vis
         seen = await visitor.look(path)
         assert seen.status == 200, path
         check_headers(seen, path)
+
+
+async def test_what_every_page_takes_is_measured(closed):
+    measured = {path.partition("?")[0] for path in PAGES}
+    assert measured == set(routes(closed, "GET")) - OPEN - {NOT_ENDING, FRAME}
 
 
 async def test_every_form_needs_the_token_of_its_session(closed, visitor):
