@@ -1,5 +1,7 @@
 """What uvicorn and asyncio log comes out as one-line events."""
 
+import asyncio
+import gc
 import logging
 from collections.abc import Callable
 
@@ -35,9 +37,33 @@ def test_warnings_and_up_without_traceback(output: Output, open_log: Open) -> No
         "timestamp": "", "level": "warning", "event": "library", "logger": "uvicorn.error", "message": "odd thing",
     }  # fmt: skip
     assert error["level"] == "error"
-    assert error["message"] == r"Exception in ASGI\napplication"
-    assert error["error"] == "ValueError"
+    assert (error["message"], error["error"]) == ("Exception in ASGI", "ValueError")
+    assert error["at"].startswith("test_libraries.py:")
     assert "trace" not in error
+
+
+@pytest.mark.parametrize(("level", "told"), [("info", False), ("debug", True)])
+def test_what_an_exception_says_that_nobody_fetched_is_for_debugging(
+    output: Output, open_log: Open, level: str, *, told: bool
+) -> None:
+    """It may quote what a caller wrote, and asyncio shows it whole."""
+
+    async def crash_unseen() -> None:
+        crash()
+
+    async def leave() -> None:
+        task = asyncio.create_task(crash_unseen())
+        await asyncio.wait({task})
+
+    log = open_log(level)
+    with LibraryLogs(log):
+        asyncio.run(leave())
+        gc.collect()
+    log.close()
+    [line] = [line for line in decoded(output.rest().splitlines()) if line.get("at", "").startswith("test_libraries.py:")]
+    assert line["message"].startswith("Task exception was never retrieved")
+    assert (line["level"], line["error"]) == ("error", "ValueError")
+    assert ("secret" in str(line)) is told
 
 
 def test_debug_level_shows_all_and_the_traceback_in_one_field(output: Output, open_log: Open) -> None:

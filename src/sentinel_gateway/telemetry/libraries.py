@@ -5,6 +5,7 @@ import traceback
 from types import TracebackType
 from typing import Final, Self
 
+from sentinel_gateway.errors import place_of
 from sentinel_gateway.telemetry.lines import LEVELS, Level, Value
 from sentinel_gateway.telemetry.logs import LogWriter
 
@@ -14,7 +15,8 @@ LOGGERS: Final = ("uvicorn", "asyncio", "opentelemetry")
 class LibraryLogs(logging.Handler):
     """While entered, these libraries' warnings and errors (while debugging, all they say) go to `log` and nowhere else.
 
-    An exception is named by its class; its traceback is one escaped field, and only while debugging.
+    An exception is named by its class and its place. While debugging its traceback is one escaped field, and messages are whole:
+    below the first line asyncio shows values, exceptions with all that they say among them.
     """
 
     def __init__(self, log: LogWriter) -> None:
@@ -38,10 +40,10 @@ class LibraryLogs(logging.Handler):
         self.close()
 
     def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        fields: dict[str, Value] = {"logger": record.name, "message": _message(record)}
+        error, said = record.exc_info[1] if record.exc_info else None, _message(record)
+        fields: dict[str, Value] = {"logger": record.name, "message": said if self._log.debugging else said.partition("\n")[0]}
         if error is not None:
-            fields["error"] = type(error).__name__
+            fields |= {"error": type(error).__name__, "at": place_of(error)}
         trace = "".join(traceback.format_exception(error)) if error is not None and self._log.debugging else ""
         self._log.event("library", fields, level=_level(record.levelno), trace=trace)
 
