@@ -132,6 +132,13 @@ async def first_and_last(caller: Caller, body: bytes, seen: list[bytes], **heade
         return response.status, b"".join(seen)
 
 
+def operators(document: Mapping[str, Any]) -> list[str]:
+    """Paths to GET that a key of scope `inference` does not open, as `/openapi.json` has them; `x` stands for each parameter."""
+    asked = {path: route["get"]["security"] for path, route in document["paths"].items() if "get" in route}
+    scopes = {path: {scope for way in ways for [scope] in way.values()} for path, ways in asked.items()}
+    return [re.sub(r"\{\w+\}", "x", path) for path, needed in scopes.items() if needed and "inference" not in needed]
+
+
 def directive(text: str, name: str) -> str:
     """What stands behind the one directive of this name."""
     (found,) = re.findall(rf"^\s*{name}\s+([^;]+);", text, re.MULTILINE)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bench.chaos import ChaosUpstream
 from sentinel_gateway.settings.model import Server, Timeouts
-from tests.deploy.fronts import INSIDE, NAME, NGINX, OUTSIDE, Front, altered, directive, first_and_last, nginx
+from tests.deploy.fronts import INSIDE, NAME, NGINX, OUTSIDE, Front, altered, directive, first_and_last, nginx, operators
 from tests.gateway import ADMIN_KEY, Answer, Gateway, Sse, chat, one_provider, running_gateway, until
 from tests.servers import free_port
 from tests.still import undisturbed
@@ -215,6 +215,15 @@ async def test_operators_paths_are_served_inside_alone(front: Front):
             assert (await inside.get(path, **admin)).status in {200, 303}, path
             await asyncio.sleep(0.1)  # below what an address may ask
         assert (await outside.get("/v1/models", **admin)).status == 200
+
+
+async def test_every_operators_path_that_there_is_is_kept_inside(front: Front, gateway: Gateway):
+    admin = {"authorization": f"Bearer {ADMIN_KEY}"}
+    paths = operators((await gateway.get("/openapi.json", headers=admin)).json)
+    assert {*OPERATORS, "/config/sources"} <= set(paths)
+    for number, path in enumerate(paths):
+        async with front.caller(f"127.0.7.{number // 20 + 1}") as caller:
+            assert (await caller.get(path, **admin)).status == 403, path
 
 
 async def test_no_other_spelling_leads_to_an_operators_path(front: Front):
