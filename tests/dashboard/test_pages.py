@@ -136,9 +136,9 @@ async def test_what_nobody_sees_is_not_loaded_anew(chromium, busy):
         await look.page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => Boolean(window.away)})")
         await look.page.clock.install()
         await look.open("/dashboard/providers")
+        await look.page.evaluate("window.away = true")
         asked = []
         look.page.on("request", lambda request: asked.append(request.url))
-        await look.page.evaluate("window.away = true")
         await look.page.clock.run_for(20_000)
         assert asked == []
         await look.page.evaluate("window.away = false")
