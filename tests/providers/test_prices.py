@@ -172,7 +172,8 @@ async def test_unknown_model_warns_once(bench, target):
     for _ in range(3):
         price = await bench.of(target, presets={"groq": "groq", "local": "vllm"})
         assert price == FALLBACK
-    assert bench.said == [{"event": "price_unknown", "target": target, "counted": "estimate"}]
+    why = "neither prices.models nor the price library has it"
+    assert bench.said == [{"event": "price_unknown", "target": target, "counted": "estimate", "reason": why}]
     assert bench.book.known() == []
 
 

@@ -52,6 +52,7 @@ PARTS: Final = {
 """Our kinds of tokens in the library's words, and what a thousand calls take beside them."""
 SERVED: Final = frozenset({"processing", "service_tier", "speed"})
 """By which the library tells the other prices of a model that answers tell as well: `usage.speed` of Anthropic among them."""
+UNLISTED: Final = "neither prices.models nor the price library has it"
 Known = dict[str, Any]
 """What the library says of a model, by our kinds: decimals, or those with tiers."""
 
@@ -118,7 +119,7 @@ class PriceBook:
             return tariff
         if target not in self._noted and len(self._noted) < MOST_BOUND:
             self._noted.add(target)
-            self._note("price_unknown", target=target, counted=rules.unknown)
+            self._note("price_unknown", target=target, counted=rules.unknown, reason=UNLISTED)
         if rules.unknown == "estimate":
             return UNKNOWN
         return Unpriced(target, refused=rules.unknown == "refuse")
