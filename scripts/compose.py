@@ -49,7 +49,9 @@ def prepare() -> None:
 
 
 def greet() -> None:
-    print(GREETING)
+    """With the port that `.env` gives the gateway here."""
+    given = re.search(r"^GATEWAY_PORT=(\d+)", ENV.read_text(), re.MULTILINE)
+    print(GREETING.replace("8080", given[1]) if given else GREETING)
 
 
 if __name__ == "__main__":

@@ -206,6 +206,14 @@ def test_what_env_says_is_kept(checkout):
     assert values(checkout / ".env").keys() == {"OPENAI_API_KEY", "SENTINEL_ADMIN_KEY", "GRAFANA_PASSWORD", "CONTAINER_USER"}
 
 
+def test_what_to_try_names_the_port_of_env(checkout):
+    (checkout / ".env").write_text("GATEWAY_PORT=8090\n")
+    told = make("docker-compose-up", checkout).stdout
+    assert "curl -i http://127.0.0.1:8090/v1/chat/completions" in told
+    assert "8080" not in told
+    assert filled(SERVICES["sentinel"]["ports"][0], values(checkout / ".env")) == "127.0.0.1:8090:8080"
+
+
 @pytest.mark.parametrize("target", ["docker-build", "docker-compose-up", "docker-compose-logs", "docker-compose-down"])
 def test_no_docker_is_said_so(checkout, target):
     (checkout / "docker").unlink()
