@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from sentinel_gateway.settings.load import load
+from tests.deploy.dockerfile import steps
 from tests.deploy.fronts import CADDY, CERTIFICATE, NAME, NGINX, Front, nginx_site
 from tests.deploy.test_fly import FILE
 from tests.deploy.test_systemd import SETTINGS
@@ -171,6 +172,9 @@ def test_flys_commands_make_what_the_file_names():
     names = [word.partition("=")[0] for word in secrets if "=" in word]
     load(dict.fromkeys(names, "8d1b7a40f3c95e2266a0d4b97c18ef53") | {"HOME": "/h"}, cwd=Path("/nowhere"))
     assert f"{FILE['vm'][0]['memory_mb']} MB" in PAGE
+    (console,) = [line for line in COMMANDS if line.startswith("fly ssh console")]
+    (user,) = [step.text for step in steps(ROOT / "Dockerfile") if step.word == "USER"]
+    assert "--reuid={} --regid={}".format(*user.split(":")) in console, "what root makes, the gateway could not open"
 
 
 @pytest.mark.parametrize(
