@@ -69,6 +69,11 @@ def test_dearer():
     assert "a call costs 0.009 USD, 4.5 times the usual 0.002 USD" in one.explanation
 
 
+def test_what_a_call_costs_is_told_in_plain_decimals():
+    (one,) = found([calls(bin_, usd=0.00009 if 100 <= bin_ <= 105 else 0.00002) for bin_ in range(288)])
+    assert "a call costs 0.00009 USD, 4.5 times the usual 0.00002 USD" in one.explanation
+
+
 def test_wrong_more_often():
     (one,) = found(changed(100, 102, good=28, bad=12))
     assert (one.kind, one.severity, one.metric, one.since) == ("error_burst", "warning", "error_rate", START + 100 * BIN)

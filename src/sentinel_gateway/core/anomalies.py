@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from sentinel_gateway.core.pricing import NANO_PER_USD
+from sentinel_gateway.core.pricing import NANO_PER_USD, about_usd
 from sentinel_gateway.core.windows import FAILURES, OTHER, Series, Window, percentile, total
 
 Kind = Literal["latency_shift", "error_burst", "cost_jump", "dead_provider"]
@@ -256,7 +256,7 @@ def _dear(series: Series, run: _Run, end: int) -> Anomaly:
     """Amounts in USD."""
     cost, _ = _cost_per_call(run.whole)
     value, expected, ratio = cost / NANO_PER_USD, run.expected / NANO_PER_USD, cost / run.expected
-    said = f"a call costs {value:.2g} USD, {ratio:.1f} times the usual {expected:.2g} USD"
+    said = f"a call costs {about_usd(cost, 2)} USD, {ratio:.1f} times the usual {about_usd(run.expected, 2)} USD"
     return _anomaly("cost_jump", series, run, end, _Told("cost_per_request_usd", value, said, ratio >= CRITICAL_RATIO, expected))
 
 

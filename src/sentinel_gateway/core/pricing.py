@@ -17,6 +17,8 @@ YOCTO_PER_NANO: Final = 10**15
 YOCTO_PER_TOKEN: Final = 10**18
 """Where a million tokens take 1 USD."""
 NANO_PER_USD: Final = 10**9
+CENT_PLACES: Final = 7
+"""Decimal places of nano-USD in a cent."""
 DAY: Final = 86_400
 
 Basis = Literal["price", "estimated", "unknown"]
@@ -299,6 +301,12 @@ def usd(nano_usd: int) -> str:
     whole, rest = divmod(abs(nano_usd), NANO_PER_USD)
     decimals = f".{rest:09}".rstrip("0") if rest else ""
     return f"{'-' if nano_usd < 0 else ''}{whole}{decimals}"
+
+
+def about_usd(nano_usd: float, digits: int) -> str:
+    """The same to so many digits that say something, and to the cent at least: 0.00003077, 12345.67."""
+    nano = round(nano_usd)
+    return usd(round(nano, -min(max(len(str(abs(nano))) - digits, 0), CENT_PLACES)))
 
 
 FREE: Final = Price(Rates.of({"input": 0, "output": 0}))

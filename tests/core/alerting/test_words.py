@@ -5,7 +5,8 @@ import pytest
 from sentinel_gateway.core.alerting.board import Alert, Notice
 from sentinel_gateway.core.alerting.notices import messages, trial
 from sentinel_gateway.core.alerting.rules import DEFAULTS, Rule
-from sentinel_gateway.core.alerting.words import condition, over, span, usd
+from sentinel_gateway.core.alerting.words import amount, condition, over, span, usd
+from sentinel_gateway.core.pricing import NANO_PER_USD
 
 
 @pytest.mark.parametrize(
@@ -57,8 +58,21 @@ def test_a_time_is_told_in_the_largest_whole_unit(seconds, said):
     assert over(seconds) == f"over the last {said}"
 
 
-def test_money_is_told_to_four_digits():
-    assert usd(1_234_567_890) == "1.235 USD"
+@pytest.mark.parametrize(
+    ("nano", "said"),
+    [
+        (1_234_567_890, "1.235 USD"),
+        (5_000_000_000, "5 USD"),
+        (30_770, "0.00003077 USD"),
+        (3.2, "0.000000003 USD"),
+        (12_345_678_900_000, "12345.68 USD"),
+        (1_000_000_000_000_000, "1000000 USD"),
+        (0, "0 USD"),
+    ],
+)
+def test_money_is_told_in_plain_decimals_to_four_digits_and_to_the_cent(nano, said):
+    assert usd(nano) == said
+    assert amount(Rule(name="a", metric="total_cost"), nano / NANO_PER_USD) == said
 
 
 def alert(rule, *channels):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from sentinel_gateway.core.alerting.rules import DAY, HOUR, UNITS, Rule
-from sentinel_gateway.core.pricing import NANO_PER_USD
+from sentinel_gateway.core.pricing import NANO_PER_USD, about_usd
 
 LONGEST_SUBJECT: Final = 120
 LONGEST_TEXT: Final = 400
@@ -75,16 +75,16 @@ def amount(rule: Rule, value: float) -> str:
         case "share":
             return f"{value:.2%}"
         case "usd":
-            return f"{value:.4g} USD"
+            return usd(value * NANO_PER_USD)
         case "ms":
             return f"{value:,.0f} ms"
         case _:
             return f"{value:g}"
 
 
-def usd(nano: int) -> str:
+def usd(nano: float) -> str:
     """To four digits."""
-    return f"{nano / NANO_PER_USD:.4g} USD"
+    return f"{about_usd(nano, 4)} USD"
 
 
 def over(seconds: int) -> str:
