@@ -10,6 +10,7 @@ import pytest
 
 from sentinel_gateway.api.alerts import AlertAdmin
 from sentinel_gateway.api.dashboard.alerts import AlertsPage
+from sentinel_gateway.api.dashboard.audit import MOST
 from sentinel_gateway.api.dashboard.pages import environment
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger.books import make_database
@@ -157,6 +158,7 @@ async def test_who_changed_what(gateway, admin):
     page = await admin.look("/dashboard/audit")
     assert "key.create" in page.words
     assert "dashboard.sign-in" in page.words
+    assert f"the newest {MOST:,} entries at most" in page.words
     told = (await gateway.get("/admin/audit", headers=gateway.admin)).json["data"]
     rows = list(csv.DictReader(io.StringIO((await admin.look("/dashboard/audit/audit.csv")).text)))
     assert [(row["id"], row["action"]) for row in rows] == [(str(one["id"]), one["action"]) for one in told]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from sentinel_gateway.api.dashboard.alerts import SILENCES
+from sentinel_gateway.api.dashboard.audit import MOST as MOST_ENTRIES
 from sentinel_gateway.api.dashboard.live import EVERY, LONGEST
 from sentinel_gateway.api.dashboard.playground import MOST as MOST_MODELS
 from sentinel_gateway.api.dashboard.sessions import IDLE, MOST, MOST_OF_ONE
@@ -66,6 +67,7 @@ def test_the_figures_are_the_code_s():
     assert "silenced for an hour to a week" in PAGE
     assert (EVERY, LONGEST) == (1.0, 600.0)
     assert "ends after ten minutes" in DECISION
+    assert f"the newest {MOST_ENTRIES:,} entries at most" in PAGE
     assert f"of the last {REMEMBERED} requests" in PAGE
 
 

@@ -37,7 +37,8 @@ class Audit(Screen):
         is_number = cursor.isascii() and cursor.isdigit() and len(cursor) <= DIGITS  # of thousands `int` would make no number
         from_ = int(cursor) if is_number and 0 < int(cursor) < 1 << 63 else None
         found = await self._keys.audit(request, from_, AT_ONCE)
-        return {"entries": [_shown(one) for one in found["data"]], "next": found["next"], "first": from_ is None}
+        entries = [_shown(one) for one in found["data"]]
+        return {"entries": entries, "next": found["next"], "first": from_ is None, "most": MOST}
 
     def downloads(self) -> Sequence[Download]:
         return [Download(path=f"{PATH}/audit.csv", media_type=CSV, make=self.export)]
