@@ -241,6 +241,20 @@ async def test_programs_come_in_by_a_header(closed):
     assert answer.status == 303
 
 
+@pytest.mark.parametrize("required", ["null", "false"])
+async def test_the_admin_key_in_a_header_is_good_where_none_is_needed(chaos, tmp_path, required):
+    config = f"{one_provider(chaos.base_url)}keys: {{required: {required}}}\n"
+    async with running_gateway(tmp_path, config=config, alone=False) as gateway, visiting(gateway) as visitor:
+        for headers, statuses in (
+            ({}, [200, 403, 403]),
+            ({"authorization": "Bearer any"}, [200, 403, 403]),
+            (gateway.admin, [200, 200, 303]),
+        ):
+            seen = [await visitor.look(path, **headers) for path in ("/dashboard", "/dashboard/semantic")]
+            seen.append(await visitor.send("/dashboard/providers/reset", headers=headers))
+            assert [one.status for one in seen] == statuses
+
+
 async def test_open_to_look_and_closed_to_change_where_no_key_was_made(chaos, tmp_path):
     async with (
         running_gateway(tmp_path, config=one_provider(chaos.base_url), alone=False) as open_gateway,
