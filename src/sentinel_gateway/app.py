@@ -156,7 +156,8 @@ class Wiring:
         plain = [post.route for post in (*posts, *messages, *queries, predict)]
         forms = {ERRORS: posts, ANTHROPIC_ERRORS: messages, PROBLEMS: (queries[0], predict)}  # a batch has places of its own
         self.refusals = Refusals(forms, count=process.metrics.observe, events=events, clock=clock, chance=random.random)
-        management = build_management([*routers, Documentation(routers, plain, guard=guard).routes()], guard)
+        documentation = Documentation(routers, plain, guard=guard).routes()
+        management = build_management([*routers, documentation], guard, self._dashboard.lost)
         observed = Observed(management, browsers=browsers, clock=clock, events=events, trace=events.begin_trace)
         faces = Faces(
             openai=face(Paths(posts, models).route, ERRORS),
@@ -292,11 +293,12 @@ class Wiring:
             Audit(keys),
         ]
         ground = Ground(guard, process.sessions, stores.state.audit, self._identity, clock, lambda: process.draining)
+        self._dashboard = Dashboard(screens, ground)
         return [
             *(told.routes() for told in (monitoring, analytics, circuits, traffic, costs, decided, budgets, clearing, cached)),
             *(told.routes() for told in (standing, trials, experiments, alerts, configuration)),
             LatencyRegions(process.regions.since, self._settings.server.region_header, guard=guard, clock=clock).routes(),
-            *Dashboard(screens, ground).routes(),
+            *self._dashboard.routes(),
         ]
 
     def _why_not_ready(self) -> str | None:

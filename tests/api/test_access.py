@@ -420,6 +420,8 @@ async def test_the_line_of_a_request_beside_the_path_says_what_was_wrong_with_it
     await closed.request("POST", "/api/monitoring/report", json={}, headers=reader)
     await closed.get("/nowhere", headers=reader)
     await closed.request("DELETE", "/livez", headers=reader)
+    for path in ("/dashboard/semantic", "/dashboard/nowhere"):
+        await closed.get(path, headers=reader | {"accept": "text/html"})
     await closed.get("/livez")
     assert [(record.status, record.error) for record in written] == [
         (401, "invalid_api_key"),
@@ -429,6 +431,8 @@ async def test_the_line_of_a_request_beside_the_path_says_what_was_wrong_with_it
         (400, "invalid_value"),
         (404, "unknown_url"),
         (405, "method_not_allowed"),
+        (403, "insufficient_scope"),
+        (404, "unknown_url"),
         (200, ""),
     ]
 

@@ -93,6 +93,34 @@ async def test_every_page_tells_browsers_to_run_nothing_else(visitor):
         await check(path, 200)
 
 
+async def test_where_there_is_no_page_a_browser_is_shown_one_with_a_way_back(closed, visitor):
+    places = (
+        ("/dashboard/nothing", 404, "no such page"),
+        ("/dashboard/keys/create", 405, "GET is not allowed"),
+        ("/dashboard/static/nothing.js", 404, "no such file"),
+    )
+    shown = [await visitor.look(path) for path, _, _ in places]
+    assert [one.status for one in shown] == [401, 401, 404]
+    assert all("Sign in" in one.words and "Audit log" not in one.words for one in shown), "strangers learn of no page"
+    leads = await visitor.look("/dashboard/")
+    assert (leads.status, leads.headers["location"]) == (307, "/dashboard")
+    await visitor.sign_in()
+    for path, status, why in places:
+        page = await visitor.look(path)
+        assert (page.status, why in page.words, '<a href="/dashboard">To the overview</a>' in page.text) == (status, True, True)
+        assert "Audit log" in page.words
+        assert set(page.headers["content-security-policy"].split("; ")) == POLICY
+    assert (await visitor.look("/dashboard/keys/create")).headers["allow"] == "POST"
+    assert (await visitor.look("/dashboards")).headers["content-type"] == "application/problem+json", "that is beside it"
+
+
+async def test_where_there_is_no_page_a_program_is_told_so_as_everywhere(closed):
+    for path, status in (("/dashboard/", 404), ("/dashboard/nothing", 404), ("/dashboard/keys/create", 405)):
+        answers = [await closed.get(path), await closed.get(path, headers=closed.admin)]
+        assert [answer.status for answer in answers] == [401, status]
+        assert {answer.headers["content-type"] for answer in answers} == {"application/problem+json"}
+
+
 async def test_pages_with_tokens_are_never_compressed(visitor):
     await visitor.sign_in()
     for path in ("/dashboard", "/dashboard/sign-in"):
@@ -292,7 +320,7 @@ async def test_files_are_kept_by_browsers_until_they_change(visitor):
     again = await visitor.look(address, **{"if-none-match": seen.headers["etag"]})
     assert (again.status, again.text) == (304, "")
     assert (await visitor.look(address.partition("?")[0])).headers["cache-control"] == "no-cache"
-    for name in ("..%2fframe.py", "VENDORED.md", "nothing.css", ".."):
+    for name in ("..%2fframe.py", "VENDORED.md", "nothing.css"):
         assert (await visitor.look(f"/dashboard/static/{name}")).status in {401, 404}, name
 
 

@@ -1,8 +1,8 @@
 """Everything off the data path: a FastAPI app of probes, metrics and administration; errors as problem documents."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.dependencies import models
@@ -43,7 +43,11 @@ MOST_FAULTS: Final = 20
 TAKES_DRAFTS: Final = frozenset({"/admin/config/check", "/dashboard/config/check"})
 
 
-def build_management(routers: Sequence[APIRouter], guard: Guard) -> App:
+Lost = Callable[[Request, RequestError], Response | None]
+"""Answers a request that no route takes, instead of a problem document: None if that is not for it."""
+
+
+def build_management(routers: Sequence[APIRouter], guard: Guard, lost: Lost | None = None) -> App:
     """The FastAPI app of these routers. No docs pages of its own: their assets would come from a CDN.
 
     Raises TypeError for a route that does not declare who may use it.
@@ -53,7 +57,7 @@ def build_management(routers: Sequence[APIRouter], guard: Guard) -> App:
     if silent := undeclared(routes):
         raise TypeError(f"these routes don't declare who may use them: {', '.join(silent)}")
     app = FastAPI(title="Sentinel", routes=routes, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.state.guard = guard
+    app.state.guard, app.state.lost = guard, lost
     app.exception_handler(RequestError)(_request_error)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http_error)
@@ -97,16 +101,23 @@ async def _invalid(request: Request, exc: RequestValidationError) -> Response:
 
 
 async def _http_error(request: Request, exc: HTTPException) -> Response:
+    error, lost = _unrouted(request, exc), request.app.state.lost
+    if lost is not None and (answer := lost(request, error)) is not None:
+        return cast("Response", answer)
     try:
         request.app.state.guard.check_stranger(request)
-    except RequestError as error:
-        return _problem(request, error)
+    except RequestError as refused:
+        error = refused
+    return _problem(request, error)
+
+
+def _unrouted(request: Request, exc: HTTPException) -> RequestError:
     if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = sorted((exc.headers or {}).get("Allow", "").split(", "))
-        return _problem(request, MethodNotAllowed(f"{request.method[:20]} is not allowed on this path.", allowed=tuple(allowed)))
+        return MethodNotAllowed(f"{request.method[:20]} is not allowed on this path.", allowed=tuple(allowed))
     if exc.status_code != HTTPStatus.NOT_FOUND:
-        return _problem(request, BadRequest("The request can't be read."))
-    return _problem(request, RouteNotFound("Unknown path. GET /health and GET /v1/models are good places to start."))
+        return BadRequest("The request can't be read.")
+    return RouteNotFound("Unknown path. GET /health and GET /v1/models are good places to start.")
 
 
 class Observed:

@@ -23,18 +23,20 @@ from sentinel_gateway.api.dashboard.pages import (
     Passage,
     Screen,
     told_by,
+    wants_html,
 )
 from sentinel_gateway.api.dashboard.sessions import Sessions
 from sentinel_gateway.api.dashboard.signing import Signing
 from sentinel_gateway.api.dashboard.static import static_routes
 from sentinel_gateway.api.guard import Guard
 from sentinel_gateway.api.operations import READ, Identity
-from sentinel_gateway.errors import RouteNotFound
+from sentinel_gateway.errors import RequestError, RouteNotFound
 from sentinel_gateway.ports import AuditLog, Clock
 
 EVENTS: Final = "/dashboard/events"
 FRAME: Final = "/dashboard/frame"
 EVENT_STREAM: Final = "text/event-stream"
+NO_PAGE: Final = "The dashboard has no such page."
 
 Named = Annotated[str, Query(alias="page", max_length=40, description="The name of a page that moves.")]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -69,7 +71,8 @@ class Dashboard:
 
     def routes(self) -> list[APIRouter]:
         """The routers of all of it."""
-        router = APIRouter(tags=["dashboard"], route_class=told_by(self._signing.refuse))
+        for_people = told_by(self._signing.refuse)
+        router = APIRouter(tags=["dashboard"], route_class=for_people)
         for screen in self._screens:
             self._add(router, screen)
         for path, endpoint in ((EVENTS, self.events), (FRAME, self.frame)):
@@ -77,7 +80,23 @@ class Dashboard:
             router.add_api_route(
                 path, endpoint, methods=READ, operation_id=f"dashboard_{endpoint.__name__}", dependencies=readers
             )
-        return [router, self._signing.routes(), static_routes()]
+        return [router, self._signing.routes(), static_routes(for_people)]
+
+    def lost(self, request: Request, error: RequestError) -> Response | None:
+        """Of what is no route: what a browser is told below `/dashboard`, and None for all else.
+
+        Whoever must sign in is shown the form, as on any page, and not told which there are.
+        """
+        path = request.scope["path"]
+        if not path.startswith(f"{HOME}/") or not wants_html(request):
+            return None
+        if path == f"{HOME}/" and request.method in READ:
+            return RedirectResponse(HOME, 307, HEADERS)
+        try:
+            self._door.visit(request)
+        except RequestError as refused:
+            return self._signing.refuse(request, refused)
+        return self._signing.refuse(request, RouteNotFound(NO_PAGE) if isinstance(error, RouteNotFound) else error)
 
     async def events(self, request: Request, name: Named) -> Response:
         """What moves on a page, as server-sent events: each is a frame."""

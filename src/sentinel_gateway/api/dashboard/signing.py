@@ -91,6 +91,7 @@ class Signing:
 
     def refuse(self, request: Request, error: RequestError) -> Response:
         """Whoever has no key that opens this is given the form to send one; other errors are told as they are."""
+        request.state.error = error.kind  # `Observed` tells of it
         signing_in = request.url.path == SIGN_IN
         asks = isinstance(error, InvalidKey) or (signing_in and isinstance(error, TooManyBadKeys | InsufficientScope))
         if not asks or HTMX in request.headers:

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi import Path as PathParam
+from fastapi.routing import APIRoute
 
 from sentinel_gateway.api.guard import anybody
 from sentinel_gateway.errors import RouteNotFound
@@ -42,9 +43,9 @@ def address(name: str) -> str:
     return f"{PREFIX}/{name}?v={files()[name].digest}"
 
 
-def static_routes() -> APIRouter:
-    """The router of them."""
-    router = APIRouter(tags=["dashboard"], dependencies=[Depends(anybody())])
+def static_routes(kind: type[APIRoute]) -> APIRouter:
+    """The router of them, of routes of this kind."""
+    router = APIRouter(tags=["dashboard"], route_class=kind, dependencies=[Depends(anybody())])
     router.add_api_route(f"{PREFIX}/{{name}}", file, methods=["GET", "HEAD"], operation_id="dashboard_file")
     return router
 
