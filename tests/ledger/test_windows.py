@@ -196,12 +196,34 @@ async def test_another_question_is_another_one(place, database):
     await past.close()
 
 
+async def test_one_that_is_looked_for_is_there_as_soon_as_the_ledger_has_it(place, database):
+    """However long it took to see that it was not."""
+    now = FIRST + 600
+    past = make_history(place.folder, place.url, lambda: now, worked=Work(50))
+    database.copy([call(1, at=FIRST), handled(1, at=FIRST * MICROS)])
+    one = f"{2:032x}"
+    wanted, asked = Wanted(since=FIRST, until=now, request=one, limit=9), Asked(since=FIRST, until=now, id=one, limit=9)
+    assert (await past.calls(wanted), await past.requests(asked)) == ([], [])
+    database.copy([call(2, at=FIRST), handled(2, at=FIRST * MICROS)])
+    assert [row.intent.request for row in await past.calls(wanted)] == [one]
+    assert [told.request.id for told in await past.requests(asked)] == [one]
+    await past.close()
+
+
 async def test_memory_is_bounded(place, database):
     past = make_history(place.folder, place.url, lambda: FIRST + 2 * 86_400, most_kept=10)
     database.copy([call(number, at=FIRST + number * HOUR) for number in range(24)])
     assert len(await past.hourly(FIRST, FIRST + 86_400)) == 24
     assert repr(past) == "<History 10 windows in memory>"
     assert len(await past.hourly(FIRST, FIRST + 86_400)) == 24
+    await past.close()
+
+
+async def test_hours_of_which_there_is_nothing_to_tell_take_room_as_well(place, database):
+    past = make_history(place.folder, place.url, lambda: FIRST + 2 * 86_400, most_kept=10)
+    database.copy([call(1, at=FIRST)])
+    assert len(await past.hourly(FIRST, FIRST + 86_400)) == 1
+    assert repr(past) == "<History 10 windows in memory>"
     await past.close()
 
 

@@ -180,7 +180,7 @@ class Traffic:
         id: Id = None,  # noqa: A002 - its name
         limit: Limit = 50,
     ) -> RequestsResponse:
-        """The latest requests to models, a second or two after they ended."""
+        """The latest requests to models, a second or two after they ended; where many are gone through, a minute at most."""
         now = int(self._clock()) + 1
         caller: Caller = request.state.caller
         asked = Asked(

@@ -124,11 +124,13 @@ class History:
 
     async def calls(self, wanted: Wanted) -> list[Settled]:
         """Calls of providers one by one. The list is shared: not to be changed."""
-        return await self._in_time(partial(self._list, partial(_calls, wanted=wanted), _whenever(wanted)))
+        place = _whenever(wanted) if wanted.request is None else None
+        return await self._in_time(partial(self._list, partial(_calls, wanted=wanted), place))
 
     async def requests(self, asked: Asked) -> list[Told]:
         """Requests one by one. The list is shared: not to be changed."""
-        return await self._in_time(partial(self._list, partial(_requests, asked=asked), _whenever(asked)))
+        place = _whenever(asked) if asked.id is None else None  # who looks for one looks again until it is there
+        return await self._in_time(partial(self._list, partial(_requests, asked=asked), place))
 
     async def shares(self, since: int, until: int, *, by: By, tenant: str | None = None) -> list[Share]:
         """What came to each tenant, key or model by day, or to the day. They are shared: not to be changed."""
@@ -261,11 +263,11 @@ class History:
         if kept.until <= asked:
             return
         before = self._kept.pop(place, None)
-        self._size += len(kept.items) - (0 if before is None else len(before.items))
+        self._size += kept.size - (0 if before is None else before.size)
         self._kept[place] = kept
         while self._size > self._most_kept:
             _, oldest = self._kept.popitem(last=False)
-            self._size -= len(oldest.items)
+            self._size -= oldest.size
 
 
 def _pieces(missing: Sequence[int], chunk: int, now: float) -> list[tuple[int, int]]:
@@ -289,6 +291,11 @@ class _Kept(msgspec.Struct, frozen=True):
 
     items: list[Any]
     until: float
+
+    @property
+    def size(self) -> int:
+        """In windows: that there was nothing is kept as well."""
+        return max(1, len(self.items))
 
 
 def _windows(connection: "sa.Connection", since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Window]]:
