@@ -103,6 +103,16 @@ def sink() -> Iterator[Sink]:
     server.server_close()
 
 
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """An endpoint that is away is given up on, but the SDK's thread goes on for a while: what it says is no later test's."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "sentinel-otlp":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
 def traced(sink: Sink, **more: str) -> dict[str, str]:
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, **more}
 

@@ -131,6 +131,22 @@ async def test_a_stream_that_something_keeps_back_is_done_without_until_it_comes
         await look.page.wait_for_selector("#live.good:has-text('Live')")
 
 
+async def test_a_gateway_that_does_not_answer_in_time_is_told_of(chromium, busy):
+    free = asyncio.Event()
+
+    async def keep_back(route):
+        await free.wait()
+        await route.continue_()
+
+    async with looking(chromium, busy) as look:
+        await look.page.add_init_script("delete window.EventSource")
+        await look.page.route("**/dashboard/frame?*", keep_back)
+        await look.open("/dashboard")
+        await look.page.wait_for_selector("#live.bad:has-text('The gateway does not answer')")
+        free.set()
+        await look.page.wait_for_selector("#live.warn:has-text('Every 5 s')")
+
+
 async def test_what_nobody_sees_is_not_loaded_anew(chromium, busy):
     async with looking(chromium, busy) as look:
         await look.page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => Boolean(window.away)})")

@@ -95,7 +95,8 @@
     if (heard) return;
     if (!stream && window.EventSource) listen();
     try {
-      const answer = await fetch(`/dashboard/frame?page=${page}`, { credentials: "same-origin" });
+      const signal = AbortSignal.timeout(POLL); // the next one is due
+      const answer = await fetch(`/dashboard/frame?page=${page}`, { credentials: "same-origin", signal });
       if (answer.status === 401 || answer.status === 403) return leave();
       if (!answer.ok) throw new Error(String(answer.status));
       const frame = await answer.json();
