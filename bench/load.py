@@ -132,8 +132,7 @@ class OpenLoop:
         if number is None:
             return None
         planned = self._start + number / self._rate
-        wait = planned - time.perf_counter()
-        if wait > 0:
+        while (wait := planned - time.perf_counter()) > 0:  # noqa: ASYNC110 - uvloop may wake us half a millisecond early
             await asyncio.sleep(wait)
         return Turn(number, planned)
 

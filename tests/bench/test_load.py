@@ -7,6 +7,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from bench.chaos import ChaosUpstream
 from bench.client import Exchange
-from bench.load import Clients, Message, Quantiles, Turn, closed_loop, open_loop, summarise
+from bench.load import Clients, Message, OpenLoop, Quantiles, Turn, closed_loop, open_loop, summarise
 from tests.still import undisturbed
 
 pytestmark = pytest.mark.anyio
@@ -170,6 +171,12 @@ async def test_an_open_loop_sends_at_its_rate(upstream):
     starts = sorted(call.started for call in upstream.calls)
     assert starts[-1] - starts[0] > 0.25
     assert report.latency.p50 < 1
+
+
+async def test_an_open_loop_gives_no_turn_before_its_moment():
+    schedule = OpenLoop(rate=333, seconds=0.3)
+    while (turn := await schedule.next()) is not None:
+        assert time.perf_counter() >= turn.planned
 
 
 async def test_an_open_loop_counts_the_wait_for_a_free_connection(upstream):
