@@ -88,6 +88,7 @@ from sentinel_gateway.pipeline.predicting import Predicting
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.siblings import Siblings
+from sentinel_gateway.pipeline.strain import Strain
 from sentinel_gateway.process import Outside, Process
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.prices import PriceBook
@@ -335,9 +336,10 @@ async def open_process(load: Load, loaded: Loaded) -> AsyncIterator[Process]:
     async with AsyncExitStack() as closing:
         events = open_listeners(settings, metrics, clock, closing)
         via = own_name(open_secret(settings), settings.service.name)
-        http = await closing.enter_async_context(HttpClient(via=via, version=__version__))
+        strain = Strain(events.note)
+        http = await closing.enter_async_context(HttpClient(via=via, version=__version__, give_way=strain.give_way))
         prices = PriceBook(clock, events.note)
-        outside = Outside(node, clock, via, http, metrics, events, prices)
+        outside = Outside(node, clock, via, strain, http, metrics, events, prices)
         stores = await open_stores(settings, node, clock, events, closing, prices=prices)
         check_reach(settings, stores.state.ring)
         await follow_others(stores, closing)

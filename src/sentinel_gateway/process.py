@@ -63,6 +63,7 @@ class Outside(msgspec.Struct, frozen=True):
     node: str
     clock: Clock
     via: str
+    strain: Strain
     http: HttpClient
     metrics: Metrics
     events: Telemetry
@@ -99,7 +100,7 @@ class Process:
         self.semantic = stores.semantic
         self.embedder = stores.embedder
         self.evidence = None if stores.semantic is None else stores.semantic.evidence
-        self.strain = Strain(outside.events.note)
+        self.strain = outside.strain
         too_much, refused = self.strain.is_too_much, self.strain.refused
         self.admission = Admission(rules.capacity(settings), random.random, strained=too_much, refused=refused)
         if stores.books is not None and settings.ledger.when_full == "refuse":

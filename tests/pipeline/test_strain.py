@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sentinel_gateway.pipeline.strain import CALM, LONG, PATIENCE, REST, SHORT, TICK, TURNS, Strain
-from tests.fakes import HandMovedLoop, turns
+from sentinel_gateway.pipeline.strain import CALM, FEW, LONG, PATIENCE, REST, SHORT, TICK, TURNS, Strain
+from tests.fakes import HandMovedLoop, at_once, turns
 
 
 class Loop:
@@ -253,6 +253,91 @@ def test_refusals_keep_it_going(on):
             assert watched.strain.is_too_much()
             watched.strain.refused()
         assert watched.notes == ["overload_began"]
+
+    on(main)
+
+
+def gone_on(steps):
+    """Which of these go on in the turn under way: as the loop lets them, one after the other."""
+
+    def goes_on(step):
+        try:
+            step.send(None)
+        except StopIteration:
+            return True
+        return False
+
+    return [step for step in steps if goes_on(step)]
+
+
+def test_nothing_is_put_off_while_nobody_is_refused(on):
+    async def main(watched):
+        await watched.look()
+        watched.read(10 * LONG)
+        for _ in range(2 * FEW):
+            at_once(watched.strain.give_way())
+
+    on(main)
+
+
+def test_a_turn_that_holds_enough_puts_off_what_can_wait(on):
+    async def main(watched):
+        await watched.overload()
+        await watched.turn(0.0)
+        for _ in range(2 * FEW):
+            at_once(watched.strain.give_way())
+        watched.read(SHORT)
+        steps = [watched.strain.give_way() for _ in range(2 * FEW)]
+        assert not gone_on(steps)
+        await watched.turn(0.0)
+        assert gone_on(steps) == steps
+
+    on(main)
+
+
+def test_a_few_go_on_in_a_turn_that_refusing_alone_fills(on):
+    async def main(watched):
+        await watched.overload()
+        steps = [watched.strain.give_way() for _ in range(2 * FEW + 1)]
+        for few in (steps[:FEW], steps[FEW:-1], steps[-1:]):
+            await watched.turn(0.0)
+            watched.read(SHORT)
+            assert gone_on(steps) == few, "whoever has waited for longest"
+            steps = [step for step in steps if step not in few]
+
+    on(main)
+
+
+def test_whoever_comes_is_refused_while_something_is_put_off(on):
+    async def main(watched):
+        await watched.overload()
+        await watched.turn(0.0)
+        watched.read(SHORT)
+        *few, last = (watched.strain.give_way() for _ in range(FEW + 1))
+        assert gone_on([*few, last]) == few
+        await watched.turn(0.0)
+        assert watched.strain.is_too_much(), "the turn holds nothing, and one before it has left something"
+        last.close()  # who waited for it has left
+        assert not watched.strain.is_too_much()
+
+    on(main)
+
+
+@pytest.mark.parametrize("end", ["calm", "closed"])
+def test_nothing_is_put_off_for_good(on, end):
+    async def main(watched):
+        await watched.overload()
+        await watched.turn(0.0)
+        watched.read(SHORT)
+        *few, last = (watched.strain.give_way() for _ in range(FEW + 1))
+        assert gone_on([*few, last]) == few
+        if end == "closed":
+            watched.strain.close()
+        else:
+            for _ in range(3):
+                await watched.turn(0.0, idle=CALM)
+            watched.read(SHORT)
+        assert gone_on([last]) == [last]
 
     on(main)
 

@@ -5,7 +5,8 @@ take nor how many there are tells that it is too much. How long a turn of the lo
 each request waits for several. So the work in a turn is measured, and there are two bounds, as CoDel has for packets and others
 after it for servers. While turns are sometimes short, whatever came together is being worked off, and nobody is refused. Once all
 of them have been long for a while, the queue is one that stays: from then on whoever would wait for more than `SHORT` is refused,
-so that what is begun is done in good time, until nobody has had to be refused for a while.
+so that what is begun is done in good time, until nobody has had to be refused for a while. And from then on a turn that holds
+that much puts off what can wait for the next one: those who are to be refused are read once in a turn, and learn it sooner.
 
 Work is the processor time of the loop's thread, also where it is asked for how long turns have been long. The clock on the wall
 would also count the time in which the machine lets others run, or the process is held, and refuse for their sake.
@@ -24,7 +25,9 @@ PATIENCE: Final = 0.5
 TURNS: Final = 2
 """As many of them at least, so none counts for more than its share: one that takes a second keeps nobody waiting for good."""
 SHORT: Final = 0.005
-"""Seconds of work for which a request may wait then."""
+"""Seconds of work for which a request may wait then, and after which a turn puts off what can wait."""
+FEW: Final = 8
+"""What could wait and is not put off, however much a turn holds: refusing alone may fill it."""
 CALM: Final = 1.0
 """Seconds in which nobody was refused, after which that ends."""
 REST: Final = 0.05
@@ -59,6 +62,8 @@ class Strain:
         self._backlog = 0.0  # work in those that were long, since the last that was not
         self._since = 0.0
         self._refused_at = 0.0
+        self._put_off = 0
+        self._gone_on = 0  # in the turn under way, of what could wait
         self.is_strained = False
         """There is more than can be done: some are refused."""
 
@@ -73,8 +78,8 @@ class Strain:
         self._wait(self._clock(), TICK)
 
     def close(self) -> None:
-        """Look no more."""
-        self._late = math.inf
+        """Look no more, and put nothing off."""
+        self._late, self.is_strained = math.inf, False
         if self._timer is not None:
             self._timer.cancel()
 
@@ -82,12 +87,29 @@ class Strain:
         """Would a request that is read now wait too long?"""
         if not self.is_strained and self._clock() >= self._late:
             self._count_on()
+        if not self.is_strained:
+            return False
         # it came in the turn before, in the midst of it for all we know
-        return self.is_strained and self._took / 2 + self._work() - self._began >= SHORT
+        return self._put_off > 0 or self._took / 2 + self._work() - self._began >= SHORT
+
+    async def give_way(self) -> None:
+        """Go on in a later turn, if there is more than can be done and this one holds enough; in the order of asking."""
+        if not self.is_strained:
+            return
+        self._put_off += 1
+        try:
+            while self._holds_enough():  # noqa: ASYNC110 - the next turn is what is waited for
+                await asyncio.sleep(0)
+        finally:
+            self._put_off -= 1
+        self._gone_on += 1
 
     def refused(self) -> None:
         """Somebody had to be refused: it goes on for a while."""
         self._refused_at = self._clock()
+
+    def _holds_enough(self) -> bool:
+        return self.is_strained and self._gone_on >= FEW and self._work() - self._began >= SHORT
 
     def _wait(self, now: float, seconds: float) -> None:
         self._rests, self._late = seconds == REST, now + seconds + LONG
@@ -102,7 +124,7 @@ class Strain:
             is_over = self.is_strained and not self._backlog and now - self._refused_at > CALM
             if is_over or (not self.is_strained and self._backlog >= PATIENCE):
                 self._change(now)
-        self._began, self._counted = self._began + took, 0.0
+        self._began, self._counted, self._gone_on = self._began + took, 0.0, 0
         self._wait(now, REST if timed and not (self.is_strained or self._backlog) else TICK)
 
     def _count_on(self) -> None:

@@ -15,7 +15,6 @@ from copy import copy
 from io import BytesIO
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import msgspec
 
@@ -27,6 +26,7 @@ from sentinel_gateway.providers._deadlines import Limit, Timeouts
 from sentinel_gateway.providers._errors import MAX_READ, TransportErrors, UpstreamTooLong
 from sentinel_gateway.providers._provider import OK
 from sentinel_gateway.providers._tls import verifying_tls
+from sentinel_gateway.providers._url import read_url
 
 MIB: Final = 1024 * 1024
 MAX_REPLY_BYTES: Final = 32 * MIB
@@ -36,9 +36,7 @@ KEEP_ALIVE_SECONDS: Final = 15.0
 STALE_SECONDS: Final = 1.0
 """A pooled connection that the provider had already closed fails within a round trip. One that fails later was at work."""
 DRAINING: Final = Timeouts(first_byte=0.05, total=0.05)
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
-_SAFE: Final = "/%:@!$&'()*+,;=~"
 _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 
 
@@ -60,7 +58,7 @@ class Endpoint:
         self.through = ""
         """The gateways that a request has come through before this one."""
         self.errors = TransportErrors(provider, timeouts)
-        self.origin, self.host, self.target = _read_url(url)
+        self.origin, self.host, self.target = read_url(url)
         self._heads: dict[tuple[str, str], bytes] = {}
 
     def __repr__(self) -> str:
@@ -98,26 +96,8 @@ class Endpoint:
         return known
 
 
-def endpoint_url(base_url: str, path: str, query: Mapping[str, str]) -> str:
-    """A path below a base URL, with a query."""
-    return f"{base_url.rstrip('/')}/{path}{f'?{urlencode(query)}' if query else ''}"
-
-
-def _read_url(url: str) -> tuple[Origin | None, str, str]:
-    """Whom to connect to, the Host header, the request's target. No origin: this is no HTTP URL."""
-    try:
-        parts = urlsplit(url)
-        host = unquote(parts.hostname or "").encode("ascii" if (parts.hostname or "").isascii() else "idna").decode("ascii")
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
-    except ValueError:
-        return None, "", ""
-    if not host or not port or parts.scheme not in DEFAULT_PORTS:
-        return None, "", ""
-    shown = f"[{host.partition('%')[0]}]" if ":" in host else host
-    if port != DEFAULT_PORTS[parts.scheme]:
-        shown = f"{shown}:{port}"
-    target = quote(parts.path or "/", safe=_SAFE) + (f"?{parts.query}" if parts.query else "")
-    return Origin(host, port, parts.scheme == "https"), shown, target
+async def _go_on() -> None:
+    """There is time."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -131,11 +111,15 @@ class Reply(msgspec.Struct, frozen=True):
 class HttpClient:
     """The connections to all providers. `via` is what this gateway is called there, so that a loop can be told.
 
-    Idle connections are kept for `keep_alive` seconds.
+    Idle connections are kept for `keep_alive` seconds. `give_way` is awaited when a whole answer is here: what is to be done with
+    it can wait while the event loop has too much to do.
     """
 
-    def __init__(self, *, via: str, version: str, keep_alive: float = KEEP_ALIVE_SECONDS) -> None:
+    def __init__(
+        self, *, via: str, version: str, keep_alive: float = KEEP_ALIVE_SECONDS, give_way: Callable[[], Awaitable[None]] = _go_on
+    ) -> None:
         self._keep_alive = keep_alive
+        self._give_way = give_way
         self._own = {"Via": written([via]), "User-Agent": f"sentinel/{version}", "Accept-Encoding": "identity"}
         self._tls: ssl.SSLContext | None = None
         self._idle: dict[Origin, dict[Connection, None]] = {}
@@ -176,6 +160,7 @@ class HttpClient:
             whole = await stream.read_whole(most)
         finally:
             stream.close()
+        await self._give_way()
         return Reply(stream.status, stream.headers, whole)
 
     def stream(self, endpoint: Endpoint, body: bytes, *, request_id: str = "") -> Awaitable["ByteStream"]:

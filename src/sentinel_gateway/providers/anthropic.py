@@ -8,9 +8,10 @@ from sentinel_gateway.providers._anthropic_answer import AnthropicReader, read_m
 from sentinel_gateway.providers._anthropic_body import build_body
 from sentinel_gateway.providers._anthropic_native import as_it_came
 from sentinel_gateway.providers._chat_answer import Writer
-from sentinel_gateway.providers._http import Endpoint, endpoint_url
+from sentinel_gateway.providers._http import Endpoint
 from sentinel_gateway.providers._provider import ProviderConfig, list_timeouts, read_model_names
 from sentinel_gateway.providers._translated import JsonEvents
+from sentinel_gateway.providers._url import endpoint_url
 
 VERSION: Final = "anthropic-version"
 BETA: Final = "anthropic-beta"

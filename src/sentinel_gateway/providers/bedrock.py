@@ -14,9 +14,10 @@ from sentinel_gateway.providers._bedrock_body import build_body
 from sentinel_gateway.providers._chat_answer import Writer
 from sentinel_gateway.providers._chat_parts import Unfit
 from sentinel_gateway.providers._event_stream import EventStreamReader
-from sentinel_gateway.providers._http import Endpoint, endpoint_url
+from sentinel_gateway.providers._http import Endpoint
 from sentinel_gateway.providers._provider import ProviderConfig, list_timeouts, some_names
 from sentinel_gateway.providers._sigv4 import Credentials, Scope, Signable, sign
+from sentinel_gateway.providers._url import endpoint_url
 
 SERVICE: Final = "bedrock"
 STREAM: Final = {"accept": "application/vnd.amazon.eventstream"}

@@ -18,7 +18,7 @@ from sentinel_gateway.ports import Completion, Embedded, UpstreamCall, refuse_un
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._embeddings import read_embeddings
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error, read_reported_error
-from sentinel_gateway.providers._http import MAX_REPLY_BYTES, ByteStream, Endpoint, HttpClient, endpoint_url
+from sentinel_gateway.providers._http import MAX_REPLY_BYTES, ByteStream, Endpoint, HttpClient
 from sentinel_gateway.providers._pattern import Said, TextPattern
 from sentinel_gateway.providers._provider import (
     LIST_BYTES,
@@ -31,6 +31,7 @@ from sentinel_gateway.providers._provider import (
 )
 from sentinel_gateway.providers._sse import SseReader
 from sentinel_gateway.providers._stream import EventStream
+from sentinel_gateway.providers._url import endpoint_url
 
 DONE: Final = b"[DONE]"
 UNFRAMED: Final = slice(len(b"data: "), -len(b"\n\n"))
