@@ -88,7 +88,6 @@ from sentinel_gateway.pipeline.predicting import Predicting
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.siblings import Siblings
-from sentinel_gateway.pipeline.strain import Strain
 from sentinel_gateway.process import Outside, Process
 from sentinel_gateway.providers._http import HttpClient
 from sentinel_gateway.providers.prices import PriceBook
@@ -111,7 +110,8 @@ class Wiring:
         self._settings = settings
         self._process = process
         self._providers = dict(make_providers(settings, process.http, process.clock))
-        self.dispatch = Dispatch(self._providers, process.stores.circuits, rules.retries(settings), process.stores.accounts)
+        retries, stores, give_way = rules.retries(settings), process.stores, process.strain.give_way
+        self.dispatch = Dispatch(self._providers, stores.circuits, retries, stores.accounts, give_way=give_way)
         self.programs = make_programs(settings, process.events)
         self.routes = Routes(settings, self._providers, self.programs, prices=process.prices, events=process.events)
         self.app = self._build(process)
@@ -336,10 +336,9 @@ async def open_process(load: Load, loaded: Loaded) -> AsyncIterator[Process]:
     async with AsyncExitStack() as closing:
         events = open_listeners(settings, metrics, clock, closing)
         via = own_name(open_secret(settings), settings.service.name)
-        strain = Strain(events.note)
-        http = await closing.enter_async_context(HttpClient(via=via, version=__version__, give_way=strain.give_way))
+        http = await closing.enter_async_context(HttpClient(via=via, version=__version__))
         prices = PriceBook(clock, events.note)
-        outside = Outside(node, clock, via, strain, http, metrics, events, prices)
+        outside = Outside(node, clock, via, http, metrics, events, prices)
         stores = await open_stores(settings, node, clock, events, closing, prices=prices)
         check_reach(settings, stores.state.ring)
         await follow_others(stores, closing)

@@ -63,7 +63,6 @@ class Outside(msgspec.Struct, frozen=True):
     node: str
     clock: Clock
     via: str
-    strain: Strain
     http: HttpClient
     metrics: Metrics
     events: Telemetry
@@ -100,7 +99,7 @@ class Process:
         self.semantic = stores.semantic
         self.embedder = stores.embedder
         self.evidence = None if stores.semantic is None else stores.semantic.evidence
-        self.strain = outside.strain
+        self.strain = Strain(outside.events.note)
         too_much, refused = self.strain.is_too_much, self.strain.refused
         self.admission = Admission(rules.capacity(settings), random.random, strained=too_much, refused=refused)
         if stores.books is not None and settings.ledger.when_full == "refuse":

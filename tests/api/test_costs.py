@@ -8,7 +8,8 @@ from decimal import Decimal
 import aiohttp
 import pytest
 
-from tests.gateway import Gateway, chat, provider, running_gateway, until
+from sentinel_gateway.pipeline.strain import FEW
+from tests.gateway import Gateway, chat, post, provider, running_gateway, until
 
 pytestmark = pytest.mark.anyio
 
@@ -439,3 +440,31 @@ async def test_metrics_are_text_unless_something_else_is_preferred(gateway, acce
         answer = await gateway.request(method, "/metrics", headers={"accept": accept})
         assert (answer.status, answer.headers["content-type"]) == (200, expected)
     assert answer.body == b""
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_an_answer_that_is_put_off_under_overload_is_paid_also_by_who_leaves(gateway, chaos, leaves):
+    def is_put_off():
+        chaos.go_on()
+        return strain._put_off  # noqa: SLF001
+
+    text, strain, asked = f"put off: {leaves}", gateway.process.strain, chaos.count
+    chaos.script("latency_ms=3600000;tokens=500", to=text)
+    wire = await gateway.connect()
+    wire.send(post(chat(text)))
+    await until(lambda: chaos.count > asked)
+    strain.is_strained, strain._gone_on = True, FEW  # noqa: SLF001 - nobody times the turns here, so this one does not end
+    try:
+        await until(is_put_off)
+        assert gateway.places() == 1
+        if leaves:
+            wire.abort()
+            await until(lambda: not gateway.places())
+            assert strain._put_off == 0  # noqa: SLF001
+    finally:
+        strain.is_strained = False
+    if not leaves:
+        assert (await wire.answer()).status == 200
+    await until(lambda: not gateway.places())
+    await wire.close()
+    assert (await costs(gateway))["mock-model:chat"]["total_output_tokens"] == 500

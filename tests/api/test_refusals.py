@@ -11,7 +11,6 @@ import pytest
 
 from sentinel_gateway.api.refusals import HEAD_BYTES, HEADS, TOLD_EVERY
 from sentinel_gateway.pipeline.admit import Capacity
-from sentinel_gateway.pipeline.strain import FEW
 from tests.gateway import chat, one_provider, post, running_gateway, until
 
 pytestmark = pytest.mark.anyio
@@ -222,24 +221,6 @@ async def test_under_strain_as_well(gateway, text):
     assert at_last > 0.0
     assert untouched == 0.0, "who was answered does not prolong it"
     assert (await gateway.ask(chat(text))).status == 200
-
-
-async def test_an_answer_of_a_provider_is_put_off_while_a_turn_holds_enough(gateway, chaos, text):
-    def has_come():
-        chaos.go_on()
-        return strain._put_off  # noqa: SLF001
-
-    strain, asked = gateway.process.strain, chaos.count
-    chaos.script("latency_ms=3600000", to=text)
-    asking = asyncio.create_task(gateway.ask(chat(text)))
-    await until(lambda: chaos.count > asked)
-    strain.is_strained, strain._gone_on = True, FEW  # noqa: SLF001 - nobody times the turns here, so this one does not end
-    try:
-        await until(has_come)
-        assert not asking.done()
-    finally:
-        strain.is_strained = False
-    assert (await asking).status == 200
 
 
 async def test_the_end_leaves_none_untold(chaos, tmp_path, text):

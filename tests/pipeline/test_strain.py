@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sentinel_gateway.pipeline.strain import CALM, FEW, LONG, PATIENCE, REST, SHORT, TICK, TURNS, Strain
+from sentinel_gateway.pipeline.strain import CALM, FEW, LONG, MANY, PATIENCE, REST, SHORT, TICK, TURNS, Strain
 from tests.fakes import HandMovedLoop, at_once, turns
 
 
@@ -304,6 +304,17 @@ def test_a_few_go_on_in_a_turn_that_refusing_alone_fills(on):
             watched.read(SHORT)
             assert gone_on(steps) == few, "whoever has waited for longest"
             steps = [step for step in steps if step not in few]
+
+    on(main)
+
+
+def test_no_more_than_many_are_put_off(on):
+    async def main(watched):
+        await watched.overload()
+        await watched.turn(0.0)
+        watched.read(SHORT)
+        steps = [watched.strain.give_way() for _ in range(FEW + MANY + 1)]
+        assert gone_on(steps) == [*steps[:FEW], steps[-1]]
 
     on(main)
 

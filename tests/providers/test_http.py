@@ -419,27 +419,6 @@ async def test_connections_that_are_idle_for_long_are_closed(upstream, call):
         assert upstream.count == 2
 
 
-async def test_an_answer_that_is_here_may_be_put_off_and_its_connection_is_free(upstream, call):
-    asked, may_go_on = asyncio.Event(), asyncio.Event()
-
-    async def give_way() -> None:
-        asked.set()
-        await may_go_on.wait()
-
-    async with HttpClient(via="sentinel-n4", version="1", give_way=give_way) as http:
-        mock = OpenAIProvider(ProviderConfig("mock", upstream.base_url), http)
-        first = asyncio.create_task(mock.complete(call()))
-        await asked.wait()
-        asked.clear()
-        second = asyncio.create_task(mock.complete(call()))
-        await asked.wait()
-        assert (upstream.count, upstream.open_connections) == (2, 1)
-        assert not first.done()
-        assert not second.done()
-        may_go_on.set()
-        await asyncio.gather(first, second)
-
-
 async def test_a_body_that_ends_a_moment_after_done_still_frees_its_connection(provider, raw_server, call):
     async def handle(server, reader, writer):
         while True:

@@ -116,12 +116,26 @@ def free(_: str) -> Pricing:
     return FREE
 
 
+async def _at_once() -> None:
+    """There is time."""
+
+
 class Dispatch:
-    """Sends plans to providers. `providers` are by name. Without `accounts` every call is free."""
+    """Sends plans to providers. `providers` are by name. Without `accounts` every call is free.
+
+    `give_way` is awaited when a whole answer is here: what is to be done with it can wait while the loop has too much to do.
+    """
 
     def __init__(
-        self, providers: Mapping[str, Provider], circuits: Circuits, rules: RetryRules, accounts: Accounts | None = None
+        self,
+        providers: Mapping[str, Provider],
+        circuits: Circuits,
+        rules: RetryRules,
+        accounts: Accounts | None = None,
+        *,
+        give_way: Callable[[], Awaitable[None]] = _at_once,
     ) -> None:
+        self._give_way = give_way
         self._providers = providers
         self._circuits = circuits
         self._rules = rules
@@ -171,6 +185,9 @@ class Dispatch:
                 one = Try(self._circuits, journey, price, now, again=step.again, stream=stream)
                 try:
                     answered = await asking(one)
+                    if isinstance(answered, Completion):
+                        one.spent(told_or_about(answered, plan.request))  # also if its caller leaves before its turn
+                        await self._give_way()
                 except UpstreamError as error:
                     failure = error
                     now = one.failed(error, paid_for(error, plan.request))
@@ -181,7 +198,7 @@ class Dispatch:
                     raise
                 else:
                     if isinstance(answered, Completion):
-                        one.answered(told_or_about(answered, plan.request))
+                        one.answered(None)
                     elif isinstance(answered, Embedded):
                         tokens = answered.tokens
                         one.answered(usage_about(plan.request.fields) if tokens is None else Usage(tokens, 0, tokens))

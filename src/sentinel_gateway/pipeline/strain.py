@@ -28,6 +28,8 @@ SHORT: Final = 0.005
 """Seconds of work for which a request may wait then, and after which a turn puts off what can wait."""
 FEW: Final = 8
 """What could wait and is not put off, however much a turn holds: refusing alone may fill it."""
+MANY: Final = 512
+"""Are put off at a time: in each turn each asks whether it may go on, for a microsecond. Of a greater crowd the rest goes on."""
 CALM: Final = 1.0
 """Seconds in which nobody was refused, after which that ends."""
 REST: Final = 0.05
@@ -94,7 +96,7 @@ class Strain:
 
     async def give_way(self) -> None:
         """Go on in a later turn, if there is more than can be done and this one holds enough; in the order of asking."""
-        if not self.is_strained:
+        if not self.is_strained or self._put_off >= MANY:
             return
         self._put_off += 1
         try:

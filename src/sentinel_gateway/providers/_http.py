@@ -96,10 +96,6 @@ class Endpoint:
         return known
 
 
-async def _go_on() -> None:
-    """There is time."""
-
-
 class Reply(msgspec.Struct, frozen=True):
     """A whole answer, whatever its status. Header names are in lower case."""
 
@@ -111,15 +107,11 @@ class Reply(msgspec.Struct, frozen=True):
 class HttpClient:
     """The connections to all providers. `via` is what this gateway is called there, so that a loop can be told.
 
-    Idle connections are kept for `keep_alive` seconds. `give_way` is awaited when a whole answer is here: what is to be done with
-    it can wait while the event loop has too much to do.
+    Idle connections are kept for `keep_alive` seconds.
     """
 
-    def __init__(
-        self, *, via: str, version: str, keep_alive: float = KEEP_ALIVE_SECONDS, give_way: Callable[[], Awaitable[None]] = _go_on
-    ) -> None:
+    def __init__(self, *, via: str, version: str, keep_alive: float = KEEP_ALIVE_SECONDS) -> None:
         self._keep_alive = keep_alive
-        self._give_way = give_way
         self._own = {"Via": written([via]), "User-Agent": f"sentinel/{version}", "Accept-Encoding": "identity"}
         self._tls: ssl.SSLContext | None = None
         self._idle: dict[Origin, dict[Connection, None]] = {}
@@ -160,7 +152,6 @@ class HttpClient:
             whole = await stream.read_whole(most)
         finally:
             stream.close()
-        await self._give_way()
         return Reply(stream.status, stream.headers, whole)
 
     def stream(self, endpoint: Endpoint, body: bytes, *, request_id: str = "") -> Awaitable["ByteStream"]:
