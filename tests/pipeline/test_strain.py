@@ -43,6 +43,12 @@ class Loop:
         for _ in range(int(PATIENCE / LONG) + TURNS):
             await self.turn(1.5 * LONG)
 
+    async def fill_a_turn(self) -> None:
+        """There is more than can be done, and the turn under way holds enough."""
+        await self.overload()
+        await self.turn(0.0)
+        self.read(SHORT)
+
 
 @pytest.fixture
 def on():
@@ -310,9 +316,7 @@ def test_a_few_go_on_in_a_turn_that_refusing_alone_fills(on):
 
 def test_no_more_than_many_are_put_off(on):
     async def main(watched):
-        await watched.overload()
-        await watched.turn(0.0)
-        watched.read(SHORT)
+        await watched.fill_a_turn()
         steps = [watched.strain.give_way() for _ in range(FEW + MANY + 1)]
         assert gone_on(steps) == [*steps[:FEW], steps[-1]]
 
@@ -321,9 +325,7 @@ def test_no_more_than_many_are_put_off(on):
 
 def test_whoever_comes_is_refused_while_something_is_put_off(on):
     async def main(watched):
-        await watched.overload()
-        await watched.turn(0.0)
-        watched.read(SHORT)
+        await watched.fill_a_turn()
         *few, last = (watched.strain.give_way() for _ in range(FEW + 1))
         assert gone_on([*few, last]) == few
         await watched.turn(0.0)
@@ -337,9 +339,7 @@ def test_whoever_comes_is_refused_while_something_is_put_off(on):
 @pytest.mark.parametrize("end", ["calm", "closed"])
 def test_nothing_is_put_off_for_good(on, end):
     async def main(watched):
-        await watched.overload()
-        await watched.turn(0.0)
-        watched.read(SHORT)
+        await watched.fill_a_turn()
         *few, last = (watched.strain.give_way() for _ in range(FEW + 1))
         assert gone_on([*few, last]) == few
         if end == "closed":
