@@ -173,6 +173,55 @@ async def test_what_took_long_to_read_is_believed_for_a_while_though_it_is_under
     await past.close()
 
 
+class Toil:
+    """What the thread has worked: so many seconds between any two looks at it."""
+
+    def __init__(self, each: float) -> None:
+        self.each = each
+        self._total = 0.0
+
+    def __call__(self) -> float:
+        self._total += self.each
+        return self._total
+
+
+async def test_an_hour_that_is_long_is_read_once_for_all_who_ask(place, database):
+    """Five minutes, hours and days are told by the same rows: of an earlier hour, of the one under way, and of one to come."""
+    now = FIRST + 5 * HOUR + 900
+    past = make_history(place.folder, place.url, lambda: now, worked=Toil(0.6))
+    calls = [call(number, at=FIRST + 4 * HOUR + 7 * number, target=f"m{number % 3}") for number in range(600)]
+    calls += [call(700, at=FIRST + 6 * HOUR), call(701, at=FIRST + 23 * HOUR)]
+    asked = [handled(number, at=row.intent.started) for number, row in enumerate(calls)]
+    late = [call(800, at=FIRST + 5 * HOUR + 1), handled(800, at=(FIRST + 5 * HOUR + 1) * MICROS)]
+    database.copy([*calls, *asked])
+
+    async def told(seconds: int) -> list[Window]:
+        return await past.windows(FIRST, FIRST + 86_400, seconds=seconds)
+
+    async def requests(by: str) -> int:
+        return sum(share.requests for share in await past.shares(FIRST, FIRST + 86_400, by=by))
+
+    assert await told(HOUR) == list(expected(calls, HOUR).values()), "and it took long"
+    now += 70
+    assert (await told(HOUR), await requests("key")) == (list(expected(calls, HOUR).values()), len(calls))
+    database.copy(late)
+    for seconds in (300, 86_400):
+        assert await told(seconds) == list(expected(calls, seconds).values()), "another question, answered by what was read"
+    assert await requests("tenant") == len(calls)
+    now += 130
+    for seconds in (300, HOUR, 86_400):
+        assert await told(seconds) == list(expected([*calls, late[0]], seconds).values())
+    assert (await requests("key"), await requests("tenant")) == (len(calls) + 1, len(calls) + 1)
+    minutes = {one.start for one in await past.stretches(FIRST, FIRST + 86_400, seconds=60)}
+    assert minutes == {row.intent.started // MICROS // 60 * 60 for row in [*calls, late[0]]}, "which are finer than what is kept"
+    now = FIRST + 6 * HOUR - 2
+    assert await requests("key") == len(calls) + 1
+    now += 4
+    for seconds in (HOUR, 86_400, 300):
+        assert await told(seconds) == list(expected([*calls, late[0]], seconds).values()), "another hour is under way"
+    await past.close()
+
+
 async def test_what_is_over_is_weighed_by_itself(place, database):
     """An hour under way is not held to have taken what the hours before it took."""
     now = FIRST + 5 * HOUR + 600

@@ -109,7 +109,16 @@ class Span(NamedTuple):
     seconds: int
 
 
-def told(connection: sa.Connection, family: Family, span: Span) -> list[Any]:
+Rows = Callable[[Family, sa.Connection, Span], Sequence[Any]]
+"""What the rows of some hours come to."""
+
+
+def rows_of(family: Family, connection: sa.Connection, span: Span) -> Sequence[Any]:
+    """The same, read now."""
+    return family.rows(connection, *span)
+
+
+def told(connection: sa.Connection, family: Family, span: Span, rows: Rows = rows_of) -> list[Any]:
     """The items of that time in their order. By days it is one of whole days, which also have what retention has taken."""
     if span.seconds == DAY and (span.since % DAY or span.until % DAY):
         raise ValueError(f"{span} cuts a day, of which only the whole is kept")
@@ -120,13 +129,13 @@ def told(connection: sa.Connection, family: Family, span: Span) -> list[Any]:
         if day in days:
             found.add(one for one in days[day] if first <= one.start < end)
             continue
-        found.add(by_hours(connection, family, Span(first, end, span.seconds)))
+        found.add(by_hours(connection, family, Span(first, end, span.seconds), rows))
         if span.seconds == DAY:
             found.add(family.taken(connection, day))
     return found.items()
 
 
-def by_hours(connection: sa.Connection, family: Family, span: Span) -> list[Any]:
+def by_hours(connection: sa.Connection, family: Family, span: Span, rows: Rows = rows_of) -> list[Any]:
     """The same of a part of a day, by hours that are closed and by rows."""
     hours = _closed(connection, family, HOUR, span)
     found = Sum(family, span.seconds)
@@ -134,7 +143,7 @@ def by_hours(connection: sa.Connection, family: Family, span: Span) -> list[Any]
         found.add(items)
     opened = [hour for hour in range(span.since, span.until, HOUR) if hour not in hours]
     for begin, after in runs(opened, HOUR, DAY):
-        found.add(family.rows(connection, begin, after, span.seconds))
+        found.add(rows(family, connection, Span(begin, after, span.seconds)))
     return found.items()
 
 

@@ -25,11 +25,13 @@ from sentinel_gateway.core.experiments import Tally
 from sentinel_gateway.core.stretches import Share, Stretch, runs
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.errors import StoreDown
+from sentinel_gateway.ledger.under_way import LONG, UnderWay, rest
 from sentinel_gateway.ports.ledger import NEVER, Asked, By, KeyUse, Settled, Told, Tried, Wanted
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from sentinel_gateway.ledger.rollups import Rows
     from sentinel_gateway.ledger.sql import Database
 
 HOUR: Final = 3600
@@ -40,12 +42,6 @@ AT_ONCE: Final = DAY
 """Seconds that one question to the database is about, at most."""
 BELIEVED: Final = 0.1
 """Of its age is how long what was read of a stretch is believed."""
-REST: Final = 40
-"""For so many times what reading took of the processor, beyond `LONG`, is it believed: a question takes little of a core, however
-often it is asked. PostgreSQL works elsewhere."""
-LONG: Final = 0.1
-MOST_BEHIND: Final = 60.0
-"""Seconds."""
 PATIENCE: Final = 20.0
 """Seconds that somebody waits."""
 LATE: Final = 1.05
@@ -85,6 +81,7 @@ class History:
         self._most_kept = most_kept
         self._patience = patience
         self._worked = worked
+        self._under_way = UnderWay(clock, worked)
         self._database: Database | None = None
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._size = 0
@@ -105,7 +102,7 @@ class History:
         """The same by stretches of so many seconds. They are shared: not to be changed."""
         if seconds not in SPANS:
             raise ValueError(f"windows are of {sorted(SPANS)} seconds, not of {seconds}")
-        question = partial(_windows, seconds=seconds)
+        question = partial(_windows, seconds=seconds, rows=self._under_way.rows)
 
         def is_wanted(one: Window) -> bool:
             return since <= one.start < until and provider in {None, one.provider}
@@ -134,7 +131,7 @@ class History:
 
     async def shares(self, since: int, until: int, *, by: By, tenant: str | None = None) -> list[Share]:
         """What came to each tenant, key or model by day, or to the day. They are shared: not to be changed."""
-        question = partial(_shares, by=by, tenant=tenant)
+        question = partial(_shares, by=by, tenant=tenant, rows=self._under_way.rows)
         kind, days = f"shares by {by} of {tenant!r}", range(since, until, DAY)
         return await self._ask(kind, question, days, lambda one: since <= one.day < until)
 
@@ -142,7 +139,7 @@ class History:
         """What all requests came to, by stretches of so many seconds. They are shared: not to be changed."""
         if seconds not in STRETCHES:
             raise ValueError(f"stretches are of {sorted(STRETCHES)} seconds, not of {seconds}")
-        question = partial(_stretches, seconds=seconds)
+        question = partial(_stretches, seconds=seconds, rows=self._under_way.rows)
         chunks = range(since, until, max(seconds, HOUR))
         return await self._ask(f"stretches of {seconds}", question, chunks, lambda one: since <= one.start < until)
 
@@ -206,7 +203,7 @@ class History:
             asked, worked = self._clock(), self._worked()
             found = question(connection)
             if place is not None:
-                self._keep(place, _Kept(found, asked + _rest(self._worked() - worked)), asked)
+                self._keep(place, _Kept(found, asked + rest(self._worked() - worked)), asked)
             return found
 
     def _read(
@@ -253,10 +250,12 @@ class History:
         there: dict[int, list[ItemT]] = {begin: [] for begin in chunks}
         for moment, item in found:
             there[moment // chunks.step * chunks.step].append(item)
-        rest = _rest(self._worked() - worked)
+        took = self._worked() - worked
+        if took > LONG and chunks.stop > asked:
+            self._under_way.took_long()
         for begin, items in there.items():
             age = asked - begin - chunks.step
-            self._keep((kind, begin), _Kept(items, asked + max(BELIEVED * age, rest)), asked)
+            self._keep((kind, begin), _Kept(items, asked + max(BELIEVED * age, rest(took))), asked)
         return there
 
     def _keep(self, place: Hashable, kept: "_Kept", asked: float) -> None:
@@ -276,11 +275,6 @@ def _pieces(missing: Sequence[int], chunk: int, now: float) -> list[tuple[int, i
     return [*runs(over, chunk, AT_ONCE), *((begin, begin + chunk) for begin in missing[len(over) :])]
 
 
-def _rest(worked: float) -> float:
-    """For how many seconds that is believed whose reading took so many of the processor."""
-    return min(max(0.0, REST * (worked - LONG)), MOST_BEHIND)
-
-
 def _whenever(asked: WantedT) -> WantedT:
     """The same question, at whatever moment it is asked."""
     return structs.replace(asked, since=asked.since - asked.until, until=0)
@@ -298,10 +292,10 @@ class _Kept(msgspec.Struct, frozen=True):
         return max(1, len(self.items))
 
 
-def _windows(connection: "sa.Connection", since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Window]]:
+def _windows(connection: "sa.Connection", since: int, until: int, *, seconds: int, rows: "Rows") -> Iterator[tuple[int, Window]]:
     from sentinel_gateway.ledger import rollups  # noqa: PLC0415 - SQLAlchemy is heavy, and only who looks back needs it here
 
-    for one in rollups.told(connection, rollups.WINDOWS, rollups.Span(since, until, seconds)):
+    for one in rollups.told(connection, rollups.WINDOWS, rollups.Span(since, until, seconds), rows):
         yield one.start, one
 
 
@@ -329,11 +323,13 @@ def _requests(connection: "sa.Connection", *, asked: Asked) -> list[Told]:
     return stretches.listed(connection, asked)
 
 
-def _shares(connection: "sa.Connection", since: int, until: int, *, by: By, tenant: str | None) -> Iterator[tuple[int, Share]]:
+def _shares(
+    connection: "sa.Connection", since: int, until: int, *, by: By, tenant: str | None, rows: "Rows"
+) -> Iterator[tuple[int, Share]]:
     from sentinel_gateway.ledger import rollups  # noqa: PLC0415 - as above
 
     found: dict[tuple[int, str], Share] = {}
-    for part in rollups.told(connection, rollups.PARTS, rollups.Span(since, until, DAY)):
+    for part in rollups.told(connection, rollups.PARTS, rollups.Span(since, until, DAY), rows):
         if tenant is None or part.tenant == tenant:
             place = part.start, _date(part.start) if by == "day" else getattr(part, by)
             found.setdefault(place, Share(*place)).add(part)
@@ -344,10 +340,12 @@ def _date(day: int) -> str:
     return f"{datetime.fromtimestamp(day, UTC):%Y-%m-%d}"
 
 
-def _stretches(connection: "sa.Connection", since: int, until: int, *, seconds: int) -> Iterator[tuple[int, Stretch]]:
+def _stretches(
+    connection: "sa.Connection", since: int, until: int, *, seconds: int, rows: "Rows"
+) -> Iterator[tuple[int, Stretch]]:
     from sentinel_gateway.ledger import rollups  # noqa: PLC0415 - as above
 
-    for one in rollups.told(connection, rollups.STRETCHES, rollups.Span(since, until, seconds)):
+    for one in rollups.told(connection, rollups.STRETCHES, rollups.Span(since, until, seconds), rows):
         yield one.start, one
 
 
