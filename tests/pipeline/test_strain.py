@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sentinel_gateway.pipeline.strain import CALM, FEW, LONG, MANY, PATIENCE, REST, SHORT, TICK, TURNS, Strain
+from sentinel_gateway.pipeline.strain import CALM, FEW, FULL, LONG, MANY, PATIENCE, REST, SHORT, TICK, TURNS, Strain
 from tests.fakes import HandMovedLoop, at_once, turns
 
 
@@ -47,7 +47,7 @@ class Loop:
         """There is more than can be done, and the turn under way holds enough."""
         await self.overload()
         await self.turn(0.0)
-        self.read(SHORT)
+        self.read(FULL)
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_turn_that_holds_enough_puts_off_what_can_wait(on):
         await watched.turn(0.0)
         for _ in range(2 * FEW):
             at_once(watched.strain.give_way())
-        watched.read(SHORT)
+        watched.read(FULL)
         steps = [watched.strain.give_way() for _ in range(2 * FEW)]
         assert not gone_on(steps)
         await watched.turn(0.0)
@@ -307,7 +307,7 @@ def test_a_few_go_on_in_a_turn_that_refusing_alone_fills(on):
         steps = [watched.strain.give_way() for _ in range(2 * FEW + 1)]
         for few in (steps[:FEW], steps[FEW:-1], steps[-1:]):
             await watched.turn(0.0)
-            watched.read(SHORT)
+            watched.read(FULL)
             assert gone_on(steps) == few, "whoever has waited for longest"
             steps = [step for step in steps if step not in few]
 
@@ -347,7 +347,7 @@ def test_nothing_is_put_off_for_good(on, end):
         else:
             for _ in range(3):
                 await watched.turn(0.0, idle=CALM)
-            watched.read(SHORT)
+            watched.read(FULL)
         assert gone_on([last]) == [last]
 
     on(main)

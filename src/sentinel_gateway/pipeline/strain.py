@@ -6,7 +6,7 @@ each request waits for several. So the work in a turn is measured, and there are
 after it for servers. While turns are sometimes short, whatever came together is being worked off, and nobody is refused. Once all
 of them have been long for a while, the queue is one that stays: from then on whoever would wait for more than `SHORT` is refused,
 so that what is begun is done in good time, until nobody has had to be refused for a while. And from then on a turn that holds
-that much puts off what can wait for the next one: those who are to be refused are read once in a turn, and learn it sooner.
+much puts off what can wait for the next one: those who are to be refused are read once in a turn, and learn it sooner.
 
 Work is the processor time of the loop's thread, also where it is asked for how long turns have been long. The clock on the wall
 would also count the time in which the machine lets others run, or the process is held, and refuse for their sake.
@@ -24,8 +24,10 @@ PATIENCE: Final = 0.5
 """Seconds of work in turns that were all long, after which the queue is one that stays."""
 TURNS: Final = 2
 """As many of them at least, so none counts for more than its share: one that takes a second keeps nobody waiting for good."""
-SHORT: Final = 0.005
-"""Seconds of work for which a request may wait then, and after which a turn puts off what can wait."""
+SHORT: Final = 0.004
+"""Seconds of work for which a request may wait then."""
+FULL: Final = 0.005
+"""Seconds of work after which a turn puts off what can wait."""
 FEW: Final = 8
 """What could wait and is not put off, however much a turn holds: refusing alone may fill it."""
 MANY: Final = 512
@@ -111,7 +113,7 @@ class Strain:
         self._refused_at = self._clock()
 
     def _holds_enough(self) -> bool:
-        return self.is_strained and self._gone_on >= FEW and self._work() - self._began >= SHORT
+        return self.is_strained and self._gone_on >= FEW and self._work() - self._began >= FULL
 
     def _wait(self, now: float, seconds: float) -> None:
         self._rests, self._late = seconds == REST, now + seconds + LONG
