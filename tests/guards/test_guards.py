@@ -112,6 +112,8 @@ STOPPED: list[tuple[Guard, str, str]] = [
     ("question", "How do I drain the pool?", "Drain the pool."),
     ("question", "How", "Why"),
     ("question", "How is the weather in the hills?", "How was the weather in the hills?"),
+    ("question", "How could I have prevented mould?", "How can I prevent mould?"),
+    ("question", "When should I have planted tulips?", "When should I plant tulips?"),
     ("question", "Help with the garden?", "Why the garden?"),
     ("form", "List the planets in JSON.", "List the planets."),
     ("form", "Explain this paragraph.", "Shorten this paragraph."),
