@@ -164,13 +164,15 @@ def bodies(route: str) -> Iterator[tuple[str, bytes]]:
 
 
 def drafts() -> Iterator[tuple[str, str]]:
-    """Configurations with very many faults, each by a name: as long as they may be."""
+    """Configurations of very many settings or faults, each by a name."""
     own = "".join(f"  p{n}: {{dialect: openai, base_url: 'http://a'}}\n" for n in range(450))
     yield "of no providers", "providers:\n" + "".join(f"  p{n}: {{}}\n" for n in range(3500))
     yield "of models of nobody", "models:\n" + "".join(f"  m{n}: nobody/m\n" for n in range(2400))
     yield "of providers, and models of others", f"providers:\n{own}models:\n" + "".join(f"  m{n}: q{n}/m\n" for n in range(1400))
     yield "of settings that there are not", "server:\n" + "".join(f"  portt{n}: 1\n" for n in range(3000))
     yield "of a list", "server: {allowed_hosts: [" + "a," * 23_000 + "]}"
+    yield "of models, as many as may be", "models:\n" + "".join(f"  m{n}: mock/m\n" for n in range(990))
+    yield "of 75 settings that there are not", "server:\n" + "".join(f"  portt{n}: 1\n" for n in range(75))
     eights = (f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 8) if n else 'x'}]\n" for n in range(9))
     yield "of aliases of aliases", "".join(eights)
 

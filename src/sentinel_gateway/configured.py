@@ -117,7 +117,7 @@ class Configured:
 
     def _room(self, place: Location) -> str | None:
         """What a change of it waits for the next start with; the semantic tier does only where the start had it off."""
-        room = room_by_restart(dotted(place))
+        room = room_by_restart(place)
         return None if room == SEMANTIC and self._first.cache.semantic.enabled else room
 
     def _changes(self, wanted: Loaded, after: Values, *, hides: bool) -> Iterator[Change]:
@@ -143,8 +143,7 @@ class Configured:
 
     def _mark(self, values: Values) -> str:
         """Keyed, since secrets are in it."""
-        told = [(dotted(place), _plain(value)) for place, value in values.items()]
-        return hmac.digest(self._key, msgspec.json.encode(told), "sha256").hex()
+        return hmac.digest(self._key, msgspec.json.encode(list(values.items()), enc_hook=_plain), "sha256").hex()
 
 
 class _OfDraft:

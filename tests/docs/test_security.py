@@ -10,6 +10,7 @@ from sentinel_gateway.api.head import MOST_PARAMETERS
 from sentinel_gateway.api.wire.json_body import MAX_FIELDS, MAX_PARTS
 from sentinel_gateway.core.alerting.rules import DEFAULTS
 from sentinel_gateway.pipeline import decisions, remembered
+from sentinel_gateway.settings.load import MOST_OF_DRAFT
 from sentinel_gateway.settings.model import Ledger
 from sentinel_gateway.settings.schema import fixed_settings
 from sentinel_gateway.stores.evidence import EvidenceLimits
@@ -30,6 +31,7 @@ def test_settings_that_are_named_are_there(page):
 
 def test_figures_are_those_of_the_code():
     assert f"{MAX_FIELDS:,} fields, {MAX_PARTS:,} keys and values in all ({MOST_PARTS:,} in an administrative body)" in SECURITY
+    assert f"{MOST_OF_DRAFT:,} in a draft of a configuration" in SECURITY
     assert f"with {MOST_PARAMETERS} parameters at most" in SECURITY
     assert f"| {Ledger().retention:g} days (`ledger.retention`)" in SECURITY
     assert f"| {EvidenceLimits().seconds / 86_400:g} days |" in SECURITY

@@ -3,7 +3,9 @@
 import pytest
 import yaml
 
+from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.settings.faults import MOST_FAULTS
+from sentinel_gateway.settings.load import MOST_OF_DRAFT, load
 from sentinel_gateway.settings.yaml_file import MOST_REPEATED, PARSER, read_yaml
 
 LOCAL = "providers: {local: {dialect: openai, base_url: 'http://127.0.0.1:9001/v1', "
@@ -58,7 +60,7 @@ def test_an_empty_file(configure, text):
         ("server:\n  port: 1\n  'port': 1", "sentinel.yaml:3 server.port", "stands twice, also in line 2"),
         ("a: !!python/object/apply:os.system [id]", "sentinel.yaml:1 a", "tags are not read, write the plain value"),
         ("server: {port: !!int 8080}", "sentinel.yaml:1 server.port", "tags are not read"),
-        ("server: &a {cors: *a}", "sentinel.yaml:1 server.cors", "holds itself"),
+        ("server: &a\n  cors: *a", "sentinel.yaml:2", "'*a' stands within '&a', which would hold itself"),
         ("server: {[a]: b}", "sentinel.yaml:1 server", "has a key that is not a name"),
         ("server:\n\tport: 1", "sentinel.yaml:2", "is not YAML"),
         ("server: {port: 1", "sentinel.yaml:1", "is not YAML"),
@@ -117,6 +119,26 @@ def test_what_aliases_repeat_is_bounded(faults, more):
     shared = f"a: &a [{', '.join('x' * 99)}]\nb: [{', '.join(['*a'] * (MOST_REPEATED // 100))}]\n" + "c: *a\n" * more
     told = [sentence for _, sentence in faults(shared)]
     assert any("repeats more than 10,000 things" in one for one in told) == bool(more)
+
+
+HELD = {
+    "nothing": ("", 0),
+    "groups": ("b: {c: []}\n", 4),
+    "an alias": ("b: &b [x, x]\nc: *b\n", 8),
+    "references": ("b: &b $$${x:-y}\nc: *b\n", 10),
+}
+"""Lines, and how many keys, values, groups and references they hold: each alias what it repeats."""
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize(("lines", "held"), HELD.values(), ids=HELD)
+def test_a_draft_is_bounded_by_what_it_holds(faults, tmp_path, lines, held, more):
+    """Each takes time, of which little is the parser's. A file may hold more."""
+    text = f"{lines}a: [{'x,' * (MOST_OF_DRAFT - held - 3 + more)}]"
+    with pytest.raises(ConfigurationError) as caught:
+        load({"HOME": "/home/me"}, cwd=tmp_path, draft=text)
+    assert ([place for place, sentence in caught.value.faults if "holds more than 2,000" in sentence] == ["draft"]) == bool(more)
+    assert not any("holds more than" in sentence for _, sentence in faults(text))
 
 
 def test_a_file_that_cannot_be_parsed_does_not_hide_the_environments_faults(faults):

@@ -107,7 +107,7 @@ def told(checked: Checked, *, of: Literal["files", "draft"]) -> CheckedBody:
         ok=not checked.faults,
         of=of,
         faults=[FaultBody(place=place, fault=fault) for place, fault in checked.faults],
-        changes=[ChangeBody(**msgspec.structs.asdict(one)) for one in checked.changes],
+        changes=[ChangeBody.model_construct(**msgspec.structs.asdict(one)) for one in checked.changes],
         notes=list(checked.notes),
         mark=checked.mark or None,
     )

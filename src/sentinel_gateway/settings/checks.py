@@ -189,11 +189,11 @@ def _text(key: SecretStr | None) -> str:
 
 def _is_only_aside(name: str, layer: Layer) -> bool:
     """Do only variables speak of this provider that don't switch it on, such as an OPENAI_BASE_URL meant for clients?"""
-    return all(origin.aside for location, origin in layer.origins.items() if location[:2] == ("providers", name))
+    return all(origin.aside for origin in layer.below(("providers", name)))
 
 
 def _variables_of(name: str, layer: Layer) -> list[str]:
-    return sorted({origin.place.split()[-1] for location, origin in layer.origins.items() if location[:2] == ("providers", name)})
+    return sorted({origin.place.split()[-1] for origin in layer.below(("providers", name))})
 
 
 def _check_address(name: str, provider: ProviderSettings, server: Server, report: Report) -> None:

@@ -11,8 +11,8 @@ from sentinel_gateway.settings.model import Location
 from sentinel_gateway.settings.schema import keys_at
 
 LONGEST_SHOWN: Final = 60
-MOST_FAULTS: Final = 100
-"""That are told of at once: who has made more begins with these. Each takes tens of microseconds to be put into words."""
+MOST_FAULTS: Final = 50
+"""That are told of at once: who has made more begins with these. Each takes fifty microseconds to be put into words."""
 
 WANTED: Final = {
     "bool_parsing": "true or false",

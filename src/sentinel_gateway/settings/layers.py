@@ -4,7 +4,7 @@ Values are text until the model reads them, whatever the source. So `on`, `0777`
 a variable, and none of YAML 1.1's surprises (sexagesimal numbers, octals, a country called False) can happen.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,6 +108,23 @@ class Layer:
             return location[:2] + location[3:]
         return location
 
+    def at(self, location: Location) -> Any:
+        """What stands there: None where nothing does, and within lists."""
+        value: Any = self.tree
+        for key in location:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def below(self, location: Location) -> Iterator[Origin]:
+        """Of what stands here, and of all within it."""
+        return (self.origins[place] for place in self._places(location, self.at(location)) if place in self.origins)
+
     def _forget(self, location: Location) -> None:
-        for known in [known for known in self.origins if known[: len(location)] == location]:
-            del self.origins[known]
+        for place in self._places(location, self.at(location)):
+            self.origins.pop(place, None)
+
+    def _places(self, location: Location, value: Any) -> Iterator[Location]:
+        yield location
+        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, one in inner:
+            yield from self._places((*location, key), one)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final
 
-from sentinel_gateway.settings.model import Settings
+from sentinel_gateway.settings.model import Location, Settings
 
 SEMANTIC: Final = "cache.semantic.enabled"
 """Off is off at once; on needs the model, which is loaded at the start."""
@@ -37,11 +37,12 @@ BY_RESTART: Final = (
     "server.drain_timeout",
 )
 """Settings, and rooms of them, that belong to the process: to its socket, its log, its stores."""
+_BY_PLACE: Final[dict[Location, str]] = {tuple(name.split(".")): name for name in BY_RESTART}
 
 
-def room_by_restart(name: str) -> str | None:
+def room_by_restart(place: Location) -> str | None:
     """Which of `BY_RESTART` this setting is, or is in; None if a reload changes it."""
-    return next((one for one in BY_RESTART if name == one or name.startswith(f"{one}.")), None)
+    return _BY_PLACE.get(place[:1]) or _BY_PLACE.get(place[:2]) or _BY_PLACE.get(place[:3])
 
 
 def changed(running: Settings, wanted: Settings) -> Iterator[str]:

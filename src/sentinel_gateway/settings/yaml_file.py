@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from yaml.composer import Composer
-from yaml.resolver import BaseResolver
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from sentinel_gateway.settings.faults import MOST_FAULTS
 from sentinel_gateway.settings.layers import Fault, Layer, Origin, dotted
@@ -23,7 +22,7 @@ Lookup = Callable[[str], str | None]
 
 NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 MOST_REPEATED: Final = 10_000
-"""Values and groups that a file has from its aliases: a few lines can say more than memory holds."""
+"""Keys, values and groups that a file has from its aliases: a few lines can say more than memory holds."""
 MOST_TEXT: Final = 4_000_000
 """Characters of all values together, counted so as well, with what is filled in from the environment."""
 
@@ -37,39 +36,17 @@ _REFERENCE: Final = re.compile(r"\$(?:\$|\{([^{}]*)\})?")
 _NAME: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)(.*))?", re.DOTALL)
 
 
-class _Composer(Composer, BaseResolver):
-    """The nodes of a text, one at a time: libyaml's own composer would fill the stack with what is nested deeply."""
+def read_yaml(
+    text: str, name: str, lookup: Lookup, *, most: int | None = None, parser: type[Any] = PARSER
+) -> tuple[Layer, list[Fault]]:
+    """What the file says, and its faults. `name` is the file's name in places. A file that can't be parsed says nothing.
 
-    def __init__(self, text: str, parser: type[Any]) -> None:
-        Composer.__init__(self)
-        BaseResolver.__init__(self)
-        events = parser(text)
-        self.check_event, self.peek_event, self.get_event = events.check_event, events.peek_event, events.get_event
-        self._depth = 0
-
-    def __repr__(self) -> str:
-        return f"<_Composer {self._depth} deep>"
-
-    def compose_sequence_node(self, anchor: Any) -> Any:
-        return self._deeper(super().compose_sequence_node, anchor)
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        return self._deeper(super().compose_mapping_node, anchor)
-
-    def _deeper(self, compose: Callable[[Any], Any], anchor: Any) -> Any:
-        if self._depth == MOST_NESTED:
-            raise RecursionError
-        self._depth += 1
-        node = compose(anchor)
-        self._depth -= 1
-        return node
-
-
-def read_yaml(text: str, name: str, lookup: Lookup, *, parser: type[Any] = PARSER) -> tuple[Layer, list[Fault]]:
-    """What the file says, and its faults. `name` is the file's name in places. A file that can't be parsed says nothing."""
+    `most`: keys, values, groups and references that it may hold, those that aliases repeat among them.
+    """
     reader = _Reader(name, lookup)
     try:
-        root = _Composer(text, parser).get_single_node()
+        _look_through(parser(text), most)
+        root = parser(text).get_single_node()
         value = reader.read(root, ()) if root is not None else None
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
@@ -80,13 +57,46 @@ def read_yaml(text: str, name: str, lookup: Lookup, *, parser: type[Any] = PARSE
         return Layer(), [Fault(name, "is not YAML: it holds a character that YAML does not allow", ())]
     except RecursionError:
         return Layer(), [Fault(name, "is nested too deeply to be read", ())]
-    except _TooLongError as exc:
-        return Layer(), [Fault(name, str(exc), ())]
+    except _UnreadError as exc:
+        return Layer(), [Fault(f"{name}:{exc.line}" if exc.line else name, str(exc), ())]
     if isinstance(value, dict):
         reader.layer.tree = value
     elif value is not None:
         reader.faults.append(Fault(f"{name}:1", "must be a mapping of settings, such as 'server: {port: 8080}'", ()))
     return reader.layer, reader.faults
+
+
+def _look_through(events: Any, most: int | None) -> None:
+    """Before anything is made of a text: it holds so much at most, nothing that is nested too deeply, and nothing itself.
+
+    Raises _UnreadError, RecursionError.
+    """
+    count, held = 0, 0
+    opened: list[tuple[str | None, int]] = []
+    sizes: dict[str | None, int] = {}
+    """What is open still, by its anchor, and how much was held before it; and how much each thing with an anchor holds."""
+    while events.check_event():
+        match events.get_event():
+            case ScalarEvent(anchor=anchor, value=text):
+                sizes[anchor] = size = 1 + text.count("$")
+                count, held = count + size, held + size
+            case CollectionStartEvent(anchor=anchor):
+                if len(opened) == MOST_NESTED:
+                    raise RecursionError
+                opened.append((anchor, held))
+                count, held = count + 1, held + 1
+            case CollectionEndEvent():
+                anchor, before = opened.pop()
+                sizes[anchor] = held - before
+            case AliasEvent(anchor=anchor) as alias:
+                if any(anchor == name for name, _ in opened):
+                    line = alias.start_mark.line + 1 if alias.start_mark else 0
+                    raise _UnreadError(f"'*{anchor}' stands within '&{anchor}', which would hold itself", line)
+                held += sizes.get(anchor, 1)
+        if held - count > MOST_REPEATED:
+            raise _UnreadError(f"repeats more than {MOST_REPEATED:,} things by its aliases")
+        if most is not None and held > most:
+            raise _UnreadError(f"holds more than {most:,} keys, values and references: 'sentinel check --config FILE' reads them")
 
 
 def read_yaml_file(path: Path, name: str, lookup: Lookup) -> tuple[Layer, list[Fault]]:
@@ -141,8 +151,12 @@ def _fill(reference: re.Match[str], lookup: Lookup) -> str | _Wrong:
     return value
 
 
-class _TooLongError(Exception):
-    """There are more values, or longer ones, than are read."""
+class _UnreadError(Exception):
+    """There are more values, or longer ones, than are read; or what is in `line` has no end."""
+
+    def __init__(self, sentence: str, line: int = 0) -> None:
+        super().__init__(sentence)
+        self.line = line
 
 
 class _Reader:
@@ -151,31 +165,12 @@ class _Reader:
         self.faults: list[Fault] = []
         self._name = name
         self._lookup = lookup
-        self._open: list[yaml.Node] = []
-        self._known: set[int] = set()
-        """Nodes that were read, by where they are: they stay there."""
-        self._repeated = 0
         self._length = 0
 
     def __repr__(self) -> str:
         return f"<_Reader {self._name}, {len(self.faults)} faults>"
 
     def read(self, node: yaml.Node, location: Location) -> Any:
-        if id(node) in self._known:
-            self._repeated += 1
-            if self._repeated > MOST_REPEATED:
-                raise _TooLongError(f"repeats more than {MOST_REPEATED:,} things by its aliases")
-        self._known.add(id(node))
-        if node in self._open:
-            self._fault(node, location, "holds itself, by an alias")
-            return None
-        self._open.append(node)
-        try:
-            return self._read(node, location)
-        finally:
-            self._open.pop()
-
-    def _read(self, node: yaml.Node, location: Location) -> Any:
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
             return self._mapping(node, location)
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
@@ -210,6 +205,8 @@ class _Reader:
         if not node.style and node.value in NULLS:
             return None
         self._count(node.value)
+        if "$" not in node.value:
+            return str(node.value)
         text, wrong = interpolate(node.value, self._find)
         for sentence in wrong:
             self._fault(node, location, sentence)
@@ -226,7 +223,7 @@ class _Reader:
     def _count(self, text: str) -> None:
         self._length += len(text)
         if self._length > MOST_TEXT:
-            raise _TooLongError(f"says more than {MOST_TEXT:,} characters, aliases and variables filled in")
+            raise _UnreadError(f"says more than {MOST_TEXT:,} characters, aliases and variables filled in")
 
     def _fault(self, node: yaml.Node, location: Location, sentence: str) -> None:
         if len(self.faults) <= MOST_FAULTS:
