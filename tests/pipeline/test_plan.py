@@ -71,6 +71,11 @@ def test_a_plan_says_what_is_asked_of_whom_under_what_key(planner):
     assert plan.key == exact_key(plan.request.fields, face="chat", targets=("one/m",), tenant="t", namespace="n")
 
 
+def test_what_no_answer_is_kept_for_has_no_key(decode, switchboard, planner):
+    plan = Planner("chat", decode, switchboard, keyed=False).plan(RAW, tenant="t", namespace="n")
+    assert plan == msgspec.structs.replace(planner.plan(RAW, tenant="t", namespace="n"), key="")
+
+
 def test_bytes_that_hit_are_understood_only_once_more(planner, decode):
     missed = planner.plan(RAW, tenant="", namespace="")
     planner.remember(RAW, missed, tenant="", namespace="")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sentinel_gateway.api.wire.json_body import has_duplicates, has_more_parts
+from sentinel_gateway.api.wire.json_body import FEW_QUOTES, has_duplicates, has_more_parts
 
 SHORT = {'"': '\\"', "\\": "\\\\", "/": "\\/", "\n": "\\n", "\b": "\\b"}
 """Escapes of one letter; of these only the solidus may stand unescaped."""
@@ -91,9 +91,10 @@ def test_keys_and_values_are_counted_as_a_parser_counts_them(raw):
     assert has_more_parts(raw.encode(), parts - 1)
 
 
-@pytest.mark.parametrize("size", [0, 1, 5, 50])
-def test_strings_full_of_signs_are_told_from_signs(size):
-    raw = ("[" + ",".join(['"{[:,"'] * (size + 1)) + "]").encode()
+@pytest.mark.parametrize("size", [0, 1, 5, 50, FEW_QUOTES])
+@pytest.mark.parametrize("text", ['"{[:,"', r'"{[\":,"', r'"{[:,\\"'])
+def test_strings_full_of_signs_are_told_from_signs(text, size):
+    raw = ("[" + ",".join([text] * (size + 1)) + "]").encode()
     assert not has_more_parts(raw, size + 1)
     assert has_more_parts(raw, size)
 

@@ -40,7 +40,7 @@ def make_planners(
         "chat": Planner(CHAT, partial(read_request, max_depth=max_depth), directory),
         "completions": Planner(CHAT, partial(read_completion, max_depth=max_depth), directory),
         "messages": Planner(CHAT, partial(read_messages, max_depth=max_depth), directory),
-        "count": Planner(CHAT, partial(read_count, max_depth=max_depth), directory),
+        "count": Planner(CHAT, partial(read_count, max_depth=max_depth), directory, keyed=False),
         "embeddings": Planner(EMBEDDINGS, partial(read_embeddings, max_depth=max_depth), directory),
         "responses": Planner(CHAT, partial(read_response, max_depth=max_depth), directory),
         "predict": Planner("predict", read_any_prediction, directory),

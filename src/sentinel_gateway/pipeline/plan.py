@@ -30,7 +30,7 @@ Decode = Callable[[bytes], ChatRequest]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A request understood: where it goes, and the key under which its answer is kept."""
+    """A request understood: where it goes, and the key under which its answer is kept, empty where none is to be."""
 
     request: ChatRequest
     route: Route
@@ -46,12 +46,13 @@ def _weight(policy: tuple[str, str, bytes], _: Plan) -> int:
 
 
 class Planner:
-    """Makes plans for one face ("chat"), whose `decode` raises `BadRequest`s."""
+    """Makes plans for one face ("chat"), whose `decode` raises `BadRequest`s; `keyed` if answers to them are to be kept."""
 
-    def __init__(self, face: str, decode: Decode, directory: Callable[[], Directory]) -> None:
+    def __init__(self, face: str, decode: Decode, directory: Callable[[], Directory], *, keyed: bool = True) -> None:
         self._face = face
         self._decode = decode
         self._directory = directory
+        self._keyed = keyed
         self._generation = 0
         self._hit_once: cachebox.LRUCache[int, None] = cachebox.LRUCache(HIT_ONCE)
         self._memo: cachebox.LRUCache[tuple[str, str, bytes], Plan] = cachebox.LRUCache(MEMO_BYTES, getsizeof=_weight)
@@ -109,6 +110,8 @@ class Planner:
         return replace(plan, request=request, key=key)
 
     def _key(self, request: ChatRequest, route: Route, *, tenant: str, namespace: str) -> str:
+        if not self._keyed:
+            return ""
         return exact_key(request.fields, face=self._face_of(request), targets=route.names, tenant=tenant, namespace=namespace)
 
     def remember(self, raw: bytes, plan: Plan, *, tenant: str, namespace: str) -> None:
