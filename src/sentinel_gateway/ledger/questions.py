@@ -1,10 +1,11 @@
 """What is asked of the tables about stretches of time, and how rows become windows. Of `windows.py`'s thread.
 
-The rows of a stretch stand together (their keys begin with the moment), so each question is one walk over them.
+The rows of a stretch stand together (their keys begin with the moment), so each question is one walk over them. What is asked
+time and again is put together once, and given its moments each time: to build a statement takes longer than a short answer.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from sys import intern
 from typing import Any, Final
@@ -42,19 +43,33 @@ def first_row(connection: sa.Connection) -> int:
 
 
 def _first(connection: sa.Connection, *moments: sa.ColumnElement[Any]) -> int:
-    firsts = sa.union_all(*(sa.select(sa.func.min(moment)) for moment in moments))
-    found = [row[0] for row in connection.execute(firsts) if row[0] is not None]
+    found = [row[0] for row in connection.execute(_firsts(*moments)) if row[0] is not None]
     return min(found) // MICROS if found else NEVER
+
+
+@cache
+def _firsts(*moments: sa.ColumnElement[Any]) -> sa.CompoundSelect[Any]:
+    return sa.union_all(*(sa.select(sa.func.min(moment)) for moment in moments))
+
+
+def within(moment: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Is that moment (microseconds) between two that are told when it is asked, as `bounds` of them?"""
+    return (moment >= sa.bindparam("since", type_=sa.BigInteger)) & (moment < sa.bindparam("until", type_=sa.BigInteger))
+
+
+def bounds(since: int, until: int) -> dict[str, int]:
+    """Both in Unix seconds."""
+    return {"since": since * MICROS, "until": until * MICROS}
 
 
 def windows(connection: sa.Connection, since: int, until: int, seconds: int) -> list[Window]:
     """The calls of providers whose rows are here, by stretches of so many seconds."""
-    return _windows(connection, _calls(since, until, seconds))
+    return _windows(connection, _calls(seconds), bounds(since, until))
 
 
 def windows_taken(connection: sa.Connection, day: int) -> list[Window]:
     """Those of a day that retention has taken: they have no latencies."""
-    return _windows(connection, _taken(day, day + DAY_SECONDS))
+    return _windows(connection, _taken(), bounds(day, day + DAY_SECONDS))
 
 
 def folded(windows: Iterable[Window]) -> list[Window]:
@@ -74,10 +89,10 @@ def folded(windows: Iterable[Window]) -> list[Window]:
     return list(found.values())
 
 
-def _windows(connection: sa.Connection, asked: sa.Select[Any]) -> list[Window]:
+def _windows(connection: sa.Connection, asked: sa.Select[Any], moments: Mapping[str, int]) -> list[Window]:
     found: dict[tuple[int, str, str], Window] = {}
     met: set[Series] = set()
-    for row in connection.execution_options(yield_per=AT_A_TIME).execute(asked):
+    for row in connection.execution_options(yield_per=AT_A_TIME).execute(asked, moments):
         series = intern(row.provider), intern(row.model)
         if series not in met and len(met) >= MOST_MET:
             series = series[0], OTHER
@@ -89,6 +104,13 @@ def _windows(connection: sa.Connection, asked: sa.Select[Any]) -> list[Window]:
 
 def served(connection: sa.Connection, since: int, until: int) -> Iterator[tuple[int, Served]]:
     """Requests to models by 5 minutes. One for which nothing was stored, as it asked for no more, has not failed."""
+    for number, count, *others in connection.execute(_served(), bounds(since, until)):
+        one = Served(int(number) * BIN, int(count), *map(int, others))
+        yield one.start, one
+
+
+@cache
+def _served() -> sa.Select[Any]:
     stretch = (requests.c.at // sa.literal_column(str(BIN * MICROS))).label("stretch")
     good, bad = requests.c.status < BadRequest.status, requests.c.status >= InternalError.status
     failed = bad & (requests.c.error != NotCached.code)
@@ -96,10 +118,7 @@ def served(connection: sa.Connection, since: int, until: int) -> Iterator[tuple[
     counts = (
         sa.func.sum(sa.case((one, 1), else_=0)) for one in (failed, good & (hit | (requests.c.outcome == "miss")), good & hit)
     )
-    asked = sa.select(stretch, sa.func.count(), *counts).where(_within(requests, since, until)).group_by(stretch)
-    for number, count, *others in connection.execute(asked.order_by(stretch)):
-        one = Served(int(number) * BIN, int(count), *map(int, others))
-        yield one.start, one
+    return sa.select(stretch, sa.func.count(), *counts).where(within(requests.c.at)).group_by(stretch).order_by(stretch)
 
 
 def key_days(connection: sa.Connection, since: int, until: int, *, keys: Sequence[str]) -> Iterator[tuple[int, KeyUse]]:
@@ -108,8 +127,8 @@ def key_days(connection: sa.Connection, since: int, until: int, *, keys: Sequenc
     limited = sa.func.sum(sa.case((_met_ours(), 1), else_=0))
     moments = sa.func.min(requests.c.at), sa.func.max(requests.c.at)
     asked = sa.select(day, requests.c.key, sa.func.count(), limited, *moments)
-    asked = asked.where(_within(requests, since, until), requests.c.key.in_(keys)).group_by(sa.text("1"), sa.text("2"))
-    for row in connection.execute(asked.order_by(sa.text("1"), sa.text("2"))):
+    asked = asked.where(within(requests.c.at), requests.c.key.in_(keys)).group_by(sa.text("1"), sa.text("2"))
+    for row in connection.execute(asked.order_by(sa.text("1"), sa.text("2")), bounds(since, until)):
         at, key, count, met, first, last = row
         use = KeyUse(int(at) // MICROS, key, int(count), int(met), int(first) / MICROS, int(last) / MICROS)
         yield use.day, use
@@ -122,14 +141,14 @@ def _met_ours() -> sa.ColumnElement[bool]:
 
 def calls(connection: sa.Connection, wanted: Wanted) -> list[Settled]:
     """Rows as they were written."""
-    asked = sa.select(attempts).where(_within(attempts, wanted.since, wanted.until)).limit(wanted.limit)
+    asked = sa.select(attempts).where(within(attempts.c.at)).limit(wanted.limit)
     if wanted.request is not None:
         asked = asked.where(attempts.c.id == wanted.request)
     if wanted.tenant is not None:
         asked = asked.where(attempts.c.tenant == wanted.tenant)
     latest = [column.desc() for column in attempts.primary_key.columns]
     order = [attempts.c.cost.desc(), *latest] if wanted.dearest else latest
-    return [_settled(row) for row in connection.execute(asked.order_by(*order))]
+    return [_settled(row) for row in connection.execute(asked.order_by(*order), bounds(wanted.since, wanted.until))]
 
 
 def _settled(row: Any) -> Settled:
@@ -139,11 +158,8 @@ def _settled(row: Any) -> Settled:
     return Settled(intent, row.ending, spent, row.error, row.duration, row.first_token)
 
 
-def _within(table: sa.Table, since: int, until: int) -> sa.ColumnElement[bool]:
-    return (table.c.at >= since * MICROS) & (table.c.at < until * MICROS)
-
-
-def _calls(since: int, until: int, seconds: int) -> sa.Select[Any]:
+@cache
+def _calls(seconds: int) -> sa.Select[Any]:
     """Sums by stretch, model, ending and bucket."""
     length: sa.ColumnElement[int] = sa.literal_column(str(seconds * MICROS))
     answered = attempts.c.ending == sa.literal_column("'answered'")
@@ -153,7 +169,7 @@ def _calls(since: int, until: int, seconds: int) -> sa.Select[Any]:
             attempts,
             sa.case((answered, bucket_of(attempts.c.duration)), else_=sa.literal_column("-1")).label("bucket"),
         )
-        .where(_within(attempts, since, until))
+        .where(within(attempts.c.at))
         .subquery()
     )
     keys = each.c.stretch, each.c.provider, each.c.target, each.c.ending, each.c.bucket
@@ -168,7 +184,8 @@ def _calls(since: int, until: int, seconds: int) -> sa.Select[Any]:
     return sa.select(*names, *sums, *times).group_by(*keys)
 
 
-def _taken(since: int, until: int) -> sa.Select[Any]:
+@cache
+def _taken() -> sa.Select[Any]:
     """What retention has added up, in the same shape; it keeps no latencies."""
     nothing: sa.ColumnElement[int] = sa.literal_column("0")
     start = (days.c.day // sa.literal_column(str(MICROS))).label("start")
@@ -177,7 +194,7 @@ def _taken(since: int, until: int) -> sa.Select[Any]:
     kept = zip(SUMS, ("count", *SUMS[1:]), strict=True)
     asked = sa.select(*names, *(sa.func.sum(days.c[name]).label(label) for label, name in kept))
     asked = asked.add_columns(*(nothing.label(name) for name in ("latency", "first_token", "streamed")))
-    asked = asked.where(days.c.kind == "attempt", days.c.day >= since * MICROS, days.c.day < until * MICROS)
+    asked = asked.where(days.c.kind == "attempt", within(days.c.day))
     return asked.group_by(days.c.day, days.c.provider, days.c.target, days.c.outcome)
 
 

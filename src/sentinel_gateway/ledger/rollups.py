@@ -12,6 +12,7 @@ of a transaction, for one.
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -182,14 +183,20 @@ def _closed(connection: sa.Connection, family: Family, length: int, span: Span) 
     if not fine:
         return {}
     level = max(fine, key=attrgetter("seconds"))
-    asked = sa.select(rollups.c.start, rollups.c["items"]).where(
-        rollups.c.start >= span.since // length * length * MICROS,
-        rollups.c.start < span.until * MICROS,
-        rollups.c.kind == level.kind,
-        rollups.c["items"].is_not(None),
-    )
-    decoder = msgspec.msgpack.Decoder(list[family.item])  # type: ignore[name-defined]
-    return {int(start) // MICROS: decoder.decode(bytes(items)) for start, items in connection.execute(asked)}
+    moments = questions.bounds(span.since // length * length, span.until)
+    found, decoder = connection.execute(_kept(level.kind), moments), _decoder(family)
+    return {int(start) // MICROS: decoder.decode(bytes(items)) for start, items in found}
+
+
+@cache
+def _kept(kind: str) -> sa.Select[Any]:
+    kept = sa.select(rollups.c.start, rollups.c["items"]).where(rollups.c.kind == kind, rollups.c["items"].is_not(None))
+    return kept.where(questions.within(rollups.c.start))
+
+
+@cache
+def _decoder(family: Family) -> msgspec.msgpack.Decoder[list[Any]]:
+    return msgspec.msgpack.Decoder(list[family.item])  # type: ignore[name-defined]
 
 
 def past(connection: sa.Connection, before: int) -> Past:

@@ -1,34 +1,38 @@
 """What is asked of the tables about requests: one by one, and added up by stretches of time. Of `windows.py`'s thread."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from sentinel_gateway.core.stretches import Part, Stretch
 from sentinel_gateway.core.windows import MICROS
-from sentinel_gateway.ledger.questions import DAY_SECONDS
+from sentinel_gateway.ledger.questions import DAY_SECONDS, bounds, within
 from sentinel_gateway.ledger.sums import FAILED, FAILED_FROM, HITS, UNANSWERED
 from sentinel_gateway.ledger.tables import attempts, days, requests
 from sentinel_gateway.ports.ledger import Asked, Handled, Told
 
 NONE: Final = "none"
+_REQUEST: Final = sa.literal_column("'request'", sa.Text)
+_ATTEMPT: Final = sa.literal_column("'attempt'", sa.Text)
+_NO_OUTCOME: Final = sa.literal_column("''", sa.Text)
 
 
 def stretches(connection: sa.Connection, since: int, until: int, seconds: int) -> list[Stretch]:
     """What the rows that are here come to, by stretches of so many seconds."""
-    return _stretches(connection, sa.union_all(_requests(since, until, seconds), _attempts(since, until, seconds)), seconds)
+    return _stretches(connection, _rows(seconds), bounds(since, until), seconds)
 
 
 def stretches_taken(connection: sa.Connection, day: int) -> list[Stretch]:
     """What retention has taken of a day."""
-    return _stretches(connection, _taken(day, day + DAY_SECONDS), DAY_SECONDS)
+    return _stretches(connection, _taken(), bounds(day, day + DAY_SECONDS), DAY_SECONDS)
 
 
-def _stretches(connection: sa.Connection, asked: Any, seconds: int) -> list[Stretch]:
+def _stretches(connection: sa.Connection, asked: Any, moments: Mapping[str, int], seconds: int) -> list[Stretch]:
     """Requests that never asked the cache are left out."""
     found: dict[int, Stretch] = {}
-    for row in connection.execute(asked):
+    for row in connection.execute(asked, moments):
         start = int(row.stretch) * seconds
         one = found.setdefault(start, Stretch(start))
         if row.kind == "attempt":
@@ -43,49 +47,45 @@ def _stretches(connection: sa.Connection, asked: Any, seconds: int) -> list[Stre
 
 def parts(connection: sa.Connection, since: int, until: int, seconds: int) -> list[Part]:
     """What came to each key of a tenant for each model, by the rows that are here. `seconds` are those of a day."""
-    bounds = since * MICROS, until * MICROS
-    asked = [
-        _parts_of(table, table.c.at, money, outcome).where(table.c.at >= bounds[0], table.c.at < bounds[1])
-        for table, money, outcome in (
-            (requests, requests.c.saved, sa.case((_failed(), FAILED), else_=requests.c.outcome)),
-            (attempts, attempts.c.cost, sa.literal_column("''", sa.Text)),
-        )
-    ]
-    return _parts(connection, asked, seconds)
+    return _parts(connection, (requests, attempts), bounds(since, until), seconds)
 
 
 def parts_taken(connection: sa.Connection, day: int) -> list[Part]:
     """What retention has taken of a day."""
-    money = sa.case((days.c.kind == "attempt", days.c.cost), else_=days.c.saved)
-    asked = _parts_of(days, days.c.day, money, days.c.outcome).where(days.c.day == day * MICROS)
-    return _parts(connection, [asked], DAY_SECONDS)
+    return _parts(connection, (days,), bounds(day, day + DAY_SECONDS), DAY_SECONDS)
 
 
-def _parts_of(
-    table: sa.Table, moment: sa.ColumnElement[int], money: sa.ColumnElement[int], outcome: sa.ColumnElement[str]
-) -> sa.Select[Any]:
-    kinds = {requests: "'request'", attempts: "'attempt'"}
-    return sa.select(
+@cache
+def _parts_of(table: sa.Table) -> sa.Select[Any]:
+    """Its rows added up by the database."""
+    moment = days.c.day if table is days else table.c.at
+    kind, money, outcome = {
+        requests: (_REQUEST, requests.c.saved, sa.case((_failed(), FAILED), else_=requests.c.outcome)),
+        attempts: (_ATTEMPT, attempts.c.cost, _NO_OUTCOME),
+        days: (days.c.kind, sa.case((days.c.kind == "attempt", days.c.cost), else_=days.c.saved), days.c.outcome),
+    }[table]
+    each = sa.select(
         (moment // sa.literal_column(str(DAY_SECONDS * MICROS))).label("day"),
         table.c.tenant,
         table.c.key,
         table.c.model,
-        (days.c.kind if table is days else sa.literal_column(kinds[table], sa.Text)).label("kind"),
+        kind.label("kind"),
         outcome.label("outcome"),
         (days.c["count"] if table is days else sa.literal_column("1")).label("times"),
         (table.c.prompt_tokens + table.c.completion_tokens).label("tokens"),
         money.label("money"),
     )
+    rows = each.where(within(moment)).subquery()
+    keys = [rows.c[name] for name in ("day", "tenant", "key", "model", "kind", "outcome")]
+    sums = (sa.func.sum(rows.c[name]).label(name) for name in ("times", "tokens", "money"))
+    return sa.select(*keys, *sums).group_by(*keys)
 
 
-def _parts(connection: sa.Connection, asked: Sequence[sa.Select[Any]], seconds: int) -> list[Part]:
-    """Each question's rows added up by the database, and all of them by day, tenant, key and model."""
+def _parts(connection: sa.Connection, tables: Sequence[sa.Table], moments: Mapping[str, int], seconds: int) -> list[Part]:
+    """What these tables come to by day, tenant, key and model."""
     found: dict[tuple[int, str, str, str], Part] = {}
-    for one in asked:
-        each = one.subquery()
-        keys = [each.c[name] for name in ("day", "tenant", "key", "model", "kind", "outcome")]
-        sums = (sa.func.sum(each.c[name]).label(name) for name in ("times", "tokens", "money"))
-        for row in connection.execute(sa.select(*keys, *sums).group_by(*keys)):
+    for table in tables:
+        for row in connection.execute(_parts_of(table), moments):
             if row.kind == "request" and row.outcome in UNANSWERED:
                 continue
             place = int(row.day) * seconds, row.tenant, row.key, row.model
@@ -143,7 +143,12 @@ def _failed() -> sa.ColumnElement[bool]:
     return sa.or_(requests.c.status >= FAILED_FROM, requests.c.error != "")
 
 
-def _requests(since: int, until: int, seconds: int) -> sa.Select[Any]:
+@cache
+def _rows(seconds: int) -> sa.CompoundSelect[Any]:
+    return sa.union_all(_requests(seconds), _attempts(seconds))
+
+
+def _requests(seconds: int) -> sa.Select[Any]:
     each = (
         sa.select(
             (requests.c.at // sa.literal_column(str(seconds * MICROS))).label("stretch"),
@@ -151,11 +156,11 @@ def _requests(since: int, until: int, seconds: int) -> sa.Select[Any]:
             requests.c.saved,
             (requests.c.prompt_tokens + requests.c.completion_tokens).label("tokens"),
         )
-        .where(requests.c.at >= since * MICROS, requests.c.at < until * MICROS)
+        .where(within(requests.c.at))
         .subquery()
     )
     return sa.select(
-        sa.literal_column("'request'", sa.Text).label("kind"),
+        _REQUEST.label("kind"),
         each.c.stretch,
         each.c.outcome,
         sa.func.count().label("requests"),
@@ -164,7 +169,7 @@ def _requests(since: int, until: int, seconds: int) -> sa.Select[Any]:
     ).group_by(each.c.stretch, each.c.outcome)
 
 
-def _attempts(since: int, until: int, seconds: int) -> sa.Select[Any]:
+def _attempts(seconds: int) -> sa.Select[Any]:
     stretch: sa.ColumnElement[int] = sa.literal_column(str(seconds * MICROS))
     each = (
         sa.select(
@@ -172,20 +177,21 @@ def _attempts(since: int, until: int, seconds: int) -> sa.Select[Any]:
             attempts.c.cost,
             (attempts.c.prompt_tokens + attempts.c.completion_tokens).label("tokens"),
         )
-        .where(attempts.c.at >= since * MICROS, attempts.c.at < until * MICROS)
+        .where(within(attempts.c.at))
         .subquery()
     )
     return sa.select(
-        sa.literal_column("'attempt'", sa.Text),
+        _ATTEMPT,
         each.c.stretch,
-        sa.literal_column("''", sa.Text),
+        _NO_OUTCOME,
         sa.func.count(),
         sa.func.sum(each.c.cost),
         sa.func.sum(each.c.tokens),
     ).group_by(each.c.stretch)
 
 
-def _taken(since: int, until: int) -> sa.Select[Any]:
+@cache
+def _taken() -> sa.Select[Any]:
     """What retention has added up, in the same shape."""
     money = sa.case((days.c.kind == "attempt", days.c.cost), else_=days.c.saved)
     each = (
@@ -197,7 +203,7 @@ def _taken(since: int, until: int) -> sa.Select[Any]:
             money.label("money"),
             (days.c.prompt_tokens + days.c.completion_tokens).label("tokens"),
         )
-        .where(days.c.day >= since * MICROS, days.c.day < until * MICROS)
+        .where(within(days.c.day))
         .subquery()
     )
     keys = each.c.kind, each.c.stretch, each.c.outcome
