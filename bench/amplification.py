@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -338,8 +338,16 @@ def spent(process: Process, callers: Callers, raw: bytes) -> tuple[float, float]
     return (process.cpu_seconds() - cpu) / repeats, own / repeats
 
 
-def run(folder: Path, only: str) -> tuple[dict[Case, Figures], dict[str, Figures]]:
-    """All of it: by case, and of requests without a right key by route. Raises ProcessFailed."""
+def chosen(cases: Iterable[Case], only: str, part: tuple[int, int]) -> list[Case]:
+    """Those that have this in their name; of their routes, dealt out to so many parts, those of one."""
+    named = [case for case in cases if only in f"{case.route} {case.name}"]
+    number, parts = part
+    routes = list(dict.fromkeys(case.route for case in named))[number - 1 :: parts]
+    return [case for case in named if case.route in routes]
+
+
+def run(folder: Path, only: str, part: tuple[int, int]) -> tuple[dict[Case, Figures], dict[str, Figures]]:
+    """All of it, or what is `chosen`: by case, and of requests without a right key by route. Raises ProcessFailed."""
     cores = share_out(range(2))
     port, mock = free_port(), free_port()
     models = "[mock-model, mock-small]"
@@ -365,10 +373,9 @@ def run(folder: Path, only: str) -> tuple[dict[Case, Figures], dict[str, Figures
         warm_up(process, callers)
         document = json.loads(asked(port, "/openapi.json"))
         found: dict[Case, Figures] = {}
-        for case in corpus(document):
-            if only in f"{case.route} {case.name}":
-                found[case] = one = measure(process, callers, case.raw)
-                print(f"{case.route} {case.name}: {one.told}", flush=True)
+        for case in chosen(corpus(document), only, part):
+            found[case] = one = measure(process, callers, case.raw)
+            print(f"{case.route} {case.name}: {one.told}", flush=True)
         strangers: dict[str, Figures] = {}
         for case in found:
             if case.route not in strangers:
@@ -420,16 +427,25 @@ def report(found: Mapping[Case, Figures], strangers: Mapping[str, Figures]) -> s
     return "\n".join([*lines, ""])
 
 
+def read_part(text: str) -> tuple[int, int]:
+    """`2/6`, the second of six."""
+    number, _, parts = text.partition("/")
+    if not 1 <= int(number) <= int(parts):
+        raise ValueError(text)
+    return int(number), int(parts)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.amplification", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", default="", help="of routes and cases those that have this in their name; nothing is written")
+    parser.add_argument("--part", type=read_part, default=(1, 1), help="of the routes a share, such as 2/6; nothing is written")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the report (default bench/results)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        found, strangers = run(Path(folder), options.only)
+        found, strangers = run(Path(folder), options.only, options.part)
     told = report(found, strangers)
-    if not options.only:
+    if not options.only and options.part == (1, 1):
         (options.out / f"{datetime.now(UTC):%Y-%m-%d}-amplification.md").write_text(told)
     print(told)
     return 0

@@ -2,10 +2,11 @@
 
 import json
 import os
+from itertools import chain
 
 import pytest
 
-from bench.amplification import ADMIN, LARGE, LEAST_BYTES, NUMBER, SKIPPED, USUAL, Figures, bodies, corpus, measure
+from bench.amplification import ADMIN, LARGE, LEAST_BYTES, NUMBER, SKIPPED, USUAL, Figures, bodies, chosen, corpus, measure
 from sentinel_gateway.api.wire.schemas import REQUESTS
 
 DOCUMENT = {
@@ -26,6 +27,14 @@ def test_every_route_is_sent_something_but_what_never_ends():
         head, _, body = case.raw.partition(b"\r\n\r\n")
         assert f"Content-Length: {len(body)}\r\n".encode() in head + b"\r\n"
         assert ADMIN.encode() in head
+
+
+@pytest.mark.parametrize("only", ["", "YAML"])
+def test_the_parts_are_all_of_it_each_route_in_one(only):
+    whole = chosen(corpus(DOCUMENT), only, (1, 1))
+    parts = [chosen(corpus(DOCUMENT), only, (number, 3)) for number in (1, 2, 3)]
+    assert sorted(chain.from_iterable(parts)) == sorted(whole)
+    assert sum(len({case.route for case in part}) for part in parts) == len({case.route for case in whole}) > 1
 
 
 @pytest.mark.parametrize("route", sorted(REQUESTS))
