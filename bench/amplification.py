@@ -171,7 +171,7 @@ def drafts() -> Iterator[tuple[str, str]]:
     yield "of providers, and models of others", f"providers:\n{own}models:\n" + "".join(f"  m{n}: q{n}/m\n" for n in range(1400))
     yield "of settings that there are not", "server:\n" + "".join(f"  portt{n}: 1\n" for n in range(3000))
     yield "of a list", "server: {allowed_hosts: [" + "a," * 23_000 + "]}"
-    yield "of models, as many as may be", "models:\n" + "".join(f"  m{n}: mock/m\n" for n in range(990))
+    yield "of models, as many as may be", "models:\n" + "".join(f"  m{n}: openai/m\n" for n in range(990))
     yield "of 75 settings that there are not", "server:\n" + "".join(f"  portt{n}: 1\n" for n in range(75))
     eights = (f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 8) if n else 'x'}]\n" for n in range(9))
     yield "of aliases of aliases", "".join(eights)

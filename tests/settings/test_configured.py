@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from sentinel_gateway.configured import Configured
+from sentinel_gateway.configured import MOST_CHANGES, Configured
 from sentinel_gateway.settings.load import load
 
 pytestmark = pytest.mark.anyio
@@ -110,6 +110,22 @@ async def test_what_a_draft_would_change_is_told_beside_the_event_loop(tmp_path)
     assert [one.name for one in told.changes] == ["cache.ttl"]
     assert looked
     assert threading.get_ident() not in looked
+    await desk.close()
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_of_a_draft_the_first_changes_are_told_and_of_the_files_all(tmp_path, more):
+    load_once = partial(load, {"HOME": str(tmp_path)}, cwd=tmp_path)
+    desk = Configured(load_once, load_once(), lambda _: None)
+    each = len((await desk.check("models: {m: demo/demo}")).changes)
+    models = MOST_CHANGES // each + more
+    text = "models:\n" + "".join(f"  m{n}: demo/demo\n" for n in range(models))
+    told = await desk.check(text)
+    assert len(told.changes) == min(models * each, MOST_CHANGES)
+    assert any("more than these" in note for note in told.notes) == bool(more)
+    (tmp_path / "sentinel.yaml").write_text(text)
+    told = await desk.check(None)
+    assert (len(told.changes), told.notes) == (models * each, ())
     await desk.close()
 
 
