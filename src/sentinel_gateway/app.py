@@ -98,8 +98,7 @@ from sentinel_gateway.settings.routes import default_route
 from sentinel_gateway.storage import check_reach, follow_others, open_stores
 from sentinel_gateway.stores.clock import SteadyClock
 from sentinel_gateway.telemetry.evidence import EvidenceFigures
-from sentinel_gateway.telemetry.exposition import CONTENT_TYPES, Exposition
-from sentinel_gateway.telemetry.metrics import Metrics
+from sentinel_gateway.telemetry.metrics import CONTENT_TYPES, Exposition, Metrics
 from sentinel_gateway.telemetry.regions import Located
 from sentinel_gateway.terms import make_costing, make_settlement, make_terms, of_predictions
 

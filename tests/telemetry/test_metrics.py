@@ -18,8 +18,7 @@ from prometheus_client.samples import Sample
 
 from sentinel_gateway.core.record import Attempt, Record
 from sentinel_gateway.errors import UpstreamRefused
-from sentinel_gateway.telemetry.exposition import CONTENT_TYPES
-from sentinel_gateway.telemetry.metrics import Metrics
+from sentinel_gateway.telemetry.metrics import CONTENT_TYPES, Metrics
 from sentinel_gateway.telemetry.tallies import Totals
 
 Make = Callable[..., Record]

@@ -7,9 +7,11 @@ Nothing here knows keys, prompts, users or addresses. One process is one node wi
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from prometheus_client import CollectorRegistry, Gauge, Info, Metric, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, Info, Metric, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from sentinel_gateway.core.alerting.board import Board
@@ -22,7 +24,6 @@ from sentinel_gateway.telemetry.alerts import alert_families
 from sentinel_gateway.telemetry.attempts import AttemptTallies, circuit_family
 from sentinel_gateway.telemetry.costs import CostTallies
 from sentinel_gateway.telemetry.evidence import EvidenceFigures, evidence_families
-from sentinel_gateway.telemetry.exposition import Exposition, written
 from sentinel_gateway.telemetry.models import Models
 from sentinel_gateway.telemetry.predictions import Predictions
 from sentinel_gateway.telemetry.projections import request_families
@@ -37,6 +38,15 @@ UPSTREAM_KINDS: Final = frozenset(get_args(Failure)) | {
     error.code for error in (UpstreamLimited, UpstreamRefused, UpstreamTimeout, UpstreamUnauthorized)
 }
 """The error types of seed 002, and ours."""
+Exposition = Literal["text", "openmetrics"]
+RENDERED: Final[Mapping[Exposition, Callable[[CollectorRegistry], bytes]]] = {
+    "text": generate_latest,
+    "openmetrics": openmetrics.generate_latest,
+}
+CONTENT_TYPES: Final[Mapping[Exposition, str]] = {
+    "text": CONTENT_TYPE_PLAIN_0_0_4,
+    "openmetrics": openmetrics.CONTENT_TYPE_LATEST,
+}
 
 
 class Metrics:
@@ -156,11 +166,7 @@ class Metrics:
 
     def render(self, exposition: Exposition = "text") -> bytes:
         """Everything, in Prometheus' text format 0.0.4, or in OpenMetrics 1.0.0 with exemplars."""
-        return written(self.families(), exposition)
-
-    def families(self) -> Iterable[Metric]:
-        """All of them, as they are now."""
-        return self._registry.collect()
+        return RENDERED[exposition](self._registry)
 
     def _families(self) -> Iterator[Metric]:
         with self._lock:

@@ -63,7 +63,7 @@ def _latency(tallies: Tallies) -> Metric:
 
 
 def _whole(tallies: Iterable[Counts]) -> Counts:
-    return list(map(sum, zip(NOTHING, *tallies, strict=True)))
+    return [sum(counts) for counts in zip(NOTHING, *tallies, strict=True)]
 
 
 def _exemplars(tallies: Sequence[Tally]) -> list[Exemplar | None]:
