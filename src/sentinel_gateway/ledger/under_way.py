@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sentinel_gateway.ledger.rollups import Family, Span
 
 HOUR: Final = 3600
+DAY: Final = 86_400
 REST: Final = 40
 """For so many times what reading took of the processor, beyond `LONG`, is it believed: a question takes little of a core, however
 often it is asked. PostgreSQL works elsewhere."""
@@ -49,6 +50,8 @@ class UnderWay:
         """What the rows of these hours come to."""
         hour = self._long
         if hour is None or not span.since <= hour < span.until or span.seconds % family.hour:
+            return family.rows(connection, *span)
+        if family.taken(connection, hour // DAY * DAY):  # what retention goes on to take would be told twice
             return family.rows(connection, *span)
         others = (span._replace(until=hour), span._replace(since=hour + HOUR))
         found = [one for other in others if other.since < other.until for one in family.rows(connection, *other)]

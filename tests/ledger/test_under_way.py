@@ -1,0 +1,34 @@
+"""An hour that is long to read is read once for all who ask, and what is told stays true meanwhile."""
+
+import pytest
+
+from sentinel_gateway.core.windows import MICROS, total
+from sentinel_gateway.ledger.books import make_history
+from tests.ledger.rows import handled
+from tests.ledger.test_windows import FIRST, HOUR, Toil, call
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_retention_takes_of_the_hour_is_told_once(place, database):
+    """Retention may be of minutes, and days are told with what it took."""
+    now = FIRST + 5 * HOUR + 1800
+    past = make_history(place.folder, place.url, lambda: now, worked=Toil(0.6))
+    calls = [call(number, at=FIRST + 5 * HOUR + number) for number in range(1000)]
+    database.copy([*calls, *(handled(number, at=row.intent.started) for number, row in enumerate(calls))])
+
+    async def told() -> tuple[int, int]:
+        """Calls, and requests, of the day."""
+        windows = await past.windows(FIRST, FIRST + 86_400, seconds=86_400)
+        return total(windows).requests, sum(share.requests for share in await past.shares(FIRST, FIRST + 86_400, by="key"))
+
+    await past.windows(FIRST, FIRST + 86_400, seconds=HOUR)
+    now += 61
+    assert await told() == (1000, 1000)
+    for _ in range(3):
+        now += 61
+        await past.windows(FIRST, FIRST + 86_400, seconds=300)
+        while database.prune((now - 1500) * MICROS):
+            pass
+        assert await told() == (1000, 1000)
+    await past.close()
