@@ -65,7 +65,7 @@ def test_an_empty_file(configure, text):
         ("server:\n\tport: 1", "sentinel.yaml:2", "is not YAML"),
         ("server: {port: 1", "sentinel.yaml:1", "is not YAML"),
         ("a: 1\n---\nb: 2", "sentinel.yaml:2", "is not YAML"),
-        ("server: {port: *nowhere}", "sentinel.yaml:1", "undefined alias"),
+        ("server:\n  port: *nowhere", "sentinel.yaml:2", "'*nowhere' stands for nothing: no '&nowhere' is above it"),
         ("a: \x07", "sentinel.yaml", "a character that YAML does not allow"),
         ("- server", "sentinel.yaml:1", "must be a mapping of settings"),
         (f"a: {'[' * 65}{']' * 65}", "sentinel.yaml", "is nested too deeply to be read"),

@@ -5,7 +5,7 @@ anything else is a fault, as is a key that stands twice.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -88,15 +88,22 @@ def _look_through(events: Any, most: int | None) -> None:
             case CollectionEndEvent():
                 anchor, before = opened.pop()
                 sizes[anchor] = held - before
-            case AliasEvent(anchor=anchor) as alias:
-                if any(anchor == name for name, _ in opened):
-                    line = alias.start_mark.line + 1 if alias.start_mark else 0
-                    raise _UnreadError(f"'*{anchor}' stands within '&{anchor}', which would hold itself", line)
-                held += sizes.get(anchor, 1)
+            case AliasEvent() as alias:
+                held += _repeated(alias, [name for name, _ in opened], sizes)
         if held - count > MOST_REPEATED:
             raise _UnreadError(f"repeats more than {MOST_REPEATED:,} things by its aliases")
         if most is not None and held > most:
             raise _UnreadError(f"holds more than {most:,} keys, values and references: 'sentinel check --config FILE' reads them")
+
+
+def _repeated(alias: AliasEvent, opened: Sequence[str | None], sizes: Mapping[str | None, int]) -> int:
+    """How much it stands for. Raises _UnreadError."""
+    line = alias.start_mark.line + 1 if alias.start_mark else 0
+    if alias.anchor in opened:
+        raise _UnreadError(f"'*{alias.anchor}' stands within '&{alias.anchor}', which would hold itself", line)
+    if alias.anchor not in sizes:
+        raise _UnreadError(f"'*{alias.anchor}' stands for nothing: no '&{alias.anchor}' is above it", line)
+    return sizes[alias.anchor]
 
 
 def read_yaml_file(path: Path, name: str, lookup: Lookup) -> tuple[Layer, list[Fault]]:
@@ -152,7 +159,7 @@ def _fill(reference: re.Match[str], lookup: Lookup) -> str | _Wrong:
 
 
 class _UnreadError(Exception):
-    """There are more values, or longer ones, than are read; or what is in `line` has no end."""
+    """There are more values, or longer ones, than are read; or what is in `line` stands for nothing, or has no end."""
 
     def __init__(self, sentence: str, line: int = 0) -> None:
         super().__init__(sentence)
