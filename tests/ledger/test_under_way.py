@@ -32,3 +32,23 @@ async def test_what_retention_takes_of_the_hour_is_told_once(place, database):
             pass
         assert await told() == (1000, 1000)
     await past.close()
+
+
+async def test_the_hour_before_is_read_once_as_well(place, database):
+    """It is long in the next hour's first quarter, too: no sum is kept of it before that is over."""
+    now = FIRST + 6 * HOUR + 100
+    past = make_history(place.folder, place.url, lambda: now, worked=Toil(0.6))
+    calls = [call(number, at=FIRST + 5 * HOUR + 7 * number) for number in range(500)]
+    database.copy([*calls, call(500, at=FIRST + 6 * HOUR + 1)])
+
+    async def told(seconds: int) -> int:
+        return total(await past.windows(FIRST, FIRST + 86_400, seconds=seconds)).requests
+
+    assert await told(HOUR) == 501, "and it took long"
+    now += 61
+    assert await told(HOUR) == 501
+    database.copy([call(600, at=FIRST + 5 * HOUR + 1), call(601, at=FIRST + 6 * HOUR + 1)])
+    assert (await told(300), await told(86_400)) == (501, 501), "other questions, answered by what was read"
+    now += 130
+    assert (await told(300), await told(HOUR), await told(86_400)) == (503, 503, 503)
+    await past.close()

@@ -1,4 +1,4 @@
-"""The hour under way, of which no sum is kept yet: what reading it took says for how long it is believed, and who reads it.
+"""The hour under way and the one before, of which no sum is kept yet: what reading took says for how long it is believed.
 
 Hours, days and stretches of five minutes are told by the same rows. Where these are so many that reading them takes long, they
 are read once for all who ask, as finely as sums of hours are kept. What is made of them may be believed for as long again.
@@ -37,35 +37,42 @@ class UnderWay:
         self._clock = clock
         self._worked = worked
         self._long: int | None = None
-        self._kept: dict[str, _Read] = {}
+        self._kept: dict[tuple[str, int], _Read] = {}
+        """By the family, and the hour that it is of."""
 
     def __repr__(self) -> str:
         return f"<UnderWay {'of little' if self._long is None else f'{len(self._kept)} kept'}>"
 
     def took_long(self) -> None:
-        """To read the hour under way."""
+        """To read the hour under way, or the one before, which is kept open for a while."""
         self._long = int(self._clock()) // HOUR * HOUR
+        self._kept = {place: read for place, read in self._kept.items() if place[1] in self._hours()}
 
     def rows(self, family: "Family", connection: "sa.Connection", span: "Span") -> Sequence[Any]:
         """What the rows of these hours come to."""
-        hour = self._long
-        if hour is None or not span.since <= hour < span.until or span.seconds % family.hour:
+        hours = [] if span.seconds % family.hour else [hour for hour in self._hours() if span.since <= hour < span.until]
+        # What retention goes on to take would be told twice.
+        if not hours or any(family.taken(connection, day) for day in {hour // DAY * DAY for hour in hours}):
             return family.rows(connection, *span)
-        if family.taken(connection, hour // DAY * DAY):  # what retention goes on to take would be told twice
-            return family.rows(connection, *span)
-        others = (span._replace(until=hour), span._replace(since=hour + HOUR))
-        found = [one for other in others if other.since < other.until for one in family.rows(connection, *other)]
-        return [*found, *self._of(family, connection, hour)]
+        before, after = span._replace(until=hours[0]), span._replace(since=hours[-1] + HOUR)
+        found = list(family.rows(connection, *before)) if before.since < before.until else []
+        for hour in hours:
+            found += self._of(family, connection, hour)
+        return [*found, *family.rows(connection, *after)] if after.since < after.until else found
+
+    def _hours(self) -> Sequence[int]:
+        """Those that are read once."""
+        return () if self._long is None else (self._long - HOUR, self._long)
 
     def _of(self, family: "Family", connection: "sa.Connection", hour: int) -> list[Any]:
         """A copy for each who asks: it is added to others."""
-        read = self._kept.get(family.name)
+        read = self._kept.get((family.name, hour))
         asked = self._clock()
-        if read is None or read.hour != hour or asked >= read.until:
+        if read is None or asked >= read.until:
             worked = self._worked()
             items = family.rows(connection, hour, hour + HOUR, family.hour)
-            read = _Read(hour, asked + rest(self._worked() - worked), msgspec.msgpack.encode(items))
-            self._kept[family.name] = read
+            read = _Read(asked + rest(self._worked() - worked), msgspec.msgpack.encode(items))
+            self._kept[family.name, hour] = read
         found: list[Any] = msgspec.msgpack.decode(read.items, type=list[family.item])  # type: ignore[name-defined]
         return found
 
@@ -73,6 +80,5 @@ class UnderWay:
 class _Read(NamedTuple):
     """What an hour came to, and until when that is believed (Unix seconds)."""
 
-    hour: int
     until: float
     items: bytes
