@@ -4,7 +4,6 @@ Hours, days and stretches of five minutes are told by the same rows. Where these
 are read once for all who ask, as finely as sums of hours are kept. What is made of them may be believed for as long again.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -33,7 +32,7 @@ def rest(worked: float) -> float:
 class UnderWay:
     """For one thread. `clock` gives Unix seconds, `worked` how many seconds of the processor the thread has had."""
 
-    def __init__(self, clock: Callable[[], float], worked: Callable[[], float] = time.thread_time) -> None:
+    def __init__(self, clock: Callable[[], float], worked: Callable[[], float]) -> None:
         self._clock = clock
         self._worked = worked
         self._long: int | None = None

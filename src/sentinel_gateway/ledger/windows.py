@@ -25,7 +25,7 @@ from sentinel_gateway.core.experiments import Tally
 from sentinel_gateway.core.stretches import Share, Stretch, runs
 from sentinel_gateway.core.windows import Window
 from sentinel_gateway.errors import StoreDown
-from sentinel_gateway.ledger.under_way import LONG, UnderWay, rest
+from sentinel_gateway.ledger.under_way import DAY, HOUR, LONG, UnderWay, rest
 from sentinel_gateway.ports.ledger import NEVER, Asked, By, KeyUse, Settled, Told, Tried, Wanted
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from sentinel_gateway.ledger.rollups import Rows
     from sentinel_gateway.ledger.sql import Database
 
-HOUR: Final = 3600
-DAY: Final = 86_400
 SPANS: Final = frozenset({300, HOUR, DAY})
 STRETCHES: Final = SPANS | {60, 900}
 AT_ONCE: Final = DAY
