@@ -6,7 +6,8 @@ from itertools import chain
 
 import pytest
 
-from bench.amplification import ADMIN, LARGE, LEAST_BYTES, NUMBER, SKIPPED, USUAL, Figures, bodies, chosen, corpus, measure
+from bench.amplification import LEAST_BYTES, Figures, chosen, measure
+from bench.corpus import ADMIN, LARGE, NUMBER, SKIPPED, USUAL, bodies, corpus
 from sentinel_gateway.api.wire.schemas import REQUESTS
 
 DOCUMENT = {
