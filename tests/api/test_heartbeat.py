@@ -19,7 +19,7 @@ def sender():
         sent.append(message.get("body"))
 
     journey = Journey(at=0.0, request_id="", sentinel_id="", route="", method="POST")
-    return Sender(send, {}, journey, SimpleNamespace(served=False), accepts=b"", form=ERRORS), sent
+    return Sender(send, journey, SimpleNamespace(served=False), ERRORS), sent
 
 
 def test_what_has_said_nothing_yet_beats():

@@ -125,12 +125,15 @@ class Carrier:
 
 
 async def test_who_wants_to_know_is_told_once_that_the_caller_left():
-    scope: dict = {"headers": []}
-    cycle = Cycle(scope, Carrier(), waits_for_100=False, keep_alive=True)
+    cycle = Cycle({"headers": []}, Carrier(), waits_for_100=False, keep_alive=True)
     told: list[str] = []
-    scope["extensions"][WHEN_GONE](lambda: told.append("gone"))
-    cycle.disconnect()
-    cycle.disconnect()
-    assert told == ["gone"]
-    scope["extensions"][WHEN_GONE](lambda: told.append("late"))
+
+    async def app(scope, receive, send):
+        scope["extensions"][WHEN_GONE](lambda: told.append("gone"))
+        cycle.disconnect()
+        cycle.disconnect()
+        assert told == ["gone"]
+        scope["extensions"][WHEN_GONE](lambda: told.append("late"))
+
+    await cycle.run(app)
     assert told == ["gone", "late"]

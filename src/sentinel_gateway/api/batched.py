@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from sentinel_gateway.api.asgi import Header, Lines
-from sentinel_gateway.api.exchange import JSON, Caller, Exchange, Intake, Sender
+from sentinel_gateway.api.exchange import JSON, Exchange, Intake, Sender
 from sentinel_gateway.api.face import Face
 from sentinel_gateway.api.problems import PROBLEMS
 from sentinel_gateway.api.query import Query
@@ -27,7 +27,6 @@ from sentinel_gateway.errors import (
     TokensLimited,
     UpstreamError,
 )
-from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.siblings import TOGETHER, Gathering, Leader
 from sentinel_gateway.ports import Clock
@@ -44,15 +43,11 @@ ID_LENGTH: Final = 120
 """Characters of the batch's id that begin each query's: what follows must fit as well."""
 
 
-class Kept(Sender):
+class Kept(Sender, eq=False):
     """Keeps an answer instead of sending it: its `body`, and the `failure` that it tells of, if it is one."""
 
-    __slots__ = ("body", "failure")
-
-    def __init__(self, journey: Journey, caller: Caller) -> None:
-        super().__init__(_unsent, {}, journey, caller, accepts=b"", form=PROBLEMS)
-        self.body = b""
-        self.failure: RequestError | None = None
+    body: bytes = b""
+    failure: RequestError | None = None
 
     async def whole(self, status: int, body: bytes, headers: Lines, content_type: bytes = JSON) -> None:  # noqa: ARG002 - nobody reads the headers
         """A complete answer."""
@@ -76,7 +71,7 @@ class Item(Exchange):
 
         scope = {"method": "POST", "path": Query.route, "headers": headers, "client": (client, 0)}
         super().__init__(scope, receive, _unsent, now=now, intake=intake, form=PROBLEMS)
-        self.sender = self.kept = Kept(self.journey, self.caller)
+        self.sender = self.kept = Kept(_unsent, self.journey, self.caller, PROBLEMS)
         self.told: UpstreamError | None = None
 
     def cancel_when_gone(self) -> None:

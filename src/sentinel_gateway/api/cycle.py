@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
+import msgspec
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -51,64 +52,40 @@ class Carrier(Protocol):
         ...
 
 
-class Cycle:
+class Cycle(msgspec.Struct, eq=False):
     """One request and its answer, as an ASGI app sees them.
 
     The head of an answer waits for the first piece of the body and leaves with it in one write, which halves what the kernel
     costs. An app here sends that piece at once, or the caller would wait for the head as well.
     """
 
-    __slots__ = (
-        "_bodiless",
-        "_carrier",
-        "_chunked",
-        "_ending",
-        "_head",
-        "_left",
-        "_lingers",
-        "_news",
-        "_on_gone",
-        "_transport",
-        "_waiter",
-        "body",
-        "complete",
-        "disconnected",
-        "keep_alive",
-        "more_body",
-        "refused",
-        "scope",
-        "started",
-        "waits_for_100",
-    )
-
-    def __init__(self, scope: Scope, carrier: Carrier, *, waits_for_100: bool, keep_alive: bool) -> None:
-        self.scope = scope
-        self.waits_for_100 = waits_for_100
-        self.keep_alive = keep_alive
-        self.body = b""
-        """What came and was not handed out yet."""
-        self.more_body = True
-        self.disconnected = False
-        self.refused: RequestError | None = None
-        """Why the rest of the body is not read, if it was given up."""
-        self.started = False
-        self.complete = False
-        self._carrier = carrier
-        self._transport = carrier.transport
-        self._head = b""
-        self._bodiless = False
-        self._lingers = False
-        """The answer is earlier than the end of the body, which is still to be read."""
-        self._chunked: bool | None = None
-        """None: the answer ends with the connection."""
-        self._ending = LAST_CHUNK
-        """Empty: it is sent when the connection is closed."""
-        self._left = 0
-        """Bytes that the answer still owes, if it said how many there are."""
-        self._news = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._on_gone: Callable[[], None] | None = None
-        scope["extensions"] = {WHEN_GONE: self._tell_when_gone, GO_ON: self._go_on, AT_ONCE: self._answer_at_once}
+    scope: Scope
+    _carrier: Carrier
+    waits_for_100: bool
+    keep_alive: bool
+    body: bytes = b""
+    """What came and was not handed out yet."""
+    more_body: bool = True
+    segment: bytes | None = None
+    """All bytes of the request, where the app is told them."""
+    disconnected: bool = False
+    refused: RequestError | None = None
+    """Why the rest of the body is not read, if it was given up."""
+    started: bool = False
+    complete: bool = False
+    _head: bytes = b""
+    _bodiless: bool = False
+    _lingers: bool = False
+    """The answer is earlier than the end of the body, which is still to be read."""
+    _chunked: bool | None = None
+    """None: the answer ends with the connection."""
+    _ending: bytes = LAST_CHUNK
+    """Empty: it is sent when the connection is closed."""
+    _left: int = 0
+    """Bytes that the answer still owes, if it said how many there are."""
+    _news: bool = False
+    _waiter: asyncio.Future[None] | None = None
+    _on_gone: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "started" if self.started else "unanswered"
@@ -117,6 +94,12 @@ class Cycle:
     async def run(self, app: App) -> None:
         """Have `app` answer. What it leaves open is answered here."""
         logger = self._carrier.logger
+        self.scope["extensions"] = {
+            WHEN_GONE: self._tell_when_gone,
+            GO_ON: self._go_on,
+            AT_ONCE: self._answer_at_once,
+            SEGMENT: self.segment,
+        }
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:  # broad: nobody above could answer
@@ -156,7 +139,7 @@ class Cycle:
     def tell_segment(self, data: bytes) -> None:
         """An extension of ASGI: these are all bytes of the request, and nothing but its answer is to be sent."""
         if self.keep_alive and not self.waits_for_100:
-            self.scope["extensions"][SEGMENT] = data
+            self.segment = data
 
     def disconnect(self) -> None:
         """Nobody waits for the answer any more."""
@@ -187,20 +170,18 @@ class Cycle:
 
     async def receive(self) -> Any:
         """The next piece of the body, or that the caller left or has its answer. One at a time."""
-        if self.waits_for_100 and not self._transport.is_closing():
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self.waits_for_100 and not self._carrier.transport.is_closing():
+            self._carrier.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.waits_for_100 = False
-        if not self._has_ended():
+        if not (self._news or self._has_ended()):
             self._carrier.flow.resume_reading()
-            if not self._news:
-                self._waiter = asyncio.get_running_loop().create_future()
-                await self._waiter
-            self._news = False
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._news = False
         if self._has_ended():
             return {"type": "http.disconnect", REFUSED: self.refused}
+        self._carrier.flow.resume_reading()  # a large piece has paused the reading, by which alone a caller is seen to leave
         body, self.body = self.body, b""
-        if not self.more_body:  # a large one has paused the reading, by which alone a caller is seen to leave
-            self._carrier.flow.resume_reading()
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     def _has_ended(self) -> bool:
@@ -224,7 +205,7 @@ class Cycle:
         """An extension of ASGI: one more piece, if it can go out as it is."""
         if self._carrier.flow.write_paused or self._head or not self._chunked or self.disconnected or self.complete or not body:
             return False
-        self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        self._carrier.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
 
     def _answer_at_once(self, status: int, headers: Lines, body: bytes) -> bool:
@@ -276,21 +257,17 @@ class Cycle:
             if last:
                 body += self._ending
         elif self._chunked is not None:
-            self._count(len(body), last=last)
+            self._left -= len(body)
+            if self._left < 0 or (last and self._left > 0):  # it would run into the next one
+                raise RuntimeError("the answer is not as long as its Content-Length")
         head, self._head = self._head, b""
-        self._transport.write(head + body if head else body)
+        self._carrier.transport.write(head + body if head else body)
         if last:
             self.complete = True
             self.wake()
             if not self.keep_alive:
                 self._close()
             self._carrier.answered()
-
-    def _count(self, size: int, *, last: bool) -> None:
-        """An answer that is not as long as its head says would run into the next one."""
-        self._left -= size
-        if self._left < 0 or (last and self._left > 0):
-            raise RuntimeError("the answer is not as long as its Content-Length")
 
     def _answer_early(self) -> None:
         """The body has not ended. A caller that was never told to continue may even leave it out."""
@@ -311,7 +288,7 @@ class Cycle:
         elif self._lingers:
             self._carrier.linger()
         else:
-            self._transport.close()
+            self._carrier.transport.close()
 
 
 @lru_cache(1)

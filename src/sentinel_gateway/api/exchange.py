@@ -5,10 +5,13 @@ import math
 import os
 import random
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from time import monotonic
 from typing import Any, Final
+
+import msgspec
 
 from sentinel_gateway.api.asgi import AT_ONCE, GO_ON, REFUSED, SEGMENT, WHEN_GONE, Header, Lines, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
@@ -108,28 +111,32 @@ class Intake:
         self._room += size
 
 
-class Caller:
+def _never(*_: object) -> bool:
+    """Another server than ours takes messages only."""
+    return False
+
+
+class Caller(msgspec.Struct, eq=False):
     """The caller's side: its body, and whether it is still there."""
 
-    __slots__ = ("_intake", "_length", "_max_body", "_receive", "left", "served")
-
-    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], intake: Intake) -> None:
-        self._receive = receive
-        self._length = headers.get(b"content-length")
-        self._intake = intake
-        self._max_body = intake.max_body
-        self.left = False
-        self.served = False
-        """The whole answer is on its way: that the connection ends now means nothing."""
+    _receive: Receive
+    _length: bytes | None
+    """What the Content-Length says."""
+    _intake: Intake
+    left: bool = False
+    served: bool = False
+    """The whole answer is on its way: that the connection ends now means nothing."""
 
     async def body(self) -> bytes:
         """The whole body; `BodyTooLarge` as soon as it is known to be, `ClientLeft` if it never comes."""
-        if self._length is not None and self._length.isdigit() and int(self._length) > self._max_body:
+        most = self._intake.max_body
+        if self._length is not None and self._length.isdigit() and int(self._length) > most:
             raise self.too_large()
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             body: bytes = message.get("body", b"")
-            self._limit(body)
+            if len(body) > most:
+                raise self.too_large()
             return body
         pieces = bytearray()
         try:
@@ -139,16 +146,13 @@ class Caller:
                 piece = message.get("body", b"")
                 self._intake.take(len(piece))
                 pieces += piece
-                self._limit(pieces)
+                if len(pieces) > most:
+                    raise self.too_large()
                 if not message.get("more_body"):
                     return bytes(pieces)
                 message = await self._receive()
         finally:
             self._intake.give_back(len(pieces))
-
-    def _limit(self, body: bytes | bytearray) -> None:
-        if len(body) > self._max_body:
-            raise self.too_large()
 
     def broken_off(self, message: Mapping[str, Any]) -> RequestError:
         """Why the body does not come to its end: the server refused the rest of it, or the caller left."""
@@ -160,7 +164,7 @@ class Caller:
 
     def too_large(self) -> BodyTooLarge:
         """The error for a body over the limit."""
-        return BodyTooLarge(f"The body is larger than the {self._max_body} bytes that this gateway takes.")
+        return BodyTooLarge(f"The body is larger than the {self._intake.max_body} bytes that this gateway takes.")
 
     async def gone(self) -> None:
         """Returns when nobody waits for the answer any more."""
@@ -168,28 +172,21 @@ class Caller:
             pass
 
 
-class Sender:
+class Sender(msgspec.Struct, eq=False):
     """The answer's side. Sends one whole answer, or one stream; an error in whichever form is still possible."""
 
-    __slots__ = (
-        *("_accepts", "_answer_at_once", "_caller", "_form", "_go_on", "_journey", "_send", "_said_at", "_started"),
-        "broken",
-    )
-
-    def __init__(
-        self, send: Send, extensions: Mapping[str, Any], journey: Journey, caller: Caller, *, accepts: bytes, form: ErrorForm
-    ) -> None:
-        self._send = send
-        self._go_on: Callable[[bytes], bool] = extensions.get(GO_ON, _never)
-        self._answer_at_once: Callable[[int, Lines, bytes], bool] = extensions.get(AT_ONCE, _never)
-        self._form = form
-        self._journey = journey
-        self._caller = caller
-        self._accepts = accepts
-        self._started = False
-        self._said_at = 0.0
-        self.broken: Callable[[RequestError], bytes] | None = None
-        """How the stream under way tells that it breaks, if not as every stream of its face."""
+    _send: Send
+    _journey: Journey
+    _caller: Caller
+    _form: ErrorForm
+    _accepts: bytes = b""
+    """What the Accept-Encoding says."""
+    _go_on: Callable[[bytes], bool] = _never
+    _answer_at_once: Callable[[int, Lines, bytes], bool] = _never
+    _started: bool = False
+    _said_at: float = 0.0
+    broken: Callable[[RequestError], bytes] | None = None
+    """How the stream under way tells that it breaks, if not as every stream of its face."""
 
     async def whole(self, status: int, body: bytes, headers: Lines, content_type: bytes = JSON) -> None:
         """A complete answer, compressed if it is long and the caller can read that."""
@@ -199,7 +196,7 @@ class Sender:
         if len(body) >= COMPRESS_FROM and (chosen := choose(self._accepts)) is not None:
             body = await compress(chosen, body)
             coding = b"content-encoding: %b\r\n" % chosen.name
-        lines = whole_head(headers, self.ids(), len(body), content_type=content_type, coding=coding)
+        lines = whole_head(headers, self._form.ids(self._journey), len(body), content_type=content_type, coding=coding)
         if not self._answer_at_once(status, lines, body):
             await self._send({"type": "http.response.start", "status": status, "headers": lines})
             await self._send({"type": "http.response.body", "body": body})
@@ -265,12 +262,12 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, intake: Intake, form: ErrorForm) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.headers = header_map(scope["headers"])
-        self.journey = _begin(scope, self.headers, now)
-        self.caller = Caller(receive, self.headers, intake)
-        extensions = scope.get("extensions", {})
-        accepts = self.headers.get(b"accept-encoding", b"")
-        self.sender = Sender(send, extensions, self.journey, self.caller, accepts=accepts, form=form)
+        self.headers = headers = header_map(scope["headers"])
+        self.journey = journey = _begin(scope, headers.get(b"x-request-id"), now)
+        self.caller = caller = Caller(receive, headers.get(b"content-length"), intake)
+        extensions, accepts = scope.get("extensions", {}), headers.get(b"accept-encoding", b"")
+        go_on, at_once = extensions.get(GO_ON, _never), extensions.get(AT_ONCE, _never)
+        self.sender = Sender(send, journey, caller, form, accepts, go_on, at_once)
         self._tell_when_gone: Callable[[Callable[[], None]], None] | None = extensions.get(WHEN_GONE)
         self.segment: bytes | None = extensions.get(SEGMENT)
         self._beside: list[asyncio.Task[None] | asyncio.TimerHandle] = []
@@ -308,11 +305,6 @@ class Exchange:
             self._beside.pop().cancel()
 
 
-def _never(*_: object) -> bool:
-    """Another server than ours takes messages only."""
-    return False
-
-
 def whole_head(headers: Lines, ids: Lines, size: int, *, content_type: bytes = JSON, coding: bytes = b"") -> Lines:
     """All headers of a complete answer of `size` bytes, but for those of every answer of this server."""
     lines = b"content-type: %b\r\n%b%b%bcontent-length: %d\r\n" % (content_type, headers.raw, ids.raw, coding, size)
@@ -324,14 +316,12 @@ def id_headers(record: Record) -> Lines:
     return Lines(f"x-request-id: {record.request_id}\r\nx-sentinel-id: {record.sentinel_id}\r\n".encode("ascii"))
 
 
-def _draws() -> Iterator[str]:
-    while True:
-        drawn = os.urandom(ID_BYTES * IDS_AT_ONCE).hex()
-        for start in range(0, len(drawn), 2 * ID_BYTES):
-            yield drawn[start : start + 2 * ID_BYTES]
+def _draw_some() -> list[str]:
+    drawn = os.urandom(ID_BYTES * IDS_AT_ONCE).hex()
+    return [drawn[start : start + 2 * ID_BYTES] for start in range(0, len(drawn), 2 * ID_BYTES)]
 
 
-draw_id: Final[Callable[[], str]] = _draws().__next__
+draw_id: Final[Callable[[], str]] = chain.from_iterable(iter(_draw_some, [])).__next__
 """A request's own id: 32 hex digits that nobody can foretell. On the event loop only."""
 
 
@@ -340,16 +330,15 @@ def request_id(asked: bytes | None, drawn: str) -> str:
     return asked.decode("ascii") if asked and SANE_ID.fullmatch(asked) else f"req_{drawn}"
 
 
-def _begin(scope: Scope, headers: Mapping[bytes, bytes], now: float) -> Journey:
-    sentinel_id = draw_id()
-    asked = headers.get(b"x-request-id")
+def _begin(scope: Scope, asked_id: bytes | None, now: float) -> Journey:
+    sentinel_id, client = draw_id(), scope.get("client")
     return Journey(
         route=UNMATCHED,
         method=scope["method"],
-        request_id=request_id(asked, sentinel_id),
+        request_id=request_id(asked_id, sentinel_id),
         sentinel_id=sentinel_id,
         at=now,
-        client=scope["client"][0] if scope.get("client") else "",
+        client=client[0] if client else "",
     )
 
 
