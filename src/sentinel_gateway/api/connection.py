@@ -22,7 +22,7 @@ from sentinel_gateway.api.asgi import SEGMENT_BYTES, Again, App, Header, Lines
 from sentinel_gateway.api.bounds import ServerLimits
 from sentinel_gateway.api.cycle import CLOSE, Cycle, default_lines, refusal_record, render
 from sentinel_gateway.api.eager import run_eagerly
-from sentinel_gateway.api.head import check_fields, check_line, head_size, parse_target
+from sentinel_gateway.api.head import check_fields, head_size, parse_target, read_method
 from sentinel_gateway.api.parting import LAST_WORD, send_and_close
 from sentinel_gateway.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout
 from sentinel_gateway.pipeline.admit import retry_wait
@@ -68,7 +68,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._reading: Cycle | None = None  # the request read last
         self._turn: Cycle | None = None  # being answered, or answered last
         self._queue: list[Cycle] = []  # pipelined behind it
-        self._unstarted = False  # the turn was taken while its segment was still being read
+        self._unstarted: Cycle | None = None  # its turn came while its segment was still being read
         self._refusal = b""  # to be sent once the turn comes
         self._stage: Stage = "idle"
         self._persistent = "1.1"  # the version of HTTP whose connections outlive an answer
@@ -230,13 +230,13 @@ class GatewayProtocol(asyncio.Protocol):
         else:
             if self._stage != "idle":
                 self._read_on()
-            elif whole and self._unstarted and self._turn is not None and self._turn is self._reading:
-                self._turn.tell_segment(data)  # one request, all of it and nothing else
+            elif whole and self._unstarted is not None and self._unstarted is self._reading:
+                self._unstarted.tell_segment(data)  # one request, all of it and nothing else
         if rest:
             self.data_received(rest)
-        if self._unstarted and self._turn is not None:
-            self._unstarted = False
-            self._start(self._turn)
+        if self._unstarted is not None:
+            cycle, self._unstarted = self._unstarted, None
+            self._start(cycle)
 
     def _answer_again(self, data: bytes, again: Again) -> bool:
         """Answer bytes that were answered before, or are refused; False if they have to be read."""
@@ -285,8 +285,8 @@ class GatewayProtocol(asyncio.Protocol):
             raise self._too_large()
         if len(self._queue) >= PIPELINED:
             raise BadRequest(f"More than {PIPELINED} requests were sent without waiting for an answer.")
-        method, version = parser.get_method(), parser.get_http_version()
-        check_line(method, version)
+        version = parser.get_http_version()
+        method = read_method(parser.get_method(), version)
         waits_for_100 = check_fields(headers, version, upgrade=parser.should_upgrade())
         target = parse_target(self._url)
         scope = {
@@ -296,7 +296,7 @@ class GatewayProtocol(asyncio.Protocol):
             "server": self.server,
             "client": self.client,
             "scheme": self.scheme,
-            "method": method.decode("ascii"),
+            "method": method,
             "root_path": "",
             "path": target.path,
             "raw_path": target.raw_path,
@@ -315,8 +315,7 @@ class GatewayProtocol(asyncio.Protocol):
             self.flow.pause_reading()
             self._queue.append(cycle)
         else:
-            self._turn = cycle
-            self._unstarted = True
+            self._turn = self._unstarted = cycle
 
     def on_body(self, body: bytes) -> None:
         self._progress = True

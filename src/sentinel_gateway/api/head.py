@@ -1,7 +1,7 @@
 """What counts as a sane request head. Rules over its parts, without a connection.
 
-What can be understood in two ways is refused, because a proxy before us may have understood it in the other one. Hosts and
-targets hardly change from request to request, so the last sane ones are remembered; what raises never is.
+What can be understood in two ways is refused, because a proxy before us may have understood it in the other one. Methods, hosts
+and targets hardly change from request to request, so the last sane ones are remembered; what raises never is.
 """
 
 import re
@@ -18,6 +18,8 @@ MOST_PARAMETERS: Final = 200
 """Of a query. No route knows more than a dozen, and each takes microseconds to be told so."""
 REMEMBERED: Final = 64
 
+FRAMING: Final = frozenset({b"transfer-encoding", b"expect"})
+"""Headers that change how a body comes: most requests have none of them."""
 HOST: Final = re.compile(rb"(?:[\w.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?[ \t]*", re.ASCII)
 ABSOLUTE: Final = re.compile(rb"https?://[\w.:\[\]-]+(/[^?]*)?(?:\?(.*))?", re.ASCII | re.IGNORECASE)
 
@@ -30,12 +32,14 @@ class Target(NamedTuple):
     query: bytes
 
 
-def check_line(method: bytes, version: str) -> None:
-    """Method and version of the request line."""
+@lru_cache(REMEMBERED)
+def read_method(method: bytes, version: str) -> str:
+    """The method of a request line; raises if it or the version is not served."""
     if version not in ("1.1", "1.0"):
         raise BadRequest(f"HTTP/{version} is not served here: use HTTP/1.1.")
     if method in (b"CONNECT", b"TRACE"):
         raise MethodNotAllowed(f"{method.decode('ascii')} is not allowed here.", allowed=("GET", "HEAD", "POST"))
+    return method.decode("ascii")
 
 
 def check_fields(headers: Sequence[Header], version: str, *, upgrade: bool) -> bool:
@@ -51,6 +55,8 @@ def check_fields(headers: Sequence[Header], version: str, *, upgrade: bool) -> b
         check_host(host)
     elif version == "1.1":
         raise InvalidHeader("The Host header is missing.", param="host")
+    if FRAMING.isdisjoint(fields) and not upgrade:
+        return False
     coding = fields.get(b"transfer-encoding")
     if coding is not None and (coding.strip().lower() != b"chunked" or version == "1.0"):
         raise InvalidHeader("The only transfer encoding here is chunked, in HTTP/1.1.", param="transfer-encoding")
