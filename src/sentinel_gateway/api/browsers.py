@@ -30,10 +30,9 @@ class Pages(msgspec.Struct, frozen=True):
     origins: tuple[str, ...] = ()
     credentials: bool = False
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
+    def check(self, origin: bytes) -> None:
         """Raises `PageRefused`."""
-        origin = headers.get(b"origin")
-        if origin is None or _LOCAL_ORIGIN.fullmatch(origin) or ANY in self.origins or origin.decode("latin-1") in self.origins:
+        if _LOCAL_ORIGIN.fullmatch(origin) or ANY in self.origins or origin.decode("latin-1") in self.origins:
             return
         raise PageRefused("This gateway takes no calls from this page: its operator can add its origin to server.cors.origins.")
 
@@ -68,11 +67,12 @@ class Browsers(msgspec.Struct, frozen=True):
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Raises `PageRefused` or `HostRefused`."""
-        try:
-            self.pages.check(headers)
-        except PageRefused:
-            if not self.hosts.own(headers):
-                raise
+        if b"origin" in headers:
+            try:
+                self.pages.check(headers[b"origin"])
+            except PageRefused:
+                if not self.hosts.own(headers):
+                    raise
         self.hosts.check(headers)
 
 

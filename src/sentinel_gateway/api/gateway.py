@@ -9,7 +9,7 @@ from sentinel_gateway.api.anthropic import is_anthropic
 from sentinel_gateway.api.asgi import AT_ONCE, SEGMENT, App, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Pages
 from sentinel_gateway.api.eager import own_task
-from sentinel_gateway.api.openai import is_openai
+from sentinel_gateway.api.openai import POSTS, is_openai
 from sentinel_gateway.api.predict import is_predict
 from sentinel_gateway.api.query import is_query
 from sentinel_gateway.api.wire.anthropic_errors import HEADERS as ANTHROPIC_HEADERS
@@ -61,6 +61,8 @@ def build_gateway(faces: Faces, management: App, pages: Pages) -> App:
 
     def gateway(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path = scope["path"]
+        if path in POSTS:  # as most are
+            return faces.openai(scope, receive, send)
         if is_anthropic(scope):
             return faces.anthropic(scope, receive, send)
         if is_openai(path):

@@ -187,7 +187,12 @@ def _shown_id(key: str) -> bytes:
 
 def miss_headers(journey: Journey) -> Lines:
     """Headers of an answer from a provider: why each tier passed, and what became of the answer if that is known yet."""
-    return Lines(_PASSED % (b"bypass" if journey.wish.bypass else b"miss", cache_status(journey).encode()))
+    return _passed(cache_status(journey), bypass=journey.wish.bypass)
+
+
+@lru_cache(STATUSES)
+def _passed(status: str, *, bypass: bool) -> Lines:
+    return Lines(_PASSED % (b"bypass" if bypass else b"miss", status.encode()))
 
 
 def cache_status(journey: Journey) -> str:
