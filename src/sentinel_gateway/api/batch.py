@@ -7,7 +7,6 @@ from typing import Final
 import msgspec
 
 from sentinel_gateway.api.batched import Item, Items, Run, Take
-from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.endpoint import SLOW_BODY, Post
 from sentinel_gateway.api.exchange import NDJSON, Exchange, Sender, wait_after
 from sentinel_gateway.api.problems import problem_body
@@ -59,8 +58,7 @@ class QueryBatch(Post):
             if self._clock() - journey.at > SLOW_BODY:
                 exchange.enter()
             batch = await self._read(body, exchange)
-            await own_task()
-            exchange.cancel_when_gone()
+            await exchange.cancel_when_gone()
             if _streams(batch, exchange):
                 await self._stream(batch, exchange)
             else:

@@ -74,7 +74,7 @@ class Item(Exchange):
         self.sender = self.kept = Kept(_unsent, self.journey, self.caller, PROBLEMS)
         self.told: UpstreamError | None = None
 
-    def cancel_when_gone(self) -> None:
+    async def cancel_when_gone(self) -> None:
         """The batch sees to that, for all that are under way."""
 
 

@@ -6,7 +6,6 @@ from functools import partial
 from typing import ClassVar, Final
 
 from sentinel_gateway.api.asgi import Lines
-from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.exchange import Exchange, Sender
 from sentinel_gateway.api.wire.cache_headers import PRIVATE, explain_header, hit_headers, miss_headers, read_wish
 from sentinel_gateway.api.wire.cost_headers import cost_headers, saved_headers
@@ -84,8 +83,7 @@ class Post(ABC):
 
     async def _wait(self, exchange: Exchange, plan: Plan) -> None:  # noqa: ARG002 - what was planned matters to streams
         """The answer may take long: notice a caller that leaves."""
-        await own_task()
-        exchange.cancel_when_gone()
+        await exchange.cancel_when_gone()
 
     def _hit_headers(self, journey: Journey, reply: Cached, now: float) -> Lines:
         return self._stored_headers(journey, reply, now) + saved_headers(reply.hit.entry)

@@ -15,6 +15,8 @@ import msgspec
 
 from sentinel_gateway.api.asgi import AT_ONCE, GO_ON, REFUSED, SEGMENT, WHEN_GONE, Header, Lines, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
+from sentinel_gateway.api.eager import own_task
+from sentinel_gateway.api.entrance import Entrance
 from sentinel_gateway.api.wire.budget_headers import budget_headers
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.limit_headers import limit_headers
@@ -257,7 +259,10 @@ class Sender(msgspec.Struct, eq=False):
 class Exchange:
     """A request and its answer: headers, caller, sender, and the journey that is told of it."""
 
-    __slots__ = ("_beside", "_tell_when_gone", "caller", "enter", "headers", "journey", "method", "path", "segment", "sender")
+    __slots__ = ("_beside", "_tell_when_gone", "caller", "entrance", "headers", "journey", "method", "path", "segment", "sender")
+
+    entrance: Entrance
+    """By which it comes in."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, intake: Intake, form: ErrorForm) -> None:
         self.method: str = scope["method"]
@@ -271,11 +276,14 @@ class Exchange:
         self._tell_when_gone: Callable[[Callable[[], None]], None] | None = extensions.get(WHEN_GONE)
         self.segment: bytes | None = extensions.get(SEGMENT)
         self._beside: list[asyncio.Task[None] | asyncio.TimerHandle] = []
-        self.enter: Callable[[], None]
-        """Tell the caller once more: its key may have been revoked while its body was on the way."""
 
-    def cancel_when_gone(self) -> None:
-        """From now on, cancel the current task once nobody waits for its answer."""
+    def enter(self) -> None:
+        """Tell the caller once more: its key may have been revoked while its body was on the way."""
+        self.entrance.enter(self.headers, self.journey)
+
+    async def cancel_when_gone(self) -> None:
+        """From now on, in a task of its own, cancel that once nobody waits for its answer."""
+        await own_task()
         cancel = partial(self._cancel, asyncio.current_task())
         if self._tell_when_gone is not None:
             self._tell_when_gone(cancel)

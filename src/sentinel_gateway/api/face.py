@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from sentinel_gateway.api.asgi import Receive, Scope, Send
 from sentinel_gateway.api.entrance import Entrance
@@ -35,8 +34,8 @@ class Face:
     async def serve(self, exchange: Exchange) -> None:
         """Have it answered, and tell how it ended."""
         try:
-            exchange.enter = partial(self._entrance.enter, exchange.headers, exchange.journey)
-            exchange.enter()
+            exchange.entrance = self._entrance
+            self._entrance.enter(exchange.headers, exchange.journey)
             await self._route(exchange)
         except ClientLeft as left:
             _leave(exchange, left)

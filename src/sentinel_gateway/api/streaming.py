@@ -64,7 +64,7 @@ class StreamingEndpoint(Endpoint):
 
     async def _wait(self, exchange: Exchange, plan: Plan) -> None:
         """As every endpoint; and keep a stream's connection from looking dead."""
-        await super()._wait(exchange, plan)
+        await exchange.cancel_when_gone()
         if plan.request.stream:
             exchange.run_later(self._heartbeat, partial(self._keep_alive, exchange, plan))
 
@@ -77,17 +77,13 @@ class StreamingEndpoint(Endpoint):
             await asyncio.sleep(await exchange.sender.beat(pulse, self._heartbeat))
 
     def _send(self, reply: Whole | Live | Repeated, journey: Journey, sender: Sender) -> Awaitable[None]:
-        match reply:
-            case Whole(plan, completion) if plan.request.stream:  # it shared the call of one who did not stream
-                return self._replay(stored_body(completion.answer), plan, journey, sender, self._whole_headers(journey, plan))
-            case Whole(plan, completion):
-                return sender.whole(200, self._written(completion.raw, plan.request), self._whole_headers(journey, plan))
-            case Repeated(plan, completion) if plan.request.stream:
-                return self._replay(stored_body(completion.answer), plan, journey, sender, REPLAYED)
-            case Repeated(plan, completion):
-                return sender.whole(200, self._written(completion.raw, plan.request), REPLAYED)
-            case Live():
-                return self._send_live(reply, journey, sender)
+        if isinstance(reply, Live):
+            return self._send_live(reply, journey, sender)
+        plan, completion = reply.plan, reply.completion
+        headers = self._whole_headers(journey, plan) if isinstance(reply, Whole) else REPLAYED
+        if plan.request.stream:  # it shared the call of one who did not
+            return self._replay(stored_body(completion.answer), plan, journey, sender, headers)
+        return sender.whole(200, self._written(completion.raw, plan.request), headers)
 
     async def _send_cached(self, reply: Cached, journey: Journey, sender: Sender) -> None:
         now, request, body = self._clock(), reply.plan.request, reply.hit.entry.body
