@@ -217,7 +217,7 @@ class GatewayProtocol(asyncio.Protocol):
         if self._stage == "dropping":
             return
         whole = len(data) <= SEGMENT_BYTES and self._stage == "idle" and not self._is_answering()
-        if whole and self._again is not None and self._answer_again(data, self._again):
+        if whole and self._answer_again(data):
             return
         self._segment, self._progress, rest = len(data), False, b""
         try:
@@ -238,10 +238,11 @@ class GatewayProtocol(asyncio.Protocol):
             cycle, self._unstarted = self._unstarted, None
             self._start(cycle)
 
-    def _answer_again(self, data: bytes, again: Again) -> bool:
+    def _answer_again(self, data: bytes) -> bool:
         """Answer bytes that were answered before, or are refused; False if they have to be read."""
-        free = not (self.flow.write_paused or self.transport.is_closing())
-        answer = again(data, self.client[0] if self.client else "") if free else None
+        if self._again is None or self.flow.write_paused or self.transport.is_closing():
+            return False
+        answer = self._again(data, self.client[0] if self.client else "")
         if answer is None:
             return False
         self.transport.write(b"%b%b%b" % (STATUS_LINE[answer[0]], self.default_headers.raw, answer[1]))

@@ -210,7 +210,7 @@ class Cycle(msgspec.Struct, eq=False):
 
     def _answer_at_once(self, status: int, headers: Lines, body: bytes) -> bool:
         """An extension of ASGI: all of an answer, if it can go out as it is."""
-        if self._carrier.flow.write_paused or self.started or self.disconnected or self.complete:
+        if self._carrier.flow.write_paused or self.started or self.disconnected:
             return False
         self._hold_head(status, headers)
         self._send_body(body, last=True)

@@ -5,7 +5,8 @@ until that is the oldest version served, it is done here.
 """
 
 import asyncio
-from collections.abc import Coroutine
+import types
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 
@@ -24,7 +25,8 @@ def run_eagerly(run: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop)
     return loop.create_task(run)
 
 
-async def own_task() -> None:
+@types.coroutine
+def own_task() -> Generator[None, None, None]:
     """Returns within a task."""
     if asyncio.current_task() is None:
-        await asyncio.sleep(0)
+        yield  # to the next turn of the loop

@@ -268,7 +268,15 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers = headers = header_map(scope["headers"])
-        self.journey = journey = _begin(scope, headers.get(b"x-request-id"), now)
+        sentinel_id, client = draw_id(), scope.get("client")
+        self.journey = journey = Journey(
+            route=UNMATCHED,
+            method=self.method,
+            request_id=request_id(headers.get(b"x-request-id"), sentinel_id),
+            sentinel_id=sentinel_id,
+            at=now,
+            client=client[0] if client else "",
+        )
         self.caller = caller = Caller(receive, headers.get(b"content-length"), intake)
         extensions, accepts = scope.get("extensions", {}), headers.get(b"accept-encoding", b"")
         go_on, at_once = extensions.get(GO_ON, _never), extensions.get(AT_ONCE, _never)
@@ -336,18 +344,6 @@ draw_id: Final[Callable[[], str]] = chain.from_iterable(iter(_draw_some, [])).__
 def request_id(asked: bytes | None, drawn: str) -> str:
     """The caller's id for its request if it is sane, else one of ours."""
     return asked.decode("ascii") if asked and SANE_ID.fullmatch(asked) else f"req_{drawn}"
-
-
-def _begin(scope: Scope, asked_id: bytes | None, now: float) -> Journey:
-    sentinel_id, client = draw_id(), scope.get("client")
-    return Journey(
-        route=UNMATCHED,
-        method=scope["method"],
-        request_id=request_id(asked_id, sentinel_id),
-        sentinel_id=sentinel_id,
-        at=now,
-        client=client[0] if client else "",
-    )
 
 
 def own_fault(exc: BaseException, journey: Journey, events: Events) -> InternalError:
