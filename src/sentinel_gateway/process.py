@@ -171,7 +171,7 @@ class Process:
         self.stores.drains.most = settings.routing.max_drains
         self.stores.circuits.standings.use(rules.standings(settings), rules.compared(settings))
         self.metrics.percentiles = settings.metrics.percentiles
-        self.metrics.models.knows = wiring.routes.lists
+        self.metrics.know(wiring.routes.lists)
         await self.watch.use(plan)
         wiring.programs.start()
         previous, self._wiring = self._wiring, wiring

@@ -8,7 +8,7 @@ BEGUN = (1.0, "req-1", "sn-1", "/v1/chat/completions", "POST")
 class Traced:
     """A trace, of which only its ids outlive the request."""
 
-    trace_id, span_id = "a" * 32, "b" * 16
+    trace_id, span_id, sampled = "a" * 32, "b" * 16, True
 
 
 class Under(Record):
@@ -30,5 +30,5 @@ def test_of_a_trace_its_ids_are_kept():
     record = Record(*BEGUN)
     record.trace = Traced()
     alone = bare(record)
-    assert (alone.trace, alone.trace_id, alone.span_id) == (None, Traced.trace_id, Traced.span_id)
+    assert (alone.trace, alone.trace_id, alone.span_id, alone.sampled) == (None, Traced.trace_id, Traced.span_id, True)
     assert record.trace is not None, "the request's own stays as it is"

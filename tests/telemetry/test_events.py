@@ -142,7 +142,7 @@ def test_what_waits_to_be_written_is_the_record_alone(output: Output, open_log: 
     assert (prompt(), trace()) == (None, None)
     line = decoded(output.lines(401))[-1]
     assert (line["status"], line["trace_id"], line["span_id"]) == (201, Followed.trace_id, Followed.span_id)
-    assert waiting[-1] == make_record(status=201, trace_id=Followed.trace_id, span_id=Followed.span_id)
+    assert waiting[-1] == make_record(status=201, trace_id=Followed.trace_id, span_id=Followed.span_id, sampled=True)
     assert type(waiting[-1]) is Record
 
 

@@ -133,6 +133,7 @@ def test_every_member_of_a_record_is_in_its_json_line(make_record: Make) -> None
         "trace",
         "trace_id",
         "span_id",
+        "sampled",
     }  # by the monitoring API; of an experiment and a trace the line has the names, if there is one
     kept = set(Record.__struct_fields__) - elsewhere
     assert set(fields) == {told.get(name, name) for name in kept} | {"level", "event"}

@@ -16,9 +16,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.core.record import Attempt, Record, bare
 from sentinel_gateway.errors import UpstreamRefused
-from sentinel_gateway.telemetry.metrics import CONTENT_TYPES, Metrics
+from sentinel_gateway.telemetry.metrics import CONTENT_TYPES, TOGETHER, Metrics
 from sentinel_gateway.telemetry.tallies import Totals
 
 Make = Callable[..., Record]
@@ -293,9 +293,41 @@ def test_a_model_that_becomes_known_has_its_label_from_then_on_and_keeps_it(metr
     assert (use, costs.requests, costs.cost) == (("late", "chat"), 4, 12)
 
 
+def test_what_came_before_a_model_was_unknown_again_is_its_own(metrics: Metrics, make_record: Make) -> None:
+    metrics.know({"fast"}.__contains__)
+    metrics.observe(make_record(model="fast"))
+    metrics.know(set[str]().__contains__)
+    assert value(metrics, "sentinel_model_requests_total", model="fast", cache="hit") == 1
+
+
+@pytest.mark.parametrize("count", [1, TOGETHER - 1, TOGETHER, TOGETHER + 1])
+def test_whoever_asks_is_told_of_all_that_came(metrics: Metrics, make_record: Make, count: int) -> None:
+    for number in range(1, count + 1):
+        metrics.observe(make_record(model="m", outcome="miss", tier=""))
+        metrics.attempted(Attempt("s", "groq/x", 1, 7.0, stream=False, ending="answered", model="m", route=CHAT, cost=3))
+        if number in {1, count}:
+            assert metrics.totals().misses == number
+            assert metrics.tiers()["provider"][0] == number
+            assert [(one.requests, one.cost) for one in metrics.costs().values()] == [(number, 3 * number)]
+            assert value(metrics, "sentinel_upstream_attempts_total", provider="groq", outcome="answered") == number
+
+
+def rendered(metrics: Metrics) -> list[Sample]:
+    return [sample for sample in samples(metrics) if "route" in sample.labels]
+
+
+@pytest.mark.parametrize("ask", [Metrics.totals, Metrics.tiers, Metrics.costs, rendered])
+def test_each_question_is_answered_by_all_that_came(
+    metrics: Metrics, make_record: Make, ask: Callable[[Metrics], object]
+) -> None:
+    before = ask(metrics)
+    metrics.observe(make_record())
+    assert ask(metrics) != before
+
+
 def test_forty_models_have_a_label(metrics: Metrics, make_record: Make) -> None:
     for number in range(50):
-        metrics.models.knows = {f"m{number}"}.__contains__
+        metrics.know({f"m{number}"}.__contains__)
         metrics.observe(make_record(model=f"m{number}"))
     named = {s.labels["model"] for s in samples(metrics) if s.name == "sentinel_model_requests_total"}
     assert named == {f"m{number}" for number in range(40)} | {"other"}
@@ -334,8 +366,8 @@ class Followed:
 
 def test_exemplars_name_traces_that_can_be_looked_up(metrics: Metrics, make_record: Make) -> None:
     sent, unsent = Followed(sampled=True), Followed(sampled=False)
-    metrics.observe(make_record(sentinel_id="sent", seconds=0.003, trace=sent))
-    metrics.observe(make_record(sentinel_id="unsent", seconds=3.0, trace=unsent))
+    metrics.observe(bare(make_record(sentinel_id="sent", seconds=0.003, trace=sent)))
+    metrics.observe(bare(make_record(sentinel_id="unsent", seconds=3.0, trace=unsent)))
     metrics.attempted(Attempt("called", "groq/x", 1, 9.0, stream=False, ending="answered", seconds=0.2, trace=sent))
     families = {family.name: family for family in openmetrics_families(metrics.render("openmetrics").decode())}
     named = [

@@ -101,6 +101,8 @@ class Record(msgspec.Struct):
     trace_id: str = ""
     """Of its trace, in what is `bare`, and so is the next one; empty where traces are off."""
     span_id: str = ""
+    sampled: bool = False
+    """That trace is sent somewhere, so that it can be looked up; in what is `bare`."""
     trace: Trace | None = None
     """Where traces are on, while it lasts."""
 
@@ -115,5 +117,5 @@ def bare(record: Record) -> Record:
         return record
     alone = Record(*_values(record))
     if trace is not None:
-        alone.trace, alone.trace_id, alone.span_id = None, trace.trace_id, trace.span_id
+        alone.trace, alone.trace_id, alone.span_id, alone.sampled = None, trace.trace_id, trace.span_id, trace.sampled
     return alone

@@ -14,7 +14,7 @@ from sentinel_gateway.core.record import Attempt, Ending
 from sentinel_gateway.telemetry import catalogue
 from sentinel_gateway.telemetry.catalogue import FIRST_TOKEN_BUCKETS, UPSTREAM_BUCKETS, Bars
 from sentinel_gateway.telemetry.models import Models
-from sentinel_gateway.telemetry.tallies import OTHER, Latest, exemplar, sampled
+from sentinel_gateway.telemetry.tallies import OTHER, Latest, exemplar
 
 MAX_PROVIDERS: Final = 32
 MAX_CIRCUITS: Final = 64
@@ -83,7 +83,8 @@ class AttemptTallies:
         calls.seconds += seconds
         calls.durations[place] += 1
         trace = attempt.trace
-        calls.latest[place] = (attempt.sentinel_id, seconds, attempt.at, None if trace is None else sampled(trace))
+        trace_id = None if trace is None or not trace.sampled else trace.trace_id
+        calls.latest[place] = (attempt.sentinel_id, seconds, attempt.at, trace_id)
         if attempt.first_token_seconds:
             calls.first_seconds += attempt.first_token_seconds
             calls.first_tokens[bisect_left(FIRST_TOKEN_BUCKETS, attempt.first_token_seconds)] += 1

@@ -54,12 +54,12 @@ class Telemetry:
     def finished(self, record: Record) -> None:
         """Count and log a request. Its trace comes first: one that has none yet gets one there, for its line to name.
 
-        Its lines wait to be written, maybe for long: what waits is the record alone, as the request may hold a long prompt.
+        It waits to be counted and written, maybe for long: what waits is the record alone, as the request may hold a long prompt.
         """
         if self._traced is not None:
             self._traced(record)
-        self._metrics.observe(record)
         alone = bare(record)
+        self._metrics.observe(alone)
         for write in self._written:
             write(alone)
 

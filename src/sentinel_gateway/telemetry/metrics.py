@@ -1,6 +1,7 @@
 """What Prometheus reads: the metrics of `catalogue.py`, of one process.
 
 Counters and histograms are made from tallies when somebody asks: the library's own counters cost 6 us a request, a tally 1.
+Even these are added to for many requests together: what runs once a request finds none of it in the processor's caches.
 Nothing here knows keys, prompts, users or addresses. One process is one node with its own registry.
 """
 
@@ -32,6 +33,8 @@ from sentinel_gateway.telemetry.tallies import OTHER, Tallies, Totals
 if TYPE_CHECKING:
     from sentinel_gateway.telemetry.catalogue import Labels
 
+TOGETHER: Final = 64
+"""Requests, or calls of providers, that are counted together."""
 MAX_EVENTS: Final = 64
 PERCENTILES: Final = (50.0, 95.0, 99.0)
 UPSTREAM_KINDS: Final = frozenset(get_args(Failure)) | {
@@ -60,6 +63,8 @@ class Metrics:
         self.percentiles: Sequence[float] = PERCENTILES
         self.models = Models()
         self.predictions = Predictions(self.models)
+        self._ended: list[Record] = []
+        self._called: list[Attempt] = []
         self._tallies = Tallies()
         self._attempts = AttemptTallies(self.models)
         self._costs = CostTallies(self.models)
@@ -89,17 +94,35 @@ class Metrics:
         return Gauge(family.name, family.text, registry=self._registry)
 
     def observe(self, record: Record) -> None:
-        """Count a finished request."""
-        self._tallies.add(record)
-        self._costs.add(record)
+        """Count a finished request, whose record is `bare`."""
+        self._ended.append(record)
+        if len(self._ended) >= TOGETHER:
+            self._add_up()
 
     def attempted(self, attempt: Attempt) -> None:
         """Count a call of a provider. An error with a code of the provider's own making counts as a refusal."""
-        self._attempts.add(attempt)
-        self._costs.charge(attempt)
-        if attempt.error:
-            known = attempt.error if attempt.error in UPSTREAM_KINDS else str(UpstreamRefused.code)
-            self._upstream_errors[known,] += 1
+        self._called.append(attempt)
+        if len(self._called) >= TOGETHER:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Count what has come since: it is time to, or somebody asks."""
+        called, self._called = self._called, []
+        for attempt in called:
+            self._attempts.add(attempt)
+            self._costs.charge(attempt)
+            if attempt.error:
+                known = attempt.error if attempt.error in UPSTREAM_KINDS else str(UpstreamRefused.code)
+                self._upstream_errors[known,] += 1
+        ended, self._ended = self._ended, []
+        for record in ended:
+            self._tallies.add(record)
+            self._costs.add(record)
+
+    def know(self, models: Callable[[str], bool]) -> None:
+        """From here on these have labels of their own: `models.knows`. What has come goes by who was known until now."""
+        self._add_up()
+        self.models.knows = models
 
     def event(self, name: str) -> None:
         """Count a change of state."""
@@ -150,22 +173,27 @@ class Metrics:
 
     def update_time(self, now: float) -> None:
         """Say what time it is, so that percentiles are of the last minutes also where nothing has come for long."""
+        self._add_up()
         self._tallies.turn(now)
 
     def totals(self) -> Totals:
         """The counts so far."""
+        self._add_up()
         return self._tallies.totals()
 
     def tiers(self) -> Mapping[str, tuple[int, float]]:
         """Where answers came from so far: how many from each tier and from providers, and the seconds that those took."""
+        self._add_up()
         return self._tallies.tiers()
 
     def costs(self) -> Mapping[tuple[str, str], Costs]:
         """What was spent and saved so far, by model and face."""
+        self._add_up()
         return self._costs.all()
 
     def render(self, exposition: Exposition = "text") -> bytes:
         """Everything, in Prometheus' text format 0.0.4, or in OpenMetrics 1.0.0 with exemplars."""
+        self._add_up()
         return RENDERED[exposition](self._registry)
 
     def _families(self) -> Iterator[Metric]:

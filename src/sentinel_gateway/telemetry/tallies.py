@@ -16,7 +16,6 @@ from prometheus_client.samples import Exemplar
 from sentinel_gateway.core.caching import Tier
 from sentinel_gateway.core.chat import MAX_TOKENS
 from sentinel_gateway.core.record import Record
-from sentinel_gateway.core.tracing import Trace
 from sentinel_gateway.errors import BadRequest, NotCached
 from sentinel_gateway.telemetry.catalogue import LATENCY_BUCKETS
 from sentinel_gateway.telemetry.percentiles import FINE, NOTHING, Counts, Window
@@ -127,11 +126,6 @@ def exemplar(latest: Latest | None) -> Exemplar | None:
     return Exemplar(labels, seconds, at)
 
 
-def sampled(trace: Trace) -> str | None:
-    """The id of a trace, if it can be looked up."""
-    return trace.trace_id if trace.sampled else None
-
-
 class Tallies:
     """All kinds of requests seen so far. Belongs to one thread, the event loop's."""
 
@@ -144,7 +138,7 @@ class Tallies:
         return f"<Tallies of {len(self._by_kind)} kinds>"
 
     def add(self, record: Record) -> None:
-        """Count one request."""
+        """Count one request, whose record is `bare`."""
         if record.at >= self._window.turns_at:
             self.turn(record.at)
         failed = record.status >= FAILED_FROM or record.error != ""
@@ -159,8 +153,7 @@ class Tallies:
         place = bisect_left(FINE, seconds)
         tally.counts[place] += 1
         tally.seconds += seconds
-        trace = record.trace
-        tally.latest[BUCKET_OF[place]] = (record.sentinel_id, seconds, record.at, None if trace is None else sampled(trace))
+        tally.latest[BUCKET_OF[place]] = (record.sentinel_id, seconds, record.at, record.trace_id if record.sampled else None)
         if record.stored:
             tally.stored += 1
         if failed and (record.status, record.error) == NOT_CACHED:
