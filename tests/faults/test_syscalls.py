@@ -127,7 +127,7 @@ def rows_on_the_disk(moment: Moment) -> Iterator[str]:
     """The calls of providers that are certain to be in a segment of the journal, as the process tells of them."""
     for path, file in moment.files.items():
         if path.suffix == SUFFIX and file.certain:
-            for row in frames.read(file.certain, len(frames.MAGIC), limit=1000).rows:
+            for row in frames.read(file.certain, frames.ALL, len(frames.MAGIC), limit=1000).rows:
                 if isinstance(row, Settled):
                     yield str(int(row.intent.request, 16))
 

@@ -10,6 +10,7 @@ import pytest
 
 from sentinel_gateway.errors import ConfigurationError
 from sentinel_gateway.ledger.copier import Reading
+from sentinel_gateway.ledger.frames import ALL
 from sentinel_gateway.ledger.journal import Journal, JournalLimits, adopted, segments
 from sentinel_gateway.ports.ledger import Intent
 from tests.gateway import until
@@ -33,7 +34,7 @@ def files_of_at_most(size):
 
 def rows_of(path):
     reading = Reading(path)
-    rows = [row for some in reading.rows() for row in some]
+    rows = [row for some in reading.rows(ALL) for row in some]
     assert (reading.rest, reading.damaged) == (0, False)
     return rows
 

@@ -115,7 +115,7 @@ def test_retention_takes_them_and_nothing_else_with_them(place, database, rows):
 
 def test_a_row_comes_through_the_journal_as_it_was():
     rows = [enrolled(1), handled(1)]
-    assert frames.read(bytes(frames.framed(rows))).rows == rows
+    assert frames.read(bytes(frames.framed(rows)), frames.ALL).rows == rows
 
 
 def test_a_database_that_nobody_has_brought_up_to_date_tells_of_none(place, database):

@@ -19,8 +19,9 @@ import msgspec
 from sentinel_gateway.core.breathing import breath
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.ledger import frames
+from sentinel_gateway.ledger.frames import RowT
 from sentinel_gateway.ledger.journal import LOCK, Journal, OnEvent, adopted, segments
-from sentinel_gateway.ports.ledger import Enrolled, Handled, Intent, Past, Row, Settled, Spent
+from sentinel_gateway.ports.ledger import Enrolled, Handled, Intent, Past, Settled, Spent
 
 if TYPE_CHECKING:
     from sentinel_gateway.ledger.closing import Closer
@@ -224,16 +225,15 @@ class Copier:
 
 
 class Reading:
-    """A segment being read from a place on. `open` holds the intents that it has seen no outcome of."""
+    """A segment being read from a place on."""
 
     def __init__(self, path: Path, start: int = 0) -> None:
         self._path = path
         self.end = start
         self.rest = 0
         self.damaged = False
-        self.open: dict[tuple[str, int], Intent] = {}
 
-    def rows(self) -> Iterator[list[Row]]:
+    def rows(self, decoder: msgspec.msgpack.Decoder[list[RowT]]) -> Iterator[list[RowT]]:
         """What stands there now, some rows at a time; `end` is how far it has come."""
         with self._path.open("rb") as file:
             file.seek(self.end)
@@ -245,7 +245,7 @@ class Reading:
                 return
             at = len(frames.MAGIC)
         while True:
-            read = frames.read(data, at, limit=PIECE)
+            read = frames.read(data, decoder, at, limit=PIECE)
             at, self.rest, self.damaged = read.end, read.rest, read.damaged
             self.end = base + at
             if not read.rows:
@@ -253,16 +253,10 @@ class Reading:
             yield read.rows
 
     def batches(self, breathe: Callable[[], object]) -> Iterator[list[Value]]:
-        """The same without intents, which are noted; as many as are copied at a time. `breathe` is called in between."""
+        """The same without intents; as many as are copied at a time. `breathe` is called in between."""
         values: list[Value] = []
-        for rows in self.rows():
-            for row in rows:
-                if isinstance(row, Intent):
-                    self.open[row.request, row.number] = row
-                    continue
-                values.append(row)
-                if isinstance(row, Settled):
-                    self.open.pop((row.intent.request, row.intent.number), None)
+        for rows in self.rows(frames.OUTCOMES):
+            values += [row for row in rows if not isinstance(row, frames.Begun)]
             if len(values) >= ROWS:
                 yield values
                 values = []
@@ -322,7 +316,7 @@ def _orphans(paths: list[Path]) -> list[Settled]:
     """The calls of which nobody knows the outcome."""
     left: dict[tuple[str, int], Intent] = {}
     for path in paths:
-        for rows in Reading(path).rows():
+        for rows in Reading(path).rows(frames.ALL):
             for row in rows:
                 if isinstance(row, Intent):
                     left[row.request, row.number] = row
