@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from msgspec.structs import replace
+import msgspec
 
 from sentinel_gateway.core.circuit import State
 from sentinel_gateway.core.health import BEST, Sample, scored
@@ -49,7 +49,7 @@ class MemoryMetrics:
         self._health: dict[str, float] = {}
         self._history: dict[str, dict[int, Sample]] = {}
         self._errors: dict[str, deque[RecentError]] = {}
-        self._hours: dict[tuple[str, str], HourStats] = {}
+        self._hours: dict[tuple[str, str], _Hour] = {}
         self._series: dict[tuple[str, str, Series], _Measured] = {}
         self._circuits: dict[tuple[str, str], CircuitBreaker] = {}
 
@@ -90,7 +90,7 @@ class MemoryMetrics:
 
     async def get_hourly_stats(self, provider: str, hours: int = 1) -> Mapping[str, HourStats]:
         names = hours_until(self._clock(), hours)
-        return {hour: replace(self._hours[provider, hour]) for hour in names if (provider, hour) in self._hours}
+        return {hour: self._hours[provider, hour].told() for hour in names if (provider, hour) in self._hours}
 
     async def get_latency_percentiles(
         self, provider: str, model: str, percentiles: Sequence[float] = USUAL, series: Series = "latency"
@@ -124,15 +124,15 @@ class MemoryMetrics:
         if stats is None:
             kept = set(hours_until(self._clock(), 3))
             self._hours = {known: hour for known, hour in self._hours.items() if known[1] in kept}
-            stats = self._hours[key] = HourStats()
+            stats = self._hours[key] = _Hour()
         stats.tokens_input += request.tokens_input
         stats.tokens_output += request.tokens_output
-        stats.total_cost = round(stats.total_cost + request.cost / NANO_PER_USD, 9)  # so that it stays whole nano-USD
-        if request.success is not None:
-            stats.total_requests += 1
-            stats.successful_requests += request.success
-            stats.failed_requests += not request.success
-            stats.latency_ms += request.latency_ms * request.success
+        stats.cost += request.cost
+        if request.success:
+            stats.answered += 1
+            stats.latency_ms += request.latency_ms
+        elif request.success is not None:
+            stats.failed += 1
 
     def _judge(self, provider: str, *, answered: int, failed: int) -> None:
         now, score = self._clock(), self._health.get(provider, BEST)
@@ -148,11 +148,36 @@ class MemoryMetrics:
         )
 
     def _measure(self, key: tuple[str, str, Series], at: float, value: float) -> None:
-        series = self._series.pop(key, None) or _Measured()
+        series = self._series.pop(key, None)
+        if series is None:
+            series = _Measured()
+            if len(self._series) >= MOST_MODELS * len(SERIES):
+                del self._series[next(iter(self._series))]
         self._series[key] = series
         series.add(at, value)
-        if len(self._series) > MOST_MODELS * len(SERIES):
-            del self._series[next(iter(self._series))]
+
+
+class _Hour(msgspec.Struct):
+    """An hour of a provider's, as it is added up: `cost` in nano-USD, `latency_ms` of the calls that were answered."""
+
+    answered: int = 0
+    failed: int = 0
+    tokens_input: int = 0
+    tokens_output: int = 0
+    cost: int = 0
+    latency_ms: float = 0.0
+
+    def told(self) -> HourStats:
+        """As others are told of it."""
+        return HourStats(
+            total_requests=self.answered + self.failed,
+            successful_requests=self.answered,
+            failed_requests=self.failed,
+            tokens_input=self.tokens_input,
+            tokens_output=self.tokens_output,
+            total_cost=self.cost / NANO_PER_USD,
+            latency_ms=self.latency_ms,
+        )
 
 
 class _Measured:

@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
-from sentinel_gateway.core.record import Attempt, Record
+from sentinel_gateway.core.record import Attempt
 from sentinel_gateway.ports import Events
 from sentinel_gateway.ports.recent import RecentMetrics, RequestMetrics
 from sentinel_gateway.telemetry.events import FAILED
@@ -30,6 +30,8 @@ class Recorder:
 
     def __init__(self, events: Events, recent: RecentMetrics) -> None:
         self._events = events
+        self.finished = events.finished
+        self.note = events.note
         self._recent = recent
         self._queue: deque[Attempt] = deque()
         self._writing: asyncio.Task[None] | None = None
@@ -40,12 +42,6 @@ class Recorder:
 
     def __repr__(self) -> str:
         return f"<Recorder {len(self._queue)} queued, {self.dropped} dropped>"
-
-    def finished(self, record: Record) -> None:
-        self._events.finished(record)
-
-    def note(self, event: str, **fields: str | float | bool | None) -> None:
-        self._events.note(event, **fields)
 
     def attempted(self, attempt: Attempt) -> None:
         """Take it for recording."""
