@@ -66,10 +66,6 @@ def test_a_fresh_entry_is_judged_by_the_callers_wish(wish, verdict):
     assert judge(ENTRY, wish, "disk", NOW) == (Step("disk", verdict) if verdict else Hit(ENTRY, "disk"))
 
 
-def test_nothing_found():
-    assert judge(None, Wish(max_age=0), "memory", NOW) == Step("memory", "uri-miss")
-
-
 @pytest.mark.parametrize(("later", "stale"), [(49.999, False), (50, True), (51, True)])
 def test_an_entry_ends_when_it_expires(later, stale):
     found = judge(ENTRY, Wish(), "memory", NOW + later)

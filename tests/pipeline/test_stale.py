@@ -77,7 +77,7 @@ async def test_what_is_wrong_with_the_request_is_told(make):
         await fail(path, error=UpstreamRefused("x", upstream_status=400))
 
 
-@pytest.mark.parametrize("wish", [{"bypass": True}, {"read": False}, {"max_age": 1e6}, {"min_fresh": 0.0}])
+@pytest.mark.parametrize("wish", [{"bypass": True, "read": False}, {"read": False}, {"max_age": 1e6}, {"min_fresh": 0.0}])
 async def test_who_wants_it_fresh_gets_none(make, wish):
     path = await make()
     path.clock.now += TTL

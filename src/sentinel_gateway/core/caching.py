@@ -51,7 +51,7 @@ class Wish(msgspec.Struct, frozen=True):
     read: bool = True
     write: bool = True
     bypass: bool = False
-    """`x-bypass-cache: true`: neither read nor written, and said so."""
+    """`x-bypass-cache: true`: neither `read` nor `write`, and said so."""
     only_if_cached: bool = False
     max_age: float | None = None
     min_fresh: float | None = None
@@ -132,6 +132,9 @@ class Step(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
+NOT_IN_MEMORY: Final = Step("memory", "uri-miss")
+
+
 class Miss(msgspec.Struct, frozen=True):
     """No tier answered. `steps` go from the farthest tier to the nearest, as Cache-Status lists them."""
 
@@ -158,10 +161,8 @@ class TtlRules(msgspec.Struct, frozen=True):
     per_model: dict[str, float] = {}
 
 
-def judge(entry: Entry | None, wish: Wish, tier: Tier, now: float, *, last: bool = False) -> Hit | Step:
+def judge(entry: Entry, wish: Wish, tier: Tier, now: float, *, last: bool = False) -> Hit | Step:
     """Does what this tier found answer the caller, as the caller wishes? `last`: no tier after it may have a fresh one."""
-    if entry is None:
-        return Step(tier, "uri-miss")
     stale = entry.expires <= now
     if stale and not (last and wish.max_stale is not None and now - entry.expires <= wish.max_stale):
         return Step(tier, "stale")

@@ -138,7 +138,7 @@ class Embedding:
                 hits[key] = near
             else:
                 misses[key] = Miss((near,))
-        if misses and wish.read and not wish.bypass:
+        if misses and wish.read:
             looking, trace = self._look_far(hits, misses, wish), journey.trace
             await (looking if trace is None else trace.lookup(looking))
         return hits, next(iter(misses.values()), None)

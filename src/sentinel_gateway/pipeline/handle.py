@@ -186,7 +186,7 @@ class Pipeline:
         wish, bound = journey.wish, journey.restriction
         failed = isinstance(error, UpstreamError) and error.next_target
         within = min(self._stale_if_error, wish.stalest)
-        minds = wish.bypass or not wish.read or wish.max_age is not None or wish.min_fresh is not None
+        minds = not wish.read or wish.max_age is not None or wish.min_fresh is not None
         if not (within and failed) or minds or (bound is not None and bound.most is not None):
             return None
         looking, trace = self.tiers.find_outlived(plan.key, within), journey.trace

@@ -14,32 +14,32 @@ def look_near(tiers: Tiers, plan: Plan, journey: Journey) -> Hit | Step:
     """Ask memory, unless the caller wants nothing stored. What it has is `told` once it is served."""
     wish = journey.wish
     journey.epoch = tiers.epoch
+    if wish.read:
+        return tiers.look_near(plan.key, wish)
     if wish.bypass:
         return Step("memory", "bypass")
-    if not wish.read:
-        if journey.trace is not None:
-            journey.trace.asks_no_tier()
-        return Step("memory", "request")
-    return tiers.look_near(plan.key, wish)
+    if journey.trace is not None:
+        journey.trace.asks_no_tier()
+    return Step("memory", "request")
 
 
 async def look_far(tiers: Tiers, plan: Plan, journey: Journey, near: Step, *, alone: bool) -> Hit | Miss:
     """After memory's `near` answer ask the farther tier, if the request is `alone`: else the answer is on its way already."""
     wish = journey.wish
-    asks = alone and wish.read and not wish.bypass
-    found: Hit | Miss = Miss((near,))
-    if asks:
+    if alone and wish.read:
         looking, trace = tiers.look_far(plan.key, wish, near), journey.trace
         found = await (looking if trace is None else trace.lookup(looking))
-    if isinstance(found, Hit):
-        return told(found, journey)
+        if isinstance(found, Hit):
+            return told(found, journey)
+    else:
+        found = Miss((near,))
     journey.outcome, journey.miss = "bypass" if wish.bypass else "miss", found
     return found
 
 
 async def look_further(semantic: Semantic, plan: Plan, journey: Journey, miss: Miss) -> Hit | Miss:
     """After the exact tiers' `miss`: has the same been asked in other words?"""
-    if journey.wish.bypass or not journey.wish.read:
+    if not journey.wish.read:
         return miss
     question = journey.question
     if isinstance(question, Question):

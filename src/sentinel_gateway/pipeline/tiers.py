@@ -14,7 +14,7 @@ import msgspec
 
 from sentinel_gateway.core.browsing import Order, Page, Place, Selection, View, page_of
 from sentinel_gateway.core.bulletin import CacheCleared, EntryAmended
-from sentinel_gateway.core.caching import Entry, Head, Hit, Miss, Selector, Step, Tier, Wish, judge, outlived
+from sentinel_gateway.core.caching import NOT_IN_MEMORY, Entry, Head, Hit, Miss, Selector, Step, Tier, Wish, judge, outlived
 from sentinel_gateway.errors import StoreDown
 from sentinel_gateway.pipeline.clears import Clears, as_of
 from sentinel_gateway.pipeline.pins import Pins, find
@@ -86,22 +86,24 @@ class Tiers:
 
     def look_near(self, key: str, wish: Wish) -> Hit | Step:
         """Ask memory; costs about a microsecond."""
-        return judge(self._near.get(key), wish, "memory", self._clock(), last=self._far is None)
+        entry = self._near.get(key)
+        return NOT_IN_MEMORY if entry is None else judge(entry, wish, "memory", self._clock(), last=self._far is None)
 
     async def look_far(self, key: str, wish: Wish, near: Step) -> Hit | Miss:
         """Ask the farther tier after memory's `near` answer; what it has is brought nearer."""
-        if self._far is None:
+        far, epoch, amendments = self._far, self.epoch, self._amendments
+        if far is None:
             return Miss((near,))
-        epoch, amendments = self.epoch, self._amendments
         try:
-            entry = await self._far.get(key)
+            entry = await far.get(key)
         except StoreDown:
-            return Miss((Step(self._far.tier, "miss", "tier-down"), near))
+            return Miss((Step(far.tier, "miss", "tier-down"), near))
+        if entry is None:
+            self.pins.has_gone(key)
+            return Miss((Step(far.tier, "uri-miss"), near))
         now = self._clock()
-        found = judge(entry, wish, self._far.tier, now, last=True)
+        found = judge(entry, wish, far.tier, now, last=True)
         if isinstance(found, Step):
-            if entry is None:
-                self.pins.has_gone(key)
             return Miss((found, near))
         if not found.stale and self._amendments == amendments and not self.cleared_since(epoch, found.entry.tenant):
             self._near.put(self._brought_near(found.entry, now))
@@ -122,16 +124,16 @@ class Tiers:
         return outlived(self._near.get(key), "memory", self._clock(), within=within) or Miss(steps)
 
     def keep(self, entry: Entry) -> tuple[Tier, ...]:
-        """Offer it to every tier; those that took it, the nearest first."""
-        taken: list[Tier] = ["memory"] if self._near.put(self._brought_near(entry, self._clock())) else []
-        if self._far is not None:
-            if self._far.put(entry):
-                taken.append(self._far.tier)
-            if self._far.shared:  # whatever it says: what it may have dropped may be written yet
+        """Offer what has just been made to every tier; those that took it, the nearest first."""
+        taken: tuple[Tier, ...] = ("memory",) if self._near.put(self._brought_near(entry, entry.created)) else ()
+        if (far := self._far) is not None:
+            if far.put(entry):
+                taken += (far.tier,)
+            if far.shared:  # whatever it says: what it may have dropped may be written yet
                 self._remember(entry)
         if taken and entry.scope and self._index is not None:
             self._index.add(entry.head())
-        return tuple(taken)
+        return taken
 
     async def clear(self, selector: Selector) -> int:
         """Remove from every tier of every node; how many the fullest of them held.
@@ -369,12 +371,10 @@ class Tiers:
     async def count(self) -> int:
         """Entries kept, in whichever tier holds more; those of memory while the farther one does not answer."""
         near, _ = self._near.size()
-        if self._far is None:
-            return near
-        try:
-            return max(near, await self._far.count())
-        except StoreDown:
-            return near
+        if self._far is not None:
+            with suppress(StoreDown):
+                return max(near, await self._far.count())
+        return near
 
     def _brought_near(self, entry: Entry, now: float) -> Entry:
         expires = min(entry.expires, now + self.near_ttl)
