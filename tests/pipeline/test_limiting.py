@@ -9,6 +9,7 @@ from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.errors import BudgetSpent, ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
 from sentinel_gateway.pipeline import limiting
+from sentinel_gateway.pipeline.budgeting import BudgetRules
 from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.stores.memory_limits import MemoryLimits
@@ -71,8 +72,28 @@ async def refusal(limiter, key, model="m", user=""):
     return caught.value
 
 
+def test_who_is_not_limited_takes_no_share(limiter):
+    assert limiter().grant(Key()) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "rules"),
+    [
+        (Key(limits=Limits(1)), {}),
+        (Key(user_limits=Limits(1)), {}),
+        (Key(budget=Budget(day=1)), {}),
+        (Key(), {"keys": Limits(1)}),
+        (Key(), {"tenants": {"acme": Limits(1)}}),
+        (Key(), {"models": {"m": Limits(1)}}),
+        (Key(), {"budgets": BudgetRules(keys=Budget(day=1))}),
+    ],
+)
+def test_who_may_be_limited_takes_its_share(limiter, key, rules):
+    assert limiter(**rules).grant(key) is not None
+
+
 async def test_nothing_is_asked_where_nothing_is_limited(limiter, store):
-    grant = await ask(limiter(), Key())
+    grant = await ask(limiter(models={"another": Limits(1)}), Key())
     await grant.spoiled()
     await grant.reserve(1_000_000)
     part = grant.part()
@@ -158,7 +179,7 @@ async def test_keys_of_a_tenant_share_its_limit(limiter):
     await ask(gate, Key(id="key_2"))
     error = await refusal(gate, Key())
     assert error.message.startswith("Rate limit reached: this tenant may make 2 requests a minute.")
-    await ask(gate, Key(id="key_3", tenant="other"))
+    assert gate.grant(Key(id="key_3", tenant="other")) is None
 
 
 async def test_defaults_hold_where_a_key_says_nothing(limiter):

@@ -61,6 +61,9 @@ class Post(ABC):
             journey.idempotency_key = _read_idempotency_key(sent)
         self._admission.check()
         grant = journey.grant = self._limiter.grant(journey.caller.party)
+        if grant is None:
+            await self._answer(exchange, journey)
+            return
         grant.check()
         try:
             await self._answer(exchange, journey)

@@ -71,6 +71,7 @@ class Caller:
         "_costs",
         "_rules",
         "_tag",
+        "is_free",
         "party",
         "places",
         "purse",
@@ -94,6 +95,8 @@ class Caller:
         self.purse = make_purse(self._tag, party.id, party.budget.or_else(rules.budgets.keys), shared)
         self.requests = [charge for charge in self._charges if charge.kind == "requests"]
         self.places = min((charge.limit for charge in self._charges if charge.kind == "concurrency"), default=None)
+        self.is_free = not (self._charges or self._by_user or rules.models or self.purse)
+        """Does nothing limit it, whatever it asks?"""
         self._costs = _sort(self._charges)
         self._by_model: dict[str, Costs] = {}
 

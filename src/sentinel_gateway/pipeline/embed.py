@@ -191,7 +191,7 @@ class Embedding:
     async def _reserve(self, plan: Plan, missing: Mapping[str, Item], journey: Journey) -> None:
         """Take what is not stored from the limits and budgets of who asks for it, where there are any."""
         grant = journey.grant
-        if grant is None or not (grant.counts_tokens or grant.has_budget):
+        if grant is None or not grant.reserves:
             return
         texts = [item for item in missing.values() if isinstance(item, str)]
         counted = await self._counter.count(texts, encoding=encoding_of(plan.route.targets[0].model) or ASSUMED)

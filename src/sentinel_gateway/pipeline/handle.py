@@ -204,7 +204,7 @@ class Pipeline:
     async def _reserve(self, plan: Plan, journey: Journey) -> bool:
         """Take what the answer may cost from the limits and budgets of who asks for it; False where there are none."""
         grant = journey.grant
-        if grant is None or self._estimate is None or not (grant.counts_tokens or grant.has_budget):
+        if grant is None or self._estimate is None or not grant.reserves:
             return False
         tokens = await self._estimate(plan)
         if grant.has_budget and self._costing is not None:

@@ -59,9 +59,10 @@ class Limiter:
     def __repr__(self) -> str:
         return f"<Limiter {len(self._callers)} callers, {self.store!r}>"
 
-    def grant(self, party: Party) -> "Grant":
-        """For one request of this party; nothing is taken yet."""
-        return Grant(self, self._caller(party), FREE)
+    def grant(self, party: Party) -> "Grant | None":
+        """For one request of this party, of which nothing is taken yet; None where nothing limits it, whatever it asks."""
+        caller = self._caller(party)
+        return None if caller.is_free else Grant(self, caller, FREE)
 
     def places(self, party: Party) -> int | None:
         """How many requests its key and its tenant let it have in flight; None if neither says it."""
@@ -141,9 +142,9 @@ class Grant(msgspec.Struct, eq=False):
         return f"<Grant of {self._caller!r}, {len(self._places)} places, {self._reserved or 0} tokens>"
 
     @property
-    def counts_tokens(self) -> bool:
-        """Is there a limit of tokens? Known once it has entered."""
-        return bool(self._costs.tokens)
+    def reserves(self) -> bool:
+        """Is there a limit of tokens or a budget, that the answer is taken from before it comes? Known once it has entered."""
+        return bool(self._costs.tokens) or self._caller.purse is not None
 
     @property
     def has_budget(self) -> bool:
@@ -216,9 +217,9 @@ class Grant(msgspec.Struct, eq=False):
 
     async def reserve(self, tokens: int, amount: int = 0) -> None:
         """Take what a provider's answer may cost at most, before it is asked: tokens, and nano-USD of the budgets."""
-        purse = self._caller.purse
-        if not self._costs.tokens and purse is None:
+        if not self.reserves:
             return
+        purse = self._caller.purse
         hold = None if purse is None else purse.hold(self._limiter.now(), amount)
         verdict = self._paid = await self._limiter.store.take([charge.of(tokens) for charge in self._costs.tokens], hold)
         if verdict.refused is not None:
