@@ -15,7 +15,7 @@ from sentinel_gateway.core.caching import TtlRules
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.experiments import Arm, Experiment
-from sentinel_gateway.core.limits import Limits
+from sentinel_gateway.core.limits import NO_LIMITS, Limits
 from sentinel_gateway.core.matching import Thresholds
 from sentinel_gateway.core.pricing import FALLBACK, Price, PriceRules, Rates, Tier, at_share, cost, yocto
 from sentinel_gateway.core.retrying import RetryRules
@@ -150,11 +150,12 @@ def groups(settings: Settings) -> Mapping[str, str]:
 
 
 def limit_rules(settings: Settings) -> LimitRules:
-    """Whose limits are what."""
+    """Whose limits are what; of models those that have some."""
+    models = {name: limits(model.limits) for name, model in settings.models.items()}
     return LimitRules(
         keys=limits(settings.limits),
         tenants={name: limits(tenant.limits) for name, tenant in settings.tenants.items()},
-        models={name: limits(model.limits) for name, model in settings.models.items()},
+        models={name: of_model for name, of_model in models.items() if of_model != NO_LIMITS},
         budgets=BudgetRules(
             keys=budget(settings.budget),
             tenants={name: budget(tenant.budget) for name, tenant in settings.tenants.items()},

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sentinel_gateway.rules import limit_rules
 from sentinel_gateway.settings.model import Limits, Tokens
 
 
@@ -18,6 +19,15 @@ def test_limits_of_keys_tenants_and_models(configure):
     assert settings.tenants["acme"].limits == Limits(requests_per_minute=3000)
     assert settings.tenants["Zwölf & Söhne"].limits == Limits()
     assert settings.models["fast"].limits == Limits(concurrency=2)
+
+
+def test_a_model_without_limits_limits_nobody(configure):
+    settings = configure("""
+        models:
+          fast: {targets: demo/demo, limits: {concurrency: 2}}
+          plain: {targets: demo/demo}
+        """).settings
+    assert list(limit_rules(settings).models) == ["fast"]
 
 
 def test_by_variables(configure):
