@@ -118,9 +118,10 @@ def canonical(fields: Fields) -> Fields:
         if value is None or name in LEFT_OUT or (name in SAME_AS_ABSENT and _is_default(name, value)):
             continue
         kept[name] = _plain(value) if type(value) is float else value
-    limit = kept.pop("max_tokens", None)
-    if limit is not None and kept.setdefault("max_completion_tokens", limit) != limit:
-        kept["max_tokens"] = limit
+    if "max_tokens" in kept:
+        limit = kept.pop("max_tokens")
+        if kept.setdefault("max_completion_tokens", limit) != limit:
+            kept["max_tokens"] = limit
     return kept
 
 

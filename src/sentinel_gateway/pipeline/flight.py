@@ -101,11 +101,10 @@ class Flight:
         self._aboard -= 1
         if self._aboard:
             return
-        if self._drains is not None and not self._ended:
-            drains, self._drains = self._drains, None
-            if drains.take(self):
-                return
         if not self._ended:
+            drains, self._drains = self._drains, None
+            if drains is not None and drains.take(self):
+                return
             self._end()  # first of all: nobody may board what is being cancelled
         opening, self._opening = self._opening, None  # cancelled, it holds an error whose frames hold us
         if opening is not None and not opening.done():
@@ -263,7 +262,7 @@ class Flights:
 
         Nor does anybody get one that was asked for before a clear, or one that is withheld, or isn't, against its wish.
         """
-        flight = self._by_key.get(_name(plan, journey)) if _joins(journey) else None
+        flight = self._by_key.get(_name(plan, journey)) if journey.wish.read else None
         return None if flight is None or self._stale(flight.journey) else flight
 
     def launch(self, plan: Plan, journey: Journey, open_: Open, *, alone: bool = False) -> Flight:
@@ -286,15 +285,11 @@ def _name(plan: Plan, journey: Journey) -> str:
 
 def shares(journey: Journey) -> bool:
     """May others have the answer to this request as well? Not one that is shorter because of a budget."""
-    scant = journey.capped is not None and journey.capped.scant
-    return not scant and _joins(journey) and _keeps(journey)
+    capped = journey.capped
+    return journey.wish.read and _keeps(journey) and (capped is None or not capped.scant)
 
 
 def _keeps(journey: Journey) -> bool:
     """May the answer be stored, as far as that is known before it comes?"""
-    bound = journey.restriction
-    return journey.wish.write and journey.wish.ttl != 0 and not (bound is not None and bound.forbids)
-
-
-def _joins(journey: Journey) -> bool:
-    return journey.wish.read and not journey.wish.bypass
+    wish, bound = journey.wish, journey.restriction
+    return wish.write and wish.ttl != 0 and (bound is None or not bound.forbids)

@@ -99,7 +99,7 @@ class Pipeline:
         self._estimate = terms.estimate
         self._costing = terms.costing
         self._flights = Flights(self._is_stale, terms.drains)
-        self._fleet = terms.fleet
+        self._open = self._ask if terms.fleet is None else partial(self._ask_nodes, terms.fleet)
         self._bounds = terms.bounds
         self._stale_if_error = terms.stale_if_error
         self._experiments = terms.experiments
@@ -110,7 +110,7 @@ class Pipeline:
 
         `waiting` is awaited before a provider is asked: from then on the answer may take long.
         """
-        plan = await self._plan(raw, journey)
+        plan = self._enrolled(await understand(self._planner, raw, journey), journey)
         if not journey.idempotency_key or self._idempotency is None:
             near = look_near(self.tiers, plan, journey)
             await enter(plan, journey, place=not isinstance(near, Hit))
@@ -139,8 +139,8 @@ class Pipeline:
         """It goes on when the caller has left."""
         return await self._answer(raw, plan, journey, _go_on, look_near(self.tiers, plan, journey))
 
-    async def _plan(self, raw: bytes, journey: Journey) -> Plan:
-        plan = await understand(self._planner, raw, journey)
+    def _enrolled(self, plan: Plan, journey: Journey) -> Plan:
+        """What the body asks, as the experiments have it."""
         if plan.request.similarity_threshold is not None:  # what the body asks for stands above what a header does
             journey.wish = replace(journey.wish, similarity_threshold=plan.request.similarity_threshold)
         return plan if self._experiments is None else self._experiments.enrol(plan, self._planner, journey)
@@ -243,11 +243,12 @@ class Pipeline:
         self._semantic.remembered.note(plan, journey, found)
         return further
 
-    async def _fly(self, plan: Plan, journey: Journey, joined: Flight | None) -> Whole | Live:
-        explored = journey.trial is not None and journey.trial.spared  # nobody else waits for what is asked for our sake
-        flight = joined or self._flights.launch(plan, journey, partial(self._open, plan), alone=explored)
-        if joined is not None:
+    async def _fly(self, plan: Plan, journey: Journey, flight: Flight | None) -> Whole | Live:
+        if flight is not None:
             journey.outcome = "coalesced"
+        else:
+            explored = journey.trial is not None and journey.trial.spared  # nobody else waits for what is asked for our sake
+            flight = self._flights.launch(plan, journey, partial(self._open, plan), alone=explored)
         flight.board()
         live, completion = False, None
         try:
@@ -272,14 +273,14 @@ class Pipeline:
         """Has what it brings been cleared since it set out? Then it is for those who wait for it already."""
         return self.tiers.cleared_since(journey.epoch, journey.caller.space)
 
-    async def _open(self, plan: Plan, journey: Journey) -> Completion | Relay:
-        """What a flight brings: what another node has just brought, or is about to; else what a provider says."""
-        if self._fleet is None or not shares(journey):
+    async def _ask_nodes(self, fleet: Fleet, plan: Plan, journey: Journey) -> Completion | Relay:
+        """What another node has just brought, or is about to; else what a provider says."""
+        if not shares(journey):
             return await self._ask(plan, journey)
         ask, conduct = partial(self._ask, plan, journey), plan.route.conduct
         total = None if conduct is None else conduct.total
         try:
-            found = await self._fleet.bring(plan.key, journey, ask, stale=self._is_stale, total=total)
+            found = await fleet.bring(plan.key, journey, ask, stale=self._is_stale, total=total)
         except asyncio.CancelledError:  # what was asked of a provider is booked already
             self._book(plan, journey, NOTHING)
             raise

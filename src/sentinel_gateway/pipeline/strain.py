@@ -89,10 +89,12 @@ class Strain:
 
     def is_too_much(self) -> bool:
         """Would a request that is read now wait too long?"""
-        if not self.is_strained and self._clock() >= self._late:
-            self._count_on()
         if not self.is_strained:
-            return False
+            if self._clock() < self._late:
+                return False
+            self._count_on()
+            if not self.is_strained:
+                return False
         # it came in the turn before, in the midst of it for all we know
         return self._put_off > 0 or self._took / 2 + self._work() - self._began >= SHORT
 
