@@ -155,26 +155,19 @@ class Pipeline:
         if journey.wish.only_if_cached:
             raise NotCached("Nothing stored answers this request, and 'Cache-Control: only-if-cached' forbids to ask a provider.")
         try:
-            return await self._answer_anew(plan, journey, waiting)
+            check_others(plan, journey)
+            await waiting(plan)
+            brought = self._brought(plan, journey)
+            if brought is None and journey.grant is not None:
+                brought = await self._reserve_first(plan, journey)
+            if isinstance(brought, Hit):
+                return Cached(plan, told(brought, journey))
+            return await self._fly(plan, journey, brought)
         except RequestError as error:
             instead = self._spared(journey) or await self._outlived(plan, journey, error)
             if instead is None:
                 raise
             return Cached(plan, told(instead, journey))
-
-    async def _answer_anew(
-        self, plan: Plan, journey: Journey, waiting: Callable[[Plan], Awaitable[None]]
-    ) -> Cached | Whole | Live:
-        check_others(plan, journey)
-        await waiting(plan)
-        brought = self._brought(plan, journey)
-        if brought is None and await self._reserve(plan, journey):
-            brought = self._brought(plan, journey)  # somebody may have begun meanwhile, and even have landed
-            if brought is not None:
-                self._book(plan, journey, NOTHING)
-        if isinstance(brought, Hit):
-            return Cached(plan, told(brought, journey))
-        return await self._fly(plan, journey, brought)
 
     def _spared(self, journey: Journey) -> Hit | None:
         """What was to be compared with the answer that did not come."""
@@ -200,6 +193,15 @@ class Pipeline:
             return flight
         near = look_near(self.tiers, plan, journey)
         return near if isinstance(near, Hit) else None
+
+    async def _reserve_first(self, plan: Plan, journey: Journey) -> Flight | Hit | None:
+        """As `_brought`, once what the answer may cost is taken: somebody may have begun meanwhile, and even have landed."""
+        if not await self._reserve(plan, journey):
+            return None
+        brought = self._brought(plan, journey)
+        if brought is not None:
+            self._book(plan, journey, NOTHING)
+        return brought
 
     async def _reserve(self, plan: Plan, journey: Journey) -> bool:
         """Take what the answer may cost from the limits and budgets of who asks for it; False where there are none."""
