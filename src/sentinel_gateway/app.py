@@ -126,7 +126,7 @@ class Wiring:
         groups = rules.groups(settings)
         settlement = make_settlement(settings, tiers, process.evidence, clock)
         estimate = TokenEstimate(stores.counter, media_tokens=settings.tokens.media)
-        costing = make_costing(settings, process.prices, estimate)
+        costing = make_costing(settings, process.prices)
         terms = make_terms(settings, stores, process.admission, estimate, costing)
         pipeline = partial(Pipeline, terms=terms, tiers=tiers, semantic=semantic, dispatch=self.dispatch, settlement=settlement)
         pages = Pages(server.cors.origins, server.cors.credentials)

@@ -52,11 +52,10 @@ def of_predictions(terms: Terms) -> Terms:
     return replace(terms, estimate=None, costing=None, fleet=None, drains=None, experiments=None)
 
 
-def make_costing(settings: Settings, prices: Prices, estimate: TokenEstimate) -> Costing:
+def make_costing(settings: Settings, prices: Prices) -> Costing:
     """What is held of a budget for a request, at most."""
     return Costing(
         prices,
-        estimate.ceiling,
         output=settings.tokens.output,
         outputs=rules.outputs(settings),
         attempts=settings.routing.max_attempts,

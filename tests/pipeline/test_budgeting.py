@@ -12,6 +12,7 @@ from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.budgets import Account, Allowance, Budget
 from sentinel_gateway.core.pricing import Price, Rates, Unpriced
 from sentinel_gateway.core.routing import Route, Target
+from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import BudgetHeld, BudgetSpent
 from sentinel_gateway.pipeline.budgeting import TRIES, Costing, make_purse, refusal
 from sentinel_gateway.pipeline.plan import Plan
@@ -34,7 +35,7 @@ def held(read, *models, **fields):
     """In nano-USD, of a hundred tokens."""
     request = read(json.dumps(BODY | fields).encode(), max_depth=32)
     plan = Plan(request, Route(tuple(Target("one", model) for model in models)), "key")
-    return Costing(PRICES.__getitem__, lambda _: 1000, output=100).most(plan).amount(100)
+    return Costing(PRICES.__getitem__, output=100).most(plan, 1000).amount(100)
 
 
 @pytest.mark.parametrize("tier", [{}, {"service_tier": None}, {"service_tier": "default"}])
@@ -66,7 +67,8 @@ def test_so_it_is_in_the_words_of_anthropic(fields, amount):
 
 def test_what_is_not_bound_buys_what_the_dearest_leaves():
     request = read_request(json.dumps(BODY | {"service_tier": "auto"}).encode(), max_depth=32)
-    most = Costing(PRICES.__getitem__, lambda _: 1000, output=100).most(Plan(request, Route((Target("one", "tiered"),)), "key"))
+    plan = Plan(request, Route((Target("one", "tiered"),)), "key")
+    most = Costing(PRICES.__getitem__, output=100).most(plan, 1000)
     bought = most.buys(250_000)
     assert bought == 83
     assert most.amount(bought) <= 250_000 < most.amount(bought + 1)
@@ -79,7 +81,7 @@ def plan_of(**fields) -> Plan:
 
 @pytest.fixture
 def costing():
-    return Costing(PRICES.__getitem__, lambda _: 1000, output=100, attempts=3)
+    return Costing(PRICES.__getitem__, output=100, attempts=3)
 
 
 class Spender:
@@ -104,15 +106,15 @@ class Spender:
 
 async def test_what_is_bound_holds_its_bound(costing):
     spender = Spender(1_000_000)
-    assert await costing.hold(plan_of(max_tokens=40), spender, 7) is None
-    assert await costing.hold(plan_of(max_tokens=40), spender, 7, anew=True) is None
+    assert await costing.hold(plan_of(max_tokens=40), spender, Expected(7, 1000)) is None
+    assert await costing.hold(plan_of(max_tokens=40), spender, Expected(7, 1000), anew=True) is None
     assert spender.asked == [(7, 40_000), (7, 120_000)]
 
 
 @pytest.mark.parametrize(("left", "output", "scant"), [(1_000_000, 100, False), (30_500, 30, True), (0, 1, True)])
 async def test_what_is_not_bound_is_given_the_bound_that_the_budget_buys(costing, left, output, scant):
     spender = Spender(left, max(left, 1_000))
-    capped = await costing.hold(plan_of(max_tokens=None), spender, 7)
+    capped = await costing.hold(plan_of(max_tokens=None), spender, Expected(7, 1000))
     assert (capped.plan.request.token_limit, capped.plan.request.fields["max_tokens"], capped.scant) == (output, output, scant)
     assert capped.plan.key == "key"
     assert spender.asked == [(7, 1_000 * output)]
@@ -120,7 +122,7 @@ async def test_what_is_not_bound_is_given_the_bound_that_the_budget_buys(costing
 
 async def test_where_others_are_faster_it_asks_for_less(costing):
     spender = Spender(100_000, 50_000, 20_000)
-    capped = await costing.hold(plan_of(max_tokens=None), spender, 7)
+    capped = await costing.hold(plan_of(max_tokens=None), spender, Expected(7, 1000))
     assert [amount for _, amount in spender.asked] == [100_000, 50_000, 20_000]
     assert (capped.plan.request.token_limit, capped.scant) == (20, True)
 
@@ -129,20 +131,20 @@ async def test_where_others_are_faster_it_asks_for_less(costing):
 async def test_where_it_could_not_ask_for_less_it_is_refused(costing, left):
     spender = Spender(100_000, left, refusals=1)
     with pytest.raises(BudgetSpent):
-        await costing.hold(plan_of(max_tokens=None), spender, 7)
+        await costing.hold(plan_of(max_tokens=None), spender, Expected(7, 1000))
     assert len(spender.asked) == 1
 
 
 async def test_who_is_always_late_is_to_try_again(costing):
     spender = Spender(100_000, 50_000, 25_000, 12_000, 6_000)
     with pytest.raises(BudgetHeld, match=r"others take what is left of it. Try again shortly.") as refused:
-        await costing.hold(plan_of(max_tokens=None), spender, 7)
+        await costing.hold(plan_of(max_tokens=None), spender, Expected(7, 1000))
     assert (len(spender.asked), refused.value.retry_after) == (TRIES, 1.0)
 
 
 def test_an_embedding_holds_its_input_alone():
     dear = Price(Rates.of({"input": MTOK, "output": 9 * MTOK}))
-    costing = Costing({"one/plain": dear, "one/free": STANDARD}.__getitem__, lambda _: 1000, output=100)
+    costing = Costing({"one/plain": dear, "one/free": STANDARD}.__getitem__, output=100)
     plan = Plan(plan_of().request, Route((Target("one", "free"), Target("one", "plain"))), "key")
     assert costing.of_input(plan, 50) == 50_000
     assert repr(costing) == "<Costing, 100 tokens of output>"

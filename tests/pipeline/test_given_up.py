@@ -7,6 +7,7 @@ import pytest
 from sentinel_gateway.core.circuit import CircuitRules
 from sentinel_gateway.core.routing import Conduct, Hedge, Route, Target
 from sentinel_gateway.core.standing import StandingRules
+from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import UpstreamBroken, UpstreamLimited
 from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.fleet import Fleet
@@ -27,7 +28,7 @@ MINUTE, RESERVED, OUTPUT = 100, 60, 40
 
 
 async def estimate(_):
-    return RESERVED
+    return Expected(RESERVED, RESERVED)
 
 
 class Asker:

@@ -8,6 +8,7 @@ import pytest
 from sentinel_gateway.core.access import caller_of
 from sentinel_gateway.core.budgets import Budget
 from sentinel_gateway.core.limits import Limits
+from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import ConcurrencyLimited, ModelNotAllowed, RequestError, RequestsLimited
 from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.limiting import Limiter
@@ -32,7 +33,7 @@ class Asker:
 
     async def _estimate(self, _):
         await self.reserving.wait()
-        return 60
+        return Expected(60, 60)
 
     def journey(self, **fields):
         journey = self.path.journey()

@@ -13,7 +13,7 @@ from sentinel_gateway.core.caching import Miss, NotStorable, Step, Store, TtlRul
 from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.streaming import whole_body
-from sentinel_gateway.core.tokens import usage_about
+from sentinel_gateway.core.tokens import Expected, usage_about
 from sentinel_gateway.errors import ModelNotFound, NotCached, UpstreamBroken
 from sentinel_gateway.pipeline.admit import Capacity
 from sentinel_gateway.pipeline.callers import LimitRules
@@ -296,7 +296,7 @@ async def test_a_failed_request_leaves_nothing(path):
 @pytest.mark.parametrize("error", [UpstreamBroken("no"), TypeError("a fault of ours")])
 async def test_a_failed_request_gives_back_what_was_reserved_for_it(make_path, error):
     async def estimate(_):
-        return 60
+        return Expected(60, 60)
 
     path = make_path(estimate=estimate)
     limiter = Limiter(MemoryLimits(clock=path.clock), rules=LimitRules(), clock=path.clock, chance=lambda: 0.0)

@@ -16,6 +16,7 @@ from sentinel_gateway.core.limits import Limits
 from sentinel_gateway.core.pricing import Price, Rates, yocto
 from sentinel_gateway.core.routing import Conduct, Directory, Route, Target
 from sentinel_gateway.core.standing import StandingRules
+from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import LeftAlone, ProgramFailed, TokensLimited, UpstreamBroken
 from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.budgeting import Costing
@@ -315,8 +316,8 @@ async def test_reworded_questions_answer_it_if_it_says_so(stage: Stage) -> None:
 
 
 async def test_it_takes_tokens_and_no_second_request_of_its_caller_s_limits(make_path: Callable[..., Path]) -> None:
-    async def estimate(_: Plan) -> int:
-        return 60
+    async def estimate(_: Plan) -> Expected:
+        return Expected(60, 10)
 
     stage = Stage(make_path(estimate=estimate))
     limiter = Limiter(MemoryLimits(clock=stage.path.clock), rules=LimitRules(), clock=stage.path.clock, chance=lambda: 0.0)
@@ -350,12 +351,12 @@ async def test_it_takes_tokens_and_no_second_request_of_its_caller_s_limits(make
 async def test_each_of_its_questions_that_has_no_bound_is_given_what_is_left_of_a_budget(make_path: Callable[..., Path]) -> None:
     """Anew for each: what the first held and did not take is there for the second."""
 
-    async def estimate(_: Plan) -> int:
-        return 60
+    async def estimate(_: Plan) -> Expected:
+        return Expected(60, 10)
 
     rate = yocto(Fraction(1))
     price = Price(Rates.of({"input": rate, "output": rate}))
-    stage = Stage(make_path(estimate=estimate, costing=Costing(lambda _: price, lambda _: 10, output=4096)))
+    stage = Stage(make_path(estimate=estimate, costing=Costing(lambda _: price, output=4096)))
     stage.path.prices["first/m"] = 1
     limiter = Limiter(MemoryLimits(clock=stage.path.clock), rules=LimitRules(), clock=stage.path.clock, chance=lambda: 0.0)
     budget, party = 1_000_000, Party(limits=Limits(), budget=Budget(day=1_000_000))

@@ -25,7 +25,7 @@ def price(_: str) -> Price:
 
 
 def costing() -> Costing:
-    return Costing(price, lambda _: INPUT, output=OUTPUT, attempts=ATTEMPTS)
+    return Costing(price, output=OUTPUT, attempts=ATTEMPTS)
 
 
 class Books:

@@ -24,7 +24,7 @@ from sentinel_gateway.core.circuit import PROBE_SECONDS
 from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import Conduct, Directory, Hedge, Route, Target
 from sentinel_gateway.core.standing import StandingRules, Standings
-from sentinel_gateway.core.tokens import about
+from sentinel_gateway.core.tokens import Expected, about
 from sentinel_gateway.errors import (
     RequestError,
     UpstreamBroken,
@@ -49,7 +49,7 @@ from sentinel_gateway.ports import UpstreamCall, World
 from tests.fakes import FakeBulletin, FakeNear, completion, spoken
 from tests.simulation.clients import CLIENTS, FREE, Client, Counted
 from tests.simulation.loop import run
-from tests.simulation.money import OUTPUT, costing, price
+from tests.simulation.money import INPUT, OUTPUT, costing, price
 from tests.simulation.outcome import FIRST_BYTE, Outcome, Seen, Told, faults
 
 MINUTES: Final = 5
@@ -264,8 +264,8 @@ class Simulation:
         return told.heard
 
 
-async def _estimate(plan: Plan) -> int:
-    return about(plan.request.fields)
+async def _estimate(plan: Plan) -> Expected:
+    return Expected(about(plan.request.fields), INPUT)
 
 
 async def _nothing(_: object) -> None:

@@ -75,8 +75,8 @@ class TokenCounts(Post):
             plan = await understand(self._planner, body, journey)
             await enter(plan, journey, place=False)
             await self._wait(exchange, plan)
-            tokens = await self._estimate(plan)
-        await exchange.sender.whole(200, b'{"input_tokens":%d}' % tokens, PRIVATE)
+            expected = await self._estimate(plan)
+        await exchange.sender.whole(200, b'{"input_tokens":%d}' % expected.tokens, PRIVATE)
 
 
 def _read_version(headers: Mapping[bytes, bytes]) -> str:

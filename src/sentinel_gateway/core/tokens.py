@@ -45,6 +45,16 @@ class TokenCount(msgspec.Struct, frozen=True):
     exact: bool
 
 
+class Expected(msgspec.Struct, frozen=True):
+    """What a request may come to in tokens, as far as that is known before it is answered.
+
+    `tokens`: its input as it is counted, and as much output as it allows. `ceiling`: tokens of its input that none goes beyond.
+    """
+
+    tokens: int
+    ceiling: int
+
+
 class Countable(msgspec.Struct, frozen=True):
     """What makes up a request's input: `texts` to be counted with `encoding`, and `fixed` tokens beside them.
 
@@ -59,6 +69,10 @@ class Countable(msgspec.Struct, frozen=True):
     def total(self, counted: TokenCount) -> TokenCount:
         """The whole input, once its texts are counted."""
         return TokenCount(self.fixed + counted.tokens, self.exact and counted.exact)
+
+    def ceiling(self) -> int:
+        """Tokens that it has at most, whoever counts: each takes a byte of a text at least."""
+        return self.fixed + bytes_of("".join(self.texts))
 
 
 @lru_cache(maxsize=1024)

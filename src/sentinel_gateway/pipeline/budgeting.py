@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from sentinel_gateway.core.budgets import NO_BUDGET, Account, Allowance, Budget, Hold, Span, Whose, window
 from sentinel_gateway.core.chat import ChatRequest, tier_of
 from sentinel_gateway.core.pricing import Pricing, affordable, at_any_tier, bound, usd
-from sentinel_gateway.core.tokens import encoding_of
+from sentinel_gateway.core.tokens import Expected, encoding_of
 from sentinel_gateway.errors import BudgetHeld, BudgetSpent
 from sentinel_gateway.pipeline.plan import Plan
 
@@ -132,7 +132,6 @@ class Costing:
     def __init__(
         self,
         price: Callable[[str], Pricing],
-        ceiling: Callable[[Plan], int],
         *,
         output: int,
         outputs: Mapping[str, int] | None = None,
@@ -140,40 +139,39 @@ class Costing:
     ) -> None:
         self._attempts = attempts
         self._price = price
-        self._ceiling = ceiling
         self._output = output
         self._outputs = outputs or {}
 
     def __repr__(self) -> str:
         return f"<Costing, {self._output} tokens of output>"
 
-    def most(self, plan: Plan, attempts: int = 1) -> Most:
-        """What a plan may cost at most, with so many attempts."""
+    def most(self, plan: Plan, ceiling: int, attempts: int = 1) -> Most:
+        """What a plan with so many tokens of input at most may cost, with so many attempts."""
         names, request = plan.route.names, plan.request
         output = min(self._outputs.get(name, self._output) for name in names)
         prices = tuple(map(self._price, names))
         if _chooses_tier(request):
             prices = tuple(chain.from_iterable(map(at_any_tier, prices)))
-        return Most(self._ceiling(plan), request.choices, prices, request.token_limit or output, attempts)
+        return Most(ceiling, request.choices, prices, request.token_limit or output, attempts)
 
     def of_input(self, plan: Plan, tokens: int) -> int:
         """What so many tokens of input may cost at most, where nothing but vectors comes back."""
         return Most(tokens, 1, tuple(map(self._price, plan.route.names)), 0).amount(0)
 
-    async def hold(self, plan: Plan, spender: Spender, tokens: int, *, anew: bool = False) -> Capped | None:
-        """Take the tokens, and hold what the answer may cost; where the request sets no bound to it, what the budget buys.
+    async def hold(self, plan: Plan, spender: Spender, expected: Expected, *, anew: bool = False) -> Capped | None:
+        """Take the expected tokens, and hold what the answer may cost; where the request sets it no bound, what the budget buys.
 
         Then this is what the provider is to be asked instead. Where others take from the budget first, it is asked for less.
         `anew`: an answer that breaks off is begun anew, or another target is asked beside.
         """
-        most = self.most(plan, self._attempts if anew else 1)
+        most = self.most(plan, expected.ceiling, self._attempts if anew else 1)
         if plan.request.token_limit is not None:
-            await spender.reserve(tokens, most.amount(most.output))
+            await spender.reserve(expected.tokens, most.amount(most.output))
             return None
         output = most.buys(spender.left) or 1
         for _ in range(TRIES):
             try:
-                await spender.reserve(tokens, most.amount(output))
+                await spender.reserve(expected.tokens, most.amount(output))
             except BudgetSpent:
                 fewer = most.buys(spender.left)
                 if not 0 < fewer < output:

@@ -1,8 +1,8 @@
-"""What an answer may cost in tokens, before a provider is asked: the input as it is counted, and as much output as is allowed."""
+"""What an answer may cost in tokens, before a provider is asked: as it is counted, and the most that it can be."""
 
 from typing import Final
 
-from sentinel_gateway.core.tokens import bytes_of, countable
+from sentinel_gateway.core.tokens import Expected, countable
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import TokenCounter
 
@@ -25,15 +25,11 @@ class TokenEstimate:
     def __repr__(self) -> str:
         return f"<TokenEstimate {self._counter!r}>"
 
-    async def __call__(self, plan: Plan) -> int:
+    async def __call__(self, plan: Plan) -> Expected:
         request = plan.request
-        asked = countable(request.fields, model=plan.route.targets[0].model, media_tokens=self._media_tokens)
-        counted = await self._counter.count(asked.texts, encoding=asked.encoding)
-        return asked.total(counted).tokens + request.choices * (request.token_limit or 0)
-
-    def ceiling(self, plan: Plan) -> int:
-        """Tokens of input that none goes beyond: each takes a byte at least, and so much is written around. Asks no counter."""
-        fields = plan.request.fields
+        fields = request.fields
         asked = countable(fields, model=plan.route.targets[0].model, media_tokens=self._media_tokens)
+        counted = await self._counter.count(asked.texts, encoding=asked.encoding)
         about_tools = WRITTEN_ABOUT_TOOLS if fields.get("tools") or fields.get("functions") else 0
-        return asked.fixed + sum(map(bytes_of, asked.texts)) + WRITTEN + about_tools
+        output = request.choices * (request.token_limit or 0)
+        return Expected(asked.fixed + counted.tokens + output, asked.ceiling() + WRITTEN + about_tools)

@@ -208,13 +208,13 @@ class Pipeline:
         grant = journey.grant
         if grant is None or self._estimate is None or not grant.reserves:
             return False
-        tokens = await self._estimate(plan)
+        expected = await self._estimate(plan)
         if grant.has_budget and self._costing is not None:
             conduct = plan.route.conduct
             anew = journey.wish.buffered or (conduct is not None and conduct.hedge is not None)
-            journey.capped = await self._costing.hold(plan, grant, tokens, anew=anew)
+            journey.capped = await self._costing.hold(plan, grant, expected, anew=anew)
         else:
-            await grant.reserve(tokens)
+            await grant.reserve(expected.tokens)
         return True
 
     def _book(self, plan: Plan, journey: Journey, usage: Usage | None, *, heard: int = 0) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from sentinel_gateway.core.budgets import Account, Allowance, Hold
 from sentinel_gateway.core.limits import Charge, Kind, Scope, Standing, Verdict
+from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import BudgetSpent, ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
 from sentinel_gateway.pipeline.admit import retry_wait
 from sentinel_gateway.pipeline.budgeting import refusal
@@ -41,8 +42,8 @@ _WHAT: Final[Mapping[Kind, str]] = {
 }
 
 
-Estimate = Callable[[Plan], Awaitable[int]]
-"""The tokens that the answer to a plan may cost at most, as far as that is known before."""
+Estimate = Callable[[Plan], Awaitable[Expected]]
+"""The tokens that the answer to a plan may cost."""
 Refusal = RateLimited | BudgetSpent
 
 
