@@ -181,10 +181,9 @@ def require_no_other(fields: Mapping[str, Any]) -> None:
 
     For callers of whom it matters: those with a list of models, and those for whom what the answer costs is held.
     """
-    for name in OTHER_MODELS:
-        if fields.get(name):
-            sentence = f"'{name}' has a provider use other models, which a key with a list of models, or with a budget, may not."
-            raise ModelNotAllowed(f"{sentence} Leave it out; the operator can put several targets under one name.", param=name)
+    for name in filter(fields.get, OTHER_MODELS):
+        sentence = f"'{name}' has a provider use other models, which a key with a list of models, or with a budget, may not."
+        raise ModelNotAllowed(f"{sentence} Leave it out; the operator can put several targets under one name.", param=name)
 
 
 def discreet(error: ModelNotFound, caller: Caller) -> RequestError:

@@ -75,7 +75,8 @@ class Charge(msgspec.Struct, frozen=True):
 
     def of(self, amount: int) -> "Charge":
         """Another amount from the same bucket; below 0 gives back."""
-        return charge(self.bucket, self.kind, self.scope, limit=self.limit, amount=amount, spill=self.spill)
+        cost = amount * UNIT
+        return Charge(self.bucket, self.kind, self.scope, self.limit, amount, self.spill, self.rate, self.capacity, cost)
 
 
 def charge(bucket: str, kind: Kind, scope: Scope, *, limit: int, amount: int, spill: str = "") -> Charge:
@@ -127,19 +128,19 @@ class Verdict(msgspec.Struct, frozen=True):
 
     def standings(self) -> "tuple[Standing | None, Standing | None]":
         """Of the buckets of requests, the one of which least is left; and of those of tokens."""
-        requests: Charge | None = None
-        tokens: Charge | None = None
-        requests_left = tokens_left = 0
-        at = 0
+        return self.standing("requests"), self.standing("tokens")
+
+    def standing(self, kind: Kind) -> "Standing | None":
+        """Of the buckets of a kind, the one of which least is left."""
+        tightest: Charge | None = None
+        least = at = 0
         for charge in self.charges:
-            left = charge.capacity - self.spent[at]
+            if charge.kind == kind:
+                left = charge.capacity - self.spent[at]
+                if tightest is None or left < least:
+                    tightest, least = charge, left
             at += 1  # noqa: SIM113 - told with answers from memory, where `enumerate` costs as much as a bucket
-            if charge.kind == "requests":
-                if requests is None or left < requests_left:
-                    requests, requests_left = charge, left
-            elif charge.kind == "tokens" and (tokens is None or left < tokens_left):
-                tokens, tokens_left = charge, left
-        return _standing(requests, requests_left), _standing(tokens, tokens_left)
+        return None if tightest is None else _standing(tightest, least)
 
     def later(self, elapsed: int) -> "Verdict":
         """What would come of it so many milliseconds later, if nobody took anything meanwhile."""
@@ -147,9 +148,7 @@ class Verdict(msgspec.Struct, frozen=True):
         return judge(self.charges, states.get, elapsed)
 
 
-def _standing(charge: Charge | None, left: int) -> Standing | None:
-    if charge is None:
-        return None
+def _standing(charge: Charge, left: int) -> Standing:
     spent = charge.capacity - left
     return Standing(charge.limit, left // UNIT if left > 0 else 0, -(-spent // charge.rate) if spent and charge.rate else 0)
 

@@ -235,8 +235,8 @@ def bound(price: Pricing, input_tokens: int, max_output: int) -> int:
     """The most that a call with so many tokens of input and output at most may cost, in nano-USD, rounded up."""
     if isinstance(price, Unpriced):
         return 0
-    reached = [price.rates, *(tier.rates for tier in price.tiers if tier.above < input_tokens)]
-    dearest = max(input_tokens * rates.dearest_input() + max_output * rates.dearest_output() for rates in reached)
+    reached = [price.rates, *[tier.rates for tier in price.tiers if tier.above < input_tokens]]
+    dearest = max([input_tokens * rates.dearest_input() + max_output * rates.dearest_output() for rates in reached])
     return -(-(price.request + dearest) // YOCTO_PER_NANO)
 
 

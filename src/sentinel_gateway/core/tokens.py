@@ -105,8 +105,10 @@ def countable(fields: Fields, *, model: str, media_tokens: int) -> Countable:
     for message in fields["messages"]:
         sheet.add_message(message)
     sheet.fixed += EVERY_REPLY
-    tools = [tool.get("function", tool) if isinstance(tool, dict) else tool for tool in fields.get("tools") or ()]
-    sheet.add_tools([*tools, *(fields.get("functions") or ())])
+    tools, functions = fields.get("tools"), fields.get("functions")
+    if tools or functions:
+        called = [tool.get("function", tool) if isinstance(tool, dict) else tool for tool in tools or ()]
+        sheet.add_tools([*called, *(functions or ())])
     if (response_format := fields.get("response_format")) is not None:
         sheet.add_json(response_format)
     return Countable(tuple(sheet.texts), sheet.fixed, sheet.encoding, sheet.exact)
@@ -158,7 +160,8 @@ class _Sheet:
         for name, value in message.items():
             if isinstance(value, str):
                 self.texts.append(value)
-                self.fixed += EVERY_NAME if name == "name" else 0
+                if name == "name":
+                    self.fixed += EVERY_NAME
             elif name == "content" and isinstance(value, list):
                 self._add_parts(value)
             elif value is not None:
@@ -174,8 +177,6 @@ class _Sheet:
                 self.exact = False
 
     def add_tools(self, tools: list[Any]) -> None:
-        if not tools:
-            return
         self.exact = False
         self.fixed += ALL_TOOLS
         for tool in tools:

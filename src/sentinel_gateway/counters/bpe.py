@@ -93,10 +93,16 @@ class BpeCounter:
 
     async def count(self, texts: Sequence[str], *, encoding: Encoding) -> TokenCount:
         """The tokens of these texts. Never raises: what can't be counted in time, or not at all, is estimated."""
-        remembered: list[int | None] = [self._remembered.get((encoding, hash(text))) for text in texts]
-        known = sum(filter(None, remembered))
-        new = [text for text, tokens in zip(texts, remembered, strict=True) if tokens is None]
-        counted = await self._count_new(new, encoding) if new else TokenCount(0, exact=True)
+        known, new = 0, []
+        for text in texts:
+            tokens: int | None = self._remembered.get((encoding, hash(text)))
+            if tokens is None:
+                new.append(text)
+            else:
+                known += tokens
+        if not new:
+            return TokenCount(known, exact=True)
+        counted = await self._count_new(new, encoding)
         return TokenCount(known + counted.tokens, counted.exact)
 
     async def _count_new(self, texts: Sequence[str], encoding: Encoding) -> TokenCount:

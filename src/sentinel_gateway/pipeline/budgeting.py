@@ -114,7 +114,7 @@ class Most(msgspec.Struct, frozen=True):
 
     def amount(self, output: int) -> int:
         """In nano-USD, with so many tokens an answer."""
-        return self.attempts * max(bound(price, self.input, output * self.choices) for price in self.prices)
+        return self.attempts * max([bound(price, self.input, output * self.choices) for price in self.prices])
 
     def buys(self, left: int) -> int:
         """Tokens an answer, at most as many as the model makes, that so many nano-USD buy; 0 if they don't do for the input."""
@@ -148,11 +148,11 @@ class Costing:
     def most(self, plan: Plan, ceiling: int, attempts: int = 1) -> Most:
         """What a plan with so many tokens of input at most may cost, with so many attempts."""
         names, request = plan.route.names, plan.request
-        output = min(self._outputs.get(name, self._output) for name in names)
+        output = request.token_limit or min([self._outputs.get(name, self._output) for name in names])
         prices = tuple(map(self._price, names))
         if _chooses_tier(request):
             prices = tuple(chain.from_iterable(map(at_any_tier, prices)))
-        return Most(ceiling, request.choices, prices, request.token_limit or output, attempts)
+        return Most(ceiling, request.choices, prices, output, attempts)
 
     def of_input(self, plan: Plan, tokens: int) -> int:
         """What so many tokens of input may cost at most, where nothing but vectors comes back."""

@@ -267,8 +267,9 @@ class Grant(msgspec.Struct, eq=False):
 
     def standings(self) -> tuple[Standing | None, Standing | None]:
         """How the tightest limits of requests and of tokens stood when they were last looked at; None where there is none."""
-        requests, tokens = NOTHING_STANDS if self._entered is None else self._entered.standings()
-        return requests, tokens if self._paid is None else self._paid.standings()[1]
+        entered, last = self._entered, self._paid or self._entered
+        requests = None if entered is None else entered.standing("requests")
+        return requests, None if last is None else last.standing("tokens")
 
     def budgets(self) -> Sequence[tuple[Allowance, Account]]:
         """How the budgets stood when they were last looked at."""
@@ -306,7 +307,6 @@ class Toll(msgspec.Struct, frozen=True, eq=False):
 
 
 UNLIMITED: Final = Verdict((), ())
-NOTHING_STANDS: Final = UNLIMITED.standings()
 
 
 def _meets_all(refused: Charge) -> bool:

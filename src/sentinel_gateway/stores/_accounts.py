@@ -85,7 +85,7 @@ class Accounts:
 
     def of(self, allowance: Allowance) -> Own:
         """This process' part, made if there is none."""
-        return self.made(allowance.account, allowance.ends)
+        return self._table.get(allowance.account) or self.made(allowance.account, allowance.ends)
 
     def made(self, account: str, ends: int) -> Own:
         own = self._table.get(account)
@@ -103,15 +103,19 @@ class Accounts:
         own.left += held
         own.until = int(self._clock() * 1000) + LEASE
 
-    def look(self, hold: Hold, now: int) -> tuple[Standing, Allowance | None]:
-        """How they stand, and the first that the hold does not fit. `now` in milliseconds."""
+    def take(self, hold: Hold, now: int) -> tuple[Standing, Allowance | None]:
+        """Hold it where it fits all of them: how they stand then, and the first that it does not fit. `now` in milliseconds."""
+        amount = hold.amount
         accounts, refused = [], None
         for allowance in hold.allowances:
             own = self._table.get(allowance.account)
             account = NOTHING if own is None else own.account(now)
             accounts.append((allowance, account))
-            if refused is None and not fits(account, allowance.limit, hold.amount):
+            if not fits(account, allowance.limit, amount) and refused is None:
                 refused = allowance
+        if refused is None and amount:
+            self.hold(hold)
+            accounts = [(allowance, Account(account.settled, account.held + amount)) for allowance, account in accounts]
         return accounts, refused
 
     def hold(self, hold: Hold) -> None:
@@ -130,8 +134,3 @@ class Accounts:
         now = self._clock()
         self._table = {account: own for account, own in self._table.items() if now < own.ends + AFTER}
         self._sweep_above = max(SMALL, 2 * len(self._table))
-
-
-def after(accounts: Standing, amount: int) -> Standing:
-    """The same once so much more is held."""
-    return [(one, Account(account.settled, account.held + amount, account.sure)) for one, account in accounts]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from sentinel_gateway.core.budgets import Hold
 from sentinel_gateway.core.limits import Charge, State, Verdict, judge, refilled, settled
-from sentinel_gateway.stores._accounts import Accounts, after
+from sentinel_gateway.stores._accounts import Accounts
 
 MOST_USERS: Final = 1024
 """Buckets of a kind that one key's end users have at a time: 0.4 MB (measured)."""
@@ -124,14 +124,11 @@ class MemoryLimits:
 
     def _with(self, hold: Hold, verdict: Verdict, now: int) -> Verdict:
         """The same where the hold fits too, which is then held."""
-        accounts, refused = self.accounts.look(hold, now)
-        if refused is not None:
-            spent = [total - charge.cost for charge, total in zip(verdict.charges, verdict.spent, strict=True)]
-            return Verdict(verdict.charges, spent, refused, accounts=accounts)
-        if not hold.amount:
+        accounts, refused = self.accounts.take(hold, now)
+        if refused is None:
             return Verdict(verdict.charges, verdict.spent, accounts=accounts)
-        self.accounts.hold(hold)
-        return Verdict(verdict.charges, verdict.spent, accounts=after(accounts, hold.amount))
+        spent = [total - charge.cost for charge, total in zip(verdict.charges, verdict.spent, strict=True)]
+        return Verdict(verdict.charges, spent, refused, accounts=accounts)
 
     def _aimed(self, charge: Charge, now: int) -> Charge:
         """The charge on the user's own bucket, or on the one that is shared."""
