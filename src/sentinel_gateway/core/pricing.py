@@ -153,7 +153,7 @@ def cost(price: Pricing, usage: Usage) -> int:
         return 0
     if usage.service_tier:
         price = price.service_tiers.get(usage.service_tier, price)
-    return _half_even(_spent(price, usage), YOCTO_PER_NANO)
+    return _in_nano(_spent(price, usage))
 
 
 def basis(price: Pricing, usage: Usage) -> Basis:
@@ -219,7 +219,7 @@ def booked_parts(price: Pricing, usage: Usage, booked: int) -> dict[str, float] 
     """
     for one in at_any_tier(price):
         found = {} if isinstance(one, Unpriced) else parts(one, usage)
-        if found and _half_even(sum(found.values()), YOCTO_PER_NANO) == booked:
+        if found and _in_nano(sum(found.values())) == booked:
             return {kind: amount / YOCTO_PER_NANO / NANO_PER_USD for kind, amount in found.items()}
     return None
 
@@ -255,9 +255,10 @@ def affordable(price: Pricing, input_tokens: int, nano_usd: int) -> int | None:
     return min((left // rate for left, rate in dear if rate), default=None)
 
 
-def _half_even(amount: int, unit: int) -> int:
-    whole, rest = divmod(amount, unit)
-    return whole + (2 * rest > unit or (2 * rest == unit and whole % 2 == 1))
+def _in_nano(yocto_usd: int) -> int:
+    """Rounded half to even: what lies in the middle goes up from an odd number only."""
+    whole, rest = divmod(yocto_usd, YOCTO_PER_NANO)
+    return whole + (2 * rest + whole % 2 > YOCTO_PER_NANO)
 
 
 class When(msgspec.Struct, frozen=True):

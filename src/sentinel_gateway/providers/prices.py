@@ -64,7 +64,7 @@ class PriceBook:
         self._clock = clock
         self._note = note
         self._rules = PriceRules()
-        self._bound: dict[str, Tariff | Unpriced] = {}
+        self._bound: dict[str, Tariff | Pricing] = {}
         self._noted: set[str] = set()
 
     def __repr__(self) -> str:
@@ -85,7 +85,7 @@ class PriceBook:
         bound = self._bound.get(target)
         if bound is None:
             bound = self._bind(target)
-        return bound if isinstance(bound, Unpriced) else bound.at(self._clock())
+        return bound.at(self._clock()) if isinstance(bound, Tariff) else bound
 
     def _dated(self, price: Price, before: Price | None) -> Price:
         if price.as_of:
@@ -96,38 +96,37 @@ class PriceBook:
 
     def known(self) -> list[str]:
         """The targets that were asked, and have a price of their own."""
-        now = self._clock()
-        tariffs = ((target, bound) for target, bound in self._bound.items() if isinstance(bound, Tariff))
-        return sorted(target for target, tariff in tariffs if not tariff.at(now).estimated)
+        prices = ((target, self(target)) for target in self._bound)
+        return sorted(target for target, price in prices if isinstance(price, Price) and not price.estimated)
 
-    def _bind(self, target: str) -> Tariff | Unpriced:
+    def _bind(self, target: str) -> Tariff | Pricing:
         found = self._find(target)
         if len(self._bound) >= MOST_BOUND:
             self._bound.clear()
         self._bound[target] = found
         return found
 
-    def _find(self, target: str) -> Tariff | Unpriced:
+    def _find(self, target: str) -> Tariff | Pricing:
+        """A tariff only where it hangs on the time what the target takes."""
         rules = self._rules
         if (own := _best(rules.own, target)) is not None:
-            return Tariff(((ALWAYS, own),))
+            return own
         provider, _, model = target.partition("/")
         if provider in rules.simulated:
             return SIMULATED
         tariff = listed(rules.presets.get(provider, provider), model)
         if tariff is not None:
-            return tariff
+            return tariff if len(tariff.entries) > 1 else tariff.entries[0][1]
         if target not in self._noted and len(self._noted) < MOST_BOUND:
             self._noted.add(target)
             self._note("price_unknown", target=target, counted=rules.unknown, reason=UNLISTED)
         if rules.unknown == "estimate":
-            return UNKNOWN
+            return FALLBACK
         return Unpriced(target, refused=rules.unknown == "refuse")
 
 
-SIMULATED: Final = Tariff(((ALWAYS, Price(FALLBACK.rates, as_of=FALLBACK.as_of, source="simulated", estimated=True)),))
+SIMULATED: Final = Price(FALLBACK.rates, as_of=FALLBACK.as_of, source="simulated", estimated=True)
 """The demo costs nothing; it is told what another would have taken, so that the first minute shows what a cache saves."""
-UNKNOWN: Final = Tariff(((ALWAYS, FALLBACK),))
 
 
 def _best(own: Mapping[str, Price], target: str) -> Price | None:
