@@ -113,8 +113,8 @@ BUGS = (
         "So many attempts are made at each target, not at all together.",
         (
             "core/retrying.py",
-            "self._made >= self._attempts or now",
-            "self._made >= self._attempts * len(self._targets) or now",
+            "self._made >= self._rules.attempts\n",
+            "self._made >= self._rules.attempts * len(self._targets)\n",
         ),
         test="tests/core/test_retrying.py::test_attempts_are_counted_over_all_targets",
         by="assert ['a', 'b', 'c'] == ['a', 'b']",

@@ -7,7 +7,7 @@ decimal. What one row of the ledger comes to is summed in that unit and rounded 
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
-from typing import Final, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 import msgspec
 
@@ -100,6 +100,7 @@ class Price(msgspec.Struct, frozen=True):
 class Unpriced(msgspec.Struct, frozen=True):
     """What `target` (`provider/model`) takes is not known. It is told as 0, and marked; `refused`: it is not to be asked."""
 
+    as_of: ClassVar[str] = ""
     target: str
     refused: bool = False
 

@@ -49,17 +49,16 @@ class Course:
     """The attempts of one request. `chance` gives 0..1; `conduct` is its route's, where that is other than usual."""
 
     __slots__ = (
-        "_attempts",
         "_chance",
         "_conduct",
         "_due",
         "_end",
         "_errors",
-        "_final",
         "_made",
+        "_rules",
         "_standings",
+        "_started",
         "_targets",
-        "_until",
     )
 
     def __init__(
@@ -74,16 +73,16 @@ class Course:
     ) -> None:
         self._targets = targets
         self._standings = standings
-        self._attempts = rules.attempts
+        self._rules = rules
+        self._started = started
+        self._chance = chance
         self._conduct = conduct
         self._end = NEVER if conduct is None or conduct.total is None else started + IN_TIME * conduct.total
-        self._until = min(started + rules.patience, self._end)
-        self._chance = chance
+        """From when on nobody is asked any more."""
         self._made = 0
         self._due: dict[Target, float] = {}
         """When those that were asked, or are waited for, may be."""
         self._errors: dict[Target, UpstreamError] = {}
-        self._final = False
 
     def __repr__(self) -> str:
         return f"<Course of {self._made} attempts at {len(self._targets)} targets>"
@@ -107,12 +106,12 @@ class Course:
 
     def _is_over(self, now: float) -> bool:
         """Is nobody to be asked any more?"""
-        return self._final or self._made >= self._attempts or now >= self._end
+        return now >= self._end or self._made >= self._rules.attempts
 
     def _next_best(self, now: float) -> Ask | Pause | None:
         """The one that can be asked soonest, of those that are to be waited for."""
         at, index = min((self._ready(target, now), index) for index, target in enumerate(self._targets))
-        if at > self._until:
+        if at > min(self._started + self._rules.patience, self._end):
             return None
         if at > now:
             return Pause(at - now)
@@ -142,7 +141,7 @@ class Course:
         goes_on = error.next_target or _unknown_there(error)
         careful = self._conduct is not None and target in self._conduct.careful
         if not goes_on or (careful and not error.untouched):
-            self._final = True  # for good: one that was asked beside it may fail later
+            self._end = -NEVER  # for good: one that was asked beside it may fail later
 
     def passed_over(self, target: Target, error: UpstreamRefused) -> None:
         """It can't be asked this at all: that was no attempt, and no error of a provider's."""

@@ -94,7 +94,10 @@ class Standing:
         """It is being asked, `again` if by the same request: the generation to report with. One `leave` belongs to each."""
         self.busy += 1
         self._asked_at[stream] = now
-        self._retries = self._retries - 1.0 if again else min(self._retries + self._rules.retry_budget, RESERVE)
+        if again:
+            self._retries -= 1.0
+        elif self._retries < RESERVE:
+            self._retries = min(self._retries + self._rules.retry_budget, RESERVE)
         return self.circuit.enter(now)
 
     # --- after ---

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from sentinel_gateway.core.chat import Batches, Chunk, Usage
-from sentinel_gateway.core.pricing import Price, Pricing, basis, cost
+from sentinel_gateway.core.pricing import Pricing, basis, cost
 from sentinel_gateway.core.record import Attempt, Ending
 from sentinel_gateway.errors import (
     UpstreamError,
@@ -50,14 +50,14 @@ class Try:
     Its journey is told what it has used, and what that costs by `price`.
     """
 
-    __slots__ = ("_attempt", "_circuits", "_generation", "_intent", "_journey", "_price", "_standing", "_usage")
+    __slots__ = ("_attempt", "_circuits", "_generation", "_intent", "_journey", "_price", "_spent", "_standing")
 
     def __init__(self, circuits: Circuits, journey: Journey, price: Pricing, now: float, *, again: bool, stream: bool) -> None:
         target = journey.target
         self._circuits = circuits
         self._journey = journey
         self._price = price
-        self._usage: Usage | None = None
+        self._spent: Usage | None = None
         caller = journey.caller
         self._attempt = Attempt(
             journey.sentinel_id,
@@ -70,7 +70,7 @@ class Try:
             model=journey.model,
             route=journey.route,
             trace=journey.trace,
-            priced_as_of=price.as_of if isinstance(price, Price) else "",
+            priced_as_of=price.as_of,
         )
         self._standing = standing = circuits.standings.find(target)
         self._generation = 0 if standing is None else standing.enter(now, stream=stream, again=again)
@@ -94,12 +94,12 @@ class Try:
 
     def spent(self, usage: Usage) -> None:
         """So much was generated, whatever comes of it."""
-        self._usage = usage
+        self._spent = usage
 
-    def answered(self, usage: Usage | None) -> None:
+    def answered(self, usage: Usage) -> None:
         """All of the answer is here."""
         attempt, standing = self._attempt, self._standing
-        attempt.ending = "answered"
+        attempt.ending, self._journey.paid = "answered", attempt
         self._end(usage)
         if standing is not None:
             seconds = attempt.first_token_seconds or attempt.seconds
@@ -112,7 +112,7 @@ class Try:
         attempt.ending = next((ENDINGS[kind] for kind in type(error).__mro__ if kind in ENDINGS), "broken")
         attempt.error, attempt.message = error.kind, error.message
         let_go(error)
-        now = self._end(usage)
+        now = self._end(usage or self._spent)
         if attempt.ending == "refused":  # anybody can bring that about: nothing is remembered of a target for it
             if self._standing is not None and self._standing.circuit.refused(self._generation):
                 self._circuits.turned(attempt.target, opened=False)
@@ -124,7 +124,7 @@ class Try:
 
     def left(self, usage: Usage | None = None) -> None:
         """Nobody waits for it any more: that says nothing of the target. `usage`: where nothing was `spent` that is known."""
-        self._end(usage if self._usage is None else None)
+        self._end(self._spent or usage)
         if self._standing is not None:
             self._standing.circuit.left(self._generation, self._attempt.at)
 
@@ -138,27 +138,22 @@ class Try:
         now = world.clock()
         attempt.seconds = now - attempt.at
         if usage is not None:
-            self._usage = usage
-        if self._usage is not None:
-            self._bill(self._usage)
+            self._bill(usage)
         if self._standing is not None:
             self._standing.leave()
         if self._intent is not None and world.ledger is not None:
-            world.ledger.settle(settled(attempt, self._intent, self._usage or NOTHING))
+            world.ledger.settle(settled(attempt, self._intent, usage or NOTHING))
         world.events.attempted(attempt)
         return now
 
     def _bill(self, usage: Usage) -> None:
         attempt, journey, price = self._attempt, self._journey, self._price
         attempt.prompt_tokens, attempt.completion_tokens = usage.prompt_tokens, usage.completion_tokens
-        attempt.cost = cost(price, usage)
+        attempt.cost, attempt.basis = cost(price, usage), basis(price, usage)
         journey.cost += attempt.cost
-        if attempt.ending == "answered":
-            journey.paid = attempt
         if attempt.ending != "lost":
-            journey.prompt_tokens += attempt.prompt_tokens  # beside those of what broke off before
-            journey.completion_tokens += attempt.completion_tokens
-        attempt.basis = basis(price, usage)
+            journey.prompt_tokens += usage.prompt_tokens  # beside those of what broke off before
+            journey.completion_tokens += usage.completion_tokens
         if attempt.basis != "price":
             journey.basis = attempt.basis
 
@@ -189,5 +184,5 @@ class HedgedTry(Try):
                 attempt.first_token_seconds or attempt.seconds, stream=attempt.stream
             )
         extra = attempt.ending == "lost"
-        self._spending.note(attempt.target, self._usage or NOTHING, extra=extra)
+        self._spending.note(attempt.target, usage or NOTHING, extra=extra)
         return now

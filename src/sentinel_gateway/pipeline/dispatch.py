@@ -69,7 +69,7 @@ class OpenStream:
         first, self._first = self._first, None
         return first or []
 
-    def ended(self, error: Exception | None, usage: Usage | None, *, whole: bool) -> None:
+    def ended(self, error: Exception | None, usage: Usage, *, whole: bool) -> None:
         """It has come as far as it will: to its end, to an error, or until nobody read it any more. To be told once."""
         if whole:
             self._try.answered(usage)
@@ -175,8 +175,7 @@ class Dispatch:
                     continue
                 target, price = step.target, self._prices(step.name)
                 try:
-                    _check(price)
-                    asking = self._prepare(attempt, plan, journey, step, now)
+                    asking = self._prepare(attempt, plan, journey, step, price, now=now)
                 except NotCarried as error:
                     course.passed_over(target, error)
                     continue
@@ -185,9 +184,6 @@ class Dispatch:
                 one = Try(self._circuits, journey, price, now, again=step.again, stream=stream)
                 try:
                     answered = await asking(one)
-                    if isinstance(answered, Completion):
-                        one.spent(told_or_about(answered, plan.request))  # also if its caller leaves before its turn
-                        await self._give_way()
                 except UpstreamError as error:
                     failure = error
                     now = one.failed(error, paid_for(error, plan.request))
@@ -198,7 +194,8 @@ class Dispatch:
                     raise
                 else:
                     if isinstance(answered, Completion):
-                        one.answered(None)
+                        one.answered(told_or_about(answered, plan.request))  # also if its caller leaves before its turn
+                        await self._give_way()
                     elif isinstance(answered, Embedded):
                         tokens = answered.tokens
                         one.answered(usage_about(plan.request.fields) if tokens is None else Usage(tokens, 0, tokens))
@@ -218,9 +215,11 @@ class Dispatch:
             journey.upstream_ended = self._world.clock()
 
     def _prepare(
-        self, attempt: Attempt[Answered], plan: Plan, journey: Journey, step: Ask, now: float
+        self, attempt: Attempt[Answered], plan: Plan, journey: Journey, step: Ask, price: Pricing, *, now: float
     ) -> Callable[[Try], Awaitable[Answered]]:
-        """One call, in its provider's words; raises `NotCarried`."""
+        """One call, in its provider's words; raises `NotCarried`, also where what has no price is not to be asked."""
+        if isinstance(price, Unpriced) and price.refused:
+            raise _unpriced(price)
         request, target, conduct = plan.request, step.target, plan.route.conduct
         call = UpstreamCall(
             request.fields,
@@ -241,21 +240,20 @@ class Dispatch:
     def _prepare_priced(
         self, attempt: Attempt[Answered], plan: Plan, journey: Journey, step: Ask, now: float
     ) -> Callable[[Try], Awaitable[Answered]]:
-        """The same, once it is known that it has a price; who asks by himself looks that up for more than this."""
-        _check(self._prices(step.name))
-        return self._prepare(attempt, plan, journey, step, now)
+        """The same; who asks by himself looks the price up for more than this."""
+        return self._prepare(attempt, plan, journey, step, self._prices(step.name), now=now)
 
     def _course(self, plan: Plan, journey: Journey, now: float) -> Course:
         """Whom this request may ask, in their order; raises `InvalidField` where nobody can serve it."""
-        route, world, standings = plan.route, self._world, self._circuits.standings
+        route, chance, standings = plan.route, self._world.chance, self._circuits.standings
         targets = route.targets
         if route.strategy != "priority" or route.abilities:
-            targets = choose(route, plan.request, standings, now=now, chance=world.chance)
+            targets = choose(route, plan.request, standings, now=now, chance=chance)
             if not targets:
                 what, param = unable(plan.request.fields)
                 raise InvalidField(f"No target of '{plan.request.model}' takes {what}: use another model.", param=param)
         started = now - journey.waited
-        return Course(targets, standings, self._rules, started=started, chance=world.chance, conduct=route.conduct)
+        return Course(targets, standings, self._rules, started=started, chance=chance, conduct=route.conduct)
 
     def _complete(self, target: Target, call: UpstreamCall) -> Callable[[Try], Awaitable[Completion]]:
         answer = self._providers[target.provider].complete(call)
@@ -312,9 +310,7 @@ async def _to_a_word(first: list[Chunk], rest: Batches[Chunk]) -> list[Chunk]:
     return heard
 
 
-def _check(price: Pricing) -> None:
-    """Raises `NotCarried` where what has no price is not to be asked."""
-    if isinstance(price, Unpriced) and price.refused:
-        fix = "name another model, or have the operator set its price under prices.models"
-        sentence = f"No price is known for '{price.target[:200]}', and this gateway asks no model without one: {fix}."
-        raise NotCarried(sentence, param="model")
+def _unpriced(price: Unpriced) -> NotCarried:
+    fix = "name another model, or have the operator set its price under prices.models"
+    sentence = f"No price is known for '{price.target[:200]}', and this gateway asks no model without one: {fix}."
+    return NotCarried(sentence, param="model")
