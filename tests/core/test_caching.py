@@ -13,12 +13,11 @@ from sentinel_gateway.core.caching import (
     NotStorable,
     Selector,
     Step,
-    Store,
     TtlRules,
     Wish,
     judge,
     lifetime,
-    storable,
+    rejection,
 )
 from sentinel_gateway.core.chat import Answer, ChatRequest
 
@@ -120,20 +119,20 @@ def test_the_longest_jitter_takes_a_tenth():
     assert lifetime(request(), Wish(ttl=1000.0), TtlRules(), jitter=1.0) == 900.0
 
 
-# -- storable
+# -- rejection
 
 
 def verdict(asked: ChatRequest, given: Answer, wish: Wish | None = None, *, ttl: float = 60.0):
-    return storable(asked, given, wish or Wish(), ttl=ttl)
+    return rejection(asked, given, wish or Wish(), ttl=ttl)
 
 
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call"])
 def test_a_proper_ending_is_kept(reason):
-    assert verdict(request(), answer(reason), ttl=7.5) == Store(7.5)
+    assert verdict(request(), answer(reason), ttl=7.5) is None
 
 
 def test_length_answer_exact_only_where_the_request_set_the_limit():
-    assert verdict(request(token_limit=5), answer("length")) == Store(60.0)
+    assert verdict(request(token_limit=5), answer("length")) is None
     assert verdict(request(), answer("length")) == NotStorable("length")
 
 
@@ -172,7 +171,7 @@ def test_one_unfit_ending_is_enough(reasons, why):
     ],
 )
 def test_an_empty_answer_is_not_kept(message, kept):
-    assert verdict(request(), answer(message=message)) == (Store(60.0) if kept else NotStorable("empty"))
+    assert verdict(request(), answer(message=message)) == (None if kept else NotStorable("empty"))
 
 
 def test_every_choice_must_say_something():
@@ -199,7 +198,7 @@ def test_what_is_not_kept_whatever_it_says(wish, options, why):
 @pytest.mark.parametrize(("given", "kept"), [(1, False), (2, False), (3, True), (4, True)])
 def test_fewer_choices_than_were_asked_for_are_not_kept(given, kept):
     """Whoever asks the same again would get as few, for as long as it is kept."""
-    expected = Store(60.0) if kept else NotStorable("too-few-choices")
+    expected = None if kept else NotStorable("too-few-choices")
     assert verdict(request(choices=3), answer(*["stop"] * given)) == expected
 
 

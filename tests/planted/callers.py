@@ -156,7 +156,7 @@ BUGS = (
         "An answer that was asked for before a clear is kept after it.",
         (
             "pipeline/settle.py",
-            "        if self._tiers.cleared_since(journey.epoch, journey.caller.space):\n",
+            "        if self._tiers.cleared_since(journey.epoch, entry.tenant):\n",
             "        if False:\n",
         ),
         test="tests/pipeline/test_tiers.py::test_a_clear_is_not_undone_by_an_answer_under_way",

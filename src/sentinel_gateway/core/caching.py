@@ -142,10 +142,10 @@ class Miss(msgspec.Struct, frozen=True):
 
 
 class Store(msgspec.Struct, frozen=True):
-    """The answer may be kept for `ttl` seconds. `tiers` took it, the nearest first, once they were asked."""
+    """The answer is kept for `ttl` seconds. `tiers` took it, the nearest first."""
 
     ttl: float
-    tiers: tuple[Tier, ...] = ()
+    tiers: tuple[Tier, ...]
 
 
 class NotStorable(msgspec.Struct, frozen=True):
@@ -194,9 +194,7 @@ def lifetime(
 
 
 def _usual_lifetime(request: ChatRequest, rules: TtlRules) -> float:
-    base = rules.per_model.get(request.model)
-    if base is None:
-        base = rules.fixed
+    base = rules.per_model.get(request.model, rules.fixed)
     if base is None:
         temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
         base = HOUR if temperature > CREATIVE_ABOVE else DAY
@@ -212,24 +210,22 @@ def refusal(wish: Wish, *, ttl: float, restriction: Restriction | None = None) -
     return NotStorable("ttl-0") if ttl <= 0 else None
 
 
-def storable(
+def rejection(
     request: ChatRequest, answer: Answer, wish: Wish, *, ttl: float, restriction: Restriction | None = None
-) -> Store | NotStorable:
-    """May this answer be kept, whatever its size? A stream is judged by its folded answer, once its end is proven."""
+) -> NotStorable | None:
+    """Why this answer must not be kept, whatever its size; None if it may be. A stream is judged by its folded answer."""
     unwanted = refusal(wish, ttl=ttl, restriction=restriction)
     if unwanted is not None:
         return unwanted
     if len(answer.finish_reasons) < request.choices:
         return NotStorable("too-few-choices")
     for reason in answer.finish_reasons:
-        if (why := _unfit(reason, request)) is not None:
+        if (why := _unfinished(reason, request)) is not None:
             return NotStorable(why)
-    if not says_something(answer):
-        return NotStorable("empty")
-    return Store(ttl)
+    return None if says_something(answer) else NotStorable("empty")
 
 
-def _unfit(reason: str | None, request: ChatRequest) -> Why | None:
+def _unfinished(reason: str | None, request: ChatRequest) -> Why | None:
     if reason == "stop" or reason in ENDINGS_WITH_TOOLS:
         return None
     if reason == "length":

@@ -1,18 +1,25 @@
 """What becomes of a provider's answer: it is kept if it may be, with what it has cost. Once an answer."""
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
-from sentinel_gateway.core.caching import Entry, NotStorable, Store, TtlRules, lifetime, refusal, storable
+from sentinel_gateway.core.caching import Entry, NotStorable, Store, TtlRules, lifetime, refusal, rejection
 from sentinel_gateway.core.chat import Answer, Usage
 from sentinel_gateway.core.embeddings import Vector, shares_of
 from sentinel_gateway.core.identity import Question
 from sentinel_gateway.core.matching import serves_rewordings
+from sentinel_gateway.core.record import Attempt
 from sentinel_gateway.core.streaming import stored_body
 from sentinel_gateway.pipeline.evidence import Evidence
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.tiers import Tiers
 from sentinel_gateway.ports import Clock
+
+UNPAID: Final = Attempt("", "", 0, 0.0, stream=False, basis="unknown")
+"""Stands for the call that brought an answer, where nobody was paid for one."""
+UNCOMPARED: Final = Question("", "")
+"""Stands for the question of an answer that serves no other."""
 
 
 class Settlement:
@@ -44,10 +51,8 @@ class Settlement:
     def _keep(self, plan: Plan, journey: Journey, answer: Answer) -> Store | NotStorable:
         request, wish, bound = plan.request, journey.wish, journey.restriction
         ttl = lifetime(request, wish, self._rules, jitter=self._chance(), restriction=bound)
-        verdict = storable(request, answer, wish, ttl=ttl, restriction=bound)
-        if isinstance(verdict, NotStorable):
-            return verdict
-        return self._offer(self._entry(plan, journey, answer, ttl), journey, ttl)
+        unwanted = rejection(request, answer, wish, ttl=ttl, restriction=bound)
+        return unwanted or self._offer(self._entry(plan, journey, answer, ttl), journey, ttl)
 
     def embedded(self, plan: Plan, journey: Journey, vectors: Mapping[str, Vector]) -> None:
         """Keep the vectors of a request's items, by their keys, if they may be kept; what is told of all is told of the last."""
@@ -60,7 +65,7 @@ class Settlement:
     def _offer(self, entry: Entry, journey: Journey, ttl: float) -> Store | NotStorable:
         if len(entry.body) > self.max_bytes:
             return NotStorable("too-large")
-        if self._tiers.cleared_since(journey.epoch, journey.caller.space):
+        if self._tiers.cleared_since(journey.epoch, entry.tenant):
             return NotStorable("cleared-meanwhile")
         if entry.key in self._tiers.pins.keys:
             return NotStorable("pinned")
@@ -85,23 +90,23 @@ class Settlement:
         )
 
     def _entry(self, plan: Plan, journey: Journey, answer: Answer, ttl: float) -> Entry:
-        now = self._clock()
-        asked, paid = journey.question, journey.paid
-        reworded = asked if isinstance(asked, Question) and serves_rewordings(answer) else None
+        now, wish = self._clock(), journey.wish
+        asked, paid = journey.question, journey.paid or UNPAID
+        reworded = asked if isinstance(asked, Question) and serves_rewordings(answer) else UNCOMPARED
         return Entry(
             key=plan.key,
             body=stored_body(answer),
             model=journey.target,
             created=now,
             expires=now + ttl,
-            prompt_tokens=paid.prompt_tokens if paid else 0,
-            completion_tokens=paid.completion_tokens if paid else 0,
-            cost=paid.cost if paid else 0,
-            basis=paid.basis if paid else "unknown",
+            prompt_tokens=paid.prompt_tokens,
+            completion_tokens=paid.completion_tokens,
+            cost=paid.cost,
+            basis=paid.basis,
             tenant=journey.caller.space,
-            namespace=journey.wish.namespace,
+            namespace=wish.namespace,
             writer=journey.writer,
-            tags=journey.wish.tags,
-            scope=reworded.scope if reworded else "",
-            text=reworded.text if reworded else "",
+            tags=wish.tags,
+            scope=reworded.scope,
+            text=reworded.text,
         )
