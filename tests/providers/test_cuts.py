@@ -49,8 +49,7 @@ class Line:
         come(self.connection, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         started = asyncio.get_running_loop().time()
         stream = ByteStream(self.connection, endpoint, lambda _: None, started=started)
-        stream.status, _ = await self.connection.head()
-        stream.headers = self.headers
+        stream.status, stream.headers = self.connection.status, self.headers
         return stream
 
     async def read(self) -> bytes:

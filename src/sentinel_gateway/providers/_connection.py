@@ -1,6 +1,6 @@
 """One HTTP/1.1 connection to a provider: how it is opened, and what comes on it. What an answer means is read elsewhere.
 
-A connection carries one exchange at a time: `ask`, `head`, `read` to the end, and then it may be asked again if `reusable`.
+A connection carries one exchange at a time: `ask`, a `status`, `read` to the end, and then it may be asked again if `reusable`.
 """
 
 import asyncio
@@ -97,7 +97,6 @@ class Connection(asyncio.BufferedProtocol):
         "_ended",
         "_eof",
         "_failure",
-        "_headers",
         "_hear",
         "_lines",
         "_loop",
@@ -106,17 +105,16 @@ class Connection(asyncio.BufferedProtocol):
         "_paused",
         "_pieces",
         "_room",
-        "_status",
         "_transport",
         "_unframed",
         "_unread",
-        "_until_close",
         "_waiter",
         "answered",
-        "busy",
+        "headers",
         "idle_since",
         "origin",
         "reusable",
+        "status",
         "watchdog",
     )
 
@@ -135,30 +133,32 @@ class Connection(asyncio.BufferedProtocol):
         """Who is given a body's bytes as they arrive."""
         self.idle_since = 0.0
         """The loop's time; of a connection that is not in use."""
+        self._eof = False
+        self._failure: Exception | None = None
+        self._pieces: list[bytes] = []
+        self._unread = 0
+        self._paused = False
         self._begin()
-        self.busy = False
+        self._ended = True
 
     def _begin(self) -> None:
-        self.busy = True
+        """What one exchange leaves to the next; nothing of it is unread by then, and none has failed."""
         self.answered = False
         """Something of the answer has come."""
         self.reusable = False
         """The answer has come to its end, and the connection may carry another."""
-        self._status = 0
-        self._headers: dict[str, str] = {}
+        self.status = 0
+        """Of the answer, once its head is complete."""
+        self.headers: dict[str, str] = {}
+        """Names in lower case."""
         self._lines = 0
         self._unframed = 0
         """Bytes that came since the last piece of a body: of the head, of trailers, between chunks."""
-        self._eof = False
-        self._pieces: list[bytes] = []
-        self._unread = 0
-        self._paused = False
-        self._until_close = False
         self._ended = False
-        self._failure: Exception | None = None
+        """Nothing more may come."""
 
     def __repr__(self) -> str:
-        state = "idle" if not self.busy else "ended" if self._ended else f"{self._status or 'waiting'}"
+        state = "idle" if self.at_end else self.status or "waiting"
         return f"<Connection {self.origin.host}:{self.origin.port} {state}>"
 
     # --- one exchange ---
@@ -174,16 +174,8 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(head)
             self._transport.write(body)
 
-    async def head(self) -> tuple[int, dict[str, str]]:
-        """Status and headers, names in lower case; raises `Disconnected`, `NotHttp`, or what `fail` was given."""
-        while not self._status:
-            if self._failure is not None:
-                raise self._failure
-            await self.news()
-        return self._status, self._headers
-
     async def read(self) -> bytes:
-        """What has come of the body since; b"" at its end. Raises `BrokenOff`, `NotHttp`, or what `fail` was given."""
+        """What has come of the body since; b"" at its end. Raises as `news`."""
         while (data := self.take()) is None:
             await self.news()
         return data
@@ -192,8 +184,6 @@ class Connection(asyncio.BufferedProtocol):
         """As `read`, without waiting: None if nothing has come."""
         pieces = self._pieces
         if not pieces:
-            if self._failure is not None and not self._ended:
-                raise self._failure
             return b"" if self._ended else None
         data = b"".join(pieces)  # of one piece, that piece
         pieces.clear()
@@ -225,11 +215,6 @@ class Connection(asyncio.BufferedProtocol):
             self._wake()
         self.abort()
 
-    def rest(self, now: float) -> None:
-        """The exchange is over and the connection stays."""
-        self.busy = False
-        self.idle_since = now
-
     @property
     def is_open(self) -> bool:
         return not self._transport.is_closing()
@@ -239,7 +224,12 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def news(self) -> asyncio.Future[None]:
-        """Done as soon as something has come, or the connection has ended."""
+        """Done as soon as something has come, or the connection has ended.
+
+        Raises if it had failed before: `Disconnected`, `BrokenOff`, `NotHttp`, or what `fail` was given.
+        """
+        if self._failure is not None:
+            raise self._failure
         waiter = self._waiter = self._loop.create_future()
         return waiter
 
@@ -260,7 +250,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
-        if not self.busy or self._ended:
+        if self._ended:
             self.abort()  # nobody asked
             return
         self.answered = True
@@ -282,9 +272,9 @@ class Connection(asyncio.BufferedProtocol):
                     waiter.set_exception(exc)
                     return
             waiter.set_result(None)  # once for all that has come together
-        if self._pieces:  # which nobody has taken
+        if self._pieces and not self._ended:  # which nobody has taken
             self._unread += nbytes
-            if self._unread > READ_AHEAD_BYTES and not (self._paused or self._ended):
+            if self._unread > READ_AHEAD_BYTES and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
 
@@ -292,10 +282,11 @@ class Connection(asyncio.BufferedProtocol):
         self._eof = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._until_close and self._eof and self._failure is None:
-            self._ended = True
-        if self.busy and not self._ended and self._failure is None:
-            self._failure = BrokenOff(str(exc)) if self._status else Disconnected(str(exc))
+        if self._failure is None and not self._ended:
+            if self._eof and self._lasts_until_close():
+                self._ended = True
+            else:
+                self._failure = BrokenOff(str(exc)) if self.status else Disconnected(str(exc))
         self.reusable = False
         self._wake()
         self.watchdog.close()
@@ -310,33 +301,35 @@ class Connection(asyncio.BufferedProtocol):
         self._lines += 1
         if self._lines > MAX_HEADERS:
             raise NotHttp(f"more than {MAX_HEADERS} headers")
-        if self._status:
+        if self.status:
             return  # a trailer, which could pass for a header
-        key, text = name.lower().decode("latin-1"), value.decode("latin-1")
-        before = self._headers.get(key)
-        self._headers[key] = text if before is None else f"{before}, {text}"
+        headers, key, text = self.headers, name.lower().decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < INTERIM.start:
-            raise NotHttp(f"the status {status}")
         if status in INTERIM:
-            self._headers = {}
-            return
-        self._status = status
-        coding = self._headers.get("transfer-encoding", "identity").lower()
-        framed = "content-length" in self._headers or coding != "identity" or status in BODILESS
-        self._until_close = not framed
+            self.headers = {}
+        elif status < INTERIM.start:
+            raise NotHttp(f"the status {status}")
+        else:
+            self.status = status
 
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)
         self._unframed = 0
 
     def on_message_complete(self) -> None:
-        if self._status:
+        if self.status:
             self._ended = True
             # An answer may come before all of the request has left; the next one would go out behind what is left of it.
             self.reusable = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
+
+    def _lasts_until_close(self) -> bool:
+        """An answer has begun that tells in no other way where it ends."""
+        coding = self.headers.get("transfer-encoding", "identity").lower()
+        framed = "content-length" in self.headers or coding != "identity" or self.status in BODILESS
+        return self.status > 0 and not framed
 
 
 async def connect(

@@ -1,6 +1,6 @@
 """How the failures of an upstream become our errors: what its connection did, and what it answered.
 
-`TransportErrors` maps the first, `read_error` the second, and nothing else in `providers` knows a status. Of a provider's
+`read_failure` maps the first, `read_error` the second, and nothing else in `providers` knows a status. Of a provider's
 own words only those about the request itself are passed on, cleaned and cut (`UpstreamRefused`): the others speak of its
 inside or of the operator's account, and a caller can do nothing about either.
 """
@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from email.utils import mktime_tz, parsedate_tz
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
@@ -246,26 +245,11 @@ _MEANINGS: Final[Mapping[type[TransportError], tuple[type[UpstreamUnreachable | 
 """
 
 
-class TransportErrors:
-    """A context in which the failures of a connection become errors of its provider."""
-
-    __slots__ = ("_provider", "_timeouts")
-
-    def __init__(self, provider: str, timeouts: Timeouts) -> None:
-        self._provider = provider
-        self._timeouts = timeouts
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, TransportError):
-            raise self._mapped(error) from error
-
-    def _mapped(self, error: TransportError) -> UpstreamError:
-        if isinstance(error, ConnectTimeout):
-            limit, seconds = self._timeouts.answer
-            limit = "connect" if self._timeouts.connect <= seconds else limit
-            return self._timeouts.exceeded(self._provider, limit).before_any_work()
-        ours, failure, sentence = _MEANINGS[type(error)]
-        return ours(f"{self._provider} {sentence}", failure=failure)
+def read_failure(error: TransportError, provider: str, timeouts: Timeouts) -> UpstreamError:
+    """The meaning of a failure of a connection to this provider, on which a call had these limits."""
+    if isinstance(error, ConnectTimeout):
+        limit, seconds = timeouts.answer
+        limit = "connect" if timeouts.connect <= seconds else limit
+        return timeouts.exceeded(provider, limit).before_any_work()
+    ours, failure, sentence = _MEANINGS[type(error)]
+    return ours(f"{provider} {sentence}", failure=failure)

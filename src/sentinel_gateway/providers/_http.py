@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import re
 import ssl
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
 from io import BytesIO
@@ -19,11 +20,11 @@ from typing import Final, Self
 import msgspec
 
 from sentinel_gateway.core.via import written
-from sentinel_gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable, let_go
+from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable, let_go
 from sentinel_gateway.ports import Unsent, UpstreamCall
 from sentinel_gateway.providers._connection import ROOM_SIZE, BrokenOff, Connection, Disconnected, Origin, TransportError, connect
 from sentinel_gateway.providers._deadlines import Limit, Timeouts
-from sentinel_gateway.providers._errors import MAX_READ, TransportErrors, UpstreamTooLong
+from sentinel_gateway.providers._errors import MAX_READ, UpstreamTooLong, read_failure
 from sentinel_gateway.providers._provider import OK
 from sentinel_gateway.providers._tls import verifying_tls
 from sentinel_gateway.providers._url import read_url
@@ -43,10 +44,7 @@ _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 class Endpoint:
     """Where a provider takes one kind of request, and what every request there carries. `url` as configured, good or bad."""
 
-    __slots__ = (
-        *("_heads", "errors", "headers", "host", "once", "origin", "provider", "target"),
-        *("through", "timeouts", "traceparent"),
-    )
+    __slots__ = ("_heads", "headers", "host", "once", "origin", "provider", "target", "through", "timeouts", "traceparent")
 
     def __init__(self, provider: str, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> None:
         self.provider = provider
@@ -57,7 +55,6 @@ class Endpoint:
         self.traceparent = ""
         self.through = ""
         """The gateways that a request has come through before this one."""
-        self.errors = TransportErrors(provider, timeouts)
         self.origin, self.host, self.target = read_url(url)
         self._heads: dict[tuple[str, str], bytes] = {}
 
@@ -74,26 +71,34 @@ class Endpoint:
             own.through, own._heads = call.through, {}  # noqa: SLF001 - a copy of this one
         if call.deadlines is not None:
             own.timeouts = self.timeouts.within(call.deadlines)
-            own.errors = TransportErrors(self.provider, own.timeouts)
         return own
 
-    def head(self, method: str, accept: str, own: Mapping[str, str]) -> bytes:
-        """What all requests begin with, their blank line and their own headers still missing. `own`: the client's headers."""
-        known = self._heads.get((method, accept))
-        if known is None:
-            via = {"Via": f"{self.through}, {own['Via']}"} if self.through else {}
-            merged = {
-                name.lower(): (name, value)
-                for source in (own, via, {"Accept": accept}, self.headers)
-                for name, value in source.items()
-            }
-            lines = [f"{method} {self.target} HTTP/1.1", f"Host: {self.host}", *(": ".join(line) for line in merged.values())]
-            if any(_UNSENDABLE.search(line) for line in lines):
-                raise UpstreamUnreachable(
-                    f"{self.provider} can't be asked: its base_url or a header of its configuration holds what HTTP can't carry."
-                )
-            known = self._heads[method, accept] = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
-        return known
+    def head(self, body: bytes | None, request_id: str, accept: str, own: Mapping[str, str]) -> bytes:
+        """What a request begins with, up to its `body` (POST; GET if None). `own`: the client's headers."""
+        method = "GET" if body is None else "POST"
+        shared = self._heads.get((method, accept)) or self._shared(method, accept, own)
+        lines = f"X-Request-Id: {request_id}\r\n" if request_id else ""
+        if self.traceparent:
+            lines += f"Traceparent: {self.traceparent}\r\n"
+        if body is not None:
+            lines += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        return shared + f"{lines}\r\n".encode("latin-1")
+
+    def _shared(self, method: str, accept: str, own: Mapping[str, str]) -> bytes:
+        """The lines that all requests begin with."""
+        via = {"Via": f"{self.through}, {own['Via']}"} if self.through else {}
+        merged = {
+            name.lower(): (name, value)
+            for source in (own, via, {"Accept": accept}, self.headers)
+            for name, value in source.items()
+        }
+        lines = [f"{method} {self.target} HTTP/1.1", f"Host: {self.host}", *(": ".join(line) for line in merged.values())]
+        if any(_UNSENDABLE.search(line) for line in lines):
+            raise UpstreamUnreachable(
+                f"{self.provider} can't be asked: its base_url or a header of its configuration holds what HTTP can't carry."
+            )
+        shared = self._heads[method, accept] = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+        return shared
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -114,7 +119,7 @@ class HttpClient:
         self._keep_alive = keep_alive
         self._own = {"Via": written([via]), "User-Agent": f"sentinel/{version}", "Accept-Encoding": "identity"}
         self._tls: ssl.SSLContext | None = None
-        self._idle: dict[Origin, dict[Connection, None]] = {}
+        self._idle: defaultdict[Origin, dict[Connection, None]] = defaultdict(dict)
         """By origin; the one that has been idle for longest is the first."""
         self._all: set[Connection] = set()
         self._room = memoryview(bytearray(ROOM_SIZE))
@@ -159,42 +164,49 @@ class HttpClient:
         return self._send(endpoint, body, request_id, accept="text/event-stream")
 
     async def _send(self, endpoint: Endpoint, body: bytes | None, request_id: str, *, accept: str) -> "ByteStream":
-        head = endpoint.head("GET" if body is None else "POST", accept, self._own)
-        more = f"X-Request-Id: {request_id}\r\n" if request_id else ""
-        if endpoint.traceparent:
-            more += f"Traceparent: {endpoint.traceparent}\r\n"
-        if body is not None:
-            more += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        request = b"%b%b\r\n" % (head, more.encode("latin-1"))
-        with endpoint.errors:
-            stream = await self._exchange(endpoint, request, body or b"")
-        encoding = stream.headers.get("content-encoding", "identity")
-        if encoding.lower() not in {"identity", ""}:
-            stream.close()
-            raise UpstreamBroken(f"{endpoint.provider} compressed its answer, which it was asked not to do.")
-        return stream
-
-    async def _exchange(self, endpoint: Endpoint, head: bytes, body: bytes) -> "ByteStream":
         """Providers close idle connections, sometimes just as we send; then the same request goes out once more.
 
         A completion isn't idempotent, so this needs reason to believe that the request was never read: the connection came
         from the pool, it ended before the first byte of an answer, and it did so within `STALE_SECONDS`. Where that is not reason
         enough, the endpoint says `once`.
         """
-        tls = self._opened(endpoint)
-        started = self._loop.time()
-        if endpoint.origin is None:
+        head, origin, started = endpoint.head(body, request_id, accept, self._own), endpoint.origin, self._loop.time()
+        if origin is None:
             raise UpstreamUnreachable(f"{endpoint.provider} can't be reached: its base_url isn't an HTTP URL.")
-        pooled = await self._take(endpoint.origin, started)
-        if pooled is not None:
-            try:
-                return await self._ask(pooled, endpoint, head, body, started=started)
-            except Disconnected:
-                if endpoint.once or pooled.answered or self._loop.time() - started > STALE_SECONDS:
-                    raise
+        try:
+            pooled = await self._take(origin, started)
+            if pooled is not None:
+                try:
+                    return await self._ask(pooled, endpoint, head, body, started)
+                except Disconnected:
+                    if endpoint.once or pooled.answered or self._loop.time() - started > STALE_SECONDS:
+                        raise
+            return await self._ask(await self._connect(origin, endpoint), endpoint, head, body, started)
+        except TransportError as error:
+            raise read_failure(error, endpoint.provider, endpoint.timeouts) from error
+
+    async def _ask(
+        self, connection: Connection, endpoint: Endpoint, head: bytes, body: bytes | None, started: float
+    ) -> "ByteStream":
+        stream = ByteStream(connection, endpoint, self._release, started=started)
+        try:
+            connection.ask(head, body or b"")
+            while not connection.status:
+                await connection.news()
+        except BaseException:
+            stream.close()
+            raise
+        stream.status, stream.headers = connection.status, connection.headers
+        encoding = stream.headers.get("content-encoding")
+        if encoding and encoding.lower() != "identity":
+            stream.close()
+            raise UpstreamBroken(f"{endpoint.provider} compressed its answer, which it was asked not to do.")
+        return stream
+
+    async def _connect(self, origin: Origin, endpoint: Endpoint) -> Connection:
         within = min(endpoint.timeouts.connect, endpoint.timeouts.answer[1])
         try:
-            connection = await connect(endpoint.origin, tls, self._forget, self._room, within=within)
+            connection = await connect(origin, self._opened(endpoint), self._forget, self._room, within=within)
         except asyncio.CancelledError as exc:
             raise Unsent from exc
         if connection.is_open:
@@ -204,17 +216,7 @@ class HttpClient:
         except UpstreamUnreachable:
             connection.abort()
             raise
-        return await self._ask(connection, endpoint, head, body, started=started)
-
-    async def _ask(self, connection: Connection, endpoint: Endpoint, head: bytes, body: bytes, *, started: float) -> "ByteStream":
-        stream = ByteStream(connection, endpoint, self._release, started=started)
-        try:
-            connection.ask(head, body)
-            stream.status, stream.headers = await connection.head()
-        except BaseException:
-            stream.close()
-            raise
-        return stream
+        return connection
 
     def _opened(self, endpoint: Endpoint) -> ssl.SSLContext:
         if self._tls is None:
@@ -225,7 +227,7 @@ class HttpClient:
 
     async def _take(self, origin: Origin, now: float) -> Connection | None:
         """The one used last. It has been idle for a turn of the loop: what a provider says beyond its answer is seen by then."""
-        idle = self._idle.get(origin, {})
+        idle = self._idle[origin]
         while idle:
             connection, _ = idle.popitem()
             if now <= connection.idle_since:
@@ -244,8 +246,8 @@ class HttpClient:
         if not connection.reusable or not connection.at_end or self._tls is None:
             connection.abort()
             return
-        connection.rest(self._loop.time())
-        self._idle.setdefault(connection.origin, {})[connection] = None
+        connection.idle_since = self._loop.time()
+        self._idle[connection.origin][connection] = None
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(self._keep_alive, self._sweep)
 
@@ -260,31 +262,30 @@ class HttpClient:
 
     def _forget(self, connection: Connection) -> None:
         self._all.discard(connection)
-        self._idle.get(connection.origin, {}).pop(connection, None)
+        self._idle[connection.origin].pop(connection, None)
 
 
 class ByteStream:
     """An answer under way: status, headers, and bytes as they arrive. Ends itself when a limit of time has run out."""
 
-    __slots__ = ("_connection", "_errors", "_provider", "_release", "_room", "_timeouts", "_watchdog", "headers", "status")
+    __slots__ = ("_connection", "_endpoint", "_release", "_room", "_watchdog", "headers", "status")
+
+    headers: Mapping[str, str]
 
     def __init__(
         self, connection: Connection, endpoint: Endpoint, release: Callable[[Connection], None], *, started: float
     ) -> None:
         self.status = 0
-        self.headers: Mapping[str, str] = {}
         self._connection: Connection | None = connection
+        self._endpoint = endpoint
         self._release = release
-        self._provider = endpoint.provider
         self._room = MAX_STREAM_BYTES
-        self._errors = endpoint.errors
-        self._timeouts = endpoint.timeouts
         self._watchdog = connection.watchdog
         self._watchdog.watch(endpoint.timeouts, started=started, expire=self._expire)
 
     def __repr__(self) -> str:
         state = "closed" if self._connection is None else "ended" if self._connection.at_end else "open"
-        return f"<ByteStream {self._provider} {self.status} {state}>"
+        return f"<ByteStream {self._endpoint.provider} {self.status} {state}>"
 
     @property
     def whole(self) -> bool:
@@ -303,13 +304,12 @@ class ByteStream:
         except BrokenOff as end:
             let_go(end)
             data = b""
-        except TransportError:
-            with self._errors:  # entered only now: once a chunk would cost half a microsecond
-                raise
+        except TransportError as error:
+            raise self._meaning(error) from error
         self._watchdog.rest()
         self._room -= len(data)
         if self._room < 0:
-            raise UpstreamBroken(f"{self._provider} sent more than {MAX_STREAM_BYTES // MIB} MiB in one stream.")
+            raise UpstreamBroken(f"{self._endpoint.provider} sent more than {MAX_STREAM_BYTES // MIB} MiB in one stream.")
         return data
 
     async def pipe(self, into: Callable[[bytes], bool]) -> None:
@@ -332,22 +332,27 @@ class ByteStream:
 
         An error is read as far as it may tell its reason: what is longer is cut, and stays the error that its status says.
         """
+        connection = self._connection
+        if connection is None:
+            return b""
         failed = self.status != OK
-        most = MAX_READ if failed else most
+        if failed:
+            most = MAX_READ
         whole = BytesIO()  # pieces in a list would all be held twice when they are joined
-        connection, announced = self._connection, self.headers.get("content-length", "")
-        room = most - (int(announced) if announced.isdecimal() else 0)
-        if room >= 0 and connection is not None:
-            room = most
-            with self._errors:
-                while room >= 0 and (piece := connection.take()) != b"":
-                    if piece is None:
-                        await connection.news()
-                    else:
-                        whole.write(piece)
-                        room -= len(piece)
-        if room < 0 and not failed:
-            raise UpstreamTooLong(f"{self._provider} sent an answer of more than {most // MIB} MiB: ask for less at a time.")
+        announced = self.headers.get("content-length", "")
+        size = int(announced) if announced.isdecimal() else 0
+        try:
+            while size <= most and (piece := connection.take()) != b"":
+                if piece is None:
+                    await connection.news()
+                else:
+                    whole.write(piece)
+                    size = whole.tell()
+        except TransportError as error:
+            raise self._meaning(error) from error
+        if size > most and not failed:
+            provider = self._endpoint.provider
+            raise UpstreamTooLong(f"{provider} sent an answer of more than {most // MIB} MiB: ask for less at a time.")
         return whole.getvalue()
 
     async def drain(self) -> None:
@@ -369,4 +374,7 @@ class ByteStream:
 
     def _expire(self, limit: Limit) -> None:
         if self._connection is not None:
-            self._connection.fail(self._timeouts.exceeded(self._provider, limit))
+            self._connection.fail(self._endpoint.timeouts.exceeded(self._endpoint.provider, limit))
+
+    def _meaning(self, error: TransportError) -> UpstreamError:
+        return read_failure(error, self._endpoint.provider, self._endpoint.timeouts)
