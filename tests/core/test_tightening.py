@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel_gateway.core.evidence import Finding, Findings, Standing, standings
-from sentinel_gateway.core.tightening import OFF, Rule, Stance, is_broken, least_similarity, stepped
+from sentinel_gateway.core.tightening import OFF, Rule, Stance, is_broken, least_similarity, proof, stepped
 
 RULE = Rule(most_wrong=0.01, window=7.0)
 
@@ -43,6 +43,11 @@ def test_only_proof_breaks_the_budget():
 def test_so_many_complaints_are_proof_as_well():
     assert not is_broken(standing(0, 50, complaints=9), 0.01)
     assert is_broken(standing(0, 50, complaints=30), 0.01)
+
+
+def test_it_is_told_what_the_proof_is():
+    assert proof(standing(6, 30), 0.01).endswith("of its requests were answered wrongly, by 36 comparisons")
+    assert proof(standing(0, 50, complaints=30), 0.01) == "30 of its 1000 requests reported as answered wrongly"
 
 
 def test_steps_up_and_down():

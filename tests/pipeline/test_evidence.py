@@ -24,6 +24,7 @@ from sentinel_gateway.pipeline import evidence, evidence_log
 from sentinel_gateway.pipeline.evidence import Habits, Means
 from sentinel_gateway.pipeline.evidence_log import EvidenceLog
 from sentinel_gateway.pipeline.handle import Cached, Whole
+from sentinel_gateway.telemetry.lines import Event, json_line
 from tests.core.keys import KEY
 from tests.fakes import FakeStream, completion, spoken, turns
 from tests.gateway import until
@@ -859,7 +860,7 @@ async def broken(path, wrong=8, right=4):
 
 
 def notes(path):
-    return [(event, fields["scope"], fields["level"]) for event, fields in path.events.notes]
+    return [(event, fields["scope"], fields["step"]) for event, fields in path.events.notes]
 
 
 async def test_a_broken_budget_tightens_the_scope_step_by_step_until_it_is_off(drawn):
@@ -880,6 +881,22 @@ async def test_a_broken_budget_tightens_the_scope_step_by_step_until_it_is_off(d
     _, journey = await drawn.ask(question(REWORDED))
     assert journey.miss.steps[0].detail == "below-threshold"
     assert drawn.evidence.log.level("another scope") == 0
+
+
+async def test_a_step_that_complaints_have_proven_says_so_in_the_log(drawn):
+    log, now = drawn.evidence.log, drawn.clock.now
+    log.most_wrong = 0.01
+    for number in range(4):
+        log.keep(decision_in("s", f"{number}", now))
+        log.count("s", hit=True)
+    await log.flush()
+    for number in range(2):
+        await log.label(Label(f"{number}", "feedback", correct=False, at=now))
+    await log.estimate()
+    ((event, fields),) = drawn.events.notes
+    line = msgspec.json.decode(json_line(Event(now, "warning", event, fields)))
+    assert (line["event"], line["level"], line["step"]) == ("semantic_tightened", "warning", 1)
+    assert line["reason"] == "2 of its 4 requests reported as answered wrongly"
 
 
 async def test_who_looks_twice_at_once_takes_one_step(drawn):

@@ -55,6 +55,14 @@ def is_broken(standing: Standing, most_wrong: float) -> bool:
     return max(standing.wrong.low, complaints.low) > most_wrong
 
 
+def proof(standing: Standing, most_wrong: float) -> str:
+    """What breaks the budget, for people: what was compared, or else complaints."""
+    wrong = standing.wrong
+    if wrong.low > most_wrong:
+        return f"{wrong.rate:.2%} of its requests were answered wrongly, by {wrong.observations} comparisons"
+    return f"{standing.reported} of its {standing.reached} requests reported as answered wrongly"
+
+
 def stepped(stance: Stance, standing: Standing, rule: Rule, now: float) -> Stance:
     """The stance from now on; the same if nothing speaks against it."""
     if is_broken(standing, rule.most_wrong):

@@ -9,7 +9,7 @@ from typing import Final
 from sentinel_gateway.core.budget import NONE, OF
 from sentinel_gateway.core.evidence import ALL, HOUR, Count, Decision, Finding, Findings, Label, Standing, Standings, standings
 from sentinel_gateway.core.spending import DayBook
-from sentinel_gateway.core.tightening import OFF, Rule, Stance, stepped
+from sentinel_gateway.core.tightening import OFF, Rule, Stance, proof, stepped
 from sentinel_gateway.errors import StoreDown, place_of
 from sentinel_gateway.ports import Clock, Events, EvidenceStore
 
@@ -195,11 +195,11 @@ class EvidenceLog:
         await self._store.take(after)
         self._stances[after.scope] = after
         if after.level < stance.level:
-            self._events.note("semantic_relaxed", scope=after.scope, level=after.level)
+            self._events.note("semantic_relaxed", scope=after.scope, step=after.level)
             return True
         event = "semantic_off" if after.level == OFF else "semantic_tightened"
-        reason = f"{standing.wrong.rate:.2%} of its requests were answered wrongly, by {standing.wrong.observations} comparisons"
-        self._events.note(event, scope=after.scope, level=after.level, reported=standing.reported, reason=reason)
+        reason = proof(standing, most_wrong)
+        self._events.note(event, scope=after.scope, step=after.level, reported=standing.reported, reason=reason)
         return True
 
     async def flush(self) -> None:
