@@ -4,6 +4,7 @@ import pytest
 
 from bench import evaluation, pairs
 from sentinel_gateway.evaluation.policies import Guards, Sentinel, Terms
+from sentinel_gateway.evaluation.tally import Tally
 from sentinel_gateway.evaluation.traps import Pair
 from sentinel_gateway.settings.model import Settings
 from tests.evaluation.worlds import world
@@ -32,7 +33,8 @@ def test_each_rule_has_a_line_with_its_mean_and_range(runs):
     ideal = found["ideal", ""]
     assert ideal[2] == f"{100 * 580 / 599:.1f} %"
     assert found["cosine 0.60 (GPTCache)", ""][2] != ideal[2]
-    assert any(rule.startswith("second half: best cosine with hindsight (") for rule, _ in found)
+    for where in ("", "second half: "):
+        assert any(rule.startswith(f"{where}best cosine with hindsight (") for rule, _ in found)
     assert " to " in found["vCache at 1 %", "errs in 5%"][2]
 
 
@@ -41,6 +43,23 @@ def test_bars_compare_with_vcache_and_hindsight(runs):
     assert said[0].startswith("- S1: error within 1 % in ")
     assert sum("times vCache's hits" in line for line in said) == 2
     assert "best cosine with hindsight" in said[-1]
+
+
+def test_hindsight_takes_most_hits_within_the_budget():
+    def tally(*wrong: bool) -> Tally:
+        return Tally([(True, was) for was in wrong] + [(False, False)] * 2)
+
+    strict, middle, lax = tally(False), tally(False, False), tally(False, False, True)
+    assert evaluation.best([(0.9, strict), (0.8, middle), (0.7, lax)]) == (0.8, middle)
+    assert evaluation.best([(0.7, lax)]) == (1.0, Tally())
+
+
+def test_whoever_knew_the_best_threshold_has_its_share_of_vcaches_hits(runs):
+    known = [run.tally.hit_rate for run in runs if run.rule.startswith("best cosine with hindsight")]
+    theirs = [run.tally.hit_rate for run in runs if (run.rule, run.judge.errs) == ("vCache at 1 %", 0.0)]
+    assert len(known) == len(theirs) == 2
+    (line,) = (line for line in evaluation.bars("S1", runs) if "errs in 0%" in line)
+    assert line.endswith(f"(bar: 3; best cosine with hindsight: {sum(known) / sum(theirs):.1f}).")
 
 
 def test_a_stream_that_nobody_has_labelled_tells_hits_alone():
