@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from sentinel_gateway.api.asgi import SEGMENT, Again
+from sentinel_gateway.api.asgi import DIRECT, Again
 from sentinel_gateway.api.connection import GatewayProtocol
 from sentinel_gateway.core.record import Record
 from tests.server.conftest import GET, PATIENT, App, post
@@ -94,7 +94,7 @@ async def answers(reads: list[bytes], rests: list[int], again: Again | None = No
     line, app, told = Line(), App(), set[bytes]()
 
     async def hear(scope, receive, send):
-        if segment := scope["extensions"].get(SEGMENT):
+        if segment := scope["extensions"][DIRECT].segment:
             told.add(segment)
         await app(scope, receive, send)
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sentinel_gateway.api.asgi import WHEN_GONE
+from sentinel_gateway.api.asgi import DIRECT
 from sentinel_gateway.api.cycle import Cycle
 from sentinel_gateway.api.eager import own_task, run_eagerly
 from tests.fakes import turns
@@ -129,11 +129,11 @@ async def test_who_wants_to_know_is_told_once_that_the_caller_left():
     told: list[str] = []
 
     async def app(scope, receive, send):
-        scope["extensions"][WHEN_GONE](lambda: told.append("gone"))
+        scope["extensions"][DIRECT].tell_when_gone(lambda: told.append("gone"))
         cycle.disconnect()
         cycle.disconnect()
         assert told == ["gone"]
-        scope["extensions"][WHEN_GONE](lambda: told.append("late"))
+        scope["extensions"][DIRECT].tell_when_gone(lambda: told.append("late"))
 
     await cycle.run(app)
     assert told == ["gone", "late"]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -14,17 +14,8 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Again = Callable[[bytes, str], tuple[int, bytes] | None]
 """The answer to bytes that need not be read for it, to this address: its status, and all after the server's own headers."""
-WHEN_GONE: Final = "sentinel.when_gone"
-"""Our server's extension: called with a callback, it calls that once the caller has left without its answer."""
-GO_ON: Final = "sentinel.go_on"
-"""Our server's extension: takes one more piece of an answer that has begun, and says whether it did. One that can't go out now
-has to be sent as a message, which waits; a message for each piece of a stream costs more than anything else about it."""
-AT_ONCE: Final = "sentinel.at_once"
-"""Our server's extension: takes a whole answer (its status, all of its headers but the server's own, its body), and says whether
-it did. One that can't go out now has to be sent as messages."""
-SEGMENT: Final = "sentinel.segment"
-"""Our server's extension: the bytes of the whole request, where they came in one piece on a connection that stays open, and
-nothing but the answer is to be sent."""
+DIRECT: Final = "sentinel.direct"
+"""Our server's extension: a `Direct`."""
 SEGMENT_BYTES: Final = 32 * 1024
 """Longer pieces are neither told nor asked after: a longer request comes in several, or is about to."""
 REFUSED: Final = "sentinel.refused"
@@ -59,3 +50,38 @@ class Lines(msgspec.Struct, frozen=True, gc=False):
         for line in self.raw.split(b"\r\n")[:-1]:
             name, _, value = line.partition(b": ")
             yield name, value
+
+
+class Direct(Protocol):
+    """What our server does for an app beside messages, each of which costs more than what it says.
+
+    What can't be done now is not done at all, and has to be done by messages, which wait.
+    """
+
+    @property
+    def segment(self) -> bytes | None:
+        """The bytes of the whole request, if they came in one piece.
+
+        None as well if the connection closes after it, or anything but the answer is to be sent.
+        """
+        ...
+
+    def keep_to_messages(self) -> None:
+        """Somebody adds to the head of the answer: it has to come as a message."""
+        ...
+
+    def tell_when_gone(self, callback: Callable[[], None]) -> None:
+        """Call this once the caller has left without its answer."""
+        ...
+
+    def whole_body(self) -> bytes | None:
+        """The request's body, if all of it is here and nothing of it was handed out yet."""
+        ...
+
+    def answer_at_once(self, status: int, headers: Lines, body: bytes) -> bool:
+        """Send a whole answer, with all of its headers but the server's own. Was it done?"""
+        ...
+
+    def go_on(self, body: bytes) -> bool:
+        """Send one more piece of an answer that has begun. Was it done?"""
+        ...

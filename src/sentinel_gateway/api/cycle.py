@@ -14,7 +14,7 @@ import msgspec
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from sentinel_gateway.api.asgi import AT_ONCE, GO_ON, REFUSED, SEGMENT, WHEN_GONE, App, Header, Lines, Scope
+from sentinel_gateway.api.asgi import DIRECT, REFUSED, App, Header, Lines, Scope
 from sentinel_gateway.api.exchange import JSON, UNMATCHED, draw_id, error_headers, id_headers, request_id
 from sentinel_gateway.api.wire.openai import error_body
 from sentinel_gateway.core.record import Record
@@ -53,7 +53,7 @@ class Carrier(Protocol):
 
 
 class Cycle(msgspec.Struct, eq=False):
-    """One request and its answer, as an ASGI app sees them.
+    """One request and its answer, as an ASGI app sees them: by messages, or as a `Direct`.
 
     The head of an answer waits for the first piece of the body and leaves with it in one write, which halves what the kernel
     costs. An app here sends that piece at once, or the caller would wait for the head as well.
@@ -67,7 +67,7 @@ class Cycle(msgspec.Struct, eq=False):
     """What came and was not handed out yet."""
     more_body: bool = True
     segment: bytes | None = None
-    """All bytes of the request, where the app is told them."""
+    """As `Direct` has it."""
     disconnected: bool = False
     refused: RequestError | None = None
     """Why the rest of the body is not read, if it was given up."""
@@ -86,6 +86,8 @@ class Cycle(msgspec.Struct, eq=False):
     _news: bool = False
     _waiter: asyncio.Future[None] | None = None
     _on_gone: Callable[[], None] | None = None
+    _by_messages: bool = False
+    """No answer is taken at once."""
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "started" if self.started else "unanswered"
@@ -94,12 +96,7 @@ class Cycle(msgspec.Struct, eq=False):
     async def run(self, app: App) -> None:
         """Have `app` answer. What it leaves open is answered here."""
         logger = self._carrier.logger
-        self.scope["extensions"] = {
-            WHEN_GONE: self._tell_when_gone,
-            GO_ON: self._go_on,
-            AT_ONCE: self._answer_at_once,
-            SEGMENT: self.segment,
-        }
+        self.scope["extensions"] = {DIRECT: self}
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:  # broad: nobody above could answer
@@ -137,7 +134,7 @@ class Cycle(msgspec.Struct, eq=False):
         self.wake()
 
     def tell_segment(self, data: bytes) -> None:
-        """An extension of ASGI: these are all bytes of the request, and nothing but its answer is to be sent."""
+        """These are all bytes of the request."""
         if self.keep_alive and not self.waits_for_100:
             self.segment = data
 
@@ -156,8 +153,8 @@ class Cycle(msgspec.Struct, eq=False):
         self.keep_alive = self.waits_for_100 = False
         self.wake()
 
-    def _tell_when_gone(self, callback: Callable[[], None]) -> None:
-        """An extension of ASGI: what else takes a task that waits for `http.disconnect`."""
+    def tell_when_gone(self, callback: Callable[[], None]) -> None:
+        """What else takes a task that waits for `http.disconnect`."""
         self._on_gone = callback
         if self.disconnected:
             callback()
@@ -177,12 +174,20 @@ class Cycle(msgspec.Struct, eq=False):
             self._carrier.flow.resume_reading()
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        self._news = False
         if self._has_ended():
             return {"type": "http.disconnect", REFUSED: self.refused}
+        return {"type": "http.request", "body": self._hand_out(), "more_body": self.more_body}
+
+    def whole_body(self) -> bytes | None:
+        """The body, if all of it is here and nobody has to be told to send it."""
+        if self.more_body or not self._news or self.waits_for_100 or self._has_ended():
+            return None
+        return self._hand_out()
+
+    def _hand_out(self) -> bytes:
         self._carrier.flow.resume_reading()  # a large piece has paused the reading, by which alone a caller is seen to leave
-        body, self.body = self.body, b""
-        return {"type": "http.request", "body": body, "more_body": self.more_body}
+        body, self.body, self._news = self.body, b"", False
+        return body
 
     def _has_ended(self) -> bool:
         return self.disconnected or self.complete or self.refused is not None
@@ -201,16 +206,20 @@ class Cycle(msgspec.Struct, eq=False):
         else:
             self._hold_head(message["status"], message["headers"])
 
-    def _go_on(self, body: bytes) -> bool:
-        """An extension of ASGI: one more piece, if it can go out as it is."""
+    def go_on(self, body: bytes) -> bool:
+        """One more piece, if it can go out as it is."""
         if self._carrier.flow.write_paused or self._head or not self._chunked or self.disconnected or self.complete or not body:
             return False
         self._carrier.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
 
-    def _answer_at_once(self, status: int, headers: Lines, body: bytes) -> bool:
-        """An extension of ASGI: all of an answer, if it can go out as it is."""
-        if self._carrier.flow.write_paused or self.started or self.disconnected:
+    def keep_to_messages(self) -> None:
+        """Somebody adds to the head of the answer."""
+        self.segment, self._by_messages = None, True
+
+    def answer_at_once(self, status: int, headers: Lines, body: bytes) -> bool:
+        """All of an answer, if it can go out as it is."""
+        if self._by_messages or self._carrier.flow.write_paused or self.started or self.disconnected:
             return False
         self._hold_head(status, headers)
         self._send_body(body, last=True)

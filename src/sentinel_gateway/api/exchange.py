@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sentinel_gateway.api.asgi import AT_ONCE, GO_ON, REFUSED, SEGMENT, WHEN_GONE, Header, Lines, Receive, Scope, Send
+from sentinel_gateway.api.asgi import DIRECT, REFUSED, Direct, Header, Lines, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.entrance import Entrance
@@ -113,11 +113,6 @@ class Intake:
         self._room += size
 
 
-def _never(*_: object) -> bool:
-    """Another server than ours takes messages only."""
-    return False
-
-
 class Caller(msgspec.Struct, eq=False):
     """The caller's side: its body, and whether it is still there."""
 
@@ -125,20 +120,27 @@ class Caller(msgspec.Struct, eq=False):
     _length: bytes | None
     """What the Content-Length says."""
     _intake: Intake
+    _direct: Direct | None = None
     left: bool = False
     served: bool = False
     """The whole answer is on its way: that the connection ends now means nothing."""
 
     async def body(self) -> bytes:
         """The whole body; `BodyTooLarge` as soon as it is known to be, `ClientLeft` if it never comes."""
+        body = None if self._direct is None else self._direct.whole_body()
+        if body is None:
+            body = await self._received()
+        if len(body) > self._intake.max_body:
+            raise self.too_large()
+        return body
+
+    async def _received(self) -> bytes:
         most = self._intake.max_body
         if self._length is not None and self._length.isdigit() and int(self._length) > most:
             raise self.too_large()
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             body: bytes = message.get("body", b"")
-            if len(body) > most:
-                raise self.too_large()
             return body
         pieces = bytearray()
         try:
@@ -183,8 +185,8 @@ class Sender(msgspec.Struct, eq=False):
     _form: ErrorForm
     _accepts: bytes = b""
     """What the Accept-Encoding says."""
-    _go_on: Callable[[bytes], bool] = _never
-    _answer_at_once: Callable[[int, Lines, bytes], bool] = _never
+    _direct: Direct | None = None
+    """None of another server: that takes messages only."""
     _started: bool = False
     _said_at: float = 0.0
     broken: Callable[[RequestError], bytes] | None = None
@@ -199,7 +201,7 @@ class Sender(msgspec.Struct, eq=False):
             body = await compress(chosen, body)
             coding = b"content-encoding: %b\r\n" % chosen.name
         lines = whole_head(headers, self._form.ids(self._journey), len(body), content_type=content_type, coding=coding)
-        if not self._answer_at_once(status, lines, body):
+        if self._direct is None or not self._direct.answer_at_once(status, lines, body):
             await self._send({"type": "http.response.start", "status": status, "headers": lines})
             await self._send({"type": "http.response.body", "body": body})
 
@@ -213,7 +215,7 @@ class Sender(msgspec.Struct, eq=False):
     def pass_on(self, events: bytes) -> bool:
         """Events of a stream that has begun, in one write; False if that must wait, and nothing is sent."""
         self._said_at = monotonic()
-        return self._go_on(events)
+        return self._direct is not None and self._direct.go_on(events)
 
     def part(self, events: bytes) -> Awaitable[None]:
         """Events of a stream, in one write."""
@@ -259,7 +261,7 @@ class Sender(msgspec.Struct, eq=False):
 class Exchange:
     """A request and its answer: headers, caller, sender, and the journey that is told of it."""
 
-    __slots__ = ("_beside", "_tell_when_gone", "caller", "entrance", "headers", "journey", "method", "path", "segment", "sender")
+    __slots__ = ("_beside", "caller", "direct", "entrance", "headers", "journey", "method", "path", "sender")
 
     entrance: Entrance
     """By which it comes in."""
@@ -277,12 +279,9 @@ class Exchange:
             at=now,
             client=client[0] if client else "",
         )
-        self.caller = caller = Caller(receive, headers.get(b"content-length"), intake)
-        extensions, accepts = scope.get("extensions", {}), headers.get(b"accept-encoding", b"")
-        go_on, at_once = extensions.get(GO_ON, _never), extensions.get(AT_ONCE, _never)
-        self.sender = Sender(send, journey, caller, form, accepts, go_on, at_once)
-        self._tell_when_gone: Callable[[Callable[[], None]], None] | None = extensions.get(WHEN_GONE)
-        self.segment: bytes | None = extensions.get(SEGMENT)
+        self.direct: Direct | None = scope.get("extensions", {}).get(DIRECT)
+        self.caller = caller = Caller(receive, headers.get(b"content-length"), intake, self.direct)
+        self.sender = Sender(send, journey, caller, form, headers.get(b"accept-encoding", b""), self.direct)
         self._beside: list[asyncio.Task[None] | asyncio.TimerHandle] = []
 
     def enter(self) -> None:
@@ -293,8 +292,8 @@ class Exchange:
         """From now on, in a task of its own, cancel that once nobody waits for its answer."""
         await own_task()
         cancel = partial(self._cancel, asyncio.current_task())
-        if self._tell_when_gone is not None:
-            self._tell_when_gone(cancel)
+        if self.direct is not None:
+            self.direct.tell_when_gone(cancel)
         else:  # another server
             self.run_beside(self._call_when_gone(cancel))
 

@@ -81,7 +81,8 @@ class FastPath:
 
     def learn(self, exchange: Exchange, reply: Cached) -> None:
         """The whole path has answered this request from memory. What has hit once only isn't worth the room."""
-        segment, journey, plan = exchange.segment, exchange.journey, reply.plan
+        direct, journey, plan = exchange.direct, exchange.journey, reply.plan
+        segment = None if direct is None else direct.segment
         if segment is None or not _is_plain(exchange, reply):
             return
         spelling = hash(segment)

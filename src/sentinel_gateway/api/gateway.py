@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from starlette.middleware.cors import CORSMiddleware
 
 from sentinel_gateway.api.anthropic import is_anthropic
-from sentinel_gateway.api.asgi import AT_ONCE, SEGMENT, App, Receive, Scope, Send
+from sentinel_gateway.api.asgi import DIRECT, App, Direct, Receive, Scope, Send
 from sentinel_gateway.api.browsers import Pages
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.openai import POSTS, is_openai
@@ -71,9 +71,9 @@ def build_gateway(faces: Faces, management: App, pages: Pages) -> App:
         return app(scope, receive, send)
 
     def within_cors(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        extensions = scope.get("extensions", {})
-        for shortcut in (SEGMENT, AT_ONCE):  # CORS adds to every answer, and neither knows what
-            extensions.pop(shortcut, None)
+        direct: Direct | None = scope.get("extensions", {}).get(DIRECT)
+        if direct is not None:  # CORS adds to every answer
+            direct.keep_to_messages()
         return gateway(scope, receive, send)
 
     if not pages.origins:
