@@ -125,17 +125,21 @@ class Journal:
 
     def _write_gathered(self) -> None:
         """Write what there is, in the order in which it came."""
-        rows, self._gathered = self._gathered, []
+        rows = self._gathered
         if not rows:
             return
+        self._gathered = []
         frame = framed(rows)
         self.written += len(rows)
-        if not self._spill and self._put(frame):
-            return
+        if self._spill or not self._put(frame):
+            self._spill_over(frame, len(rows))
+
+    def _spill_over(self, frame: bytes, rows: int) -> None:
+        """Have a frame of so many rows wait for room on the disk, as far as there is room for that."""
         if (
             self._spilled >= self._limits.spill + self._limits.spill // 8
         ):  # what was under way when it became full has had its room
-            self.lost += len(rows)
+            self.lost += rows
             return
         was_full = self.is_full
         self._spill.append(frame)
@@ -158,38 +162,44 @@ class Journal:
 
     def _put(self, frame: bytes) -> bool:
         """Append a frame to the segment, a new one if need be. False, and a segment without half a frame, if it can't be."""
+        limits = self._limits
         try:
-            if self._written - self.freed > self._limits.most:
-                raise OSError(f"the journal has as much as it may have ({self._limits.most} bytes): the database takes nothing")  # noqa: TRY301
-            if self._file is None or self._good >= self._limits.segment:
-                self._begin_segment()
-            self._write(frame)
+            if self._written - self.freed > limits.most:
+                raise OSError(f"the journal has as much as it may have ({limits.most} bytes): the database takes nothing")  # noqa: TRY301
+            file = self._file
+            if file is None or self._good >= limits.segment:
+                file = self._begin_segment()
+            self._write(file, frame)
         except OSError as exc:
             if not self._spill:
                 self._on_event("ledger_journal_refused", reason=str(exc))
             self._give_up_segment()
             return False
-        if self._limits.sync and self._sync is None:
-            self._sync = asyncio.get_running_loop().call_later(self._limits.sync, self._start_sync)
+        if self._sync is None and limits.sync:
+            self._sync = asyncio.get_running_loop().call_later(limits.sync, self._start_sync)
         return True
 
-    def _write(self, frame: bytes) -> None:
-        if self._file is None:
-            raise FileNotFoundError
-        if os.write(self._file, frame) != len(frame):
+    def _write(self, file: int, frame: bytes) -> None:
+        size = os.write(file, frame)
+        if size != len(frame):
             raise OSError("the disk took a part of it only")
-        self._good += len(frame)
-        self._written += len(frame)
+        self._good += size
+        self._written += size
 
-    def _begin_segment(self) -> None:
-        """Raises `OSError`; then there is none. The number goes up last: until then nobody takes the new file for complete."""
+    def _begin_segment(self) -> int:
+        """Its file; raises `OSError`, and then there is none.
+
+        The number goes up last: until then nobody takes the new file for complete.
+        """
         self._end_segment()
         number = self._number + 1
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-        self._file, self._good = os.open(self._path_of(number), flags, 0o600), 0
+        self._file = file = os.open(self._path_of(number), flags, 0o600)
+        self._good = 0
         self._number = number
         carried = framed(list(self._open.values())) if self._open else b""
-        self._write(MAGIC + carried)
+        self._write(file, MAGIC + carried)
+        return file
 
     def _give_up_segment(self) -> None:
         """After a write that failed: what was written of it goes, and the next one begins a segment."""
