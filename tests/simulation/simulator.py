@@ -222,10 +222,11 @@ class Simulation:
         loop = asyncio.get_running_loop()
         journey = Journey(route="/", method="POST", request_id="r", sentinel_id=number, at=loop.time(), client="c")
         journey.wish = Wish(buffered=told.buffered)
-        journey.grant = self.limiter.grant(client)
+        grant = journey.grant = self.limiter.grant(client)
         told.number, told.model, told.counted = number, model, client.budget is NO_BUDGET
         try:
-            journey.grant.check()
+            if grant is not None:
+                grant.check()
             async with asyncio.timeout(patience):
                 bounds = {} if told.counted else {"max_tokens": OUTPUT}
                 body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": told.asked}], **bounds}
@@ -236,7 +237,8 @@ class Simulation:
         except TimeoutError:
             told.ending = "left"
         finally:
-            await journey.grant.leave()
+            if grant is not None:
+                await grant.leave()
             told.tokens, told.shared = journey.prompt_tokens + journey.completion_tokens, journey.outcome != "miss"
             told.cost = journey.cost
 
