@@ -39,7 +39,7 @@ class Flight:
         self, plan: Plan, journey: Journey, open_: Open, *, on_end: Callable[["Flight"], None], drains: Drains | None = None
     ) -> None:
         self.plan = plan
-        self.name = _name(plan, journey)
+        self.name = plan.key, journey.wish.buffered
         self.journey = msgspec.structs.replace(journey)
         self._on_end = on_end
         self._drains = drains
@@ -250,7 +250,7 @@ class Flights:
     """
 
     def __init__(self, stale: Callable[[Journey], bool] = lambda _: False, drains: Drains | None = None) -> None:
-        self._by_key: dict[str, Flight] = {}
+        self._by_key: dict[tuple[str, bool], Flight] = {}
         self._stale = stale
         self._drains = drains
 
@@ -262,7 +262,8 @@ class Flights:
 
         Nor does anybody get one that was asked for before a clear, or one that is withheld, or isn't, against its wish.
         """
-        flight = self._by_key.get(_name(plan, journey)) if journey.wish.read else None
+        wish = journey.wish
+        flight = self._by_key.get((plan.key, wish.buffered)) if wish.read else None
         return None if flight is None or self._stale(flight.journey) else flight
 
     def launch(self, plan: Plan, journey: Journey, open_: Open, *, alone: bool = False) -> Flight:
@@ -277,10 +278,6 @@ class Flights:
     def _forget(self, flight: Flight) -> None:
         if self._by_key.get(flight.name) is flight:
             del self._by_key[flight.name]
-
-
-def _name(plan: Plan, journey: Journey) -> str:
-    return f"{plan.key} buffered" if journey.wish.buffered else plan.key
 
 
 def shares(journey: Journey) -> bool:
