@@ -5,7 +5,9 @@ import asyncio
 import msgspec
 import pytest
 
+from sentinel_gateway.api.wire.openai import read_request
 from sentinel_gateway.core.pricing import FREE, Unpriced
+from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import Conduct, Hedge, Route, Target
 from sentinel_gateway.errors import (
     UpstreamBroken,
@@ -16,7 +18,9 @@ from sentinel_gateway.errors import (
     UpstreamUnauthorized,
     UpstreamUnreachable,
 )
+from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.handle import Live, Whole
+from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import NotCarried
 from tests.fakes import START, FakeStream, completion, spoken, turns
 from tests.pipeline.conftest import Path, question
@@ -47,6 +51,24 @@ async def test_one_target_is_asked_once_with_what_the_caller_sent(path, stream):
     (call,) = path.first.calls
     assert (call.fields, call.model, call.sentinel_id) == (body, "m", "s")
     assert (path.second.calls, path.events.notes, journey.target) == ([], [], "first/m")
+
+
+async def test_an_answer_that_is_put_off_has_been_booked(path):
+    """Whoever leaves before its turn pays for it once, and no provider is thought slow because of our own crowd."""
+    path.first.replies.append(completion())
+    never = asyncio.Event()
+    dispatch = Dispatch({"first": path.first}, path.circuits, RetryRules(), give_way=never.wait)
+    request = read_request(msgspec.json.encode(question()), max_depth=64)
+    journey = path.journey()
+    asking = asyncio.create_task(dispatch.complete(Plan(request, Route((Target("first", "m"),)), ""), journey))
+    await turns()
+    path.clock.now += 5.0
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    (attempt,) = path.events.attempts
+    assert (attempt.ending, attempt.seconds) == ("answered", 0.0)
+    assert (journey.prompt_tokens, journey.completion_tokens, journey.upstream_ended) == (3, 5, START + 5.0)
 
 
 @pytest.mark.parametrize("stream", [False, True])
