@@ -170,13 +170,15 @@ def read_usage(value: Any, service_tier: Any = None) -> Usage | None:
     prompt, completion = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
     if prompt is None or completion is None:
         return None
-    total = _count(value.get("total_tokens"))
-    asked, answered = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
+    total: Any = value.get("total_tokens")
     whole = prompt + completion
-    if not asked and not answered and (total is None or total == whole):
+    if total == whole or _count(total) is None:
+        total = whole
+    asked, answered = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
+    if not asked and not answered and total == whole:
         counts = Usage(prompt, completion, whole)
     else:
-        counts = _detailed(prompt, completion, whole if total is None else total, asked, answered)
+        counts = _detailed(prompt, completion, total, asked, answered)
     if service_tier is not None and (tier := tier_of(service_tier)):
         return msgspec.structs.replace(counts, service_tier=tier)
     return counts
@@ -237,12 +239,9 @@ def read_answer(fields: Any) -> Answer | None:
     for choice in choices:
         if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
             return None
-        reasons.append(_reason(choice.get("finish_reason")))
+        reason = choice.get("finish_reason")
+        reasons.append(reason if reason and isinstance(reason, str) else None)
     return Answer(fields, tuple(reasons), read_usage(fields.get("usage"), fields.get("service_tier")))
-
-
-def _reason(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def says_something(answer: Answer) -> bool:

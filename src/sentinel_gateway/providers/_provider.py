@@ -88,10 +88,10 @@ def _model_name(item: Any) -> str:
 
 async def read_json(body: bytes, provider: str) -> Any:
     """A whole answer decoded; None if it is not JSON. Raises `UpstreamTooLong` if it says more than anybody's does."""
-    if len(body) > MOST_PARTS and sum(map(body.count, _SIGNS)) > MOST_PARTS:
-        raise UpstreamTooLong(f"{provider} sent an answer of more than {MOST_PARTS:,} keys and values: ask for less at a time.")
     if len(body) <= AT_ONCE:
         return read_event(body)
+    if len(body) > MOST_PARTS and sum(map(body.count, _SIGNS)) > MOST_PARTS:
+        raise UpstreamTooLong(f"{provider} sent an answer of more than {MOST_PARTS:,} keys and values: ask for less at a time.")
     try:
         return await _Pieces().read(msgspec.Raw(body.strip(b" \t\r\n")), DEEP)
     except (ValueError, RecursionError):

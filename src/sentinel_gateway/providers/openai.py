@@ -49,7 +49,8 @@ class OpenAIProvider:
     """A provider of the OpenAI dialect. Stateless but for the connections of `http`, which it doesn't own."""
 
     def __init__(self, config: ProviderConfig, http: HttpClient) -> None:
-        self._config = config
+        self.name = config.name
+        self._base_url = config.base_url
         self._http = http
         self._source = Source(config.name, config.key_name, config.secrets)
         self._chat = _endpoint(config, "chat/completions", config.timeouts)
@@ -57,11 +58,7 @@ class OpenAIProvider:
         self._models = _endpoint(config, "models", list_timeouts(config.timeouts))
 
     def __repr__(self) -> str:
-        return f"<OpenAIProvider {self.name} {self._config.base_url}>"
-
-    @property
-    def name(self) -> str:
-        return self._config.name
+        return f"<OpenAIProvider {self.name} {self._base_url}>"
 
     def complete(self, call: UpstreamCall) -> Awaitable[Completion]:
         if call.native is not None:

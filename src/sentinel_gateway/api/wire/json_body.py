@@ -41,7 +41,8 @@ def read_object(raw: bytes, *, max_depth: int, example: str, max_parts: int = MA
     if len(fields) > MAX_FIELDS:
         raise InvalidBody(f"The body has more than {MAX_FIELDS:,} fields of its own: look at what is sent.")
     _refuse_depth(raw, fields, max_depth)
-    _refuse_duplicates(raw, fields)
+    if has_duplicates(raw, fields):
+        _refuse_duplicates(raw)
     return fields
 
 
@@ -73,10 +74,8 @@ def _escaped_colons(raw: bytes) -> int:
     return unpaired.count(rb"\u003a") + unpaired.count(rb"\u003A")
 
 
-def _refuse_duplicates(raw: bytes, fields: Fields) -> None:
+def _refuse_duplicates(raw: bytes) -> None:
     """A key that stands twice means one thing to us and may mean another to the provider."""
-    if not has_duplicates(raw, fields):
-        return
     if len(raw) > NAMED_UP_TO:
         raise InvalidField("A key stands twice in one object of the body: send each key once.")
     try:
@@ -122,7 +121,8 @@ def _why_unreadable(raw: bytes, complaint: str, example: str) -> str:
 
 
 def _refuse_depth(raw: bytes, fields: Fields, max_depth: int) -> None:
-    if _count(raw, b"[", max_depth + 1) + _count(raw, b"{", max_depth + 1) <= max_depth:
+    few = max_depth + 1  # so many of a sign are found in a quarter of the time that `count` takes for all
+    if len(raw.split(b"[", few)) - 1 + len(raw.split(b"{", few)) - 1 <= max_depth:
         return
     level: list[Any] = [fields]
     for _ in range(max_depth):
@@ -136,8 +136,3 @@ def _refuse_depth(raw: bytes, fields: Fields, max_depth: int) -> None:
             return
         level = list(filter(None, level))  # a body may be a list of twenty thousand that are empty
     raise InvalidBody(f"The body is nested more than {max_depth} levels deep.")
-
-
-def _count(raw: bytes, sign: bytes, most: int) -> int:
-    """How often a sign stands there, counted up to `most`. A rare one is found in a quarter of the time that `count` takes."""
-    return len(raw) - len(raw.replace(sign, b"", most))

@@ -6,7 +6,7 @@ type is a 400 that names its path.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -101,9 +101,10 @@ def chat_request(fields: Fields) -> ChatRequest:
     )
 
 
-def typed(fields: Fields, body: type[Body], known: Collection[str]) -> Body:
+def typed(fields: Fields, body: type[Body], known: frozenset[str]) -> Body:
     """The typed view of a body whose fields are `known`, its model's name looked at; raises `InvalidField`."""
-    _refuse_other_letters(fields, known)
+    if not fields.keys() <= known:
+        _refuse_other_letters(fields, known)
     try:
         found = msgspec.convert(fields, body)
     except msgspec.ValidationError as exc:
@@ -115,7 +116,7 @@ def typed(fields: Fields, body: type[Body], known: Collection[str]) -> Body:
     return found
 
 
-def _refuse_other_letters(fields: Fields, known: Collection[str]) -> None:
+def _refuse_other_letters(fields: Fields, known: frozenset[str]) -> None:
     """Some servers match names without regard to case: what we leave unread, they would obey."""
     for name in fields:
         if name not in known and (meant := name.casefold()) in known:
@@ -128,10 +129,12 @@ def _typed(fields: Fields) -> _Body:
         raise InvalidField("'messages' is empty: send at least one message.", param="messages")
     if body.n is not None and not 1 <= body.n <= MAX_CHOICES:
         raise InvalidField(f"'n' must be between 1 and {MAX_CHOICES}.", param="n")
-    for name, limit in (("max_tokens", body.max_tokens), ("max_completion_tokens", body.max_completion_tokens)):
-        if limit is not None and limit < 1:
-            raise InvalidField(f"'{name}' must be at least 1.", param=name)
-    if None not in (limits := {body.max_tokens, body.max_completion_tokens}) and len(limits) > 1:
+    older, newer = body.max_tokens, body.max_completion_tokens
+    if older is not None and older < 1:
+        raise InvalidField("'max_tokens' must be at least 1.", param="max_tokens")
+    if newer is not None and newer < 1:
+        raise InvalidField("'max_completion_tokens' must be at least 1.", param="max_completion_tokens")
+    if older is not None and newer is not None and older != newer:
         # Some providers go by one of them, some by the other: what is held of a budget would be right for one only
         raise InvalidField("'max_tokens' and 'max_completion_tokens' say two things: send one of them.", param="max_tokens")
     return body
