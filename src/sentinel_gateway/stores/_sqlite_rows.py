@@ -3,8 +3,9 @@
 import hashlib
 import sqlite3
 import struct
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Final
 
 from sentinel_gateway.core.browsing import FOREVER
@@ -12,6 +13,10 @@ from sentinel_gateway.core.caching import Entry, Selector
 from sentinel_gateway.stores._sealing import KeptVector, seal
 from sentinel_gateway.stores._sqlite_backlog import Item
 
+ROWS_AT_ONCE: Final = 32
+"""Entries put in by one statement. To make their rows takes 0.15 ms, for which the event loop may have to wait."""
+BYTES_AT_ONCE: Final = 1 << 17
+"""Of their bodies: it waits also while these are copied."""
 STEP_ROWS: Final = 500
 """Rows deleted in one transaction: some 8 ms, so that nothing waits long behind it."""
 DUE_STEP: Final = 600.0
@@ -37,7 +42,7 @@ _PUT = """
 INSERT OR REPLACE INTO replies (hash, due, created, tenant, namespace, model, writer, tags, sealed)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_ASK = "INSERT INTO questions (id, head) VALUES (last_insert_rowid(), ?)"
+_ASK = "INSERT INTO questions (id, head) SELECT id, column2 FROM (VALUES (?, ?)) CROSS JOIN replies ON hash = column1"
 _KEEP = "UPDATE questions SET vector = ? WHERE id = (SELECT id FROM replies WHERE hash = ?)"
 _DELETE = "DELETE FROM replies WHERE id = ?"
 _DISCARD = "DELETE FROM replies WHERE id = ? AND CAST(sealed AS BLOB) IS ?"
@@ -81,15 +86,9 @@ def put(database: sqlite3.Connection, items: Iterable[Item], breathe: Callable[[
     """
     left_out = 0
     database.execute("BEGIN IMMEDIATE")
-    for item in items:  # one by one: SQLite lets go of the interpreter in between
+    for part in _parts(items):
         breathe()
-        try:
-            changes = _changes(item)
-        except (ValueError, OverflowError):
-            left_out += 1
-            continue
-        for statement, values in changes:
-            database.execute(statement, values)
+        left_out += _keep(database, part) if isinstance(part, KeptVector) else _put(database, part)
     database.execute("COMMIT")
     return left_out
 
@@ -183,12 +182,57 @@ def shrink(database: sqlite3.Connection, max_bytes: int, now: float) -> bool:
     return True
 
 
-def _changes(item: Item) -> list[tuple[str, _Row | tuple[_Blob] | tuple[_Blob, int]]]:
-    if isinstance(item, KeptVector):
-        return [(_KEEP, (_Blob(seal(item)), hash_of(item.key)))]
-    if not item.scope:
-        return [(_PUT, _row(item))]
-    return [(_PUT, _row(item)), (_ASK, (_Blob(seal(item.head())),))]
+def _parts(items: Iterable[Item]) -> Iterator[list[Entry] | KeptVector]:
+    """In their order: entries that are put in together, and vectors, each by itself."""
+    entries, size = list[Entry](), 0
+    for item in items:
+        if isinstance(item, Entry):
+            entries.append(item)
+            size += len(item.body)
+            if len(entries) < ROWS_AT_ONCE and size < BYTES_AT_ONCE:
+                continue
+        if entries:
+            yield entries
+            entries, size = [], 0
+        if isinstance(item, KeptVector):
+            yield item
+    if entries:
+        yield entries
+
+
+def _put(database: sqlite3.Connection, entries: list[Entry]) -> int:
+    """How many could not be encoded and were left out."""
+    rows: dict[int, tuple[_Row, _Blob | None]] = {}  # by hash: of several under one key, the last one stays
+    left_out = 0
+    for entry in entries:
+        try:
+            row, head = _row(entry), _Blob(seal(entry.head())) if entry.scope else None
+        except (ValueError, OverflowError):
+            left_out += 1
+        else:
+            rows[row[0]] = row, head
+    if rows:
+        database.execute(_repeated(_PUT, len(rows)), list(chain.from_iterable(row for row, _ in rows.values())))
+    if asked := [(hashed, head) for hashed, (_, head) in rows.items() if head is not None]:
+        database.execute(_repeated(_ASK, len(asked)), list(chain.from_iterable(asked)))
+    return left_out
+
+
+def _keep(database: sqlite3.Connection, vector: KeptVector) -> int:
+    try:
+        sealed = _Blob(seal(vector))
+    except (ValueError, OverflowError):
+        return 1
+    database.execute(_KEEP, (sealed, hash_of(vector.key)))
+    return 0
+
+
+@cache
+def _repeated(statement: str, rows: int) -> str:
+    """The statement for so many rows instead of one."""
+    start, values, row_and_end = statement.partition("VALUES ")
+    row, close, end = row_and_end.partition("?)")
+    return start + values + ", ".join([row + close] * rows) + end
 
 
 def _row(entry: Entry) -> _Row:

@@ -1,6 +1,7 @@
 """What the disk tier promises beside the port: its file, its bounds, its queue, its end."""
 
 import asyncio
+import contextlib
 import itertools
 import sqlite3
 import stat
@@ -17,6 +18,8 @@ from sentinel_gateway.core.browsing import FOREVER
 from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.stores import _sqlite_writer
+from sentinel_gateway.stores._sqlite_file import CacheFile
+from sentinel_gateway.stores._sqlite_rows import BYTES_AT_ONCE, ROWS_AT_ONCE, count, put
 from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
 from tests.contract.stores.conftest import NOW, PATIENT, Told, make_entry, open_sqlite, until
 
@@ -250,10 +253,40 @@ async def test_whoever_writes_waits_several_times_as_long_as_it_has_worked(tmp_p
     monkeypatch.setattr(_sqlite_writer, "time", clock)
     store = await open_sqlite(tmp_path, told)
     for number in range(5):
-        store.put(make_entry(str(number)))
+        store.put(make_entry(str(number), body=bytes(BYTES_AT_ONCE)))  # each goes in by itself
     await store.flush()
     assert waits == pytest.approx([0.012] * 5)
     await store.close()
+
+
+async def test_many_rows_go_in_by_one_statement_unless_they_are_large(tmp_path):
+    """Each statement gives up the interpreter, and the event loop waits for it while the rows of one are made."""
+    file, breaths = CacheFile(tmp_path), []
+    with contextlib.closing(file.open()) as database:
+        small, large = make_entry("small"), make_entry("large", body=bytes(BYTES_AT_ONCE // 2))
+        for entries, statements in [([small] * (2 * ROWS_AT_ONCE + 1), 3), ([large] * 5, 3), ([large, small, large], 1)]:
+            breaths.clear()
+            assert put(database, entries, lambda: breaths.append(1)) == 0
+            assert len(breaths) == statements
+        assert count(database) == 2
+    file.release()
+
+
+async def test_the_last_of_several_under_one_key_stays_with_its_question(sqlite):
+    """Whether or not they go in together."""
+    for number in range(2 * ROWS_AT_ONCE):
+        key = f"{number % 7}"
+        sqlite.put(make_entry(key, scope="s", text=f"old {number}"))
+        sqlite.put(make_entry(key, scope="s" if number % 2 else "", text=f"new {number}"))
+        sqlite.put(make_entry(key, scope="s", text="never", prompt_tokens=2**64))
+    with pytest.raises(StoreDown, match=f"{2 * ROWS_AT_ONCE} entries or vectors could not be written"):
+        await sqlite.flush()
+    last = {f"{number % 7}": number for number in range(2 * ROWS_AT_ONCE)}
+    for key, number in last.items():
+        assert await sqlite.get(key) == make_entry(key, scope="s" if number % 2 else "", text=f"new {number}")
+    asked = {head.key: head.text async for page in sqlite.heads(model="mini") for head, _ in page}
+    assert asked == {key: f"new {number}" for key, number in last.items() if number % 2}
+    assert await sqlite.count() == len(last)
 
 
 async def test_at_its_end_it_writes_without_a_pause(tmp_path, told, monkeypatch):
