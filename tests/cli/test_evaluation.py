@@ -58,6 +58,15 @@ def test_replay_for_people_for_programs_and_as_a_page(sentinel, tmp_path, log):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl.gz", "report.html"], "nothing else is kept"
 
 
+def test_a_similarity_is_cut_as_answers_tell_it(sentinel, tmp_path):
+    """0.94053: rounded up, what just misses a threshold would look as if it had reached it."""
+    asked = ("What is the capital of France?", "Which city is the capital of France?")
+    bodies = [ASK | {"messages": [{"role": "user", "content": text}]} for text in asked]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, bodies)))
+    result = sentinel("replay", "log.jsonl")
+    assert "similarity 0.940, nearly" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("args", "fault"),
     [

@@ -238,7 +238,8 @@ def _threshold_chart(found: Replayed) -> Chart:
 
 def _match(match: Match) -> tuple[str, list[tuple[str, str]]]:
     verdict = "would have served" if match.served else "nearly"
-    about = f"similarity {match.similarity:.3f}, {verdict}, {AGREE[match.agree]}"
+    shown = math.floor(match.similarity * 1000) / 1000  # cut, as in x-cache-similarity: what is nearly 0.95 is not 0.950
+    about = f"similarity {shown:.3f}, {verdict}, {AGREE[match.agree]}"
     return about, [(f"asked (line {match.line})", match.asked), (f"stored (line {match.stored_line})", match.stored)]
 
 
