@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinel_gateway.ledger.frames import MAGIC, read
+from sentinel_gateway.ledger.frames import ALL, MAGIC, read
 from sentinel_gateway.ledger.journal import SUFFIX
 from sentinel_gateway.ports.ledger import Handled
 from tests.process.conftest import DEADLINE, committed
@@ -37,7 +37,7 @@ def journaled(home: Path, count: int) -> None:
     while found < count:
         assert time.monotonic() < end, f"{found} of {count} are there"
         time.sleep(0.02)
-        written = [read(file.read_bytes(), len(MAGIC)).rows for file in home.rglob(f"*{SUFFIX}")]
+        written = [read(file.read_bytes(), ALL, len(MAGIC)).rows for file in home.rglob(f"*{SUFFIX}")]
         found = sum(isinstance(row, Handled) for rows in written for row in rows)
 
 
