@@ -21,7 +21,7 @@ from sentinel_gateway.errors import (
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.handle import Live, Whole
 from sentinel_gateway.pipeline.plan import Plan
-from sentinel_gateway.ports import NotCarried
+from sentinel_gateway.ports import Completion, NotCarried
 from tests.fakes import START, FakeStream, completion, spoken, turns
 from tests.pipeline.conftest import Path, question
 
@@ -69,6 +69,20 @@ async def test_an_answer_that_is_put_off_has_been_booked(path):
     (attempt,) = path.events.attempts
     assert (attempt.ending, attempt.seconds) == ("answered", 0.0)
     assert (journey.prompt_tokens, journey.completion_tokens, journey.upstream_ended) == (3, 5, START + 5.0)
+
+
+@pytest.mark.parametrize("hedge", [None, Hedge(2.0, 0.5)], ids=["alone", "hedged"])
+async def test_an_answer_that_can_not_be_counted_leaves_no_attempt_open(path, hedge):
+    """A fault of ours, after the provider has done its part."""
+    strange = msgspec.structs.replace(completion().answer, usage=None, fields={"choices": [{}]})
+    path.first.replies.append(Completion(b"{}", strange))
+    request = read_request(msgspec.json.encode(question()), max_depth=64)
+    plan = Plan(request, Route((Target("first", "m"),), conduct=Conduct(hedge=hedge)), "")
+    standing = path.circuits.standings.of("first/m")
+    with pytest.raises(KeyError):
+        await path.dispatch.complete(plan, path.journey())
+    assert [(attempt.ending, attempt.cost) for attempt in path.events.attempts] == [("left", 0)]
+    assert standing.busy == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -57,8 +57,8 @@ BUGS = (
         "The slower of two is billed though it was given up before anything was sent.",
         (
             "pipeline/hedging.py",
-            "        if loser.one.unsent:\n            return None\n        answered = loser.brought",
-            "        answered = loser.brought",
+            "        if loser.one.unsent:\n            return None\n        return self._bet.lost(winner)",
+            "        return self._bet.lost(winner)",
         ),
         test="tests/pipeline/test_hedging.py::test_who_loses_before_it_was_sent_costs_nothing",
         by="{'answered': 3, 'lost': 12}",

@@ -161,7 +161,7 @@ class Try:
 class HedgedTry(Try):
     """One of a route whose calls may be made twice: how long it took to begin is remembered, and what it cost is booked."""
 
-    __slots__ = ("_spending", "unsent")
+    __slots__ = ("_spending", "told", "unsent")
 
     def __init__(
         self, circuits: Circuits, journey: Journey, now: float, *, again: bool, stream: bool, spending: Spending
@@ -169,6 +169,8 @@ class HedgedTry(Try):
         circuits.standings.of(journey.target)
         super().__init__(circuits, journey, spending.prices(journey.target), now, again=again, stream=stream)
         self._spending = spending
+        self.told = NOTHING
+        """What it has used, once all of its answer is here; of a stream nothing."""
         self.unsent = False
         """It was given up before anything of it was sent."""
 

@@ -184,6 +184,13 @@ class Dispatch:
                 one = Try(self._circuits, journey, price, now, again=step.again, stream=stream)
                 try:
                     answered = await asking(one)
+                    if isinstance(answered, Completion):
+                        usage = told_or_about(answered, plan.request)
+                    elif isinstance(answered, Embedded):
+                        tokens = answered.tokens
+                        usage = usage_about(plan.request.fields) if tokens is None else Usage(tokens, 0, tokens)
+                    else:  # a stream that has begun: how it ends is told by itself
+                        return answered
                 except UpstreamError as error:
                     failure = error
                     now = one.failed(error, paid_for(error, plan.request))
@@ -193,12 +200,9 @@ class Dispatch:
                     one.left(usage_about(plan.request.fields) if sent else None)
                     raise
                 else:
+                    one.answered(usage)  # also if its caller leaves before its turn
                     if isinstance(answered, Completion):
-                        one.answered(told_or_about(answered, plan.request))  # also if its caller leaves before its turn
                         await self._give_way()
-                    elif isinstance(answered, Embedded):
-                        tokens = answered.tokens
-                        one.answered(usage_about(plan.request.fields) if tokens is None else Usage(tokens, 0, tokens))
                     return answered
             raise failure or course.why(now)
         finally:

@@ -17,7 +17,7 @@ from sentinel_gateway.core.retrying import Ask, Course, Pause
 from sentinel_gateway.core.routing import Hedge
 from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, about, said_about, usage_about, within
 from sentinel_gateway.errors import UpstreamError
-from sentinel_gateway.pipeline.attempt import HedgedTry, Try, pause
+from sentinel_gateway.pipeline.attempt import NOTHING, HedgedTry, Try, pause
 from sentinel_gateway.pipeline.circuits import Circuits
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.plan import Plan
@@ -85,13 +85,6 @@ class Runner(msgspec.Struct, Generic[Answered], eq=False):
     ask: Ask
     one: HedgedTry
     asking: "asyncio.Future[Answered]"
-
-    @property
-    def brought(self) -> Answered | None:
-        """What has come of it, if anything has."""
-        asking = self.asking
-        came = asking.done() and not asking.cancelled() and asking.exception() is None
-        return asking.result() if came else None
 
 
 class Race(Generic[Answered]):
@@ -165,7 +158,7 @@ class Race(Generic[Answered]):
         journey.attempts += 1
         spending = self._bet.spending
         one = HedgedTry(self._circuits, journey, now, again=step.again, stream=self._stream, spending=spending)
-        self._running.append(Runner(step, one, asyncio.ensure_future(_asked(asking, one))))
+        self._running.append(Runner(step, one, asyncio.ensure_future(_asked(asking, one, self._bet.request))))
         return True
 
     def _set_timer(self, step: Ask) -> None:
@@ -205,7 +198,7 @@ class Race(Generic[Answered]):
         async with AsyncExitStack() as closing:
             if isinstance(answered, Completion):
                 usage = answered.answer.usage
-                winner.one.answered(told_or_about(answered, self._bet.request))
+                winner.one.answered(winner.one.told)
             else:  # nobody else would, if the caller leaves now
                 closing.callback(winner.one.left, self._used(winner, None))
                 closing.push_async_callback(answered.close)
@@ -223,8 +216,7 @@ class Race(Generic[Answered]):
         """What it has used: as it tells itself, if its answer has come as well; else as it is taken to have, if it was sent."""
         if loser.one.unsent:
             return None
-        answered = loser.brought
-        return told_or_about(answered, self._bet.request) if isinstance(answered, Completion) else self._bet.lost(winner)
+        return self._bet.lost(winner) if loser.one.told is NOTHING else loser.one.told
 
     async def _let_go(self) -> bool:
         """Nobody waits any more for what is still under way. True if there was something, and nothing of it had been sent."""
@@ -241,13 +233,19 @@ class Race(Generic[Answered]):
         return bool(unsent) and all(unsent)
 
 
-async def _asked(asking: Callable[[Try], Awaitable[Answered]], one: HedgedTry) -> Answered:
-    """What it brings; noted here where nothing was sent, for a task that was cancelled forgets by what."""
+async def _asked(asking: Callable[[Try], Awaitable[Answered]], one: HedgedTry, request: ChatRequest) -> Answered:
+    """What it brings, and of a whole answer what it has used: a fault in that is one of the attempt.
+
+    Noted here where nothing was sent, for a task that was cancelled forgets by what.
+    """
     try:
-        return await asking(one)
+        answered = await asking(one)
     except Unsent:
         one.unsent = True
         raise
+    if isinstance(answered, Completion):
+        one.told = told_or_about(answered, request)
+    return answered
 
 
 async def _end(runner: Runner[Answered]) -> UpstreamError | None:
