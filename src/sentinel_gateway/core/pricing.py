@@ -154,7 +154,12 @@ def cost(price: Pricing, usage: Usage) -> int:
         return 0
     if usage.service_tier:
         price = price.service_tiers.get(usage.service_tier, price)
-    return _in_nano(_spent(price, usage))
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    rates = _rates_for(price, prompt) if price.tiers else price.rates
+    spent = price.request + prompt * rates.input + completion * rates.output
+    if usage.has_details:  # few answers: the rest is corrections of nothing
+        spent += _corrections(rates, usage)
+    return _in_nano(spent)
 
 
 def basis(price: Pricing, usage: Usage) -> Basis:
@@ -180,17 +185,11 @@ def at_share(price: Price, share: Fraction) -> Price:
     return msgspec.structs.replace(price, rates=of(price.rates), tiers=tiers, request=round(price.request * share))
 
 
-def _spent(price: Price, usage: Usage) -> int:
-    """In yocto-USD."""
-    prompt, completion = usage.prompt_tokens, usage.completion_tokens
-    rates = _rates_for(price, prompt) if price.tiers else price.rates
-    spent = price.request + prompt * rates.input + completion * rates.output
-    if not usage.has_details:  # most answers: the rest is corrections of nothing
-        return spent
+def _corrections(rates: Rates, usage: Usage) -> int:
+    """What tokens of a kind with a rate of its own take beyond the usual one, or less than that, in yocto-USD."""
     longer = usage.cache_write_1h_tokens
     return (
-        spent
-        + usage.cached_tokens * (rates.cached_input - rates.input)
+        usage.cached_tokens * (rates.cached_input - rates.input)
         + (usage.cache_write_tokens - longer) * (rates.cache_write - rates.input)
         + longer * (rates.cache_write_1h - rates.input)
         + usage.audio_input_tokens * (rates.audio_input - rates.input)
