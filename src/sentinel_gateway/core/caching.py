@@ -187,18 +187,13 @@ def lifetime(
     """
     base = wish.ttl
     if base is None:
-        base = _usual_lifetime(request, rules)
+        base = rules.per_model.get(request.model, rules.fixed)
+        if base is None:
+            temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
+            base = HOUR if temperature > CREATIVE_ABOVE else DAY
         if restriction is not None and restriction.most is not None:
             base = min(base, restriction.most)
     return base * (1.0 - MAX_JITTER * jitter)
-
-
-def _usual_lifetime(request: ChatRequest, rules: TtlRules) -> float:
-    base = rules.per_model.get(request.model, rules.fixed)
-    if base is None:
-        temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
-        base = HOUR if temperature > CREATIVE_ABOVE else DAY
-    return base
 
 
 def refusal(wish: Wish, *, ttl: float, restriction: Restriction | None = None) -> NotStorable | None:
