@@ -11,21 +11,18 @@ class Breaker:
     A probe holds no slot, so one that is cancelled or never answers can't keep the breaker open for ever.
     """
 
-    __slots__ = ("_failures", "_limit", "_pause", "_retry_at")
+    __slots__ = ("_failures", "_limit", "_pause", "_retry_at", "is_open")
 
     def __init__(self, *, failures: int, pause: float) -> None:
         self._limit = failures
         self._pause = pause
         self._failures = 0
-        self._retry_at: float | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self._retry_at is not None
+        self._retry_at = 0.0
+        self.is_open = False
 
     def allows(self, now: float) -> bool:
         """May this request go? True for all while closed, for one each pause while open."""
-        if self._retry_at is None:
+        if not self.is_open:
             return True
         if now < self._retry_at:
             return False
@@ -35,7 +32,7 @@ class Breaker:
     def succeeded(self) -> bool:
         """Count a success; True if it closed the breaker."""
         self._failures = 0
-        was_open, self._retry_at = self.is_open, None
+        was_open, self.is_open = self.is_open, False
         return was_open
 
     def failed(self, now: float) -> bool:
@@ -43,7 +40,8 @@ class Breaker:
         self._failures += 1
         if self._failures < self._limit:
             return False
-        was_open, self._retry_at = self.is_open, now + self._pause
+        was_open, self.is_open = self.is_open, True
+        self._retry_at = now + self._pause
         return not was_open
 
     def __repr__(self) -> str:

@@ -51,7 +51,7 @@ class Backlog:
     def take(self, item: Item) -> bool:
         """False if there is no room; then nothing was taken."""
         size = _size(item)
-        if self.is_full or self._bytes_in - self._bytes_out + size > self._max_bytes:
+        if len(self._queue) >= self._max_entries or self._bytes_in - self._bytes_out + size > self._max_bytes:
             return False
         self._bytes_in += size
         self._queue.append(item)
