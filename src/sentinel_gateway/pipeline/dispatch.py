@@ -106,11 +106,6 @@ class Answering(Protocol):
         ...
 
 
-def _hedge(plan: Plan) -> Hedge | None:
-    conduct = plan.route.conduct
-    return None if conduct is None else conduct.hedge
-
-
 def free(_: str) -> Pricing:
     """Nothing is counted."""
     return FREE
@@ -145,14 +140,14 @@ class Dispatch:
 
     def complete(self, plan: Plan, journey: Journey) -> Awaitable[Completion]:
         """A whole answer; raises the last target's `UpstreamError` when all fail."""
-        if (hedge := _hedge(plan)) is not None:
-            return self._race(hedge, self._complete, plan, journey, stream=False)
+        if (conduct := plan.route.conduct) is not None and conduct.hedge is not None:
+            return self._race(conduct.hedge, self._complete, plan, journey, stream=False)
         return self._ask(self._complete, plan, journey, stream=False)
 
     def open_stream(self, plan: Plan, journey: Journey) -> Awaitable[OpenStream]:
         """A stream with its first chunks; raises the last target's `UpstreamError` when none begins."""
-        if (hedge := _hedge(plan)) is not None:
-            return self._race(hedge, self._open_to_a_word, plan, journey, stream=True)
+        if (conduct := plan.route.conduct) is not None and conduct.hedge is not None:
+            return self._race(conduct.hedge, self._open_to_a_word, plan, journey, stream=True)
         return self._ask(self._open, plan, journey, stream=True)
 
     def read_stream(self, plan: Plan, journey: Journey, read: Callable[[OpenStream], Awaitable[Answered]]) -> Awaitable[Answered]:
