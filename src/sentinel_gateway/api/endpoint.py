@@ -16,7 +16,7 @@ from sentinel_gateway.errors import InvalidHeader, LoopDetected, MethodNotAllowe
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.handle import Pipeline
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.limiting import Limiter
+from sentinel_gateway.pipeline.limiting import Grant, Limiter
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.pipeline.reply import Cached, Live, Repeated, Whole
 from sentinel_gateway.ports import Clock
@@ -48,8 +48,8 @@ class Post(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.route}>"
 
-    async def handle(self, exchange: Exchange) -> None:
-        """Answer one request; raises `RequestError`s."""
+    def handle(self, exchange: Exchange) -> Awaitable[None]:
+        """Have one request answered; raises `RequestError`s."""
         headers, journey = exchange.headers, exchange.journey
         require_scope(journey.caller, self.scope)
         if exchange.method != "POST":
@@ -61,9 +61,9 @@ class Post(ABC):
             journey.idempotency_key = _read_idempotency_key(sent)
         self._admission.check()
         grant = journey.grant = self._limiter.grant(journey.caller.party)
-        if grant is None:
-            await self._answer(exchange, journey)
-            return
+        return self._answer(exchange, journey) if grant is None else self._answer_within(grant, exchange, journey)
+
+    async def _answer_within(self, grant: Grant, exchange: Exchange, journey: Journey) -> None:
         grant.check()
         try:
             await self._answer(exchange, journey)
@@ -84,9 +84,9 @@ class Post(ABC):
     async def _answer(self, exchange: Exchange, journey: Journey) -> None:
         """Read the body, take a place, and answer."""
 
-    async def _wait(self, exchange: Exchange, plan: Plan) -> None:  # noqa: ARG002 - what was planned matters to streams
+    def _wait(self, exchange: Exchange, plan: Plan) -> Awaitable[None]:  # noqa: ARG002 - what was planned matters to streams
         """The answer may take long: notice a caller that leaves."""
-        await exchange.cancel_when_gone()
+        return exchange.cancel_when_gone()
 
     def _hit_headers(self, journey: Journey, reply: Cached, now: float) -> Lines:
         return self._stored_headers(journey, reply, now) + saved_headers(reply.hit.entry)

@@ -1,7 +1,7 @@
 """`POST /v1/messages` and `POST /v1/messages/count_tokens`, in Anthropic's dialect."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Final
 
 import msgspec
@@ -32,12 +32,12 @@ class Messages(StreamingEndpoint):
     route = "/v1/messages"
     takes = "a request for a message"
 
-    async def handle(self, exchange: Exchange) -> None:
+    def handle(self, exchange: Exchange) -> Awaitable[None]:
         """As every endpoint; what the caller's headers say goes with the request to a provider of its dialect."""
         exchange.journey.version = _read_version(exchange.headers)
         if (betas := exchange.headers.get(BETA)) is not None:
             exchange.journey.betas = _read_betas(betas)
-        await super().handle(exchange)
+        return super().handle(exchange)
 
     def _written(self, completion: bytes, request: ChatRequest) -> bytes:
         return message_body(msgspec.json.decode(completion), request)
@@ -62,10 +62,10 @@ class TokenCounts(Post):
         self._planner = planner
         self._estimate = estimate
 
-    async def handle(self, exchange: Exchange) -> None:
+    def handle(self, exchange: Exchange) -> Awaitable[None]:
         """As every endpoint, in the versions that there are."""
         _read_version(exchange.headers)
-        await super().handle(exchange)
+        return super().handle(exchange)
 
     async def _answer(self, exchange: Exchange, journey: Journey) -> None:
         body = await exchange.caller.body()

@@ -24,9 +24,9 @@ class Responses(StreamingEndpoint):
     def _voice(self, request: ChatRequest) -> ResponseEvents:
         return ResponseEvents(request, now=self._clock)
 
-    async def _wait(self, exchange: Exchange, plan: Plan) -> None:
+    def _wait(self, exchange: Exchange, plan: Plan) -> Awaitable[None]:
         exchange.sender.broken = partial(error_event, sequence=0)
-        await super()._wait(exchange, plan)
+        return super()._wait(exchange, plan)
 
     def _send_live(self, live: Live, journey: Journey, sender: Sender) -> Awaitable[None]:
         voice = self._voice(live.plan.request)

@@ -62,11 +62,11 @@ class StreamingEndpoint(Endpoint):
     def _voice(self, request: ChatRequest) -> Voice:
         """What says a stream."""
 
-    async def _wait(self, exchange: Exchange, plan: Plan) -> None:
+    def _wait(self, exchange: Exchange, plan: Plan) -> Awaitable[None]:
         """As every endpoint; and keep a stream's connection from looking dead."""
-        await exchange.cancel_when_gone()
         if plan.request.stream:
             exchange.run_later(self._heartbeat, partial(self._keep_alive, exchange, plan))
+        return super()._wait(exchange, plan)
 
     async def _keep_alive(self, exchange: Exchange, plan: Plan) -> None:
         """May commit the 200 before a provider has answered; an error is then the stream's last event."""
