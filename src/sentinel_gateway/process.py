@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -114,8 +114,13 @@ class Process:
         return f"<Process {'draining' if self.draining else 'serving'} {self._wiring!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._wiring is not None:  # a coroutine itself, by which other servers know what they may call
-            await self._wiring.app(scope, receive, send)
+        await self.answer(scope, receive, send)  # a coroutine itself, by which other servers know what they may call
+
+    def answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Have the wiring in force answer. Our server asks this at once."""
+        if self._wiring is None:
+            raise RuntimeError("no configuration is in force yet")
+        return self._wiring.app(scope, receive, send)
 
     def answer_again(self, segment: bytes, client: str) -> tuple[int, bytes] | None:
         """Status and answer of bytes that memory has answered before, or that are refused; None: they have to be read."""

@@ -54,7 +54,7 @@ def gateway_server(process: Process, settings: Settings, listening: Callable[[in
     """The server of a process, not yet started. `listening` is told the port once it is open."""
     server = settings.server
     return build_server(
-        process,
+        process.answer,
         host=server.host,
         port=server.port,
         limits=ServerLimits(
