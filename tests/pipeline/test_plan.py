@@ -121,6 +121,15 @@ def test_what_was_resolved_in_an_old_directory_is_not_remembered(planner, switch
     assert planner.plan(RAW, tenant="", namespace="").route.names == ("two/m",)
 
 
+def test_a_name_is_resolved_once_in_a_directory(planner, switchboard):
+    first, second = (json.dumps(question(text, model="m")).encode() for text in ("One?", "Two?"))
+    route = planner.plan(first, tenant="", namespace="").route
+    assert planner.plan(second, tenant="", namespace="").route is route
+    switchboard.to("two")
+    planner.forget()
+    assert planner.plan(second, tenant="", namespace="").route == Route((Target("two", "m"),))
+
+
 @pytest.mark.parametrize(("more", "times"), [(0, 1), (1, 2)])
 def test_long_bodies_are_understood_each_time(planner, decode, more, times):
     raw = RAW.ljust(MEMO_BODY_BYTES + more)

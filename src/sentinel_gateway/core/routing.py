@@ -79,7 +79,7 @@ class Conduct(msgspec.Struct, frozen=True):
         return Deadlines(own.first_byte, own.idle, left if own.total is None else min(left, own.total))
 
 
-class Route(msgspec.Struct, frozen=True):
+class Route(msgspec.Struct, frozen=True, dict=True):
     """Where a request goes: its targets in order of preference, never empty.
 
     `weights` and `abilities` are the targets', in their order; empty where all are alike. `sticky`: a conversation goes where it
@@ -94,7 +94,7 @@ class Route(msgspec.Struct, frozen=True):
     conduct: Conduct | None = None
     """None where all is as usual, as it is for every name that the operator has not written down."""
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The targets as `provider/model`."""
         return tuple(map(str, self.targets))

@@ -21,6 +21,8 @@ MEMO_BYTES: Final = 16 * 1024 * 1024
 MEMO_BODY_BYTES: Final = 32 * 1024
 HIT_ONCE: Final = 4096
 """Bodies, by their hashes, that are waited for to come again."""
+ROUTES: Final = 1024
+"""Names asked for lately, which are not resolved again. Whoever decodes sees that none is long."""
 PARSED_WEIGHT: Final = 4
 """A parsed body takes about so many times the memory of its bytes."""
 PLAN_OVERHEAD: Final = 1024
@@ -54,6 +56,7 @@ class Planner:
         self._directory = directory
         self._keyed = keyed
         self._generation = 0
+        self._routes: cachebox.LRUCache[str, Route] = cachebox.LRUCache(ROUTES)
         self._hit_once: cachebox.LRUCache[int, None] = cachebox.LRUCache(HIT_ONCE)
         self._memo: cachebox.LRUCache[tuple[str, str, bytes], Plan] = cachebox.LRUCache(MEMO_BYTES, getsizeof=_weight)
 
@@ -71,9 +74,13 @@ class Planner:
         return Plan(request, route, self._key(request, route, tenant=tenant, namespace=namespace), self._generation)
 
     def _route(self, model: str) -> Route:
+        known: Route | None = self._routes.get(model)
+        if known is not None:
+            return known
         route = resolve(model, self._directory())
         if isinstance(route, NoRoute):
             raise ModelNotFound(explain(route), name=model)
+        self._routes[model] = route
         return route
 
     def apart(self, plan: Plan, model: str | None, part: str, *, tenant: str, namespace: str) -> Plan:
@@ -134,4 +141,5 @@ class Planner:
     def forget(self) -> None:
         """The directory has changed: routes must be resolved anew."""
         self._generation += 1
+        self._routes.clear()
         self._memo.clear()
