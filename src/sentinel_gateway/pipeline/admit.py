@@ -82,17 +82,17 @@ class Admission:
     @property
     def has_room(self) -> bool:
         """May one more come now, be it to wait for a place? Says nothing of one that is shut."""
-        return self._has_places and not self._strained()
+        return (self._running < self._capacity.in_flight or self._may_wait) and not self._strained()
 
     @property
-    def _has_places(self) -> bool:
-        return self._running < self._capacity.in_flight or len(self._waiting) < self._capacity.queue
+    def _may_wait(self) -> bool:
+        return len(self._waiting) < self._capacity.queue
 
     def check(self) -> None:
         """Raise `Overloaded` if there is no room at all now. Takes no place: a slow sender would keep it from others."""
         if self._shut:
             raise self.refusal()
-        if not self._has_places:
+        if self._running >= self._capacity.in_flight and not self._may_wait:
             self._refused()
             raise self.refusal()
         if self._strained():
