@@ -35,6 +35,17 @@ class Flight:
     `drains` may take it over from the last who leaves.
     """
 
+    _aboard = 0
+    _opened: Completion | Relay | None = None
+    _relay: Relay | None = None
+    _dropped = 0
+    """Batches that are kept no longer."""
+    _bytes = 0
+    """Of those that are."""
+    _ended = False
+    _error: Exception | None = None
+    _drawing = False
+
     def __init__(
         self, plan: Plan, journey: Journey, open_: Open, *, on_end: Callable[["Flight"], None], drains: Drains | None = None
     ) -> None:
@@ -43,16 +54,7 @@ class Flight:
         self.journey = msgspec.structs.replace(journey)
         self._on_end = on_end
         self._drains = drains
-        self._aboard = 0
-        self._opened: Completion | Relay | None = None
-        self._relay: Relay | None = None
         self._batches: deque[Batch] = deque()
-        self._dropped = 0
-        """Batches that are kept no longer."""
-        self._bytes = 0
-        self._ended = False
-        self._error: Exception | None = None
-        self._drawing = False
         self._waiting: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
         self._opening: asyncio.Task[None] | None = self._loop.create_task(self._open(open_))
