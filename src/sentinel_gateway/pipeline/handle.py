@@ -113,7 +113,8 @@ class Pipeline:
         plan = self._enrolled(await understand(self._planner, raw, journey), journey)
         if not journey.idempotency_key or self._idempotency is None:
             near = look_near(self.tiers, plan, journey)
-            await enter(plan, journey, place=not isinstance(near, Hit))
+            if journey.grant is not None:
+                await enter(plan, journey, place=not isinstance(near, Hit))
             return await self._answer(raw, plan, journey, waiting, near)
         await enter(plan, journey)
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
