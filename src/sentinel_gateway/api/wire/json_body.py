@@ -121,7 +121,9 @@ def _why_unreadable(raw: bytes, complaint: str, example: str) -> str:
 
 
 def _refuse_depth(raw: bytes, fields: Fields, max_depth: int) -> None:
-    if _count(raw, b"[", max_depth + 1) + _count(raw, b"{", max_depth + 1) <= max_depth:
+    most = max_depth + 1
+    rest = raw.replace(b"[", b"", most).replace(b"{", b"", most)  # a rare sign is found in a quarter of the time of `count`
+    if len(raw) - len(rest) <= max_depth:
         return
     level: list[Any] = [fields]
     for _ in range(max_depth):
@@ -135,8 +137,3 @@ def _refuse_depth(raw: bytes, fields: Fields, max_depth: int) -> None:
             return
         level = list(filter(None, level))  # a body may be a list of twenty thousand that are empty
     raise InvalidBody(f"The body is nested more than {max_depth} levels deep.")
-
-
-def _count(raw: bytes, sign: bytes, most: int) -> int:
-    """How often a sign stands there, counted up to `most`. A rare one is found in a quarter of the time that `count` takes."""
-    return len(raw) - len(raw.replace(sign, b"", most))
