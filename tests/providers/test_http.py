@@ -153,6 +153,19 @@ async def test_an_answer_over_the_cap_is_cut_off(provider, upstream, call):
     await closed_by_us(upstream)
 
 
+async def test_an_answer_that_comes_with_its_head_is_held_to_the_cap_as_well(http, raw_server):
+    async def handle(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\n[1, 2]\r\n0\r\n\r\n")
+        await writer.drain()
+
+    async with raw_server(handle) as server:
+        endpoint = Endpoint("groq", server.base_url, {}, Timeouts())
+        assert (await http.fetch(endpoint, None, most=6)).body == b"[1, 2]"
+        with pytest.raises(UpstreamTooLong):
+            await http.fetch(endpoint, None, most=5)
+
+
 async def test_an_answer_of_too_many_parts_is_not_read_and_not_asked_for_again(provider, raw_server, call):
     wide = b"[" + b"[]," * (MOST_PARTS // 2) + b"[]]"
 

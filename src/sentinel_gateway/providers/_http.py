@@ -338,9 +338,20 @@ class ByteStream:
         failed = self.status != OK
         if failed:
             most = MAX_READ
-        whole = BytesIO()  # pieces in a list would all be held twice when they are joined
         announced = self.headers.get("content-length", "")
         size = int(announced) if announced.isdecimal() else 0
+        if size <= most and connection.reusable:  # all of it has come with its head, as most answers do
+            whole = connection.take() or b""
+        else:
+            whole = await self._gather(connection, size, most)
+        if (size > most or len(whole) > most) and not failed:
+            provider = self._endpoint.provider
+            raise UpstreamTooLong(f"{provider} sent an answer of more than {most // MIB} MiB: ask for less at a time.")
+        return whole
+
+    async def _gather(self, connection: Connection, size: int, most: int) -> bytes:
+        """What comes, to its end or until it is more than `most` bytes; nothing if `size`, which is announced, is more."""
+        whole = BytesIO()  # pieces in a list would all be held twice when they are joined
         try:
             while size <= most and (piece := connection.take()) != b"":
                 if piece is None:
@@ -350,9 +361,6 @@ class ByteStream:
                     size = whole.tell()
         except TransportError as error:
             raise self._meaning(error) from error
-        if size > most and not failed:
-            provider = self._endpoint.provider
-            raise UpstreamTooLong(f"{provider} sent an answer of more than {most // MIB} MiB: ask for less at a time.")
         return whole.getvalue()
 
     async def drain(self) -> None:
