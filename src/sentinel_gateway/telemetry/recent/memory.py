@@ -64,10 +64,11 @@ class MemoryMetrics:
             self._judge(provider, answered=answered, failed=failed)
         for request in requests:
             self._count(request)
-            if has_failed(request):
+            if request.success:
+                for series, value in measured(request):
+                    self._measure((request.provider, request.model, series), request.timestamp, value)
+            elif has_failed(request):
                 self._note(request)
-            for series, value in measured(request):
-                self._measure((request.provider, request.model, series), request.timestamp, value)
         return True
 
     async def get_provider_health(self, provider: str) -> float:

@@ -1,7 +1,7 @@
 """What both adapters agree on: how long things are kept, how many, and how they are named. Seed 004's figures."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, get_args
 
 from sentinel_gateway.core.health import Sample
@@ -69,14 +69,16 @@ def has_failed(request: RequestMetrics) -> bool:
     return request.success is False or (request.success is None and request.error_message != "")
 
 
-def measured(request: RequestMetrics) -> Iterator[tuple[Series, float]]:
+def measured(request: RequestMetrics) -> list[tuple[Series, float]]:
     """What was measured of a call that succeeded."""
-    if request.success:
-        yield "latency", request.latency_ms
-        if request.first_token_ms:
-            yield "first_token", request.first_token_ms
-        if request.tokens_per_second:
-            yield "speed", request.tokens_per_second
+    if not request.success:
+        return []
+    found: list[tuple[Series, float]] = [("latency", request.latency_ms)]
+    if request.first_token_ms:
+        found.append(("first_token", request.first_token_ms))
+    if request.tokens_per_second:
+        found.append(("speed", request.tokens_per_second))
+    return found
 
 
 def summary(values: Sequence[float], percentiles: Sequence[float]) -> dict[str, float]:
