@@ -236,6 +236,9 @@ ON_AND_ON: dict[str, Callable[[bytes], Iterable[bytes]]] = {
     "a query": lambda path: on_and_on(b"POST " + path + b"?", b"a=b&"),
     "a method": lambda _: on_and_on(b"", b"POST"),
     "chunks": lambda path: on_and_on(HEAD % path + b"Transfer-Encoding: chunked\r\n\r\n", b"8\r\naaaaaaaa\r\n"),
+    "large chunks": lambda path: on_and_on(
+        HEAD % path + b"Transfer-Encoding: chunked\r\n\r\n", b"fff\r\n" + b"a" * 4095 + b"\r\n"
+    ),
     "an extension": lambda path: on_and_on(HEAD % path + b"Transfer-Encoding: chunked\r\n\r\n8;", b"e"),
     "trailers": lambda path: on_and_on(HEAD % path + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"),
     "an announced body": lambda path: on_and_on(HEAD % path + b"Content-Length: 1099511627776\r\n\r\n", b"a"),

@@ -5,6 +5,7 @@ import time
 import msgspec
 import pytest
 
+from sentinel_gateway.api.bounds import MOST_CHUNKS
 from tests.server.conftest import GET, PATIENT, Running, post, until
 
 LIMIT = PATIENT.head_bytes
@@ -100,10 +101,25 @@ def test_what_stands_between_chunks_is_limited_too(patient: Running, endless: by
     assert answer.status == 431
 
 
-def test_many_small_chunks_are_served(patient: Running):
-    head = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-    [answer] = patient.ask(head, *[b"1;a=b\r\nx\r\n" * 1000] * 20, b"0\r\n\r\n")
-    assert answer.json["body"] == "x" * 20_000
+CHUNKED = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("count", [20_000, MOST_CHUNKS - 1])
+def test_many_small_chunks_are_served(patient: Running, count: int):
+    [answer] = patient.ask(CHUNKED, b"1;a=b\r\nx\r\n" * count, b"0\r\n\r\n")
+    assert answer.json["body"] == "x" * count
+
+
+def test_more_small_chunks_than_that_are_not(patient: Running):
+    [answer] = patient.ask(CHUNKED, b"1\r\nx\r\n" * MOST_CHUNKS, b"0\r\n\r\n")
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert "more than 65,536 chunks: send larger ones, or a Content-Length" in answer.error["message"]
+
+
+def test_chunks_are_counted_for_each_body(patient: Running):
+    body = b"1\r\nx\r\n" * (MOST_CHUNKS // 2 + 1) + b"0\r\n\r\n"
+    answers = patient.ask(CHUNKED.replace(b"Connection: close\r\n", b"") + body, CHUNKED + body)
+    assert [len(answer.json["body"]) for answer in answers] == [MOST_CHUNKS // 2 + 1] * 2
 
 
 def test_a_connection_too_many_is_refused_until_another_one_ends(start):

@@ -1,6 +1,13 @@
 """What a connection may take, of time and of memory."""
 
+from typing import Final
+
 import msgspec
+
+PIPELINED: Final = 32
+"""Requests that may wait on one connection for the answers before theirs."""
+MOST_CHUNKS: Final = 65_536
+"""Of a body. Each takes the loop's time, however little is in it: tiny ones without end would keep everybody else waiting."""
 
 
 class ServerLimits(msgspec.Struct, frozen=True):

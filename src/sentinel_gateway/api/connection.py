@@ -8,8 +8,6 @@ import asyncio
 import logging
 import math
 import random
-import socket
-import struct
 from typing import Final, Literal
 
 import httptools
@@ -19,11 +17,11 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from sentinel_gateway.api.asgi import SEGMENT_BYTES, Again, App, Header, Lines
-from sentinel_gateway.api.bounds import ServerLimits
+from sentinel_gateway.api.bounds import MOST_CHUNKS, PIPELINED, ServerLimits
 from sentinel_gateway.api.cycle import CLOSE, Cycle, default_lines, refusal_record, render
 from sentinel_gateway.api.eager import run_eagerly
 from sentinel_gateway.api.head import check_fields, head_size, parse_target, read_method
-from sentinel_gateway.api.parting import LAST_WORD, send_and_close
+from sentinel_gateway.api.parting import LAST_WORD, reset, send_and_close
 from sentinel_gateway.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout
 from sentinel_gateway.pipeline.admit import retry_wait
 from sentinel_gateway.ports import ConnectionWatch
@@ -34,10 +32,6 @@ TICK: Final = 0.001
 LINGER: Final = 0.5
 """Seconds for which a closing connection still reads: closing on unread bytes resets it, and the answer may be lost with it."""
 ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
-RESET: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER: on, for no time."""
-PIPELINED: Final = 32
-"""Requests that may wait on one connection for the answers before theirs."""
 Stage = Literal["idle", "head", "body", "dropping"]
 """What is being read: nothing yet, a request's head, its body; or what comes is thrown away."""
 
@@ -46,7 +40,7 @@ class GatewayProtocol(asyncio.Protocol):
     """One connection. One timer serves all its deadlines: they are only written down, and looked at when it fires."""
 
     __slots__ = (
-        *("_again", "_app", "_headers", "_idle", "_limits", "_loop", "_parser", "_persistent", "_progress", "_queue"),
+        *("_again", "_app", "_chunks", "_headers", "_idle", "_limits", "_loop", "_parser", "_persistent", "_progress", "_queue"),
         *("_read_due", "_reading", "_refusal", "_segment", "_stage", "_state", "_timer", "_timer_at", "_turn", "_unparsed"),
         *("_unread", "_unstarted", "_url", "_watch", "_write_due", "client", "flow", "logger", "scheme", "server", "transport"),
     )
@@ -76,6 +70,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._segment = 0  # bytes that came last
         self._progress = False  # they completed something
         self._unparsed = 0  # bytes that came since something was completed
+        self._chunks = 0  # of the body that is being read
         self._unread = 0  # bytes that the reader had not taken when we began to wait for it
         self._read_due = self._write_due = self._timer_at = NEVER
         self._timer: asyncio.TimerHandle | None = None
@@ -189,9 +184,7 @@ class GatewayProtocol(asyncio.Protocol):
         if self._unread - self.transport.get_write_buffer_size() >= HIGH_WATER_LIMIT:
             self._wait_for_reader()
         else:
-            # Reset, or the kernel would keep for minutes what it holds for a reader who never reads.
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self.transport.abort()
+            reset(self.transport)
 
     def _cut_sender(self) -> None:
         seconds = self._limits.header_timeout if self._stage == "head" else self._limits.body_timeout
@@ -306,6 +299,7 @@ class GatewayProtocol(asyncio.Protocol):
             "state": {},
         }
         self._headers = []  # for trailers, which could pass for headers if they were kept
+        self._chunks = 0
         keep_alive = version == self._persistent and parser.should_keep_alive()
         self._take(Cycle(scope, self, waits_for_100=waits_for_100, keep_alive=keep_alive))
 
@@ -317,6 +311,11 @@ class GatewayProtocol(asyncio.Protocol):
             self._queue.append(cycle)
         else:
             self._turn = self._unstarted = cycle
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks > MOST_CHUNKS:
+            raise BadRequest(f"The body comes in more than {MOST_CHUNKS:,} chunks: send larger ones, or a Content-Length.")
 
     def on_body(self, body: bytes) -> None:
         self._progress = True

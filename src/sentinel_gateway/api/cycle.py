@@ -63,7 +63,7 @@ class Cycle(msgspec.Struct, eq=False):
     _carrier: Carrier
     waits_for_100: bool
     keep_alive: bool
-    body: bytes = b""
+    body: bytes | bytearray = b""
     """What came and was not handed out yet."""
     more_body: bool = True
     segment: bytes | None = None
@@ -125,7 +125,12 @@ class Cycle(msgspec.Struct, eq=False):
 
     def add(self, body: bytes) -> None:
         """A piece of the body has come."""
-        self.body = self.body + body if self.body else body
+        if not self.body:
+            self.body = body
+        elif isinstance(self.body, bytearray):
+            self.body += body
+        else:
+            self.body = bytearray(self.body) + body  # tiny pieces come by the thousand: what is here is not copied for each
         self.wake()
 
     def end_body(self) -> None:
@@ -187,7 +192,7 @@ class Cycle(msgspec.Struct, eq=False):
     def _hand_out(self) -> bytes:
         self._carrier.flow.resume_reading()  # a large piece has paused the reading, by which alone a caller is seen to leave
         body, self.body, self._news = self.body, b"", False
-        return body
+        return bytes(body)
 
     def _has_ended(self) -> bool:
         return self.disconnected or self.complete or self.refused is not None

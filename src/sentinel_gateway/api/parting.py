@@ -1,8 +1,9 @@
-"""How a server that leaves parts from its connections: what a proxy keeps for later must not be closed under its next request."""
+"""How a server parts from a connection: from one that a proxy may keep for its next request, and from one that nobody reads."""
 
 import asyncio
 import os
 import socket
+import struct
 from contextlib import suppress
 from typing import Final
 
@@ -10,6 +11,8 @@ LAST_WORD: Final = 1.0
 """Seconds that a connection without a request is kept, once the server leaves; longer than a proxy in front keeps one idle."""
 MORE: Final = getattr(socket, "MSG_MORE", 0)
 """Linux waits with what it was given for what comes next: the end of the answer and of the connection travel as one."""
+NO_TIME: Final = struct.pack("ii", 1, 0)
+"""For SO_LINGER: on, for none."""
 
 
 def send_and_close(transport: asyncio.Transport, last: bytes) -> None:
@@ -28,3 +31,9 @@ def send_and_close(transport: asyncio.Transport, last: bytes) -> None:
     if left:  # no descriptor is free, or the kernel has no room: an end that comes a turn before the close is an end all the same
         transport.write(left)
     transport.close()
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Drop the connection with all that was not read: the kernel would keep it for minutes for a reader who never reads."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_TIME)
+    transport.abort()
