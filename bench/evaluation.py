@@ -37,6 +37,7 @@ FAR_ABOVE: Final = 2.0
 BACKGROUND: Final = 4_000
 PARTS: Final = ("S3", "S2", "S1", "S5", "S6", "S7", "pairs", "S8", "S4", "alone")
 """Those that take longest go first; they are reported in order."""
+SETS: Final = "Which sets there are, and how they lie in it, says bench/README.md (The evaluation)."
 COLUMNS: Final = (
     "rule",
     "judge",
@@ -290,7 +291,15 @@ def wrong_hits(name: str, runs: Sequence[Run]) -> str:
 
 
 def reported(part: str, task: Task) -> tuple[list[str], list[str]]:
-    """A part's section of the report, and what it says of the bars."""
+    """A part's section of the report, and what it says of the bars; or that a set of it is not there."""
+    try:
+        return measured(part, task)
+    except FileNotFoundError as exc:
+        return ["", f"## {part}", "", f"Left out: there is no {exc.filename}. {SETS}"], []
+
+
+def measured(part: str, task: Task) -> tuple[list[str], list[str]]:
+    """As `reported`. Raises FileNotFoundError."""
     if part == "pairs":
         (scene,) = scenes(part, task.data, task.cache)
         learned = sentinel(scene.corpus.texts, Guards(scene.corpus.texts), BUDGET)
@@ -347,6 +356,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="parts that are measured at a time")
     parser.add_argument("--out", type=Path, help="a Markdown file to write")
     options = parser.parse_args()
+    if not options.data.is_dir():
+        parser.error(f"There is no folder {options.data}: make eval DATA=FOLDER. {SETS}")
     seeds, noises = (range(5), NOISES) if options.full else (range(1), (0.0, 0.05))
     task = Task(options.data, options.cache, seeds, noises)
     lines = []

@@ -97,3 +97,19 @@ def test_every_part_has_its_section_in_order(tmp_path, monkeypatch):
     section, said = evaluation.reported("S6", task)
     assert section[1] == "## a scene"
     assert said == [f"- a scene: 0 wrong hits in {len(stream) - 1} requests."]
+
+
+def test_a_set_that_is_not_there_is_named_and_the_rest_measured(tmp_path):
+    task = evaluation.Task(tmp_path, tmp_path, seeds=[0], noises=[0.0])
+    section, bars = evaluation.reported("S2", task)
+    assert section[1] == "## S2"
+    assert section[3].startswith(f"Left out: there is no {tmp_path}/clinc150/*.tsv.gz. Which sets there are,")
+    assert bars == []
+
+
+def test_without_a_folder_of_sets_it_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["bench.evaluation", "--data", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as ended:
+        evaluation.main()
+    assert ended.value.code == 2
+    assert "none: make eval DATA=FOLDER. Which sets there are" in capsys.readouterr().err
