@@ -209,26 +209,26 @@ class GatewayProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._stage == "dropping":
             return
-        whole = len(data) <= SEGMENT_BYTES and self._stage == "idle" and not self._is_answering()
+        whole = self._turn is None and self._stage == "idle" and len(data) <= SEGMENT_BYTES
         if whole and self._answer_again(data):
             return
         self._segment, self._progress, rest = len(data), False, b""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            rest = data[upgrade.args[0] :]  # no upgrade is served: what follows is the next request
+            whole, rest = False, data[upgrade.args[0] :]  # no upgrade is served: what follows is the next request
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, RequestError) else BadRequest(f"This is not valid HTTP: {error}."))
         else:
             if self._stage != "idle":
                 self._read_on()
-            elif whole and self._unstarted is not None and self._unstarted is self._reading:
-                self._unstarted.tell_segment(data)  # one request, all of it and nothing else
         if rest:
             self.data_received(rest)
-        if self._unstarted is not None:
-            cycle, self._unstarted = self._unstarted, None
+        cycle, self._unstarted = self._unstarted, None
+        if cycle is not None:
+            if whole and self._stage == "idle" and cycle is self._reading:
+                cycle.tell_segment(data)  # one request, all of it and nothing else
             self._start(cycle)
 
     def _answer_again(self, data: bytes) -> bool:
@@ -239,7 +239,6 @@ class GatewayProtocol(asyncio.Protocol):
         if answer is None:
             return False
         self.transport.write(b"%b%b%b" % (STATUS_LINE[answer[0]], self.default_headers.raw, answer[1]))
-        self._state.total_requests += 1
         self._set_read_due(self._idle)
         return True
 
@@ -341,7 +340,6 @@ class GatewayProtocol(asyncio.Protocol):
 
     def answered(self) -> None:
         """The turn's answer is complete: the next one's turn."""
-        self._state.total_requests += 1
         if self.transport.is_closing():
             return
         self.flow.resume_reading()

@@ -209,7 +209,7 @@ class Cycle(msgspec.Struct, eq=False):
         if self.started:
             self._send_body(message.get("body", b""), last=not message.get("more_body", False))
         else:
-            self._hold_head(message["status"], message["headers"])
+            self._head = self._begin(message["status"], message["headers"])
 
     def go_on(self, body: bytes) -> bool:
         """One more piece, if it can go out as it is."""
@@ -224,13 +224,16 @@ class Cycle(msgspec.Struct, eq=False):
 
     def answer_at_once(self, status: int, headers: Lines, body: bytes) -> bool:
         """All of an answer, if it can go out as it is."""
-        if self._by_messages or self._carrier.flow.write_paused or self.started or self.disconnected:
+        carrier = self._carrier
+        if self._by_messages or self.started or self.disconnected or carrier.flow.write_paused or headers.length != len(body):
             return False
-        self._hold_head(status, headers)
-        self._send_body(body, last=True)
+        head = self._begin(status, headers)
+        carrier.transport.write(head if self._bodiless else head + body)
+        self._end()
         return True
 
-    def _hold_head(self, status: int, headers: Lines | Sequence[Header]) -> None:
+    def _begin(self, status: int, headers: Lines | Sequence[Header]) -> bytes:
+        """The head of the answer."""
         if self.more_body:
             self._answer_early()
         self.started = True
@@ -244,7 +247,7 @@ class Cycle(msgspec.Struct, eq=False):
             framing = self._frame()
         if not self.keep_alive:
             framing += CLOSE
-        self._head = b"%b%b%b%b\r\n" % (STATUS_LINE[status], self._carrier.default_headers.raw, lines.raw, framing)
+        return b"%b%b%b%b\r\n" % (STATUS_LINE[status], self._carrier.default_headers.raw, lines.raw, framing)
 
     def _written(self, headers: Sequence[Header]) -> Lines:
         """The headers of an app that is not ours. Whether the connection stays is said by us."""
@@ -277,11 +280,14 @@ class Cycle(msgspec.Struct, eq=False):
         head, self._head = self._head, b""
         self._carrier.transport.write(head + body if head else body)
         if last:
-            self.complete = True
-            self.wake()
-            if not self.keep_alive:
-                self._close()
-            self._carrier.answered()
+            self._end()
+
+    def _end(self) -> None:
+        self.complete = True
+        self.wake()
+        if not self.keep_alive:
+            self._close()
+        self._carrier.answered()
 
     def _answer_early(self) -> None:
         """The body has not ended. A caller that was never told to continue may even leave it out."""
