@@ -5,9 +5,10 @@ follows it was never promised to anybody, or can't be trusted.
 """
 
 import struct
-import zlib
+import sys
 from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
+from zlib import crc32
 
 import msgspec
 
@@ -34,7 +35,7 @@ _encoder: Final = msgspec.msgpack.Encoder()
 def framed(rows: Sequence[Row]) -> bytes:
     """Rows as one frame."""
     payload = _encoder.encode(rows)
-    return HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+    return HEAD.pack(len(payload), crc32(payload)) + payload
 
 
 class Read(msgspec.Struct, Generic[RowT], frozen=True):
@@ -47,20 +48,21 @@ class Read(msgspec.Struct, Generic[RowT], frozen=True):
     """The rest is more than a frame that was cut short: something has changed it."""
 
 
-def read(data: bytes, decoder: msgspec.msgpack.Decoder[list[RowT]], start: int = 0, *, limit: int | None = None) -> Read[RowT]:
+def read(data: bytes, decoder: msgspec.msgpack.Decoder[list[RowT]], start: int = 0, *, limit: int = sys.maxsize) -> Read[RowT]:
     """What stands in `data` from `start` on: at most about `limit` rows, or all."""
     rows: list[RowT] = []
-    view, at = memoryview(data), start
-    while len(data) - at >= HEAD.size and (limit is None or len(rows) < limit):
+    view, size, at = memoryview(data), len(data), start
+    while (begin := at + HEAD.size) <= size and len(rows) < limit:
         length, checksum = HEAD.unpack_from(data, at)
-        payload = view[at + HEAD.size : at + HEAD.size + length]
-        if not 0 < length <= LARGEST or (len(payload) == length and zlib.crc32(payload) != checksum):
-            return Read(rows, at, len(data) - at, damaged=any(view[at:]))  # zeros are what a power cut leaves of a write
-        if len(payload) < length:
+        end = begin + length
+        if end > size and length <= LARGEST:
             break
+        payload = view[begin:end]
+        if length > LARGEST or crc32(payload) != checksum:
+            return Read(rows, at, size - at, damaged=any(view[at:]))  # zeros are what a power cut leaves of a write
         try:
             rows += decoder.decode(payload)
-        except msgspec.DecodeError:  # whole, and yet none of ours: of a newer Sentinel, perhaps
-            return Read(rows, at, len(data) - at, damaged=True)
-        at += HEAD.size + length
-    return Read(rows, at, len(data) - at)
+        except msgspec.DecodeError:  # zeros again; or whole, and yet none of ours: of a newer Sentinel, perhaps
+            return Read(rows, at, size - at, damaged=any(view[at:]))
+        at = end
+    return Read(rows, at, size - at)
