@@ -137,8 +137,9 @@ class Copier:
 
     def _is_wanted(self) -> bool:
         """Is there anything to copy, or to tell?"""
-        others = (found for found in _folders(self._journal.folder.parent) if found != self._journal.folder)
-        return self._past is not None or self._journal.written > 0 or any(others)
+        own = self._journal.folder
+        others = (found for found in _folders(own.parent) if found != own)
+        return self._past is not None or any(segments(own)) or any(others)
 
     def _tried(self) -> bool:
         try:

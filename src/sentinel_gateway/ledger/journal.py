@@ -58,6 +58,10 @@ class Journal:
         self._file: int | None = None
         self._good = 0
         """Bytes of the segment that are whole frames."""
+        self._full = 0
+        """So many of them, and the next segment begins."""
+        self._ended = 0
+        """Bytes of all segments before it."""
         self._number = 0
         self._open: dict[tuple[str, int], Intent] = {}
         self._gathered: list[Row] = []
@@ -69,15 +73,12 @@ class Journal:
         self._syncing: set[asyncio.Future[None]] = set()
         self.when_full: Callable[[bool], None] = _nobody
         """Told when memory holds no more, and when it does again."""
-        self._written = 0
         self.freed = 0
         """Bytes of segments that were deleted: counted by whoever deletes them."""
         self.lost = 0
         """Rows for which there was no room."""
         self.syncs = 0
         """Times that the system was asked to put rows on the disk."""
-        self.written = 0
-        """Rows taken since the start."""
 
     def __repr__(self) -> str:
         return f"<Journal {self.folder.name} segment={self._number} open={len(self._open)} spilled={self._spilled}>"
@@ -106,7 +107,8 @@ class Journal:
         self._open[intent.request, intent.number] = intent
 
     def settle(self, settled: Settled) -> None:
-        self._open.pop((settled.intent.request, settled.intent.number), None)
+        intent = settled.intent
+        self._open.pop((intent.request, intent.number), None)
         self._gathered.append(settled)
         self._write_gathered()
 
@@ -130,7 +132,6 @@ class Journal:
             return
         self._gathered = []
         frame = framed(rows)
-        self.written += len(rows)
         if self._spill or not self._put(frame):
             self._spill_over(frame, len(rows))
 
@@ -162,12 +163,9 @@ class Journal:
 
     def _put(self, frame: bytes) -> bool:
         """Append a frame to the segment, a new one if need be. False, and a segment without half a frame, if it can't be."""
-        limits = self._limits
         try:
-            if self._written - self.freed > limits.most:
-                raise OSError(f"the journal has as much as it may have ({limits.most} bytes): the database takes nothing")  # noqa: TRY301
             file = self._file
-            if file is None or self._good >= limits.segment:
+            if file is None or self._good >= self._full:
                 file = self._begin_segment()
             self._write(file, frame)
         except OSError as exc:
@@ -175,8 +173,8 @@ class Journal:
                 self._on_event("ledger_journal_refused", reason=str(exc))
             self._give_up_segment()
             return False
-        if self._sync is None and limits.sync:
-            self._sync = asyncio.get_running_loop().call_later(limits.sync, self._start_sync)
+        if self._sync is None and (seconds := self._limits.sync):
+            self._sync = asyncio.get_running_loop().call_later(seconds, self._start_sync)
         return True
 
     def _write(self, file: int, frame: bytes) -> None:
@@ -184,7 +182,6 @@ class Journal:
         if size != len(frame):
             raise OSError("the disk took a part of it only")
         self._good += size
-        self._written += size
 
     def _begin_segment(self) -> int:
         """Its file; raises `OSError`, and then there is none.
@@ -192,10 +189,14 @@ class Journal:
         The number goes up last: until then nobody takes the new file for complete.
         """
         self._end_segment()
+        most = self._limits.most
+        room = most - (self._ended - self.freed)
+        if room <= 0:
+            raise OSError(f"the journal has as much as it may have ({most} bytes): the database takes nothing")
         number = self._number + 1
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
         self._file = file = os.open(self._path_of(number), flags, 0o600)
-        self._good = 0
+        self._good, self._full = 0, min(self._limits.segment, room)
         self._number = number
         carried = framed(list(self._open.values())) if self._open else b""
         self._write(file, MAGIC + carried)
@@ -215,6 +216,7 @@ class Journal:
     def _end_segment(self) -> None:
         file, self._file = self._file, None
         if file is not None:
+            self._ended += self._good
             self._to_disk(file)
 
     def _start_sync(self) -> None:
