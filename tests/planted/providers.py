@@ -212,7 +212,7 @@ BUGS = (
         "a-bomb-is-unpacked",
         "urllib3 CVE-2025-66471, CVE-2026-21441",
         "What a provider compressed is taken, though nobody asked for that.",
-        ("providers/_http.py", 'if encoding and encoding.lower() != "identity":', 'if encoding == "never":'),
+        ("providers/_http.py", 'if encoding and encoding.lower() != b"identity":', 'if encoding == b"never":'),
         test="tests/providers/test_http.py::test_a_compressed_answer_is_refused_unread",
         by="did not answer within 60 s",
     ),

@@ -18,6 +18,7 @@ from sentinel_gateway.providers._connection import (
     BrokenOff,
     Connection,
     Disconnected,
+    Headers,
     NotHttp,
     Origin,
     TransportError,
@@ -84,13 +85,13 @@ class Exchange:
             self.connection.eof_received()
         self.connection.connection_lost(error)
 
-    async def head(self) -> tuple[int, dict[str, str]]:
+    async def head(self) -> tuple[int, Headers]:
         """Status and headers."""
         while not self.connection.status:
             await self.connection.news()
         return self.connection.status, self.connection.headers
 
-    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+    async def answer(self) -> tuple[int, Headers, bytes]:
         """All of it; never waits for more than has come."""
         async with asyncio.timeout(30):
             status, headers = await self.head()
@@ -110,7 +111,7 @@ def in_loop(test: Callable) -> Callable:
     return run
 
 
-def by_h11(raw: bytes, *, closed: bool) -> tuple[int, dict[str, str], bytes] | None:
+def by_h11(raw: bytes, *, closed: bool) -> tuple[int, Headers, bytes] | None:
     """The same, as h11 reads it; None if it finds a fault or no end."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="POST", target="/", headers=[("Host", "provider"), ("Content-Length", "0")]))
@@ -125,8 +126,7 @@ def by_h11(raw: bytes, *, closed: bool) -> tuple[int, dict[str, str], bytes] | N
                 case h11.Response() as response:
                     status = response.status_code
                     for name, value in response.headers:
-                        key, text = name.decode(), value.decode("latin-1")
-                        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+                        headers[name] = headers[name] + b", " + value if name in headers else value
                 case h11.Data(data=data):
                     body += bytes(data)
                 case h11.EndOfMessage():
@@ -283,7 +283,7 @@ async def test_what_came_before_a_failure_is_read_first():
     exchange = Exchange()
     come(exchange.connection, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
     exchange.end(ConnectionResetError())
-    assert await exchange.head() == (200, {"content-length": "9"})
+    assert await exchange.head() == (200, {b"content-length": b"9"})
     assert await exchange.connection.read() == b"abc"
     with pytest.raises(BrokenOff):
         await exchange.connection.read()
@@ -473,7 +473,7 @@ async def test_trailers_have_the_bounds_of_headers(endless):
             come(exchange.connection, data)
     assert exchange.transport.aborted
     assert time.thread_time() - started < 3, "it once took 27 s"
-    assert (await exchange.head())[1] == {"transfer-encoding": "chunked"}
+    assert (await exchange.head())[1] == {b"transfer-encoding": b"chunked"}
     assert await exchange.connection.read() == b"ok"
     with pytest.raises(NotHttp):
         await exchange.connection.read()
@@ -482,7 +482,7 @@ async def test_trailers_have_the_bounds_of_headers(endless):
 async def test_a_trailer_is_no_header():
     exchange = Exchange()
     come(exchange.connection, CHUNKED + b"content-encoding: gzip\r\n\r\n")
-    assert (await exchange.answer())[1:] == ({"transfer-encoding": "chunked"}, b"ok")
+    assert (await exchange.answer())[1:] == ({b"transfer-encoding": b"chunked"}, b"ok")
 
 
 async def test_a_connection_whose_request_has_not_left_is_not_used_again():

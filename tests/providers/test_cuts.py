@@ -37,7 +37,7 @@ class Line:
     """A `ByteStream` of these reads, for the truth, or over a connection that is moved by hand; and who asks for it."""
 
     def __init__(self, kind: str, reads: list[bytes] | None = None, *, whole: bool = True) -> None:
-        self.status, self.headers, self.whole = 200, {"content-type": kind}, whole
+        self.status, self.headers, self.whole = 200, {b"content-type": kind.encode()}, whole
         self._reads = reads or []
         self.connection = Connection(ORIGIN, lambda _: None, memoryview(bytearray(READ_SIZE)))
 

@@ -44,7 +44,7 @@ class Said:
 
     def __init__(self, body: bytes, kind: str) -> None:
         self.status, self.whole = 200, True
-        self.headers = {"content-type": kind}
+        self.headers = {b"content-type": kind.encode()}
         self._left = [body, b""]
         self._whole = body
 

@@ -37,6 +37,10 @@ _METADATA_ADDRESSES: Final = frozenset({"fd00:ec2::254", "100.100.100.200", "192
 """Cloud metadata services outside the link-local ranges."""
 
 
+Headers = dict[bytes, bytes]
+"""Of an answer, as they came; but for the names, which are in lower case. What was told twice is joined by a comma."""
+
+
 class TransportError(Exception):
     """The connection did not do what it should have done."""
 
@@ -119,6 +123,8 @@ class Connection(asyncio.BufferedProtocol):
     )
 
     _transport: asyncio.Transport
+    headers: Headers
+    """Once there is a `status`."""
 
     def __init__(self, origin: Origin, on_lost: Callable[["Connection"], None], room: memoryview) -> None:
         self.origin = origin
@@ -149,9 +155,8 @@ class Connection(asyncio.BufferedProtocol):
         """The answer has come to its end, and the connection may carry another."""
         self.status = 0
         """Of the answer, once its head is complete."""
-        self.headers: dict[str, str] = {}
-        """Names in lower case."""
-        self._lines = 0
+        self._lines: list[tuple[bytes, bytes]] = []
+        """Headers and trailers so far."""
         self._unframed = 0
         """Bytes that came since the last piece of a body: of the head, of trailers, between chunks."""
         self._ended = False
@@ -298,22 +303,19 @@ class Connection(asyncio.BufferedProtocol):
             raise NotHttp("a second answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._lines += 1
-        if self._lines > MAX_HEADERS:
+        lines = self._lines
+        lines.append((name.lower(), value))
+        if len(lines) > MAX_HEADERS:
             raise NotHttp(f"more than {MAX_HEADERS} headers")
-        if self.status:
-            return  # a trailer, which could pass for a header
-        headers, key, text = self.headers, name.lower().decode("latin-1"), value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status in INTERIM:
-            self.headers = {}
+            self._lines.clear()
         elif status < INTERIM.start:
             raise NotHttp(f"the status {status}")
         else:
-            self.status = status
+            self.status, self.headers = status, _headers(self._lines)  # what comes behind are trailers, which could pass for them
 
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)
@@ -327,9 +329,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def _lasts_until_close(self) -> bool:
         """An answer has begun that tells in no other way where it ends."""
-        coding = self.headers.get("transfer-encoding", "identity").lower()
-        framed = "content-length" in self.headers or coding != "identity" or self.status in BODILESS
-        return self.status > 0 and not framed
+        if not self.status or self.status in BODILESS:
+            return False
+        headers = self.headers
+        return b"content-length" not in headers and headers.get(b"transfer-encoding", b"identity").lower() == b"identity"
+
+
+def _headers(lines: list[tuple[bytes, bytes]]) -> Headers:
+    headers = dict(lines)
+    if len(headers) < len(lines):
+        headers.clear()
+        for name, value in lines:
+            headers[name] = b"%b, %b" % (headers[name], value) if name in headers else value
+    return headers
 
 
 async def connect(

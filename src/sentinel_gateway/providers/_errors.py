@@ -33,6 +33,7 @@ from sentinel_gateway.providers._connection import (
     ConnectTimeout,
     Disconnected,
     HandshakeFailed,
+    Headers,
     NoAddress,
     NotHttp,
     TransportError,
@@ -114,10 +115,10 @@ class _Problem(msgspec.Struct, frozen=True):
     """Seconds, as Google writes them: `37s`."""
 
 
-def read_error(status: int, headers: Mapping[str, str], body: bytes, *, source: Source, now: float) -> UpstreamError:
-    """The meaning of an answer that isn't a 200. `headers` in lower case or any; `now` in Unix seconds, for dates."""
+def read_error(status: int, headers: Headers, body: bytes, *, source: Source, now: float) -> UpstreamError:
+    """The meaning of an answer that isn't a 200; `now` in Unix seconds, for dates."""
     problem, name = _read_problem(body), source.name
-    wait = read_retry_after({"retry-after": problem.wait.removesuffix("s"), **headers}, now)
+    wait = read_retry_after({b"retry-after": problem.wait.removesuffix("s").encode(), **headers}, now)
     if problem.bad_key:
         status = HTTPStatus.UNAUTHORIZED
     if status in _NOT_OUR_KEY and not problem.flagged:
@@ -163,11 +164,11 @@ def read_reported_error(error: Any, *, source: Source, now: float) -> UpstreamEr
     return UpstreamBroken(f"{source.name} reported an error in place of an answer.")
 
 
-def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
+def read_retry_after(headers: Headers, now: float) -> float | None:
     """Seconds to wait, 0 to `MAX_WAIT`; None if the provider doesn't say. Read as the OpenAI SDKs read it."""
-    milliseconds, text = _number(headers.get("retry-after-ms")), headers.get("retry-after")
+    milliseconds, text = _number(headers.get(b"retry-after-ms")), headers.get(b"retry-after")
     seconds = _number(text) if milliseconds is None else milliseconds / 1000
-    if seconds is None and text is not None and (date := parsedate_tz(text)) is not None:
+    if seconds is None and text is not None and (date := parsedate_tz(text.decode("latin-1"))) is not None:
         try:
             seconds = mktime_tz(date) - now
         except (ValueError, OverflowError):
@@ -175,9 +176,9 @@ def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return None if seconds is None else min(max(seconds, 0.0), MAX_WAIT)
 
 
-def _number(text: str | None) -> float | None:
+def _number(text: bytes | None) -> float | None:
     try:
-        number = float(text or "")
+        number = float(text or b"")
     except ValueError:
         return None
     return None if math.isnan(number) else number

@@ -22,7 +22,16 @@ import msgspec
 from sentinel_gateway.core.via import written
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable, let_go
 from sentinel_gateway.ports import Unsent, UpstreamCall
-from sentinel_gateway.providers._connection import ROOM_SIZE, BrokenOff, Connection, Disconnected, Origin, TransportError, connect
+from sentinel_gateway.providers._connection import (
+    ROOM_SIZE,
+    BrokenOff,
+    Connection,
+    Disconnected,
+    Headers,
+    Origin,
+    TransportError,
+    connect,
+)
 from sentinel_gateway.providers._deadlines import Limit, Timeouts
 from sentinel_gateway.providers._errors import MAX_READ, UpstreamTooLong, read_failure
 from sentinel_gateway.providers._provider import OK
@@ -102,10 +111,10 @@ class Endpoint:
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A whole answer, whatever its status. Header names are in lower case."""
+    """A whole answer, whatever its status."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Headers
     body: bytes
 
 
@@ -197,8 +206,8 @@ class HttpClient:
             stream.close()
             raise
         stream.status, stream.headers = connection.status, connection.headers
-        encoding = stream.headers.get("content-encoding")
-        if encoding and encoding.lower() != "identity":
+        encoding = stream.headers.get(b"content-encoding")
+        if encoding and encoding.lower() != b"identity":
             stream.close()
             raise UpstreamBroken(f"{endpoint.provider} compressed its answer, which it was asked not to do.")
         return stream
@@ -270,7 +279,7 @@ class ByteStream:
 
     __slots__ = ("_connection", "_endpoint", "_release", "_room", "_watchdog", "headers", "status")
 
-    headers: Mapping[str, str]
+    headers: Headers
 
     def __init__(
         self, connection: Connection, endpoint: Endpoint, release: Callable[[Connection], None], *, started: float
@@ -330,7 +339,7 @@ class ByteStream:
     async def read_whole(self, most: int = MAX_REPLY_BYTES) -> bytes:
         """All of it, for an answer that is not a stream; raises `UpstreamTooLong` for more than `most` bytes.
 
-        An error is read as far as it may tell its reason: what is longer is cut, and stays the error that its status says.
+        An error is read as far as it may tell its reason: what is longer tells none, and stays the error that its status says.
         """
         connection = self._connection
         if connection is None:
@@ -338,19 +347,21 @@ class ByteStream:
         failed = self.status != OK
         if failed:
             most = MAX_READ
-        announced = self.headers.get("content-length", "")
-        size = int(announced) if announced.isdecimal() else 0
-        if size <= most and connection.reusable:  # all of it has come with its head, as most answers do
-            whole = connection.take() or b""
-        else:
-            whole = await self._gather(connection, size, most)
-        if (size > most or len(whole) > most) and not failed:
-            provider = self._endpoint.provider
-            raise UpstreamTooLong(f"{provider} sent an answer of more than {most // MIB} MiB: ask for less at a time.")
-        return whole
+        # all of it has come with its head, as most answers do
+        whole = connection.take() if connection.reusable else await self._gather(connection, most)
+        if whole is not None and len(whole) <= most:
+            return whole
+        if failed:
+            return b""
+        provider = self._endpoint.provider
+        raise UpstreamTooLong(f"{provider} sent an answer of more than {most // MIB} MiB: ask for less at a time.")
 
-    async def _gather(self, connection: Connection, size: int, most: int) -> bytes:
-        """What comes, to its end or until it is more than `most` bytes; nothing if `size`, which is announced, is more."""
+    async def _gather(self, connection: Connection, most: int) -> bytes | None:
+        """What comes, to its end or until it is more than `most` bytes; None if more is announced."""
+        announced = self.headers.get(b"content-length", b"")
+        size = int(announced) if announced.isdigit() else 0
+        if size > most:
+            return None
         whole = BytesIO()  # pieces in a list would all be held twice when they are joined
         try:
             while size <= most and (piece := connection.take()) != b"":

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from sentinel_gateway.providers._connection import Headers
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._errors import UpstreamTooLong
 
@@ -134,6 +135,6 @@ def read_event(data: bytes) -> Any:
         return None
 
 
-def is_json(headers: Mapping[str, str]) -> bool:
+def is_json(headers: Headers) -> bool:
     """Is this a whole answer, not a stream?"""
-    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+    return headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == b"application/json"

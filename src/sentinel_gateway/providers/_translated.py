@@ -4,7 +4,7 @@ All I/O of such providers is here. A dialect knows where its requests go, and ha
 """
 
 import time
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -14,6 +14,7 @@ from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
 from sentinel_gateway.ports import Completion, NotCarried, UpstreamCall, refuse_unsaid
 from sentinel_gateway.providers._chat_answer import Writer
 from sentinel_gateway.providers._chat_parts import Unfit
+from sentinel_gateway.providers._connection import Headers
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error
 from sentinel_gateway.providers._http import ByteStream, Endpoint, HttpClient
 from sentinel_gateway.providers._pattern import Find, More, TextPattern
@@ -137,7 +138,7 @@ class TranslatedProvider:
             raise NotCarried(f"{self.name} {exc.why}.", param=exc.param) from exc
         return endpoint.serving(call), body
 
-    def _failed(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    def _failed(self, status: int, headers: Headers, body: bytes) -> UpstreamError:
         return read_error(status, headers, body, source=self._source, now=time.time())
 
 

@@ -147,7 +147,7 @@ def _check(call: UpstreamCall) -> None:
     """Raise what the model's name asks for."""
     if failure := _FAILS.fullmatch(call.model):
         body = _encode({"error": {"message": f"This fails with {failure[1]}, as the model's name asks.", "code": "demo_failure"}})
-        raise read_error(int(failure[1]), {"retry-after": "1"}, body, source=Source(NAME), now=0.0)
+        raise read_error(int(failure[1]), {b"retry-after": b"1"}, body, source=Source(NAME), now=0.0)
     if call.model not in MODELS:
         raise _refused("the demo serves only demo, demo-slow, demo-cut and demo-fail-<status>.", "model", status=404)
 

@@ -5,7 +5,7 @@ caller sent and nothing reads goes out as it came in.
 """
 
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +15,7 @@ from sentinel_gateway.core.embeddings import items_of
 from sentinel_gateway.core.extensions import in_openai_words
 from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
 from sentinel_gateway.ports import Completion, Embedded, UpstreamCall, refuse_unsaid
+from sentinel_gateway.providers._connection import Headers
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._embeddings import read_embeddings
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error, read_reported_error
@@ -114,7 +115,7 @@ class OpenAIProvider:
             raise self._error(reply.status, reply.headers, reply.body)
         return read_model_names(await read_json(reply.body, self.name))
 
-    def _error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    def _error(self, status: int, headers: Headers, body: bytes) -> UpstreamError:
         return read_error(status, headers, body, source=self._source, now=time.time())
 
     def _not_an_answer(self, fields: Any, expected: str = "a chat completion") -> UpstreamError:
