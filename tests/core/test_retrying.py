@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel_gateway.core.circuit import CircuitRules
-from sentinel_gateway.core.retrying import Ask, Course, Pause, RetryRules
+from sentinel_gateway.core.retrying import Course, Pause, RetryRules
 from sentinel_gateway.core.routing import Conduct, Target
 from sentinel_gateway.core.standing import StandingRules, Standings
 from sentinel_gateway.errors import (
@@ -52,17 +52,18 @@ class Journey:
                 assert step.seconds > 0
                 self.now += step.seconds
                 continue
-            provider = step.target.provider
-            assert step.again == (provider in {name for name, _ in self.asked})
+            provider = step.provider
+            again = step in self.course.errors
+            assert again == (provider in {name for name, _ in self.asked})
             self.asked.append((provider, self.now - started))
-            standing = self.standings.find(str(step.target))
-            generation = 0 if standing is None else standing.enter(self.now, stream=False, again=step.again)
+            standing = self.standings.find(step.name)
+            generation = 0 if standing is None else standing.enter(self.now, stream=False, again=again)
             queue = errors.get(provider, [])
             if not queue:
                 return None
             last = queue.pop(0)
-            self.standings.of(str(step.target)).failed(generation, last, self.now)
-            self.course.failed(step.target, last, self.now)
+            self.standings.of(step.name).failed(generation, last, self.now)
+            self.course.failed(step, last, self.now)
         return last or self.course.why(self.now)
 
 
@@ -180,7 +181,7 @@ def test_a_first_byte_that_took_all_the_time_there_is_is_not_waited_for_again():
     step = journey.course.next(journey.now)
     journey.now += 60.0
     journey.standings.of("a/m").failed(0, UpstreamTimeout("x"), journey.now)
-    journey.course.failed(step.target, UpstreamTimeout("x"), journey.now)
+    journey.course.failed(step, UpstreamTimeout("x"), journey.now)
     assert journey.course.next(journey.now) is None
 
 
@@ -188,8 +189,8 @@ def test_but_another_target_is_asked():
     journey = Journey(A, B)
     step = journey.course.next(journey.now)
     journey.now += 60.0
-    journey.course.failed(step.target, UpstreamTimeout("x"), journey.now)
-    assert journey.course.next(journey.now) == Ask(B, "b/m")
+    journey.course.failed(step, UpstreamTimeout("x"), journey.now)
+    assert journey.course.next(journey.now) == B
 
 
 def test_a_target_whose_key_was_refused_is_asked_only_where_there_is_no_other():
@@ -314,8 +315,8 @@ def test_each_target_is_careful_by_itself():
 def test_a_request_has_so_much_time_and_no_more():
     journey = Journey(A, B, C, conduct=Conduct(total=10.0))
     step = journey.course.next(journey.now)
-    journey.course.failed(step.target, UpstreamTimeout("x"), journey.now + 9.8)
-    assert journey.course.next(journey.now + 9.8) == Ask(B, "b/m")
+    journey.course.failed(step, UpstreamTimeout("x"), journey.now + 9.8)
+    assert journey.course.next(journey.now + 9.8) == B
     assert journey.course.next(journey.now + 9.9) is None, "it could not answer in time"
 
 
@@ -330,10 +331,10 @@ def test_a_pause_that_ends_too_late_is_not_begun():
 
 def test_beside_one_that_is_being_asked_the_next_is_found():
     course = Journey(A, B, C).course
-    assert course.next(1000.0) == Ask(A, "a/m")
-    assert course.next(1000.0, beside=A) == Ask(B, "b/m")
+    assert course.next(1000.0) == A
+    assert course.next(1000.0, beside=A) == B
     course.failed(B, UpstreamBroken("x"), 1000.0)
-    assert course.next(1000.0, beside=A) == Ask(C, "c/m")
+    assert course.next(1000.0, beside=A) == C
     assert course.next(1000.0, beside=A) is None, "three attempts are all there are"
 
 
@@ -345,4 +346,4 @@ def test_nobody_is_asked_beside_one_but_who_is_open_to_all():
     journey.standings.of("b/m").circuit.close()
     journey.standings.of("b/m").cooled_until = journey.now + 1.0
     assert journey.course.next(journey.now, beside=A) is None
-    assert journey.course.next(journey.now + 1.0, beside=A) == Ask(B, "b/m")
+    assert journey.course.next(journey.now + 1.0, beside=A) == B

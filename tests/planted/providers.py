@@ -113,8 +113,8 @@ BUGS = (
         "So many attempts are made at each target, not at all together.",
         (
             "core/retrying.py",
-            "self._made >= self._rules.attempts\n",
-            "self._made >= self._rules.attempts * len(self._targets)\n",
+            "self.made >= self.rules.attempts or",
+            "self.made >= self.rules.attempts * len(self.targets) or",
         ),
         test="tests/core/test_retrying.py::test_attempts_are_counted_over_all_targets",
         by="assert ['a', 'b', 'c'] == ['a', 'b']",

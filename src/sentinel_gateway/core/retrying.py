@@ -31,129 +31,102 @@ class RetryRules(msgspec.Struct, frozen=True):
     patience: float = 60.0
 
 
-class Ask(msgspec.Struct, frozen=True):
-    """Ask this target now, whose name is `provider/model`; `again` if the request has asked it before."""
-
-    target: Target
-    name: str
-    again: bool = False
-
-
 class Pause(msgspec.Struct, frozen=True):
     """Nobody can be asked for so many seconds."""
 
     seconds: float
 
 
-class Course:
+class Course(msgspec.Struct, eq=False):
     """The attempts of one request. `chance` gives 0..1; `conduct` is its route's, where that is other than usual."""
 
-    __slots__ = (
-        "_chance",
-        "_conduct",
-        "_due",
-        "_end",
-        "_errors",
-        "_made",
-        "_rules",
-        "_standings",
-        "_started",
-        "_targets",
-    )
-
-    def __init__(
-        self,
-        targets: Sequence[Target],
-        standings: Standings,
-        rules: RetryRules,
-        *,
-        started: float,
-        chance: Callable[[], float],
-        conduct: Conduct | None = None,
-    ) -> None:
-        self._targets = targets
-        self._standings = standings
-        self._rules = rules
-        self._started = started
-        self._chance = chance
-        self._conduct = conduct
-        self._end = NEVER if conduct is None or conduct.total is None else started + IN_TIME * conduct.total
-        """From when on nobody is asked any more."""
-        self._made = 0
-        self._due: dict[Target, float] = {}
-        """When those that were asked, or are waited for, may be."""
-        self._errors: dict[Target, UpstreamError] = {}
+    targets: Sequence[Target]
+    standings: Standings
+    rules: RetryRules
+    started: float
+    chance: Callable[[], float]
+    conduct: Conduct | None = None
+    made: int = 0
+    due: dict[Target, float] = {}
+    """When those that were asked, or are waited for, may be."""
+    errors: dict[Target, UpstreamError] = {}
+    """Of those that were asked. Who is asked once more is in it."""
+    is_over: bool = False
+    """Nobody is asked any more, whatever comes of who is being asked."""
 
     def __repr__(self) -> str:
-        return f"<Course of {self._made} attempts at {len(self._targets)} targets>"
+        return f"<Course of {self.made} attempts at {len(self.targets)} targets>"
 
-    def next(self, now: float, *, beside: Target | None = None) -> Ask | Pause | None:
-        """What to do now; None if there is nothing left to do, or no time. `beside`: while that one is being asked."""
-        if self._is_over(now):
+    def next(self, now: float, *, beside: Target | None = None) -> Target | Pause | None:
+        """Whom to ask now; None if there is nobody left to ask, or no time. `beside`: while that one is being asked."""
+        if self._has_ended(now):
             return None
-        for target in self._targets:
-            if target not in self._errors and target is not beside:
-                name = str(target)
-                standing = self._standings.find(name)
+        for target in self.targets:
+            if target not in self.errors and target is not beside:
+                standing = self.standings.find(target.name)
                 if standing is None or standing.is_open_to(now):
-                    self._made += 1
-                    return Ask(target, name)
+                    self.made += 1
+                    return target
         return self._next_best(now) if beside is None else None
 
     def has_another(self, now: float, beside: Target) -> bool:
         """May another be asked while `beside` is, now or later?"""
-        return not self._is_over(now) and any(target not in self._errors and target is not beside for target in self._targets)
+        return not self._has_ended(now) and any(target not in self.errors and target is not beside for target in self.targets)
 
-    def _is_over(self, now: float) -> bool:
-        """Is nobody to be asked any more?"""
-        return now >= self._end or self._made >= self._rules.attempts
+    @property
+    def _end(self) -> float:
+        """From when on nobody is asked any more."""
+        total = None if self.conduct is None else self.conduct.total
+        return NEVER if total is None else self.started + IN_TIME * total
 
-    def _next_best(self, now: float) -> Ask | Pause | None:
+    def _has_ended(self, now: float) -> bool:
+        return self.is_over or self.made >= self.rules.attempts or now >= self._end
+
+    def _next_best(self, now: float) -> Target | Pause | None:
         """The one that can be asked soonest, of those that are to be waited for."""
-        at, index = min((self._ready(target, now), index) for index, target in enumerate(self._targets))
-        if at > min(self._started + self._rules.patience, self._end):
+        at, index = min((self._ready(target, now), index) for index, target in enumerate(self.targets))
+        if at > min(self.started + self.rules.patience, self._end):
             return None
         if at > now:
             return Pause(at - now)
-        self._made += 1
-        target = self._targets[index]
-        return Ask(target, str(target), again=target in self._errors)
+        self.made += 1
+        return self.targets[index]
 
     def _ready(self, target: Target, now: float) -> float:
         """When it can be asked; never, if a retry mends nothing, if none is left, or if another probes its circuit."""
-        error = self._errors.get(target)
+        error = self.errors.get(target)
         if error is not None and not error.retry:
             return NEVER
-        standing = self._standings.of(str(target))
+        standing = self.standings.of(target.name)
         if not standing.circuit.admits(now, last=True) or (error is not None and not standing.may_retry):
             return NEVER
-        ready = max(now, self._due.get(target, 0.0))
+        ready = max(now, self.due.get(target, 0.0))
         if standing.cooled_until <= ready:
             return ready
         # Whoever waits for it comes back at another moment than all others.
-        self._due[target] = standing.cooled_until + self._chance()
-        return self._due[target]
+        self.due[target] = standing.cooled_until + self.chance()
+        return self.due[target]
 
     def failed(self, target: Target, error: UpstreamError, now: float) -> None:
         """It was asked, and that came of it."""
-        self._errors[target] = error
-        self._due[target] = now + (error.retry_after or 0.0) + self._chance() * 2 ** (self._made - 1)
+        self.errors[target] = error
+        self.due[target] = now + (error.retry_after or 0.0) + self.chance() * 2 ** (self.made - 1)
         goes_on = error.next_target or _unknown_there(error)
-        careful = self._conduct is not None and target in self._conduct.careful
+        careful = self.conduct is not None and target in self.conduct.careful
         if not goes_on or (careful and not error.untouched):
-            self._end = -NEVER  # for good: one that was asked beside it may fail later
+            self.is_over = True  # for good: one that was asked beside it may fail later
 
     def passed_over(self, target: Target, error: UpstreamRefused) -> None:
         """It can't be asked this at all: that was no attempt, and no error of a provider's."""
-        self._made -= 1
-        self._errors[target] = error
+        self.made -= 1
+        self.errors[target] = error
 
     def why(self, now: float) -> UpstreamError:
         """Why nobody was asked. Where one could have been, that is told: what the others have no word for mends nothing."""
-        target = next((target for target in self._targets if target not in self._errors), None)
+        target = next((target for target in self.targets if target not in self.errors), None)
         if target is None:
-            return self._errors[self._targets[-1]]
-        standing = self._standings.of(str(target))
+            return self.errors[self.targets[-1]]
+        standing = self.standings.of(target.name)
         if standing.cooled_until > now:
             wait = standing.cooled_until - now
             return UpstreamLimited(f"{target.provider}'s rate limit is reached.", retry_after=wait)

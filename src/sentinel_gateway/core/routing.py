@@ -12,14 +12,19 @@ LONGEST: Final = 256
 """Characters of a name that are compared: the search takes the square of them."""
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, dict=True):
     """A model at a provider; written `provider/model`."""
 
     provider: str
     model: str
 
-    def __str__(self) -> str:
+    @cached_property
+    def name(self) -> str:
+        """As it is written: what is known of a target is looked up by it, for each request."""
         return f"{self.provider}/{self.model}"
+
+    def __str__(self) -> str:
+        return self.name
 
 
 Strategy = Literal["priority", "weighted", "least_latency", "least_busy"]

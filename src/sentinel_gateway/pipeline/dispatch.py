@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from sentinel_gateway.core.chat import Batches, Chunk, Usage, speaks
 from sentinel_gateway.core.choosing import choose, unable
 from sentinel_gateway.core.pricing import FREE, Pricing, Unpriced
-from sentinel_gateway.core.retrying import Ask, Course, Pause, RetryRules
+from sentinel_gateway.core.retrying import Course, Pause, RetryRules
 from sentinel_gateway.core.routing import Hedge, Target
 from sentinel_gateway.core.tokens import usage_about
 from sentinel_gateway.errors import InvalidField, UpstreamBroken, UpstreamError
@@ -163,20 +163,20 @@ class Dispatch:
         now = journey.upstream_started = clock()
         try:
             course = self._course(plan, journey, now)
-            while (step := course.next(now)) is not None:
-                if isinstance(step, Pause):
-                    await pause(self._world, step.seconds)
+            while (target := course.next(now)) is not None:
+                if isinstance(target, Pause):
+                    await pause(self._world, target.seconds)
                     now = clock()
                     continue
-                target, price = step.target, self._prices(step.name)
+                price = self._prices(target.name)
                 try:
-                    asking = self._prepare(attempt, plan, journey, step, price, now=now)
+                    asking = self._prepare(attempt, plan, journey, target, price, now=now)
                 except NotCarried as error:
                     course.passed_over(target, error)
                     continue
-                journey.target = step.name
+                journey.target = target.name
                 journey.attempts += 1
-                one = Try(self._circuits, journey, price, now, again=step.again, stream=stream)
+                one = Try(self._circuits, journey, price, now, again=target in course.errors, stream=stream)
                 try:
                     answered = await asking(one)
                     if isinstance(answered, Completion):
@@ -214,12 +214,12 @@ class Dispatch:
             journey.upstream_ended = self._world.clock()
 
     def _prepare(
-        self, attempt: Attempt[Answered], plan: Plan, journey: Journey, step: Ask, price: Pricing, *, now: float
+        self, attempt: Attempt[Answered], plan: Plan, journey: Journey, target: Target, price: Pricing, *, now: float
     ) -> Callable[[Try], Awaitable[Answered]]:
         """One call, in its provider's words; raises `NotCarried`, also where what has no price is not to be asked."""
         if isinstance(price, Unpriced) and price.refused:
             raise _unpriced(price)
-        request, target, conduct = plan.request, step.target, plan.route.conduct
+        request, conduct = plan.request, plan.route.conduct
         call = UpstreamCall(
             request.fields,
             target.model,
@@ -230,17 +230,17 @@ class Dispatch:
             version=journey.version,
         )
         if (trace := journey.trace) is not None:
-            call = replace(call, traceparent=trace.calling(step.name, journey.attempts + 1))
+            call = replace(call, traceparent=trace.calling(target.name, journey.attempts + 1))
         if conduct is not None:
             limits = conduct.deadlines_of(target, journey.waited + now - journey.upstream_started)
             call = replace(call, deadlines=limits, once=target in conduct.careful)
         return attempt(target, call)
 
     def _prepare_priced(
-        self, attempt: Attempt[Answered], plan: Plan, journey: Journey, step: Ask, now: float
+        self, attempt: Attempt[Answered], plan: Plan, journey: Journey, target: Target, now: float
     ) -> Callable[[Try], Awaitable[Answered]]:
         """The same; who asks by himself looks the price up for more than this."""
-        return self._prepare(attempt, plan, journey, step, self._prices(step.name), now=now)
+        return self._prepare(attempt, plan, journey, target, self._prices(target.name), now=now)
 
     def _course(self, plan: Plan, journey: Journey, now: float) -> Course:
         """Whom this request may ask, in their order; raises `InvalidField` where nobody can serve it."""

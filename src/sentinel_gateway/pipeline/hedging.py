@@ -13,8 +13,8 @@ import msgspec
 from msgspec.structs import replace
 
 from sentinel_gateway.core.chat import ChatRequest, Usage, tier_of
-from sentinel_gateway.core.retrying import Ask, Course, Pause
-from sentinel_gateway.core.routing import Hedge
+from sentinel_gateway.core.retrying import Course, Pause
+from sentinel_gateway.core.routing import Hedge, Target
 from sentinel_gateway.core.tokens import BYTES_PER_TOKEN, about, said_about, usage_about, within
 from sentinel_gateway.errors import UpstreamError
 from sentinel_gateway.pipeline.attempt import NOTHING, HedgedTry, Try, pause
@@ -32,8 +32,8 @@ class Closeable(Protocol):
 
 
 Answered = TypeVar("Answered", bound=Completion | Closeable)
-Prepare = Callable[[Ask, float], Callable[[Try], Awaitable[Answered]]]
-"""Puts the call of an `Ask` at some time into its provider's words, or raises `NotCarried`; what comes back asks it."""
+Prepare = Callable[[Target, float], Callable[[Try], Awaitable[Answered]]]
+"""Puts the call of a target at some time into its provider's words, or raises `NotCarried`; what comes back asks it."""
 
 
 class Accounts:
@@ -82,7 +82,7 @@ class Bet:
 class Runner(msgspec.Struct, Generic[Answered], eq=False):
     """An attempt that is being made."""
 
-    ask: Ask
+    target: Target
     one: HedgedTry
     asking: "asyncio.Future[Answered]"
 
@@ -105,7 +105,7 @@ class Race(Generic[Answered]):
         self._failure: UpstreamError | None = None
 
     def __repr__(self) -> str:
-        return f"<Race of {' and '.join(runner.ask.name for runner in self._running) or 'nobody'}>"
+        return f"<Race of {' and '.join(runner.target.name for runner in self._running) or 'nobody'}>"
 
     async def run(self) -> Answered:
         """What the first brings that begins to answer; raises the last target's `UpstreamError` when none does."""
@@ -121,7 +121,7 @@ class Race(Generic[Answered]):
                     self._timer = None
                     self._ask_second()
                 elif self._timer is None and len(self._running) == 1:  # the other has failed meanwhile
-                    self._set_timer(self._running[0].ask)
+                    self._set_timer(self._running[0].target)
         except asyncio.CancelledError as error:
             if await self._let_go():
                 raise Unsent from error
@@ -142,32 +142,32 @@ class Race(Generic[Answered]):
     def _ask_second(self) -> None:
         if self._running and self._bet.allowed(stream=self._stream):
             now = self._world.clock()
-            step = self._course.next(now, beside=self._running[0].ask.target)
-            if isinstance(step, Ask) and self._start(step, now):
+            step = self._course.next(now, beside=self._running[0].target)
+            if isinstance(step, Target) and self._start(step, now):
                 self._running[-1].one.beside()
 
-    def _start(self, step: Ask, now: float) -> bool:
+    def _start(self, target: Target, now: float) -> bool:
         """False if the target has no words for what is asked."""
         journey = self._journey
         try:
-            asking = self._prepare(step, now)
+            asking = self._prepare(target, now)
         except NotCarried as error:
-            self._course.passed_over(step.target, error)
+            self._course.passed_over(target, error)
             return False
-        journey.target = step.name
+        journey.target = target.name
         journey.attempts += 1
-        spending = self._bet.spending
-        one = HedgedTry(self._circuits, journey, now, again=step.again, stream=self._stream, spending=spending)
-        self._running.append(Runner(step, one, asyncio.ensure_future(_asked(asking, one, self._bet.request))))
+        again, spending = target in self._course.errors, self._bet.spending
+        one = HedgedTry(self._circuits, journey, now, again=again, stream=self._stream, spending=spending)
+        self._running.append(Runner(target, one, asyncio.ensure_future(_asked(asking, one, self._bet.request))))
         return True
 
-    def _set_timer(self, step: Ask) -> None:
+    def _set_timer(self, target: Target) -> None:
         """When it will be time for another beside this one; never, if there is no other left to ask."""
         after = None
-        if self._course.has_another(self._world.clock(), step.target):
+        if self._course.has_another(self._world.clock(), target):
             after = self._bet.after
             if after is None:
-                after = self._circuits.standings.of(step.name).late(stream=self._stream)
+                after = self._circuits.standings.of(target.name).late(stream=self._stream)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if after is None else asyncio.ensure_future(self._world.sleep(after))
@@ -188,13 +188,13 @@ class Race(Generic[Answered]):
                 runner.one.left()
                 raise error
             self._failure = error
-            self._course.failed(runner.ask.target, error, runner.one.failed(error, paid_for(error, self._bet.request)))
+            self._course.failed(runner.target, error, runner.one.failed(error, paid_for(error, self._bet.request)))
         return None
 
     async def _won(self, winner: Runner[Answered]) -> Answered:
         """Its answer, once it is noted and the other is let go."""
         answered, usage = winner.asking.result(), None
-        self._journey.target = winner.ask.name
+        self._journey.target = winner.target.name
         async with AsyncExitStack() as closing:
             if isinstance(answered, Completion):
                 usage = answered.answer.usage
