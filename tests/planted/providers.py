@@ -137,8 +137,8 @@ BUGS = (
         "A request whose connection broke at work is sent again: it is generated, and paid, twice.",
         (
             "providers/_http.py",
-            "                    if endpoint.once or pooled.answered or self._loop.time() - started > STALE_SECONDS:\n",
-            "                    if endpoint.once:\n",
+            "                    if not unread or endpoint.once or self._loop.time() - started > STALE_SECONDS:\n",
+            "                    if endpoint.once or connection is not pooled:\n",
         ),
         test="tests/providers/test_http.py::test_a_pooled_connection_that_dies_at_work_is_not_replaced",
         by="DID NOT RAISE UpstreamBroken",
@@ -182,8 +182,8 @@ BUGS = (
         "A call that is cancelled while it waits leaves its connection open for good.",
         (
             "providers/_http.py",
-            "        except BaseException:\n            stream.close()",
-            "        except Exception:\n            stream.close()",
+            "                except BaseException as error:\n                    stream.close()",
+            "                except Exception as error:\n                    stream.close()",
         ),
         test="tests/providers/test_http.py::test_a_storm_of_cancelled_calls_leaves_nothing_behind",
         by="TimeoutError",

@@ -162,10 +162,7 @@ class HttpClient:
     async def fetch(self, endpoint: Endpoint, body: bytes | None, *, request_id: str = "", most: int = MAX_REPLY_BYTES) -> Reply:
         """Send `body` (POST; GET if None) and read the whole answer, whatever its status: so many bytes at most."""
         stream = await self._send(endpoint, body, request_id, accept="application/json")
-        try:
-            whole = await stream.read_whole(most)
-        finally:
-            stream.close()
+        whole = await stream.read_whole(most)
         return Reply(stream.status, stream.headers, whole)
 
     def stream(self, endpoint: Endpoint, body: bytes, *, request_id: str = "") -> Awaitable["ByteStream"]:
@@ -184,27 +181,22 @@ class HttpClient:
             raise UpstreamUnreachable(f"{endpoint.provider} can't be reached: its base_url isn't an HTTP URL.")
         try:
             pooled = await self._take(origin, started)
-            if pooled is not None:
+            while True:
+                connection = pooled or await self._connect(origin, endpoint)
+                stream = ByteStream(connection, endpoint, self._release, started=started)
                 try:
-                    return await self._ask(pooled, endpoint, head, body, started)
-                except Disconnected:
-                    if endpoint.once or pooled.answered or self._loop.time() - started > STALE_SECONDS:
+                    connection.ask(head, body or b"")
+                    while not connection.status:
+                        await connection.news()
+                    break
+                except BaseException as error:
+                    stream.close()
+                    unread = isinstance(error, Disconnected) and connection is pooled and not connection.answered
+                    if not unread or endpoint.once or self._loop.time() - started > STALE_SECONDS:
                         raise
-            return await self._ask(await self._connect(origin, endpoint), endpoint, head, body, started)
+                    pooled = None
         except TransportError as error:
             raise read_failure(error, endpoint.provider, endpoint.timeouts) from error
-
-    async def _ask(
-        self, connection: Connection, endpoint: Endpoint, head: bytes, body: bytes | None, started: float
-    ) -> "ByteStream":
-        stream = ByteStream(connection, endpoint, self._release, started=started)
-        try:
-            connection.ask(head, body or b"")
-            while not connection.status:
-                await connection.news()
-        except BaseException:
-            stream.close()
-            raise
         stream.status, stream.headers = connection.status, connection.headers
         encoding = stream.headers.get(b"content-encoding")
         if encoding and encoding.lower() != b"identity":
@@ -337,9 +329,10 @@ class ByteStream:
         watchdog.rest()
 
     async def read_whole(self, most: int = MAX_REPLY_BYTES) -> bytes:
-        """All of it, for an answer that is not a stream; raises `UpstreamTooLong` for more than `most` bytes.
+        """All of it, for an answer that is not a stream, which is closed with it.
 
-        An error is read as far as it may tell its reason: what is longer tells none, and stays the error that its status says.
+        Raises `UpstreamTooLong` for more than `most` bytes. An error is read as far as it may tell its reason: what is longer
+        tells none, and stays the error that its status says.
         """
         connection = self._connection
         if connection is None:
@@ -347,8 +340,11 @@ class ByteStream:
         failed = self.status != OK
         if failed:
             most = MAX_READ
-        # all of it has come with its head, as most answers do
-        whole = connection.take() if connection.reusable else await self._gather(connection, most)
+        try:
+            # all of it has come with its head, as most answers do
+            whole = connection.take() if connection.reusable else await self._gather(connection, most)
+        finally:
+            self.close()
         if whole is not None and len(whole) <= most:
             return whole
         if failed:

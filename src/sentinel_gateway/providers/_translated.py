@@ -114,10 +114,7 @@ class TranslatedProvider:
         stream = await self._http.stream(endpoint, body, request_id=call.sentinel_id)
         if stream.status == OK and not is_json(stream.headers):
             return TranslatedStream(stream, self._dialect.frames(), self._dialect.reader(_writer(call), call), self._source)
-        try:
-            whole = await stream.read_whole()
-        finally:
-            stream.close()
+        whole = await stream.read_whole()
         if stream.status != OK:
             raise self._failed(stream.status, stream.headers, whole)
         sentence = f"{self.name} sent a whole answer where a stream was asked for: ask for it without 'stream'."

@@ -85,10 +85,7 @@ class OpenAIProvider:
         stream = await self._http.stream(self._chat.serving(call), build_body(call, stream=True), request_id=call.sentinel_id)
         if stream.status == OK and not is_json(stream.headers):
             return OpenAIStream(stream, self._source)
-        try:
-            body = await stream.read_whole()
-        finally:
-            stream.close()
+        body = await stream.read_whole()
         if stream.status != OK:
             raise self._error(stream.status, stream.headers, body)
         fields = await read_json(body, self.name)
