@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sentinel_gateway.errors import ConfigurationError
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 APPLICATION: Final = 1397184323
 """Written into the file's header ("SGWC"), so that a database of somebody else is never taken for ours."""
 BUSY_SECONDS: Final = 1.0
@@ -63,7 +63,7 @@ CREATE TABLE questions (
 CREATE INDEX by_age ON replies (created, tenant, namespace, model, writer, tags);
 CREATE INDEX by_due ON replies (due);
 PRAGMA application_id = 1397184323;
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 COMMIT;
 """
 

@@ -206,7 +206,7 @@ def _put(database: sqlite3.Connection, entries: list[Entry]) -> int:
     left_out = 0
     for entry in entries:
         try:
-            row, head = _row(entry), _Blob(seal(entry.head())) if entry.scope else None
+            row, head = _row(entry), seal(entry.head()) if entry.scope else None
         except (ValueError, OverflowError):
             left_out += 1
         else:
@@ -220,7 +220,7 @@ def _put(database: sqlite3.Connection, entries: list[Entry]) -> int:
 
 def _keep(database: sqlite3.Connection, vector: KeptVector) -> int:
     try:
-        sealed = _Blob(seal(vector))
+        sealed = seal(vector)
     except (ValueError, OverflowError):
         return 1
     database.execute(_KEEP, (sealed, hash_of(vector.key)))
@@ -245,7 +245,7 @@ def _row(entry: Entry) -> _Row:
         _Blob(_octets(entry.model)),
         _Blob(_octets(entry.writer)),
         _Blob().join(map(_tag, entry.tags)),
-        _Blob(seal(entry)),
+        seal(entry),
     )
 
 

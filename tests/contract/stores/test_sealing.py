@@ -58,7 +58,7 @@ def test_an_entry_under_another_key_is_not_served():
 
 
 def test_another_version_is_a_miss():
-    assert unseal(b"\x02" + seal(make_entry("a"))[len(VERSION) :], "a") is None
+    assert unseal(b"\x01" + seal(make_entry("a"))[len(VERSION) :], "a") is None
 
 
 @pytest.mark.parametrize("blob", [None, b"", VERSION, b"\x00" * 100, pickle.dumps(make_entry("a"))])

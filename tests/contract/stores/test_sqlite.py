@@ -126,7 +126,7 @@ async def test_closing_leaves_one_whole_file(tmp_path):
 async def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path, told):
     await store_one(tmp_path)
     ask(tmp_path, "PRAGMA user_version = 7")
-    with pytest.raises(ConfigurationError, match=r"cache\.db: was written by a newer Sentinel \(schema 7; this one knows 3\)"):
+    with pytest.raises(ConfigurationError, match=r"cache\.db: was written by a newer Sentinel \(schema 7; this one knows 4\)"):
         await open_sqlite(tmp_path, told)
     assert ask(tmp_path, "PRAGMA user_version", "SELECT count(*) FROM replies") == (1,)
     await store_one(tmp_path / "other")  # nothing is left running that would hold the next one up
@@ -141,7 +141,7 @@ async def test_an_older_file_is_made_anew(tmp_path, told):
     await store.flush()
     assert await store.get("new") is not None
     await store.close()
-    assert ask(tmp_path, "PRAGMA user_version") == (3,)
+    assert ask(tmp_path, "PRAGMA user_version") == (4,)
     assert ask(tmp_path, "SELECT count(*) FROM questions") == (1,)
     assert told.events == []
 
