@@ -86,7 +86,7 @@ def test_a_moment_lies_before_the_end_of_its_window_and_the_end_in_the_next(now)
 )
 def test_what_fits_into_ten(settled, held, amount, expected):
     """What costs nothing is refused only where all is settled: what is held may come to less."""
-    assert fits(Account(settled, held), 10, amount) is expected
+    assert fits(Account(settled, held + amount), 10, amount) is expected
 
 
 def test_amounts_are_exact_and_those_that_are_none_are_refused():

@@ -104,7 +104,7 @@ BUGS = (
         "budgets-are-check-then-act",
         "QuantumNous/new-api#6609, songquanpeng/one-api#2440, BerriAI/litellm#34732, lingyuins/octopus#234",
         "A budget is looked at before the provider is asked, and charged afterwards: a crowd at once overruns it.",
-        ("stores/_accounts.py", "            self.hold(hold)\n", ""),
+        ("stores/_accounts.py", "        if amount:\n            self.hold(hold)\n", ""),
         test="tests/contract/limits/test_limit_store.py::test_a_crowd_at_once_holds_no_more_than_the_budget",
         by="assert 200 == 50",
     ),

@@ -48,8 +48,8 @@ class Counted(MemoryLimits):
         self.overrun = 0
         """The most that was settled and held beyond a budget."""
 
-    def take_now(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
-        verdict = super().take_now(charges, hold)
+    def take_now(self, charges: Sequence[Charge], now: float, hold: Hold | None = None) -> Verdict:
+        verdict = super().take_now(charges, now, hold)
         if verdict.refused is None:
             self._count(charges)
             self._look(hold)

@@ -145,10 +145,8 @@ def _date(days: int) -> tuple[int, int, int]:
 
 
 def fits(account: Account, limit: int, amount: int) -> bool:
-    """May so much more be held? Nothing may, once all is settled."""
-    if not amount:
-        return account.settled < limit
-    return account.settled + account.held + amount <= limit
+    """May so much be held, as it is in this account already? Nothing may, once all is settled."""
+    return account.settled + account.held <= limit if amount else account.settled < limit
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -140,17 +140,15 @@ class Verdict(msgspec.Struct, frozen=True):
                 if tightest is None or left < least:
                     tightest, least = charge, left
             at += 1  # noqa: SIM113 - told with answers from memory, where `enumerate` costs as much as a bucket
-        return None if tightest is None else _standing(tightest, least)
+        if tightest is None:
+            return None
+        spent, rate = tightest.capacity - least, tightest.rate
+        return Standing(tightest.limit, least // UNIT if least > 0 else 0, -(-spent // rate) if spent and rate else 0)
 
     def later(self, elapsed: int) -> "Verdict":
         """What would come of it so many milliseconds later, if nobody took anything meanwhile."""
         states = {charge.bucket: (spent, 0, charge.rate) for charge, spent in zip(self.charges, self.spent, strict=True)}
         return judge(self.charges, states.get, elapsed)
-
-
-def _standing(charge: Charge, left: int) -> Standing:
-    spent = charge.capacity - left
-    return Standing(charge.limit, left // UNIT if left > 0 else 0, -(-spent // charge.rate) if spent and charge.rate else 0)
 
 
 def refilled(state: State, now: int) -> int:
@@ -167,7 +165,7 @@ def judge(charges: Sequence[Charge], find: Callable[[str], State | None], now: i
     spent = []
     fits = True
     for charge in charges:
-        total = cost = charge.cost
+        total = charge.cost
         state = find(charge.bucket)
         if state is not None:
             before, at, rate = state  # as `refilled`, whose call would cost as much as all the rest
@@ -175,7 +173,7 @@ def judge(charges: Sequence[Charge], find: Callable[[str], State | None], now: i
                 before -= rate * (now - at)
             if before > 0:
                 total += before
-        if total > charge.capacity and cost:
+        if total > charge.capacity and charge.cost:
             fits = False
         spent.append(total)
     return Verdict(charges, spent) if fits else _refusal(charges, spent)

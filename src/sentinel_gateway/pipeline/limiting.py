@@ -22,7 +22,7 @@ from sentinel_gateway.core.limits import Charge, Kind, Scope, Standing, Verdict
 from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import BudgetSpent, ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
 from sentinel_gateway.pipeline.admit import retry_wait
-from sentinel_gateway.pipeline.budgeting import refusal
+from sentinel_gateway.pipeline.budgeting import Purse, refusal
 from sentinel_gateway.pipeline.callers import FREE, Caller, Costs, LimitRules, Party
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import Clock, LimitStore
@@ -80,11 +80,11 @@ class Limiter:
             return None
         purse = toll.caller.purse
         if purse is not None:
-            verdict = self.store.take_now(toll.charges, purse.look(now))
+            verdict = self.store.take_now(toll.charges, now, purse.look(now))
         elif not toll.charges:
             return UNLIMITED
         else:
-            verdict = self.store.take_now(toll.charges)
+            verdict = self.store.take_now(toll.charges, now)
         return None if verdict is None or verdict.refused is not None else verdict
 
     def _caller(self, party: Party) -> Caller:
@@ -193,36 +193,32 @@ class Grant(msgspec.Struct, eq=False):
     async def enter(self, *, model: str, user: str = "", place: bool = True) -> None:
         """Take a request, and a place in flight. `model` is the public name, `user` the end user; all who have none are one."""
         costs = self._costs = self._caller.costs(model, user)
-        entry = costs.entry if place else costs.request
-        purse = self._caller.purse
-        if purse is not None:
-            await self._enter_with(entry, purse.look(self._limiter.now()))
-        elif entry:
-            verdict = self._entered = await self._limiter.store.take(entry)
-            if verdict.refused is not None:
-                raise self._limiter.refusal(self._caller, verdict, verdict.refused)
+        await self._take(costs.entry if place else costs.request, self._caller.purse)
         if place:
             self._places = costs.places
 
-    async def _enter_with(self, entry: Sequence[Charge], look: Hold) -> None:
-        verdict = self._entered = await self._limiter.store.take(entry, look)
-        if verdict.refused is not None:
-            raise self._limiter.refusal(self._caller, verdict, verdict.refused)
-
     async def spoiled(self) -> None:
         """Instead of `enter`, for a request that can't be understood: it costs one of its key and its tenant."""
-        if self._caller.requests:
-            verdict = self._entered = await self._limiter.store.take(self._caller.requests)
-            if verdict.refused is not None:
-                raise self._limiter.refusal(self._caller, verdict, verdict.refused)
+        await self._take(self._caller.requests)
+
+    async def _take(self, charges: Sequence[Charge], purse: Purse | None = None) -> None:
+        """What a request takes before it is answered, where anything limits it; of its budgets that is nothing."""
+        if not charges and purse is None:
+            return
+        store, now = self._limiter.store, self._limiter.now()
+        look = None if purse is None else purse.look(now)
+        verdict = self._entered = store.take_now(charges, now, look) or await store.take(charges, look)
+        if verdict.refused is not None:
+            raise self._limiter.refusal(self._caller, verdict, verdict.refused)
 
     async def reserve(self, tokens: int, amount: int = 0) -> None:
         """Take what a provider's answer may cost at most, before it is asked: tokens, and nano-USD of the budgets."""
         if not self.reserves:
             return
-        purse = self._caller.purse
-        hold = None if purse is None else purse.hold(self._limiter.now(), amount)
-        verdict = self._paid = await self._limiter.store.take([charge.of(tokens) for charge in self._costs.tokens], hold)
+        store, purse, now = self._limiter.store, self._caller.purse, self._limiter.now()
+        hold = None if purse is None else purse.hold(now, amount)
+        charges = [charge.of(tokens) for charge in self._costs.tokens]
+        verdict = self._paid = store.take_now(charges, now, hold) or await store.take(charges, hold)
         if verdict.refused is not None:
             raise self._limiter.refusal(self._caller, verdict, verdict.refused, amount)
         self._reserved = tokens + (self._reserved or 0)
@@ -262,8 +258,9 @@ class Grant(msgspec.Struct, eq=False):
         """Give the place in flight back, once, whatever has happened. Reserved tokens stay taken until they are settled."""
         self._has_left = True
         if self._places and not self._held:
-            places, self._places = self._places, ()
-            await self._limiter.store.settle(places)
+            store, places, self._places = self._limiter.store, self._places, ()
+            if not store.settle_now(places):
+                await store.settle(places)
 
     def standings(self) -> tuple[Standing | None, Standing | None]:
         """How the tightest limits of requests and of tokens stood when they were last looked at; None where there is none."""
@@ -284,9 +281,7 @@ class Part(Grant, eq=False, kw_only=True):
 
     async def enter(self, *, model: str, user: str = "", place: bool = True) -> None:  # noqa: ARG002 - as `Grant` has it
         """Look at the budgets: what the whole has seen of them is from before its other parts."""
-        purse = self._caller.purse
-        if purse is not None:
-            await self._enter_with((), purse.look(self._limiter.now()))
+        await self._take((), self._caller.purse)
 
     async def spoiled(self) -> None:
         pass

@@ -29,8 +29,8 @@ class LimitStore(Protocol):
         """
         ...
 
-    def take_now(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict | None:
-        """As `take`, where that needs no waiting; None where it does, and then nothing is taken."""
+    def take_now(self, charges: Sequence[Charge], now: float, hold: Hold | None = None) -> Verdict | None:
+        """As `take`, where that needs no waiting; None where it does, and then nothing is taken. `now` in Unix seconds."""
         ...
 
     async def settle(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> None:

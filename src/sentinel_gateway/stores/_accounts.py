@@ -4,15 +4,17 @@ What others have is what an earlier life of this process has left behind, or wha
 windows: an account that nothing can be settled in any more is forgotten.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final
 
-from sentinel_gateway.core.budgets import AFTER, LEASE, MOST, NOTHING, Account, Allowance, Hold, fits
+from sentinel_gateway.core.budgets import AFTER, LEASE, MOST, Account, Allowance, Hold, fits
 
 Standing = Sequence[tuple[Allowance, Account]]
 
 SMALL: Final = 1024
 """Accounts that may have ended before anybody looks."""
+_name: Final = attrgetter("account")
 
 
 class Own:
@@ -44,9 +46,9 @@ class Own:
         """What it needs to have drawn."""
         return self.settled + self.held
 
-    def account(self, now: int) -> Account:
-        """The whole account, as far as this process knows. `now` in milliseconds."""
-        held = self.held
+    def account(self, now: int, more: int = 0) -> Account:
+        """The whole account, as far as this process knows, with so much more held. `now` in milliseconds."""
+        held = self.held + more
         if self.others_drawn > self.others_settled:
             held += self.others_drawn - self.others_settled
         if now < self.until:
@@ -60,9 +62,9 @@ class Own:
 
 
 class Accounts:
-    """All of them. `changed` is told of each account in which something changes. `clock` in Unix seconds."""
+    """All of them. `changed` is told of the accounts in which something changes. `clock` in Unix seconds."""
 
-    def __init__(self, clock: Callable[[], float], changed: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, clock: Callable[[], float], changed: Callable[[Iterable[str]], None] = lambda _: None) -> None:
         self._clock = clock
         self._changed = changed
         self._table: dict[str, Own] = {}
@@ -109,26 +111,27 @@ class Accounts:
         accounts, refused = [], None
         for allowance in hold.allowances:
             own = self._table.get(allowance.account)
-            account = NOTHING if own is None else own.account(now)
+            account = Account(0, amount) if own is None else own.account(now, amount)
             accounts.append((allowance, account))
-            if not fits(account, allowance.limit, amount) and refused is None:
+            if refused is None and not fits(account, allowance.limit, amount):
                 refused = allowance
-        if refused is None and amount:
+        if refused is not None:
+            return [(allowance, Account(account.settled, account.held - amount)) for allowance, account in accounts], refused
+        if amount:
             self.hold(hold)
-            accounts = [(allowance, Account(account.settled, account.held + amount)) for allowance, account in accounts]
-        return accounts, refused
+        return accounts, None
 
     def hold(self, hold: Hold) -> None:
         """Hold it, whether or not it fits."""
         for allowance in hold.allowances:
             self.of(allowance).held += hold.amount
-            self._changed(allowance.account)
+        self._changed(map(_name, hold.allowances))
 
     def settle(self, hold: Hold, cost: int) -> None:
         """The hold has come to this."""
         for allowance in hold.allowances:
             self.of(allowance).settle(hold.amount, cost)
-            self._changed(allowance.account)
+        self._changed(map(_name, hold.allowances))
 
     def _sweep(self) -> None:
         now = self._clock()

@@ -196,8 +196,9 @@ class SharedAccounts:
     def _standing(self, hold: Hold, refused: Allowance | None) -> Standing:
         now, standing = int(self.clock() * 1000), []
         for allowance in hold.allowances:
-            account = self.table.of(allowance).account(now)
-            sure = allowance is not refused or not fits(account, allowance.limit, hold.amount)
+            own = self.table.of(allowance)
+            account = own.account(now)
+            sure = allowance is not refused or not fits(own.account(now, hold.amount), allowance.limit, hold.amount)
             standing.append((allowance, Account(account.settled, account.held, sure)))
         return standing
 

@@ -7,7 +7,7 @@ settled; the next one counts that as held until nobody can be waiting for it any
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -75,10 +75,10 @@ class AccountKeeper:
         with suppress(StoreDown):
             await self._write()
 
-    def _change(self, account: str) -> None:
+    def _change(self, accounts: Iterable[str]) -> None:
         if not self._dirty:
             self._changed.set()
-        self._dirty.add(account)
+        self._dirty.update(accounts)
 
     async def _write_on(self) -> None:
         while True:

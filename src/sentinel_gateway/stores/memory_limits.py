@@ -7,13 +7,14 @@ Buckets that are whole again are dropped when the table has doubled, when a key'
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from msgspec.structs import replace
 
-from sentinel_gateway.core.budgets import Hold
+from sentinel_gateway.core.budgets import Allowance, Hold
 from sentinel_gateway.core.limits import Charge, State, Verdict, judge, refilled, settled
-from sentinel_gateway.stores._accounts import Accounts
+from sentinel_gateway.stores._accounts import Accounts, Standing
 
 MOST_USERS: Final = 1024
 """Buckets of a kind that one key's end users have at a time: 0.4 MB (measured)."""
@@ -21,6 +22,7 @@ SWEEP_PAUSE: Final = 1000
 """Milliseconds: a crowd that is all in use is not looked through for each newcomer."""
 SMALL: Final = 1024
 """Buckets that may lie whole before anybody looks."""
+_spill: Final = attrgetter("spill")
 
 
 class _Crowd:
@@ -51,29 +53,29 @@ class MemoryLimits:
         return f"<MemoryLimits {len(self._table)} buckets>"
 
     async def take(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
-        return self.take_now(charges, hold)
+        return self.take_now(charges, self._clock(), hold)
 
     async def open(self) -> None:
         """It is here."""
 
-    def take_now(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict:
-        now = int(self._clock() * 1000)
-        table = self._table
-        for charge in charges:
-            if charge.spill and charge.bucket not in table:
-                charges = [self._aimed(aimed, now) for aimed in charges]
-                break
-        verdict = judge(charges, table.get, now)
+    def take_now(self, charges: Sequence[Charge], now: float, hold: Hold | None = None) -> Verdict:
+        moment, table = int(now * 1000), self._table
+        if any(map(_spill, charges)):
+            charges = [self._aimed(charge, moment) for charge in charges]
+        verdict = judge(charges, table.get, moment)
         if hold is not None and verdict.refused is None:
-            verdict = self._with(hold, verdict, now)
+            accounts, refused = self.accounts.take(hold, moment)
+            verdict = (
+                Verdict(charges, verdict.spent, accounts=accounts) if refused is None else _spent(verdict, refused, accounts)
+            )
         if verdict.refused is None:
             at, spent = 0, verdict.spent
             for charge in charges:
                 if charge.cost:
-                    table[charge.bucket] = spent[at], now, charge.rate
+                    table[charge.bucket] = spent[at], moment, charge.rate
                 at += 1  # noqa: SIM113 - as in Verdict.standings
             if len(table) > self._sweep_above:
-                self._sweep(now)
+                self._sweep(moment)
         return verdict
 
     async def settle(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> None:
@@ -122,14 +124,6 @@ class MemoryLimits:
         self._sweep(now)
         return {bucket: (refilled(state, now), now, state[2]) for bucket, state in self._table.items() if state[2]}
 
-    def _with(self, hold: Hold, verdict: Verdict, now: int) -> Verdict:
-        """The same where the hold fits too, which is then held."""
-        accounts, refused = self.accounts.take(hold, now)
-        if refused is None:
-            return Verdict(verdict.charges, verdict.spent, accounts=accounts)
-        spent = [total - charge.cost for charge, total in zip(verdict.charges, verdict.spent, strict=True)]
-        return Verdict(verdict.charges, spent, refused, accounts=accounts)
-
     def _aimed(self, charge: Charge, now: int) -> Charge:
         """The charge on the user's own bucket, or on the one that is shared."""
         if not charge.spill or not charge.cost or charge.bucket in self._table:
@@ -168,6 +162,12 @@ class MemoryLimits:
             state = self._table.get(bucket)
             if state is not None and not refilled(state, now):
                 del self._table[bucket]
+
+
+def _spent(verdict: Verdict, refused: Allowance, accounts: Standing) -> Verdict:
+    """The same where a budget has no room: nothing is taken."""
+    spent = [total - charge.cost for charge, total in zip(verdict.charges, verdict.spent, strict=True)]
+    return Verdict(verdict.charges, spent, refused, accounts=accounts)
 
 
 def _spilled(charge: Charge) -> Charge:

@@ -117,7 +117,7 @@ class SharedLimits:
         await self._keep_step()
         self._tending = asyncio.create_task(self._tend())
 
-    def take_now(self, charges: Sequence[Charge], hold: Hold | None = None) -> Verdict | None:  # noqa: ARG002 - as it says
+    def take_now(self, charges: Sequence[Charge], now: float, hold: Hold | None = None) -> Verdict | None:  # noqa: ARG002 - as it says
         """None: Redis has to be asked what other nodes have taken."""
         return None
 
