@@ -7,7 +7,7 @@ import http_sf
 import msgspec
 import pytest
 
-from sentinel_gateway.api.wire.cache_headers import PRIVATE, Header, cache_status, explain_header, hit_headers, miss_headers
+from sentinel_gateway.api.wire.cache_headers import PRIVATE, Header, explain_header, hit_headers, miss_headers
 from sentinel_gateway.core.budget import ErrorBudget
 from sentinel_gateway.core.caching import Entry, Hit, Miss, NotStorable, Step, Store, Tier, Why, Wish
 from sentinel_gateway.core.explanation import Candidate, Explanation
@@ -172,14 +172,16 @@ OUTCOMES: dict[str, tuple[Journey, list[tuple[str, dict[str, object]]]]] = {
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_every_miss_tells_its_reason(name):
     met, expected = OUTCOMES[name]
-    assert members(cache_status(met)) == expected
+    assert members(value_of(miss_headers(met), b"cache-status")) == expected
     assert {said["fwd"] for _, said in expected} <= FORWARDS
 
 
 @pytest.mark.parametrize("why", get_args(Why))
 def test_what_was_not_stored_says_why(why):
-    status = members(cache_status(journey(MEMORY, kept=NotStorable(why))))
-    assert status == [("sentinel-memory", {"fwd": "uri-miss", "detail": f"uncacheable-{why}"})]
+    headers = miss_headers(journey(MEMORY, kept=NotStorable(why)))
+    assert members(value_of(headers, b"cache-status")) == [
+        ("sentinel-memory", {"fwd": "uri-miss", "detail": f"uncacheable-{why}"})
+    ]
 
 
 @pytest.mark.parametrize(("bypass", "said"), [(True, b"bypass"), (False, b"miss")])

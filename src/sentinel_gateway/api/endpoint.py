@@ -1,13 +1,13 @@
 """The way into the pipeline that its endpoints share: who comes in, in which order. How they answer is their own."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import ClassVar, Final
 
 from sentinel_gateway.api.asgi import Lines
 from sentinel_gateway.api.exchange import Exchange, Sender
-from sentinel_gateway.api.wire.cache_headers import PRIVATE, explain_header, hit_headers, miss_headers, read_wish
+from sentinel_gateway.api.wire.cache_headers import ASKING, PRIVATE, explain_header, hit_headers, miss_headers, read_wish
 from sentinel_gateway.api.wire.cost_headers import cost_headers, saved_headers
 from sentinel_gateway.core.access import KeyScope, require_scope
 from sentinel_gateway.core.idempotency import read_key
@@ -23,6 +23,8 @@ from sentinel_gateway.ports import Clock
 
 SLOW_BODY: Final = 0.5
 """Seconds until a body is here and has its place, after which the caller's key is looked at again."""
+HEEDED: Final = ASKING | {b"via", b"idempotency-key"}
+"""Headers that say how a request is to be taken: one look tells that most have none of them."""
 REPLAYED: Final = PRIVATE + Lines(b"idempotent-replayed: true\r\n")
 """No word of the cache: it was not asked."""
 
@@ -54,11 +56,8 @@ class Post(ABC):
         require_scope(journey.caller, self.scope)
         if exchange.method != "POST":
             raise MethodNotAllowed(f"{exchange.method[:20]} is not allowed: POST {self.takes}.", allowed=("POST",))
-        if (via := headers.get(b"via")) is not None:
-            journey.through = self._through(via)
-        journey.wish = read_wish(headers)
-        if (sent := headers.get(b"idempotency-key")) is not None:
-            journey.idempotency_key = _read_idempotency_key(sent)
+        if not HEEDED.isdisjoint(headers):
+            self._heed(headers, journey)
         self._admission.check()
         grant = journey.grant = self._limiter.grant(journey.caller.party)
         return self._answer(exchange, journey) if grant is None else self._answer_within(grant, exchange, journey)
@@ -69,6 +68,13 @@ class Post(ABC):
             await self._answer(exchange, journey)
         finally:
             await grant.leave()
+
+    def _heed(self, headers: Mapping[bytes, bytes], journey: Journey) -> None:
+        if (via := headers.get(b"via")) is not None:
+            journey.through = self._through(via)
+        journey.wish = read_wish(headers)
+        if (sent := headers.get(b"idempotency-key")) is not None:
+            journey.idempotency_key = _read_idempotency_key(sent)
 
     def _through(self, via: bytes) -> str:
         """The gateways that it has come through; raises `LoopDetected`."""

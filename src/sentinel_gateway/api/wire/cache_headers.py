@@ -1,6 +1,6 @@
 """The cache in headers: what callers ask for (RFC 9111 and contract section 4), what they are told (RFC 9211). Pure.
 
-What they ask of streams (`x-recovery`) is read with it: one look tells that most requests ask for nothing.
+What they ask of streams (`x-recovery`) is read with it.
 """
 
 import math
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from sentinel_gateway.api.asgi import Header, Lines
-from sentinel_gateway.core.caching import ANY_AGE, YEAR, Hit, NotStorable, Step, Store, Tier, Why, Wish
+from sentinel_gateway.core.caching import ANY_AGE, YEAR, Hit, Miss, NotStorable, Step, Store, Tier, Why, Wish
 from sentinel_gateway.core.explanation import Explanation
 from sentinel_gateway.errors import InvalidHeader
 from sentinel_gateway.pipeline.journey import Journey
@@ -23,10 +23,9 @@ _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _SECONDS: Final = re.compile(r"[0-9]{1,10}")
 _SIMILARITY: Final = re.compile(r"0(\.[0-9]{1,6})?|1(\.0{1,6})?")
 STATUSES: Final = 256
-"""Values of Cache-Status that are remembered: most misses are told in the same words."""
+"""Misses whose headers are remembered: most are told in the same words."""
 _TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
 _RECOVERIES: Final = {"buffered": True, "none": False}
-_DEFAULT: Final = Wish()
 
 ASKING: Final = frozenset(
     {
@@ -44,8 +43,6 @@ ASKING: Final = frozenset(
 
 def read_wish(headers: Mapping[bytes, bytes]) -> Wish:
     """What the caller asks for; raises `InvalidHeader` naming the header and what would be right."""
-    if ASKING.isdisjoint(headers):
-        return _DEFAULT
     directives = _directives(headers)
     bypass = _truth(headers, b"x-bypass-cache")
     return Wish(
@@ -187,26 +184,20 @@ def _shown_id(key: str) -> bytes:
 
 def miss_headers(journey: Journey) -> Lines:
     """Headers of an answer from a provider: why each tier passed, and what became of the answer if that is known yet."""
-    return _passed(cache_status(journey), bypass=journey.wish.bypass)
-
-
-@lru_cache(STATUSES)
-def _passed(status: str, *, bypass: bool) -> Lines:
-    return Lines(_PASSED % (b"bypass" if bypass else b"miss", status.encode()))
-
-
-def cache_status(journey: Journey) -> str:
-    """RFC 9211: one member a tier, the one nearest to the provider first."""
-    if journey.miss is None:
-        return "sentinel;fwd=bypass"
     kept = journey.kept
     tiers = kept.tiers if isinstance(kept, Store) else ()
     why = kept.why if isinstance(kept, NotStorable) else None
-    return _members(journey.miss.steps, tiers, why, collapsed=journey.outcome == "coalesced")
+    return _passed(journey.miss, tiers, why, collapsed=journey.outcome == "coalesced", bypass=journey.wish.bypass)
 
 
 @lru_cache(STATUSES)
+def _passed(miss: Miss | None, tiers: tuple[Tier, ...], why: Why | None, *, collapsed: bool, bypass: bool) -> Lines:
+    status = "sentinel;fwd=bypass" if miss is None else _members(miss.steps, tiers, why, collapsed=collapsed)
+    return Lines(_PASSED % (b"bypass" if bypass else b"miss", status.encode()))
+
+
 def _members(steps: tuple[Step, ...], tiers: tuple[Tier, ...], why: Why | None, *, collapsed: bool) -> str:
+    """RFC 9211: one member a tier, the one nearest to the provider first."""
     members = []
     for step in steps:
         detail = step.detail or (f"uncacheable-{why}" if why else None)

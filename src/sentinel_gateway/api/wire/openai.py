@@ -87,17 +87,28 @@ def read_request(raw: bytes, *, max_depth: int) -> ChatRequest:
 
 def chat_request(fields: Fields) -> ChatRequest:
     """The chat request that these fields are; raises `InvalidField`."""
-    body = _typed(fields)
-    options = body.stream_options
-    limit = body.max_completion_tokens
+    body = typed(fields, _Body, KNOWN)
+    if not body.messages:
+        raise InvalidField("'messages' is empty: send at least one message.", param="messages")
+    choices, options = body.n, body.stream_options
+    if choices is not None and not 1 <= choices <= MAX_CHOICES:
+        raise InvalidField(f"'n' must be between 1 and {MAX_CHOICES}.", param="n")
+    older, newer = body.max_tokens, body.max_completion_tokens
+    if older is not None and older < 1:
+        raise InvalidField("'max_tokens' must be at least 1.", param="max_tokens")
+    if newer is not None and newer < 1:
+        raise InvalidField("'max_completion_tokens' must be at least 1.", param="max_completion_tokens")
+    if older is not None and newer is not None and older != newer:
+        # Some providers go by one of them, some by the other: what is held of a budget would be right for one only
+        raise InvalidField("'max_tokens' and 'max_completion_tokens' say two things: send one of them.", param="max_tokens")
     return ChatRequest(
         fields=fields,
         model=body.model,
         stream=bool(body.stream),
         include_usage=bool(options and options.include_usage),
         temperature=body.temperature,
-        token_limit=body.max_tokens if limit is None else limit,
-        choices=1 if body.n is None else body.n,
+        token_limit=older if newer is None else newer,
+        choices=1 if choices is None else choices,
     )
 
 
@@ -121,23 +132,6 @@ def _refuse_other_letters(fields: Fields, known: frozenset[str]) -> None:
     for name in fields:
         if name not in known and (meant := name.casefold()) in known:
             raise InvalidField(f"Unknown field '{name}': field names are case-sensitive, write '{meant}'.", param=name)
-
-
-def _typed(fields: Fields) -> _Body:
-    body = typed(fields, _Body, KNOWN)
-    if not body.messages:
-        raise InvalidField("'messages' is empty: send at least one message.", param="messages")
-    if body.n is not None and not 1 <= body.n <= MAX_CHOICES:
-        raise InvalidField(f"'n' must be between 1 and {MAX_CHOICES}.", param="n")
-    older, newer = body.max_tokens, body.max_completion_tokens
-    if older is not None and older < 1:
-        raise InvalidField("'max_tokens' must be at least 1.", param="max_tokens")
-    if newer is not None and newer < 1:
-        raise InvalidField("'max_completion_tokens' must be at least 1.", param="max_completion_tokens")
-    if older is not None and newer is not None and older != newer:
-        # Some providers go by one of them, some by the other: what is held of a budget would be right for one only
-        raise InvalidField("'max_tokens' and 'max_completion_tokens' say two things: send one of them.", param="max_tokens")
-    return body
 
 
 def _wrong_type(complaint: str) -> InvalidField:
