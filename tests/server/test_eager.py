@@ -125,7 +125,7 @@ class Carrier:
 
 
 async def test_who_wants_to_know_is_told_once_that_the_caller_left():
-    cycle = Cycle({"headers": []}, Carrier(), waits_for_100=False, keep_alive=True)
+    cycle = Cycle({"headers": []}, {}, Carrier(), waits_for_100=False, keep_alive=True)
     told: list[str] = []
 
     async def app(scope, receive, send):

@@ -1,7 +1,7 @@
 """The shapes of ASGI, as far as they are used here, and the form in which our answers carry their headers."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -57,6 +57,11 @@ class Direct(Protocol):
 
     What can't be done now is not done at all, and has to be done by messages, which wait.
     """
+
+    @property
+    def fields(self) -> Mapping[bytes, bytes]:
+        """The request's headers, as `header_map` has them."""
+        ...
 
     @property
     def segment(self) -> bytes | None:

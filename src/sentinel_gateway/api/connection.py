@@ -20,7 +20,7 @@ from sentinel_gateway.api.asgi import SEGMENT_BYTES, Again, App, Header, Lines
 from sentinel_gateway.api.bounds import MOST_CHUNKS, PIPELINED, ServerLimits
 from sentinel_gateway.api.cycle import CLOSE, Cycle, default_lines, refusal_record, render
 from sentinel_gateway.api.eager import run_eagerly
-from sentinel_gateway.api.head import check_fields, head_size, parse_target, read_method
+from sentinel_gateway.api.head import check_fields, head_size, header_map, parse_target, read_method
 from sentinel_gateway.api.parting import LAST_WORD, reset, send_and_close
 from sentinel_gateway.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout
 from sentinel_gateway.pipeline.admit import retry_wait
@@ -280,7 +280,8 @@ class GatewayProtocol(asyncio.Protocol):
             raise BadRequest(f"More than {PIPELINED} requests were sent without waiting for an answer.")
         version = parser.get_http_version()
         method = read_method(parser.get_method(), version)
-        waits_for_100 = check_fields(headers, version, upgrade=parser.should_upgrade())
+        fields = header_map(headers)
+        waits_for_100 = check_fields(fields, headers, version, upgrade=parser.should_upgrade())
         target = parse_target(self._url)
         scope = {
             "type": "http",
@@ -300,7 +301,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._headers = []  # for trailers, which could pass for headers if they were kept
         self._chunks = 0
         keep_alive = version == self._persistent and parser.should_keep_alive()
-        self._take(Cycle(scope, self, waits_for_100=waits_for_100, keep_alive=keep_alive))
+        self._take(Cycle(scope, fields, self, waits_for_100=waits_for_100, keep_alive=keep_alive))
 
     def _take(self, cycle: Cycle) -> None:
         """Make it this request's turn, or queue it behind the one that is being answered."""
@@ -371,7 +372,7 @@ class GatewayProtocol(asyncio.Protocol):
         if reading is not None and reading is self._turn:
             self._refuse_rest(reading, error)
             return
-        record = refusal_record(error, self._headers if reading is None else reading.scope["headers"])
+        record = refusal_record(error, header_map(self._headers) if reading is None else reading.fields)
         record.client = self.client[0] if self.client else ""
         self._watch.refused(record)
         headers, body = render(error, record)

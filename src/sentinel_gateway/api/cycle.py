@@ -6,7 +6,7 @@ is answered here in the shape of every other error.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -60,6 +60,8 @@ class Cycle(msgspec.Struct, eq=False):
     """
 
     scope: Scope
+    fields: Mapping[bytes, bytes]
+    """As `Direct` has it."""
     _carrier: Carrier
     waits_for_100: bool
     keep_alive: bool
@@ -67,7 +69,7 @@ class Cycle(msgspec.Struct, eq=False):
     """What came and was not handed out yet."""
     more_body: bool = True
     segment: bytes | None = None
-    """As `Direct` has it."""
+    """As well."""
     disconnected: bool = False
     refused: RequestError | None = None
     """Why the rest of the body is not read, if it was given up."""
@@ -117,7 +119,7 @@ class Cycle(msgspec.Struct, eq=False):
             return
         error = self.refused or InternalError("The gateway failed on this request.")
         self.keep_alive = False
-        headers, body = render(error, refusal_record(error, self.scope["headers"]))
+        headers, body = render(error, refusal_record(error, self.fields))
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
@@ -291,7 +293,7 @@ class Cycle(msgspec.Struct, eq=False):
 
     def _answer_early(self) -> None:
         """The body has not ended. A caller that was never told to continue may even leave it out."""
-        length = next((value for name, value in self.scope["headers"] if name == b"content-length"), None)
+        length = self.fields.get(b"content-length")
         if self.waits_for_100 or length is None or int(length) > SHORT_BODY:
             self.keep_alive = False
         self._lingers = True
@@ -317,10 +319,10 @@ def default_lines(headers: tuple[Header, ...]) -> Lines:
     return Lines.of(headers)
 
 
-def refusal_record(error: RequestError, received: Sequence[Header]) -> Record:
-    """What is told of a request that no app has answered."""
+def refusal_record(error: RequestError, fields: Mapping[bytes, bytes]) -> Record:
+    """What is told of a request that no app has answered, by its headers."""
     sentinel_id = draw_id()
-    shown = request_id(dict(received).get(b"x-request-id"), sentinel_id)
+    shown = request_id(fields.get(b"x-request-id"), sentinel_id)
     return Record(
         at=0.0, request_id=shown, sentinel_id=sentinel_id, route=UNMATCHED, method="", status=error.http_status, error=error.kind
     )

@@ -5,7 +5,7 @@ import math
 import os
 import random
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from itertools import chain
 from time import monotonic
@@ -17,6 +17,7 @@ from sentinel_gateway.api.asgi import DIRECT, REFUSED, Direct, Header, Lines, Re
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
 from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.entrance import Entrance
+from sentinel_gateway.api.head import header_map
 from sentinel_gateway.api.wire.budget_headers import budget_headers
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.api.wire.limit_headers import limit_headers
@@ -76,16 +77,6 @@ class ErrorForm:
             return lines
         lines += limit_headers(*grant.standings())
         return lines + budget_headers(grant.budgets()) if grant.has_budget else lines
-
-
-def header_map(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
-    """Headers by lower-case name; those sent several times are joined by commas, as HTTP means them."""
-    joined = dict(headers)
-    if len(joined) != len(headers):
-        joined = {}
-        for name, value in headers:
-            joined[name] = joined[name] + b", " + value if name in joined else value
-    return joined
 
 
 class Intake:
@@ -269,7 +260,8 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, now: float, intake: Intake, form: ErrorForm) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.headers = headers = header_map(scope["headers"])
+        self.direct: Direct | None = scope.get("extensions", {}).get(DIRECT)
+        self.headers = headers = header_map(scope["headers"]) if self.direct is None else self.direct.fields
         sentinel_id, client = draw_id(), scope.get("client")
         self.journey = journey = Journey(
             route=UNMATCHED,
@@ -279,7 +271,6 @@ class Exchange:
             at=now,
             client=client[0] if client else "",
         )
-        self.direct: Direct | None = scope.get("extensions", {}).get(DIRECT)
         self.caller = caller = Caller(receive, headers.get(b"content-length"), intake, self.direct)
         self.sender = Sender(send, journey, caller, form, headers.get(b"accept-encoding", b""), self.direct)
         self._beside: list[asyncio.Task[None] | asyncio.TimerHandle] = []

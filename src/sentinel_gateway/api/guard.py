@@ -10,7 +10,7 @@ import msgspec
 from fastapi import Request
 from fastapi.routing import APIRoute
 
-from sentinel_gateway.api.exchange import header_map
+from sentinel_gateway.api.head import header_map
 from sentinel_gateway.core.access import ANYBODY, MARK, Caller, KeyScope, require_scope, standing
 from sentinel_gateway.errors import InsufficientScope, InvalidKey, RequestError
 from sentinel_gateway.pipeline.authentication import KEY_HEADERS, Authenticator

@@ -5,7 +5,7 @@ and targets hardly change from request to request, so the last sane ones are rem
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -42,12 +42,21 @@ def read_method(method: bytes, version: str) -> str:
     return method.decode("ascii")
 
 
-def check_fields(headers: Sequence[Header], version: str, *, upgrade: bool) -> bool:
-    """The headers that frame a request. Does the caller wait to be told to continue?
+def header_map(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
+    """Headers by lower-case name; those sent several times are joined by commas, as HTTP means them."""
+    joined = dict(headers)
+    if len(joined) != len(headers):
+        joined = {}
+        for name, value in headers:
+            joined[name] = joined[name] + b", " + value if name in joined else value
+    return joined
+
+
+def check_fields(fields: Mapping[bytes, bytes], headers: Sequence[Header], version: str, *, upgrade: bool) -> bool:
+    """The headers that frame a request, by name and as they came. Does the caller wait to be told to continue?
 
     `upgrade`: the parser takes this for an upgrade, and so would take the body for the next request.
     """
-    fields = dict(headers)
     if len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
         raise InvalidHeader("There is more than one Host header.", param="host")
     host = fields.get(b"host")
