@@ -7,6 +7,9 @@ import pytest
 from sentinel_gateway.api.asgi import DIRECT
 from sentinel_gateway.api.cycle import Cycle
 from sentinel_gateway.api.eager import own_task, run_eagerly
+from sentinel_gateway.api.exchange import Exchange, Intake
+from sentinel_gateway.api.openai import ERRORS
+from sentinel_gateway.errors import ClientLeft
 from tests.fakes import turns
 
 pytestmark = pytest.mark.anyio
@@ -137,3 +140,18 @@ async def test_who_wants_to_know_is_told_once_that_the_caller_left():
 
     await cycle.run(app)
     assert told == ["gone", "late"]
+
+
+async def test_who_left_before_it_was_begun_is_not_asked_for():
+    cycle = Cycle({"method": "POST", "path": "/", "headers": []}, {}, Carrier(), waits_for_100=False, keep_alive=True)
+    cycle.disconnect()
+    left: list[bool] = []
+
+    async def app(scope, receive, send):
+        exchange = Exchange(scope, receive, send, now=0.0, intake=Intake(max_body=1), form=ERRORS)
+        with pytest.raises(ClientLeft):
+            await exchange.cancel_when_gone()
+        left.append(exchange.caller.left)
+
+    await cycle.run(app)
+    assert left == [True]

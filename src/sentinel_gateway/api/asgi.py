@@ -1,5 +1,6 @@
 """The shapes of ASGI, as far as they are used here, and the form in which our answers carry their headers."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
@@ -69,6 +70,11 @@ class Direct(Protocol):
 
         None as well if the connection closes after it, or anything but the answer is to be sent.
         """
+        ...
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """That makes the answer; None until it first waits for something."""
         ...
 
     def keep_to_messages(self) -> None:

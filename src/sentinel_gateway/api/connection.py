@@ -243,7 +243,7 @@ class GatewayProtocol(asyncio.Protocol):
         return True
 
     def _start(self, cycle: Cycle) -> None:
-        task = run_eagerly(cycle.run(self._app), self._loop)
+        cycle.task = task = run_eagerly(cycle.run(self._app), self._loop)
         if task is not None:
             self._state.tasks.add(task)
             task.add_done_callback(self._state.tasks.discard)

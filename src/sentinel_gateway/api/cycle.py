@@ -70,6 +70,8 @@ class Cycle(msgspec.Struct, eq=False):
     more_body: bool = True
     segment: bytes | None = None
     """As well."""
+    task: asyncio.Task[None] | None = None
+    """As well."""
     disconnected: bool = False
     refused: RequestError | None = None
     """Why the rest of the body is not read, if it was given up."""
@@ -110,7 +112,7 @@ class Cycle(msgspec.Struct, eq=False):
                     logger.error("ASGI callable returned without completing response.")
                 await self._fail()
         finally:
-            self._on_gone = None
+            self._on_gone = self.task = None
             del self.scope["extensions"]  # which holds us: no request may be garbage that only a collection finds
 
     async def _fail(self) -> None:

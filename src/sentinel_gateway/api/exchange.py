@@ -6,7 +6,6 @@ import os
 import random
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from functools import partial
 from itertools import chain
 from time import monotonic
 from typing import Any, Final
@@ -15,7 +14,6 @@ import msgspec
 
 from sentinel_gateway.api.asgi import DIRECT, REFUSED, Direct, Header, Lines, Receive, Scope, Send
 from sentinel_gateway.api.compression import COMPRESS_FROM, choose, compress
-from sentinel_gateway.api.eager import own_task
 from sentinel_gateway.api.entrance import Entrance
 from sentinel_gateway.api.head import header_map
 from sentinel_gateway.api.wire.budget_headers import budget_headers
@@ -280,22 +278,24 @@ class Exchange:
         self.entrance.enter(self.headers, self.journey)
 
     async def cancel_when_gone(self) -> None:
-        """From now on, in a task of its own, cancel that once nobody waits for its answer."""
-        await own_task()
-        cancel = partial(self._cancel, asyncio.current_task())
-        if self.direct is not None:
-            self.direct.tell_when_gone(cancel)
+        """From now on cancel what makes the answer once nobody waits for it; raises `ClientLeft` if nobody does any more."""
+        direct = self.direct
+        if direct is not None:
+            direct.tell_when_gone(lambda: self._cancel(direct.task))
         else:  # another server
-            self.run_beside(self._call_when_gone(cancel))
+            self.run_beside(self._cancel_later(asyncio.current_task()))
 
-    async def _call_when_gone(self, callback: Callable[[], None]) -> None:
+    async def _cancel_later(self, task: asyncio.Task[Any] | None) -> None:
         await self.caller.gone()
-        callback()
+        self._cancel(task)
 
     def _cancel(self, task: asyncio.Task[Any] | None) -> None:
-        if task is not None and not self.caller.served:
-            self.caller.left = True
-            task.cancel()
+        if self.caller.served:
+            return
+        self.caller.left = True
+        if task is None:  # it has not waited for anything
+            raise ClientLeft("The caller left before its request was begun.")
+        task.cancel()
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something until the exchange ends."""

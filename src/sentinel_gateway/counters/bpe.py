@@ -112,12 +112,12 @@ class BpeCounter:
         if self._waiting >= self._limits.waiting:
             return estimate(texts)
         self._waiting += 1
+        counting = self._loop.run_in_executor(self._thread, self._count, texts, encoding)
         try:
-            async with asyncio.timeout(self._limits.deadline):
-                return await self._loop.run_in_executor(self._thread, self._count, texts, encoding)
-        except TimeoutError:
-            return estimate(texts)
+            done, _ = await asyncio.wait([counting], timeout=self._limits.deadline)  # the request may have no task yet
+            return counting.result() if done else estimate(texts)
         finally:
+            counting.cancel()
             self._waiting -= 1
 
     async def texts(self, ids: Sequence[Sequence[int]], *, encoding: Encoding) -> list[str] | None:
@@ -127,7 +127,7 @@ class BpeCounter:
         self._waiting += 1
         reading = self._loop.run_in_executor(self._thread, self._texts, ids, encoding)
         try:
-            done, _ = await asyncio.wait([reading], timeout=self._limits.patience)  # the request may have no task yet
+            done, _ = await asyncio.wait([reading], timeout=self._limits.patience)  # as above
             if not done:
                 raise CounterBusy(f"not within {self._limits.patience:g} s")
             return reading.result()

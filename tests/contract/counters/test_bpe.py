@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from scripts import encodings
+from sentinel_gateway.api.eager import run_eagerly
 from sentinel_gateway.core.tokens import TokenCount, estimate
 from sentinel_gateway.counters.bpe import FOLDER, BpeCounter, CounterLimits, load, unpack
 from sentinel_gateway.errors import CounterBusy
@@ -191,6 +192,20 @@ async def test_what_was_counted_is_not_counted_again(told):
     await busy
     assert (await counter.count([instructions, question], encoding="cl100k")).exact, "an estimate is not remembered"
     await counter.close()
+
+
+async def test_who_has_no_task_yet_is_counted(counter):
+    loop = asyncio.get_running_loop()
+    counted, tasks = loop.create_future(), []
+
+    async def count() -> None:
+        try:
+            counted.set_result(await counter.count(["words " * 1000], encoding="cl100k"))
+        except RuntimeError as exc:
+            counted.set_exception(exc)
+
+    loop.call_soon(lambda: tasks.append(run_eagerly(count(), loop)))
+    assert (await counted).tokens > 0
 
 
 async def test_who_leaves_gives_the_place_back(counter):
