@@ -100,6 +100,9 @@ TALLIES: Final = Family(
 )
 LEVELS: Final = [level for family in (WINDOWS, STRETCHES, PARTS, TALLIES) for level in family.levels()]
 OF_HOURS: Final = [level.kind for level in LEVELS if level.length == HOUR]
+_LENGTH: Final = sa.case((rollups.c.kind.in_(OF_HOURS), HOUR * MICROS), else_=DAY * MICROS)
+_LATEST: Final = sa.select(sa.func.max(rollups.c.start + _LENGTH))
+"""The end of all that is closed. Made once: to make it takes longer than to ask it."""
 
 
 class Span(NamedTuple):
@@ -275,9 +278,7 @@ def forget(connection: sa.Connection, now: int) -> None:
 def open_again(connection: sa.Connection, moments: Sequence[int]) -> None:
     """Of a transaction that has put in rows of these moments (microseconds): what they are of is closed no more."""
     _with_others(connection)
-    hour = rollups.c.kind.in_(OF_HOURS)
-    ends = rollups.c.start + sa.case((hour, HOUR * MICROS), else_=DAY * MICROS)
-    latest = connection.scalar(sa.select(sa.func.max(ends)))
+    latest = connection.scalar(_LATEST)
     if latest is None or min(moments) >= latest:
         return
     starts = sorted({moment // (length * MICROS) * length * MICROS for moment in moments for length in KEPT})

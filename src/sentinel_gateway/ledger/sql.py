@@ -28,7 +28,7 @@ from sentinel_gateway.ledger.sums import add_up
 from sentinel_gateway.ledger.tables import VALUES, attempts, requests, trials
 from sentinel_gateway.ports.ledger import Enrolled, Handled, Past, Settled
 
-SIZES: Final = (32, 4, 1)
+SIZES: Final = (64, 16, 4, 1)
 """Rows in one statement."""
 BATCH: Final = 500
 """Most rows that retention takes at a time, and that hold up whoever writes."""
