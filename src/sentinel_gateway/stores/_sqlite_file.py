@@ -36,9 +36,10 @@ _HABITS: Final = (
 )
 
 # A hash instead of the key itself halves its index, and pages touched are what a put costs. A row is found by it and then proven:
-# the key is inside the sealed entry. `due` is the expiry in steps, so rows that expire together lie together. `by_age` covers
-# all that a clear asks about: it reads 1/20 of the file. Questions stand apart from the replies that they belong to, so that all
-# of them can be read without any body.
+# the key is inside the sealed entry. `labels` are digests of whose and what it is, one behind the other, by which a clear and a
+# list choose. `due` is the expiry in steps, so rows that expire together lie together. `by_age` covers all that a clear asks
+# about: it reads 1/20 of the file. Questions stand apart from the replies that they belong to, so that all of them can be read
+# without any body.
 _CREATE: Final = """
 BEGIN IMMEDIATE;
 DROP TABLE IF EXISTS questions;
@@ -48,11 +49,7 @@ CREATE TABLE replies (
     hash INTEGER NOT NULL UNIQUE,
     due REAL,
     created REAL,
-    tenant BLOB,
-    namespace BLOB,
-    model BLOB,
-    writer BLOB,
-    tags BLOB,
+    labels BLOB,
     sealed BLOB
 );
 CREATE TABLE questions (
@@ -60,7 +57,7 @@ CREATE TABLE questions (
     head BLOB,
     vector BLOB
 );
-CREATE INDEX by_age ON replies (created, tenant, namespace, model, writer, tags);
+CREATE INDEX by_age ON replies (created, labels);
 CREATE INDEX by_due ON replies (due);
 PRAGMA application_id = 1397184323;
 PRAGMA user_version = 4;
