@@ -16,10 +16,10 @@ from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.core.chat import USUAL, VERSIONS, ChatRequest
 from sentinel_gateway.errors import InvalidHeader
 from sentinel_gateway.pipeline.admit import Admission
-from sentinel_gateway.pipeline.handle import enter, understand
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Estimate, Limiter
 from sentinel_gateway.pipeline.plan import Planner
+from sentinel_gateway.pipeline.understand import enter, understand
 from sentinel_gateway.ports import Clock
 
 BETA: Final = b"anthropic-beta"

@@ -20,12 +20,12 @@ from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.flight import shares
-from sentinel_gateway.pipeline.handle import check_others, enter, understand
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.lookup import look_near, told
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
+from sentinel_gateway.pipeline.understand import check_others, enter, understand
 from sentinel_gateway.ports import TokenCounter, Unsent
 
 LOOKED_UP_AT_ONCE: Final = 64

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-import msgspec
+from msgspec.structs import replace
 
 from sentinel_gateway.core.chat import Answer
 from sentinel_gateway.errors import UpstreamBroken
@@ -23,7 +23,7 @@ from sentinel_gateway.ports import Completion
 KEPT_BYTES: Final = 8 * 1024 * 1024
 """Of a stream, for late joiners and slow readers. Beyond it nobody can join, and who has not read the oldest part is cut off."""
 
-Open = Callable[[Journey], Coroutine[Any, Any, Completion | Relay]]
+Open = Callable[[Plan, Journey], Coroutine[Any, Any, Completion | Relay]]
 """Ask the providers for what a flight is to bring."""
 Into = Callable[[list[bytes]], bool]
 """Takes payloads that came together, and says whether it takes more at once."""
@@ -38,6 +38,9 @@ class Flight:
     _aboard = 0
     _opened: Completion | Relay | None = None
     _relay: Relay | None = None
+    _drains: Drains | None = None
+    _batches: deque[Batch]
+    """Of a stream, once it is open."""
     _dropped = 0
     """Batches that are kept no longer."""
     _bytes = 0
@@ -51,10 +54,10 @@ class Flight:
     ) -> None:
         self.plan = plan
         self.name = plan.key, journey.wish.buffered
-        self.journey = msgspec.structs.replace(journey)
+        self.journey = replace(journey)
         self._on_end = on_end
-        self._drains = drains
-        self._batches: deque[Batch] = deque()
+        if drains is not None:
+            self._drains = drains
         self._waiting: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
         self._opening: asyncio.Task[None] | None = self._loop.create_task(self._open(open_))
@@ -65,11 +68,11 @@ class Flight:
 
     async def _open(self, open_: Open) -> None:
         try:
-            self._opened = await open_(self.journey)
+            self._opened = await open_(self.plan, self.journey)
         except Exception as exc:  # noqa: BLE001 - broad: whatever it is, all who wait are told
             self._error = exc
         if isinstance(self._opened, Relay):
-            self._relay = self._opened
+            self._relay, self._batches = self._opened, deque()
             for batch in self._relay.withheld:
                 self._keep(batch)
         else:
@@ -95,7 +98,7 @@ class Flight:
     # --- passengers ---
 
     def board(self) -> None:
-        """One more waits for it; each must `leave` once."""
+        """One more waits for it; each must `leave` once, but for those to whom it has brought a whole answer."""
         self._aboard += 1
 
     async def leave(self) -> None:

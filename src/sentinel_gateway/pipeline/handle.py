@@ -1,7 +1,7 @@
 """One request, from its bytes to its answer: the path, top to bottom.
 
     admit     is there room?                         a place, or `Overloaded`            admit.py
-    plan      what is asked, of whom, under what key?  decode, route, identity           plan.py
+    plan      what is asked, of whom, under what key?  decode, route, identity           understand.py, plan.py
     limit     may this caller ask that, now?         a share of its limits, or `RateLimited`  limiting.py, budgeting.py
     once      was it asked under the same idempotency key?  what was answered then       idempotency.py
     look up   is there an answer already?            `Hit`, or `Miss` with its reasons   lookup.py, tiers.py
@@ -25,14 +25,13 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from sentinel_gateway.core.access import discreet, require_model, require_no_other
 from sentinel_gateway.core.bound import BoundRules, restriction
 from sentinel_gateway.core.caching import Hit, Miss, Step, Wish
 from sentinel_gateway.core.chat import Answer, ChatRequest, Usage
 from sentinel_gateway.core.idempotency import claim
 from sentinel_gateway.core.identity import Question, last_words
 from sentinel_gateway.core.tokens import said_about
-from sentinel_gateway.errors import ModelNotFound, NotCached, RequestError, UpstreamError
+from sentinel_gateway.errors import NotCached, RequestError, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Answering, OpenStream
@@ -42,7 +41,7 @@ from sentinel_gateway.pipeline.fleet import Brought, Fleet
 from sentinel_gateway.pipeline.flight import Flight, Flights, shares
 from sentinel_gateway.pipeline.idempotency import Idempotency, Work
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.limiting import Estimate, end_user
+from sentinel_gateway.pipeline.limiting import Estimate
 from sentinel_gateway.pipeline.lookup import look_far, look_further, look_near, told
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.recovery import withhold
@@ -51,6 +50,7 @@ from sentinel_gateway.pipeline.reply import Cached, Live, Reply, Whole
 from sentinel_gateway.pipeline.semantic import Semantic
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
+from sentinel_gateway.pipeline.understand import check_others, enter, read, understand
 from sentinel_gateway.ports import Completion, Unsent
 
 NOTHING: Final = Usage(0, 0, 0)
@@ -105,16 +105,22 @@ class Pipeline:
         self._experiments = terms.experiments
         self._booking: set[asyncio.Task[None]] = set()
 
-    async def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], Awaitable[None]]) -> Reply:
-        """The answer to a body; raises `RequestError`s. The caller holds a place of `admission`.
+    def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], Awaitable[None]]) -> Awaitable[Reply]:
+        """The answer to a body; raises `RequestError`s, also before it is awaited. The caller holds a place of `admission`.
 
         `waiting` is awaited before a provider is asked: from then on the answer may take long.
         """
+        if journey.grant is not None or journey.idempotency_key:
+            return self._enter_and_answer(raw, journey, waiting)
+        plan = self._enrolled(read(self._planner, raw, journey), journey)
+        return self._answer(raw, plan, journey, waiting, look_near(self.tiers, plan, journey))
+
+    async def _enter_and_answer(self, raw: bytes, journey: Journey, waiting: Callable[[Plan], Awaitable[None]]) -> Reply:
+        """The same for who has limits, or wants it done once."""
         plan = self._enrolled(await understand(self._planner, raw, journey), journey)
         if not journey.idempotency_key or self._idempotency is None:
             near = look_near(self.tiers, plan, journey)
-            if journey.grant is not None:
-                await enter(plan, journey, place=not isinstance(near, Hit))
+            await enter(plan, journey, place=not isinstance(near, Hit))
             return await self._answer(raw, plan, journey, waiting, near)
         await enter(plan, journey)
         await waiting(plan)  # here, and not in the work: that goes on when the caller has left
@@ -251,25 +257,29 @@ class Pipeline:
             journey.outcome = "coalesced"
         else:
             explored = journey.trial is not None and journey.trial.spared  # nobody else waits for what is asked for our sake
-            flight = self._flights.launch(plan, journey, partial(self._open, plan), alone=explored)
+            flight = self._flights.launch(plan, journey, self._open, alone=explored)
         flight.board()
-        live, completion = False, None
+        reply: Whole | Live | None = None
+        completion = None
         try:
             opened = await flight.opened()
-            live = plan.request.stream and isinstance(opened, Relay)
-            if not live:
-                completion = opened if isinstance(opened, Completion) else _put_together(await flight.answer())
+            if isinstance(opened, Completion):
+                reply = Whole(plan, opened)
+            elif plan.request.stream:
+                reply = Live(plan, flight)
+            else:
+                completion = _put_together(await flight.answer())
         finally:
             try:
-                if not live:
+                if reply is None:  # who gets a stream leaves at its end, and a flight that brought a whole answer is over
                     await flight.leave()
             finally:
                 flight.tell(journey)
-        if live:
-            return Live(plan, flight)
+        if reply is not None:
+            return reply
         if completion is None:  # too long to be put together from the stream that another asked for
             await self._reserve(plan, journey)
-            return await self._fly(plan, journey, self._flights.launch(plan, journey, partial(self._ask, plan), alone=True))
+            return await self._fly(plan, journey, self._flights.launch(plan, journey, self._ask, alone=True))
         return Whole(plan, completion)
 
     def _is_stale(self, journey: Journey) -> bool:
@@ -311,7 +321,8 @@ class Pipeline:
             raise
         answer = completion.answer
         self._settlement.answered(plan, journey, answer, answer.usage)
-        self._book(plan, journey, answer.usage, heard=said_about(answer) if answer.usage is None else 0)
+        if journey.grant is not None:
+            self._book(plan, journey, answer.usage, heard=said_about(answer) if answer.usage is None else 0)
         return completion
 
     def _relay(self, plan: Plan, request: ChatRequest, journey: Journey, opened: OpenStream) -> Relay:
@@ -329,38 +340,6 @@ class Pipeline:
             await live.flight.leave()
         finally:
             live.flight.tell(journey)
-
-
-def check_others(plan: Plan, journey: Journey) -> None:
-    """Before a provider is asked: is it to use no model but the one asked for, where that matters? Raises `ModelNotAllowed`."""
-    key, grant = journey.caller.key, journey.grant
-    if (key is not None and key.models) or (grant is not None and grant.has_budget):
-        require_no_other(plan.request.fields)
-
-
-async def understand(planner: Planner, raw: bytes, journey: Journey) -> Plan:
-    """What is asked, if this caller may ask it. A body that can't be understood costs its caller a request as well."""
-    grant = journey.grant
-    try:
-        plan = planner.plan(raw, tenant=journey.tenant, namespace=journey.wish.namespace)
-        if journey.betas or journey.version:
-            said = journey.betas, journey.version
-            plan = planner.switched(plan, *said, tenant=journey.tenant, namespace=journey.wish.namespace)
-        require_model(journey.caller, plan.request.model)
-    except RequestError as error:
-        if grant is not None:
-            await grant.spoiled()
-        if isinstance(error, ModelNotFound):
-            raise discreet(error, journey.caller) from None
-        raise
-    journey.model, journey.stream = plan.request.model, plan.request.stream
-    return plan
-
-
-async def enter(plan: Plan, journey: Journey, *, place: bool = True) -> None:
-    """Take the request from the caller's limits, and a place in flight unless the answer is here already."""
-    if journey.grant is not None:
-        await journey.grant.enter(model=plan.request.model, user=end_user(plan), place=place)
 
 
 def _asked(plan: Plan, journey: Journey) -> int:

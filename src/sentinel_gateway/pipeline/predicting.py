@@ -33,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 class Chats(Protocol):
     """The path of chats (`handle.Pipeline`)."""
 
-    async def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], Awaitable[None]]) -> Reply: ...
+    def handle(self, raw: bytes, journey: Journey, *, waiting: Callable[[Plan], Awaitable[None]]) -> Awaitable[Reply]: ...
 
 
 class Predicting:
