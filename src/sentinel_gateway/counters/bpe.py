@@ -2,15 +2,17 @@
 
 The library and an encoding are loaded when they are first needed: an encoding takes 32 or 45 MB, and the library keeps Python to
 itself for a few tenths of a second meanwhile. Texts are then counted on one thread, but for short ones, which cost less than the
-way to it and back.
+way to it and back: those in ASCII word by word, of which few are new.
 """
 
 import asyncio
 import hashlib
 import lzma
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,8 +35,8 @@ SHA256: Final[dict[Encoding, str]] = {
 PATTERN: Final[dict[Encoding, str]] = {
     "cl100k": (
         r"'(?i:[sdmt]|ll|ve|re)"
-        r"|[^\r\n\p{L}\p{N}]?+\p{L}++"
-        r"|\p{N}{1,3}"
+        r"|[^\r\n\p{L}\p{N}]?+[\p{L}]++"
+        r"|[\p{N}]{1,3}"
         r"| ?[^\s\p{L}\p{N}]++[\r\n]*+"
         r"|\s++$"
         r"|\s*[\r\n]"
@@ -44,7 +46,7 @@ PATTERN: Final[dict[Encoding, str]] = {
     "o200k": (
         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
         r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-        r"|\p{N}{1,3}"
+        r"|[\p{N}]{1,3}"
         r"| ?[^\s\p{L}\p{N}]+[\r\n/]*"
         r"|\s*[\r\n]+"
         r"|\s+(?!\S)"
@@ -52,13 +54,15 @@ PATTERN: Final[dict[Encoding, str]] = {
     ),
 }
 """How a text is cut into the pieces within which tokens are made: part of what an encoding is."""
+IN_ASCII: Final = {"L": "A-Za-z", "Lu": "A-Z", "Ll": "a-z", "N": "0-9"}
+"""Members of classes in ASCII; other classes have none."""
 
 SLICES: Final = 64
 """A text that is too long to be counted whole is counted at so many places, spread evenly: many short ones tell more than few."""
 
-REMEMBERED: Final = 8192
-"""Texts whose tokens are remembered, by their hashes alone: what an application says first, and the earlier turns of a
-conversation, come again with each request."""
+REMEMBERED: Final = 16_384
+"""Texts whose tokens are remembered of each encoding, by their hashes alone: what an application says first, and the earlier
+turns of a conversation, come again with each request; and so do most words of what is new. They take up to 2 MB."""
 
 
 class CounterLimits(msgspec.Struct, frozen=True):
@@ -85,7 +89,7 @@ class BpeCounter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sentinel-counter")
         self._loaded: dict[Encoding, Tokenizer | None] = {}
         """None where the file can't be used."""
-        self._remembered: LRUCache[tuple[Encoding, int], int] = LRUCache(REMEMBERED)
+        self._remembered: dict[Encoding, LRUCache[int, int]] = {encoding: LRUCache(REMEMBERED) for encoding in PATTERN}
         self._waiting = 0
 
     def __repr__(self) -> str:
@@ -93,13 +97,7 @@ class BpeCounter:
 
     async def count(self, texts: Sequence[str], *, encoding: Encoding) -> TokenCount:
         """The tokens of these texts. Never raises: what can't be counted in time, or not at all, is estimated."""
-        known, new = 0, []
-        for text in texts:
-            tokens: int | None = self._remembered.get((encoding, hash(text)))
-            if tokens is None:
-                new.append(text)
-            else:
-                known += tokens
+        known, new = self._recall(texts, encoding)
         if not new:
             return TokenCount(known, exact=True)
         counted = await self._count_new(new, encoding)
@@ -108,7 +106,7 @@ class BpeCounter:
     async def _count_new(self, texts: Sequence[str], encoding: Encoding) -> TokenCount:
         short = sum(map(len, texts)) <= self._limits.inline_chars
         if short and encoding in self._loaded:
-            return self._count(texts, encoding)
+            return self._count_here(texts, encoding)
         if self._waiting >= self._limits.waiting:
             return estimate(texts)
         self._waiting += 1
@@ -119,6 +117,14 @@ class BpeCounter:
         finally:
             counting.cancel()
             self._waiting -= 1
+
+    def _recall(self, texts: Sequence[str], encoding: Encoding) -> tuple[int, list[str]]:
+        """The tokens of those that are remembered, and the others."""
+        known = [*map(self._remembered[encoding].get, map(hash, texts))]
+        if all(known):
+            return sum(known), []
+        new = [text for text, tokens in zip(texts, known, strict=True) if tokens is None]
+        return sum(filter(None, known)), new
 
     async def texts(self, ids: Sequence[Sequence[int]], *, encoding: Encoding) -> list[str] | None:
         """The texts of these token ids; None if one is unknown, or the encoding can't be used. Raises `CounterBusy`."""
@@ -155,6 +161,19 @@ class BpeCounter:
             self._loaded[encoding] = self._load(encoding)
         return self._loaded[encoding]
 
+    def _count_here(self, texts: Sequence[str], encoding: Encoding) -> TokenCount:
+        """Of short texts."""
+        cut = _words(encoding)
+        if self._loaded[encoding] is None or not all(map(str.isascii, texts)):
+            return self._count(texts, encoding)
+        total = 0
+        for text in texts:
+            known, new = self._recall(cut(text), encoding)
+            tokens = known + self._count(new, encoding).tokens if new else known
+            self._remembered[encoding][hash(text)] = tokens
+            total += tokens
+        return TokenCount(total, exact=True)
+
     def _count(self, texts: Sequence[str], encoding: Encoding) -> TokenCount:
         tokenizer = self._tokenizer(encoding)
         if tokenizer is None:
@@ -163,8 +182,7 @@ class BpeCounter:
         try:
             if length <= self._limits.exact_chars:
                 counts = _tokens(tokenizer, texts)
-                for text, tokens in zip(texts, counts, strict=True):
-                    self._remembered.insert((encoding, hash(text)), tokens)
+                self._remembered[encoding].update(zip(map(hash, texts), counts, strict=True))
                 return TokenCount(sum(counts), exact=True)
             sample = _sample(texts, self._limits.exact_chars)
             return TokenCount(-(-sum(_tokens(tokenizer, sample)) * length // sum(map(len, sample))), exact=False)
@@ -196,6 +214,13 @@ def load(encoding: Encoding, folder: Path = FOLDER) -> "Tokenizer":
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+@cache
+def _words(encoding: Encoding) -> Callable[[str], list[str]]:
+    """What cuts a text in ASCII into its pieces, of which each is counted by itself."""
+    pattern = re.sub(r"\\p\{(\w+)\}", lambda found: IN_ASCII.get(found[1], ""), PATTERN[encoding])
+    return re.compile(pattern, re.ASCII).findall
 
 
 def unpack(data: bytes) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -30,6 +30,14 @@ def mixtures() -> dict[str, list[str]]:
     return made
 
 
+def short_texts() -> list[str]:
+    """Of signs in ASCII: of all, and of few that meet the more often. Always the same."""
+    chance = random.Random(5)
+    few = ("abcXYZ '\n", "'sStTdDmMlLvVrReE ", "012 a", " \t\n\r\v\f\x1ca", "/!.\n\r a")
+    pools = [list(map(chr, range(128))), *map(list, few)]
+    return ["".join(chance.choices(pool, k=chance.randrange(1, 60))) for pool in pools for _ in range(500)]
+
+
 def every_sign() -> list[str]:
     """Every character there is, beside letters, spaces, numbers and line ends, 2,000 to a text."""
     codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]

@@ -130,6 +130,16 @@ async def test_the_loop_runs_while_a_long_text_is_counted(told):
     await counter.close()
 
 
+async def test_short_texts_in_ascii_are_counted_word_by_word_as_they_are_whole(counter, tokenizer, encoding):
+    """Words that are new, and those that are known from other texts; every sign of ASCII is among them."""
+    texts = corpus.short_texts()
+    assert set("".join(texts)) == set(map(chr, range(128)))
+    await counter.count(["x"], encoding=encoding)
+    for text in texts:
+        counted = await counter.count([text], encoding=encoding)
+        assert counted == TokenCount(tokens(tokenizer, [text]), exact=True), repr(text)
+
+
 @pytest.mark.parametrize("sign", [" ", "a", "\u0301"])
 async def test_four_mebibytes_of_one_sign_are_estimated_from_a_part(counter, sign):
     counted = await counter.count([sign * (4 << 20)], encoding="o200k")
