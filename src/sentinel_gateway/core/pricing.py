@@ -7,6 +7,7 @@ decimal. What one row of the ledger comes to is summed in that unit and rounded 
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from typing import ClassVar, Final, Literal, Self
 
 import msgspec
@@ -35,7 +36,7 @@ PART_OF: Final = {
 """What tokens of a kind without a rate of its own cost as much as; each stands behind what it goes by."""
 
 
-class Rates(msgspec.Struct, frozen=True):
+class Rates(msgspec.Struct, frozen=True, dict=True):
     """What a token of each kind takes, in yocto-USD. None is negative."""
 
     input: int
@@ -58,13 +59,19 @@ class Rates(msgspec.Struct, frozen=True):
             whole.setdefault(part, whole[of])
         return cls(**whole)
 
+    @cached_property
     def dearest_input(self) -> int:
         """The most that a token of input may take."""
         return max(self.input, self.cached_input, self.cache_write, self.cache_write_1h, self.audio_input)
 
+    @cached_property
     def dearest_output(self) -> int:
         """The most that a token of output may take."""
         return max(self.output, self.reasoning, self.audio_output)
+
+    def most(self, input_tokens: int, output_tokens: int) -> int:
+        """The most that so many tokens may take."""
+        return input_tokens * self.dearest_input + output_tokens * self.dearest_output
 
 
 class Tier(msgspec.Struct, frozen=True):
@@ -235,8 +242,10 @@ def bound(price: Pricing, input_tokens: int, max_output: int) -> int:
     """The most that a call with so many tokens of input and output at most may cost, in nano-USD, rounded up."""
     if isinstance(price, Unpriced):
         return 0
-    reached = [price.rates, *[tier.rates for tier in price.tiers if tier.above < input_tokens]]
-    dearest = max([input_tokens * rates.dearest_input() + max_output * rates.dearest_output() for rates in reached])
+    dearest = price.rates.most(input_tokens, max_output)
+    if price.tiers:
+        reached = [tier.rates for tier in price.tiers if tier.above < input_tokens]
+        dearest = max([dearest, *(rates.most(input_tokens, max_output) for rates in reached)])
     return -(-(price.request + dearest) // YOCTO_PER_NANO)
 
 
@@ -249,7 +258,7 @@ def affordable(price: Pricing, input_tokens: int, nano_usd: int) -> int | None:
         return None
     reached = [price.rates, *(tier.rates for tier in price.tiers if tier.above < input_tokens)]
     room = nano_usd * YOCTO_PER_NANO - price.request
-    dear = [(room - input_tokens * rates.dearest_input(), rates.dearest_output()) for rates in reached]
+    dear = [(room - input_tokens * rates.dearest_input, rates.dearest_output) for rates in reached]
     if any(left < 0 for left, _ in dear):
         return 0
     return min((left // rate for left, rate in dear if rate), default=None)

@@ -119,11 +119,11 @@ class BpeCounter:
             self._waiting -= 1
 
     def _recall(self, texts: Sequence[str], encoding: Encoding) -> tuple[int, list[str]]:
-        """The tokens of those that are remembered, and the others."""
+        """The tokens of those that are remembered, and the others; one without any is always among these."""
         known = [*map(self._remembered[encoding].get, map(hash, texts))]
         if all(known):
             return sum(known), []
-        new = [text for text, tokens in zip(texts, known, strict=True) if tokens is None]
+        new = [text for text, tokens in zip(texts, known, strict=True) if not tokens]
         return sum(filter(None, known)), new
 
     async def texts(self, ids: Sequence[Sequence[int]], *, encoding: Encoding) -> list[str] | None:
