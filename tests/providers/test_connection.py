@@ -292,9 +292,9 @@ async def test_what_came_before_a_failure_is_read_first():
 class Pipe:
     """A connection whose answer has begun, and who is given the bytes of its body as they arrive."""
 
-    def __init__(self, wants: bool = True) -> None:
+    def __init__(self, wants: bool = True, length: int = 6) -> None:
         self.exchange, self.came, self.wants = Exchange(), [], wants
-        come(self.exchange.connection, b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+        come(self.exchange.connection, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length)
 
     def __call__(self, data: bytes) -> bool:
         self.came.append(data)
@@ -336,6 +336,19 @@ async def test_who_wants_no_more_is_given_no_more():
     await asyncio.sleep(0)
     come(connection, b"ef")
     assert await reading == b"ef"
+
+
+async def test_of_a_provider_who_sends_as_fast_as_it_is_read_little_is_read_in_a_turn():
+    pipe = Pipe(length=99 * READ_SIZE)
+    piping, connection, transport = await pipe.begin(), pipe.exchange.connection, pipe.exchange.transport
+    reads = 0
+    while transport.reading and reads < 32:  # as libuv does in one turn
+        come(connection, b"x" * READ_SIZE)
+        reads += 1
+    assert (reads, pipe.came) == (2, [b"x" * READ_SIZE])
+    await piping
+    assert await connection.read() == b"x" * READ_SIZE
+    assert transport.reading
 
 
 async def test_a_failure_ends_a_pipe_and_is_told_to_who_reads_on():

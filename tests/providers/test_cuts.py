@@ -22,6 +22,7 @@ from sentinel_gateway.ports import UpstreamCall
 from sentinel_gateway.providers._connection import READ_SIZE, Connection
 from sentinel_gateway.providers._http import ByteStream
 from sentinel_gateway.providers._sse import MAX_EVENT_BYTES
+from sentinel_gateway.providers._stream import AT_ONCE
 from tests.native import event_message
 from tests.providers.test_connection import ORIGIN, Transport, come
 from tests.providers.test_odd_answers import AS_IT_CAME, KINDS, PLAIN, anthropic, bedrock, chunk, gemini, openai
@@ -219,7 +220,7 @@ async def heard(
     if close == "broken off":
         line.connection.eof_received()
         line.connection.connection_lost(None)
-    for _ in range(9):
+    for _ in range(9 + sum(map(len, reads)) // AT_ONCE):
         await asyncio.sleep(0)
     assert hearing.done(), "it waits, though all is told"
     if close != "broken off":

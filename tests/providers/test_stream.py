@@ -1,12 +1,14 @@
 """A pipe ends with the stream, or with what is wrong in it, though the connection stays open and says nothing more."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
 from sentinel_gateway.errors import UpstreamBroken
 from sentinel_gateway.providers._errors import Source
 from sentinel_gateway.providers._sse import MAX_EVENT_BYTES
+from sentinel_gateway.providers._stream import AT_ONCE
 from sentinel_gateway.providers.openai import OpenAIStream
 
 pytestmark = pytest.mark.anyio
@@ -72,3 +74,40 @@ async def test_an_endless_event_behind_the_end_changes_nothing_of_it(before, end
             await stream.pipe(lambda batch: came.extend(batch) or True)
     assert len(came) == 2
     assert "endless" not in str(told.value)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["what waits", "what is heard"])
+async def test_of_much_that_comes_together_a_turn_of_the_loop_reads_little(place):
+    """As over TLS, where a read brings a quarter of a megabyte: tiny events in it would hold the loop for 40 ms."""
+    number = 256 * 1024 // len(CHUNK)
+    pieces = [CHUNK * number, CHUNK, b"data: [DONE]\n\n"]
+    if place:
+        pieces.insert(0, CHUNK)
+    stream, came, turns = OpenAIStream(OpenConnection(*pieces), Source("x", "", ())), [], [0]
+
+    async def count():
+        while True:
+            turns.append(len(came))
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    with pytest.raises(StopAsyncIteration):
+        await stream.pipe(lambda batch: came.extend(batch) or True)
+    counting.cancel()
+    assert [chunk.more or chunk.fields["choices"][0]["delta"]["content"] for chunk in came] == ["a"] * (number + 1 + place)
+    most = max(after - before for before, after in pairwise([*turns, len(came)]))
+    assert most <= 2 * AT_ONCE // len(CHUNK)
+
+
+async def test_who_is_cancelled_between_two_portions_has_lost_nothing():
+    number = 3 * AT_ONCE // len(CHUNK)
+    stream = OpenAIStream(OpenConnection(CHUNK * number, b"data: [DONE]\n\n"), Source("x", "", ()))
+    came = await anext(stream)
+    reading = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    with pytest.raises(StopAsyncIteration):
+        await stream.pipe(lambda batch: came.extend(batch) or True)
+    assert len(came) == number

@@ -199,7 +199,10 @@ class Connection(asyncio.BufferedProtocol):
         return data
 
     async def pipe(self, into: Callable[[bytes], bool]) -> None:
-        """Give `into` a body's bytes as they arrive, until it returns False, or until `take` has something else to tell."""
+        """Give `into` a body's bytes as they arrive, until it returns False, or until `take` has something else to tell.
+
+        It also ends once much has come at a time.
+        """
         if self._pieces or self._ended or self._failure is not None:
             return
         self._hear = into
@@ -270,8 +273,8 @@ class Connection(asyncio.BufferedProtocol):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             if self._hear is not None and self._pieces:
-                try:
-                    if self._hear(self.take() or b"") and not self._ended:
+                try:  # of one who sends as fast as we read, what comes next is left to the next turn: others wait as well
+                    if self._hear(self.take() or b"") and nbytes < READ_SIZE and not self._ended:
                         return
                 except Exception as exc:  # noqa: BLE001 - broad: there is nobody above; it is raised where the end of this is waited for
                     waiter.set_exception(exc)

@@ -1,14 +1,18 @@
 """What every stream of a provider does alike: read bytes, hand out the chunks that they make, and let go of the connection."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sentinel_gateway.core.chat import Chunk
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError
 from sentinel_gateway.providers._errors import Source
 from sentinel_gateway.providers._http import ByteStream
+
+AT_ONCE: Final = 16 * 1024
+"""Bytes that are read in a turn of the loop: of tiny events these take some milliseconds, and others wait for it."""
 
 
 class EventStream(ABC):
@@ -18,12 +22,14 @@ class EventStream(ABC):
     asked. What it is holds: no bytes that come later make good what was wrong.
     """
 
-    __slots__ = ("_heard", "_over", "_source", "_stream")
+    __slots__ = ("_heard", "_later", "_over", "_source", "_stream")
 
     def __init__(self, stream: ByteStream, source: Source) -> None:
         self._stream = stream
         self._source = source
         self._heard = False
+        self._later = b""
+        """What has come beyond that, for the turns to come."""
         self._over: UpstreamError | type[StopAsyncIteration] | None = None
 
     def __repr__(self) -> str:
@@ -51,22 +57,29 @@ class EventStream(ABC):
 
     async def __anext__(self) -> list[Chunk]:
         while self._over is None:
-            data = await self._stream.read()
+            if self._later:
+                await asyncio.sleep(0)
+            data = self._portion(self._later or await self._stream.read())
             if chunks := self._chunks(data) if data else self._last_chunks():
                 return chunks
         raise self._over
+
+    def _portion(self, data: bytes) -> bytes:
+        """As much of it as this turn reads."""
+        self._later = data[AT_ONCE:]
+        return data[:AT_ONCE]
 
     async def pipe(self, into: Callable[[list[Chunk]], bool]) -> None:
         more = True
 
         def hear(data: bytes) -> bool:
             nonlocal more
-            if chunks := self._chunks(data):
+            if chunks := self._chunks(data if len(data) <= AT_ONCE else self._portion(data)):
                 more = into(chunks)
-            return more and self._over is None
+            return more and self._over is None and not self._later
 
         while more and into(await self.__anext__()):
-            if self._over is None:
+            if self._over is None and not self._later:
                 await self._stream.pipe(hear)
 
     async def __aenter__(self) -> Self:
