@@ -1,6 +1,6 @@
 """A Bloom filter: what was never added is told in half a microsecond, nearly always, and what was added is never denied."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 
 class BloomFilter:
@@ -13,13 +13,16 @@ class BloomFilter:
     def __init__(self, size: int) -> None:
         self._bits = bytearray(size)
         self._mask = size * 8 - 1
+        self.added = 0
+        """Hashes, one as often as it was added."""
 
-    def add(self, hashes: Iterable[int]) -> None:
+    def add(self, hashes: Collection[int]) -> None:
         bits, mask = self._bits, self._mask
         for hashed in hashes:
             first, second = hashed & mask, hashed >> 32 & mask
             bits[first >> 3] |= 1 << (first & 7)
             bits[second >> 3] |= 1 << (second & 7)
+        self.added += len(hashes)
 
     def __contains__(self, hashed: int) -> bool:
         bits, mask = self._bits, self._mask
@@ -27,4 +30,4 @@ class BloomFilter:
         return bool(bits[first >> 3] >> (first & 7) & bits[second >> 3] >> (second & 7) & 1)
 
     def __repr__(self) -> str:
-        return f"<BloomFilter {len(self._bits)} bytes>"
+        return f"<BloomFilter {self.added} in {len(self._bits)} bytes>"

@@ -1,14 +1,14 @@
 """Which keys the file surely lacks, known without asking the disk: most look-ups are for what was never stored.
 
-A filter holds the hash of every row and of every put, so it is never wrong about a key that is committed. Those of the rows are
-read on the writer's thread, once for each file; until then nothing is known, and every look-up asks the disk.
+A filter holds the hash of every row, so it is never wrong about a key that is committed: the writer's thread adds those of the
+rows that it puts in before it commits them, and reads those that are there already once for each file. Until it has, nothing is
+known, and every look-up asks the disk.
 """
 
 import asyncio
 import math
 import sqlite3
 from asyncio import Future
-from collections import deque
 from typing import Final
 
 from sentinel_gateway.stores import _sqlite_rows as rows
@@ -28,7 +28,7 @@ SLICES: Final = 32
 
 
 class Presence:
-    """Used on the event loop alone. `pause` is the time in seconds until hashes that could not be read are read again."""
+    """Asked on the event loop alone. `pause` is the time in seconds until hashes that could not be read are read again."""
 
     def __init__(self, writer: Writer, *, max_bytes: int, pause: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -37,36 +37,28 @@ class Presence:
         self._pause = pause
         self._filter = BloomFilter(self._size)
         self._known: int | None = None  # the generation of the file whose rows are all in the filter
-        self._puts = 0
+        self._enough = 0
+        """The filter is made anew once more hashes than these were added to it."""
         self._scan: Scan | None = None
         self._resume_at = 0.0
 
     def lacks(self, hashed: int) -> bool:
         """Is surely no row of this hash committed? False also where that is not known."""
-        if self._known != self._writer.generation:
+        known = self._known == self._writer.generation
+        if not known or self._filter.added > self._enough:
             self.refresh()
-            return False
-        return hashed not in self._filter
-
-    def add(self, hashed: int) -> None:
-        """An entry of this hash was given to the writer, in this very turn of the event loop."""
-        self._filter.add((hashed,))
-        self._puts += 1
-        if self._scan is not None:
-            self._scan.added.append(hashed)
-        elif self._puts > self._size // PUTS_IN_BYTES:
-            self.refresh()
+        return known and hashed not in self._filter
 
     def refresh(self) -> None:
         """Have the hashes of the file read, unless they are being read, or there is no file, or it has just failed."""
         if self._scan is None and self._writer.generation and self._loop.time() >= self._resume_at:
-            self._puts = 0
             self._scan = Scan(self._writer.generation, self._size)
+            self._writer.filters = (self._filter, self._scan.filter)
             self._go_on(self._scan)
 
     def __repr__(self) -> str:
         known = "unknown" if self._known is None else f"of file {self._known}"
-        return f"<Presence {known}, {self._puts} puts since it was read, {self._filter!r}>"
+        return f"<Presence {known}, {self._filter!r}, enough with {self._enough}>"
 
     def _go_on(self, scan: "Scan") -> None:
         future: Future[int] = self._loop.create_future()
@@ -78,35 +70,29 @@ class Presence:
             self._go_on(scan)
             return
         self._scan = None
-        if future.exception() is not None:
+        if future.exception() is None:
+            self._filter, self._known = scan.filter, scan.generation
+            self._enough = scan.filter.added + self._size // PUTS_IN_BYTES
+        else:
             self._resume_at = self._loop.time() + self._pause
-            return
-        scan.add_puts()  # those of the last moment
-        self._filter, self._known = scan.filter, scan.generation
+        self._writer.filters = (self._filter,)
 
 
 class Scan:
     """Reads the hashes of the file of a generation into a filter of `size` bytes, in steps that the writer does between puts.
 
     Where the file is replaced meanwhile, what is read is of no use, and nobody uses it: generations never come back.
-    Its first step comes after all that was put before it, so a row is in the file by then, or it is one of those in `added`.
+    What is put from its making on is added to its filter as well, so it is no matter whether a step finds that in the file.
     """
 
     def __init__(self, generation: int, size: int) -> None:
         self._after: float = -math.inf
         self.generation = generation
         self.filter = BloomFilter(size)
-        self.added: deque[int] = deque()
-        """Put since it began: the event loop appends, whoever is at work takes."""
 
     def step(self, database: sqlite3.Connection) -> int:
         """By the writer: how many were read; 0 at the end."""
-        self.add_puts()
         return sum(self._read_slice(database) for _ in range(SLICES))
-
-    def add_puts(self) -> None:
-        while self.added:
-            self.filter.add((self.added.popleft(),))
 
     def _read_slice(self, database: sqlite3.Connection) -> int:
         found = rows.hashes(database, self._after)

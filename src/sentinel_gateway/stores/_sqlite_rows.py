@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Final
@@ -81,16 +81,22 @@ def hash_of(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(_octets(key), digest_size=8).digest(), signed=True)
 
 
-def put(database: sqlite3.Connection, items: Iterable[Item], breathe: Callable[[], object]) -> int:
+def put(
+    database: sqlite3.Connection,
+    items: Iterable[Item],
+    breathe: Callable[[], object],
+    learn: Callable[[Collection[int]], object],
+) -> int:
     """Write all or, if it raises, none. Returns how many could not be encoded and were left out.
 
     A vector is left out silently if its question is not there. `breathe` is called in between: somebody else may need the core.
+    `learn` is told the hashes of the rows, each before it is committed.
     """
     left_out = 0
     database.execute("BEGIN IMMEDIATE")
     for part in _parts(items):
         breathe()
-        left_out += _keep(database, part) if isinstance(part, KeptVector) else _put(database, part)
+        left_out += _keep(database, part) if isinstance(part, KeptVector) else _put(database, part, learn)
     database.execute("COMMIT")
     return left_out
 
@@ -202,7 +208,7 @@ def _parts(items: Iterable[Item]) -> Iterator[list[Entry] | KeptVector]:
         yield entries
 
 
-def _put(database: sqlite3.Connection, entries: list[Entry]) -> int:
+def _put(database: sqlite3.Connection, entries: list[Entry], learn: Callable[[Collection[int]], object]) -> int:
     """How many could not be encoded and were left out."""
     rows: dict[int, tuple[_Row, _Blob | None]] = {}  # by hash: of several under one key, the last one stays
     left_out = 0
@@ -214,6 +220,7 @@ def _put(database: sqlite3.Connection, entries: list[Entry]) -> int:
         else:
             rows[row[0]] = row, head
     if rows:
+        learn(rows)
         values = list(chain.from_iterable(row for row, _ in rows.values()))
         try:
             database.execute(_repeated(_ADD, len(rows)), values)

@@ -10,9 +10,9 @@ import sqlite3
 import threading
 import time
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sentinel_gateway.core.breathing import breath
 from sentinel_gateway.core.caching import Selector
@@ -23,6 +23,9 @@ from sentinel_gateway.stores._inbox import Inbox
 from sentinel_gateway.stores._sqlite_backlog import Backlog, Errand, Item, Job
 from sentinel_gateway.stores._sqlite_file import BrokenFile, CacheFile, is_broken
 from sentinel_gateway.stores._sqlite_limits import SqliteLimits
+
+if TYPE_CHECKING:
+    from sentinel_gateway.stores._bloom import BloomFilter
 
 IDLE_SECONDS: Final = 1.0
 """How often an idle writer looks after its file, and how often it tries to open one that it could not."""
@@ -57,6 +60,8 @@ class Writer:
         self.renewing = False
         self.lost = 0
         self.corrupt = 0
+        self.filters: tuple[BloomFilter, ...] = ()
+        """These are given the hash of each row before it is committed. Replaced on the event loop, filled on the thread."""
         self.refusal: ConfigurationError | None = None
         self.ended = asyncio.Event()
         threading.Thread(target=self._run, name="sentinel-cache-writer", daemon=True).start()
@@ -150,7 +155,7 @@ class Writer:
     def _write(self, items: list[Item]) -> None:
         self._breathed_at = time.thread_time()  # for what was done before, nothing has to wait
         try:
-            lost = rows.put(self._connection(), items, self._breathe)
+            lost = rows.put(self._connection(), items, self._breathe, self._learn)
         except sqlite3.Error as exc:
             lost = len(items)
             self._failed(exc)
@@ -158,6 +163,10 @@ class Writer:
             self._worked()
         self.lost += lost
         self._unconfirmed_losses += lost
+
+    def _learn(self, hashes: Collection[int]) -> None:
+        for known in self.filters:
+            known.add(hashes)
 
     def _breathe(self) -> None:
         """Leave the core to the event loop for a while; at the end nobody is served."""

@@ -113,7 +113,6 @@ class SqliteStore:
         if self._closed or not self._backlog.take(entry):
             self._refuse()
             return False
-        self._presence.add(hash_of(entry.key))
         return self._writer.works and not self._breaker.is_open
 
     def keep_vectors(self, vectors: Sequence[tuple[str, bytes]], *, model: str) -> None:

@@ -16,6 +16,7 @@ def test_what_was_added_is_never_denied(hashes, size):
     bloom = BloomFilter(size)
     bloom.add(hashes)
     assert all(hashed in bloom for hashed in hashes)
+    assert bloom.added == len(hashes)
 
 
 @given(HASHES)
@@ -28,6 +29,6 @@ def test_strangers_are_taken_for_members_as_seldom_as_said(bits, share):
     chance = random.Random(0)
     size = 1 << 17
     bloom = BloomFilter(size)
-    bloom.add(chance.getrandbits(64) - 2**63 for _ in range(int(size * 8 / bits)))
+    bloom.add([chance.getrandbits(64) - 2**63 for _ in range(int(size * 8 / bits))])
     wrong = sum(chance.getrandbits(64) - 2**63 in bloom for _ in range(100_000))
     assert wrong == pytest.approx(share * 100_000, rel=0.1, abs=12)

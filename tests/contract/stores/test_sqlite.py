@@ -19,7 +19,7 @@ from sentinel_gateway.core.caching import Selector
 from sentinel_gateway.errors import ConfigurationError, StoreDown
 from sentinel_gateway.stores import _sqlite_writer
 from sentinel_gateway.stores._sqlite_file import CacheFile
-from sentinel_gateway.stores._sqlite_rows import BYTES_AT_ONCE, ROWS_AT_ONCE, count, put
+from sentinel_gateway.stores._sqlite_rows import BYTES_AT_ONCE, ROWS_AT_ONCE, count, hash_of, put
 from sentinel_gateway.stores.sqlite import SqliteLimits, SqliteStore
 from tests.contract.stores.conftest import NOW, PATIENT, Told, make_entry, open_sqlite, until
 
@@ -261,14 +261,15 @@ async def test_whoever_writes_waits_several_times_as_long_as_it_has_worked(tmp_p
 
 async def test_many_rows_go_in_by_one_statement_unless_they_are_large(tmp_path):
     """Each statement gives up the interpreter, and the event loop waits for it while the rows of one are made."""
-    file, breaths = CacheFile(tmp_path), []
+    file, breaths, learned = CacheFile(tmp_path), [], []
     with contextlib.closing(file.open()) as database:
         small, large = make_entry("small"), make_entry("large", body=bytes(BYTES_AT_ONCE // 2))
         for entries, statements in [([small] * (2 * ROWS_AT_ONCE + 1), 3), ([large] * 5, 3), ([large, small, large], 1)]:
             breaths.clear()
-            assert put(database, entries, lambda: breaths.append(1)) == 0
+            assert put(database, entries, lambda: breaths.append(1), learned.extend) == 0
             assert len(breaths) == statements
         assert count(database) == 2
+        assert set(learned) == {hash_of("small"), hash_of("large")}
     file.release()
 
 
