@@ -136,9 +136,11 @@ def open_channel(name: str, written: AlertChannel, http: HttpClient, clock: Cloc
 async def _post(http: HttpClient, name: str, url: str, headers: Mapping[str, str], body: bytes) -> int:
     """By the client that providers are asked with: no redirect, no address of a cloud's metadata, a deadline for everything."""
     try:
-        return (await http.fetch(Endpoint(name, url, headers, WEBHOOK), body, most=ANSWER)).status
+        reply = await http.send(Endpoint(name, url, headers, WEBHOOK), body)
+        await reply.read_whole(ANSWER)
     except UpstreamError as exc:
         raise ChannelDown(f"it can't be reached, or does not answer as it should ({exc.kind})") from exc
+    return reply.status
 
 
 def lone_client() -> HttpClient:

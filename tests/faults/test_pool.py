@@ -88,7 +88,7 @@ async def test_every_place_and_every_connection_is_there_again(upstream, cancels
 
         async def ask() -> object:
             async with admission:
-                return await http.fetch(endpoint, BODY)
+                return await (await http.send(endpoint, BODY)).read_whole()
 
         came = await torture(ask, cancels=cancels)
         assert admission.running == 0

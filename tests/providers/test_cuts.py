@@ -42,7 +42,7 @@ class Line:
         self._reads = reads or []
         self.connection = Connection(ORIGIN, lambda _: None, memoryview(bytearray(READ_SIZE)))
 
-    async def stream(self, endpoint: Any, body: bytes, **_: Any) -> Any:
+    async def send(self, endpoint: Any, body: bytes, **_: Any) -> Any:
         if self._reads:
             return self
         self.connection.connection_made(Transport())

@@ -161,9 +161,9 @@ async def test_an_answer_that_comes_with_its_head_is_held_to_the_cap_as_well(htt
 
     async with raw_server(handle) as server:
         endpoint = Endpoint("groq", server.base_url, {}, Timeouts())
-        assert (await http.fetch(endpoint, None, most=6)).body == b"[1, 2]"
+        assert await (await http.send(endpoint, None)).read_whole(6) == b"[1, 2]"
         with pytest.raises(UpstreamTooLong):
-            await http.fetch(endpoint, None, most=5)
+            await (await http.send(endpoint, None)).read_whole(5)
 
 
 async def test_an_answer_of_too_many_parts_is_not_read_and_not_asked_for_again(provider, raw_server, call):
@@ -207,7 +207,7 @@ async def test_an_endless_event_is_cut_off(provider, upstream, call):
 async def test_a_stream_over_the_cap_is_cut_off(http, upstream, piped):
     upstream.script(f"huge={2 * MAX_STREAM_BYTES};chunks=5000")
     endpoint = Endpoint("groq", f"{upstream.base_url}/chat/completions", {}, Timeouts())
-    stream = await http.stream(endpoint, b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}')
+    stream = await http.send(endpoint, b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}')
     assert repr(stream) == "<ByteStream groq 200 open>"
     size = 0
 
@@ -243,7 +243,7 @@ async def test_little_waits_here_for_who_does_not_read(raw_server, self_signed, 
         options["ssl"].load_cert_chain(self_signed)
     async with HttpClient(via="sentinel-n", version="1") as http, raw_server(handle, **options) as server:
         endpoint = Endpoint("groq", f"{server.base_url}/chat/completions", {}, Timeouts())
-        streams, came = [await http.stream(endpoint, b"{}") for _ in range(2)], [b"", b""]
+        streams, came = [await http.send(endpoint, b"{}") for _ in range(2)], [b"", b""]
         while not all(len(whole) == size for whole in came):
             for number, stream in enumerate(streams):
                 data = await stream.read()
@@ -389,12 +389,12 @@ async def test_connections_are_used_again(provider, upstream, call):
 
 async def test_a_stream_that_is_closed_again_takes_no_limit_from_the_next_on_its_connection(http, upstream):
     url, body = f"{upstream.base_url}/chat/completions", b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}'
-    first = await http.stream(Endpoint("groq", url, {}, Timeouts()), body)
+    first = await http.send(Endpoint("groq", url, {}, Timeouts()), body)
     while await first.read():
         pass
     first.close()
     upstream.script("latency_ms=60000")
-    second = asyncio.create_task(http.stream(Endpoint("groq", url, {}, Timeouts(first_byte=0.5)), body))
+    second = asyncio.create_task(http.send(Endpoint("groq", url, {}, Timeouts(first_byte=0.5)), body))
     await until(lambda: upstream.count == 2)
     first.close()
     with pytest.raises(UpstreamTimeout, match="first_byte"):

@@ -21,7 +21,6 @@ from sentinel_gateway.core.streaming import Fold, replayed_chunks, stored_body, 
 from sentinel_gateway.errors import UpstreamError
 from sentinel_gateway.ports import UpstreamCall
 from sentinel_gateway.providers._errors import Source, read_error, read_reported_error
-from sentinel_gateway.providers._http import Reply
 from sentinel_gateway.providers._provider import ProviderConfig
 from sentinel_gateway.providers._translated import TranslatedProvider
 from sentinel_gateway.providers.anthropic import Anthropic
@@ -48,10 +47,10 @@ class Said:
         self._left = [body, b""]
         self._whole = body
 
-    async def fetch(self, endpoint: Any, body: bytes, **_: Any) -> Reply:
-        return Reply(200, self.headers, self._whole)
+    async def read_whole(self) -> bytes:
+        return self._whole
 
-    async def stream(self, endpoint: Any, body: bytes, **_: Any) -> "Said":
+    async def send(self, endpoint: Any, body: bytes, **_: Any) -> "Said":
         return self
 
     async def read(self) -> bytes:

@@ -53,11 +53,11 @@ class LastAnswers:
 
 
 async def whole(http: HttpClient, endpoint: Endpoint) -> bytes:
-    return (await http.fetch(endpoint, b"{}")).body
+    return await (await http.send(endpoint, b"{}")).read_whole()
 
 
 async def streamed(http: HttpClient, endpoint: Endpoint, pause: float | None = None) -> bytes:
-    stream, came = await http.stream(endpoint, b"{}"), b""
+    stream, came = await http.send(endpoint, b"{}"), b""
     while data := await stream.read():
         came += data
         if pause is not None:
@@ -76,7 +76,7 @@ async def slowly(http: HttpClient, endpoint: Endpoint) -> bytes:
 
 
 async def piped(http: HttpClient, endpoint: Endpoint) -> bytes:
-    stream, pieces = await http.stream(endpoint, b"{}"), []
+    stream, pieces = await http.send(endpoint, b"{}"), []
 
     def hear(data: bytes) -> bool:
         pieces.append(data)

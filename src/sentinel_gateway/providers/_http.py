@@ -11,13 +11,11 @@ import contextlib
 import re
 import ssl
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from io import BytesIO
 from types import TracebackType
 from typing import Final, Self
-
-import msgspec
 
 from sentinel_gateway.core.via import written
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable, let_go
@@ -45,6 +43,8 @@ MAX_STREAM_BYTES: Final = 256 * MIB
 KEEP_ALIVE_SECONDS: Final = 15.0
 STALE_SECONDS: Final = 1.0
 """A pooled connection that the provider had already closed fails within a round trip. One that fails later was at work."""
+EVENTS: Final = "text/event-stream"
+"""What is accepted where a stream is asked for."""
 DRAINING: Final = Timeouts(first_byte=0.05, total=0.05)
 
 _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
@@ -110,14 +110,6 @@ class Endpoint:
         return shared
 
 
-class Reply(msgspec.Struct, frozen=True):
-    """A whole answer, whatever its status."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
 class HttpClient:
     """The connections to all providers. `via` is what this gateway is called there, so that a loop can be told.
 
@@ -159,18 +151,14 @@ class HttpClient:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    async def fetch(self, endpoint: Endpoint, body: bytes | None, *, request_id: str = "", most: int = MAX_REPLY_BYTES) -> Reply:
-        """Send `body` (POST; GET if None) and read the whole answer, whatever its status: so many bytes at most."""
-        stream = await self._send(endpoint, body, request_id, accept="application/json")
-        whole = await stream.read_whole(most)
-        return Reply(stream.status, stream.headers, whole)
+    async def send(
+        self, endpoint: Endpoint, body: bytes | None, *, request_id: str = "", accept: str = "application/json"
+    ) -> "ByteStream":
+        """Send `body` (POST; GET if None); returns when the status is known, whatever it is.
 
-    def stream(self, endpoint: Endpoint, body: bytes, *, request_id: str = "") -> Awaitable["ByteStream"]:
-        """Send `body`; returns when the status is known. The caller owns the stream and must close it."""
-        return self._send(endpoint, body, request_id, accept="text/event-stream")
+        The caller owns the stream, and reads it whole or closes it.
 
-    async def _send(self, endpoint: Endpoint, body: bytes | None, request_id: str, *, accept: str) -> "ByteStream":
-        """Providers close idle connections, sometimes just as we send; then the same request goes out once more.
+        Providers close idle connections, sometimes just as we send; then the same request goes out once more.
 
         A completion isn't idempotent, so this needs reason to believe that the request was never read: the connection came
         from the pool, it ended before the first byte of an answer, and it did so within `STALE_SECONDS`. Where that is not reason

@@ -14,9 +14,8 @@ from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
 from sentinel_gateway.ports import Completion, NotCarried, UpstreamCall, refuse_unsaid
 from sentinel_gateway.providers._chat_answer import Writer
 from sentinel_gateway.providers._chat_parts import Unfit
-from sentinel_gateway.providers._connection import Headers
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error
-from sentinel_gateway.providers._http import ByteStream, Endpoint, HttpClient
+from sentinel_gateway.providers._http import EVENTS, ByteStream, Endpoint, HttpClient
 from sentinel_gateway.providers._pattern import Find, More, TextPattern
 from sentinel_gateway.providers._provider import LIST_BYTES, OK, ProviderConfig, is_json, read_event, read_json
 from sentinel_gateway.providers._reported import Garbled, Reported
@@ -94,10 +93,11 @@ class TranslatedProvider:
         return self._complete(call, *self._ask(call, stream=False))
 
     async def _complete(self, call: UpstreamCall, endpoint: Endpoint, body: bytes) -> Completion:
-        reply = await self._http.fetch(endpoint, body, request_id=call.sentinel_id)
+        reply = await self._http.send(endpoint, body, request_id=call.sentinel_id)
+        whole = await reply.read_whole()
         if reply.status != OK:
-            raise self._failed(reply.status, reply.headers, reply.body)
-        fields = await read_json(reply.body, self.name)
+            raise self._failed(reply, whole)
+        fields = await read_json(whole, self.name)
         try:
             answer = read_answer(self._dialect.answer(fields, _writer(call)))
             if answer is not None:
@@ -111,20 +111,21 @@ class TranslatedProvider:
         return self._open_stream(call, *self._ask(call, stream=True))
 
     async def _open_stream(self, call: UpstreamCall, endpoint: Endpoint, body: bytes) -> "TranslatedStream":
-        stream = await self._http.stream(endpoint, body, request_id=call.sentinel_id)
+        stream = await self._http.send(endpoint, body, request_id=call.sentinel_id, accept=EVENTS)
         if stream.status == OK and not is_json(stream.headers):
             return TranslatedStream(stream, self._dialect.frames(), self._dialect.reader(_writer(call), call), self._source)
         whole = await stream.read_whole()
         if stream.status != OK:
-            raise self._failed(stream.status, stream.headers, whole)
+            raise self._failed(stream, whole)
         sentence = f"{self.name} sent a whole answer where a stream was asked for: ask for it without 'stream'."
         raise UpstreamUnstreamed(sentence).of_size(len(whole))
 
     async def list_models(self) -> frozenset[str]:
-        reply = await self._http.fetch(self._dialect.listing(), None, most=LIST_BYTES)
+        reply = await self._http.send(self._dialect.listing(), None)
+        whole = await reply.read_whole(LIST_BYTES)
         if reply.status != OK:
-            raise self._failed(reply.status, reply.headers, reply.body)
-        return self._dialect.models(await read_json(reply.body, self.name))
+            raise self._failed(reply, whole)
+        return self._dialect.models(await read_json(whole, self.name))
 
     def _ask(self, call: UpstreamCall, *, stream: bool) -> tuple[Endpoint, bytes]:
         if not self._dialect.takes_native:
@@ -135,8 +136,8 @@ class TranslatedProvider:
             raise NotCarried(f"{self.name} {exc.why}.", param=exc.param) from exc
         return endpoint.serving(call), body
 
-    def _failed(self, status: int, headers: Headers, body: bytes) -> UpstreamError:
-        return read_error(status, headers, body, source=self._source, now=time.time())
+    def _failed(self, reply: ByteStream, whole: bytes) -> UpstreamError:
+        return read_error(reply.status, reply.headers, whole, source=self._source, now=time.time())
 
 
 def _writer(call: UpstreamCall) -> Writer:

@@ -15,11 +15,10 @@ from sentinel_gateway.core.embeddings import items_of
 from sentinel_gateway.core.extensions import in_openai_words
 from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
 from sentinel_gateway.ports import Completion, Embedded, UpstreamCall, refuse_unsaid
-from sentinel_gateway.providers._connection import Headers
 from sentinel_gateway.providers._deadlines import Timeouts
 from sentinel_gateway.providers._embeddings import read_embeddings
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error, read_reported_error
-from sentinel_gateway.providers._http import MAX_REPLY_BYTES, ByteStream, Endpoint, HttpClient
+from sentinel_gateway.providers._http import EVENTS, MAX_REPLY_BYTES, ByteStream, Endpoint, HttpClient
 from sentinel_gateway.providers._pattern import Said, TextPattern
 from sentinel_gateway.providers._provider import (
     LIST_BYTES,
@@ -67,14 +66,15 @@ class OpenAIProvider:
         return self._complete(call)
 
     async def _complete(self, call: UpstreamCall) -> Completion:
-        reply = await self._http.fetch(self._chat.serving(call), build_body(call, stream=False), request_id=call.sentinel_id)
+        reply = await self._http.send(self._chat.serving(call), build_body(call, stream=False), request_id=call.sentinel_id)
+        whole = await reply.read_whole()
         if reply.status != OK:
-            raise self._error(reply.status, reply.headers, reply.body)
-        fields = await read_json(reply.body, self.name)
+            raise self._error(reply, whole)
+        fields = await read_json(whole, self.name)
         answer = read_answer(fields)
         if answer is None:
             raise self._not_an_answer(fields)
-        return Completion(reply.body, answer)
+        return Completion(whole, answer)
 
     def open_stream(self, call: UpstreamCall) -> Awaitable["OpenAIStream"]:
         if call.native is not None:
@@ -82,38 +82,41 @@ class OpenAIProvider:
         return self._open_stream(call)
 
     async def _open_stream(self, call: UpstreamCall) -> "OpenAIStream":
-        stream = await self._http.stream(self._chat.serving(call), build_body(call, stream=True), request_id=call.sentinel_id)
+        body = build_body(call, stream=True)
+        stream = await self._http.send(self._chat.serving(call), body, request_id=call.sentinel_id, accept=EVENTS)
         if stream.status == OK and not is_json(stream.headers):
             return OpenAIStream(stream, self._source)
-        body = await stream.read_whole()
+        whole = await stream.read_whole()
         if stream.status != OK:
-            raise self._error(stream.status, stream.headers, body)
-        fields = await read_json(body, self.name)
+            raise self._error(stream, whole)
+        fields = await read_json(whole, self.name)
         if read_answer(fields) is None:
             raise self._not_an_answer(fields)
         sentence = f"{self.name} sent a whole answer where a stream was asked for: ask for it without 'stream'."
-        raise UpstreamUnstreamed(sentence).of_size(len(body))
+        raise UpstreamUnstreamed(sentence).of_size(len(whole))
 
     async def embed(self, call: UpstreamCall) -> Embedded:
         asked = call.fields
         count, in_base64 = len(items_of(asked["input"]) or ()), asked.get("encoding_format") == "base64"
         body, most = build_body(call, stream=False), MAX_REPLY_BYTES + count * VECTOR_BYTES
-        reply = await self._http.fetch(self._embeddings.serving(call), body, request_id=call.sentinel_id, most=most)
+        reply = await self._http.send(self._embeddings.serving(call), body, request_id=call.sentinel_id)
+        whole = await reply.read_whole(most)
         if reply.status != OK:
-            raise self._error(reply.status, reply.headers, reply.body)
-        embedded = read_embeddings(reply.body, count=count, in_base64=in_base64)
+            raise self._error(reply, whole)
+        embedded = read_embeddings(whole, count=count, in_base64=in_base64)
         if embedded is None:
-            raise self._not_an_answer(await read_json(reply.body, self.name), "a list of embeddings, one for each item")
+            raise self._not_an_answer(await read_json(whole, self.name), "a list of embeddings, one for each item")
         return embedded
 
     async def list_models(self) -> frozenset[str]:
-        reply = await self._http.fetch(self._models, None, most=LIST_BYTES)
+        reply = await self._http.send(self._models, None)
+        whole = await reply.read_whole(LIST_BYTES)
         if reply.status != OK:
-            raise self._error(reply.status, reply.headers, reply.body)
-        return read_model_names(await read_json(reply.body, self.name))
+            raise self._error(reply, whole)
+        return read_model_names(await read_json(whole, self.name))
 
-    def _error(self, status: int, headers: Headers, body: bytes) -> UpstreamError:
-        return read_error(status, headers, body, source=self._source, now=time.time())
+    def _error(self, reply: ByteStream, whole: bytes) -> UpstreamError:
+        return read_error(reply.status, reply.headers, whole, source=self._source, now=time.time())
 
     def _not_an_answer(self, fields: Any, expected: str = "a chat completion") -> UpstreamError:
         if isinstance(fields, dict) and (error := fields.get("error")):
