@@ -1,7 +1,6 @@
 """Attempts and circuits as Prometheus reads them. Providers are named by the configuration; beyond a number they are `other`."""
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
@@ -25,15 +24,16 @@ STATES: Final[Mapping[State, int]] = {"closed": 0, "open": 1, "half_open": 2}
 
 
 class Calls:
-    """Those of one provider: how they ended, and in seconds how long they took, and their first tokens.
+    """Those of one provider: how they ended, what they cost, and in seconds how long they took, and their first tokens.
 
-    `latest` has the last one of each bucket.
+    `costs` are in nano-USD; of what has no price, calls. `latest` has the last one of each bucket.
     """
 
-    __slots__ = ("durations", "endings", "first_seconds", "first_tokens", "latest", "seconds")
+    __slots__ = ("costs", "durations", "endings", "first_seconds", "first_tokens", "latest", "seconds")
 
     def __init__(self) -> None:
         self.endings: dict[Ending, int] = {}
+        self.costs: dict[Basis, int] = {}
         self.seconds = 0.0
         self.durations = [0] * (len(UPSTREAM_BUCKETS) + 1)
         self.latest: list[Latest | None] = [None] * len(self.durations)
@@ -58,8 +58,6 @@ class AttemptTallies:
     def __init__(self, models: Models) -> None:
         self._models = models
         self._providers: dict[str, Calls] = {}
-        self._costs: Counter[tuple[str, Basis]] = Counter()
-        """In nano-USD; of what has no price, calls."""
         self._by_label: dict[str, OfModel] = {}
         self._by_model: dict[str, OfModel] = {}
         """The same by the names that callers gave, as far as they are remembered."""
@@ -70,14 +68,11 @@ class AttemptTallies:
     def add(self, attempt: Attempt) -> None:
         """Count one."""
         provider = attempt.target.partition("/")[0]
-        calls = self._providers.get(provider)
-        if calls is None:
-            provider, calls = self._admit(provider)
+        calls = self._providers.get(provider) or self._admit(provider)
         calls.endings[attempt.ending] = calls.endings.get(attempt.ending, 0) + 1
-        if attempt.basis == "unknown":
-            self._costs[provider, "unknown"] += 1
-        elif attempt.cost:
-            self._costs[provider, attempt.basis] += attempt.cost
+        basis, cost = attempt.basis, 1 if attempt.basis == "unknown" else attempt.cost
+        if cost:
+            calls.costs[basis] = calls.costs.get(basis, 0) + cost
         seconds = attempt.seconds
         place = bisect_left(UPSTREAM_BUCKETS, seconds)
         calls.seconds += seconds
@@ -106,9 +101,8 @@ class AttemptTallies:
         for model in [model for model, one in self._by_model.items() if one is other and self._models.label(model) != OTHER]:
             del self._by_model[model]
 
-    def _admit(self, provider: str) -> tuple[str, Calls]:
-        known = provider if len(self._providers) < MAX_PROVIDERS else OTHER
-        return known, self._providers.setdefault(known, Calls())
+    def _admit(self, provider: str) -> Calls:
+        return self._providers.setdefault(provider if len(self._providers) < MAX_PROVIDERS else OTHER, Calls())
 
     def families(self) -> Iterator[Metric]:
         """As metrics."""
@@ -124,8 +118,9 @@ class AttemptTallies:
             for name, calls in self._providers.items()
             if any(calls.first_tokens)
         )
-        yield catalogue.COST.of((use, cost / NANO_PER_USD) for use, cost in self._costs.items() if use[1] != "unknown")
-        yield catalogue.UNPRICED.of(((name,), calls) for (name, basis), calls in self._costs.items() if basis == "unknown")
+        costs = [(name, basis, cost) for name, calls in self._providers.items() for basis, cost in calls.costs.items()]
+        yield catalogue.COST.of(((name, basis), cost / NANO_PER_USD) for name, basis, cost in costs if basis != "unknown")
+        yield catalogue.UNPRICED.of(((name,), cost) for name, basis, cost in costs if basis == "unknown")
         yield catalogue.MODEL_SECONDS.summed(((label,), one.seconds, one.count) for label, one in self._by_label.items())
         yield catalogue.MODEL_FAILURES.of(((label,), one.failures) for label, one in self._by_label.items())
         self._forget_those_known_by_now()
