@@ -145,6 +145,11 @@ def test_a_request_of_an_experiment_says_so(make_record: Make) -> None:
     assert "unit" not in fields
 
 
+@pytest.mark.parametrize("count", ["prompt_tokens", "completion_tokens"])
+def test_more_tokens_than_there_can_be_are_told_as_the_most(make_record: Make, count: str) -> None:
+    assert msgspec.json.decode(json_line(make_record(**{count: 2**53 + 1})))[count] == 2**53
+
+
 def test_nasty_text_is_shown_not_sent(make_record: Make) -> None:
     shown = r'a\r\nb\x1b[31m\x00\x7f\x9b\u2028\u2029\u202e\ud800"\\t{}'
     assert clean(NASTY) == shown

@@ -147,8 +147,8 @@ def _request(record: Record) -> _RequestLine:
         _to_micros(record.seconds),
         _to_micros(record.upstream_seconds),
         _to_micros(record.first_byte_seconds),
-        min(record.prompt_tokens, MAX_TOKENS),
-        min(record.completion_tokens, MAX_TOKENS),
+        shown.prompt_tokens,
+        shown.completion_tokens,
         record.cost / NANO_PER_USD,
         record.saved / NANO_PER_USD,
         record.basis,
@@ -170,7 +170,8 @@ def _is_harmless(record: Record) -> bool:
         f"{record.request_id}{record.sentinel_id}{record.route}{record.method}{record.tier}"
         f"{record.model}{record.target}{record.error}{record.client}{record.account}{record.key}"
     )
-    return len(texts) <= MAX_TEXT and texts.isprintable()
+    sane = record.prompt_tokens <= MAX_TOKENS and record.completion_tokens <= MAX_TOKENS
+    return sane and len(texts) <= MAX_TEXT and texts.isprintable()
 
 
 def _cleaned(record: Record) -> Record:
@@ -183,6 +184,8 @@ def _cleaned(record: Record) -> Record:
         tier=clean(record.tier),
         model=clean(record.model),
         target=clean(record.target),
+        prompt_tokens=min(record.prompt_tokens, MAX_TOKENS),
+        completion_tokens=min(record.completion_tokens, MAX_TOKENS),
         error=clean(record.error),
         client=clean(record.client),
         account=clean(record.account),
