@@ -5,6 +5,8 @@ which is made beside the path, once for all that came meanwhile. Files are segme
 they are copied into SQL (`copier.py`), and are deleted there. A segment that begins carries the intents that are still open, so
 that each earlier one can go.
 
+Requests wait a moment, for a few others to be written with: nothing was paid for them that is not settled.
+
 Where the disk takes nothing, rows wait in memory, as many as `spill` bytes hold, and are written as soon as there is room again.
 """
 
@@ -13,21 +15,24 @@ import fcntl
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import ConfigurationError
+from sentinel_gateway.ledger.ended import rows_of
 from sentinel_gateway.ledger.frames import MAGIC, framed
-from sentinel_gateway.ports.ledger import Enrolled, Handled, Intent, Row, Settled
+from sentinel_gateway.ports.ledger import Intent, Row, Settled
 
 MIB: Final = 1 << 20
 GATHERED: Final = 0.05
-"""Seconds within which rows of requests are written."""
-GATHERED_ROWS: Final = 512
+"""Seconds within which requests are written,"""
+TOGETHER: Final = 8
+"""and so many at once: a `kill -9` costs the rows of few, however many come."""
 RETRY: Final = 0.25
 """Seconds between two attempts to write to a disk that takes nothing."""
 LOCK: Final = "lock"
@@ -64,7 +69,7 @@ class Journal:
         """Bytes of all segments before it."""
         self._number = 0
         self._open: dict[tuple[str, int], Intent] = {}
-        self._gathered: list[Row] = []
+        self._gathered: list[Record] = []
         self._waiting: asyncio.TimerHandle | None = None
         self._spill: deque[bytes] = deque()
         self._spilled = 0
@@ -102,35 +107,38 @@ class Journal:
         return self.folder / f"{number:08}{SUFFIX}"
 
     def intend(self, intent: Intent) -> None:
-        self._gathered.append(intent)
-        self._write_gathered()
+        self._append([intent])
         self._open[intent.request, intent.number] = intent
 
     def settle(self, settled: Settled) -> None:
         intent = settled.intent
         self._open.pop((intent.request, intent.number), None)
-        self._gathered.append(settled)
-        self._write_gathered()
+        self._append([settled])
 
-    def handled(self, request: Handled | Enrolled) -> None:
+    def handled(self, record: Record) -> None:
+        """A request has ended, and its record is `bare`. Who did not get in, or was not understood, leaves no row."""
+        if not record.model:
+            return
         gathered = self._gathered
-        gathered.append(request)
+        gathered.append(record)
         if self._waiting is None:
             self._waiting = asyncio.get_running_loop().call_later(GATHERED, self._stop_waiting)
-        elif len(gathered) >= GATHERED_ROWS:
+        elif len(gathered) >= TOGETHER:
             self._write_gathered()
 
     def _stop_waiting(self) -> None:
-        """At the end of a time that is not moved along: what came before may have been written meanwhile, with other rows."""
+        """At the end of a time that is not moved along: what came before may have been written meanwhile."""
         self._waiting = None
         self._write_gathered()
 
     def _write_gathered(self) -> None:
-        """Write what there is, in the order in which it came."""
-        rows = self._gathered
-        if not rows:
-            return
-        self._gathered = []
+        """Write the requests that there are, in the order in which they came."""
+        gathered, self._gathered = self._gathered, []
+        if gathered:
+            self._append(rows_of(gathered))
+
+    def _append(self, rows: Sequence[Row]) -> None:
+        """Write rows behind those that are there."""
         frame = framed(rows)
         if self._spill or not self._put(frame):
             self._spill_over(frame, len(rows))
