@@ -27,6 +27,7 @@ _SIDE_FILES: Final = ("", "-wal", "-shm")
 _HABITS: Final = (
     "PRAGMA synchronous = NORMAL",  # kill -9 loses nothing; a power cut at most the last commits
     "PRAGMA wal_autocheckpoint = 4000",  # pages, 16 MB: every fourth of the default's checkpoints, 4 us less a put
+    "PRAGMA cache_size = -8192",  # KiB: pages of a whole batch, which would else be written twice
     "PRAGMA journal_size_limit = 16777216",
     # For a statement of many rows the pages as they were are kept until its end: else in a file, and who knows on which disk.
     "PRAGMA temp_store = MEMORY",

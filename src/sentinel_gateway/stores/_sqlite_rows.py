@@ -30,8 +30,8 @@ LABELS_KEPT: Final = 1024
 """Most entries have the same few tenants, models and writers."""
 HASHES_AT_ONCE: Final = 256
 """Whoever goes through them holds up the event loop for 0.1 ms."""
-HASHES_KEPT: Final = 1024
-"""A miss needs the hash of its key three times: looked up, put, written."""
+HASHES_KEPT: Final = 4096
+"""A miss needs the hash of its key twice: looked up, and written up to some thousand misses later."""
 FREE_PAGES_KEPT: Final = 1024
 """Free pages up to this (4 MiB) stay in the file for the next entries."""
 
