@@ -40,9 +40,10 @@ class GatewayProtocol(asyncio.Protocol):
     """One connection. One timer serves all its deadlines: they are only written down, and looked at when it fires."""
 
     __slots__ = (
-        *("_again", "_app", "_chunks", "_headers", "_idle", "_limits", "_loop", "_parser", "_persistent", "_progress", "_queue"),
-        *("_read_due", "_reading", "_refusal", "_segment", "_stage", "_state", "_timer", "_timer_at", "_turn", "_unparsed"),
-        *("_unread", "_unstarted", "_url", "_watch", "_write_due", "client", "flow", "logger", "scheme", "server", "transport"),
+        *("_address", "_again", "_app", "_chunks", "_headers", "_idle", "_limits", "_loop", "_parser", "_persistent"),
+        *("_progress", "_queue", "_read_due", "_reading", "_refusal", "_segment", "_stage", "_state", "_timer", "_timer_at"),
+        *("_turn", "_unparsed", "_unread", "_unstarted", "_url", "_watch", "_write_due"),
+        *("client", "flow", "logger", "scheme", "server", "transport"),
     )
 
     def __init__(
@@ -89,6 +90,7 @@ class GatewayProtocol(asyncio.Protocol):
         self.flow = FlowControl(transport)
         transport.set_write_buffer_limits(0)  # whoever sends waits as soon as the kernel takes no more: nothing piles up here
         self.server, self.client = get_local_addr(transport), get_remote_addr(transport)
+        self._address = self.client[0] if self.client else ""
         self.scheme = "https" if is_ssl(transport) else "http"
         self._watch.opened()
         if len(self._state.connections) >= self._limits.max_connections:
@@ -235,7 +237,7 @@ class GatewayProtocol(asyncio.Protocol):
         """Answer bytes that were answered before, or are refused; False if they have to be read."""
         if self._again is None or self.flow.write_paused or self.transport.is_closing():
             return False
-        answer = self._again(data, self.client[0] if self.client else "")
+        answer = self._again(data, self._address)
         if answer is None:
             return False
         self.transport.write(b"%b%b%b" % (STATUS_LINE[answer[0]], self.default_headers.raw, answer[1]))
@@ -327,8 +329,9 @@ class GatewayProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._stage, self._progress, self._read_due = "idle", True, NEVER
-        if self._reading is not None and not self._reading.complete:
-            self._reading.end_body()
+        cycle = self._reading
+        if cycle is not None and not cycle.complete:
+            cycle.end_body()
         else:
             self._rest()
 
@@ -373,7 +376,7 @@ class GatewayProtocol(asyncio.Protocol):
             self._refuse_rest(reading, error)
             return
         record = refusal_record(error, header_map(self._headers) if reading is None else reading.fields)
-        record.client = self.client[0] if self.client else ""
+        record.client = self._address
         self._watch.refused(record)
         headers, body = render(error, record)
         lines = (self.default_headers + headers).raw

@@ -99,17 +99,16 @@ class Cycle(msgspec.Struct, eq=False):
 
     async def run(self, app: App) -> None:
         """Have `app` answer. What it leaves open is answered here."""
-        logger = self._carrier.logger
         self.scope["extensions"] = {DIRECT: self}
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:  # broad: nobody above could answer
-            logger.exception("Exception in ASGI application")
+            self._carrier.logger.exception("Exception in ASGI application")
             await self._fail()
         else:
             if not self.complete and not self.disconnected:
                 if self.refused is None:
-                    logger.error("ASGI callable returned without completing response.")
+                    self._carrier.logger.error("ASGI callable returned without completing response.")
                 await self._fail()
         finally:
             self._on_gone = self.task = None

@@ -17,6 +17,7 @@ from sentinel_gateway.pipeline.authentication import KEY_HEADERS, Authenticator
 from sentinel_gateway.pipeline.keyring import KeyRing
 
 _MARK: Final = MARK.encode()
+_MAY_HOLD_ONE: Final = frozenset(KEY_HEADERS)
 Check = Callable[[Request], Coroutine[Any, Any, None]]
 C = TypeVar("C", bound=Callable[..., Any])
 OPERATOR: Final = "admin-key"
@@ -132,7 +133,9 @@ class Guard:
 
 def _shows_key(headers: Mapping[bytes, bytes], policy: Policy) -> bool:
     """Does the caller show a key of ours where it needs none? What SDKs send there of their own is nothing to look at."""
-    return policy.required is False and any(_MARK in headers.get(name, b"") for name in KEY_HEADERS)
+    if policy.required is not False or _MAY_HOLD_ONE.isdisjoint(headers):
+        return False
+    return any(_MARK in headers.get(name, b"") for name in KEY_HEADERS)
 
 
 def require_operator(caller: Caller) -> None:
