@@ -80,7 +80,7 @@ class Course(msgspec.Struct, eq=False):
         return NEVER if total is None else self.started + IN_TIME * total
 
     def _has_ended(self, now: float) -> bool:
-        return self.is_over or self.made >= self.rules.attempts or now >= self._end
+        return self.is_over or self.made >= self.rules.attempts or (self.conduct is not None and now >= self._end)
 
     def _next_best(self, now: float) -> Target | Pause | None:
         """The one that can be asked soonest, of those that are to be waited for."""

@@ -65,7 +65,7 @@ class Endpoint:
         self.through = ""
         """The gateways that a request has come through before this one."""
         self.origin, self.host, self.target = read_url(url)
-        self._heads: dict[tuple[str, str], bytes] = {}
+        self._heads: dict[tuple[str, str], str] = {}
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.provider} {self.host}{self.target}>"
@@ -86,14 +86,12 @@ class Endpoint:
         """What a request begins with, up to its `body` (POST; GET if None). `own`: the client's headers."""
         method = "GET" if body is None else "POST"
         shared = self._heads.get((method, accept)) or self._shared(method, accept, own)
-        lines = f"X-Request-Id: {request_id}\r\n" if request_id else ""
-        if self.traceparent:
-            lines += f"Traceparent: {self.traceparent}\r\n"
-        if body is not None:
-            lines += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        return shared + f"{lines}\r\n".encode("latin-1")
+        named = f"X-Request-Id: {request_id}\r\n" if request_id else ""
+        traced = f"Traceparent: {self.traceparent}\r\n" if self.traceparent else ""
+        sized = "" if body is None else f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        return f"{shared}{named}{traced}{sized}\r\n".encode("latin-1")
 
-    def _shared(self, method: str, accept: str, own: Mapping[str, str]) -> bytes:
+    def _shared(self, method: str, accept: str, own: Mapping[str, str]) -> str:
         """The lines that all requests begin with."""
         via = {"Via": f"{self.through}, {own['Via']}"} if self.through else {}
         merged = {
@@ -106,7 +104,7 @@ class Endpoint:
             raise UpstreamUnreachable(
                 f"{self.provider} can't be asked: its base_url or a header of its configuration holds what HTTP can't carry."
             )
-        shared = self._heads[method, accept] = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+        shared = self._heads[method, accept] = "".join(f"{line}\r\n" for line in lines)
         return shared
 
 
