@@ -220,8 +220,7 @@ def _parts(details: Any, *names: str) -> tuple[int, ...]:
         return (0,) * len(names)
     if not isinstance(details, dict):
         return (-1,) * len(names)
-    told = (details.get(name) for name in names)
-    return tuple(0 if value is None else -1 if (count := _count(value)) is None else count for value in told)
+    return tuple([0 if value is None else -1 if _count(value) is None else value for value in map(details.get, names)])
 
 
 def _count(value: Any) -> int | None:
