@@ -165,8 +165,10 @@ class Pipeline:
             check_others(plan, journey)
             await waiting(plan)
             brought = self._brought(plan, journey)
-            if brought is None and journey.grant is not None:
-                brought = await self._reserve_first(plan, journey)
+            if brought is None and journey.grant is not None and await self._reserve(plan, journey):
+                brought = self._brought(plan, journey)  # somebody may have begun meanwhile, and even have landed
+                if brought is not None:
+                    self._book(plan, journey, NOTHING)
             if isinstance(brought, Hit):
                 return Cached(plan, told(brought, journey))
             return await self._fly(plan, journey, brought)
@@ -200,15 +202,6 @@ class Pipeline:
             return flight
         near = look_near(self.tiers, plan, journey)
         return near if isinstance(near, Hit) else None
-
-    async def _reserve_first(self, plan: Plan, journey: Journey) -> Flight | Hit | None:
-        """As `_brought`, once what the answer may cost is taken: somebody may have begun meanwhile, and even have landed."""
-        if not await self._reserve(plan, journey):
-            return None
-        brought = self._brought(plan, journey)
-        if brought is not None:
-            self._book(plan, journey, NOTHING)
-        return brought
 
     async def _reserve(self, plan: Plan, journey: Journey) -> bool:
         """Take what the answer may cost from the limits and budgets of who asks for it; False where there are none."""
