@@ -63,7 +63,7 @@ class Limiter:
     def grant(self, party: Party) -> "Grant | None":
         """For one request of this party, of which nothing is taken yet; None where nothing limits it, whatever it asks."""
         caller = self._caller(party)
-        return None if caller.is_free else Grant(self, caller, FREE)
+        return None if caller.is_free else Grant(self, caller, FREE, caller.purse is not None)
 
     def places(self, party: Party) -> int | None:
         """How many requests its key and its tenant let it have in flight; None if neither says it."""
@@ -131,8 +131,13 @@ class Grant(msgspec.Struct, eq=False):
     _limiter: Limiter
     _caller: Caller
     _costs: Costs
+    has_budget: bool
+    """Is there a budget that what it costs is taken from?"""
+    reserved: int | None = None
+    """Tokens that are taken and not settled yet."""
+    budgeted: int = 0
+    """What is held of the budgets and not settled yet, in nano-USD."""
     _places: Sequence[Charge] = ()
-    _reserved: int | None = None
     _holds: tuple[Hold, ...] = ()
     _entered: Verdict | None = None
     _paid: Verdict | None = None
@@ -140,36 +145,21 @@ class Grant(msgspec.Struct, eq=False):
     _has_left: bool = False
 
     def __repr__(self) -> str:
-        return f"<Grant of {self._caller!r}, {len(self._places)} places, {self._reserved or 0} tokens>"
+        return f"<Grant of {self._caller!r}, {len(self._places)} places, {self.reserved or 0} tokens>"
 
     @property
     def reserves(self) -> bool:
         """Is there a limit of tokens or a budget, that the answer is taken from before it comes? Known once it has entered."""
-        return bool(self._costs.tokens) or self._caller.purse is not None
-
-    @property
-    def has_budget(self) -> bool:
-        """Is there a budget that what it costs is taken from?"""
-        return self._caller.purse is not None
+        return self.has_budget or bool(self._costs.tokens)
 
     @property
     def left(self) -> int:
         """What was left of the tightest budget when it was last looked at, in nano-USD."""
         return min(account.left(allowance) for allowance, account in self.budgets())
 
-    @property
-    def reserved(self) -> int | None:
-        """Tokens that are taken and not settled yet."""
-        return self._reserved
-
-    @property
-    def budgeted(self) -> int:
-        """What is held of the budgets and not settled yet, in nano-USD."""
-        return sum(hold.amount for hold in self._holds) if self._holds else 0
-
     def part(self) -> "Part":
         """For something that is asked for the sake of this request, which has entered."""
-        return Part(self._limiter, self._caller, self._costs, whole=self)
+        return Part(self._limiter, self._caller, self._costs, self.has_budget, whole=self)
 
     def hold(self) -> None:
         """Keep the place in flight until `release`, also if the caller leaves: the work goes on without it."""
@@ -221,14 +211,15 @@ class Grant(msgspec.Struct, eq=False):
         verdict = self._paid = store.take_now(charges, now, hold) or await store.take(charges, hold)
         if verdict.refused is not None:
             raise self._limiter.refusal(self._caller, verdict, verdict.refused, amount)
-        self._reserved = tokens + (self._reserved or 0)
+        self.reserved = tokens + (self.reserved or 0)
         if hold is not None:
             self._holds = (hold, *self._holds)
+            self.budgeted += amount
 
     def settle(self, actual: int, cost: int = 0) -> Coroutine[Any, Any, None]:
         """Book what the reservation has come to; 0 if no provider answered. Once: without a reservation it does nothing."""
         corrections, holds = self._corrections(actual), self._holds
-        self._reserved, self._holds = None, ()
+        self.reserved, self.budgeted, self._holds = None, 0, ()
         return self._settle(corrections, holds, cost)
 
     def settle_now(self, actual: int, cost: int = 0) -> bool:
@@ -238,11 +229,11 @@ class Grant(msgspec.Struct, eq=False):
             return False
         for hold in holds[1:]:
             store.settle_now((), hold)
-        self._reserved, self._holds = None, ()
+        self.reserved, self.budgeted, self._holds = None, 0, ()
         return True
 
     def _corrections(self, actual: int) -> Sequence[Charge]:
-        difference = 0 if self._reserved is None else actual - self._reserved
+        difference = 0 if self.reserved is None else actual - self.reserved
         return [charge.of(difference) for charge in self._costs.tokens] if difference else ()
 
     async def _settle(self, corrections: Sequence[Charge], holds: tuple[Hold, ...], cost: int) -> None:
