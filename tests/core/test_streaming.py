@@ -415,6 +415,22 @@ def test_overflow_keeps_memory_flat(kind):
     assert held < 1 << 20
 
 
+@pytest.mark.parametrize("said", [{"content": ""}, {"thinking_blocks": [{"signature": ""}]}], ids=["a text", "a proof"])
+def test_what_says_nothing_takes_no_room(said):
+    """Each piece of an unnumbered thought asks whether that has its proof: of 20,000 that say nothing, that took seconds."""
+    folded, size = Fold(expected=1, max_bytes=ROOM), 60
+    folded.add(chunk(delta(said)), size)
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            folded.add(chunk(delta(said)), size)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert not folded.overflown
+    assert held < 32 << 10
+
+
 # -- replay
 
 

@@ -21,6 +21,7 @@ from sentinel_gateway.errors import UpstreamError
 from sentinel_gateway.ports import UpstreamCall
 from sentinel_gateway.providers._connection import READ_SIZE, Connection
 from sentinel_gateway.providers._http import ByteStream
+from sentinel_gateway.providers._provider import EVENT_PARTS
 from sentinel_gateway.providers._sse import MAX_EVENT_BYTES
 from sentinel_gateway.providers._stream import AT_ONCE
 from tests.native import event_message
@@ -263,6 +264,23 @@ async def test_what_came_before_an_endless_event_is_told(name):
     for reads in ([wire([b"".join(events)])], [wire(good[:1]), wire([b"".join(events[1:])])]):
         assert await heard(dialect, "never", reads, [], [], [3]) == expected
     assert await truth(dialect, [b"".join(events)]) == expected
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("parts", [EVENT_PARTS, EVENT_PARTS + 1])
+async def test_an_event_of_more_parts_than_anybody_s_ends_a_stream(name, parts):
+    """A megabyte of empty objects had everybody else wait for 150 ms. Signs in a text are no parts."""
+    dialect = DIALECTS[name]
+    good = dialect.pieces(["a" + "{[:," * (EVENT_PARTS // 4)])
+    wide = {"x": [1] * (parts - 4), "type": "ping"}  # itself, two names and the list are parts as well
+    own = [event_message("ping", wide)] if name == "bedrock" else sse(wide)
+    heard = await truth(dialect, [*good[:2], *own, *good[2:]])
+    if parts == EVENT_PARTS:
+        assert heard.ending == (await truth(dialect, good)).ending
+    else:
+        assert heard.ending[0] == "UpstreamBroken"
+        assert "100,000 keys and values" in heard.ending[2]
 
 
 @pytest.mark.anyio

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sentinel_gateway.api.wire.json_body import FEW_QUOTES, has_duplicates, has_more_parts
+from sentinel_gateway.api.wire.json_body import has_duplicates
+from sentinel_gateway.core.parts import FEW_QUOTES, has_more_parts
 
 SHORT = {'"': '\\"', "\\": "\\\\", "/": "\\/", "\n": "\\n", "\b": "\\b"}
 """Escapes of one letter; of these only the solidus may stand unescaped."""

@@ -6,7 +6,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sentinel_gateway.api.wire.json_body import has_more_parts
+from sentinel_gateway.core.parts import has_more_parts
 from sentinel_gateway.errors import InvalidBody
 
 Body = TypeVar("Body", bound=BaseModel)

@@ -40,6 +40,11 @@ class _Text:
     def __init__(self, piece: str) -> None:
         self.pieces = [piece]
 
+    def add(self, piece: str) -> None:
+        """What says nothing is not kept: it may come without end, and a thought's proof is looked at with each piece of it."""
+        if piece:
+            self.pieces.append(piece)
+
     def whole(self) -> str:
         return "".join(self.pieces)
 
@@ -218,7 +223,7 @@ def _join(into: Fields, delta: Any, depth: int = 0) -> None:
             into.setdefault(name, None)
         elif isinstance(value, str) and name not in SAID_ONCE:
             if isinstance(old, _Text):
-                old.pieces.append(value)
+                old.add(value)
             else:
                 into[name] = _Text(value)
         elif isinstance(value, dict):

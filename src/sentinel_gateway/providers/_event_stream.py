@@ -12,6 +12,8 @@ from zlib import crc32
 import msgspec
 
 from sentinel_gateway.core.chat import Fields
+from sentinel_gateway.core.parts import has_more_parts
+from sentinel_gateway.providers._provider import EVENT_PARTS
 from sentinel_gateway.providers._reported import Garbled
 
 MAX_MESSAGE: Final = 1024 * 1024
@@ -64,9 +66,11 @@ def _read(message: bytes, headers_size: int) -> Event:
     if crc32(message[:-4]) != int.from_bytes(message[-4:], "big"):
         raise Garbled("a damaged message")
     end = _PRELUDE.size + headers_size
-    headers = _headers(message[_PRELUDE.size : end])
+    headers, payload = _headers(message[_PRELUDE.size : end]), message[end:-4] or b"{}"
+    if has_more_parts(payload, EVENT_PARTS):
+        raise Garbled(f"an event of more than {EVENT_PARTS:,} keys and values")
     try:
-        fields = msgspec.json.decode(message[end:-4] or b"{}", type=Fields)
+        fields = msgspec.json.decode(payload, type=Fields)
     except (ValueError, RecursionError):
         raise Garbled("a message that isn't a JSON object") from None
     kind = headers.get(":message-type", "")

@@ -20,6 +20,9 @@ MOST_LISTED: Final = 10_000
 MOST_PARTS: Final = 4_000_000
 """Keys and values of an answer: some 18,000 tokens with `logprobs` and 20 alternatives each (230 for a token). Decoding so many
 takes about a second and 300 MB; 32 MiB of empty lists and nothing else would take 700."""
+EVENT_PARTS: Final = 100_000
+"""Those of an event: 400 tokens with as many alternatives. Decoding and joining so many take up to 30 ms, in which nobody else is
+served; 1 MiB of empty objects took 150."""
 AT_ONCE: Final = 1024 * 1024
 """Bytes of an answer that are decoded at once: some 30 ms at most. A thread would help nobody with more: all of the process waits
 while one decodes."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from sentinel_gateway.core.chat import Chunk, Fields, read_answer
+from sentinel_gateway.core.parts import has_more_parts
 from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
 from sentinel_gateway.ports import Completion, NotCarried, UpstreamCall, refuse_unsaid
 from sentinel_gateway.providers._chat_answer import Writer
@@ -17,7 +18,7 @@ from sentinel_gateway.providers._chat_parts import Unfit
 from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_error
 from sentinel_gateway.providers._http import EVENTS, ByteStream, Endpoint, HttpClient
 from sentinel_gateway.providers._pattern import Find, More, TextPattern
-from sentinel_gateway.providers._provider import LIST_BYTES, OK, ProviderConfig, is_json, read_event, read_json
+from sentinel_gateway.providers._provider import EVENT_PARTS, LIST_BYTES, OK, ProviderConfig, is_json, read_event, read_json
 from sentinel_gateway.providers._reported import Garbled, Reported
 from sentinel_gateway.providers._sse import SseReader
 from sentinel_gateway.providers._stream import EventStream
@@ -210,6 +211,8 @@ class JsonEvents:
     def _read(self, event: bytes) -> Fields | More:
         if (text := self._pattern.read(event)) is not None:
             return More(text)
+        if has_more_parts(event, EVENT_PARTS):
+            raise Garbled(f"an event of more than {EVENT_PARTS:,} keys and values")
         fields = read_event(event)
         if not isinstance(fields, dict):
             raise Garbled("an event that isn't a JSON object")

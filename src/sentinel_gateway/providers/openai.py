@@ -13,6 +13,7 @@ import msgspec
 from sentinel_gateway.core.chat import Chunk, Fields, read_answer
 from sentinel_gateway.core.embeddings import items_of
 from sentinel_gateway.core.extensions import in_openai_words
+from sentinel_gateway.core.parts import has_more_parts
 from sentinel_gateway.errors import Failure, UpstreamBroken, UpstreamError
 from sentinel_gateway.ports import Completion, Embedded, UpstreamCall, refuse_unsaid
 from sentinel_gateway.providers._deadlines import Timeouts
@@ -21,6 +22,7 @@ from sentinel_gateway.providers._errors import Source, UpstreamUnstreamed, read_
 from sentinel_gateway.providers._http import EVENTS, MAX_REPLY_BYTES, ByteStream, Endpoint, HttpClient
 from sentinel_gateway.providers._pattern import Said, TextPattern
 from sentinel_gateway.providers._provider import (
+    EVENT_PARTS,
     LIST_BYTES,
     OK,
     ProviderConfig,
@@ -162,6 +164,8 @@ class OpenAIStream(EventStream):
         return chunks
 
     def _chunk(self, event: bytes) -> Chunk:
+        if has_more_parts(event, EVENT_PARTS):
+            raise UpstreamBroken(f"{self._source.name} sent an event of more than {EVENT_PARTS:,} keys and values in its stream.")
         try:
             fields = _decode(event)
         except (ValueError, RecursionError) as exc:

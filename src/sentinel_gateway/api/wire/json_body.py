@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from sentinel_gateway.core.chat import Fields
+from sentinel_gateway.core.parts import has_more_parts
 from sentinel_gateway.errors import InvalidBody, InvalidField
 
 MAX_PARTS: Final = 50_000
@@ -21,10 +22,6 @@ MAX_FIELDS: Final = 1000
 
 _HOLDERS: Final = frozenset({dict, list})
 """Of parts, as the parse makes them."""
-_SIGNS: Final = b"{[:,"
-"""Outside of strings, as many as there are keys and values but for the body itself; an empty object or list counts twice."""
-FEW_QUOTES: Final = 1000
-"""It is looked whether one of so few is escaped: to take all escapes out of a long text takes twice as long."""
 NAMED_UP_TO: Final = 64 * 1024
 """Bytes. A longer body is not searched for the name of the key that it doubles."""
 _TOO_DEEP: Final = "The body is nested too deeply."
@@ -44,18 +41,6 @@ def read_object(raw: bytes, *, max_depth: int, example: str, max_parts: int = MA
     if has_duplicates(raw, fields):
         _refuse_duplicates(raw)
     return fields
-
-
-def has_more_parts(raw: bytes, most: int) -> bool:
-    """Has it more than `most` keys and values? Any answer will do for what is no JSON."""
-    if len(raw) <= most or len(raw) - len(raw.translate(None, _SIGNS)) <= most:
-        return False
-    if raw.count(b'"') > FEW_QUOTES or any(part.endswith(b"\\") for part in raw.split(b'"')):
-        raw = raw.replace(rb"\\", b"").replace(rb"\"", b"")  # now each quote begins or ends a string
-    if raw.count(b'"') > 2 * most + 2:
-        return True  # every string is a key or a value
-    outside = b"".join(raw.split(b'"')[::2])
-    return len(outside) - len(outside.translate(None, _SIGNS)) > most
 
 
 def has_duplicates(raw: bytes, fields: Fields) -> bool:

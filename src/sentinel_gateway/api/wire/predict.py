@@ -11,9 +11,10 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from sentinel_gateway.api.wire.json_body import MAX_PARTS, has_more_parts, read_object
+from sentinel_gateway.api.wire.json_body import MAX_PARTS, read_object
 from sentinel_gateway.api.wire.openai import MAX_MODEL
 from sentinel_gateway.core.chat import MAX_TOKENS, Fields
+from sentinel_gateway.core.parts import has_more_parts
 from sentinel_gateway.errors import BadRequest, Unprocessable
 from sentinel_gateway.ports import Prediction, Programs
 
