@@ -13,7 +13,7 @@ from sentinel_gateway.core.caching import Entry, Selector
 from sentinel_gateway.stores._sealing import KeptVector, seal
 from sentinel_gateway.stores._sqlite_backlog import Item
 
-ROWS_AT_ONCE: Final = 32
+ROWS_AT_ONCE: Final = 64
 """Entries put in by one statement. To make their rows takes 0.15 ms, for which the event loop may have to wait."""
 BYTES_AT_ONCE: Final = 1 << 17
 """Of their bodies: it waits also while these are copied."""
