@@ -54,7 +54,7 @@ BROAD_EXCEPTS = {
         "connect": "whatever ends the handshake, the socket is closed; then it is raised again",
         "Connection.buffer_updated": "nobody is above but the event loop: it is raised where the end of the bytes is waited for",
     },
-    "providers/_http.py": {"HttpClient._ask": "whatever ends the wait, the connection is let go; then it is raised again"},
+    "providers/_http.py": {"HttpClient.send": "whatever ends the wait, the connection is let go; then it is raised again"},
     "stores/_redis.py": {
         "RedisLink.call": "what a mad server sends may raise anything in the client; it is told as StoreDown",
         "RedisLink.call_patiently": "as in call",
