@@ -55,26 +55,6 @@ class Expected(msgspec.Struct, frozen=True):
     ceiling: int
 
 
-class Countable(msgspec.Struct, frozen=True):
-    """What makes up a request's input: `texts` to be counted with `encoding`, and `fixed` tokens beside them.
-
-    `exact` is False if the sum will be an estimate however well the texts are counted.
-    """
-
-    texts: tuple[str, ...]
-    fixed: int
-    encoding: Encoding
-    exact: bool
-
-    def total(self, counted: TokenCount) -> TokenCount:
-        """The whole input, once its texts are counted."""
-        return TokenCount(self.fixed + counted.tokens, self.exact and counted.exact)
-
-    def ceiling(self) -> int:
-        """Tokens that it has at most, whoever counts: each takes a byte of a text at least."""
-        return self.fixed + bytes_of("".join(self.texts))
-
-
 @lru_cache(maxsize=1024)
 def encoding_of(model: str) -> Encoding | None:
     """The encoding of one of OpenAI's models, whoever serves it ("openai/gpt-4o" as well); None for another family."""
@@ -98,20 +78,20 @@ def bytes_of(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode(errors="replace"))
 
 
-def countable(fields: Fields, *, model: str, media_tokens: int) -> Countable:
+def countable(fields: Fields, *, model: str, media_tokens: int) -> "Countable":
     """The input of a chat request to `model`. `media_tokens` is the bound for an image, a recording or a file."""
     encoding = encoding_of(model)
-    sheet = _Sheet(encoding or "o200k", exact=encoding is not None, media_tokens=media_tokens)
+    asked = Countable([], 0, encoding or "o200k", encoding is not None, media_tokens)
     for message in fields["messages"]:
-        sheet.add_message(message)
-    sheet.fixed += EVERY_REPLY
+        asked.add_message(message)
+    asked.fixed += EVERY_REPLY
     tools, functions = fields.get("tools"), fields.get("functions")
     if tools or functions:
         called = [tool.get("function", tool) if isinstance(tool, dict) else tool for tool in tools or ()]
-        sheet.add_tools([*called, *(functions or ())])
+        asked.add_tools([*called, *(functions or ())])
     if (response_format := fields.get("response_format")) is not None:
-        sheet.add_json(response_format)
-    return Countable(tuple(sheet.texts), sheet.fixed, sheet.encoding, sheet.exact)
+        asked.add_json(response_format)
+    return asked
 
 
 def about(fields: Fields, *, media_tokens: int = MEDIA_TOKENS) -> int:
@@ -128,10 +108,10 @@ def usage_about(fields: Fields, *, completion: int = 0) -> Usage:
 
 def said_about(answer: Answer) -> int:
     """Tokens of what a whole answer says, where nobody has counted them."""
-    sheet = _Sheet("o200k", exact=False, media_tokens=0)
+    said = Countable([], 0, "o200k", exact=False)
     for choice in answer.fields["choices"]:
-        sheet.add_message({name: value for name, value in choice["message"].items() if name != "role"})
-    return estimate(sheet.texts).tokens
+        said.add_message({name: value for name, value in choice["message"].items() if name != "role"})
+    return estimate(said.texts).tokens
 
 
 def within(request: ChatRequest, completion: int) -> int:
@@ -139,17 +119,26 @@ def within(request: ChatRequest, completion: int) -> int:
     return completion if request.token_limit is None else min(completion, request.choices * request.token_limit)
 
 
-class _Sheet:
-    """A sum being drawn up."""
+class Countable(msgspec.Struct):
+    """What makes up a request's input: `texts` to be counted with `encoding`, and `fixed` tokens beside them.
 
-    __slots__ = ("encoding", "exact", "fixed", "media_tokens", "texts")
+    `exact` is False if the sum will be an estimate however well the texts are counted. `media_tokens` is the bound for an image,
+    a recording or a file.
+    """
 
-    def __init__(self, encoding: Encoding, *, exact: bool, media_tokens: int) -> None:
-        self.encoding = encoding
-        self.exact = exact
-        self.media_tokens = media_tokens
-        self.fixed = 0
-        self.texts: list[str] = []
+    texts: list[str]
+    fixed: int
+    encoding: Encoding
+    exact: bool
+    media_tokens: int = 0
+
+    def total(self, counted: TokenCount) -> TokenCount:
+        """The whole input, once its texts are counted."""
+        return TokenCount(self.fixed + counted.tokens, self.exact and counted.exact)
+
+    def ceiling(self) -> int:
+        """Tokens that it has at most, whoever counts: each takes a byte of a text at least."""
+        return self.fixed + bytes_of("".join(self.texts))
 
     def add_json(self, value: Any) -> None:
         self.texts.append(_encode(value).decode())

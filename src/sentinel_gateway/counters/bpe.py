@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import compress
+from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -121,10 +123,7 @@ class BpeCounter:
     def _recall(self, texts: Sequence[str], encoding: Encoding) -> tuple[int, list[str]]:
         """The tokens of those that are remembered, and the others; one without any is always among these."""
         known = [*map(self._remembered[encoding].get, map(hash, texts))]
-        if all(known):
-            return sum(known), []
-        new = [text for text, tokens in zip(texts, known, strict=True) if not tokens]
-        return sum(filter(None, known)), new
+        return sum(filter(None, known)), [*compress(texts, map(not_, known))]
 
     async def texts(self, ids: Sequence[Sequence[int]], *, encoding: Encoding) -> list[str] | None:
         """The texts of these token ids; None if one is unknown, or the encoding can't be used. Raises `CounterBusy`."""

@@ -63,19 +63,20 @@ class MemoryLimits:
         if any(map(_spill, charges)):
             charges = [self._aimed(charge, moment) for charge in charges]
         verdict = judge(charges, table.get, moment)
-        if hold is not None and verdict.refused is None:
+        if verdict.refused is not None:
+            return verdict
+        if hold is not None:
             accounts, refused = self.accounts.take(hold, moment)
-            verdict = (
-                Verdict(charges, verdict.spent, accounts=accounts) if refused is None else _spent(verdict, refused, accounts)
-            )
-        if verdict.refused is None:
-            at, spent = 0, verdict.spent
-            for charge in charges:
-                if charge.cost:
-                    table[charge.bucket] = spent[at], moment, charge.rate
-                at += 1  # noqa: SIM113 - as in Verdict.standings
-            if len(table) > self._sweep_above:
-                self._sweep(moment)
+            if refused is not None:
+                return _spent(verdict, refused, accounts)
+            verdict = Verdict(charges, verdict.spent, accounts=accounts)
+        at, spent = 0, verdict.spent
+        for charge in charges:
+            if charge.cost:
+                table[charge.bucket] = spent[at], moment, charge.rate
+            at += 1  # noqa: SIM113 - as in Verdict.standings
+        if len(table) > self._sweep_above:
+            self._sweep(moment)
         return verdict
 
     async def settle(self, corrections: Sequence[Charge], hold: Hold | None = None, cost: int = 0) -> None:
