@@ -32,13 +32,11 @@ EYEBALLS_DELAY: Final = 0.25
 """Seconds after which the next address of a name is tried beside the one before (RFC 8305)."""
 BODILESS: Final = frozenset({204, 304})
 INTERIM: Final = range(100, 200)
+Headers = dict[bytes, bytes]
+"""Of an answer, as they came; but for the names, which are in lower case. What was told twice is joined by a comma."""
 
 _METADATA_ADDRESSES: Final = frozenset({"fd00:ec2::254", "100.100.100.200", "192.0.0.192"})
 """Cloud metadata services outside the link-local ranges."""
-
-
-Headers = dict[bytes, bytes]
-"""Of an answer, as they came; but for the names, which are in lower case. What was told twice is joined by a comma."""
 
 
 class TransportError(Exception):
@@ -341,7 +339,7 @@ class Connection(asyncio.BufferedProtocol):
 def _headers(lines: list[tuple[bytes, bytes]]) -> Headers:
     headers = dict(lines)
     if len(headers) < len(lines):
-        headers.clear()
+        headers = {}
         for name, value in lines:
             headers[name] = b"%b, %b" % (headers[name], value) if name in headers else value
     return headers
