@@ -11,15 +11,17 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from bench.corpus import ADMIN, FILLERS, NUMBER, USUAL, Case, corpus, request, written
+from bench.framing import Cost, Meter, Speaker, table
 from bench.processes import Process, free_port, share_out
 from bench.run import RESULTS, ROOT, describe_machine
+from bench.shapes import Shape, Speech, shapes, speeches
 
 BAR: Final = 20.0
 """Times the caller's CPU, and times the bytes that were sent."""
@@ -178,15 +180,16 @@ def chosen(cases: Iterable[Case], only: str, part: tuple[int, int]) -> list[Case
     return [case for case in named if case.route in routes]
 
 
-def run(folder: Path, only: str, part: tuple[int, int]) -> tuple[dict[Case, Figures], dict[str, Figures]]:
-    """All of it, or what is `chosen`: by case, and of requests without a right key by route. Raises ProcessFailed."""
+@contextmanager
+def gateway(folder: Path, more: str = "") -> Iterator[tuple[int, Process]]:
+    """One that asks for a key, and its port; `more` of its configuration. Raises ProcessFailed."""
     cores = share_out(range(2))
     port, mock = free_port(), free_port()
     models = "[mock-model, mock-small]"
     entry = f"dialect: openai, base_url: 'http://127.0.0.1:{mock}/v1', api_key: k, models: {models}"
     config = folder / "sentinel.yaml"
     config.touch(mode=0o600)
-    config.write_text(f"providers:\n  mock: {{{entry}}}\n")
+    config.write_text(f"providers:\n  mock: {{{entry}}}\n{more}")
     presets = ("OPENAI", "GROQ", "GEMINI", "MISTRAL", "OPENROUTER", "ANTHROPIC", "DEEPSEEK", "XAI")
     environment = {f"{name}_API_KEY": "k" for name in presets}
     environment |= {f"SENTINEL_PROVIDERS__{name}__BASE_URL": f"http://127.0.0.1:{mock}/v1" for name in presets}
@@ -203,6 +206,14 @@ def run(folder: Path, only: str, part: tuple[int, int]) -> tuple[dict[Case, Figu
         process.wait_until_ready(port)
         callers = Callers(port)
         warm_up(process, callers)
+        callers.close()
+        yield port, process
+
+
+def run(folder: Path, only: str, part: tuple[int, int]) -> tuple[dict[Case, Figures], dict[str, Figures]]:
+    """All of it, or what is `chosen`: by case, and of requests without a right key by route. Raises ProcessFailed."""
+    with gateway(folder) as (port, process):
+        callers = Callers(port)
         document = json.loads(asked(port, "/openapi.json"))
         found: dict[Case, Figures] = {}
         for case in chosen(corpus(document), only, part):
@@ -225,6 +236,32 @@ def asked(port: int, path: str) -> bytes:
         while piece := one.recv(1 << 18):
             got += piece
     return got.partition(b"\r\n\r\n")[2]
+
+
+Way = TypeVar("Way", Shape, Speech)
+
+
+def _chosen(ways: Iterable[Way], only: str) -> Iterator[Way]:
+    return (way for number, way in enumerate(ways) if number == 0 or only in way.name)
+
+
+DIALECTS: Final = ("openai", "anthropic", "gemini")
+
+
+def run_framing(folder: Path, only: str) -> tuple[list[Cost], list[Cost]]:
+    """What callers and what a provider may send, those with this in their name, and always the first of each."""
+    speaker = Speaker()
+    speaks = f"base_url: 'http://127.0.0.1:{speaker.port}/v1', api_key: k, models: [m]"
+    more = "".join(f"  says-{dialect}: {{dialect: {dialect}, {speaks}}}\n" for dialect in DIALECTS)
+    more += "cache: {semantic: {enabled: false}}\nrouting: {retry_budget: 0, cool_down: 0}\n"
+    more += "server: {cors: {origins: ['https://a.example']}}\n"
+    with gateway(folder, more) as (port, process):
+        meter = Meter(process, port, speaker, settle)
+        sent = [meter.sent(shape) for shape in _chosen(shapes(), only)]
+        heard = [meter.heard(speech) for speech in _chosen(speeches(), only)]
+        meter.close()
+        speaker.close()
+    return sent, heard
 
 
 COLUMNS: Final = (
@@ -259,6 +296,25 @@ def report(found: Mapping[Case, Figures], strangers: Mapping[str, Figures]) -> s
     return "\n".join([*lines, ""])
 
 
+def framing(only: str, out: Path) -> int:
+    """Measure, write, print; 1 if anything is too much."""
+    with tempfile.TemporaryDirectory() as folder:
+        costs = run_framing(Path(folder), only)
+    machine = describe_machine()
+    lines = [
+        f"# Amplification by framing, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "",
+        f"`python -m bench.amplification --framing`. {machine.cpu}, {machine.cores} cores, load {machine.load_average:.1f}.",
+    ]
+    for title, some in zip(("What callers send", "What a provider says"), costs, strict=True):
+        lines += ["", f"## {title}", "", *table(some)]
+    told = "\n".join([*lines, ""])
+    if not only:
+        (out / f"{datetime.now(UTC):%Y-%m-%d}-amplification-framing.md").write_text(told)
+    print(told)
+    return int(any(one.breaks(some[0]) for some in costs for one in some))
+
+
 def read_part(text: str) -> tuple[int, int]:
     """`2/6`, the second of six."""
     number, _, parts = text.partition("/")
@@ -273,7 +329,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="of routes and cases those that have this in their name; nothing is written")
     parser.add_argument("--part", type=read_part, default=(1, 1), help="of the routes a share, such as 2/6; nothing is written")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the report (default bench/results)")
+    parser.add_argument("--framing", action="store_true", help="how it comes instead of what, and what providers may send")
     options = parser.parse_args(arguments)
+    if options.framing:
+        return framing(options.only, options.out)
     with tempfile.TemporaryDirectory() as folder:
         found, strangers = run(Path(folder), options.only, options.part)
     told = report(found, strangers)
