@@ -48,12 +48,12 @@ Refusal = RateLimited | BudgetSpent
 
 
 class Limiter:
-    """Makes the grants. `chance` gives numbers from 0 to 1."""
+    """Makes the grants. `chance` gives numbers from 0 to 1, `now` the time in Unix seconds."""
 
     def __init__(self, store: LimitStore, *, rules: LimitRules, clock: Clock, chance: Callable[[], float]) -> None:
         self.store = store
         self._rules = rules
-        self._clock = clock
+        self.now = clock
         self._chance = chance
         self._callers: dict[str, Caller] = {}
 
@@ -97,18 +97,14 @@ class Limiter:
 
     def recall(self, caller: Caller, verdict: Verdict) -> Verdict:
         """What would come by now of a take that was refused, if nobody has taken anything since."""
-        return verdict.later(int((self._clock() - caller.refused_at) * 1000))
-
-    def now(self) -> float:
-        """In Unix seconds."""
-        return self._clock()
+        return verdict.later(int((self.now() - caller.refused_at) * 1000))
 
     def refusal(self, caller: Caller, verdict: Verdict, refused: Charge | Allowance, amount: int = 0) -> "Refusal":
         """The error to raise; it is remembered if any other request of the caller would meet it too."""
         if isinstance(refused, Allowance):
             return refusal(refused, verdict.account(refused), amount, retry_after=retry_wait(self._chance()))
         if _meets_all(refused):
-            caller.refused, caller.refused_at = verdict, self._clock()
+            caller.refused, caller.refused_at = verdict, self.now()
         return self.error(verdict, refused)
 
     def error(self, verdict: Verdict, refused: Charge) -> RateLimited:
