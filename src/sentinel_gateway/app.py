@@ -76,6 +76,7 @@ from sentinel_gateway.core.issuance import Minter
 from sentinel_gateway.core.via import own_name
 from sentinel_gateway.listeners import open_listeners
 from sentinel_gateway.pipeline.admit import Admission, Capacity
+from sentinel_gateway.pipeline.bookkeeping import Booked
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.dispatch import Dispatch
 from sentinel_gateway.pipeline.embed import Embedding, Measures
@@ -134,7 +135,9 @@ class Wiring:
             process.authenticator, stores.state.ring, Policy(settings.keys.required, loopback=process.loopback)
         )
         entering = partial(Entrance, browsers, groups=groups, region=server.region_header, trace=events.begin_trace)
-        heard = events if server.region_header is None else Located(events, process.regions)
+        books = stores.books
+        booked = events if books is None else Booked(events, books.journal)
+        heard = booked if server.region_header is None else Located(booked, process.regions)
         intake = Intake(max_body=server.max_body_bytes)
         face = partial(Face, entrance=entering(guard), intake=intake, clock=clock, events=heard)
         options = StreamOptions(server.heartbeat, via=process.via)

@@ -102,10 +102,8 @@ class Process:
         self.strain = Strain(outside.events.note)
         too_much, refused = self.strain.is_too_much, self.strain.refused
         self.admission = Admission(rules.capacity(settings), random.random, strained=too_much, refused=refused)
-        if stores.books is not None:
-            outside.events.also_write(stores.books.journal.handled)
-            if settings.ledger.when_full == "refuse":
-                stores.books.when_full(self.admission.shut)
+        if stores.books is not None and settings.ledger.when_full == "refuse":
+            stores.books.when_full(self.admission.shut)
         self.watch = alarms.open_watch(stores, outside.node, self.clock, self.events)
         self._wire = wire
         self._wiring: Wired | None = None

@@ -24,7 +24,7 @@ from sentinel_gateway.ledger.journal import Journal, JournalLimits
 from sentinel_gateway.stores._state_file import StateFile
 from sentinel_gateway.stores.keys import SqlKeys
 from sentinel_gateway.stores.secret import gateway_secret
-from tests.ledger.rows import asked, ended, spent
+from tests.ledger.rows import asked, handled, spent
 
 OPERATOR = operator("cli")
 PEPPER = b"the pepper of these tests, 32 bytes"
@@ -95,7 +95,7 @@ async def _book(journal: Journal, number: int, told: Told) -> None:
     told(f"intent {number}")
     journal.settle(spent(number))
     told(number)
-    journal.handled(ended(number))
+    journal.handled(handled(number))
     await asyncio.sleep(0.01)
 
 

@@ -1,6 +1,5 @@
 """Rows for tests, numbered."""
 
-from sentinel_gateway.core.record import Record
 from sentinel_gateway.ports.ledger import Handled, Intent, Settled, Spent
 
 START = 1_780_000_000_000_000
@@ -24,13 +23,3 @@ def handled(number: int, *, saved: int = 17, at: int | None = None) -> Handled:
     return Handled(
         f"{number:032x}", moment, "acme", "key_1", route, 200, "exact", "memory", "small", "mock", "mock-small", saved=saved
     )
-
-
-def ended(number: int) -> Record:
-    """The record of a request whose row is `handled(number)`."""
-    name = f"{number:032x}"
-    request = Record(
-        START / SECOND + number, f"req_{name}", name, "/v1/chat/completions", "POST", 200, outcome="exact", tier="memory"
-    )
-    request.model, request.target, request.account, request.key, request.saved = "small", "mock/mock-small", "acme", "key_1", 17
-    return request

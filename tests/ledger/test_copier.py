@@ -15,7 +15,7 @@ from sentinel_gateway.ledger.journal import LOCK, SUFFIX, segments
 from tests.gateway import until
 from tests.ledger.conftest import Place
 from tests.ledger.dying import UNKNOWN
-from tests.ledger.rows import SECOND, START, asked, ended, spent
+from tests.ledger.rows import SECOND, START, asked, handled, spent
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ async def test_rows_are_copied_while_they_come_and_full_segments_go(journal, cop
     for number in range(200):
         one.intend(asked(number))
         one.settle(spent(number))
-        one.handled(ended(number))
+        one.handled(handled(number))
         if number % 40 == 0:
             await asyncio.sleep(0.03)
     await until(lambda: copier.copied == 400)
@@ -77,7 +77,7 @@ async def test_closed_it_has_copied_everything_and_nothing_is_left(journal, copy
     one.settle(spent(1))
     await until(lambda: copier.copied)
     one.settle(spent(2))
-    one.handled(ended(2))
+    one.handled(handled(2))
     await one.close()
     assert await asyncio.to_thread(copier.close)
     assert place.ask(COSTS) == [(2, 34)]

@@ -1,16 +1,18 @@
-"""What the path has the ledger write: before a provider is asked, and after it."""
+"""What the path has the ledger write: before a provider is asked, after it, and once a request."""
 
 import pytest
 from msgspec.structs import replace
 
 from sentinel_gateway.core.chat import Usage
 from sentinel_gateway.core.pricing import Price, Rates
+from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import UpstreamBroken, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.attempt import Try
+from sentinel_gateway.pipeline.bookkeeping import Booked
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.ports.ledger import Intent, Settled, Spent
-from tests.fakes import START, FakeStream, completion, spoken
+from sentinel_gateway.ports.ledger import Enrolled, Handled, Intent, Row, Settled, Spent
+from tests.fakes import START, FakeEvents, FakeStream, completion, spoken
 from tests.pipeline.conftest import Path, question
 
 pytestmark = pytest.mark.anyio
@@ -22,13 +24,16 @@ class FakeLedger:
     is_full = False
 
     def __init__(self) -> None:
-        self.rows: list[Intent | Settled] = []
+        self.rows: list[Row] = []
 
     def intend(self, intent: Intent) -> None:
         self.rows.append(intent)
 
     def settle(self, settled: Settled) -> None:
         self.rows.append(settled)
+
+    def handled(self, request: Handled | Enrolled) -> None:
+        self.rows.append(request)
 
 
 @pytest.fixture
@@ -63,6 +68,22 @@ async def test_each_attempt_is_a_row_and_a_failed_one_says_why(booked):
     assert {(row.ending, row.error) for row in settled} == {("broken", "upstream_error")}
 
 
+def record(**fields) -> Record:
+    usual = {"at": START, "request_id": "req_abc", "sentinel_id": "abc", "route": "/v1/chat/completions", "method": "POST"}
+    return Record(**(usual | {"model": "large", "target": "first/models/large", "status": 200} | fields))
+
+
+def test_a_request_is_a_row():
+    events, ledger = FakeEvents(), FakeLedger()
+    told = record(outcome="exact", tier="memory", account="acme", key="key_1", seconds=0.25, prompt_tokens=2**60)
+    Booked(events, ledger).finished(told)
+    assert events.records == [told]
+    (row,) = ledger.rows
+    assert (row.id, row.request_id, row.at) == ("abc", "", int(START * 1_000_000))
+    assert (row.tenant, row.key, row.provider, row.target) == ("acme", "key_1", "first", "models/large")
+    assert (row.duration, row.prompt_tokens) == (250_000, 2**40)
+
+
 async def test_a_call_is_booked_at_its_price_with_all_its_tokens(booked):
     usage = Usage(100, 20, 120, cached_tokens=40, reasoning_tokens=5, has_details=True)
     rates = Rates.of({"input": 2 * 10**15, "cached_input": 10**15, "output": 3 * 10**15})
@@ -83,6 +104,27 @@ def journey_of(target: str) -> Journey:
     journey = Journey(route="/v1/chat/completions", method="POST", request_id="", sentinel_id="0" * 32, at=START)
     journey.target, journey.attempts = target, 1
     return journey
+
+
+def test_the_callers_own_name_for_it_is_kept():
+    ledger = FakeLedger()
+    Booked(FakeEvents(), ledger).finished(record(request_id="order 7"))
+    assert ledger.rows[0].request_id == "order 7"
+
+
+def test_a_request_in_an_experiment_leaves_a_row_of_that_too():
+    ledger = FakeLedger()
+    Booked(FakeEvents(), ledger).finished(record(experiment="cheaper=small", unit=7))
+    handled, enrolled = ledger.rows
+    assert (enrolled.id, enrolled.experiment, enrolled.arm, enrolled.unit) == (handled.id, "cheaper", "small", 7)
+
+
+def test_who_did_not_get_in_leaves_no_row():
+    events, ledger = FakeEvents(), FakeLedger()
+    booked = Booked(events, ledger)
+    assert "FakeLedger" in repr(booked)
+    booked.finished(record(model="", status=401))
+    assert (len(events.records), ledger.rows) == (1, [])
 
 
 async def test_while_nothing_can_be_written_down_nobody_gets_in():

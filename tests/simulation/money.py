@@ -7,7 +7,7 @@ from typing import Final
 from sentinel_gateway.core.pricing import YOCTO_PER_TOKEN, Price, Rates
 from sentinel_gateway.core.record import Attempt
 from sentinel_gateway.pipeline.budgeting import Costing
-from sentinel_gateway.ports.ledger import Intent, Settled
+from sentinel_gateway.ports.ledger import Handled, Intent, Settled
 
 PRICE: Final = Price(Rates.of({"input": YOCTO_PER_TOKEN, "output": 2 * YOCTO_PER_TOKEN}))
 """1 and 2 USD for a million tokens."""
@@ -42,6 +42,9 @@ class Books:
 
     def settle(self, settled: Settled) -> None:
         self.settled.append(settled)
+
+    def handled(self, request: Handled) -> None:
+        """Requests are told of by the app, which is not here."""
 
     def faults(self, calls: Iterable[tuple[str, str]], attempts: list[Attempt]) -> list[str]:
         """`calls` as the providers saw them, by request and target: each has one row that was intended, and one that ended."""

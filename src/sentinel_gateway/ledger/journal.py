@@ -5,8 +5,6 @@ which is made beside the path, once for all that came meanwhile. Files are segme
 they are copied into SQL (`copier.py`), and are deleted there. A segment that begins carries the intents that are still open, so
 that each earlier one can go.
 
-Requests wait a moment, for a few others to be written with: nothing was paid for them that is not settled.
-
 Where the disk takes nothing, rows wait in memory, as many as `spill` bytes hold, and are written as soon as there is room again.
 """
 
@@ -15,24 +13,21 @@ import fcntl
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from sentinel_gateway.core.record import Record
 from sentinel_gateway.errors import ConfigurationError
-from sentinel_gateway.ledger.ended import rows_of
 from sentinel_gateway.ledger.frames import MAGIC, framed
-from sentinel_gateway.ports.ledger import Intent, Row, Settled
+from sentinel_gateway.ports.ledger import Enrolled, Handled, Intent, Row, Settled
 
 MIB: Final = 1 << 20
 GATHERED: Final = 0.05
-"""Seconds within which requests are written,"""
-TOGETHER: Final = 8
-"""and so many at once: a `kill -9` costs the rows of few, however many come."""
+"""Seconds within which rows of requests are written."""
+GATHERED_ROWS: Final = 512
 RETRY: Final = 0.25
 """Seconds between two attempts to write to a disk that takes nothing."""
 LOCK: Final = "lock"
@@ -69,7 +64,7 @@ class Journal:
         """Bytes of all segments before it."""
         self._number = 0
         self._open: dict[tuple[str, int], Intent] = {}
-        self._gathered: list[Record] = []
+        self._gathered: list[Row] = []
         self._waiting: asyncio.TimerHandle | None = None
         self._spill: deque[bytes] = deque()
         self._spilled = 0
@@ -107,38 +102,35 @@ class Journal:
         return self.folder / f"{number:08}{SUFFIX}"
 
     def intend(self, intent: Intent) -> None:
-        self._append([intent])
+        self._gathered.append(intent)
+        self._write_gathered()
         self._open[intent.request, intent.number] = intent
 
     def settle(self, settled: Settled) -> None:
         intent = settled.intent
         self._open.pop((intent.request, intent.number), None)
-        self._append([settled])
+        self._gathered.append(settled)
+        self._write_gathered()
 
-    def handled(self, record: Record) -> None:
-        """A request has ended, and its record is `bare`. Who did not get in, or was not understood, leaves no row."""
-        if not record.model:
-            return
+    def handled(self, request: Handled | Enrolled) -> None:
         gathered = self._gathered
-        gathered.append(record)
+        gathered.append(request)
         if self._waiting is None:
             self._waiting = asyncio.get_running_loop().call_later(GATHERED, self._stop_waiting)
-        elif len(gathered) >= TOGETHER:
+        elif len(gathered) >= GATHERED_ROWS:
             self._write_gathered()
 
     def _stop_waiting(self) -> None:
-        """At the end of a time that is not moved along: what came before may have been written meanwhile."""
+        """At the end of a time that is not moved along: what came before may have been written meanwhile, with other rows."""
         self._waiting = None
         self._write_gathered()
 
     def _write_gathered(self) -> None:
-        """Write the requests that there are, in the order in which they came."""
-        gathered, self._gathered = self._gathered, []
-        if gathered:
-            self._append(rows_of(gathered))
-
-    def _append(self, rows: Sequence[Row]) -> None:
-        """Write rows behind those that are there."""
+        """Write what there is, in the order in which it came."""
+        rows = self._gathered
+        if not rows:
+            return
+        self._gathered = []
         frame = framed(rows)
         if self._spill or not self._put(frame):
             self._spill_over(frame, len(rows))

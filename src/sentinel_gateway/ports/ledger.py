@@ -18,9 +18,6 @@ from sentinel_gateway.core.windows import Window
 
 Closing = Ending | Literal["orphan"]
 """How an attempt ended. `orphan`: the process died before it was known; the provider may have billed it."""
-MOST_TOKENS: Final = 2**40
-MOST_MONEY: Final = 2**50
-"""Nano-USD, about a million USD: what a mad provider tells of one call must not make a sum of many too large for a database."""
 
 
 class Intent(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -236,7 +233,7 @@ class Windows(Protocol):
 
 
 class Ledger(Protocol):
-    """Where calls of providers are written down. Belongs to the event loop's thread; takes microseconds, and never raises.
+    """Where rows are kept. Belongs to the event loop's thread; takes microseconds, and never raises.
 
     What can't be kept for lack of room is counted, and told of by `is_full` before that.
     """
@@ -247,6 +244,10 @@ class Ledger(Protocol):
 
     def settle(self, settled: Settled) -> None:
         """Once an attempt: as above."""
+        ...
+
+    def handled(self, request: Handled | Enrolled) -> None:
+        """Once a request, and once more if it is part of an experiment: kept within 50 ms, as whatever was paid is settled."""
         ...
 
     @property
