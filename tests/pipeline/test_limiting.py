@@ -417,6 +417,16 @@ async def test_what_is_booked_without_waiting_is_booked_once(clock, kind):
     assert (later.standings()[1].remaining, account.settled, account.held) == (60, 7, 0)
 
 
+@pytest.mark.parametrize("kind", [MemoryLimits, Elsewhere])
+async def test_a_place_is_given_back_also_where_that_has_to_wait(clock, kind):
+    gate = Limiter(kind(clock=clock), rules=LimitRules(), clock=clock, chance=lambda: 0.5)
+    key = Key(limits=Limits(concurrency=1))
+    first = await ask(gate, key)
+    await refusal(gate, key)
+    await first.leave()
+    await ask(gate, key)
+
+
 async def test_an_exact_estimate_needs_no_correction(limiter, store):
     gate, key = limiter(), Key(limits=Limits(tokens_per_minute=100))
     grant = await ask(gate, key)

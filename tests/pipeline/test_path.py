@@ -14,7 +14,7 @@ from sentinel_gateway.core.chat import ChatRequest
 from sentinel_gateway.core.record import Record
 from sentinel_gateway.core.streaming import whole_body
 from sentinel_gateway.core.tokens import Expected, usage_about
-from sentinel_gateway.errors import ModelNotFound, NotCached, UpstreamBroken
+from sentinel_gateway.errors import InvalidBody, ModelNotFound, NotCached, UpstreamBroken
 from sentinel_gateway.pipeline.admit import Capacity
 from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.handle import Cached, Live, Whole
@@ -307,6 +307,15 @@ async def test_a_failed_request_gives_back_what_was_reserved_for_it(make_path, e
         await path.ask(question(), journey)
     await asyncio.sleep(0)
     assert await tokens_left(limiter) == 100
+
+
+@pytest.mark.parametrize("key", ["", "once"])
+async def test_what_makes_no_sense_is_refused_with_an_idempotency_key_and_without(path, key):
+    journey = path.journey()
+    journey.idempotency_key = key
+    with pytest.raises(InvalidBody):
+        await path.pipeline.handle(b"{", journey, waiting=path.handle)
+    assert path.calls == 0
 
 
 async def test_the_end_is_told_once_and_in_full(path):

@@ -172,7 +172,7 @@ def allows(caller: Caller, model: str) -> bool:
 
 def require_model(caller: Caller, model: str) -> None:
     """Raises `ModelNotAllowed`. `model` is the name that the caller sent."""
-    if caller.key is not None and not may_use(caller.key, model):
+    if not allows(caller, model):
         raise ModelNotAllowed(NOT_ALLOWED, param="model")
 
 
