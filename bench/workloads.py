@@ -233,6 +233,7 @@ EXACT: Final = (
     ),
     Workload("exact hit, respelled", respelled("Which hoe?"), AT_ONCE, floor="floor, answer", upstream_calls=0),
     Workload("miss", unique(), AT_ONCE, floor="floor, relay"),
+    Workload("miss, with a key", unique(KEYED), AT_ONCE, target="keyed", floor="floor, relay"),
     Workload("miss, bare", unique(max_tokens=900), AT_ONCE, target="bare", floor="floor, relay"),
     Workload("miss, accounted", unique(KEYED, max_tokens=900), AT_ONCE, target="accounted", floor="floor, relay"),
     Workload("miss, bypassed", unique(("x-bypass-cache", "true")), AT_ONCE, floor="floor, relay"),
