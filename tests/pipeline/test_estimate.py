@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from sentinel_gateway.core.tokens import TokenCount
-from sentinel_gateway.pipeline.estimate import TokenEstimate
+from sentinel_gateway.core.tokens import Expected, TokenCount
+from sentinel_gateway.pipeline.estimate import TokenEstimate, exactly
 from tests.pipeline.conftest import question
 from tests.pipeline.test_idempotency import plan_of
 
@@ -17,24 +17,58 @@ class Counter:
     def __repr__(self):
         return "<Counter>"
 
+    def __init__(self, *, here=False):
+        self.here = here
+        self.counted = 0
+
+    def count_now(self, texts, *, encoding):
+        return self._count(texts, encoding) if self.here else None
+
     async def count(self, texts, *, encoding):
+        return self._count(texts, encoding)
+
+    def _count(self, texts, encoding):
+        self.counted += 1
         return TokenCount(len(texts), exact=encoding == "o200k")
 
 
+async def expected(body, counter=None, plenty=exactly):
+    found = TokenEstimate(counter or Counter(), media_tokens=1000)(plan_of(msgspec.json.encode(body)), plenty)
+    return found if isinstance(found, Expected) else await found
+
+
 async def ceiling(body):
-    return (await TokenEstimate(Counter(), media_tokens=1000)(plan_of(msgspec.json.encode(body)))).ceiling
+    return (await expected(body)).ceiling
 
 
 async def test_each_choice_may_be_as_long_as_is_allowed():
-    estimate = TokenEstimate(Counter(), media_tokens=1000)
-    assert repr(estimate) == "<TokenEstimate <Counter>>"
+    assert repr(TokenEstimate(Counter(), media_tokens=1000)) == "<TokenEstimate <Counter>>"
     unbounded, bounded, thrice = [
-        (await estimate(plan_of(msgspec.json.encode(question() | more)))).tokens
-        for more in ({}, {"max_tokens": 50}, {"max_tokens": 50, "n": 3})
+        (await expected(question() | more)).tokens for more in ({}, {"max_tokens": 50}, {"max_tokens": 50, "n": 3})
     ]
     assert (bounded - unbounded, thrice - unbounded) == (50, 150)
     image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
-    assert (await estimate(plan_of(msgspec.json.encode(question() | {"messages": image})))).tokens > 1000
+    assert (await expected(question() | {"messages": image})).tokens > 1000
+
+
+async def test_what_is_counted_at_once_comes_to_the_same_as_what_is_waited_for():
+    body = question() | {"max_tokens": 50}
+    assert await expected(body, Counter(here=True)) == await expected(body, Counter(here=False))
+
+
+async def test_where_there_is_plenty_of_room_nobody_counts():
+    """A token for every four bytes then, within what it was said to be at most."""
+    body, most = question("a" * 1000) | {"max_tokens": 50}, []
+
+    def plenty(tokens):
+        most.append(tokens)
+        return True
+
+    counter = Counter()
+    roughly, counted = await expected(body, counter, plenty), await expected(body)
+    assert (counter.counted, roughly.ceiling) == (0, counted.ceiling)
+    assert 250 + 50 < roughly.tokens < 250 + 50 + 20
+    assert 1000 + 50 < most[0] < 1000 + 50 + 20
 
 
 async def test_no_tokenizer_makes_more_than_a_token_a_byte():

@@ -27,7 +27,7 @@ ROUTES = {
 MINUTE, RESERVED, OUTPUT = 100, 60, 40
 
 
-async def estimate(_):
+async def estimate(*_):
     return Expected(RESERVED, RESERVED)
 
 

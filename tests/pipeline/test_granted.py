@@ -31,7 +31,7 @@ class Asker:
         self.limiter = Limiter(MemoryLimits(clock=clock), rules=LimitRules(), clock=clock, chance=lambda: 0.0)
         self.reserving = asyncio.Event()
 
-    async def _estimate(self, _):
+    async def _estimate(self, *_):
         await self.reserving.wait()
         return Expected(60, 60)
 

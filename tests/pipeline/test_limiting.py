@@ -353,6 +353,21 @@ async def test_what_could_not_be_asked_for_one_part_leaves_what_is_known_of_the_
     assert whole.standings()[1].remaining == 6
 
 
+@pytest.mark.parametrize("spent", [0, 100])
+async def test_there_is_plenty_where_little_of_every_limit_is_spent(limiter, spent):
+    """A quarter of the tightest: 250 of 1,000."""
+    gate = limiter(tenants={"acme": Limits(tokens_per_minute=1000, requests_per_minute=1)})
+    key = Key(limits=Limits(tokens_per_minute=100_000))
+    part = (await ask(gate, key)).part()
+    assert not part.has_plenty(0), "it has not looked"
+    gate = limiter(tenants={"acme": Limits(tokens_per_minute=1000)})
+    if spent:
+        await (await ask(gate, key)).reserve(spent)
+    grant = await ask(gate, key)
+    assert [grant.has_plenty(tokens - spent) for tokens in (250, 251)] == [True, False]
+    assert (await ask(gate, Key(tenant="", limits=Limits(requests_per_minute=1)))).has_plenty(10**9), "none is limited"
+
+
 async def test_a_hit_takes_no_tokens(limiter):
     gate, key = limiter(), Key(limits=Limits(tokens_per_minute=10))
     for _ in range(5):

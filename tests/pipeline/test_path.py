@@ -295,7 +295,7 @@ async def test_a_failed_request_leaves_nothing(path):
 
 @pytest.mark.parametrize("error", [UpstreamBroken("no"), TypeError("a fault of ours")])
 async def test_a_failed_request_gives_back_what_was_reserved_for_it(make_path, error):
-    async def estimate(_):
+    async def estimate(*_):
         return Expected(60, 60)
 
     path = make_path(estimate=estimate)

@@ -316,7 +316,7 @@ async def test_reworded_questions_answer_it_if_it_says_so(stage: Stage) -> None:
 
 
 async def test_it_takes_tokens_and_no_second_request_of_its_caller_s_limits(make_path: Callable[..., Path]) -> None:
-    async def estimate(_: Plan) -> Expected:
+    async def estimate(*_: object) -> Expected:
         return Expected(60, 10)
 
     stage = Stage(make_path(estimate=estimate))
@@ -351,7 +351,7 @@ async def test_it_takes_tokens_and_no_second_request_of_its_caller_s_limits(make
 async def test_each_of_its_questions_that_has_no_bound_is_given_what_is_left_of_a_budget(make_path: Callable[..., Path]) -> None:
     """Anew for each: what the first held and did not take is there for the second."""
 
-    async def estimate(_: Plan) -> Expected:
+    async def estimate(*_: object) -> Expected:
         return Expected(60, 10)
 
     rate = yocto(Fraction(1))

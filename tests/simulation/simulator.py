@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import sys
 from collections import deque
+from collections.abc import Awaitable
 from functools import partial
 from random import Random
 from typing import Any, Final
@@ -41,7 +42,7 @@ from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.handle import Live, Pipeline, Terms
 from sentinel_gateway.pipeline.hedging import Accounts
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
+from sentinel_gateway.pipeline.limiting import Limiter, LimitRules, Plenty
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
@@ -266,8 +267,14 @@ class Simulation:
         return told.heard
 
 
-async def _estimate(plan: Plan) -> Expected:
-    return Expected(about(plan.request.fields), INPUT)
+def _estimate(plan: Plan, plenty: Plenty) -> Expected | Awaitable[Expected]:
+    """At once where there is plenty of room, as a counter of tokens does it."""
+    expected = Expected(about(plan.request.fields), INPUT)
+    return expected if plenty(INPUT) else _told(expected)
+
+
+async def _told(expected: Expected) -> Expected:
+    return expected
 
 
 async def _nothing(_: object) -> None:

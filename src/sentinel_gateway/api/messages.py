@@ -14,8 +14,10 @@ from sentinel_gateway.api.wire.anthropic_answer import message_body
 from sentinel_gateway.api.wire.anthropic_stream import MessageEvents
 from sentinel_gateway.api.wire.cache_headers import PRIVATE
 from sentinel_gateway.core.chat import USUAL, VERSIONS, ChatRequest
+from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import InvalidHeader
 from sentinel_gateway.pipeline.admit import Admission
+from sentinel_gateway.pipeline.estimate import exactly
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Estimate, Limiter
 from sentinel_gateway.pipeline.plan import Planner
@@ -75,7 +77,9 @@ class TokenCounts(Post):
             plan = await understand(self._planner, body, journey)
             await enter(plan, journey, place=False)
             await self._wait(exchange, plan)
-            expected = await self._estimate(plan)
+            expected = self._estimate(plan, exactly)
+            if not isinstance(expected, Expected):
+                expected = await expected
         await exchange.sender.whole(200, b'{"input_tokens":%d}' % expected.tokens, PRIVATE)
 
 

@@ -70,7 +70,12 @@ def _is_of(name: str, family: str) -> bool:
 
 def estimate(texts: Sequence[str]) -> TokenCount:
     """Without an encoding: a token for every four bytes."""
-    return TokenCount(-(-sum(map(bytes_of, texts)) // BYTES_PER_TOKEN), exact=False)
+    return TokenCount(about_bytes(sum(map(bytes_of, texts))), exact=False)
+
+
+def about_bytes(size: int) -> int:
+    """The tokens of so many bytes of text, where nobody counts them."""
+    return -(-size // BYTES_PER_TOKEN)
 
 
 def bytes_of(text: str) -> int:
@@ -136,9 +141,9 @@ class Countable(msgspec.Struct):
         """The whole input, once its texts are counted."""
         return TokenCount(self.fixed + counted.tokens, self.exact and counted.exact)
 
-    def ceiling(self) -> int:
-        """Tokens that it has at most, whoever counts: each takes a byte of a text at least."""
-        return self.fixed + bytes_of("".join(self.texts))
+    def size(self) -> int:
+        """The bytes of its texts: there are no more tokens in them, whoever counts, as each takes one at least."""
+        return bytes_of("".join(self.texts))
 
     def add_json(self, value: Any) -> None:
         self.texts.append(_encode(value).decode())

@@ -99,16 +99,23 @@ class BpeCounter:
 
     async def count(self, texts: Sequence[str], *, encoding: Encoding) -> TokenCount:
         """The tokens of these texts. Never raises: what can't be counted in time, or not at all, is estimated."""
+        if (counted := self.count_now(texts, encoding=encoding)) is not None:
+            return counted
+        known, new = self._recall(texts, encoding)
+        counted = await self._count_aside(new, encoding)
+        return TokenCount(known + counted.tokens, counted.exact)
+
+    def count_now(self, texts: Sequence[str], *, encoding: Encoding) -> TokenCount | None:
+        """Where what is new of them is short, and the encoding here."""
         known, new = self._recall(texts, encoding)
         if not new:
             return TokenCount(known, exact=True)
-        counted = await self._count_new(new, encoding)
+        if encoding not in self._loaded or sum(map(len, new)) > self._limits.inline_chars:
+            return None
+        counted = self._count_here(new, encoding)
         return TokenCount(known + counted.tokens, counted.exact)
 
-    async def _count_new(self, texts: Sequence[str], encoding: Encoding) -> TokenCount:
-        short = sum(map(len, texts)) <= self._limits.inline_chars
-        if short and encoding in self._loaded:
-            return self._count_here(texts, encoding)
+    async def _count_aside(self, texts: Sequence[str], encoding: Encoding) -> TokenCount:
         if self._waiting >= self._limits.waiting:
             return estimate(texts)
         self._waiting += 1

@@ -95,6 +95,10 @@ class Spender(Protocol):
         """Raises `BudgetSpent`."""
         ...
 
+    def reserve_now(self, tokens: int, amount: int = 0) -> bool:
+        """The same, where that needs no waiting; False where it does, and then nothing is taken."""
+        ...
+
 
 class Capped(msgspec.Struct, frozen=True):
     """A plan with a bound to its output that the request does not set; `scant`: the model would make more."""
@@ -157,6 +161,13 @@ class Costing:
     def of_input(self, plan: Plan, tokens: int) -> int:
         """What so many tokens of input may cost at most, where nothing but vectors comes back."""
         return Most(tokens, 1, tuple(map(self._price, plan.route.names)), 0).amount(0)
+
+    def hold_now(self, plan: Plan, spender: Spender, expected: Expected, *, anew: bool = False) -> bool:
+        """As `hold`, for a request with a bound to its output where that needs no waiting; else False, and nothing is taken."""
+        if plan.request.token_limit is None:
+            return False
+        most = self.most(plan, expected.ceiling, self._attempts if anew else 1)
+        return spender.reserve_now(expected.tokens, most.amount(most.output))
 
     async def hold(self, plan: Plan, spender: Spender, expected: Expected, *, anew: bool = False) -> Capped | None:
         """Take the expected tokens, and hold what the answer may cost; where the request sets it no bound, what the budget buys.

@@ -30,7 +30,7 @@ from sentinel_gateway.core.caching import Hit, Miss, Step, Wish
 from sentinel_gateway.core.chat import Answer, ChatRequest, Usage
 from sentinel_gateway.core.idempotency import claim
 from sentinel_gateway.core.identity import Question, last_words
-from sentinel_gateway.core.tokens import said_about
+from sentinel_gateway.core.tokens import Expected, said_about
 from sentinel_gateway.errors import NotCached, RequestError, UpstreamError
 from sentinel_gateway.pipeline.admit import Admission
 from sentinel_gateway.pipeline.budgeting import Costing
@@ -41,7 +41,7 @@ from sentinel_gateway.pipeline.fleet import Brought, Fleet
 from sentinel_gateway.pipeline.flight import Flight, Flights, shares
 from sentinel_gateway.pipeline.idempotency import Idempotency, Work
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.limiting import Estimate
+from sentinel_gateway.pipeline.limiting import Estimate, Grant
 from sentinel_gateway.pipeline.lookup import look_far, look_further, look_near, told
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.recovery import withhold
@@ -165,7 +165,8 @@ class Pipeline:
             check_others(plan, journey)
             await waiting(plan)
             brought = self._brought(plan, journey)
-            if brought is None and journey.grant is not None and await self._reserve(plan, journey):
+            if brought is None and (reserving := self._reserve(plan, journey)) is not None:
+                await reserving
                 brought = self._brought(plan, journey)  # somebody may have begun meanwhile, and even have landed
                 if brought is not None:
                     self._book(plan, journey, NOTHING)
@@ -203,19 +204,30 @@ class Pipeline:
         near = look_near(self.tiers, plan, journey)
         return near if isinstance(near, Hit) else None
 
-    async def _reserve(self, plan: Plan, journey: Journey) -> bool:
-        """Take what the answer may cost from the limits and budgets of who asks for it; False where there are none."""
+    def _reserve(self, plan: Plan, journey: Journey) -> Awaitable[None] | None:
+        """Take what the answer may cost from the limits and budgets of who asks for it; to be awaited where that takes time."""
         grant = journey.grant
         if grant is None or self._estimate is None or not grant.reserves:
-            return False
-        expected = await self._estimate(plan)
+            return None
+        expected = self._estimate(plan, grant.has_plenty)
+        if isinstance(expected, Expected):
+            costing = self._costing if grant.has_budget else None
+            if costing is None:
+                taken = grant.reserve_now(expected.tokens)
+            else:
+                taken = costing.hold_now(plan, grant, expected, anew=_may_begin_anew(plan, journey))
+            if taken:
+                return None
+        return self._reserve_slowly(plan, journey, grant, expected)
+
+    async def _reserve_slowly(self, plan: Plan, journey: Journey, grant: Grant, expected: Expected | Awaitable[Expected]) -> None:
+        if not isinstance(expected, Expected):
+            expected = await expected
         if grant.has_budget and self._costing is not None:
-            conduct = plan.route.conduct
-            anew = journey.wish.buffered or (conduct is not None and conduct.hedge is not None)
+            anew = _may_begin_anew(plan, journey)
             journey.capped = await self._costing.hold(plan, grant, expected, anew=anew)
         else:
             await grant.reserve(expected.tokens)
-        return True
 
     def _book(self, plan: Plan, journey: Journey, usage: Usage | None, *, heard: int = 0) -> None:
         """What was reserved has come to this, and to what was lost; untold, to no less than the tokens that were `heard`."""
@@ -271,7 +283,8 @@ class Pipeline:
         if reply is not None:
             return reply
         if completion is None:  # too long to be put together from the stream that another asked for
-            await self._reserve(plan, journey)
+            if (reserving := self._reserve(plan, journey)) is not None:
+                await reserving
             return await self._fly(plan, journey, self._flights.launch(plan, journey, self._ask, alone=True))
         return Whole(plan, completion)
 
@@ -333,6 +346,12 @@ class Pipeline:
             await live.flight.leave()
         finally:
             live.flight.tell(journey)
+
+
+def _may_begin_anew(plan: Plan, journey: Journey) -> bool:
+    """May an answer be paid for twice: begun anew, or asked of another target beside?"""
+    conduct = plan.route.conduct
+    return journey.wish.buffered or (conduct is not None and conduct.hedge is not None)
 
 
 def _asked(plan: Plan, journey: Journey) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from sentinel_gateway.core.budgets import Account, Allowance, Hold
-from sentinel_gateway.core.limits import Charge, Kind, Scope, Standing, Verdict
+from sentinel_gateway.core.limits import UNIT, Charge, Kind, Scope, Standing, Verdict
 from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import BudgetSpent, ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
 from sentinel_gateway.pipeline.admit import retry_wait
@@ -27,6 +27,8 @@ from sentinel_gateway.pipeline.callers import FREE, Caller, Costs, LimitRules, P
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import Clock, LimitStore
 
+PLENTY: Final = 4
+"""Where what is spent of a limit comes to no more than this part of it, it is no matter what exactly is taken."""
 MOST_CALLERS: Final = 10_000
 """Callers whose charges are kept made; then they are made anew."""
 _WHOSE: Final[Mapping[Scope, str]] = {
@@ -42,8 +44,10 @@ _WHAT: Final[Mapping[Kind, str]] = {
 }
 
 
-Estimate = Callable[[Plan], Awaitable[Expected]]
-"""The tokens that the answer to a plan may cost."""
+Plenty = Callable[[int], bool]
+"""Is there so much room for tokens, of which there are so many at most, that nobody need count them?"""
+Estimate = Callable[[Plan, Plenty], Expected | Awaitable[Expected]]
+"""The tokens that the answer to a plan may cost; to be awaited where they are not known at once."""
 Refusal = RateLimited | BudgetSpent
 
 
@@ -148,6 +152,17 @@ class Grant(msgspec.Struct, eq=False):
         """Is there a limit of tokens or a budget, that the answer is taken from before it comes? Known once it has entered."""
         return self.has_budget or bool(self._costs.tokens)
 
+    def has_plenty(self, tokens: int) -> bool:
+        """Does no limit of tokens, as it stood at the entrance, mind whether it is so many or some fewer?"""
+        entered, looked_at = self._entered, 0
+        if entered is not None:
+            for charge, spent in zip(entered.charges, entered.spent, strict=True):
+                if charge.kind == "tokens":
+                    looked_at += 1
+                    if (spent + tokens * UNIT) * PLENTY > charge.capacity:
+                        return False
+        return looked_at == len(self._costs.tokens)
+
     @property
     def left(self) -> int:
         """What was left of the tightest budget when it was last looked at, in nano-USD."""
@@ -199,12 +214,28 @@ class Grant(msgspec.Struct, eq=False):
 
     async def reserve(self, tokens: int, amount: int = 0) -> None:
         """Take what a provider's answer may cost at most, before it is asked: tokens, and nano-USD of the budgets."""
+        if not self.reserve_now(tokens, amount):
+            charges, hold, _ = self._due(tokens, amount)
+            self._taken(await self._limiter.store.take(charges, hold), hold, tokens, amount)
+
+    def reserve_now(self, tokens: int, amount: int = 0) -> bool:
+        """As `reserve`, where that needs no waiting; False where it does, and then nothing is taken."""
         if not self.reserves:
-            return
-        store, purse, now = self._limiter.store, self._caller.purse, self._limiter.now()
-        hold = None if purse is None else purse.hold(now, amount)
-        charges = [charge.of(tokens) for charge in self._costs.tokens]
-        verdict = self._paid = store.take_now(charges, now, hold) or await store.take(charges, hold)
+            return True
+        charges, hold, now = self._due(tokens, amount)
+        verdict = self._limiter.store.take_now(charges, now, hold)
+        if verdict is None:
+            return False
+        self._taken(verdict, hold, tokens, amount)
+        return True
+
+    def _due(self, tokens: int, amount: int) -> tuple[Sequence[Charge], Hold | None, float]:
+        """What a reservation takes, and when."""
+        purse, now = self._caller.purse, self._limiter.now()
+        return [charge.of(tokens) for charge in self._costs.tokens], None if purse is None else purse.hold(now, amount), now
+
+    def _taken(self, verdict: Verdict, hold: Hold | None, tokens: int, amount: int) -> None:
+        self._paid = verdict
         if verdict.refused is not None:
             raise self._limiter.refusal(self._caller, verdict, verdict.refused, amount)
         self.reserved = tokens + (self.reserved or 0)
@@ -273,12 +304,9 @@ class Part(Grant, eq=False, kw_only=True):
     async def spoiled(self) -> None:
         pass
 
-    async def reserve(self, tokens: int, amount: int = 0) -> None:
-        try:
-            await super().reserve(tokens, amount)
-        finally:
-            if self._paid is not None:
-                self.whole._paid = self._paid  # noqa: SLF001 - of its own kind
+    def _taken(self, verdict: Verdict, hold: Hold | None, tokens: int, amount: int) -> None:
+        self.whole._paid = verdict  # noqa: SLF001 - of its own kind
+        super()._taken(verdict, hold, tokens, amount)
 
 
 class Toll(msgspec.Struct, frozen=True, eq=False):

@@ -120,6 +120,10 @@ class Embedder(Protocol):
 class TokenCounter(Protocol):
     """How many tokens texts are. What it can't count, or not in time, it estimates and says so."""
 
+    def count_now(self, texts: Sequence[str], *, encoding: Encoding) -> TokenCount | None:
+        """The same, where that takes no time to speak of; None where it does."""
+        ...
+
     async def count(self, texts: Sequence[str], *, encoding: Encoding) -> TokenCount:
         """The tokens of the texts of one request together. Never raises.
 

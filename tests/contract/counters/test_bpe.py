@@ -117,6 +117,16 @@ async def test_long_texts_are_counted_on_a_thread_and_short_ones_here(counter, c
     assert (await counting).exact
 
 
+async def test_what_is_known_or_short_is_counted_without_waiting(counter):
+    texts = ["words " * 1000, "hello world"]
+    assert counter.count_now(["hello world"], encoding="cl100k") is None, "the encoding is not here yet"
+    assert counter.count_now(texts, encoding="cl100k") is None
+    counted = await counter.count(texts, encoding="cl100k")
+    assert counter.count_now(texts, encoding="cl100k") == counted
+    assert counter.count_now([*texts, "one more"], encoding="cl100k") == TokenCount(counted.tokens + 2, exact=True)
+    assert counter.count_now(["other " * 1000], encoding="cl100k") is None
+
+
 async def test_the_loop_runs_while_a_long_text_is_counted(told):
     counter = BpeCounter(limits=CounterLimits(exact_chars=1 << 20, deadline=60.0), on_event=told.append)
     await counter.count(["x"], encoding="o200k")
