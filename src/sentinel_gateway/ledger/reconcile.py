@@ -21,6 +21,8 @@ NANO: Final = 10**9
 MICROS: Final = 10**6
 MILLIS_FROM: Final = 10**11
 """A number of a moment as large as this counts milliseconds."""
+MOST_QUOTED: Final = 60
+"""Characters of a cell."""
 MOST: Final = 10**12
 """No row of an account says more of anything, in USD or in tokens."""
 
@@ -179,7 +181,7 @@ def _nano_usd(row: Mapping[str, Any], column: str | None, number: int) -> int:
     """How many nano-USD one of what stands in a row's column of costs is."""
     for name in CURRENCIES:
         if str(row.get(name) or "usd").lower() != "usd":
-            raise Unreadable(f"row {number} has a cost in {row[name]}, and the ledger counts USD")
+            raise Unreadable(f"row {number} has a cost in {_quoted(row[name])}, and the ledger counts USD")
     return NANO // 100 if column == "amount" and CENTS in row else NANO
 
 
@@ -187,10 +189,16 @@ def _number(said: Any, number: int) -> Decimal:
     try:
         amount = Decimal(str(said).replace(",", "").replace("$", "").strip())
     except InvalidOperation:
-        raise Unreadable(f"row {number} has '{said}' where a number should be") from None
+        raise Unreadable(f"row {number} has {_quoted(said)} where a number should be") from None
     if not amount.is_finite() or amount.copy_abs() > MOST:
-        raise Unreadable(f"row {number} has '{said}' where a number should be")
+        raise Unreadable(f"row {number} has {_quoted(said)} where a number should be")
     return amount
+
+
+def _quoted(said: Any) -> str:
+    """What stands in a cell, as far as anybody would read it."""
+    text = str(said)
+    return repr(text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}...")
 
 
 def _day(said: Any, number: int) -> date:
@@ -202,7 +210,7 @@ def _day(said: Any, number: int) -> date:
         when = datetime.fromisoformat(text)
         return (when.astimezone(UTC) if when.tzinfo else when).date()
     except (ValueError, OverflowError):
-        raise Unreadable(f"row {number} has '{said}' where a day (2026-01-31) should be") from None
+        raise Unreadable(f"row {number} has {_quoted(said)} where a day (2026-01-31) should be") from None
 
 
 def compare(theirs: Account, connection: sa.Connection, provider: str | None) -> list[Drift]:
