@@ -1,22 +1,25 @@
 """A request and its caller's limits, on the whole path: what it takes, what it gives back, and how long it holds its place."""
 
 import asyncio
+from fractions import Fraction
 
 import msgspec
 import pytest
 
 from sentinel_gateway.core.access import caller_of
-from sentinel_gateway.core.budgets import Budget
-from sentinel_gateway.core.limits import Limits
+from sentinel_gateway.core.budgets import NO_BUDGET, Budget
+from sentinel_gateway.core.limits import NO_LIMITS, Limits
+from sentinel_gateway.core.pricing import Price, Rates, yocto
 from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import ConcurrencyLimited, ModelNotAllowed, RequestError, RequestsLimited
+from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.callers import LimitRules
 from sentinel_gateway.pipeline.limiting import Limiter
-from sentinel_gateway.pipeline.reply import Cached
+from sentinel_gateway.pipeline.reply import Cached, Whole
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.core.keys import KEY
-from tests.fakes import FakeIdempotency, completion, turns
-from tests.pipeline.conftest import Party, Path, question, tokens_left
+from tests.fakes import FakeIdempotency, FakeStream, completion, spoken, turns
+from tests.pipeline.conftest import MAX_BYTES, Party, Path, question, tokens_left
 
 pytestmark = pytest.mark.anyio
 
@@ -24,12 +27,16 @@ pytestmark = pytest.mark.anyio
 class Asker:
     """Somebody who may ask for so much. How many tokens a request may cost is known once it is `reserving`."""
 
-    def __init__(self, limits: Limits = Limits(), *, budget: Budget = Budget(), **path) -> None:  # noqa: B008 - frozen
-        self.path = Path(estimate=self._estimate, **path)
+    def __init__(self, limits: Limits = NO_LIMITS, budget: Budget = NO_BUDGET, *, at_once=False, store=MemoryLimits, **path):
+        self.path = Path(estimate=self._estimated if at_once else self._estimate, **path)
         self.party = Party(limits=limits, budget=budget)
         clock = self.path.clock
-        self.limiter = Limiter(MemoryLimits(clock=clock), rules=LimitRules(), clock=clock, chance=lambda: 0.0)
+        self.store = store(clock=clock)
+        self.limiter = Limiter(self.store, rules=LimitRules(), clock=clock, chance=lambda: 0.0)
         self.reserving = asyncio.Event()
+
+    def _estimated(self, *_):
+        return Expected(60, 60)
 
     async def _estimate(self, *_):
         await self.reserving.wait()
@@ -83,6 +90,75 @@ async def test_who_may_not_ask_for_all_has_no_provider_ask_others(has):
     with pytest.raises(ModelNotAllowed) as refused:
         await asker.ask(question(fallbacks=["second/n"]), caller=caller_of(key))
     assert (refused.value.param, asker.path.calls) == ("fallbacks", 0)
+
+
+class Elsewhere(MemoryLimits):
+    """One that has to wait before it takes anything, as Redis has."""
+
+    def take_now(self, charges, now, hold=None):
+        return None
+
+    async def take(self, charges, hold=None):
+        return super().take_now(charges, self._clock(), hold)
+
+
+@pytest.mark.parametrize("bound", [None, 50], ids=["unbounded", "bounded"])
+@pytest.mark.parametrize("at_once", [True, False], ids=["estimated at once", "estimated"])
+@pytest.mark.parametrize("store", [MemoryLimits, Elsewhere])
+async def test_tokens_and_money_are_taken_once_whatever_has_to_wait(store, at_once, bound):
+    """A dollar a million tokens: of the input 60 are held, of the output what is allowed, else all that the budget buys."""
+    rate = yocto(Fraction(1))
+    price, budget = Price(Rates.of({"input": rate, "output": rate})), 1_000_000
+    limits = {"limits": Limits(tokens_per_minute=100), "budget": Budget(day=budget)}
+    asker = Asker(**limits, at_once=at_once, store=store, costing=Costing(lambda _: price, output=4096))
+    path, hold = asker.path, asyncio.Event()
+    path.prices["first/m"] = 1
+    path.first.replies += [hold, completion()]
+    asker.reserving.set()
+    asking = asyncio.create_task(asker.ask(question() if bound is None else question(max_tokens=bound)))
+    await path.first.reached.wait()
+    other = asker.limiter.grant(asker.party)
+    await other.enter(model="first/m")
+    [(_, account)] = other.budgets()
+    output = (budget - 60_000) // 1000 if bound is None else bound
+    assert (other.standings()[1].remaining, account.held) == (40, (60 + output) * 1000)
+    hold.set()
+    _, journey = await asking
+    await other.enter(model="first/m")
+    [(_, account)] = other.budgets()
+    used = journey.prompt_tokens + journey.completion_tokens
+    assert (other.standings()[1].remaining, account.held, account.settled) == (100 - used, 0, used * 1000)
+
+
+async def test_who_had_to_wait_for_nothing_looks_once_for_what_came_meanwhile():
+    asker = Asker(Limits(tokens_per_minute=100), at_once=True)
+    asker.path.first.replies.append(completion())
+    await asker.ask()
+    slow = Asker(Limits(tokens_per_minute=100))
+    slow.reserving.set()
+    slow.path.first.replies.append(completion())
+    await slow.ask()
+    assert len(slow.path.near.asked) - len(asker.path.near.asked) == 1
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_what_is_asked_for_anew_is_reserved_for_anew(at_once):
+    """Who joined a stream that can't be put together asks by itself; what it had not reserved for it is taken then."""
+    asker = Asker(Limits(tokens_per_minute=100), at_once=at_once)
+    path, hold = asker.path, asyncio.Event()
+    asker.reserving.set()
+    path.first.replies += [FakeStream(*spoken("x" * MAX_BYTES)), hold, completion()]
+    live = await path.handle(question(stream=True), path.journey())
+    path.first.reached.clear()
+    whole = asyncio.create_task(asker.ask())
+    await path.first.reached.wait()
+    assert await tokens_left(asker.limiter) == 40
+    hold.set()
+    reply, journey = await whole
+    assert isinstance(reply, Whole)
+    assert (journey.outcome, journey.attempts) == ("miss", 1), "it shares nobody's call"
+    assert await tokens_left(asker.limiter) == 100 - journey.prompt_tokens - journey.completion_tokens
+    await path.pipeline.close(live, path.journey())
 
 
 async def test_work_that_goes_on_without_its_caller_keeps_the_place_and_is_told_once_it_has_ended():

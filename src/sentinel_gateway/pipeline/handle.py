@@ -257,12 +257,15 @@ class Pipeline:
         self._semantic.remembered.note(plan, journey, found)
         return further
 
-    async def _fly(self, plan: Plan, journey: Journey, flight: Flight | None) -> Whole | Live:
+    def _fly(self, plan: Plan, journey: Journey, flight: Flight | None) -> Awaitable[Whole | Live]:
         if flight is not None:
             journey.outcome = "coalesced"
         else:
             explored = journey.trial is not None and journey.trial.spared  # nobody else waits for what is asked for our sake
             flight = self._flights.launch(plan, journey, self._open, alone=explored)
+        return self._aboard(plan, journey, flight)
+
+    async def _aboard(self, plan: Plan, journey: Journey, flight: Flight) -> Whole | Live:
         flight.board()
         reply: Whole | Live | None = None
         completion = None
@@ -283,9 +286,10 @@ class Pipeline:
         if reply is not None:
             return reply
         if completion is None:  # too long to be put together from the stream that another asked for
+            journey.outcome = "miss"
             if (reserving := self._reserve(plan, journey)) is not None:
                 await reserving
-            return await self._fly(plan, journey, self._flights.launch(plan, journey, self._ask, alone=True))
+            return await self._aboard(plan, journey, self._flights.launch(plan, journey, self._ask, alone=True))
         return Whole(plan, completion)
 
     def _is_stale(self, journey: Journey) -> bool:
