@@ -310,6 +310,15 @@ async def test_a_count_is_a_request_of_its_caller_s(closed, upstream, text):
     assert upstream.count == 0
 
 
+async def test_a_count_is_no_guess_by_the_bytes(closed, text):
+    """Blanks are few tokens and many bytes."""
+    key = await closed.key(tenant="exact", limits={"requests_per_minute": 10})
+    sent = [ask(said) for said in (text, text + " " * 4000)]
+    answers = [await closed.ask(body, f"{PATH}/count_tokens", x_api_key=key) for body in sent]
+    short, long = [answer.json["input_tokens"] for answer in answers]
+    assert short < long < short + 500
+
+
 async def test_from_anthropic_s_dialect_to_anthropic_s_nothing_is_lost(anyio_backend, tmp_path):
     png, signed = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}, {"type": "thinking", "thinking": "Hm."}
     failed = {"type": "tool_result", "tool_use_id": "toolu_1", "is_error": True, "content": [{"type": "text", "text": "no"}]}

@@ -1,5 +1,6 @@
 """The whole path over fakes."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from fractions import Fraction
 from functools import partial
@@ -19,6 +20,7 @@ from sentinel_gateway.core.pricing import Price, Pricing, Rates, yocto
 from sentinel_gateway.core.retrying import RetryRules
 from sentinel_gateway.core.routing import Directory, Route, Target
 from sentinel_gateway.core.standing import StandingRules, Standings
+from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.pipeline.admit import Admission, Capacity
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.calibration import Calibration
@@ -220,6 +222,28 @@ class Party(msgspec.Struct, frozen=True):
     limits: Limits = Limits(tokens_per_minute=100)
     user_limits: Limits = Limits()
     budget: Budget = Budget()
+
+
+class FakeTokens(msgspec.Struct, frozen=True):
+    """What a request may cost. `told`: what has to be waited for before that is known; `most`, where nobody need count."""
+
+    expected: Expected
+    told: asyncio.Event | None = None
+    most: Expected = Expected(10**9, 10**9)
+
+    def counted(self) -> Expected | Awaitable[Expected]:
+        return self.expected if self.told is None else self._waited(self.told)
+
+    async def _waited(self, told: asyncio.Event) -> Expected:
+        await told.wait()
+        return self.expected
+
+
+def told() -> asyncio.Event:
+    """Nothing to wait for but a turn of the loop."""
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 async def tokens_left(limiter: Limiter) -> int:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from sentinel_gateway.core.tokens import Expected, TokenCount
-from sentinel_gateway.pipeline.estimate import TokenEstimate, exactly
+from sentinel_gateway.pipeline.estimate import TokenEstimate
 from tests.pipeline.conftest import question
 from tests.pipeline.test_idempotency import plan_of
 
@@ -32,8 +32,12 @@ class Counter:
         return TokenCount(len(texts), exact=encoding == "o200k")
 
 
-async def expected(body, counter=None, plenty=exactly):
-    found = TokenEstimate(counter or Counter(), media_tokens=1000)(plan_of(msgspec.json.encode(body)), plenty)
+def estimated(body, counter=None):
+    return TokenEstimate(counter or Counter(), media_tokens=1000)(plan_of(msgspec.json.encode(body)))
+
+
+async def expected(body, counter=None):
+    found = estimated(body, counter).counted()
     return found if isinstance(found, Expected) else await found
 
 
@@ -53,22 +57,23 @@ async def test_each_choice_may_be_as_long_as_is_allowed():
 
 async def test_what_is_counted_at_once_comes_to_the_same_as_what_is_waited_for():
     body = question() | {"max_tokens": 50}
-    assert await expected(body, Counter(here=True)) == await expected(body, Counter(here=False))
+    at_once = estimated(body, Counter(here=True)).counted()
+    assert isinstance(at_once, Expected)
+    assert at_once == await expected(body, Counter(here=False))
 
 
-async def test_where_there_is_plenty_of_room_nobody_counts():
-    """A token for every four bytes then, within what it was said to be at most."""
-    body, most = question("a" * 1000) | {"max_tokens": 50}, []
-
-    def plenty(tokens):
-        most.append(tokens)
-        return True
-
+async def test_the_most_that_it_can_be_is_known_without_counting():
+    """A token for each byte; the input's ceiling is without the output, which has a price of its own."""
+    short, long, bounded = [
+        estimated(question(text) | more, Counter()).most
+        for text, more in (("a", {}), ("a" * 1001, {}), ("a" * 1001, {"max_tokens": 50, "n": 2}))
+    ]
+    assert (long.tokens - short.tokens, long.ceiling - short.ceiling) == (1000, 1000)
+    assert (bounded.tokens - long.tokens, bounded.ceiling - long.ceiling) == (100, 0)
     counter = Counter()
-    roughly, counted = await expected(body, counter, plenty), await expected(body)
-    assert (counter.counted, roughly.ceiling) == (0, counted.ceiling)
-    assert 250 + 50 < roughly.tokens < 250 + 50 + 20
-    assert 1000 + 50 < most[0] < 1000 + 50 + 20
+    assert estimated(question("a" * 1001), counter).most.ceiling == await ceiling(question("a" * 1001))
+    assert counter.counted == 0
+    assert 1001 + 3 < long.tokens < 1001 + 20
 
 
 async def test_no_tokenizer_makes_more_than_a_token_a_byte():

@@ -14,7 +14,7 @@ from sentinel_gateway.pipeline.fleet import Fleet
 from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.fakes import Connecting, FakeHandover, completion, turns
-from tests.pipeline.conftest import MAX_BYTES, Party, Path, question, tokens_left
+from tests.pipeline.conftest import MAX_BYTES, FakeTokens, Party, Path, question, tokens_left, told
 
 pytestmark = pytest.mark.anyio
 
@@ -27,8 +27,8 @@ ROUTES = {
 MINUTE, RESERVED, OUTPUT = 100, 60, 40
 
 
-async def estimate(*_):
-    return Expected(RESERVED, RESERVED)
+def estimate(_):
+    return FakeTokens(Expected(RESERVED, RESERVED), told())
 
 
 class Asker:

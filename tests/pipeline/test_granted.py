@@ -8,9 +8,11 @@ import pytest
 
 from sentinel_gateway.core.access import caller_of
 from sentinel_gateway.core.budgets import NO_BUDGET, Budget
+from sentinel_gateway.core.caching import Wish
 from sentinel_gateway.core.limits import NO_LIMITS, Limits
 from sentinel_gateway.core.pricing import Price, Rates, yocto
-from sentinel_gateway.core.tokens import Expected
+from sentinel_gateway.core.routing import Conduct, Hedge, Route, Target
+from sentinel_gateway.core.tokens import Expected, about
 from sentinel_gateway.errors import ConcurrencyLimited, ModelNotAllowed, RequestError, RequestsLimited
 from sentinel_gateway.pipeline.budgeting import Costing
 from sentinel_gateway.pipeline.callers import LimitRules
@@ -18,29 +20,28 @@ from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.pipeline.reply import Cached, Whole
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.core.keys import KEY
-from tests.fakes import FakeIdempotency, FakeStream, completion, spoken, turns
-from tests.pipeline.conftest import MAX_BYTES, Party, Path, question, tokens_left
+from tests.fakes import FakeIdempotency, FakeStream, chunk, completion, delta, spoken, turns
+from tests.pipeline.conftest import MAX_BYTES, FakeTokens, Party, Path, question, tokens_left
 
 pytestmark = pytest.mark.anyio
 
 
-class Asker:
-    """Somebody who may ask for so much. How many tokens a request may cost is known once it is `reserving`."""
+NEVER = Expected(10**9, 70)
+"""Never so few that nobody need count them."""
 
-    def __init__(self, limits: Limits = NO_LIMITS, budget: Budget = NO_BUDGET, *, at_once=False, store=MemoryLimits, **path):
-        self.path = Path(estimate=self._estimated if at_once else self._estimate, **path)
+
+class Asker:
+    """Somebody who may ask for so much. How many tokens a request may cost is known once it is `reserving`, or `at_once`."""
+
+    def __init__(
+        self, limits: Limits = NO_LIMITS, budget: Budget = NO_BUDGET, *, at_once=False, most=NEVER, store=MemoryLimits, **path
+    ) -> None:
+        self.reserving = asyncio.Event()
+        tokens = FakeTokens(Expected(60, 70), None if at_once else self.reserving, most)
+        self.path = Path(estimate=lambda _: tokens, **path)
         self.party = Party(limits=limits, budget=budget)
         clock = self.path.clock
-        self.store = store(clock=clock)
-        self.limiter = Limiter(self.store, rules=LimitRules(), clock=clock, chance=lambda: 0.0)
-        self.reserving = asyncio.Event()
-
-    def _estimated(self, *_):
-        return Expected(60, 60)
-
-    async def _estimate(self, *_):
-        await self.reserving.wait()
-        return Expected(60, 60)
+        self.limiter = Limiter(store(clock=clock), rules=LimitRules(), clock=clock, chance=lambda: 0.0)
 
     def journey(self, **fields):
         journey = self.path.journey()
@@ -106,7 +107,7 @@ class Elsewhere(MemoryLimits):
 @pytest.mark.parametrize("at_once", [True, False], ids=["estimated at once", "estimated"])
 @pytest.mark.parametrize("store", [MemoryLimits, Elsewhere])
 async def test_tokens_and_money_are_taken_once_whatever_has_to_wait(store, at_once, bound):
-    """A dollar a million tokens: of the input 60 are held, of the output what is allowed, else all that the budget buys."""
+    """A dollar a million tokens: of the input 70 are held, of the output what is allowed, else all that the budget buys."""
     rate = yocto(Fraction(1))
     price, budget = Price(Rates.of({"input": rate, "output": rate})), 1_000_000
     limits = {"limits": Limits(tokens_per_minute=100), "budget": Budget(day=budget)}
@@ -120,14 +121,66 @@ async def test_tokens_and_money_are_taken_once_whatever_has_to_wait(store, at_on
     other = asker.limiter.grant(asker.party)
     await other.enter(model="first/m")
     [(_, account)] = other.budgets()
-    output = (budget - 60_000) // 1000 if bound is None else bound
-    assert (other.standings()[1].remaining, account.held) == (40, (60 + output) * 1000)
+    output = (budget - 70_000) // 1000 if bound is None else bound
+    assert (other.standings()[1].remaining, account.held) == (40, (70 + output) * 1000)
     hold.set()
     _, journey = await asking
     await other.enter(model="first/m")
     [(_, account)] = other.budgets()
     used = journey.prompt_tokens + journey.completion_tokens
     assert (other.standings()[1].remaining, account.held, account.settled) == (100 - used, 0, used * 1000)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(("model", "buffered", "times"), [("first/m", False, 1), ("first/m", True, 3), ("quick", False, 3)])
+async def test_what_it_may_cost_is_held_once_for_each_time_that_it_may_be_paid(at_once, model, buffered, times):
+    rate = yocto(Fraction(1))
+    costing = Costing(lambda _: Price(Rates.of({"input": rate, "output": rate})), output=4096, attempts=3)
+    routes = {"quick": Route((Target("first", "m"),), conduct=Conduct(hedge=Hedge(2.0, 0.5)))}
+    limits = {"limits": Limits(tokens_per_minute=100), "budget": Budget(day=1_000_000)}
+    asker, hold = Asker(**limits, at_once=at_once, costing=costing, aliases=routes), asyncio.Event()
+    asker.path.first.replies += [hold, completion()]
+    asker.reserving.set()
+    asking = asyncio.create_task(asker.ask(question(model=model, max_tokens=40), wish=Wish(buffered=buffered)))
+    await asker.path.first.reached.wait()
+    other = asker.limiter.grant(asker.party)
+    await other.enter(model="first/m")
+    [(_, account)] = other.budgets()
+    assert (other.standings()[1].remaining, account.held) == (40, times * (70 + 40) * 1000)
+    hold.set()
+    await asking
+
+
+@pytest.mark.parametrize("spent", [0, 1])
+async def test_nobody_counts_where_little_of_a_limit_is_spent(spent):
+    """Six tokens at most are less than a sixteenth of a hundred; seven are more."""
+    asker, hold = Asker(Limits(tokens_per_minute=100), at_once=bool(spent), most=Expected(6, 70)), asyncio.Event()
+    asker.path.first.replies += [hold, completion()]
+    await (await entered(asker)).reserve(spent)
+    asking = asyncio.create_task(asker.ask())  # it would wait for a count that never ends
+    await asker.path.first.reached.wait()
+    assert (await entered(asker)).standings()[1].remaining == (94 if not spent else 100 - 1 - 60)
+    hold.set()
+    await asking
+    assert (await entered(asker)).standings()[1].remaining == 100 - spent - 8
+
+
+@pytest.mark.parametrize(("most", "taken"), [(Expected(6, 70), 6), (NEVER, 60)], ids=["uncounted", "counted"])
+async def test_an_untold_usage_is_billed_as_it_was_counted_else_by_four_bytes_a_token(most, taken):
+    """Of the limit goes what was reserved, whichever it was."""
+    asker = Asker(Limits(tokens_per_minute=100), at_once=True, most=most)
+    asker.path.first.replies.append(FakeStream([chunk(delta(content="Paris."))], [chunk(delta("stop"))]))
+    body = question(stream=True)
+    await asker.ask(body)
+    (attempt,) = asker.path.events.attempts
+    assert attempt.prompt_tokens == (60 if taken == 60 else about(body))
+    assert (await entered(asker)).standings()[1].remaining == 100 - taken - 2, "two chunks were heard"
+
+
+async def entered(asker):
+    grant = asker.limiter.grant(asker.party)
+    await grant.enter(model="first/m")
+    return grant
 
 
 async def test_who_had_to_wait_for_nothing_looks_once_for_what_came_meanwhile():

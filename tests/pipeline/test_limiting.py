@@ -353,19 +353,63 @@ async def test_what_could_not_be_asked_for_one_part_leaves_what_is_known_of_the_
     assert whole.standings()[1].remaining == 6
 
 
-@pytest.mark.parametrize("spent", [0, 100])
-async def test_there_is_plenty_where_little_of_every_limit_is_spent(limiter, spent):
-    """A quarter of the tightest: 250 of 1,000."""
-    gate = limiter(tenants={"acme": Limits(tokens_per_minute=1000, requests_per_minute=1)})
+@pytest.mark.parametrize("of", ["whole", "part"])
+async def test_who_is_refused_its_tokens_is_told_how_they_stand_now(limiter, of):
+    """And not as they stood at the entrance."""
+    gate, key = limiter(), Key(limits=Limits(tokens_per_minute=10))
+    whole, other = await ask(gate, key), await ask(gate, key)
+    await other.reserve(8)
+    assert whole.standings()[1].remaining == 10
+    with pytest.raises(TokensLimited):
+        await (whole if of == "whole" else whole.part()).reserve(4)
+    assert whole.standings()[1].remaining == 2
+
+
+async def test_who_is_refused_by_a_budget_is_told_what_it_may_cost(limiter):
+    grant = await ask(limiter(), Key(budget=Budget(day=2_000_000_000)))
+    with pytest.raises(BudgetSpent, match=r"this request may cost 3 USD"):
+        await grant.reserve(0, 3_000_000_000)
+
+
+async def test_uncounted_tokens_are_taken_of_a_sixteenth_of_every_limit(limiter):
+    """100 of 1,600. Beyond that nothing is taken, and whoever counts has all the rest."""
+    gate = limiter(tenants={"acme": Limits(tokens_per_minute=1600)})
     key = Key(limits=Limits(tokens_per_minute=100_000))
-    part = (await ask(gate, key)).part()
-    assert not part.has_plenty(0), "it has not looked"
-    gate = limiter(tenants={"acme": Limits(tokens_per_minute=1000)})
-    if spent:
-        await (await ask(gate, key)).reserve(spent)
-    grant = await ask(gate, key)
-    assert [grant.has_plenty(tokens - spent) for tokens in (250, 251)] == [True, False]
-    assert (await ask(gate, Key(tenant="", limits=Limits(requests_per_minute=1)))).has_plenty(10**9), "none is limited"
+    first, second, third = [await ask(gate, key) for _ in range(3)]
+    assert not first.reserve_uncounted(101)
+    assert first.reserve_uncounted(60)
+    assert (first.reserved, first.uncounted, first.standings()[1].remaining) == (60, True, 1540)
+    assert not second.reserve_uncounted(41), "as it stands now, and not as it stood at the entrance"
+    assert (second.reserved, second.uncounted) == (None, False)
+    assert second.reserve_uncounted(40)
+    assert not third.reserve_uncounted(1)
+    await third.reserve(1500)
+    for grant in (first, second, third):
+        await grant.settle(10)
+        assert not grant.uncounted
+    assert (await ask(gate, key)).standings()[1].remaining == 1600 - 30
+
+
+async def test_of_end_users_that_share_a_bucket_it_is_a_sixteenth_of_that(clock):
+    store = MemoryLimits(clock=clock, most_users=1)
+    gate = Limiter(store, rules=LimitRules(), clock=clock, chance=lambda: 0.5)
+    key = Key(user_limits=Limits(tokens_per_minute=160))
+    taken = {user: [(await ask(gate, key, user=user)).reserve_uncounted(6) for _ in range(2)] for user in ("known", "b", "c")}
+    assert taken == {"known": [True, False], "b": [True, False], "c": [False, False]}
+
+
+async def test_where_there_is_no_limit_of_tokens_nobody_counts_and_money_is_held(limiter):
+    grant = await ask(limiter(), Key(budget=Budget(day=100)))
+    assert grant.reserve_uncounted(10**9, 60)
+    assert grant.budgeted == 60
+    assert not (await ask(limiter(), Key(budget=Budget(day=100)))).reserve_uncounted(1, 101)
+
+
+async def test_what_has_to_wait_is_not_taken_uncounted(limiter, store):
+    grant = await ask(limiter(), Key(limits=Limits(tokens_per_minute=1000)))
+    store.take_now = lambda *_: None
+    assert not grant.reserve_uncounted(1)
+    assert (grant.reserved, grant.uncounted) == (None, False)
 
 
 async def test_a_hit_takes_no_tokens(limiter):

@@ -21,7 +21,7 @@ from sentinel_gateway.pipeline.handle import Cached, Live, Whole
 from sentinel_gateway.pipeline.limiting import Limiter
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from tests.fakes import START, USAGE, FakeStream, completion, spoken
-from tests.pipeline.conftest import NEAR_TTL, Party, question, tokens_left
+from tests.pipeline.conftest import NEAR_TTL, FakeTokens, Party, question, tokens_left, told
 
 pytestmark = pytest.mark.anyio
 
@@ -295,8 +295,8 @@ async def test_a_failed_request_leaves_nothing(path):
 
 @pytest.mark.parametrize("error", [UpstreamBroken("no"), TypeError("a fault of ours")])
 async def test_a_failed_request_gives_back_what_was_reserved_for_it(make_path, error):
-    async def estimate(*_):
-        return Expected(60, 60)
+    def estimate(_):
+        return FakeTokens(Expected(60, 60), told())
 
     path = make_path(estimate=estimate)
     limiter = Limiter(MemoryLimits(clock=path.clock), rules=LimitRules(), clock=path.clock, chance=lambda: 0.0)

@@ -31,7 +31,7 @@ from sentinel_gateway.ports import Ask, Completion, Prediction
 from sentinel_gateway.stores.memory_limits import MemoryLimits
 from sentinel_gateway.terms import of_predictions
 from tests.fakes import FakeEvents, completion, turns
-from tests.pipeline.conftest import Party, Path
+from tests.pipeline.conftest import FakeTokens, Party, Path, told
 
 pytestmark = pytest.mark.anyio
 
@@ -316,8 +316,8 @@ async def test_reworded_questions_answer_it_if_it_says_so(stage: Stage) -> None:
 
 
 async def test_it_takes_tokens_and_no_second_request_of_its_caller_s_limits(make_path: Callable[..., Path]) -> None:
-    async def estimate(*_: object) -> Expected:
-        return Expected(60, 10)
+    def estimate(_: Plan) -> FakeTokens:
+        return FakeTokens(Expected(60, 10), told())
 
     stage = Stage(make_path(estimate=estimate))
     limiter = Limiter(MemoryLimits(clock=stage.path.clock), rules=LimitRules(), clock=stage.path.clock, chance=lambda: 0.0)
@@ -351,8 +351,8 @@ async def test_it_takes_tokens_and_no_second_request_of_its_caller_s_limits(make
 async def test_each_of_its_questions_that_has_no_bound_is_given_what_is_left_of_a_budget(make_path: Callable[..., Path]) -> None:
     """Anew for each: what the first held and did not take is there for the second."""
 
-    async def estimate(*_: object) -> Expected:
-        return Expected(60, 10)
+    def estimate(_: Plan) -> FakeTokens:
+        return FakeTokens(Expected(60, 10), told())
 
     rate = yocto(Fraction(1))
     price = Price(Rates.of({"input": rate, "output": rate}))

@@ -34,7 +34,12 @@ def reserving(path, tokens):
     """A buffered journey whose caller has so many tokens taken."""
     journey = path.journey(buffered=True)
     grant = journey.grant = Mock(
-        reserved=tokens, has_budget=False, enter=AsyncMock(), reserve=AsyncMock(), settle_now=Mock(return_value=False)
+        reserved=tokens,
+        uncounted=False,
+        has_budget=False,
+        enter=AsyncMock(),
+        reserve=AsyncMock(),
+        settle_now=Mock(return_value=False),
     )
     grant.settle = AsyncMock(side_effect=lambda *_: setattr(grant, "reserved", None))
     return journey

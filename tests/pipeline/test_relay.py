@@ -56,7 +56,9 @@ async def test_a_chunk_of_which_only_the_text_was_read_is_passed_on_and_kept(pat
 async def test_a_stream_that_is_left_is_recorded_with_what_was_asked_and_heard(path, limit):
     most = limit.get("max_tokens", 0) * limit.get("n", 1)
     journey = path.journey()
-    journey.grant = Mock(reserved=7 + most, enter=AsyncMock(), settle=AsyncMock(), settle_now=Mock(return_value=False))
+    journey.grant = Mock(
+        reserved=7 + most, uncounted=False, enter=AsyncMock(), settle=AsyncMock(), settle_now=Mock(return_value=False)
+    )
     path.first.replies.append(FakeStream(ROLE, WORD, asyncio.Event()))
     live = await path.handle(question(stream=True, **limit), journey)
     async with aclosing(payloads(live)) as batches:
@@ -87,7 +89,7 @@ async def test_a_stream_that_is_left_after_its_last_word_is_billed_as_well(path)
 async def test_who_leaves_before_reading_pays_for_what_had_come(path, come, ending, tokens):
     """A short stream may be here as a whole when its caller leaves: then it is paid as the provider counts it."""
     journey = path.journey()
-    journey.grant = Mock(reserved=7, enter=AsyncMock(), settle=AsyncMock(), settle_now=Mock(return_value=False))
+    journey.grant = Mock(reserved=7, uncounted=False, enter=AsyncMock(), settle=AsyncMock(), settle_now=Mock(return_value=False))
     upstream = FakeStream(*come, asyncio.Event(), done=ending == "answered")
     upstream.finished = ending == "answered"
     path.first.replies.append(upstream)

@@ -11,7 +11,7 @@ from sentinel_gateway.core.retrying import NEVER
 from sentinel_gateway.core.standing import RESERVE
 from tests.fakes import FakeEvents
 from tests.simulation.clients import CROWD, ESTIMATE
-from tests.simulation.money import ATTEMPTS, Books
+from tests.simulation.money import ATTEMPTS, INPUT, Books
 
 FIRST_BYTE: Final = 20.0
 LATEST: Final = ATTEMPTS * FIRST_BYTE + 60.0 + 1.0
@@ -144,6 +144,7 @@ def _attempt_faults(outcome: Outcome) -> list[str]:
 def _limit_faults(outcome: Outcome) -> list[str]:
     """What was taken is what attempts have cost. Who leaves before any word leaves behind what was reserved.
 
+    That may have been the most that the input can be; of a stream that is cut it is taken as well, and an estimate is told.
     What such an attempt is told to have cost is an estimate, and no limit is held to it; nor to what the operator hedges.
     """
     found, net = [], outcome.net
@@ -156,9 +157,13 @@ def _limit_faults(outcome: Outcome) -> list[str]:
         for told in outcome.told
         if told.ending == "answer" and not told.shared and told.tokens != spent[told.number]
     ]
+    counted = {told.number for told in outcome.told if told.counted}
+    cut = sum(
+        one.ending != "answered" and one.completion_tokens > 0 for one in outcome.events.attempts if one.sentinel_id in counted
+    )
     behind = net["tokens"] - sum(spent[told.number] for told in outcome.told if told.counted)
     left = sum(told.ending == "left" for told in outcome.told if told.counted)
-    if not 0 <= behind <= ESTIMATE * left:
+    if not 0 <= behind <= INPUT * left + (INPUT - ESTIMATE) * cut:
         found.append(f"{net['tokens']} tokens were taken, {behind} more than were spent, and {left} have left")
     if net["concurrency"] or outcome.crowd > CROWD:
         found.append(f"{net['concurrency']} places are still taken, and {outcome.crowd} were at once")

@@ -42,7 +42,7 @@ from sentinel_gateway.pipeline.drains import Drains
 from sentinel_gateway.pipeline.handle import Live, Pipeline, Terms
 from sentinel_gateway.pipeline.hedging import Accounts
 from sentinel_gateway.pipeline.journey import Journey
-from sentinel_gateway.pipeline.limiting import Limiter, LimitRules, Plenty
+from sentinel_gateway.pipeline.limiting import Limiter, LimitRules
 from sentinel_gateway.pipeline.plan import Plan, Planner
 from sentinel_gateway.pipeline.settle import Settlement
 from sentinel_gateway.pipeline.tiers import Tiers
@@ -150,6 +150,21 @@ class SimulatedProvider:
         return frozenset()
 
 
+class SimulatedTokens(msgspec.Struct, frozen=True):
+    """Counted at once, or after a turn of the loop."""
+
+    expected: Expected
+    most: Expected
+    at_once: bool
+
+    def counted(self) -> Expected | Awaitable[Expected]:
+        return self.expected if self.at_once else self._waited()
+
+    async def _waited(self) -> Expected:
+        await asyncio.sleep(0)
+        return self.expected
+
+
 class Simulation:
     """One seed's world."""
 
@@ -158,6 +173,7 @@ class Simulation:
         self.outcome = Outcome()
         loop = asyncio.get_running_loop()
         world = World(loop.time, asyncio.sleep, self.random.random, self.outcome.events, self.outcome.books)
+        self.counting = Random(f"{seed}tokens")
         self.providers = {name: SimulatedProvider(name, Random(f"{seed}{name}"), self.outcome.seen) for name in NAMES}
         bulletin = FakeBulletin()
         self.circuits = Circuits(Standings(StandingRules()), bulletin, world)
@@ -170,7 +186,7 @@ class Simulation:
         self.drains.most = 3
         admission = Admission(Capacity(1000, 0, 0.0), self.random.random)
         self.pipeline = Pipeline(
-            terms=Terms(admission, estimate=_estimate, costing=costing(), drains=self.drains),
+            terms=Terms(admission, estimate=self._estimate, costing=costing(), drains=self.drains),
             planner=Planner("chat", partial(read_request, max_depth=64), lambda: directory),
             tiers=tiers,
             semantic=None,
@@ -185,6 +201,11 @@ class Simulation:
             note(event, **fields)
 
         self.outcome.events.note = noted
+
+    def _estimate(self, plan: Plan) -> SimulatedTokens:
+        request = plan.request
+        most = Expected(INPUT + request.choices * (request.token_limit or 0), INPUT)
+        return SimulatedTokens(Expected(about(request.fields), INPUT), most, self.counting.random() < 0.5)
 
     async def play(self) -> Outcome:
         """All callers, then the time after it: everybody is well again, and so must be what we think of them."""
@@ -265,16 +286,6 @@ class Simulation:
         finally:
             await self.pipeline.close(reply, journey)
         return told.heard
-
-
-def _estimate(plan: Plan, plenty: Plenty) -> Expected | Awaitable[Expected]:
-    """At once where there is plenty of room, as a counter of tokens does it."""
-    expected = Expected(about(plan.request.fields), INPUT)
-    return expected if plenty(INPUT) else _told(expected)
-
-
-async def _told(expected: Expected) -> Expected:
-    return expected
 
 
 async def _nothing(_: object) -> None:

@@ -17,7 +17,6 @@ from sentinel_gateway.core.chat import USUAL, VERSIONS, ChatRequest
 from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import InvalidHeader
 from sentinel_gateway.pipeline.admit import Admission
-from sentinel_gateway.pipeline.estimate import exactly
 from sentinel_gateway.pipeline.journey import Journey
 from sentinel_gateway.pipeline.limiting import Estimate, Limiter
 from sentinel_gateway.pipeline.plan import Planner
@@ -77,7 +76,7 @@ class TokenCounts(Post):
             plan = await understand(self._planner, body, journey)
             await enter(plan, journey, place=False)
             await self._wait(exchange, plan)
-            expected = self._estimate(plan, exactly)
+            expected = self._estimate(plan).counted()
             if not isinstance(expected, Expected):
                 expected = await expected
         await exchange.sender.whole(200, b'{"input_tokens":%d}' % expected.tokens, PRIVATE)

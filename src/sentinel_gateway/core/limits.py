@@ -73,10 +73,10 @@ class Charge(msgspec.Struct, frozen=True):
         """Is it more than the whole limit?"""
         return self.cost > self.capacity
 
-    def of(self, amount: int) -> "Charge":
-        """Another amount from the same bucket; below 0 gives back."""
-        cost = amount * UNIT
-        return Charge(self.bucket, self.kind, self.scope, self.limit, amount, self.spill, self.rate, self.capacity, cost)
+    def of(self, amount: int, *, within: int = 1) -> "Charge":
+        """Another amount from the same bucket; below 0 gives back. It must fit one part of `within` of the limit."""
+        cost, capacity = amount * UNIT, self.capacity // within
+        return Charge(self.bucket, self.kind, self.scope, self.limit, amount, self.spill, self.rate, capacity, cost)
 
 
 def charge(bucket: str, kind: Kind, scope: Scope, *, limit: int, amount: int, spill: str = "") -> Charge:

@@ -70,12 +70,7 @@ def _is_of(name: str, family: str) -> bool:
 
 def estimate(texts: Sequence[str]) -> TokenCount:
     """Without an encoding: a token for every four bytes."""
-    return TokenCount(about_bytes(sum(map(bytes_of, texts))), exact=False)
-
-
-def about_bytes(size: int) -> int:
-    """The tokens of so many bytes of text, where nobody counts them."""
-    return -(-size // BYTES_PER_TOKEN)
+    return TokenCount(-(-sum(map(bytes_of, texts)) // BYTES_PER_TOKEN), exact=False)
 
 
 def bytes_of(text: str) -> int:

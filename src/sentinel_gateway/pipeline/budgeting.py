@@ -95,10 +95,6 @@ class Spender(Protocol):
         """Raises `BudgetSpent`."""
         ...
 
-    def reserve_now(self, tokens: int, amount: int = 0) -> bool:
-        """The same, where that needs no waiting; False where it does, and then nothing is taken."""
-        ...
-
 
 class Capped(msgspec.Struct, frozen=True):
     """A plan with a bound to its output that the request does not set; `scant`: the model would make more."""
@@ -162,12 +158,12 @@ class Costing:
         """What so many tokens of input may cost at most, where nothing but vectors comes back."""
         return Most(tokens, 1, tuple(map(self._price, plan.route.names)), 0).amount(0)
 
-    def hold_now(self, plan: Plan, spender: Spender, expected: Expected, *, anew: bool = False) -> bool:
-        """As `hold`, for a request with a bound to its output where that needs no waiting; else False, and nothing is taken."""
+    def amount(self, plan: Plan, ceiling: int, *, anew: bool = False) -> int | None:
+        """What a plan with so many tokens of input at most may cost; None where the request sets no bound to its output."""
         if plan.request.token_limit is None:
-            return False
-        most = self.most(plan, expected.ceiling, self._attempts if anew else 1)
-        return spender.reserve_now(expected.tokens, most.amount(most.output))
+            return None
+        most = self.most(plan, ceiling, self._attempts if anew else 1)
+        return most.amount(most.output)
 
     async def hold(self, plan: Plan, spender: Spender, expected: Expected, *, anew: bool = False) -> Capped | None:
         """Take the expected tokens, and hold what the answer may cost; where the request sets it no bound, what the budget buys.
@@ -175,10 +171,10 @@ class Costing:
         Then this is what the provider is to be asked instead. Where others take from the budget first, it is asked for less.
         `anew`: an answer that breaks off is begun anew, or another target is asked beside.
         """
-        most = self.most(plan, expected.ceiling, self._attempts if anew else 1)
-        if plan.request.token_limit is not None:
-            await spender.reserve(expected.tokens, most.amount(most.output))
+        if (amount := self.amount(plan, expected.ceiling, anew=anew)) is not None:
+            await spender.reserve(expected.tokens, amount)
             return None
+        most = self.most(plan, expected.ceiling, self._attempts if anew else 1)
         output = most.buys(spender.left) or 1
         for _ in range(TRIES):
             try:

@@ -3,8 +3,9 @@
 from collections.abc import Awaitable
 from typing import Final
 
-from sentinel_gateway.core.tokens import Countable, Expected, about_bytes, countable
-from sentinel_gateway.pipeline.limiting import Plenty
+import msgspec
+
+from sentinel_gateway.core.tokens import Countable, Expected, countable
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import TokenCounter
 
@@ -12,11 +13,6 @@ WRITTEN: Final = 128
 """Tokens that models' templates write around a question; Llama 3 is told the date, unasked."""
 WRITTEN_ABOUT_TOOLS: Final = 640
 """Those that say how tools are called; Anthropic's go up to 530."""
-
-
-def exactly(_: int) -> bool:
-    """There is not plenty of room: every token counts."""
-    return False
 
 
 class TokenEstimate:
@@ -32,19 +28,31 @@ class TokenEstimate:
     def __repr__(self) -> str:
         return f"<TokenEstimate {self._counter!r}>"
 
-    def __call__(self, plan: Plan, plenty: Plenty) -> Expected | Awaitable[Expected]:
-        """At once, where most of its texts have been counted before; by the bytes alone where there is plenty of room."""
+    def __call__(self, plan: Plan) -> "EstimatedTokens":
         request = plan.request
         fields = request.fields
         asked = countable(fields, model=plan.route.targets[0].model, media_tokens=self._media_tokens)
+        output, size = request.choices * (request.token_limit or 0), asked.size()
         about_tools = WRITTEN_ABOUT_TOOLS if fields.get("tools") or fields.get("functions") else 0
-        fixed, size = asked.fixed + request.choices * (request.token_limit or 0), asked.size()
-        ceiling = asked.fixed + size + WRITTEN + about_tools
-        if plenty(fixed + size):
-            return Expected(fixed + about_bytes(size), ceiling)
-        counted = self._counter.count_now(asked.texts, encoding=asked.encoding)
-        return self._count(asked, fixed, ceiling) if counted is None else Expected(fixed + counted.tokens, ceiling)
+        most = Expected(asked.fixed + size + output, asked.fixed + size + WRITTEN + about_tools)
+        return EstimatedTokens(self._counter, asked, size, most)
 
-    async def _count(self, asked: Countable, fixed: int, ceiling: int) -> Expected:
-        counted = await self._counter.count(asked.texts, encoding=asked.encoding)
-        return Expected(fixed + counted.tokens, ceiling)
+
+class EstimatedTokens(msgspec.Struct, frozen=True, eq=False):
+    """Of one request: the texts that it has, their `size` in bytes, and what comes of it if each byte is a token."""
+
+    _counter: TokenCounter
+    _asked: Countable
+    _size: int
+    most: Expected
+
+    def counted(self) -> Expected | Awaitable[Expected]:
+        """At once, where most of its texts have been counted before."""
+        counted = self._counter.count_now(self._asked.texts, encoding=self._asked.encoding)
+        return self._count() if counted is None else self._with(counted.tokens)
+
+    async def _count(self) -> Expected:
+        return self._with((await self._counter.count(self._asked.texts, encoding=self._asked.encoding)).tokens)
+
+    def _with(self, tokens: int) -> Expected:
+        return Expected(self.most.tokens - self._size + tokens, self.most.ceiling)

@@ -209,15 +209,14 @@ class Pipeline:
         grant = journey.grant
         if grant is None or self._estimate is None or not grant.reserves:
             return None
-        expected = self._estimate(plan, grant.has_plenty)
-        if isinstance(expected, Expected):
-            costing = self._costing if grant.has_budget else None
-            if costing is None:
-                taken = grant.reserve_now(expected.tokens)
-            else:
-                taken = costing.hold_now(plan, grant, expected, anew=_may_begin_anew(plan, journey))
-            if taken:
-                return None
+        tokens, costing = self._estimate(plan), self._costing if grant.has_budget else None
+        most = tokens.most
+        amount = 0 if costing is None else costing.amount(plan, most.ceiling, anew=_may_begin_anew(plan, journey))
+        if amount is not None and grant.reserve_uncounted(most.tokens, amount):
+            return None
+        expected = tokens.counted()
+        if amount is not None and isinstance(expected, Expected) and grant.reserve_now(expected.tokens, amount):
+            return None
         return self._reserve_slowly(plan, journey, grant, expected)
 
     async def _reserve_slowly(self, plan: Plan, journey: Journey, grant: Grant, expected: Expected | Awaitable[Expected]) -> None:
@@ -338,7 +337,8 @@ class Pipeline:
     def _relay(self, plan: Plan, request: ChatRequest, journey: Journey, opened: OpenStream) -> Relay:
         """`request` is what the provider was asked: a budget may have bounded its output."""
         settle, bound = partial(self._settle_stream, plan, journey), self._settlement.max_bytes
-        return Relay(opened, request, max_bytes=bound, settle=settle, asked=_asked(plan, journey))
+        counted = journey.grant is not None and not journey.grant.uncounted
+        return Relay(opened, request, max_bytes=bound, settle=settle, asked=_asked(plan, journey) if counted else 0)
 
     def _settle_stream(self, plan: Plan, journey: Journey, relay: Relay) -> None:
         self._settlement.answered(plan, journey, relay.proven(), relay.usage)
@@ -359,7 +359,7 @@ def _may_begin_anew(plan: Plan, journey: Journey) -> bool:
 
 
 def _asked(plan: Plan, journey: Journey) -> int:
-    """Tokens of the input, as they were estimated: what is reserved but for the output that is allowed; 0 if nothing is."""
+    """Tokens of the input, at most: what is reserved but for the output that is allowed; 0 if nothing is."""
     reserved = 0 if journey.grant is None else journey.grant.reserved or 0
     return max(0, reserved - plan.request.choices * (plan.request.token_limit or 0))
 

@@ -13,12 +13,12 @@ budget is spent is refused before the cache is asked (`budgeting.py`).
 
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from sentinel_gateway.core.budgets import Account, Allowance, Hold
-from sentinel_gateway.core.limits import UNIT, Charge, Kind, Scope, Standing, Verdict
+from sentinel_gateway.core.limits import Charge, Kind, Scope, Standing, Verdict
 from sentinel_gateway.core.tokens import Expected
 from sentinel_gateway.errors import BudgetSpent, ConcurrencyLimited, NeverFits, RateLimited, RequestsLimited, TokensLimited
 from sentinel_gateway.pipeline.admit import retry_wait
@@ -27,8 +27,8 @@ from sentinel_gateway.pipeline.callers import FREE, Caller, Costs, LimitRules, P
 from sentinel_gateway.pipeline.plan import Plan
 from sentinel_gateway.ports import Clock, LimitStore
 
-PLENTY: Final = 4
-"""Where what is spent of a limit comes to no more than this part of it, it is no matter what exactly is taken."""
+UNCOUNTED: Final = 16
+"""Of a limit one in so many parts may be spent by requests whose tokens nobody has counted."""
 MOST_CALLERS: Final = 10_000
 """Callers whose charges are kept made; then they are made anew."""
 _WHOSE: Final[Mapping[Scope, str]] = {
@@ -44,10 +44,20 @@ _WHAT: Final[Mapping[Kind, str]] = {
 }
 
 
-Plenty = Callable[[int], bool]
-"""Is there so much room for tokens, of which there are so many at most, that nobody need count them?"""
-Estimate = Callable[[Plan, Plenty], Expected | Awaitable[Expected]]
-"""The tokens that the answer to a plan may cost; to be awaited where they are not known at once."""
+class Tokens(Protocol):
+    """What the answer to a request may cost in tokens."""
+
+    @property
+    def most(self) -> Expected:
+        """Each byte of a text taken for a token: no count comes to more."""
+        ...
+
+    def counted(self) -> Expected | Awaitable[Expected]:
+        """As they are counted; to be awaited where that takes time."""
+        ...
+
+
+Estimate = Callable[[Plan], Tokens]
 Refusal = RateLimited | BudgetSpent
 
 
@@ -135,6 +145,8 @@ class Grant(msgspec.Struct, eq=False):
     """Is there a budget that what it costs is taken from?"""
     reserved: int | None = None
     """Tokens that are taken and not settled yet."""
+    uncounted: bool = False
+    """Are they more than a count would come to?"""
     budgeted: int = 0
     """What is held of the budgets and not settled yet, in nano-USD."""
     _places: Sequence[Charge] = ()
@@ -151,17 +163,6 @@ class Grant(msgspec.Struct, eq=False):
     def reserves(self) -> bool:
         """Is there a limit of tokens or a budget, that the answer is taken from before it comes? Known once it has entered."""
         return self.has_budget or bool(self._costs.tokens)
-
-    def has_plenty(self, tokens: int) -> bool:
-        """Does no limit of tokens, as it stood at the entrance, mind whether it is so many or some fewer?"""
-        entered, looked_at = self._entered, 0
-        if entered is not None:
-            for charge, spent in zip(entered.charges, entered.spent, strict=True):
-                if charge.kind == "tokens":
-                    looked_at += 1
-                    if (spent + tokens * UNIT) * PLENTY > charge.capacity:
-                        return False
-        return looked_at == len(self._costs.tokens)
 
     @property
     def left(self) -> int:
@@ -214,25 +215,37 @@ class Grant(msgspec.Struct, eq=False):
 
     async def reserve(self, tokens: int, amount: int = 0) -> None:
         """Take what a provider's answer may cost at most, before it is asked: tokens, and nano-USD of the budgets."""
-        if not self.reserve_now(tokens, amount):
-            charges, hold, _ = self._due(tokens, amount)
-            self._taken(await self._limiter.store.take(charges, hold), hold, tokens, amount)
+        if self.reserves and not self.reserve_now(tokens, amount):
+            hold, _ = self._hold(amount)
+            self._taken(await self._limiter.store.take(self._charges(tokens), hold), hold, tokens, amount)
 
     def reserve_now(self, tokens: int, amount: int = 0) -> bool:
         """As `reserve`, where that needs no waiting; False where it does, and then nothing is taken."""
-        if not self.reserves:
-            return True
-        charges, hold, now = self._due(tokens, amount)
-        verdict = self._limiter.store.take_now(charges, now, hold)
+        hold, now = self._hold(amount)
+        verdict = self._limiter.store.take_now(self._charges(tokens), now, hold)
         if verdict is None:
             return False
         self._taken(verdict, hold, tokens, amount)
         return True
 
-    def _due(self, tokens: int, amount: int) -> tuple[Sequence[Charge], Hold | None, float]:
-        """What a reservation takes, and when."""
+    def reserve_uncounted(self, most: int, amount: int = 0) -> bool:
+        """The same for the most tokens that it can be, where of each limit only a small part is spent then; False elsewhere."""
+        hold, now = self._hold(amount)
+        within = [charge.of(most, within=UNCOUNTED) for charge in self._costs.tokens]
+        verdict = self._limiter.store.take_now(within, now, hold)
+        if verdict is None or verdict.refused is not None:
+            return False
+        self._taken(Verdict(self._charges(most), verdict.spent, accounts=verdict.accounts), hold, most, amount)
+        self.uncounted = True
+        return True
+
+    def _charges(self, tokens: int) -> Sequence[Charge]:
+        return [charge.of(tokens) for charge in self._costs.tokens]
+
+    def _hold(self, amount: int) -> tuple[Hold | None, float]:
+        """What is held of the budgets, and when."""
         purse, now = self._caller.purse, self._limiter.now()
-        return [charge.of(tokens) for charge in self._costs.tokens], None if purse is None else purse.hold(now, amount), now
+        return None if purse is None else purse.hold(now, amount), now
 
     def _taken(self, verdict: Verdict, hold: Hold | None, tokens: int, amount: int) -> None:
         self._paid = verdict
@@ -246,7 +259,7 @@ class Grant(msgspec.Struct, eq=False):
     def settle(self, actual: int, cost: int = 0) -> Coroutine[Any, Any, None]:
         """Book what the reservation has come to; 0 if no provider answered. Once: without a reservation it does nothing."""
         corrections, holds = self._corrections(actual), self._holds
-        self.reserved, self.budgeted, self._holds = None, 0, ()
+        self.reserved, self.uncounted, self.budgeted, self._holds = None, False, 0, ()
         return self._settle(corrections, holds, cost)
 
     def settle_now(self, actual: int, cost: int = 0) -> bool:
@@ -256,7 +269,7 @@ class Grant(msgspec.Struct, eq=False):
             return False
         for hold in holds[1:]:
             store.settle_now((), hold)
-        self.reserved, self.budgeted, self._holds = None, 0, ()
+        self.reserved, self.uncounted, self.budgeted, self._holds = None, False, 0, ()
         return True
 
     def _corrections(self, actual: int) -> Sequence[Charge]:
