@@ -60,6 +60,7 @@ CPU_BARS: Final = {
     "exact hit": 60.0,
     "exact hit, respelled": 60.0,
     "miss": 220.0,
+    "miss, with a key": 220.0,
     "miss, bypassed": 220.0,
     "stream": 40.0,
     "stream, routed": 40.0,

@@ -235,7 +235,7 @@ class Grant(msgspec.Struct, eq=False):
         verdict = self._limiter.store.take_now(within, now, hold)
         if verdict is None or verdict.refused is not None:
             return False
-        self._taken(Verdict(self._charges(most), verdict.spent, accounts=verdict.accounts), hold, most, amount)
+        self._taken(Verdict(self._costs.tokens, verdict.spent, accounts=verdict.accounts), hold, most, amount)
         self.uncounted = True
         return True
 
